@@ -1,0 +1,35 @@
+/**
+ * Every failure that is not plain misuse of an argument carries one of these codes; messages may change between
+ * versions, codes don't. Misuse throws TypeError or RangeError instead.
+ */
+export const ERROR_CODES = {
+  SGEMOE_BACKEND_UNAVAILABLE: 'The backend asked for can not be loaded on this machine.',
+  SGEMOE_CONFIG_INVALID: 'A configuration file is unreadable or asks for something the model does not do.',
+  SGEMOE_CHECKPOINT_NOT_FOUND: 'The checkpoint folder or one of its files does not exist.',
+  SGEMOE_CHECKPOINT_TRUNCATED: 'A file ends before the data its header promises.',
+  SGEMOE_CHECKPOINT_HEADER: 'The header of a safetensors file is malformed or absurdly large.',
+  SGEMOE_CHECKPOINT_OFFSETS: 'Tensor offsets overlap, leave holes or lie outside the file.',
+  SGEMOE_CHECKPOINT_DTYPE: 'A tensor has a dtype that can not be read here.',
+  SGEMOE_CHECKPOINT_SHAPE: 'A tensor has another shape than the model needs.',
+  SGEMOE_CHECKPOINT_MISSING_TENSOR: 'The model needs a tensor that the file does not hold.',
+  SGEMOE_CHECKPOINT_EXTRA_TENSOR: 'The file holds a tensor that the model does not know.',
+  SGEMOE_CHECKPOINT_WRITE: 'A checkpoint could not be written; the previous one is untouched.',
+  SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
+  SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
+  SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
+  SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
+  SGEMOE_ABORTED: 'The operation was stopped by its AbortSignal.',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** The one error class of sgemoe. `code` is stable; `cause` keeps what was caught. */
+export class SgemoeError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'SgemoeError';
+    this.code = code;
+  }
+}
