@@ -1,0 +1,143 @@
+/**
+ * The kernels of this thread: created at the first use, from the environment.
+ *
+ * - SGEMOE_BACKEND=auto|reference|builtin|openblas|accelerate|blas: which one; anything but 'auto' is a demand.
+ * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
+ * - SGEMOE_ADDON=<file>: the addon to load.
+ * - SGEMOE_ISA=baseline|avx2|avx512|neon: for tests.
+ * - SGEMOE_THREADS=1..256: size of the thread pool.
+ *
+ * A demand that can't be met throws. Without one, the best that loads is used, and one process warning says what is
+ * missing when that is not the fastest kind.
+ */
+import { SgemoeError } from '../errors';
+import type { BackendInfo, BackendName, Kernels } from './kernels';
+import { loadNativeKernels, type NativeOptions } from './native';
+import { createReferenceKernels } from './reference';
+
+export type BackendRequest = 'auto' | BackendName;
+
+const REQUESTS: readonly BackendRequest[] = [
+  'auto',
+  'reference',
+  'builtin',
+  'openblas',
+  'accelerate',
+  'blas',
+];
+const INSTRUCTION_SETS = ['baseline', 'avx2', 'avx512', 'neon'];
+const MAX_THREADS = 256;
+
+let current: Kernels | undefined;
+let warned = false;
+
+/**
+ * The kernels that everything in this thread computes with; created once.
+ *
+ * @throws RangeError when an SGEMOE_ variable has a value that doesn't exist.
+ * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the environment demands what can't be had.
+ */
+export function getKernels(): Kernels {
+  current ??= createKernels();
+  return current;
+}
+
+/** What computes in this thread, and why nothing faster does. Errors as `getKernels`. */
+export function backendInfo(): BackendInfo {
+  return getKernels().info;
+}
+
+/** Sets the size of the process's thread pool, an integer in 1..256. Results don't depend on it. */
+export function setThreads(threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new RangeError(`threads must be an integer in 1..${MAX_THREADS}, got ${String(threads)}`);
+  }
+  getKernels().setThreads(threads);
+}
+
+/**
+ * New kernels of the backend asked for; default: SGEMOE_BACKEND, else 'auto'. The other SGEMOE_ variables hold too.
+ * Errors as `getKernels`.
+ */
+export function createKernels(name: BackendRequest = requestFromEnvironment()): Kernels {
+  if (!REQUESTS.includes(name)) {
+    throw new RangeError(`backend must be one of ${REQUESTS.join(', ')}, got '${String(name)}'`);
+  }
+  checkThreadsVariable();
+  if (name === 'reference') {
+    return createReferenceKernels({ notes: ['The reference backend was asked for.'] });
+  }
+  const takesLibrary = name === 'auto' || name === 'blas' || name === 'openblas';
+  const blasPath = takesLibrary ? variable('SGEMOE_BLAS') : undefined;
+  const instructionSet = instructionSetFromEnvironment();
+  const backend = name === 'auto' && blasPath !== undefined ? 'blas' : name;
+  const demanded =
+    backend !== 'auto' || instructionSet !== undefined || variable('SGEMOE_ADDON') !== undefined;
+  return demanded ? loadNativeKernels({ backend, blasPath, instructionSet }) : bestKernels({ backend });
+}
+
+function bestKernels(options: NativeOptions): Kernels {
+  let kernels: Kernels;
+  try {
+    kernels = loadNativeKernels(options);
+  } catch (error) {
+    if (!(error instanceof SgemoeError)) {
+      throw error;
+    }
+    warnOnce(
+      'SGEMOE_REFERENCE_BACKEND',
+      'sgemoe computes with its pure-TypeScript reference backend, many times slower than the native one.',
+      [error.message],
+    );
+    return createReferenceKernels({ notes: error.message.split('\n') });
+  }
+  if (kernels.info.backend === 'builtin') {
+    const summary = 'sgemoe found no BLAS library and multiplies with its built-in kernel, which is slower.';
+    warnOnce('SGEMOE_NO_BLAS', summary, kernels.info.notes);
+  }
+  return kernels;
+}
+
+/** At most one warning a thread, whatever is created. */
+function warnOnce(code: string, summary: string, details: readonly string[]): void {
+  if (!warned) {
+    warned = true;
+    process.emitWarning([summary, ...details].join('\n'), { type: 'SgemoeWarning', code });
+  }
+}
+
+// ---------------------------------------------------------------- environment
+
+/** An empty variable counts as unset, as shells can hardly unset one for a single command. */
+function variable(name: string): string | undefined {
+  return process.env[name] || undefined;
+}
+
+function requestFromEnvironment(): BackendRequest {
+  const value = variable('SGEMOE_BACKEND') ?? 'auto';
+  if (!(REQUESTS as readonly string[]).includes(value)) {
+    throw new RangeError(`SGEMOE_BACKEND must be one of ${REQUESTS.join(', ')}, got '${value}'`);
+  }
+  const blasPath = variable('SGEMOE_BLAS');
+  if (blasPath !== undefined && (value === 'reference' || value === 'builtin' || value === 'accelerate')) {
+    throw new RangeError(`SGEMOE_BLAS must be unset when SGEMOE_BACKEND=${value}, got '${blasPath}'`);
+  }
+  return value as BackendRequest;
+}
+
+function instructionSetFromEnvironment(): string | undefined {
+  const value = variable('SGEMOE_ISA');
+  if (value !== undefined && !INSTRUCTION_SETS.includes(value)) {
+    throw new RangeError(`SGEMOE_ISA must be one of ${INSTRUCTION_SETS.join(', ')}, got '${value}'`);
+  }
+  return value;
+}
+
+/** The pool reads the variable itself, at its start; a typing error must not silently mean the default. */
+function checkThreadsVariable(): void {
+  const value = variable('SGEMOE_THREADS');
+  const threads = Number(value);
+  if (value !== undefined && !(/^\d+$/.test(value) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new RangeError(`SGEMOE_THREADS must be an integer in 1..${MAX_THREADS}, got '${value}'`);
+  }
+}

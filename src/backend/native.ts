@@ -1,0 +1,260 @@
+/**
+ * Loads the addon. The only file that touches it: everything above sees `Kernels`.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, join, resolve } from 'node:path';
+import { SgemoeError } from '../errors';
+import type { BackendInfo, BackendName, Kernels } from './kernels';
+
+export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;
+
+export interface NativeOptions {
+  /** What must do the matmuls. 'auto', the default, takes the fastest that is found. */
+  backend?: NativeBackendRequest;
+  /** File name or path of a library with `cblas_sgemm`, for 'blas', 'openblas' and 'auto'. */
+  blasPath?: string;
+  /** 'baseline', 'avx2', 'avx512' or 'neon' instead of the best one of this processor. For tests. */
+  instructionSet?: string;
+  /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds. */
+  addonPath?: string;
+}
+
+type KernelName = Exclude<keyof Kernels, 'info' | 'floatType'>;
+
+interface NativeKernels extends Pick<Kernels, KernelName> {
+  readonly info: Pick<BackendInfo, 'backend' | 'blas' | 'instructionSet' | 'notes'>;
+  threads(): number;
+}
+
+interface Addon {
+  create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
+}
+
+/** A record, so that the compiler notices a kernel that is missing here. */
+const KERNEL_NAMES: Record<KernelName, true> = {
+  setThreads: true,
+  alignmentPadding: true,
+  sgemm: true,
+  sgemmBatch: true,
+  sgemmGrouped: true,
+  sgemmGroupedTransA: true,
+  exp: true,
+  silu: true,
+  softmaxForward: true,
+  softmaxBackward: true,
+  rmsNormForward: true,
+  rmsNormBackward: true,
+  swigluForward: true,
+  swigluBackward: true,
+  rope: true,
+  attentionForward: true,
+  attentionBackward: true,
+  routeForward: true,
+  routeBackward: true,
+  gatherRows: true,
+  scatterAddRows: true,
+  scatterAddRowsBackward: true,
+  embeddingBackward: true,
+  crossEntropy: true,
+  sumSquares: true,
+  scale: true,
+  axpy: true,
+  adamw: true,
+  randomNormal: true,
+};
+
+/** 'linux-x64', 'linux-arm64-musl', 'darwin-arm64', 'win32-x64', ...: also the folder of a prebuilt addon. */
+export function platformName(): string {
+  return `${process.platform}-${process.arch}${isMusl() ? '-musl' : ''}`;
+}
+
+/**
+ * Kernels computed by the addon.
+ *
+ * The addon is the first of: `addonPath` or SGEMOE_ADDON (then no other is tried), build/Release/sgemoe.node,
+ * prebuilds/<platform>/sgemoe.node. A Debug build is never loaded unasked.
+ *
+ * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when no addon loads, or when it can't provide `backend`: the message
+ * lists what was tried, why it failed and the command that fixes it.
+ */
+export function loadNativeKernels(options: NativeOptions = {}): Kernels {
+  const backend = options.backend ?? 'auto';
+  const { addon, path } = loadAddon(options.addonPath ?? (process.env.SGEMOE_ADDON || undefined));
+  let native: NativeKernels;
+  try {
+    if (backend === 'blas' && !options.blasPath) {
+      throw new Error('No library is named.');
+    }
+    native = addon.create(backend, options.blasPath ?? null, options.instructionSet ?? null);
+  } catch (error) {
+    throw unavailable(
+      [
+        `sgemoe: backend '${backend}' is not available on ${describeHost()}.`,
+        `${messageOf(error)}`,
+        `To fix it: ${blasFix(backend)}`,
+      ],
+      error,
+    );
+  }
+  return toKernels(native, path);
+}
+
+/** Own data properties on a plain object: a kernel call costs one property load above the addon's own price. */
+function toKernels(native: NativeKernels, addonPath: string): Kernels {
+  const kernels: Record<string, unknown> = { floatType: 'float32' };
+  for (const name of Object.keys(KERNEL_NAMES) as KernelName[]) {
+    if (typeof native[name] !== 'function') {
+      throw unavailable([
+        `sgemoe: the native addon is of another version than the package: it has no '${name}'.`,
+        `Loaded: ${addonPath}`,
+        `To fix it: ${buildCommand()}`,
+      ]);
+    }
+    kernels[name] = native[name];
+  }
+  const { backend, blas, instructionSet, notes } = native.info;
+  const platform = platformName();
+  Object.defineProperty(kernels, 'info', {
+    enumerable: true,
+    get: (): BackendInfo => ({
+      backend,
+      platform,
+      blas,
+      instructionSet,
+      threads: native.threads(),
+      addonPath,
+      notes,
+    }),
+  });
+  return kernels as unknown as Kernels;
+}
+
+// ---------------------------------------------------------------- finding the addon
+
+function loadAddon(explicitPath: string | undefined): { addon: Addon; path: string } {
+  const candidates = explicitPath === undefined ? defaultAddonPaths() : [resolve(explicitPath)];
+  // createRequire: `require` itself is replaced by bundlers, which then look for the addon at build time.
+  const load = createRequire(__filename);
+  const tried: string[] = [];
+  let cause: unknown;
+  for (const path of candidates) {
+    if (!existsSync(path)) {
+      tried.push(`  ${path}: no such file`);
+      continue;
+    }
+    try {
+      const addon = load(path) as Partial<Addon>;
+      if (typeof addon.create === 'function') {
+        return { addon: addon as Addon, path };
+      }
+      tried.push(`  ${path}: not an addon of sgemoe`);
+    } catch (error) {
+      cause ??= error;
+      tried.push(`  ${path}: ${firstLine(messageOf(error))}`);
+    }
+  }
+  throw unavailable(
+    [
+      `sgemoe: the native addon can not be loaded on ${describeHost()}.`,
+      'Tried:',
+      ...tried,
+      ...buildStatus(),
+      `To fix it: ${explicitPath === undefined ? addonFix() : 'correct or unset SGEMOE_ADDON (or addonPath)'}`,
+    ],
+    cause,
+  );
+}
+
+function defaultAddonPaths(): string[] {
+  const root = packageRoot();
+  return [
+    join(root, 'build', 'Release', 'sgemoe.node'),
+    join(root, 'prebuilds', platformName(), 'sgemoe.node'),
+  ];
+}
+
+/** The folder of our package.json: two levels up, whether this is src/backend or dist/backend. */
+function packageRoot(): string {
+  for (let folder = __dirname; ; folder = dirname(folder)) {
+    const manifest = join(folder, 'package.json');
+    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'sgemoe') {
+      return folder;
+    }
+    if (dirname(folder) === folder) {
+      return resolve(__dirname, '..', '..');
+    }
+  }
+}
+
+/** The reason that scripts/install.js left, when its build failed or was skipped. */
+function buildStatus(): string[] {
+  try {
+    const file = join(packageRoot(), 'build', 'install-status.json');
+    const status = JSON.parse(readFileSync(file, 'utf8')) as { ok: boolean; reason?: string; log?: string };
+    return status.ok ? [] : [`At install: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
+  } catch {
+    return ['The install script never ran, or could not write (package managers may skip it).'];
+  }
+}
+
+function isMusl(): boolean {
+  if (process.platform !== 'linux') {
+    return false;
+  }
+  const report = process.report as typeof process.report & { excludeNetwork?: boolean };
+  const excluded = report.excludeNetwork;
+  report.excludeNetwork = true; // otherwise the report resolves the names of all open connections
+  const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  report.excludeNetwork = excluded;
+  return header?.glibcVersionRuntime === undefined;
+}
+
+// ---------------------------------------------------------------- saying what to do
+
+function unavailable(lines: string[], cause?: unknown): SgemoeError {
+  return new SgemoeError('SGEMOE_BACKEND_UNAVAILABLE', lines.join('\n'), { cause });
+}
+
+/** What makes the addon loadable: a toolchain, then a build. */
+function addonFix(): string {
+  const tools: Partial<Record<NodeJS.Platform, string>> = {
+    linux:
+      'apt-get install -y g++ make python3 (Fedora: dnf install gcc-c++ make python3; Alpine: apk add g++ make python3)',
+    darwin: 'xcode-select --install',
+    win32: 'install the Visual Studio Build Tools with "C++ Clang tools for Windows", and Python 3',
+  };
+  return `${tools[process.platform] ?? 'install a C++ compiler, make and Python 3'}, then ${buildCommand()}`;
+}
+
+function buildCommand(): string {
+  return basename(dirname(packageRoot())) === 'node_modules' ? 'npm rebuild sgemoe' : 'npm run build:native';
+}
+
+/** What provides the BLAS asked for. */
+function blasFix(backend: NativeBackendRequest): string {
+  if (backend === 'accelerate' && process.platform !== 'darwin') {
+    return 'Accelerate is part of macOS; unset SGEMOE_BACKEND, or set it to openblas';
+  }
+  const install: Partial<Record<NodeJS.Platform, string>> = {
+    linux: 'apt-get install -y libopenblas0 (Fedora: dnf install openblas; Alpine: apk add openblas)',
+    darwin: 'brew install openblas',
+    win32: 'download the OpenBLAS release for Windows and set SGEMOE_BLAS to the path of libopenblas.dll',
+  };
+  const general = 'set SGEMOE_BLAS to a library with cblas_sgemm and 32-bit integers';
+  return process.platform === 'win32'
+    ? `${install.win32}`
+    : `${install[process.platform] ?? general}, or ${general}`;
+}
+
+function describeHost(): string {
+  return `${platformName()}, Node ${process.versions.node}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] as string;
+}
