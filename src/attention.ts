@@ -1,0 +1,220 @@
+import { Layer, type LayerOptions } from './layers';
+import type { Parameter, Weight } from './parameters';
+import type { Planner, Workspace } from './workspace';
+
+/**
+ * Rotary angles (Su et al. 2021, eq. 15; NTK scaling is in the base): row p, pair i holds cos and sin of
+ * p * base^(-2i/D). Rows are computed once and kept; the table doubles when a longer sequence comes.
+ */
+export class RopeTable {
+  cos: Float32Array;
+  sin: Float32Array;
+  length = 0;
+
+  constructor(
+    readonly headDim: number,
+    readonly base: number,
+    private readonly floatType: 'float32' | 'float64' = 'float32',
+  ) {
+    this.cos = this.sin = new Float32Array(0);
+  }
+
+  /** Frequencies base^(-2i/D), i in [0, D/2). */
+  frequencies(): number[] {
+    return Array.from({ length: this.headDim / 2 }, (_, i) => this.base ** ((-2 * i) / this.headDim));
+  }
+
+  /** Makes positions [0, length) available. */
+  ensure(length: number): void {
+    if (length <= this.length) return;
+    const rows = Math.max(length, 2 * this.length);
+    const frequencies = this.frequencies();
+    const pairs = frequencies.length;
+    // As in parameters.ts: float64 hides behind the same type when the kernels compute in it.
+    const FloatArray = (this.floatType === 'float64' ? Float64Array : Float32Array) as Float32ArrayConstructor;
+    this.cos = new FloatArray(rows * pairs);
+    this.sin = new FloatArray(rows * pairs);
+    for (let p = 0; p < rows; p++) {
+      for (let i = 0; i < pairs; i++) {
+        this.cos[p * pairs + i] = Math.cos(p * frequencies[i]);
+        this.sin[p * pairs + i] = Math.sin(p * frequencies[i]);
+      }
+    }
+    this.length = rows;
+  }
+}
+
+/** Positions of the tokens of a batch, as the kernels want them; the same for every layer of a model. */
+export interface SequenceSlots {
+  batch: number;
+  seq: number;
+  /** int32 [T]: 0..S-1 for each sequence. */
+  positions: number;
+  /** int32 [B]: 0, no sequence has a past. */
+  queryStarts: number;
+  /** int32 [B]: S. */
+  kvLengths: number;
+}
+
+export function planSequence(planner: Planner, batch: number, seq: number): SequenceSlots {
+  return {
+    batch, seq,
+    positions: planner.ints(batch * seq), queryStarts: planner.ints(batch), kvLengths: planner.ints(batch),
+  };
+}
+
+export function fillSequence(ws: Workspace, s: SequenceSlots): void {
+  const { ints } = ws;
+  for (let b = 0; b < s.batch; b++) {
+    ints[s.queryStarts + b] = 0;
+    ints[s.kvLengths + b] = s.seq;
+    for (let i = 0; i < s.seq; i++) ints[s.positions + b * s.seq + i] = i;
+  }
+}
+
+export interface AttentionSlots {
+  sequence: SequenceSlots;
+  /** [T, (nHeads + 2 nKvHeads) D]: q|k|v, q and k rotated. */
+  qkv: number;
+  /** [T, nHeads D]: the heads' outputs. */
+  heads: number;
+  /** [B, nHeads, S]: row log-sum-exp of the scores. */
+  lse: number;
+}
+
+export interface AttentionScratch {
+  dQkv: number;
+  dHeads: number;
+}
+
+export interface AttentionDims {
+  hiddenDim: number;
+  nHeads: number;
+  nKvHeads: number;
+  headDim: number;
+}
+
+/**
+ * Causal multi- and grouped-query self-attention with rotary positions (Vaswani et al. 2017; Shazeer 2019; Ainslie
+ * et al. 2023): q|k|v = x Wqkv^T; q, k rotated; out_h = softmax(q_h k^T / sqrt(D)) v; y = [out_0 .. out_n] Wo^T.
+ * Query head h reads kv head floor(h / (nHeads/nKvHeads)).
+ * Parameters: q_proj [nHeads D, H], k_proj, v_proj [nKvHeads D, H] (one matrix in memory), o_proj [H, nHeads D].
+ * Backward: docs/gradients/attention.md
+ */
+export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
+  readonly qProj: Parameter;
+  readonly kProj: Parameter;
+  readonly vProj: Parameter;
+  readonly oProj: Parameter;
+  readonly rope: RopeTable;
+  readonly #qkv: Weight;
+  readonly #out: Weight;
+  readonly #scale: number;
+
+  /** @param options.rope shared table of angles. Default: one of its own, base 10000. */
+  constructor(
+    readonly dims: AttentionDims,
+    options: LayerOptions & { rope?: RopeTable } = {},
+  ) {
+    super(dims.hiddenDim, dims.hiddenDim, options);
+    const { hiddenDim: H, nHeads, nKvHeads, headDim: D } = dims;
+    if (nHeads % nKvHeads !== 0) {
+      throw new RangeError(`MQAttention: nKvHeads (${nKvHeads}) must divide nHeads (${nHeads})`);
+    }
+    const prefix = options.prefix ?? '';
+    const qDim = nHeads * D;
+    const kvDim = nKvHeads * D;
+    const { store } = this;
+    this.#qkv = store.addWeight((qDim + 2 * kvDim) * H, { kind: 'kaiming', fanIn: H });
+    this.#out = store.addWeight(H * qDim, { kind: 'kaiming', fanIn: qDim });
+    this.qProj = store.expose(`${prefix}q_proj.weight`, [qDim, H], this.#qkv);
+    this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], this.#qkv, qDim * H);
+    this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], this.#qkv, (qDim + kvDim) * H);
+    this.oProj = store.expose(`${prefix}o_proj.weight`, [H, qDim], this.#out);
+    this.rope = options.rope ?? new RopeTable(D, 10000, this.kernels.floatType);
+    this.#scale = 1 / Math.sqrt(D);
+    this.built();
+  }
+
+  /** @param sequence positions shared with other layers; planned here when absent. */
+  plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): AttentionSlots {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const tokens = batch * seq;
+    return {
+      sequence: sequence ?? planSequence(planner, batch, seq),
+      qkv: planner.floats(tokens * (nHeads + 2 * nKvHeads) * D),
+      heads: planner.floats(tokens * nHeads * D),
+      lse: planner.floats(tokens * nHeads),
+    };
+  }
+
+  planBackward(planner: Planner, batch: number, seq: number): AttentionScratch {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const tokens = batch * seq;
+    return {
+      dQkv: planner.floats(tokens * (nHeads + 2 * nKvHeads) * D), dHeads: planner.floats(tokens * nHeads * D),
+    };
+  }
+
+  override prepare(ws: Workspace, s: AttentionSlots): void {
+    fillSequence(ws, s.sequence);
+  }
+
+  forwardAt(ws: Workspace, s: AttentionSlots, x: number, y: number, accumulate: boolean): void {
+    const { kernels: k, inDim: H } = this;
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const { batch, seq, queryStarts, kvLengths } = s.sequence;
+    const f = ws.floats;
+    const tokens = batch * seq;
+    const width = (nHeads + 2 * nKvHeads) * D;
+    const qDim = nHeads * D;
+    const kAt = s.qkv + qDim;
+    const vAt = kAt + nKvHeads * D;
+    k.sgemm(false, true, tokens, width, H, 1, f, x, H, this.#qkv.data, 0, H, 0, f, s.qkv, width);
+    this.#rotate(ws, s.sequence, s.qkv, false);
+    k.attentionForward(
+      f, s.qkv, width, f, kAt, width, seq * width, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
+      ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
+    );
+    const beta = accumulate ? 1 : 0;
+    k.sgemm(false, true, tokens, H, qDim, 1, f, s.heads, qDim, this.#out.data, 0, qDim, beta, f, y, H);
+  }
+
+  backwardAt(
+    ws: Workspace, s: AttentionSlots, scratch: AttentionScratch, x: number, dy: number, dx: number,
+    accumulate: boolean,
+  ): void {
+    const { kernels: k, inDim: H } = this;
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const { batch, seq, queryStarts, kvLengths } = s.sequence;
+    const { dQkv, dHeads } = scratch;
+    const f = ws.floats;
+    const tokens = batch * seq;
+    const width = (nHeads + 2 * nKvHeads) * D;
+    const qDim = nHeads * D;
+    const toK = qDim;
+    const toV = qDim + nKvHeads * D;
+    k.sgemm(true, false, H, qDim, tokens, 1, f, dy, H, f, s.heads, qDim, 1, this.#out.grad!, 0, qDim);
+    k.sgemm(false, false, tokens, qDim, H, 1, f, dy, H, this.#out.data, 0, qDim, 0, f, dHeads, qDim);
+    k.attentionBackward(
+      f, s.qkv, width, f, s.qkv + toK, width, seq * width, f, s.qkv + toV, width, seq * width,
+      f, s.heads, qDim, f, s.lse, f, dHeads, f, dQkv, f, dQkv + toK, f, dQkv + toV,
+      ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
+    );
+    this.#rotate(ws, s.sequence, dQkv, true);
+    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, 1, this.#qkv.grad!, 0, H);
+    const beta = accumulate ? 1 : 0;
+    k.sgemm(false, false, tokens, H, width, 1, f, dQkv, width, this.#qkv.data, 0, H, beta, f, dx, H);
+  }
+
+  /** RoPE over q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
+  #rotate(ws: Workspace, s: SequenceSlots, qkv: number, inverse: boolean): void {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const { rope } = this;
+    rope.ensure(s.seq);
+    this.kernels.rope(
+      ws.floats, qkv, (nHeads + 2 * nKvHeads) * D, rope.cos, 0, rope.sin, 0, rope.length, ws.ints, s.positions,
+      s.batch * s.seq, nHeads + nKvHeads, D, inverse,
+    );
+  }
+}

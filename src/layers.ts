@@ -1,0 +1,318 @@
+import { getKernels } from './backend';
+import type { Kernels } from './backend/kernels';
+import { SgemoeError } from './errors';
+import { type Parameter, ParameterStore, type Weight } from './parameters';
+import { Tensor } from './tensor';
+import { Planner, Workspace } from './workspace';
+
+/** Options of every layer. A layer of a model shares the model's store; one of its own has a store of its own. */
+export interface LayerOptions {
+  /** Seed of the initial weights. Default 42. */
+  seed?: number;
+  /** Prefix of the parameters' names, such as 'model.layers.0.self_attn.'. Default ''. */
+  prefix?: string;
+  /** What computes. Default: the process's backend. */
+  kernels?: Kernels;
+  /** The store of the model the layer belongs to; the model then allocates and initialises. */
+  store?: ParameterStore;
+}
+
+export const DEFAULT_SEED = 42;
+
+/**
+ * A layer works on a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward needs
+ * meanwhile (scratch); forwardAt and backwardAt then compute with offsets alone and allocate nothing. `x`, `y` and
+ * their gradients `dx`, `dy` are offsets of [T, inDim] and [T, outDim] in `ws.floats`.
+ *
+ * forward and backward are the same on Tensors, for a layer on its own: they copy in and out.
+ */
+export abstract class Layer<Slots, Scratch = void> {
+  readonly kernels: Kernels;
+  readonly store: ParameterStore;
+  readonly #ownsStore: boolean;
+  readonly #seed: number;
+  #pass: TensorPass<Slots, Scratch> | null = null;
+  #workspace: Workspace | null = null;
+
+  constructor(
+    readonly inDim: number,
+    readonly outDim: number,
+    options: LayerOptions,
+  ) {
+    this.#ownsStore = options.store === undefined;
+    this.#seed = options.seed ?? DEFAULT_SEED;
+    this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
+    this.store = options.store ?? new ParameterStore(this.kernels);
+  }
+
+  /** To be called at the end of a constructor, when all weights have been added. */
+  protected built(): void {
+    if (!this.#ownsStore) return;
+    this.store.allocate();
+    this.store.initialise(this.#seed);
+  }
+
+  /** The layer's parameters by name; of a layer inside a model: the model's. */
+  *namedParameters(): IterableIterator<[string, Parameter]> {
+    for (const parameter of this.store.parameters) yield [parameter.name, parameter];
+  }
+
+  abstract plan(planner: Planner, batch: number, seq: number): Slots;
+  abstract planBackward(planner: Planner, batch: number, seq: number): Scratch;
+  /** Writes y, or adds to it when `accumulate`. */
+  abstract forwardAt(ws: Workspace, s: Slots, x: number, y: number, accumulate: boolean): void;
+  /** Adds to the weights' gradients and writes dx, or adds to it when `accumulate`. dx must not overlap dy. */
+  abstract backwardAt(
+    ws: Workspace, s: Slots, scratch: Scratch, x: number, dy: number, dx: number, accumulate: boolean,
+  ): void;
+
+  /** Fills what the slots hold before a forward (positions and the like). */
+  prepare(_ws: Workspace, _slots: Slots): void {}
+
+  /**
+   * y = layer(x), x [B,S,inDim] or [T,inDim] (one sequence), y of the same leading shape.
+   * @throws RangeError for another shape.
+   */
+  forward(x: Tensor): Tensor {
+    const pass = this.#enter(x);
+    pass.ws.floats.set(x.data as Float32Array, pass.x);
+    this.prepare(pass.ws, pass.slots);
+    this.forwardAt(pass.ws, pass.slots, pass.x, pass.y, false);
+    return this.#read(pass, pass.y, this.outDim);
+  }
+
+  /**
+   * The gradient of the last forward's input, dy of that forward's output shape. Adds to the parameters' gradients.
+   * @throws SgemoeError SGEMOE_NO_FORWARD without a forward before.
+   */
+  backward(dy: Tensor): Tensor {
+    const pass = this.#pass;
+    if (pass === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
+    const want = [...pass.leading, this.outDim];
+    if (dy.shape.join() !== want.join()) {
+      throw new RangeError(`backward: dy must have shape [${want}], got [${dy.shape}]`);
+    }
+    this.store.ensureGradients();
+    pass.ws.floats.set(dy.data as Float32Array, pass.dy);
+    this.backwardAt(pass.ws, pass.slots, pass.scratch, pass.x, pass.dy, pass.dx, false);
+    return this.#read(pass, pass.dx, this.inDim);
+  }
+
+  #enter(x: Tensor): TensorPass<Slots, Scratch> {
+    const leading = x.shape.slice(0, -1);
+    if (leading.length < 1 || leading.length > 2 || x.shape[leading.length] !== this.inDim) {
+      throw new RangeError(`forward: x must be [B,S,${this.inDim}] or [T,${this.inDim}], got [${x.shape}]`);
+    }
+    if (x.dtype !== this.kernels.floatType) {
+      throw new TypeError(`forward: x must be a ${this.kernels.floatType} tensor, got ${x.dtype}`);
+    }
+    const [batch, seq] = leading.length === 2 ? leading : [1, leading[0]];
+    const planner = new Planner();
+    const tokens = batch * seq;
+    this.#pass = {
+      leading, tokens,
+      x: planner.floats(tokens * this.inDim), y: planner.floats(tokens * this.outDim),
+      dx: planner.floats(tokens * this.inDim), dy: planner.floats(tokens * this.outDim),
+      slots: this.plan(planner, batch, seq), scratch: this.planBackward(planner, batch, seq),
+      ws: (this.#workspace ??= new Workspace(this.kernels)),
+    };
+    this.#workspace.ensure(planner);
+    return this.#pass;
+  }
+
+  #read(pass: TensorPass<Slots, Scratch>, offset: number, cols: number): Tensor {
+    const data = pass.ws.floats.slice(offset, offset + pass.tokens * cols);
+    return new Tensor(data, [...pass.leading, cols], this.kernels.floatType);
+  }
+}
+
+/** Where the Tensor form of a layer keeps its last forward. */
+interface TensorPass<Slots, Scratch> {
+  leading: number[];
+  tokens: number;
+  x: number;
+  y: number;
+  dx: number;
+  dy: number;
+  slots: Slots;
+  scratch: Scratch;
+  ws: Workspace;
+}
+
+/** Number of rows a layer without other needs works on. */
+interface RowSlots {
+  rows: number;
+}
+
+/**
+ * y = x W^T (+ b), W [outDim,inDim], b [outDim].
+ * Backward: dx = dy W, dW += dy^T x, db += sum_t dy. docs/gradients/linear.md
+ */
+export class Linear extends Layer<RowSlots & { ones: number }> {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  readonly #w: Weight;
+  readonly #b: Weight | null;
+
+  /** @param options.bias adds b, zero at first. Default false. */
+  constructor(inDim: number, outDim: number, options: LayerOptions & { bias?: boolean } = {}) {
+    super(inDim, outDim, options);
+    const prefix = options.prefix ?? '';
+    this.#w = this.store.addWeight(outDim * inDim, { kind: 'kaiming', fanIn: inDim });
+    this.weight = this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
+    this.#b = options.bias ? this.store.addWeight(outDim, { kind: 'zeros' }) : null;
+    this.bias = this.#b && this.store.expose(`${prefix}bias`, [outDim], this.#b);
+    this.built();
+  }
+
+  plan(planner: Planner, batch: number, seq: number): RowSlots & { ones: number } {
+    return { rows: batch * seq, ones: planner.floats(this.#b ? batch * seq : 0) };
+  }
+
+  planBackward(): void {}
+
+  forwardAt(ws: Workspace, s: RowSlots & { ones: number }, x: number, y: number, accumulate: boolean): void {
+    this.forwardInto(ws, s, x, ws.floats, y, accumulate);
+  }
+
+  /** forwardAt with the output in an array of its own, such as the data of a result. */
+  forwardInto(
+    ws: Workspace, s: RowSlots & { ones: number }, x: number, out: Float32Array, y: number, accumulate: boolean,
+  ): void {
+    const { kernels: k, inDim, outDim } = this;
+    let beta = accumulate ? 1 : 0;
+    if (this.#b) {
+      // A sum over tokens, or a broadcast to them, is a matmul with a column of ones.
+      ws.floats.fill(1, s.ones, s.ones + s.rows);
+      k.sgemm(false, false, s.rows, outDim, 1, 1, ws.floats, s.ones, 1, this.#b.data, 0, outDim, beta, out, y, outDim);
+      beta = 1;
+    }
+    k.sgemm(false, true, s.rows, outDim, inDim, 1, ws.floats, x, inDim, this.#w.data, 0, inDim, beta, out, y, outDim);
+  }
+
+  backwardAt(
+    ws: Workspace, s: RowSlots & { ones: number }, _: void, x: number, dy: number, dx: number, accumulate: boolean,
+  ): void {
+    const { kernels: k, inDim, outDim } = this;
+    const f = ws.floats;
+    const beta = accumulate ? 1 : 0;
+    k.sgemm(true, false, outDim, inDim, s.rows, 1, f, dy, outDim, f, x, inDim, 1, this.#w.grad!, 0, inDim);
+    if (this.#b) {
+      k.sgemm(false, false, 1, outDim, s.rows, 1, f, s.ones, s.rows, f, dy, outDim, 1, this.#b.grad!, 0, outDim);
+    }
+    k.sgemm(false, false, s.rows, inDim, outDim, 1, f, dy, outDim, this.#w.data, 0, inDim, beta, f, dx, inDim);
+  }
+}
+
+/**
+ * y = gamma * x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019, eq. 4). gamma [dim], ones at first.
+ * Backward, with s = 1/sqrt(..), g = dy*gamma: dx = s*g - s^3 * x * mean(g*x), dgamma += sum_t dy*x*s.
+ * docs/gradients/rms-norm.md
+ */
+export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
+  readonly weight: Parameter;
+  readonly #gamma: Weight;
+
+  /** @param options.eps added to the mean square. Default 1e-6. */
+  constructor(
+    dim: number,
+    private readonly options: LayerOptions & { eps?: number } = {},
+  ) {
+    super(dim, dim, options);
+    this.#gamma = this.store.addWeight(dim, { kind: 'ones' });
+    this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [dim], this.#gamma);
+    this.built();
+  }
+
+  plan(planner: Planner, batch: number, seq: number): RowSlots & { invRms: number } {
+    return { rows: batch * seq, invRms: planner.floats(batch * seq) };
+  }
+
+  planBackward(): void {}
+
+  /** `accumulate` has no meaning for a norm, whose output always is a new activation. */
+  forwardAt(ws: Workspace, s: RowSlots & { invRms: number }, x: number, y: number): void {
+    const { kernels: k, inDim: dim } = this;
+    const f = ws.floats;
+    const eps = this.options.eps ?? 1e-6;
+    k.rmsNormForward(f, x, dim, this.#gamma.data, 0, f, y, dim, f, s.invRms, s.rows, dim, eps);
+  }
+
+  backwardAt(
+    ws: Workspace, s: RowSlots & { invRms: number }, _: void, x: number, dy: number, dx: number, accumulate: boolean,
+  ): void {
+    const { kernels: k, inDim: dim } = this;
+    const f = ws.floats;
+    k.rmsNormBackward(
+      f, x, dim, this.#gamma.data, 0, f, s.invRms, f, dy, dim, f, dx, dim, accumulate,
+      this.#gamma.grad!, 0, s.rows, dim,
+    );
+  }
+}
+
+interface SwiGLUSlots {
+  rows: number;
+  gateUp: number;
+  act: number;
+}
+
+interface SwiGLUScratch {
+  dAct: number;
+  dGateUp: number;
+}
+
+/**
+ * y = (silu(x W1^T) * x W3^T) W2^T (Shazeer 2020, eq. 6): the feed-forward network of one expert.
+ * W1 (gate), W3 (up) [ffnDim,dim], stored as one matrix gate|up; W2 (down) [dim,ffnDim]. docs/gradients/swiglu.md
+ */
+export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
+  readonly #gateUp: Weight;
+  readonly #down: Weight;
+
+  constructor(
+    dim: number,
+    readonly ffnDim: number,
+    options: LayerOptions = {},
+  ) {
+    super(dim, dim, options);
+    const prefix = options.prefix ?? '';
+    this.#gateUp = this.store.addWeight(2 * ffnDim * dim, { kind: 'kaiming', fanIn: dim });
+    this.#down = this.store.addWeight(dim * ffnDim, { kind: 'kaiming', fanIn: ffnDim });
+    this.store.expose(`${prefix}w1.weight`, [ffnDim, dim], this.#gateUp);
+    this.store.expose(`${prefix}w2.weight`, [dim, ffnDim], this.#down);
+    this.store.expose(`${prefix}w3.weight`, [ffnDim, dim], this.#gateUp, ffnDim * dim);
+    this.built();
+  }
+
+  plan(planner: Planner, batch: number, seq: number): SwiGLUSlots {
+    const rows = batch * seq;
+    return { rows, gateUp: planner.floats(rows * 2 * this.ffnDim), act: planner.floats(rows * this.ffnDim) };
+  }
+
+  planBackward(planner: Planner, batch: number, seq: number): SwiGLUScratch {
+    const rows = batch * seq;
+    return { dAct: planner.floats(rows * this.ffnDim), dGateUp: planner.floats(rows * 2 * this.ffnDim) };
+  }
+
+  forwardAt(ws: Workspace, s: SwiGLUSlots, x: number, y: number, accumulate: boolean): void {
+    const { kernels: k, inDim: H, ffnDim: F } = this;
+    const f = ws.floats;
+    k.sgemm(false, true, s.rows, 2 * F, H, 1, f, x, H, this.#gateUp.data, 0, H, 0, f, s.gateUp, 2 * F);
+    k.swigluForward(f, s.gateUp, f, s.act, s.rows, F);
+    k.sgemm(false, true, s.rows, H, F, 1, f, s.act, F, this.#down.data, 0, F, accumulate ? 1 : 0, f, y, H);
+  }
+
+  backwardAt(
+    ws: Workspace, s: SwiGLUSlots, scratch: SwiGLUScratch, x: number, dy: number, dx: number, accumulate: boolean,
+  ): void {
+    const { kernels: k, inDim: H, ffnDim: F } = this;
+    const { dAct, dGateUp } = scratch;
+    const f = ws.floats;
+    k.sgemm(true, false, H, F, s.rows, 1, f, dy, H, f, s.act, F, 1, this.#down.grad!, 0, F);
+    k.sgemm(false, false, s.rows, F, H, 1, f, dy, H, this.#down.data, 0, F, 0, f, dAct, F);
+    k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, s.rows, F);
+    k.sgemm(true, false, 2 * F, H, s.rows, 1, f, dGateUp, 2 * F, f, x, H, 1, this.#gateUp.grad!, 0, H);
+    const beta = accumulate ? 1 : 0;
+    k.sgemm(false, false, s.rows, H, 2 * F, 1, f, dGateUp, 2 * F, this.#gateUp.data, 0, H, beta, f, dx, H);
+  }
+}

@@ -1,0 +1,178 @@
+import type { Kernels } from './backend/kernels';
+
+/** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
+export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
+
+/** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
+const ALIGNMENT = 16;
+
+/** Longest buffer. Larger models get several (V8 and BLAS are at ease below 2^31 elements). */
+const MAX_SHARD_ELEMENTS = 2 ** 31;
+
+/**
+ * What a layer computes with: one matrix, or several that are read together (q|k|v, gate|up, all experts).
+ * `data` and `grad` are views into the store's flat buffers; `grad` is null until gradients are first needed.
+ */
+export class Weight {
+  data!: Float32Array;
+  grad: Float32Array | null = null;
+  /** Which buffer of the store, and where in it. */
+  shard = 0;
+  offset = 0;
+
+  constructor(
+    readonly size: number,
+    readonly init: Init,
+  ) {}
+}
+
+/** A public tensor of the model: a part of a weight, under its checkpoint name. */
+export class Parameter {
+  #grad: Float32Array | null = null;
+  #data: Float32Array | null = null;
+
+  constructor(
+    readonly name: string,
+    readonly shape: readonly number[],
+    private readonly weight: Weight,
+    private readonly start: number,
+  ) {}
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((product, n) => product * n, 1);
+  }
+
+  /** The values, row-major; a live view of the model's weights. */
+  get data(): Float32Array {
+    this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
+    return this.#data;
+  }
+
+  /** The gradient of the last backward; a live view, null before the first one. */
+  get grad(): Float32Array | null {
+    this.#grad ??= this.weight.grad?.subarray(this.start, this.start + this.size) ?? null;
+    return this.#grad;
+  }
+}
+
+/**
+ * All weights of a model in flat buffers on SharedArrayBuffers, in the order they were added, each padded to 64
+ * bytes. Gradients and optimizer moments mirror the buffers, so that norm, clipping and AdamW are one kernel call a
+ * buffer and worker threads can share weights without copying. The padding is 0 and stays 0.
+ */
+export class ParameterStore {
+  readonly parameters: Parameter[] = [];
+  /** The weights' buffers. Empty until `allocate`. */
+  shards: Float32Array[] = [];
+  /** The gradients' buffers. Empty until `ensureGradients`. */
+  gradShards: Float32Array[] = [];
+
+  readonly #weights: Weight[] = [];
+  readonly #shardSizes: number[] = [0];
+
+  constructor(
+    readonly kernels: Kernels,
+    private readonly maxShardElements = MAX_SHARD_ELEMENTS,
+  ) {}
+
+  /**
+   * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
+   * @throws RangeError when a single weight is larger than a buffer may be.
+   */
+  addWeight(size: number, init: Init): Weight {
+    const padded = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+    if (padded > this.maxShardElements) {
+      throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.maxShardElements}`);
+    }
+    const weight = new Weight(size, init);
+    let shard = this.#shardSizes.length - 1;
+    if (this.#shardSizes[shard] + padded > this.maxShardElements) {
+      this.#shardSizes.push(0);
+      shard++;
+    }
+    weight.shard = shard;
+    weight.offset = this.#shardSizes[shard];
+    this.#shardSizes[shard] += padded;
+    this.#weights.push(weight);
+    return weight;
+  }
+
+  /** Gives elements `start ..` of a weight a public name. */
+  expose(name: string, shape: readonly number[], weight: Weight, start = 0): Parameter {
+    const parameter = new Parameter(name, Object.freeze([...shape]), weight, start);
+    this.parameters.push(parameter);
+    return parameter;
+  }
+
+  /** Allocates the buffers, zeroed. Called once, when all weights have been added. */
+  allocate(): void {
+    this.shards = this.mirror();
+    for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
+  }
+
+  /** Fills the weights: a pure function of the seed and the order of the weights, on every backend and machine. */
+  initialise(seed: number): void {
+    const [low, high] = splitSeed(seed);
+    this.#weights.forEach((weight, stream) => {
+      const { init, data, size } = weight;
+      if (init.kind === 'kaiming') {
+        this.kernels.randomNormal(data, 0, size, low, high, stream, Math.sqrt(2 / init.fanIn));
+      } else {
+        data.fill(init.kind === 'ones' ? 1 : 0);
+      }
+    });
+  }
+
+  /** Allocates the gradients at first use; afterwards does nothing. */
+  ensureGradients(): void {
+    if (this.gradShards.length > 0) return;
+    this.gradShards = this.mirror();
+    for (const weight of this.#weights) weight.grad = viewOf(this.gradShards, weight);
+  }
+
+  /** Sets all gradients to 0. */
+  zeroGradients(): void {
+    this.ensureGradients();
+    for (const shard of this.gradShards) shard.fill(0);
+  }
+
+  /** New zeroed buffers of the same sizes, 64-byte aligned: for gradients and optimizer moments. */
+  mirror(): Float32Array[] {
+    return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
+  }
+
+  /** L2 norm over all gradients, sqrt(sum g^2) accumulated in float64. 0 before the first backward. */
+  gradNorm(): number {
+    let total = 0;
+    for (const shard of this.gradShards) total += this.kernels.sumSquares(shard, 0, shard.length);
+    return Math.sqrt(total);
+  }
+
+  /** Bytes of the weights' buffers, padding included. */
+  get bytes(): number {
+    return this.#shardSizes.reduce((sum, size) => sum + size * 4, 0);
+  }
+}
+
+/** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */
+function allocateAligned(kernels: Kernels, size: number): Float32Array {
+  // The reference's float64 form computes on Float64Arrays behind the same type; see Kernels.floatType.
+  const FloatArray = (kernels.floatType === 'float64' ? Float64Array : Float32Array) as Float32ArrayConstructor;
+  const buffer = new SharedArrayBuffer((size + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT);
+  const all = new FloatArray(buffer);
+  const padding = kernels.alignmentPadding(all);
+  return all.subarray(padding, padding + size);
+}
+
+function viewOf(shards: Float32Array[], weight: Weight): Float32Array {
+  return shards[weight.shard].subarray(weight.offset, weight.offset + weight.size);
+}
+
+/** The two 32-bit halves of a seed. @throws RangeError unless it is an integer in [0, 2^53). */
+export function splitSeed(seed: number): [low: number, high: number] {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new RangeError(`seed must be an integer in [0, 2^53), got ${seed}`);
+  }
+  return [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
+}
