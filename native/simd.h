@@ -1,0 +1,198 @@
+// Vectors of float32 with the width of the instruction set a source is compiled for, and e^x on them.
+// For the sources that are compiled once per instruction set: everything lives in that namespace.
+//
+// Names: Vf floats, Vi 32-bit integers, Vd doubles (half as many lanes); kLanes, kDoubleLanes.
+// vmax/vmin return b when either operand is NaN on x86, NaN on arm: callers that care put the checked value in b.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+constexpr int kLanes = kVectorBytes / 4;
+constexpr int kDoubleLanes = kVectorBytes / 8;
+typedef float Vf __attribute__((vector_size(kVectorBytes)));
+typedef int32_t Vi __attribute__((vector_size(kVectorBytes)));
+typedef double Vd __attribute__((vector_size(kVectorBytes)));
+
+inline Vf set1(float x) { return x - Vf{}; }  // x - (+0) keeps every bit of x, -0 included
+inline Vd set1d(double x) { return x - Vd{}; }
+
+inline Vf load(const float* p) {
+  Vf v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(float* p, Vf v) { memcpy(p, &v, sizeof v); }
+inline Vd loadd(const double* p) {
+  Vd v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void stored(double* p, Vd v) { memcpy(p, &v, sizeof v); }
+
+// mask lanes are 0 or -1, as comparisons of Vf give them.
+inline Vf select(Vi mask, Vf yes, Vf no) { return mask ? yes : no; }
+
+// loadPartial: the first n < kLanes elements, 0 in the other lanes. storePartial: the first n lanes.
+// fma(a,b,c) = a*b + c, rounded once where the instruction set can. hsum, hmax: a fixed halving order.
+// widenLow/widenHigh: the lower/upper half of the lanes as doubles; narrow puts them together again.
+#if defined(__AVX512F__)
+
+inline Vf loadPartial(const float* p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+inline void storePartial(float* p, Vf v, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v); }
+inline Vf fma(Vf a, Vf b, Vf c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vf vmax(Vf a, Vf b) { return _mm512_max_ps(a, b); }
+inline Vf vmin(Vf a, Vf b) { return _mm512_min_ps(a, b); }
+inline Vf vsqrt(Vf a) { return _mm512_sqrt_ps(a); }
+inline float hsum(Vf v) { return _mm512_reduce_add_ps(v); }
+inline float hmax(Vf v) { return _mm512_reduce_max_ps(v); }
+inline double hsumd(Vd v) { return _mm512_reduce_add_pd(v); }
+inline Vd widenLow(Vf v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+inline Vd widenHigh(Vf v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
+inline Vf narrow(Vd low, Vd high) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+}
+
+#elif defined(__AVX2__)
+
+inline __m256i lanesBelow(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline Vf loadPartial(const float* p, int n) { return _mm256_maskload_ps(p, lanesBelow(n)); }
+inline void storePartial(float* p, Vf v, int n) { _mm256_maskstore_ps(p, lanesBelow(n), v); }
+inline Vf fma(Vf a, Vf b, Vf c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vf vmax(Vf a, Vf b) { return _mm256_max_ps(a, b); }
+inline Vf vmin(Vf a, Vf b) { return _mm256_min_ps(a, b); }
+inline Vf vsqrt(Vf a) { return _mm256_sqrt_ps(a); }
+inline float hsum(Vf v) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+inline float hmax(Vf v) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+inline double hsumd(Vd v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+inline Vd widenLow(Vf v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+inline Vd widenHigh(Vf v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+inline Vf narrow(Vd low, Vd high) { return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low)); }
+
+#else
+
+inline Vf loadPartial(const float* p, int n) {
+  return n == 0 ? Vf{} : n == 1 ? Vf{p[0]} : n == 2 ? Vf{p[0], p[1]} : Vf{p[0], p[1], p[2]};
+}
+inline void storePartial(float* p, Vf v, int n) {
+  if (n > 0) p[0] = v[0];
+  if (n > 1) p[1] = v[1];
+  if (n > 2) p[2] = v[2];
+}
+inline float hsum(Vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+inline double hsumd(Vd v) { return v[0] + v[1]; }
+
+#if defined(__SSE2__)
+inline Vf fma(Vf a, Vf b, Vf c) { return a * b + c; }
+inline Vf vmax(Vf a, Vf b) { return _mm_max_ps(a, b); }
+inline Vf vmin(Vf a, Vf b) { return _mm_min_ps(a, b); }
+inline Vf vsqrt(Vf a) { return _mm_sqrt_ps(a); }
+inline float hmax(Vf v) {
+  __m128 s = _mm_max_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+inline Vd widenLow(Vf v) { return _mm_cvtps_pd(v); }
+inline Vd widenHigh(Vf v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
+inline Vf narrow(Vd low, Vd high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
+#else
+inline Vf fma(Vf a, Vf b, Vf c) { return (Vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+inline Vf vmax(Vf a, Vf b) { return (Vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+inline Vf vmin(Vf a, Vf b) { return (Vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+inline Vf vsqrt(Vf a) { return (Vf)vsqrtq_f32((float32x4_t)a); }
+inline float hmax(Vf v) { return vmaxvq_f32((float32x4_t)v); }
+inline Vd widenLow(Vf v) { return (Vd)vcvt_f64_f32(vget_low_f32((float32x4_t)v)); }
+inline Vd widenHigh(Vf v) { return (Vd)vcvt_high_f64_f32((float32x4_t)v); }
+inline Vf narrow(Vd low, Vd high) {
+  return (Vf)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)low), (float64x2_t)high);
+}
+#endif
+
+#endif
+
+// The two ways a loop body sees its place: a whole vector, or the last few elements of an array.
+struct Whole {
+  static Vf load(const float* p) { return SGEMOE_ISA::load(p); }
+  static void store(float* p, Vf v) { SGEMOE_ISA::store(p, v); }
+  // Lanes beyond the array become `fill`, so that a reduction can ignore them.
+  static Vf load(const float* p, float) { return SGEMOE_ISA::load(p); }
+};
+
+struct Tail {
+  int n;
+  Vf load(const float* p) const { return loadPartial(p, n); }
+  void store(float* p, Vf v) const { storePartial(p, v, n); }
+  Vf load(const float* p, float fill) const {
+    Vf lane;
+    for (int i = 0; i < kLanes; ++i) lane[i] = (float)i;
+    return select(lane < set1((float)n), loadPartial(p, n), set1(fill));
+  }
+};
+
+// body(place, i) for i = 0, kLanes, 2 kLanes ... over n elements; place.load and place.store respect the end.
+template <class Body>
+inline void forVectors(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(Whole{}, i);
+  if (i < n) body(Tail{(int)(n - i)}, i);
+}
+
+// e^x in every lane, at most 1.5 ulp off (2 ulp without fma); e^-inf = 0, e^inf = inf, NaN stays, subnormal results
+// are right.
+//
+// x = k ln2 + r with k the nearest integer, so |r| <= 0.3466. ln2 is split so that k * kLn2High is exact (15 bits
+// times 8 bits). e^r = 1 + r + r^2 q(r), q of degree 4 fitted for the least largest relative error, 3.1e-9 (0.05 ulp);
+// the rest is rounding: 0.5 ulp of the last sum, and of the sum before it once more |r| times.
+// 2^k comes in two factors, since k reaches -150 (below the smallest exponent) and 128 (above the largest); the
+// first product is exact, so a subnormal result is rounded once.
+inline Vf vexp(Vf x) {
+  const Vf kLowest = set1(-105.0f), kHighest = set1(89.0f);  // e^-105 rounds to 0, e^89 to inf
+  const Vf kLn2High = set1(0.693359375f), kLn2Low = set1(-2.12194440054690583e-4f);
+  const Vf kRound = set1(12582912.0f);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  x = vmin(kHighest, vmax(kLowest, x));
+  const Vf shifted = fma(x, set1(1.44269504088896341f), kRound);
+  const Vf k = shifted - kRound;
+  const Vf r = fma(k, -kLn2Low, fma(k, -kLn2High, x));
+  Vf q = set1(0.00138145986467f);
+  q = fma(q, r, set1(0.00836871687973f));
+  q = fma(q, r, set1(0.0416683880453f));
+  q = fma(q, r, set1(0.166665206317f));
+  q = fma(q, r, set1(0.499999934478f));
+  const Vf p = fma(fma(q, r, set1(1.0f)), r, set1(1.0f));
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, k);
+#else
+  const Vi exponent = (Vi)shifted - (Vi)kRound;
+  const Vi half = exponent >> 1;
+  const Vf scale1 = (Vf)((half + 127) << 23), scale2 = (Vf)((exponent - half + 127) << 23);
+  return p * scale1 * scale2;
+#endif
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
