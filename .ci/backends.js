@@ -1,0 +1,43 @@
+'use strict';
+/**
+ * The README's test command on every backend of this platform: `npm run test:all`.
+ *
+ *   node .ci/backends.js [reportFolder] [package]
+ *
+ * With a folder, each run leaves the test runner's JSON report there. `package` runs the package tests instead, once,
+ * on whatever backend an installed package finds.
+ */
+const { spawnSync } = require('node:child_process');
+const path = require('node:path');
+
+const [reportFolder, what] = process.argv.slice(2);
+const runs = what === 'package' ? [{ name: 'package', script: 'test:package' }] : backends().map(backendRun);
+const failed = runs.filter((run) => !passes(run)).map((run) => run.name);
+
+if (failed.length > 0) {
+  console.error(`Failed: ${failed.join(', ')}`);
+  process.exitCode = 1;
+}
+
+function backends() {
+  const blas = { darwin: ['accelerate'], linux: ['openblas'] }[process.platform] ?? [];
+  return [...blas, 'builtin', 'reference'];
+}
+
+function backendRun(name) {
+  return { name, script: 'test', env: { SGEMOE_BACKEND: name } };
+}
+
+function passes({ name, script, env }) {
+  console.log(`\n== ${script}: ${name}`);
+  const report = reportFolder && path.resolve(reportFolder, `${name}.json`);
+  const reporters = report
+    ? ['--', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
+    : [];
+  const { status } = spawnSync('npm', ['run', script, ...reporters], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+    shell: process.platform === 'win32',
+  });
+  return status === 0;
+}
