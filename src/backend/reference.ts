@@ -1,0 +1,72 @@
+import type { BackendInfo, Kernels } from './kernels';
+import { attention } from './reference/attention';
+import {
+  checked,
+  checkType,
+  type Definitions,
+  type FloatType,
+  type KernelName,
+  requireInteger,
+} from './reference/checks';
+import { elementwise } from './reference/elementwise';
+import { loss } from './reference/loss';
+import { matmul } from './reference/matmul';
+import { random } from './reference/random';
+import { routing } from './reference/routing';
+import { rowKernels } from './reference/rows';
+
+export interface ReferenceOptions {
+  /**
+   * 'float32' (default): float32 arrays; sums are float64 and rounded once, when they are stored. 'float64': every
+   * float argument is a Float64Array, whatever its declared type, and nothing is rounded, so that finite differences
+   * can be taken on whole models.
+   */
+  readonly floatType?: FloatType;
+  /** Why no faster backend is in use, for `info.notes`. */
+  readonly notes?: readonly string[];
+}
+
+const DEFINITIONS: Definitions<KernelName> = {
+  ...matmul,
+  ...elementwise,
+  ...rowKernels,
+  ...attention,
+  ...routing,
+  ...loss,
+  ...random,
+};
+
+/**
+ * The kernels in plain TypeScript: the definition of each one, the oracle of the addon's tests, and what computes
+ * where no addon loads. Everything runs on the calling thread: `setThreads` checks its argument and changes nothing,
+ * `info.threads` is 1.
+ */
+export function createReferenceKernels(options: ReferenceOptions = {}): Kernels {
+  const { floatType = 'float32', notes = [] } = options;
+  const info: BackendInfo = {
+    backend: 'reference',
+    platform: `${process.platform}-${process.arch}`,
+    blas: null,
+    instructionSet: 'none',
+    threads: 1,
+    addonPath: null,
+    notes: [...notes],
+  };
+  const names = Object.keys(DEFINITIONS) as KernelName[];
+  const kernels = Object.fromEntries(
+    names.map((name) => [name, checked(name, DEFINITIONS[name], floatType)]),
+  );
+  return {
+    info,
+    floatType,
+    setThreads(threads) {
+      checkType('setThreads', { name: 'threads', kind: 'size' }, threads, floatType);
+      requireInteger('setThreads', 'threads', threads, 1, 257);
+    },
+    alignmentPadding(x) {
+      checkType('alignmentPadding', { name: 'x', kind: 'floats' }, x, floatType);
+      return 0;
+    },
+    ...(kernels as unknown as Pick<Kernels, KernelName>),
+  };
+}

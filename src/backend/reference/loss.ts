@@ -1,0 +1,41 @@
+import { type Definitions, requireIndices, requireLength } from './checks';
+import { rowMax, shiftedExp } from './rows';
+import { Scratch } from './scratch';
+
+const expScratch = new Scratch();
+
+export const loss: Definitions<'crossEntropy'> = {
+  crossEntropy: {
+    signature: `logits:floats logitsOffset targets:ints targetsOffset losses:floats lossesOffset rows cols
+      ignoreIndex:int32 gradScale:real writeGradient:flag`,
+    run(
+      logits, logitsOffset, targets, targetsOffset, losses, lossesOffset, rows, cols,
+      ignoreIndex, gradScale, writeGradient,
+    ) {
+      requireLength('crossEntropy', 'logits', logits, logitsOffset, rows * cols);
+      requireLength('crossEntropy', 'targets', targets, targetsOffset, rows);
+      requireLength('crossEntropy', 'losses', losses, lossesOffset, rows);
+      requireIndices('crossEntropy', 'targets', targets, targetsOffset, rows, cols, ignoreIndex);
+      if (rows === 0 || cols === 0) return 0;
+      const exps = expScratch.take(cols);
+      let total = 0;
+      for (let r = 0; r < rows; r++) {
+        const row = logitsOffset + r * cols;
+        const target = targets[targetsOffset + r];
+        if (target === ignoreIndex) {
+          losses[lossesOffset + r] = 0;
+          if (writeGradient) logits.fill(0, row, row + cols);
+          continue;
+        }
+        const max = rowMax(logits, row, cols);
+        const sum = shiftedExp(logits, row, cols, max, exps);
+        const rowLoss = max - logits[row + target] + Math.log(sum);
+        losses[lossesOffset + r] = rowLoss;
+        total += rowLoss;
+        if (!writeGradient) continue;
+        for (let c = 0; c < cols; c++) logits[row + c] = gradScale * (exps[c] / sum - (c === target ? 1 : 0));
+      }
+      return total;
+    },
+  },
+};

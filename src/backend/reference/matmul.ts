@@ -1,0 +1,203 @@
+import { type Definitions, extent, requireLd, requireLength, requireRowStarts } from './checks';
+import { Scratch } from './scratch';
+
+// A tile of 2 x 4 sums fits the registers; rows of A are packed BLOCK_ROWS at a time, columns of B in panels.
+const TILE_ROWS = 2;
+const TILE_COLS = 4;
+const BLOCK_ROWS = 64;
+
+const packedA = new Scratch();
+const packedB = new Scratch();
+const tile = new Float64Array(TILE_ROWS * TILE_COLS);
+
+/**
+ * dst[p*width + w] = x[start + w*widthStep + p*depthStep] for w < used, 0 for the other w < width: a panel in the
+ * order in which the tile reads it, whatever the transposition was.
+ */
+function pack(
+  dst: Float64Array, dstOffset: number, x: Float32Array, start: number,
+  width: number, used: number, widthStep: number, depth: number, depthStep: number,
+): void {
+  for (let p = 0; p < depth; p++) {
+    const to = dstOffset + p * width;
+    const from = start + p * depthStep;
+    for (let w = 0; w < used; w++) dst[to + w] = x[from + w * widthStep];
+    for (let w = used; w < width; w++) dst[to + w] = 0;
+  }
+}
+
+/** tile[r, c] = sum_p panelA[p, r] * panelB[p, c]. */
+function multiplyPanels(a: Float64Array, aOffset: number, b: Float64Array, depth: number): void {
+  let s00 = 0, s01 = 0, s02 = 0, s03 = 0;
+  let s10 = 0, s11 = 0, s12 = 0, s13 = 0;
+  for (let p = 0, ia = aOffset, ib = 0; p < depth; p++, ia += TILE_ROWS, ib += TILE_COLS) {
+    const a0 = a[ia], a1 = a[ia + 1];
+    const b0 = b[ib], b1 = b[ib + 1], b2 = b[ib + 2], b3 = b[ib + 3];
+    s00 += a0 * b0;
+    s01 += a0 * b1;
+    s02 += a0 * b2;
+    s03 += a0 * b3;
+    s10 += a1 * b0;
+    s11 += a1 * b1;
+    s12 += a1 * b2;
+    s13 += a1 * b3;
+  }
+  tile[0] = s00;
+  tile[1] = s01;
+  tile[2] = s02;
+  tile[3] = s03;
+  tile[4] = s10;
+  tile[5] = s11;
+  tile[6] = s12;
+  tile[7] = s13;
+}
+
+/** C tile = alpha * tile + beta * C tile. */
+function storeTile(
+  alpha: number, beta: number, c: Float32Array, cOffset: number, ldc: number, rows: number, cols: number,
+): void {
+  for (let r = 0; r < rows; r++) {
+    const row = cOffset + r * ldc;
+    for (let j = 0; j < cols; j++) {
+      const value = alpha * tile[r * TILE_COLS + j];
+      c[row + j] = beta === 0 ? value : value + beta * c[row + j];
+    }
+  }
+}
+
+/** One matmul, arguments as sgemm's, checked. As in every BLAS, alpha = 0 reads neither A nor B. */
+function multiply(
+  transA: boolean, transB: boolean, m: number, n: number, k: number,
+  alpha: number, a: Float32Array, aOffset: number, lda: number,
+  b: Float32Array, bOffset: number, ldb: number,
+  beta: number, c: Float32Array, cOffset: number, ldc: number,
+): void {
+  if (m === 0 || n === 0) return;
+  const depth = alpha === 0 ? 0 : k;
+  const aRowStep = transA ? 1 : lda;
+  const aDepthStep = transA ? lda : 1;
+  const bColStep = transB ? ldb : 1;
+  const bDepthStep = transB ? 1 : ldb;
+  const panelA = packedA.take((Math.min(m, BLOCK_ROWS) + 1) * depth);
+  const panelB = packedB.take(TILE_COLS * depth);
+  for (let block = 0; block < m; block += BLOCK_ROWS) {
+    const blockEnd = Math.min(m, block + BLOCK_ROWS);
+    for (let i = block; i < blockEnd; i += TILE_ROWS) {
+      const rows = Math.min(TILE_ROWS, blockEnd - i);
+      const start = aOffset + i * aRowStep;
+      pack(panelA, (i - block) * depth, a, start, TILE_ROWS, rows, aRowStep, depth, aDepthStep);
+    }
+    for (let j = 0; j < n; j += TILE_COLS) {
+      const cols = Math.min(TILE_COLS, n - j);
+      pack(panelB, 0, b, bOffset + j * bColStep, TILE_COLS, cols, bColStep, depth, bDepthStep);
+      for (let i = block; i < blockEnd; i += TILE_ROWS) {
+        multiplyPanels(panelA, (i - block) * depth, panelB, depth);
+        storeTile(alpha, beta, c, cOffset + i * ldc + j, ldc, Math.min(TILE_ROWS, blockEnd - i), cols);
+      }
+    }
+  }
+}
+
+/** Extent of `count` matrices of `one` elements each, `stride` apart. */
+function batchExtent(count: number, one: number, stride: number): number {
+  return count === 0 || one === 0 ? 0 : (count - 1) * stride + one;
+}
+
+/** One past the last row that a group uses, 0 when no group has rows. */
+function usedRows(rowStarts: Int32Array, offset: number, groups: number): number {
+  const end = rowStarts[offset + groups];
+  return end === rowStarts[offset] ? 0 : end;
+}
+
+export const matmul: Definitions<'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgemmGroupedTransA'> = {
+  sgemm: {
+    signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda b:floats bOffset ldb
+      beta:real c:floats cOffset ldc`,
+    run(transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc) {
+      requireLd('sgemm', 'lda', lda, transA ? m : k);
+      requireLd('sgemm', 'ldb', ldb, transB ? k : n);
+      requireLd('sgemm', 'ldc', ldc, n);
+      requireLength('sgemm', 'a', a, aOffset, transA ? extent(k, m, lda) : extent(m, k, lda));
+      requireLength('sgemm', 'b', b, bOffset, transB ? extent(n, k, ldb) : extent(k, n, ldb));
+      requireLength('sgemm', 'c', c, cOffset, extent(m, n, ldc));
+      multiply(transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc);
+    },
+  },
+
+  sgemmBatch: {
+    signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda strideA
+      b:floats bOffset ldb strideB beta:real c:floats cOffset ldc strideC batch`,
+    run(
+      transA, transB, m, n, k, alpha, a, aOffset, lda, strideA, b, bOffset, ldb, strideB,
+      beta, c, cOffset, ldc, strideC, batch,
+    ) {
+      const name = 'sgemmBatch';
+      requireLd(name, 'lda', lda, transA ? m : k);
+      requireLd(name, 'ldb', ldb, transB ? k : n);
+      requireLd(name, 'ldc', ldc, n);
+      const oneA = transA ? extent(k, m, lda) : extent(m, k, lda);
+      const oneB = transB ? extent(n, k, ldb) : extent(k, n, ldb);
+      requireLength(name, 'a', a, aOffset, batchExtent(batch, oneA, strideA));
+      requireLength(name, 'b', b, bOffset, batchExtent(batch, oneB, strideB));
+      requireLength(name, 'c', c, cOffset, batchExtent(batch, extent(m, n, ldc), strideC));
+      if (m === 0 || n === 0) return;
+      for (let i = 0; i < batch; i++) {
+        const ai = aOffset + i * strideA, bi = bOffset + i * strideB, ci = cOffset + i * strideC;
+        multiply(transA, transB, m, n, k, alpha, a, ai, lda, b, bi, ldb, beta, c, ci, ldc);
+      }
+    },
+  },
+
+  sgemmGrouped: {
+    signature: `transB:flag groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
+      b:floats bOffset ldb strideB beta:real c:floats cOffset ldc`,
+    run(
+      transB, groups, rowStarts, rowStartsOffset, n, k, alpha, a, aOffset, lda,
+      b, bOffset, ldb, strideB, beta, c, cOffset, ldc,
+    ) {
+      const name = 'sgemmGrouped';
+      requireLd(name, 'lda', lda, k);
+      requireLd(name, 'ldb', ldb, transB ? k : n);
+      requireLd(name, 'ldc', ldc, n);
+      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      const oneB = transB ? extent(n, k, ldb) : extent(k, n, ldb);
+      requireLength(name, 'b', b, bOffset, batchExtent(groups, oneB, strideB));
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
+      const rows = usedRows(rowStarts, rowStartsOffset, groups);
+      requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
+      requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
+      for (let g = 0; g < groups; g++) {
+        const first = rowStarts[rowStartsOffset + g];
+        const m = rowStarts[rowStartsOffset + g + 1] - first;
+        const ag = aOffset + first * lda, bg = bOffset + g * strideB, cg = cOffset + first * ldc;
+        multiply(false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
+      }
+    },
+  },
+
+  sgemmGroupedTransA: {
+    signature: `groups rowStarts:ints rowStartsOffset m n alpha:real a:floats aOffset lda
+      b:floats bOffset ldb beta:real c:floats cOffset ldc strideC`,
+    run(
+      groups, rowStarts, rowStartsOffset, m, n, alpha, a, aOffset, lda,
+      b, bOffset, ldb, beta, c, cOffset, ldc, strideC,
+    ) {
+      const name = 'sgemmGroupedTransA';
+      requireLd(name, 'lda', lda, m);
+      requireLd(name, 'ldb', ldb, n);
+      requireLd(name, 'ldc', ldc, n);
+      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      requireLength(name, 'c', c, cOffset, batchExtent(groups, extent(m, n, ldc), strideC));
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
+      const rows = usedRows(rowStarts, rowStartsOffset, groups);
+      requireLength(name, 'a', a, aOffset, extent(rows, m, lda));
+      requireLength(name, 'b', b, bOffset, extent(rows, n, ldb));
+      for (let g = 0; g < groups; g++) {
+        const first = rowStarts[rowStartsOffset + g];
+        const k = rowStarts[rowStartsOffset + g + 1] - first;
+        const ag = aOffset + first * lda, bg = bOffset + first * ldb, cg = cOffset + g * strideC;
+        multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
+      }
+    },
+  },
+};

@@ -1,0 +1,169 @@
+import { type Definitions, requireIndices, requireLength, requireRowStarts } from './checks';
+import { rowMax, shiftedExp } from './rows';
+import { Scratch } from './scratch';
+
+const expScratch = new Scratch();
+const meanScratch = new Scratch();
+const probGradScratch = new Scratch();
+
+function requireTopK(kernel: string, topK: number, nExperts: number): void {
+  if (topK >= 1 && topK <= nExperts) return;
+  throw new RangeError(`${kernel}: topK must be in [1, ${nExperts}], got ${topK}`);
+}
+
+/** Whether score `a` ranks above `b`: NaN below everything, equal scores not above each other. */
+function ranksAbove(a: number, b: number): boolean {
+  return a > b || (Number.isNaN(b) && !Number.isNaN(a));
+}
+
+/**
+ * Writes the topK experts with the highest probs + bias, best first. One pass: each expert is put into its place in
+ * the list of the best so far, behind its equals, which have lower indices.
+ */
+function selectExperts(
+  probs: Float32Array, probsAt: number, bias: Float32Array | null, biasOffset: number,
+  nExperts: number, topK: number, indices: Int32Array, at: number,
+): void {
+  const score = (e: number): number => probs[probsAt + e] + (bias ? bias[biasOffset + e] : 0);
+  for (let e = 0; e < nExperts; e++) {
+    const candidate = score(e);
+    let place = Math.min(e, topK);
+    while (place > 0 && ranksAbove(candidate, score(indices[at + place - 1]))) place--;
+    for (let j = Math.min(e, topK - 1); j > place; j--) indices[at + j] = indices[at + j - 1];
+    if (place < topK) indices[at + place] = e;
+  }
+}
+
+/** weights[j] = probs[indices[j]], over their sum when renormalise. */
+function weighExperts(
+  probs: Float32Array, probsAt: number, indices: Int32Array, indicesAt: number,
+  weights: Float32Array, weightsAt: number, topK: number, renormalise: boolean,
+): void {
+  let divisor = 1;
+  if (renormalise) {
+    divisor = 0;
+    for (let j = 0; j < topK; j++) divisor += probs[probsAt + indices[indicesAt + j]];
+  }
+  for (let j = 0; j < topK; j++) {
+    weights[weightsAt + j] = divisor === 0 ? 0 : probs[probsAt + indices[indicesAt + j]] / divisor;
+  }
+}
+
+/** Counting sort of the assignments by expert, in the order of tokens. */
+function sortAssignments(
+  indices: Int32Array, indicesAt: number, rowStarts: Int32Array, startsAt: number,
+  slotToToken: Int32Array, tokensAt: number, tokenToSlots: Int32Array, slotsAt: number,
+  tokens: number, nExperts: number, topK: number,
+): void {
+  rowStarts.fill(0, startsAt, startsAt + nExperts + 1);
+  for (let a = 0; a < tokens * topK; a++) rowStarts[startsAt + indices[indicesAt + a] + 1]++;
+  for (let e = 0; e < nExperts; e++) rowStarts[startsAt + e + 1] += rowStarts[startsAt + e];
+  // rowStarts[e] serves as the next free slot of expert e, which leaves it at the start of e + 1 ...
+  for (let a = 0; a < tokens * topK; a++) {
+    const slot = rowStarts[startsAt + indices[indicesAt + a]]++;
+    slotToToken[tokensAt + slot] = Math.floor(a / topK);
+    tokenToSlots[slotsAt + a] = slot;
+  }
+  // ... and is moved back.
+  for (let e = nExperts; e > 0; e--) rowStarts[startsAt + e] = rowStarts[startsAt + e - 1];
+  rowStarts[startsAt] = 0;
+}
+
+export const routing: Definitions<'routeForward' | 'routeBackward'> = {
+  routeForward: {
+    signature: `logits:floats logitsOffset bias:floats? biasOffset probs:floats probsOffset lse:floats lseOffset
+      topkIndices:ints topkIndicesOffset topkWeights:floats topkWeightsOffset rowStarts:ints rowStartsOffset
+      slotToToken:ints slotToTokenOffset tokenToSlots:ints tokenToSlotsOffset
+      probMeans:floats probMeansOffset tokens nExperts topK renormalise:flag`,
+    run(
+      logits, logitsOffset, bias, biasOffset, probs, probsOffset, lse, lseOffset,
+      topkIndices, topkIndicesOffset, topkWeights, topkWeightsOffset, rowStarts, rowStartsOffset,
+      slotToToken, slotToTokenOffset, tokenToSlots, tokenToSlotsOffset, probMeans, probMeansOffset,
+      tokens, nExperts, topK, renormalise,
+    ) {
+      const name = 'routeForward';
+      const assignments = tokens * topK;
+      requireTopK(name, topK, nExperts);
+      requireLength(name, 'logits', logits, logitsOffset, tokens * nExperts);
+      if (bias) requireLength(name, 'bias', bias, biasOffset, nExperts);
+      requireLength(name, 'probs', probs, probsOffset, tokens * nExperts);
+      requireLength(name, 'lse', lse, lseOffset, tokens);
+      requireLength(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
+      requireLength(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
+      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
+      requireLength(name, 'slotToToken', slotToToken, slotToTokenOffset, assignments);
+      requireLength(name, 'tokenToSlots', tokenToSlots, tokenToSlotsOffset, assignments);
+      requireLength(name, 'probMeans', probMeans, probMeansOffset, nExperts);
+      const exps = expScratch.take(nExperts);
+      const probSums = meanScratch.zeros(nExperts);
+      for (let t = 0; t < tokens; t++) {
+        const from = logitsOffset + t * nExperts, to = probsOffset + t * nExperts;
+        const chosen = topkIndicesOffset + t * topK, weights = topkWeightsOffset + t * topK;
+        const max = rowMax(logits, from, nExperts);
+        const sum = shiftedExp(logits, from, nExperts, max, exps);
+        lse[lseOffset + t] = max === Number.NEGATIVE_INFINITY ? max : max + Math.log(sum);
+        for (let e = 0; e < nExperts; e++) {
+          probs[to + e] = sum === 0 ? 0 : exps[e] / sum;
+          probSums[e] += probs[to + e];
+        }
+        selectExperts(probs, to, bias, biasOffset, nExperts, topK, topkIndices, chosen);
+        weighExperts(probs, to, topkIndices, chosen, topkWeights, weights, topK, renormalise);
+      }
+      for (let e = 0; e < nExperts; e++) probMeans[probMeansOffset + e] = tokens === 0 ? 0 : probSums[e] / tokens;
+      sortAssignments(
+        topkIndices, topkIndicesOffset, rowStarts, rowStartsOffset, slotToToken, slotToTokenOffset,
+        tokenToSlots, tokenToSlotsOffset, tokens, nExperts, topK,
+      );
+    },
+  },
+
+  routeBackward: {
+    signature: `probs:floats probsOffset lse:floats lseOffset topkIndices:ints topkIndicesOffset
+      topkWeights:floats topkWeightsOffset dTopkWeights:floats dTopkWeightsOffset
+      rowStarts:ints rowStartsOffset dLogits:floats dLogitsOffset
+      tokens nExperts topK renormalise:flag auxScale:real zScale:real`,
+    run(
+      probs, probsOffset, lse, lseOffset, topkIndices, topkIndicesOffset, topkWeights, topkWeightsOffset,
+      dTopkWeights, dTopkWeightsOffset, rowStarts, rowStartsOffset, dLogits, dLogitsOffset,
+      tokens, nExperts, topK, renormalise, auxScale, zScale,
+    ) {
+      const name = 'routeBackward';
+      const assignments = tokens * topK;
+      requireTopK(name, topK, nExperts);
+      requireLength(name, 'probs', probs, probsOffset, tokens * nExperts);
+      requireLength(name, 'lse', lse, lseOffset, tokens);
+      requireLength(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
+      requireLength(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
+      requireLength(name, 'dTopkWeights', dTopkWeights, dTopkWeightsOffset, assignments);
+      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
+      requireLength(name, 'dLogits', dLogits, dLogitsOffset, tokens * nExperts);
+      requireIndices(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments, nExperts);
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts);
+      const probGrads = probGradScratch.take(nExperts);
+      for (let t = 0; t < tokens; t++) {
+        const row = t * nExperts;
+        for (let e = 0; e < nExperts; e++) {
+          probGrads[e] = auxScale * (rowStarts[rowStartsOffset + e + 1] - rowStarts[rowStartsOffset + e]);
+        }
+        const chosen = t * topK;
+        let chosenSum = 0, weightDot = 0;
+        for (let j = chosen; j < chosen + topK; j++) {
+          chosenSum += probs[probsOffset + row + topkIndices[topkIndicesOffset + j]];
+          weightDot += dTopkWeights[dTopkWeightsOffset + j] * topkWeights[topkWeightsOffset + j];
+        }
+        for (let j = chosen; j < chosen + topK; j++) {
+          const dw = dTopkWeights[dTopkWeightsOffset + j];
+          const normalised = chosenSum === 0 ? 0 : (dw - weightDot) / chosenSum;
+          probGrads[topkIndices[topkIndicesOffset + j]] += renormalise ? normalised : dw;
+        }
+        let dot = 0;
+        for (let e = 0; e < nExperts; e++) dot += probs[probsOffset + row + e] * probGrads[e];
+        // Without a z-loss an lse of -inf must not count.
+        const z = zScale === 0 ? 0 : zScale * lse[lseOffset + t];
+        for (let e = 0; e < nExperts; e++) {
+          dLogits[dLogitsOffset + row + e] = probs[probsOffset + row + e] * (probGrads[e] - dot + z);
+        }
+      }
+    },
+  },
+};
