@@ -1,0 +1,108 @@
+import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { join, relative, resolve, sep } from 'node:path';
+import { SgemoeError } from '../errors';
+
+export interface TextFile {
+  /** As it was given, or the given folder joined with the path inside it. */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+}
+
+/** A file with a NUL among so many first bytes is taken for binary, as git does. */
+const BINARY_CHECK_BYTES = 8000;
+
+/**
+ * Reads files and folders, in the order given, each file once.
+ *
+ * A folder stands for the files in it and below, sorted by their path inside it (by UTF-16 code units, '/' between
+ * names), so that the order is the same on every machine. Left out there: names that start with a dot,
+ * node_modules, symbolic links, files that look binary (a NUL in the first 8,000 bytes) and, when `extensions` is
+ * given, other endings. A file that is named itself is always read.
+ *
+ * @throws SgemoeError SGEMOE_DATA_NOT_FOUND when a path does not exist or can't be read, or when a folder
+ * holds no file to read.
+ */
+export async function readTextFiles(
+  paths: readonly string[],
+  extensions: readonly string[] | undefined,
+): Promise<TextFile[]> {
+  const files = new Map<string, TextFile>();
+  for (const path of paths) {
+    const found = await readPath(path, extensions);
+    for (const file of found) {
+      const identity = resolve(file.path);
+      if (!files.has(identity)) files.set(identity, file);
+    }
+  }
+  return [...files.values()];
+}
+
+async function readPath(path: string, extensions: readonly string[] | undefined): Promise<TextFile[]> {
+  const kind = await reading(path, () => stat(path));
+  if (kind.isFile()) return [{ path, bytes: await reading(path, () => readFile(path)) }];
+  if (!kind.isDirectory()) {
+    throw new SgemoeError('SGEMOE_DATA_NOT_FOUND', `Data path ${path} is neither a file nor a folder.`);
+  }
+  const files: TextFile[] = [];
+  for (const candidate of await listFolder(path, extensions)) {
+    if (await looksBinary(candidate)) continue;
+    files.push({ path: candidate, bytes: await reading(candidate, () => readFile(candidate)) });
+  }
+  if (files.length > 0) return files;
+  const endings = extensions ? ` ending in ${extensions.join(', ')}` : '';
+  throw new SgemoeError(
+    'SGEMOE_DATA_NOT_FOUND',
+    `Data folder ${path} holds no text files${endings} (dot-files, node_modules, links and binary files don't count).`,
+  );
+}
+
+async function listFolder(root: string, extensions: readonly string[] | undefined): Promise<string[]> {
+  const found: string[] = [];
+  const folders = [root];
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    const here = folder;
+    for (const entry of await reading(here, () => readdir(here, { withFileTypes: true }))) {
+      if (entry.name.startsWith('.') || entry.name === 'node_modules') continue;
+      const path = join(here, entry.name);
+      if (entry.isDirectory()) folders.push(path);
+      else if (entry.isFile() && hasExtension(entry.name, extensions)) found.push(path);
+    }
+  }
+  const keyed = found.map((path) => ({ path, key: relative(root, path).split(sep).join('/') }));
+  keyed.sort((a, b) => (a.key < b.key ? -1 : 1));
+  return keyed.map(({ path }) => path);
+}
+
+function hasExtension(name: string, extensions: readonly string[] | undefined): boolean {
+  return extensions === undefined || extensions.some((extension) => name.endsWith(extension));
+}
+
+async function looksBinary(path: string): Promise<boolean> {
+  return reading(path, async () => {
+    const handle = await open(path, 'r');
+    try {
+      const { buffer, bytesRead } = await handle.read(
+        new Uint8Array(BINARY_CHECK_BYTES),
+        0,
+        BINARY_CHECK_BYTES,
+        0,
+      );
+      return buffer.subarray(0, bytesRead).includes(0);
+    } finally {
+      await handle.close();
+    }
+  });
+}
+
+async function reading<T>(path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const text =
+      code === 'ENOENT' || code === 'ENOTDIR'
+        ? `Data path ${path} does not exist.`
+        : `Data path ${path} can not be read: ${message}`;
+    throw new SgemoeError('SGEMOE_DATA_NOT_FOUND', text, { cause });
+  }
+}
