@@ -1,0 +1,256 @@
+/** Which backend is taken, what is said when it isn't the fast one, and what is thrown when a demand can't be met. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BackendInfo } from '../../src/backend/kernels';
+import { ADDON, installedBoundary, runNode } from './child';
+
+interface Loaded {
+  info?: BackendInfo;
+  error?: { name: string; code?: string; message: string; cause?: string };
+  warnings: { name: string; code: string; message: string }[];
+}
+
+const SCRIPT = `
+  const warnings = [];
+  process.on('warning', ({ name, code, message }) => warnings.push({ name, code, message }));
+  const outcome = { warnings };
+  try {
+    const backend = require(process.argv[1] + '/dist/backend/index.js');
+    const repeated = process.argv[2] ? process.argv[2].split(',') : [];
+    for (const name of repeated) backend.createKernels(name);
+    outcome.info = backend.backendInfo();
+    const c = new Float32Array(1);
+    backend.getKernels().sgemm(false, false, 1, 1, 2, 1, Float32Array.of(2, 3), 0, 2, Float32Array.of(5, 7), 0, 1, 0, c, 0, 1);
+    if (c[0] !== 31) throw new Error('2*5 + 3*7 = ' + c[0]);
+  } catch ({ name, code, message, cause }) {
+    outcome.error = { name, code, message, cause: cause && cause.message };
+  }
+  setImmediate(() => console.log(JSON.stringify(outcome)));
+`;
+
+async function load(root: string, env: Record<string, string> = {}, repeated: string[] = []): Promise<Loaded> {
+  const ended = await runNode(SCRIPT, env, [root, repeated.join(',')]);
+  expect(ended).toMatchObject({ code: 0, signal: null });
+  return JSON.parse(ended.stdout);
+}
+
+const folders: string[] = [];
+function boundary(addon: string | null): string {
+  const root = installedBoundary(addon);
+  folders.push(dirname(dirname(root)));
+  return root;
+}
+
+/** A shared library made of a few lines of C; null without a C compiler. */
+function fakeLibrary(source: string): string | null {
+  const folder = mkdtempSync(join(tmpdir(), 'sgemoe-fake-'));
+  folders.push(folder);
+  writeFileSync(join(folder, 'fake.c'), source);
+  try {
+    execFileSync('cc', ['-shared', '-fPIC', '-o', 'fake.so', 'fake.c'], { cwd: folder, stdio: 'ignore' });
+  } catch {
+    return null;
+  }
+  return join(folder, 'fake.so');
+}
+
+let bare: string;
+let built: string;
+beforeAll(() => {
+  bare = boundary(null);
+  built = ADDON === null ? bare : boundary(ADDON);
+});
+afterAll(() => {
+  for (const folder of folders) {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+describe('a package without an addon', () => {
+  it('computes with the reference backend and warns once, with the reason and the command', async () => {
+    const { info, warnings } = await load(bare, {}, ['auto', 'auto']);
+    expect(info).toMatchObject({ backend: 'reference', instructionSet: 'none', blas: null, addonPath: null });
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_REFERENCE_BACKEND' });
+    expect(warnings[0].message).toContain(join(bare, 'build', 'Release', 'sgemoe.node'));
+    expect(warnings[0].message).toContain(join(bare, 'prebuilds', `${process.platform}-${process.arch}`));
+    expect(warnings[0].message).toContain('npm rebuild sgemoe');
+    expect(info?.notes.join('\n')).toContain('npm rebuild sgemoe');
+  });
+
+  it('tells the reason that the install script left', async () => {
+    const root = boundary(null);
+    mkdirSync(join(root, 'build'));
+    writeFileSync(
+      join(root, 'build', 'install-status.json'),
+      JSON.stringify({ ok: false, reason: 'gyp: not found: make', log: '/some/install.log' }),
+    );
+    const { warnings } = await load(root);
+    expect(warnings[0].message).toContain('gyp: not found: make (log: /some/install.log)');
+  });
+
+  it('says nothing when the reference backend was asked for', async () => {
+    const { info, warnings } = await load(bare, { SGEMOE_BACKEND: 'reference' });
+    expect(info?.backend).toBe('reference');
+    expect(warnings).toEqual([]);
+  });
+
+  it.each(['builtin', 'openblas', 'accelerate'])('throws when %s is demanded', async (name) => {
+    const { error, warnings } = await load(bare, { SGEMOE_BACKEND: name });
+    expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(error?.message).toContain(`${process.platform}-${process.arch}`);
+    expect(error?.message).toContain('no such file');
+    expect(error?.message).toContain('npm rebuild sgemoe');
+    expect(warnings).toEqual([]);
+  });
+
+  it('throws when SGEMOE_ADDON names no file, an unreadable file or another addon', async () => {
+    const missing = await load(bare, { SGEMOE_ADDON: '/nonexistent/sgemoe.node' });
+    expect(missing.error).toMatchObject({ code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(missing.error?.message).toContain('/nonexistent/sgemoe.node: no such file');
+
+    const broken = join(bare, 'broken.node');
+    writeFileSync(broken, 'not a library');
+    const unreadable = await load(bare, { SGEMOE_ADDON: broken });
+    expect(unreadable.error).toMatchObject({ code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(unreadable.error?.cause).toContain(broken);
+    expect(unreadable.error?.message).toContain('SGEMOE_ADDON');
+  });
+
+  it('falls back, with the reason, when the built file does not load', async () => {
+    const root = boundary(null);
+    mkdirSync(join(root, 'build', 'Release'), { recursive: true });
+    writeFileSync(join(root, 'build', 'Release', 'sgemoe.node'), 'half a build');
+    const { info, warnings } = await load(root);
+    expect(info?.backend).toBe('reference');
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0].message).toMatch(/build.Release.sgemoe\.node: (?!no such file)/);
+  });
+
+  it('never loads a Debug build unasked', async () => {
+    const root = boundary(null);
+    mkdirSync(join(root, 'build', 'Debug'), { recursive: true });
+    writeFileSync(join(root, 'build', 'Debug', 'sgemoe.node'), 'half a build');
+    const { warnings } = await load(root);
+    expect(warnings[0].message).not.toContain('Debug');
+  });
+});
+
+describe('misspelt environment variables', () => {
+  it.each([
+    ['SGEMOE_BACKEND', 'openbals', 'auto, reference, builtin, openblas, accelerate, blas'],
+    ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, neon'],
+    ['SGEMOE_THREADS', '0', '1..256'],
+    ['SGEMOE_THREADS', 'two', '1..256'],
+    ['SGEMOE_THREADS', '257', '1..256'],
+  ])('%s=%s throws a RangeError with the choices', async (name, value, choices) => {
+    const { error } = await load(built, { [name]: value });
+    expect(error?.name).toBe('RangeError');
+    expect(error?.message).toContain(name);
+    expect(error?.message).toContain(choices);
+    expect(error?.message).toContain(`'${value}'`);
+  });
+
+  it('SGEMOE_BLAS beside a backend that opens no library throws', async () => {
+    const { error } = await load(built, { SGEMOE_BACKEND: 'builtin', SGEMOE_BLAS: '/some/libblas.so' });
+    expect(error).toMatchObject({ name: 'RangeError' });
+    expect(error?.message).toContain('SGEMOE_BLAS must be unset when SGEMOE_BACKEND=builtin');
+  });
+
+  it('an empty variable counts as unset', async () => {
+    const { error } = await load(built, { SGEMOE_BACKEND: '', SGEMOE_BLAS: '', SGEMOE_ISA: '', SGEMOE_THREADS: '' });
+    expect(error).toBeUndefined();
+  });
+});
+
+describe.skipIf(ADDON === null)('the addon', () => {
+  it('is found in build/Release and reports what it is', async () => {
+    const { info, warnings } = await load(built, { SGEMOE_BACKEND: 'builtin', SGEMOE_THREADS: '3' });
+    expect(info).toMatchObject({
+      backend: 'builtin', blas: null, threads: 3, addonPath: join(built, 'build', 'Release', 'sgemoe.node'),
+    });
+    expect(info?.platform).toContain(`${process.platform}-${process.arch}`);
+    expect(['baseline', 'avx2', 'avx512', 'neon']).toContain(info?.instructionSet);
+    expect(warnings).toEqual([]);
+  });
+
+  it.runIf(process.arch === 'x64')('computes with the instruction set of SGEMOE_ISA', async () => {
+    const { info } = await load(built, { SGEMOE_ISA: 'baseline' });
+    expect(info?.instructionSet).toBe('baseline');
+  });
+
+  it.runIf(process.arch === 'x64')('throws when the processor lacks the instruction set', async () => {
+    const { error } = await load(built, { SGEMOE_ISA: 'neon' });
+    expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(error?.message).toContain('neon');
+  });
+
+  it.runIf(process.platform !== 'darwin')('throws when Accelerate is demanded outside macOS', async () => {
+    const { error } = await load(built, { SGEMOE_BACKEND: 'accelerate' });
+    expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(error?.message).toContain('macOS');
+  });
+
+  it('throws when SGEMOE_BACKEND=blas comes without SGEMOE_BLAS', async () => {
+    const { error } = await load(built, { SGEMOE_BACKEND: 'blas' });
+    expect(error).toMatchObject({ code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(error?.message).toContain('SGEMOE_BLAS');
+  });
+});
+
+describe.skipIf(ADDON === null || process.platform !== 'linux')('a library named by SGEMOE_BLAS', () => {
+  async function refusal(path: string): Promise<string> {
+    const { error, warnings } = await load(built, { SGEMOE_BLAS: path });
+    expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
+    expect(error?.message).toContain(path);
+    expect(error?.cause).toBeDefined();
+    expect(warnings).toEqual([]);
+    return error?.message ?? '';
+  }
+
+  it('is refused when the file does not exist', async () => {
+    expect(await refusal('/nonexistent.so')).toContain('To fix it');
+  });
+
+  it('is refused when the file is no library', async () => {
+    await refusal(join(built, 'package.json'));
+  });
+
+  it('is refused when it has no cblas_sgemm', async () => {
+    expect(await refusal('libm.so.6')).toContain('cblas_sgemm');
+  });
+
+  const wide = ['/usr/lib/x86_64-linux-gnu/libopenblas64.so.0', '/usr/lib/aarch64-linux-gnu/libopenblas64.so.0'].find(
+    (path) => existsSync(path),
+  );
+  it.skipIf(wide === undefined)('is refused when it is the OpenBLAS with 64-bit integers', async () => {
+    expect(await refusal(wide as string)).toContain('64-bit');
+  });
+
+  it('is refused when its configuration says 64-bit integers', async ({ skip }) => {
+    const path = fakeLibrary(`
+      const char* openblas_get_config(void) { return "OpenBLAS 0.3.21 NO_LAPACKE USE64BITINT DYNAMIC_ARCH"; }
+      void cblas_sgemm(void) {}
+      void cblas_sgemv(void) {}
+    `);
+    skip(path === null, 'no C compiler');
+    expect(await refusal(path as string)).toContain('64-bit');
+  });
+});
+
+describe.skipIf(ADDON === null || process.platform !== 'linux')('an addon that finds no BLAS', () => {
+  it('multiplies with the built-in kernel and warns once, naming the package', async ({ skip }) => {
+    // The loader looks in LD_LIBRARY_PATH first; a library without cblas_sgemm there stands for a missing one.
+    const path = fakeLibrary('int nothing;');
+    skip(path === null, 'no C compiler');
+    const { info, warnings } = await load(built, { LD_LIBRARY_PATH: dirname(path as string) }, ['auto', 'auto']);
+    expect(info?.backend).toBe('builtin');
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_NO_BLAS' });
+    expect(warnings[0].message).toContain('apt-get install');
+    expect(info?.notes.join('\n')).toContain('libopenblas0');
+  });
+});
