@@ -8,6 +8,11 @@
 #include <string.h>
 
 #if defined(__SSE2__)
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12's AVX-512 header reads its own deliberately undefined vectors (gcc bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -135,6 +140,23 @@ inline Vf narrow(Vd low, Vd high) {
 
 #endif
 
+// swapPairs: (a,b) -> (b,a) in each pair of lanes. spreadPairs: the lower half of the lanes, each twice.
+#if defined(__AVX512F__)
+inline Vf swapPairs(Vf v) { return _mm512_permute_ps(v, 0xB1); }
+inline Vf spreadPairs(Vf v) {
+  return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), v);
+}
+#elif defined(__AVX2__)
+inline Vf swapPairs(Vf v) { return _mm256_permute_ps(v, 0xB1); }
+inline Vf spreadPairs(Vf v) { return _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)); }
+#elif defined(__SSE2__)
+inline Vf swapPairs(Vf v) { return _mm_shuffle_ps(v, v, 0xB1); }
+inline Vf spreadPairs(Vf v) { return _mm_unpacklo_ps(v, v); }
+#else
+inline Vf swapPairs(Vf v) { return (Vf)vrev64q_f32((float32x4_t)v); }
+inline Vf spreadPairs(Vf v) { return (Vf)vzip1q_f32((float32x4_t)v, (float32x4_t)v); }
+#endif
+
 // The two ways a loop body sees its place: a whole vector, or the last few elements of an array.
 struct Whole {
   static Vf load(const float* p) { return SGEMOE_ISA::load(p); }
@@ -160,6 +182,28 @@ inline void forVectors(int64_t n, Body body) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) body(Whole{}, i);
   if (i < n) body(Tail{(int)(n - i)}, i);
+}
+
+// combine(term(place, i), ...) over the vectors of n elements, in four chains (one would wait for each result) that
+// are joined in a fixed order.
+template <class Combine, class Term>
+inline Vf reduceVectors(int64_t n, Vf start, Combine combine, Term term) {
+  Vf a = start, b = start, c = start, d = start;
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    a = combine(a, term(Whole{}, i));
+    b = combine(b, term(Whole{}, i + kLanes));
+    c = combine(c, term(Whole{}, i + 2 * kLanes));
+    d = combine(d, term(Whole{}, i + 3 * kLanes));
+  }
+  for (; i + kLanes <= n; i += kLanes) a = combine(a, term(Whole{}, i));
+  if (i < n) a = combine(a, term(Tail{(int)(n - i)}, i));
+  return combine(combine(a, b), combine(c, d));
+}
+
+template <class Term>
+inline Vf sumVectors(int64_t n, Term term) {
+  return reduceVectors(n, Vf{}, [](Vf a, Vf b) { return a + b; }, term);
 }
 
 // e^x in every lane, at most 1.5 ulp off (2 ulp without fma); e^-inf = 0, e^inf = inf, NaN stays, subnormal results

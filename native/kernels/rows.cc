@@ -1,0 +1,65 @@
+// Rows picked, spread and added up by index: the embedding, and the way of tokens to their experts and back.
+#include "internal.h"
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+void gatherRows(const float* src, const int32_t* indices, float* dst, int64_t rows, int64_t cols) {
+  forChunks(rows, 3 + 0.15 * (double)cols, 1, [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float* const from = src + indices[r] * cols;
+      float* const to = dst + r * cols;
+      forVectors(cols, [=](auto place, int64_t i) { place.store(to + i, place.load(from + i)); });
+    }
+  });
+}
+
+void scatterAddRows(const float* x, const int32_t* slots, const float* weights, float* y, int64_t tokens,
+                    int64_t topK, int64_t cols) {
+  forChunks(tokens, 3 + 0.15 * (double)(cols * (topK + 1)), 1, [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int32_t* const slot = slots + t * topK;
+      const float* const weight = weights + (weights != nullptr ? t * topK : 0);
+      forVectors(cols, [=](auto place, int64_t i) {
+        Vf sum = place.load(y + t * cols + i);
+        for (int64_t k = 0; k < topK; ++k) {
+          const Vf w = set1(weights != nullptr ? weight[k] : 1.0f);
+          sum = fma(w, place.load(x + slot[k] * cols + i), sum);
+        }
+        place.store(y + t * cols + i, sum);
+      });
+    }
+  });
+}
+
+void scatterAddRowsBackward(const float* dy, const float* x, const int32_t* slots, const float* weights, float* dx,
+                            float* dWeights, int64_t tokens, int64_t topK, int64_t cols) {
+  forChunks(tokens, 3 + 0.25 * (double)(cols * topK), 1, [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float* const dyRow = dy + t * cols;
+      for (int64_t k = 0; k < topK; ++k) {
+        const int64_t row = slots[t * topK + k] * cols;
+        const Vf w = set1(weights[t * topK + k]);
+        dWeights[t * topK + k] = hsum(sumVectors(cols, [=](auto place, int64_t i) {
+          const Vf d = place.load(dyRow + i), product = d * place.load(x + row + i);
+          place.store(dx + row + i, w * d);
+          return product;
+        }));
+      }
+    }
+  });
+}
+
+void embeddingBackward(const float* dy, const int32_t* ids, float* dTable, int64_t tokens, int64_t cols) {
+  // Cut by columns: each chunk sees all tokens in order, so that repeated ids need no care.
+  forChunks(cols, 0.3 * (double)(tokens + 1), 64, [=](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      const float* const from = dy + t * cols + begin;
+      float* const to = dTable + ids[t] * cols + begin;
+      forVectors(end - begin, [=](auto place, int64_t i) { place.store(to + i, place.load(to + i) + place.load(from + i)); });
+    }
+  });
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
