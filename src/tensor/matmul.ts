@@ -1,0 +1,83 @@
+/** Matrix products with NumPy's rules, on the kernels' sgemm. */
+import { allocate, convert } from '../dtype';
+import { broadcastShape, broadcastStrides, forEachRun, type RunLoop } from './broadcast';
+import { kernelsFor } from './compute';
+import { type FloatParts, promote, requireFloat, requireFloatOperand, type TensorParts } from './parts';
+import { formatShape, sizeOf } from './shape';
+
+/** The axes of a product: `batch` matrices [m,k] x [k,n]. */
+interface MatmulPlan {
+  readonly aBatch: readonly number[];
+  readonly bBatch: readonly number[];
+  readonly batch: readonly number[];
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+  /** Shape of the result: the batch axes, then m and n unless the operand they come from has one axis. */
+  readonly shape: readonly number[];
+}
+
+/** RangeError that names both shapes when they can't be multiplied. */
+function planMatmul(a: readonly number[], b: readonly number[]): MatmulPlan {
+  const both = `${formatShape(a)} x ${formatShape(b)}`;
+  if (a.length === 0 || b.length === 0) {
+    throw new RangeError(`matmul: operands must have at least one axis: ${both}`);
+  }
+  const k = a[a.length - 1];
+  if (k !== b[Math.max(0, b.length - 2)]) throw new RangeError(`matmul: inner dimensions differ: ${both}`);
+  const rows = a.slice(-2, -1);
+  const cols = b.length === 1 ? [] : b.slice(-1);
+  const aBatch = a.slice(0, -2);
+  const bBatch = b.slice(0, -2);
+  const batch = broadcastShape(aBatch, bBatch);
+  if (batch === null) throw new RangeError(`matmul: batch dimensions do not broadcast: ${both}`);
+  const shape = [...batch, ...rows, ...cols];
+  return { aBatch, bBatch, batch, m: rows[0] ?? 1, k, n: cols[0] ?? 1, shape };
+}
+
+/** The matrix product of two tensors of one dtype. `c` is zero-filled. */
+function multiply(plan: MatmulPlan, a: FloatParts, b: FloatParts, c: FloatParts): void {
+  const { m, k, n } = plan;
+  if (c.data.length === 0 || k === 0) return;
+  const kernels = kernelsFor(c.dtype);
+  // Counted in matrices here: a run is a strided batch, or one tall matmul where all of a run share one B.
+  const multiplyRun: RunLoop<Float32Array, Float32Array> = (x, xi, xStep, y, yi, yStep, c, ci, count) => {
+    const xAt = xi * m * k;
+    const yAt = yi * k * n;
+    const cAt = ci * m * n;
+    if (count === 1 || (yStep === 0 && xStep === 1)) {
+      kernels.sgemm(false, false, count * m, n, k, 1, x, xAt, k, y, yAt, n, 0, c, cAt, n);
+      return;
+    }
+    // biome-ignore format: arguments grouped by array
+    kernels.sgemmBatch(
+      false, false, m, n, k,
+      1, x, xAt, k, xStep * m * k, y, yAt, n, yStep * k * n,
+      0, c, cAt, n, m * n, count,
+    );
+  };
+  const aStrides = broadcastStrides(plan.aBatch, plan.batch);
+  const bStrides = broadcastStrides(plan.bBatch, plan.batch);
+  // The interface is typed for float32; the reference's float64 form takes Float64Array in the same places.
+  const [x, y, out] = [a.data, b.data, c.data] as Float32Array[];
+  forEachRun(multiplyRun, plan.batch, x, 0, aStrides, y, 0, bStrides, out);
+}
+
+function castTo(dtype: FloatParts['dtype'], x: FloatParts): FloatParts {
+  return x.dtype === dtype ? x : { data: convert(x.data, x.dtype, dtype), shape: x.shape, dtype };
+}
+
+/**
+ * left right by NumPy's rules; float64 when one of them is.
+ *
+ * @throws TypeError when a dtype has no arithmetic, RangeError when the shapes can't be multiplied
+ */
+export function matmul(left: TensorParts, right: unknown): FloatParts {
+  const a = requireFloat(left, 'matmul');
+  const b = requireFloatOperand(right, 'matmul');
+  const plan = planMatmul(a.shape, b.shape);
+  const dtype = promote(a.dtype, b.dtype);
+  const c: FloatParts = { data: allocate(dtype, sizeOf(plan.shape)), shape: plan.shape, dtype };
+  multiply(plan, castTo(dtype, a), castTo(dtype, b), c);
+  return c;
+}
