@@ -26,12 +26,12 @@ export const DEFAULT_SEED = 42;
  *
  * forward and backward are the same on Tensors, for a layer on its own: they copy in and out.
  */
-export abstract class Layer<Slots, Scratch = void> {
+export abstract class Layer<Slots, Scratch = undefined> {
   readonly kernels: Kernels;
   readonly store: ParameterStore;
   readonly #ownsStore: boolean;
   readonly #seed: number;
-  #pass: TensorPass<Slots, Scratch> | null = null;
+  protected pass: TensorPass<Slots, Scratch> | null = null;
   #workspace: Workspace | null = null;
 
   constructor(
@@ -86,7 +86,7 @@ export abstract class Layer<Slots, Scratch = void> {
    * @throws SgemoeError SGEMOE_NO_FORWARD without a forward before.
    */
   backward(dy: Tensor): Tensor {
-    const pass = this.#pass;
+    const pass = this.pass;
     if (pass === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
     const want = [...pass.leading, this.outDim];
     if (dy.shape.join() !== want.join()) {
@@ -109,15 +109,16 @@ export abstract class Layer<Slots, Scratch = void> {
     const [batch, seq] = leading.length === 2 ? leading : [1, leading[0]];
     const planner = new Planner();
     const tokens = batch * seq;
-    this.#pass = {
+    this.#workspace ??= new Workspace(this.kernels);
+    this.pass = {
       leading, tokens,
       x: planner.floats(tokens * this.inDim), y: planner.floats(tokens * this.outDim),
       dx: planner.floats(tokens * this.inDim), dy: planner.floats(tokens * this.outDim),
       slots: this.plan(planner, batch, seq), scratch: this.planBackward(planner, batch, seq),
-      ws: (this.#workspace ??= new Workspace(this.kernels)),
+      ws: this.#workspace,
     };
     this.#workspace.ensure(planner);
-    return this.#pass;
+    return this.pass;
   }
 
   #read(pass: TensorPass<Slots, Scratch>, offset: number, cols: number): Tensor {
@@ -127,7 +128,7 @@ export abstract class Layer<Slots, Scratch = void> {
 }
 
 /** Where the Tensor form of a layer keeps its last forward. */
-interface TensorPass<Slots, Scratch> {
+export interface TensorPass<Slots, Scratch> {
   leading: number[];
   tokens: number;
   x: number;
@@ -137,6 +138,80 @@ interface TensorPass<Slots, Scratch> {
   slots: Slots;
   scratch: Scratch;
   ws: Workspace;
+}
+
+/**
+ * y[t] = W[ids[t]], W [vocabSize,dim], std sqrt(2/dim) at first. Backward: dW[ids[t]] += dy[t]; repeated ids add up.
+ */
+export class Embedding {
+  readonly kernels: Kernels;
+  readonly store: ParameterStore;
+  readonly weight: Parameter;
+  readonly #table: Weight;
+  #ids: Int32Array | null = null;
+
+  constructor(
+    readonly vocabSize: number,
+    readonly dim: number,
+    options: LayerOptions = {},
+  ) {
+    this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
+    this.store = options.store ?? new ParameterStore(this.kernels);
+    this.#table = this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim });
+    this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [vocabSize, dim], this.#table);
+    if (options.store === undefined) {
+      this.store.allocate();
+      this.store.initialise(options.seed ?? DEFAULT_SEED);
+    }
+  }
+
+  /** Rows for ws.ints[ids ..], written to ws.floats[y ..]. */
+  forwardAt(ws: Workspace, ids: number, y: number, tokens: number): void {
+    this.kernels.gatherRows(this.#table.data, 0, this.vocabSize, ws.ints, ids, ws.floats, y, tokens, this.dim);
+  }
+
+  backwardAt(ws: Workspace, ids: number, dy: number, tokens: number): void {
+    this.kernels.embeddingBackward(
+      ws.floats, dy, ws.ints, ids, this.#table.grad!, 0, this.vocabSize, tokens, this.dim,
+    );
+  }
+
+  /**
+   * int32 ids of any shape -> [...shape, dim].
+   * @throws RangeError for an id outside [0, vocabSize).
+   */
+  forward(ids: Tensor): Tensor {
+    if (!(ids.data instanceof Int32Array)) {
+      throw new TypeError(`Embedding: ids must be an int32 tensor, got ${ids.dtype}`);
+    }
+    checkIds('Embedding', ids.data, this.vocabSize);
+    const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType });
+    const kept = ids.data.slice();
+    this.kernels.gatherRows(
+      this.#table.data, 0, this.vocabSize, kept, 0, y.data as Float32Array, 0, kept.length, this.dim,
+    );
+    this.#ids = kept;
+    return y;
+  }
+
+  /** Adds to the table's gradient. dy [...shape, dim] of the last forward. */
+  backward(dy: Tensor): void {
+    if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
+    this.store.ensureGradients();
+    this.kernels.embeddingBackward(
+      dy.data as Float32Array, 0, this.#ids, 0, this.#table.grad!, 0, this.vocabSize, this.#ids.length, this.dim,
+    );
+  }
+}
+
+/** @throws RangeError naming the first id that is not an integer in [0, vocabSize). */
+export function checkIds(what: string, ids: ArrayLike<number>, vocabSize: number): void {
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i];
+    if (!(id >= 0 && id < vocabSize) || !Number.isInteger(id)) {
+      throw new RangeError(`${what}: token id ${id} at position ${i} must be an integer in [0, ${vocabSize})`);
+    }
+  }
 }
 
 /** Number of rows a layer without other needs works on. */
@@ -169,7 +244,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
     return { rows: batch * seq, ones: planner.floats(this.#b ? batch * seq : 0) };
   }
 
-  planBackward(): void {}
+  planBackward(): undefined {}
 
   forwardAt(ws: Workspace, s: RowSlots & { ones: number }, x: number, y: number, accumulate: boolean): void {
     this.forwardInto(ws, s, x, ws.floats, y, accumulate);
@@ -191,7 +266,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
   }
 
   backwardAt(
-    ws: Workspace, s: RowSlots & { ones: number }, _: void, x: number, dy: number, dx: number, accumulate: boolean,
+    ws: Workspace, s: RowSlots & { ones: number }, _: undefined, x: number, dy: number, dx: number, accumulate: boolean,
   ): void {
     const { kernels: k, inDim, outDim } = this;
     const f = ws.floats;
@@ -228,7 +303,7 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
     return { rows: batch * seq, invRms: planner.floats(batch * seq) };
   }
 
-  planBackward(): void {}
+  planBackward(): undefined {}
 
   /** `accumulate` has no meaning for a norm, whose output always is a new activation. */
   forwardAt(ws: Workspace, s: RowSlots & { invRms: number }, x: number, y: number): void {
@@ -239,7 +314,7 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
   }
 
   backwardAt(
-    ws: Workspace, s: RowSlots & { invRms: number }, _: void, x: number, dy: number, dx: number, accumulate: boolean,
+    ws: Workspace, s: RowSlots & { invRms: number }, _: undefined, x: number, dy: number, dx: number, accumulate: boolean,
   ): void {
     const { kernels: k, inDim: dim } = this;
     const f = ws.floats;

@@ -158,7 +158,9 @@ export class ParameterStore {
 /** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */
 function allocateAligned(kernels: Kernels, size: number): Float32Array {
   // The reference's float64 form computes on Float64Arrays behind the same type; see Kernels.floatType.
-  const FloatArray = (kernels.floatType === 'float64' ? Float64Array : Float32Array) as Float32ArrayConstructor;
+  const FloatArray = (
+    kernels.floatType === 'float64' ? Float64Array : Float32Array
+  ) as Float32ArrayConstructor;
   const buffer = new SharedArrayBuffer((size + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT);
   const all = new FloatArray(buffer);
   const padding = kernels.alignmentPadding(all);

@@ -56,7 +56,9 @@ export class Workspace {
 
 function allocate(kernels: Kernels, size: number): Float32Array {
   // As in parameters.ts: float64 hides behind the same type when the kernels compute in it.
-  const FloatArray = (kernels.floatType === 'float64' ? Float64Array : Float32Array) as Float32ArrayConstructor;
+  const FloatArray = (
+    kernels.floatType === 'float64' ? Float64Array : Float32Array
+  ) as Float32ArrayConstructor;
   if (size === 0) return new FloatArray(0);
   const all = new FloatArray(size + ALIGNMENT);
   const padding = kernels.alignmentPadding(all);

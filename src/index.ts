@@ -1,0 +1,43 @@
+export { type AttentionDims, MQAttention, RopeTable } from './attention';
+export { backendInfo, setThreads } from './backend';
+export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
+export { ModelConfig, type ModelConfigOptions } from './config';
+export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
+export {
+  type GenerateOptions,
+  GreedySampling,
+  generate,
+  generateTokens,
+  type NextTokenModel,
+  RandomSampling,
+  type RandomSamplingOptions,
+  type SamplingStrategy,
+  TemperatureSampling,
+  TopKSampling,
+  TopPSampling,
+} from './generate';
+export { Embedding, type LayerOptions, Linear, RMSNorm, SwiGLU } from './layers';
+export { type ForwardOptions, type ModelOptions, MoETransformer, type Trace } from './model';
+export {
+  type BlockDims,
+  type MoEDims,
+  MoELayer,
+  Router,
+  type RouterLosses,
+  type Routing,
+  TransformerBlock,
+} from './moe';
+export type { Parameter } from './parameters';
+export { Lcg64 } from './random';
+export { Tensor } from './tensor';
+export {
+  type Batch,
+  clipGradByGlobalNorm,
+  type EvalResult,
+  evaluate,
+  type LossResult,
+  type RunOptions,
+  type StepResult,
+  type TrainConfig,
+  Trainer,
+} from './train';

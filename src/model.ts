@@ -1,0 +1,452 @@
+import { fillSequence, planSequence, RopeTable, type SequenceSlots } from './attention';
+import { getKernels } from './backend';
+import type { Kernels } from './backend/kernels';
+import { loadCheckpoint, loadTensorsInto, type NamedTensor, saveCheckpoint } from './checkpoint/checkpoint';
+import { ModelConfig, type ModelConfigOptions } from './config';
+import { SgemoeError } from './errors';
+import {
+  type GenerateOptions,
+  GreedySampling,
+  generate,
+  type NextTokenModel,
+  type SamplingStrategy,
+  TemperatureSampling,
+  TopKSampling,
+  TopPSampling,
+} from './generate';
+import { checkIds, DEFAULT_SEED, Embedding, Linear, RMSNorm } from './layers';
+import { type BlockScratch, type BlockSlots, type RouterLosses, type Routing, TransformerBlock } from './moe';
+import { type Parameter, ParameterStore } from './parameters';
+import { Tensor } from './tensor';
+import { Planner, Workspace } from './workspace';
+
+export interface ModelOptions {
+  /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
+  seed?: number;
+  /** What computes. Default: the process's backend. */
+  kernels?: Kernels;
+}
+
+/** Where a forward of one shape finds its memory: offsets into the workspace. */
+export interface ModelPass {
+  mode: PassMode;
+  batch: number;
+  seq: number;
+  tokens: number;
+  /** int32 [T] */
+  ids: number;
+  sequence: SequenceSlots;
+  /** One per block; the same object for all when nothing is kept for a backward. */
+  blocks: BlockSlots[];
+  /** [T,H] input of block i; the last is the output of the last block. */
+  residual: number[];
+  norm: { rows: number; invRms: number };
+  /** [T,H] output of the final norm */
+  normOut: number;
+  lmHead: { rows: number; ones: number };
+  loss: LossSlots | null;
+  backward: BackwardSlots | null;
+  planner: Planner;
+}
+
+/** What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs. */
+export type PassMode = 'forward' | 'loss' | 'train';
+
+export interface LossSlots {
+  /** int32 [T] */
+  targets: number;
+  /** [T,V] logits, then their gradient in place */
+  logits: number;
+  /** [T] cross-entropy of each token */
+  losses: number;
+}
+
+export interface BackwardSlots {
+  /** [T,H] gradient of the residual stream */
+  dX: number;
+  /** [T,H] gradient of the final norm's output */
+  dNorm: number;
+  block: BlockScratch;
+}
+
+/** Everything a forward computes on the way, copied. T = B*S tokens. */
+export interface Trace {
+  /** [B,S,H] */
+  embedding: Tensor;
+  /** [B,S,H] output of each block */
+  hidden: Tensor[];
+  /** [B,S,H] after the final norm */
+  norm: Tensor;
+  /** [B,S,V] */
+  logits: Tensor;
+  /** Of each block: logits, probs [T,E], indices, weights [T,K] */
+  routing: Routing[];
+}
+
+export interface ForwardOptions {
+  /** Keep the activations for `backward`. Default false. */
+  training?: boolean;
+}
+
+/** Plans kept for shapes seen last; a plan is a few hundred numbers. */
+const MAX_PLANS = 16;
+
+/**
+ * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
+ * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout.
+ */
+export class MoETransformer implements NextTokenModel {
+  readonly config: ModelConfig;
+  readonly kernels: Kernels;
+  readonly store: ParameterStore;
+  readonly embedding: Embedding;
+  readonly blocks: readonly TransformerBlock[];
+  readonly norm: RMSNorm;
+  readonly lmHead: Linear;
+  readonly workspace: Workspace;
+  /** What the routers' backward adds; set by `backward` and the Trainer. */
+  readonly routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
+  readonly #byName: Map<string, Parameter>;
+  #plans: ModelPass[] = [];
+  /** The pass whose activations the workspace holds for a backward. */
+  #kept: ModelPass | null = null;
+
+  private constructor(config: ModelConfig, kernels: Kernels) {
+    this.config = config;
+    this.kernels = kernels;
+    this.workspace = new Workspace(kernels);
+    this.store = new ParameterStore(kernels);
+    const { store } = this;
+    const { hiddenDim: H, vocabSize: V, headDim, effectiveRopeBase, rmsNormEps: eps } = config;
+    const rope = new RopeTable(headDim, effectiveRopeBase, kernels.floatType);
+    this.embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.' });
+    this.blocks = Array.from(
+      { length: config.nLayers },
+      (_, i) =>
+        new TransformerBlock(config, {
+          store,
+          prefix: `model.layers.${i}.`,
+          rope,
+          losses: this.routerLosses,
+        }),
+    );
+    this.norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
+    this.lmHead = new Linear(H, V, { store, prefix: 'lm_head.' });
+    store.allocate();
+    this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
+  }
+
+  /**
+   * A model with Kaiming normal weights, std sqrt(2/fan_in), norms at 1: the same for a seed on every machine.
+   * @throws TypeError or RangeError for an invalid config or seed.
+   */
+  static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
+    const checked = config instanceof ModelConfig ? config : new ModelConfig(config);
+    const model = new MoETransformer(checked, options.kernels ?? getKernels());
+    model.store.initialise(options.seed ?? DEFAULT_SEED);
+    return model;
+  }
+
+  /** The `tiny` preset: 542,528 parameters. */
+  static tiny(options: ModelOptions = {}): MoETransformer {
+    return MoETransformer.create(ModelConfig.tiny(), options);
+  }
+
+  /** The `small` preset: hidden 256, experts of width 1024. */
+  static small(options: ModelOptions = {}): MoETransformer {
+    return MoETransformer.create(ModelConfig.small(), options);
+  }
+
+  /**
+   * Reads a checkpoint folder (config.json, model.safetensors).
+   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
+   */
+  static async load(dir: string, options: Pick<ModelOptions, 'kernels'> = {}): Promise<MoETransformer> {
+    const checkpoint = await loadCheckpoint(dir);
+    try {
+      const config = ModelConfig.fromJSON(checkpoint.config);
+      const model = new MoETransformer(config, options.kernels ?? getKernels());
+      await loadTensorsInto(checkpoint.tensors, model.store.parameters);
+      return model;
+    } finally {
+      await checkpoint.tensors.close();
+    }
+  }
+
+  /**
+   * Writes config.json and model.safetensors (and tokenizer.json when given): all of them or none.
+   * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
+   */
+  async save(dir: string, options: { tokenizer?: object } = {}): Promise<void> {
+    const tensors: Iterable<NamedTensor> = this.store.parameters;
+    await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, tokenizer: options.tokenizer });
+  }
+
+  get vocabSize(): number {
+    return this.config.vocabSize;
+  }
+
+  get maxSeqLen(): number {
+    return this.config.maxSeqLen;
+  }
+
+  /** Parameters under their checkpoint names, in the order of memory layers. Views: writing changes the model. */
+  *namedParameters(): IterableIterator<[string, Parameter]> {
+    for (const parameter of this.store.parameters) yield [parameter.name, parameter];
+  }
+
+  /** @throws RangeError for a name the model does not have. */
+  parameter(name: string): Parameter {
+    const found = this.#byName.get(name);
+    if (!found) throw new RangeError(`the model has no parameter named '${name}'`);
+    return found;
+  }
+
+  /**
+   * Logits [B,S,V] of int32 or int64 ids [B,S].
+   * @throws RangeError for an id outside the vocabulary or S > maxSeqLen; TypeError for another dtype.
+   */
+  forward(ids: Tensor, options: ForwardOptions = {}): Tensor {
+    if (!(ids instanceof Tensor) || ids.ndim !== 2) {
+      throw new TypeError('forward: ids must be a Tensor of shape [B,S]; Tensor.fromIds makes one');
+    }
+    return this.forwardIds(idsOf(ids), ids.shape[0], ids.shape[1], options);
+  }
+
+  /** As `forward`, for `batch` sequences of `seq` ids in row-major order. */
+  forwardIds(ids: ArrayLike<number>, batch: number, seq: number, options: ForwardOptions = {}): Tensor {
+    const { vocabSize: V } = this.config;
+    if (ids.length !== batch * seq) {
+      throw new RangeError(
+        `forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`,
+      );
+    }
+    checkIds('forwardIds', ids, V);
+    const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
+    this.copyIds(pass, pass.ids, ids);
+    const logits = Tensor.zeros([batch, seq, V], { dtype: this.kernels.floatType });
+    this.hiddenAt(pass);
+    this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data as Float32Array, 0, false);
+    return logits;
+  }
+
+  /**
+   * Adds the gradient of sum(dLogits * logits) of the last training forward to every parameter's `grad`, plus, when
+   * asked for, that of the balance loss and the z-loss. `zeroGradients` starts afresh.
+   * @param options.auxLossAlpha default 0. @param options.zLossCoef default 0.
+   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one with { training: true }.
+   */
+  backward(dLogits: Tensor, options: { auxLossAlpha?: number; zLossCoef?: number } = {}): void {
+    const pass = this.#kept;
+    if (pass === null) {
+      throw new SgemoeError(
+        'SGEMOE_NO_FORWARD',
+        'backward: the last forward kept no activations; call forward with { training: true } just before',
+      );
+    }
+    const want = [pass.batch, pass.seq, this.config.vocabSize];
+    if (dLogits.shape.join() !== want.join()) {
+      throw new RangeError(`backward: dLogits must have shape [${want}], got [${dLogits.shape}]`);
+    }
+    this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
+    this.routerLosses.auxLossAlpha = options.auxLossAlpha ?? 0;
+    this.routerLosses.zLossCoef = options.zLossCoef ?? 0;
+    this.routerLosses.weight = 1;
+    this.store.ensureGradients();
+    this.backwardAt(pass);
+  }
+
+  /** Sets every gradient to 0. */
+  zeroGradients(): void {
+    this.store.zeroGradients();
+  }
+
+  /** Forward of ids [B,S] that returns copies of all hidden states and routings. */
+  trace(ids: Tensor): Trace {
+    const [batch, seq] = ids.shape;
+    const { hiddenDim: H } = this.config;
+    const logits = this.forward(ids, { training: true });
+    const pass = this.#kept!;
+    const { floats } = this.workspace;
+    const read = (at: number) =>
+      new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.kernels.floatType);
+    return {
+      embedding: read(pass.residual[0]),
+      hidden: pass.residual.slice(1).map(read),
+      norm: read(pass.normOut),
+      logits,
+      routing: this.blocks.map((block, i) =>
+        block.moe.router.readRouting(this.workspace, pass.blocks[i].moe.router),
+      ),
+    };
+  }
+
+  /** Logits [V] of the token after `tokens`: the lm_head sees the last position only. */
+  nextTokenLogits(
+    tokens: ArrayLike<number>,
+    out: Float32Array = new Float32Array(this.vocabSize),
+  ): Float32Array {
+    if (tokens.length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
+    checkIds('nextTokenLogits', tokens, this.vocabSize);
+    const pass = this.enter(1, tokens.length, 'forward');
+    this.copyIds(pass, pass.ids, tokens);
+    const { hiddenDim: H } = this.config;
+    const { workspace: ws } = this;
+    const last = this.#blocksAt(pass) + (pass.tokens - 1) * H;
+    this.norm.forwardAt(ws, { rows: 1, invRms: pass.norm.invRms }, last, pass.normOut);
+    this.lmHead.forwardInto(ws, { rows: 1, ones: pass.lmHead.ones }, pass.normOut, out, 0, false);
+    return out;
+  }
+
+  /** `prompt` continued to `maxLen` tokens in total; greedy unless a strategy is given. */
+  generate(
+    prompt: ArrayLike<number>,
+    maxLen: number,
+    strategy: SamplingStrategy = new GreedySampling(),
+    options: GenerateOptions = {},
+  ): number[] {
+    return generate(this, prompt, maxLen, strategy, options);
+  }
+
+  /** The most probable token each time. */
+  generateGreedy(prompt: ArrayLike<number>, maxLen: number): number[] {
+    return generate(this, prompt, maxLen);
+  }
+
+  /** Drawn from softmax(logits / temperature). */
+  generateSample(prompt: ArrayLike<number>, maxLen: number, temperature = 1, seed = DEFAULT_SEED): number[] {
+    return generate(this, prompt, maxLen, new TemperatureSampling(temperature, { seed }));
+  }
+
+  /** Drawn from the k most probable tokens. */
+  generateTopK(prompt: ArrayLike<number>, maxLen: number, k: number, temperature = 1, seed = DEFAULT_SEED) {
+    return generate(this, prompt, maxLen, new TopKSampling(k, { temperature, seed }));
+  }
+
+  /** Drawn from the smallest set of tokens whose probability reaches p. */
+  generateTopP(prompt: ArrayLike<number>, maxLen: number, p: number, temperature = 1, seed = DEFAULT_SEED) {
+    return generate(this, prompt, maxLen, new TopPSampling(p, { temperature, seed }));
+  }
+
+  // ------------------------------------------------------------------ passes, for the Trainer
+
+  /**
+   * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
+   * @internal
+   */
+  enter(batch: number, seq: number, mode: PassMode): ModelPass {
+    if (!Number.isInteger(batch) || batch < 0 || !Number.isInteger(seq) || seq < 0) {
+      throw new RangeError(`batch and seq must be integers >= 0, got ${batch} and ${seq}`);
+    }
+    const { maxSeqLen } = this.config;
+    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
+    let pass: ModelPass | undefined;
+    for (const plan of this.#plans) {
+      if (plan.batch === batch && plan.seq === seq && plan.mode === mode) pass = plan;
+    }
+    if (pass === undefined) {
+      pass = this.#plan(batch, seq, mode);
+      if (this.#plans.length >= MAX_PLANS) this.#plans.shift();
+      this.#plans.push(pass);
+    }
+    this.workspace.ensure(pass.planner);
+    this.#kept = null;
+    return pass;
+  }
+
+  /**
+   * Copies the pass's T ids (or targets) from `source[from]` on to ws.ints[at]; the caller has checked them.
+   * @internal
+   */
+  copyIds(pass: ModelPass, at: number, source: ArrayLike<number>, from = 0): void {
+    const { ints } = this.workspace;
+    for (let t = 0; t < pass.tokens; t++) ints[at + t] = source[from + t];
+  }
+
+  /**
+   * Embedding, blocks and final norm: the output is at pass.normOut.
+   * @internal
+   */
+  hiddenAt(pass: ModelPass): void {
+    const last = this.#blocksAt(pass);
+    this.norm.forwardAt(this.workspace, pass.norm, last, pass.normOut);
+    this.#kept = pass.backward ? pass : null;
+  }
+
+  /**
+   * From the gradient at pass.loss.logits into every parameter's gradient.
+   * @internal
+   */
+  backwardAt(pass: ModelPass): void {
+    const ws = this.workspace;
+    const { dX, dNorm, block: scratch } = pass.backward!;
+    const { residual, blocks } = pass;
+    this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
+    this.norm.backwardAt(ws, pass.norm, undefined, residual[residual.length - 1], dNorm, dX, false);
+    for (let i = this.blocks.length - 1; i >= 0; i--) {
+      this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
+    }
+    this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
+    this.#kept = null;
+  }
+
+  /** Embedding and blocks; returns the offset of the last block's output. */
+  #blocksAt(pass: ModelPass): number {
+    const ws = this.workspace;
+    const { residual, blocks } = pass;
+    fillSequence(ws, pass.sequence);
+    this.embedding.forwardAt(ws, pass.ids, residual[0], pass.tokens);
+    for (let i = 0; i < blocks.length; i++) {
+      this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
+    }
+    return residual[blocks.length];
+  }
+
+  #plan(batch: number, seq: number, mode: PassMode): ModelPass {
+    const { hiddenDim: H, vocabSize: V, nLayers } = this.config;
+    const training = mode === 'train';
+    const planner = new Planner();
+    const tokens = batch * seq;
+    const sequence = planSequence(planner, batch, seq);
+    // Without a backward all blocks share one set of slots, and two residual buffers take turns.
+    const shared = training ? null : this.blocks[0].plan(planner, batch, seq, sequence);
+    const blocks = this.blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
+    const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
+    return {
+      mode,
+      batch,
+      seq,
+      tokens,
+      sequence,
+      blocks,
+      planner,
+      ids: planner.ints(tokens),
+      residual: Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]),
+      norm: this.norm.plan(planner, batch, seq),
+      normOut: planner.floats(tokens * H),
+      lmHead: this.lmHead.plan(planner, batch, seq),
+      loss:
+        mode === 'forward'
+          ? null
+          : {
+              targets: planner.ints(tokens),
+              logits: planner.floats(tokens * V),
+              losses: planner.floats(tokens),
+            },
+      backward: training
+        ? {
+            dX: planner.floats(tokens * H),
+            dNorm: planner.floats(tokens * H),
+            block: this.blocks[0].planBackward(planner, batch, seq),
+          }
+        : null,
+    };
+  }
+}
+
+/** The ids of an int32 or int64 tensor as numbers. */
+export function idsOf(ids: Tensor): ArrayLike<number> {
+  if (ids.data instanceof Int32Array) return ids.data;
+  if (ids.data instanceof BigInt64Array) return Int32Array.from(ids.data, Number);
+  throw new TypeError(`ids must be an int32 or int64 tensor, got ${ids.dtype}`);
+}
