@@ -194,7 +194,10 @@ function buildStatus(): string[] {
     const status = JSON.parse(readFileSync(file, 'utf8')) as { ok: boolean; reason?: string; log?: string };
     return status.ok ? [] : [`At install: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
   } catch {
-    return ['The install script never ran, or could not write (package managers may skip it).'];
+    return [
+      "The install script never ran: package managers may skip dependencies' scripts " +
+        '(npm 12 and later need: npm approve-scripts sgemoe).',
+    ];
   }
 }
 

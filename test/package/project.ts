@@ -1,0 +1,136 @@
+/** An empty project that installs the packed tarball, as a user would. */
+import { execFile, spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join, resolve } from 'node:path';
+
+export const ROOT = resolve(__dirname, '..', '..');
+const WINDOWS = process.platform === 'win32';
+
+export interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Tarball {
+  path: string;
+  bytes: number;
+  unpackedBytes: number;
+  files: string[];
+}
+
+/** A folder with a space in its name: the build tools must cope. */
+export function temporaryFolder(): string {
+  return realpathSync(mkdtempSync(join(tmpdir(), 'sgemoe package-')));
+}
+
+/** Runs a command found on PATH; npm's own variables, which belong to the run of these tests, aren't passed on. */
+export function run(
+  command: string,
+  args: string[],
+  cwd: string,
+  env: Record<string, string> = {},
+): Promise<Ended> {
+  const kept = /^npm_config_(registry|cache|nodedir|userconfig|cafile|proxy|https_proxy|noproxy)$/i;
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(
+      ([name]) => kept.test(name) || !/^(npm_|SGEMOE_|INIT_CWD$|NODE_OPTIONS$|VITEST)/i.test(name),
+    ),
+  );
+  return new Promise((done) => {
+    const child = execFile(
+      command,
+      args,
+      { cwd, env: { ...inherited, ...env }, timeout: 900_000, maxBuffer: 1 << 26, shell: WINDOWS },
+      (_error, stdout, stderr) => done({ code: child.exitCode, stdout, stderr }),
+    );
+  });
+}
+
+/** As `run`, and throws with the output when the command fails. */
+export async function succeed(...args: Parameters<typeof run>): Promise<Ended> {
+  const ended = await run(...args);
+  if (ended.code !== 0) {
+    throw new Error(
+      `${args[0]} ${args[1].join(' ')}: exit code ${ended.code}\n${ended.stdout}\n${ended.stderr}`,
+    );
+  }
+  return ended;
+}
+
+/** Packs a copy of the clone, so that a dist/ in use elsewhere stays as it is; the copy's is built by `prepare`. */
+export async function pack(folder: string): Promise<Tarball> {
+  const copy = join(folder, 'clone');
+  const left = new Set(['.git', 'node_modules', 'build', 'dist', 'prebuilds', 'coverage', 'runs']);
+  mkdirSync(copy);
+  for (const name of readdirSync(ROOT).filter((entry) => !left.has(entry) && !entry.endsWith('.tgz'))) {
+    cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+  }
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'), WINDOWS ? 'junction' : 'dir');
+  await succeed('npm', ['run', 'prepare'], copy);
+  const { stdout } = await succeed('npm', ['pack', '--ignore-scripts', '--json'], copy);
+  // A list up to npm 11, a record by package name from npm 12.
+  const parsed = JSON.parse(stdout);
+  const [packed] = Array.isArray(parsed) ? parsed : Object.values<(typeof parsed)[0]>(parsed);
+  return {
+    path: join(copy, packed.filename),
+    bytes: packed.size,
+    unpackedBytes: packed.unpackedSize,
+    files: packed.files.map((file: { path: string }) => file.path),
+  };
+}
+
+/** An empty project with the tarball installed. */
+export async function install(
+  parent: string,
+  name: string,
+  tarball: Tarball,
+  options: { flags?: string[]; env?: Record<string, string> } = {},
+): Promise<string> {
+  const project = join(parent, name);
+  mkdirSync(project);
+  writeFileSync(
+    join(project, 'package.json'),
+    '{ "name": "consumer", "version": "1.0.0", "private": true }\n',
+  );
+  const flags = ['--prefer-offline', '--no-audit', '--no-fund', ...(options.flags ?? [])];
+  await succeed(
+    'npm',
+    ['install', ...flags, WINDOWS ? `"${tarball.path}"` : tarball.path],
+    project,
+    options.env,
+  );
+  return project;
+}
+
+export function hasToolchain(): boolean {
+  const works = (command: string) =>
+    spawnSync(command, ['--version'], { stdio: 'ignore', shell: WINDOWS }).status === 0;
+  return ['c++', 'make', 'python3'].every(works);
+}
+
+/** A folder for PATH with Node, npm and a shell, and without compiler, make, CMake and Python. */
+export function pathWithoutToolchain(parent: string): string {
+  const folder = join(parent, 'bin');
+  mkdirSync(folder);
+  for (const command of ['node', 'npm', 'npx', 'sh', 'env']) {
+    const found = (process.env.PATH ?? '')
+      .split(delimiter)
+      .map((entry) => join(entry, command))
+      .find((file) => existsSync(file));
+    if (found !== undefined) {
+      symlinkSync(realpathSync(found), join(folder, command));
+    }
+  }
+  return folder;
+}
