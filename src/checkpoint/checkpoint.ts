@@ -1,0 +1,183 @@
+import { readFile, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ErrorCode, SgemoeError } from '../errors';
+import { locateFile, type NewFile, replaceFiles } from './replaceFiles';
+import { encodeSafetensors, SafetensorsFile, writeChunks } from './safetensors';
+import { corrupt, quoteName } from './safetensorsHeader';
+
+const CONFIG_FILE = 'config.json';
+const TOKENIZER_FILE = 'tokenizer.json';
+const WEIGHTS_FILE = 'model.safetensors';
+
+const LOAD_TRIES = 50;
+const LOAD_RETRY_MS = 20;
+
+/** A tensor under its public name, row-major. `data` may be a view into a larger or shared buffer. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+export interface CheckpointContent {
+  /** Becomes config.json. */
+  config: object;
+  /** Become model.safetensors, as F32. They must not change until the save is done. */
+  tensors: Iterable<NamedTensor>;
+  /** Becomes tokenizer.json. Without it, a tokenizer.json that is in the folder stays. */
+  tokenizer?: object;
+  /** String pairs for the header of model.safetensors. */
+  metadata?: Readonly<Record<string, string>>;
+}
+
+export interface Checkpoint {
+  config: Record<string, unknown>;
+  /** null when the folder has no tokenizer.json. */
+  tokenizer: Record<string, unknown> | null;
+  /** Open: the caller closes it. */
+  tensors: SafetensorsFile;
+}
+
+/**
+ * Saves a checkpoint into a folder, which is made when needed; other files in it stay. A crash, a full disk or
+ * a power cut at any moment leaves the old checkpoint or the new one, whole (how: replaceFiles.ts). It takes the
+ * disk space of both for a while. The save is on the disk when the promise resolves.
+ * @throws TypeError, RangeError when tensors repeat a name or a shape does not fit the data; nothing is written.
+ * SgemoeError SGEMOE_CHECKPOINT_WRITE (its `cause` is the system's error); temporary files are removed.
+ */
+export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
+  const { config, tensors, tokenizer, metadata = {} } = content;
+  const sources = Array.from(tensors, ({ name, shape, data }) => ({
+    name,
+    shape,
+    data,
+    dtype: 'F32' as const,
+  }));
+  const weights = encodeSafetensors(sources, metadata);
+  const files = [jsonFile(CONFIG_FILE, config)];
+  if (tokenizer !== undefined) files.push(jsonFile(TOKENIZER_FILE, tokenizer));
+  files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
+  await replaceFiles(dir, files);
+}
+
+/**
+ * Opens a checkpoint folder: config.json, model.safetensors and, if there, tokenizer.json. Reads only, so the folder
+ * may be write-protected; what an interrupted save left is understood. While another process saves, it waits a
+ * moment rather than pair files of two checkpoints.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing;
+ * SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as `SafetensorsFile.open` for the weights.
+ */
+export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
+  let before = await fingerprint(dir);
+  for (let tries = 0; tries < LOAD_TRIES; tries++) {
+    const result = await openCheckpoint(dir).catch((error: unknown) => ({ error }));
+    const after = await fingerprint(dir);
+    if (after === before) {
+      if ('error' in result) throw result.error;
+      return result;
+    }
+    if (!('error' in result)) await result.tensors.close();
+    before = after;
+    await sleep(LOAD_RETRY_MS);
+  }
+  throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', dir, 'the checkpoint is being replaced again and again');
+}
+
+/**
+ * Fills tensors from a file that must hold exactly these: same names, same shapes, dtype F32, F16 or BF16. Nothing
+ * is written before all of that is checked; only a read error may leave a part of the tensors filled.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR, SGEMOE_CHECKPOINT_SHAPE or
+ * SGEMOE_CHECKPOINT_DTYPE; as `SafetensorsFile.readInto` while reading.
+ */
+export async function loadTensorsInto(file: SafetensorsFile, expected: Iterable<NamedTensor>): Promise<void> {
+  const wanted = new Map<string, NamedTensor>();
+  for (const tensor of expected) wanted.set(tensor.name, tensor);
+  checkNames(file, wanted);
+  for (const tensor of wanted.values()) checkTensor(file, tensor);
+  for (const name of file.tensors.keys()) await file.readInto(name, wanted.get(name)!.data);
+}
+
+function checkNames(file: SafetensorsFile, wanted: ReadonlyMap<string, NamedTensor>): void {
+  const missing = [...wanted.keys()].filter((name) => !file.tensors.has(name));
+  if (missing.length > 0) {
+    const what = `the model needs ${listNames(missing)}, which the file does not hold`;
+    throw corrupt('SGEMOE_CHECKPOINT_MISSING_TENSOR', file.path, what);
+  }
+  const extra = [...file.tensors.keys()].filter((name) => !wanted.has(name));
+  if (extra.length > 0) {
+    const what = `the file holds ${listNames(extra)}, which the model does not know`;
+    throw corrupt('SGEMOE_CHECKPOINT_EXTRA_TENSOR', file.path, what);
+  }
+}
+
+function checkTensor(file: SafetensorsFile, { name, shape, data }: NamedTensor): void {
+  const info = file.info(name);
+  const tensor = `tensor ${quoteName(name)}`;
+  if (info.shape.length !== shape.length || info.shape.some((dim, axis) => dim !== shape[axis])) {
+    const shapes = `[${info.shape.join(', ')}] in the file, [${shape.join(', ')}] in the model`;
+    throw corrupt('SGEMOE_CHECKPOINT_SHAPE', file.path, `${tensor} has shape ${shapes}`);
+  }
+  if (info.dtype !== 'F32' && info.dtype !== 'F16' && info.dtype !== 'BF16') {
+    throw corrupt(
+      'SGEMOE_CHECKPOINT_DTYPE',
+      file.path,
+      `${tensor} is ${info.dtype}, must be F32, F16 or BF16`,
+    );
+  }
+  if (data.length !== info.elements) {
+    throw new RangeError(`data of ${tensor} must have ${info.elements} elements, got ${data.length}`);
+  }
+}
+
+function listNames(names: readonly string[]): string {
+  const shown = names.slice(0, 3).map(quoteName).join(', ');
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : '';
+  return `${names.length === 1 ? 'tensor' : 'tensors'} ${shown}${more}`;
+}
+
+function jsonFile(name: string, value: object): NewFile {
+  const bytes = new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+  return { name, write: (handle) => writeChunks(handle, [bytes]) };
+}
+
+async function openCheckpoint(dir: string): Promise<Checkpoint> {
+  const config = await readJson(dir, CONFIG_FILE, 'SGEMOE_CONFIG_INVALID');
+  if (config === null) {
+    const exists = await stat(dir).then(
+      (stats) => stats.isDirectory(),
+      () => false,
+    );
+    const what = exists ? `there is no ${CONFIG_FILE} in this folder` : 'there is no such checkpoint folder';
+    throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', dir, what);
+  }
+  const tokenizer = await readJson(dir, TOKENIZER_FILE, 'SGEMOE_TOKENIZER_INVALID');
+  const tensors = await SafetensorsFile.open(await locateFile(dir, WEIGHTS_FILE));
+  return { config, tokenizer, tensors };
+}
+
+/** null when there is no such file. */
+async function readJson(dir: string, name: string, code: ErrorCode): Promise<Record<string, unknown> | null> {
+  const path = await locateFile(dir, name);
+  let value: unknown;
+  try {
+    value = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    const failure = (cause as NodeJS.ErrnoException).code;
+    if (failure === 'ENOENT' || failure === 'ENOTDIR') return null;
+    throw new SgemoeError(code, `${path} is not readable JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new SgemoeError(code, `${path} must hold a JSON object.`);
+}
+
+/** Changes when any file of the checkpoint is replaced or moved. */
+async function fingerprint(dir: string): Promise<string> {
+  const parts: string[] = [];
+  for (const name of [CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE]) {
+    const path = await locateFile(dir, name);
+    const stats = await stat(path, { bigint: true }).catch(() => null);
+    parts.push(stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`);
+  }
+  return parts.join('\n');
+}

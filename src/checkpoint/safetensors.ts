@@ -1,0 +1,306 @@
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { convertInto } from '../dtype';
+import { SgemoeError } from '../errors';
+import { checkpointWriteError } from './replaceFiles';
+import {
+  arrayType,
+  checkHeaderLength,
+  corrupt,
+  type Dtype,
+  elementCount,
+  isDtype,
+  LENGTH_BYTES,
+  MAX_HEADER_BYTES,
+  METADATA_KEY,
+  parseHeader,
+  quoteName,
+  type SafetensorsHeader,
+  type TensorArray,
+  type TensorInfo,
+} from './safetensorsHeader';
+
+export type { Dtype, SafetensorsHeader, TensorArray, TensorInfo } from './safetensorsHeader';
+
+/** Node reads and writes less than 2^31 bytes a call. */
+const MAX_IO_BYTES = 2 ** 30;
+const HALF_CHUNK_ELEMENTS = 2 ** 16;
+
+/**
+ * An open safetensors file, its header checked in full: lengths, types, shapes, offsets, that the data cover the
+ * rest of the file exactly. Nothing is read but the header until a tensor is asked for. `close()` it, or declare it
+ * with `await using`.
+ *
+ * The format is little-endian, and so is every platform this package supports; data are not swapped.
+ */
+export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly metadata: ReadonlyMap<string, string>;
+
+  private constructor(
+    readonly path: string,
+    private readonly handle: FileHandle,
+    header: SafetensorsHeader,
+  ) {
+    this.tensors = header.tensors;
+    this.metadata = header.metadata;
+  }
+
+  /**
+   * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when there is no such file or it can't be opened;
+   * SGEMOE_CHECKPOINT_TRUNCATED, _HEADER, _OFFSETS or _DTYPE for what is wrong inside.
+   */
+  static async open(path: string): Promise<SafetensorsFile> {
+    const handle = await openRegularFile(path);
+    try {
+      return new SafetensorsFile(path, handle, await readHeader(path, handle));
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR when the file holds no tensor of this name. */
+  info(name: string): TensorInfo {
+    const info = this.tensors.get(name);
+    if (info !== undefined) return info;
+    throw corrupt('SGEMOE_CHECKPOINT_MISSING_TENSOR', this.path, `there is no tensor ${quoteName(name)}`);
+  }
+
+  /**
+   * Reads a tensor into `destination`, which must have its number of elements and either the type of its dtype
+   * (Float32Array for F32, BigInt64Array for I64, Uint16Array with the bits for F16 and BF16, ...), or be a
+   * Float32Array when the dtype is F16 or BF16, which are converted exactly.
+   * @throws RangeError for another length; SgemoeError SGEMOE_CHECKPOINT_DTYPE for another type,
+   * SGEMOE_CHECKPOINT_MISSING_TENSOR, or SGEMOE_CHECKPOINT_TRUNCATED when the file has shrunk since it was opened.
+   */
+  async readInto(name: string, destination: TensorArray): Promise<void> {
+    const info = this.info(name);
+    if (destination.length !== info.elements) {
+      const what = `destination of tensor ${quoteName(name)}`;
+      throw new RangeError(`${what} must have ${info.elements} elements, got ${destination.length}`);
+    }
+    if (destination instanceof arrayType(info.dtype)) {
+      await this.readBytes(info, bytesOf(destination), 0);
+    } else if (destination instanceof Float32Array && isHalf(info.dtype)) {
+      await this.readHalves(info, info.dtype, destination);
+    } else {
+      const what = `tensor ${quoteName(name)} is ${info.dtype} and can not be read into a`;
+      throw corrupt('SGEMOE_CHECKPOINT_DTYPE', this.path, `${what} ${destination.constructor.name}`);
+    }
+  }
+
+  /** A tensor in a new array of its dtype's type. Throws as `readInto`. */
+  async read(name: string): Promise<TensorArray> {
+    const info = this.info(name);
+    const destination = new (arrayType(info.dtype))(info.elements);
+    await this.readInto(name, destination);
+    return destination;
+  }
+
+  close(): Promise<void> {
+    return this.handle.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private async readHalves(
+    info: TensorInfo,
+    dtype: 'F16' | 'BF16',
+    destination: Float32Array,
+  ): Promise<void> {
+    const from = dtype === 'F16' ? 'float16' : 'bfloat16';
+    const bits = new Uint16Array(Math.min(info.elements, HALF_CHUNK_ELEMENTS));
+    for (let start = 0; start < info.elements; start += HALF_CHUNK_ELEMENTS) {
+      const chunk = bits.subarray(0, Math.min(HALF_CHUNK_ELEMENTS, info.elements - start));
+      await this.readBytes(info, bytesOf(chunk), 2 * start);
+      convertInto(chunk, from, destination.subarray(start, start + chunk.length), 'float32');
+    }
+  }
+
+  private async readBytes(info: TensorInfo, target: Uint8Array, offset: number): Promise<void> {
+    const read = await readFully(this.path, this.handle, target, info.byteOffset + offset);
+    if (read === target.length) return;
+    const what = `the file ends inside the data of tensor ${quoteName(info.name)}; it has shrunk since it was opened`;
+    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', this.path, what);
+  }
+}
+
+/** Reads and checks the header of a file. Throws as `SafetensorsFile.open`. */
+export async function readSafetensorsHeader(path: string): Promise<SafetensorsHeader> {
+  const file = await SafetensorsFile.open(path);
+  await file.close();
+  return { tensors: file.tensors, metadata: file.metadata };
+}
+
+/** A tensor to be written. `data` has the type that `TensorArray` gives to the dtype; it may be shared memory. */
+export interface TensorSource {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly data: TensorArray;
+}
+
+/**
+ * Writes a safetensors file and flushes it to the disk. Data go straight from the given arrays to the file, larger
+ * element types first, otherwise in the order given, so that every tensor is aligned to its elements. Not atomic:
+ * a failure may leave a part of the file; `saveCheckpoint` is.
+ * @throws TypeError, RangeError when names repeat, or shape, dtype and data don't fit; nothing is written then.
+ * SgemoeError SGEMOE_CHECKPOINT_WRITE when the file can't be written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<TensorSource>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const content = encodeSafetensors(tensors, metadata);
+  try {
+    const handle = await open(path, 'w');
+    try {
+      await writeChunks(handle, content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (cause) {
+    throw checkpointWriteError(`${path} could not be written`, cause);
+  }
+}
+
+/**
+ * The bytes of a safetensors file, in pieces: header first, then views of the tensors' own memory.
+ * @throws TypeError, RangeError as `writeSafetensors`.
+ */
+export function encodeSafetensors(
+  tensors: Iterable<TensorSource>,
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array[] {
+  const sources = [...tensors];
+  sources.forEach(checkSource);
+  checkUnique(sources);
+  sources.sort((a, b) => b.data.BYTES_PER_ELEMENT - a.data.BYTES_PER_ELEMENT);
+  const entries: string[] = [];
+  if (Object.keys(metadata).length > 0) entries.push(encodeMetadata(metadata));
+  let offset = 0;
+  for (const { name, dtype, shape, data } of sources) {
+    const entry = { dtype, shape, data_offsets: [offset, offset + data.byteLength] };
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
+    offset += data.byteLength;
+  }
+  return [encodeHeader(`{${entries.join(',')}}`), ...sources.map(({ data }) => bytesOf(data))];
+}
+
+/** Writes pieces one after another at the handle's position. */
+export async function writeChunks(handle: FileHandle, chunks: Iterable<Uint8Array>): Promise<void> {
+  for (const chunk of chunks) {
+    for (let done = 0; done < chunk.length; ) {
+      const { bytesWritten } = await handle.write(chunk, done, Math.min(MAX_IO_BYTES, chunk.length - done));
+      done += bytesWritten;
+    }
+  }
+}
+
+function encodeHeader(json: string): Uint8Array {
+  const text = new TextEncoder().encode(json);
+  const padded = Math.ceil(text.length / 8) * 8;
+  if (padded > MAX_HEADER_BYTES) {
+    throw new RangeError(`the header must have at most ${MAX_HEADER_BYTES} bytes, got ${padded}`);
+  }
+  const bytes = new Uint8Array(LENGTH_BYTES + padded).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(text, LENGTH_BYTES);
+  return bytes;
+}
+
+function encodeMetadata(metadata: Readonly<Record<string, string>>): string {
+  for (const [key, value] of Object.entries(metadata)) {
+    if (typeof value !== 'string')
+      throw new TypeError(`metadata[${quoteName(key)}] must be a string, got ${typeof value}`);
+  }
+  return `${JSON.stringify(METADATA_KEY)}:${JSON.stringify(metadata)}`;
+}
+
+function checkSource({ name, dtype, shape, data }: TensorSource): void {
+  if (typeof name !== 'string' || name === METADATA_KEY || /\p{Surrogate}/u.test(name)) {
+    throw new TypeError(
+      `tensor name must be a well-formed string other than ${METADATA_KEY}, got ${String(name)}`,
+    );
+  }
+  const tensor = `tensor ${quoteName(name)}`;
+  if (!isDtype(dtype))
+    throw new TypeError(`dtype of ${tensor} must be one of safetensors', got ${String(dtype)}`);
+  if (!(data instanceof arrayType(dtype))) {
+    throw new TypeError(`data of ${tensor} must be a ${arrayType(dtype).name} for ${dtype}`);
+  }
+  const dimsValid = shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
+  if (!dimsValid || elementCount(shape) !== data.length) {
+    throw new RangeError(`shape of ${tensor} must hold ${data.length} elements, got [${shape.join(', ')}]`);
+  }
+}
+
+function checkUnique(sources: readonly TensorSource[]): void {
+  const names = new Set<string>();
+  for (const { name } of sources) {
+    if (names.has(name)) throw new RangeError(`tensor names must differ, got ${quoteName(name)} twice`);
+    names.add(name);
+  }
+}
+
+async function openRegularFile(path: string): Promise<FileHandle> {
+  try {
+    // Looked at before it is opened: opening a named pipe would wait for a writer.
+    if ((await stat(path)).isFile()) return await open(path, 'r');
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const text = code === 'ENOENT' ? 'there is no such file' : `the file can not be opened: ${message}`;
+    throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', path, text, cause);
+  }
+  throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', path, 'this is not a regular file');
+}
+
+async function readHeader(path: string, handle: FileHandle): Promise<SafetensorsHeader> {
+  const { size } = await handle.stat();
+  const lengthBytes = new Uint8Array(LENGTH_BYTES);
+  if ((await readFully(path, handle, lengthBytes, 0)) < LENGTH_BYTES) {
+    const what = `the file has ${size} bytes, too few for the header length`;
+    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', path, what);
+  }
+  const length = new DataView(lengthBytes.buffer).getBigUint64(0, true);
+  const header = new Uint8Array(checkHeaderLength(path, length, size));
+  if ((await readFully(path, handle, header, LENGTH_BYTES)) < header.length) {
+    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', path, 'the file ends inside its header');
+  }
+  return parseHeader(path, header, size);
+}
+
+/** Bytes read: fewer than asked for only at the end of the file. */
+async function readFully(
+  path: string,
+  handle: FileHandle,
+  target: Uint8Array,
+  position: number,
+): Promise<number> {
+  let done = 0;
+  while (done < target.length) {
+    const length = Math.min(MAX_IO_BYTES, target.length - done);
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await handle.read(target, done, length, position + done));
+    } catch (cause) {
+      const what = `reading failed: ${(cause as Error).message}`;
+      throw new SgemoeError('SGEMOE_CHECKPOINT_NOT_FOUND', `${path}: ${what}`, { cause });
+    }
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}
+
+function bytesOf(data: TensorArray): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+function isHalf(dtype: Dtype): dtype is 'F16' | 'BF16' {
+  return dtype === 'F16' || dtype === 'BF16';
+}
