@@ -1,0 +1,60 @@
+// Normal random numbers, the same bits on every machine: exact IEEE operations alone, compiled without contraction
+// (-ffp-contract=off). On x86 a second copy uses AVX2 where the processor has it, still without fma.
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "parallel.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define SGEMOE_RANDOM_LANES two_counters
+#define SGEMOE_RANDOM_COUNTERS 2
+#include "random_lanes.h"
+#undef SGEMOE_RANDOM_LANES
+#undef SGEMOE_RANDOM_COUNTERS
+
+#if defined(__SSE2__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#endif
+#define SGEMOE_RANDOM_LANES four_counters
+#define SGEMOE_RANDOM_COUNTERS 4
+#include "random_lanes.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+namespace sgemoe {
+namespace {
+
+auto chooseFill() {
+#if defined(__SSE2__)
+  if (__builtin_cpu_supports("avx2")) return four_counters::fill;
+#endif
+  return two_counters::fill;
+}
+
+}  // namespace
+
+void randomNormal(float* out, int64_t n, uint32_t seedLow, uint32_t seedHigh, uint32_t stream, double std) {
+  constexpr int64_t kChunk = 8192;
+  const auto fill = chooseFill();
+  auto chunk = [=](int64_t i) {
+    const int64_t begin = i * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
+    fill(out + begin, begin, end, seedLow, seedHigh, stream, std);
+  };
+  parallelChunks((n + kChunk - 1) / kChunk, 4.0 * static_cast<double>(n), chunk);
+}
+
+}  // namespace sgemoe
