@@ -190,7 +190,7 @@ export class Tensor<D extends DType = DType> {
       if (dtype === undefined || !isStorageDType(dtype)) {
         throw new TypeError("Tensor.from: a Uint16Array holds bits; name the dtype 'float16' or 'bfloat16'");
       }
-      return new Tensor(data as DataOf<D>, shape ?? [data.length], dtype);
+      return new Tensor<D>(data as Uint16Array as DataOf<D>, shape ?? [data.length], dtype);
     }
     const natural = dtypeOfArray(data);
     if (natural === null) {
