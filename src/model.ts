@@ -78,7 +78,7 @@ export interface Trace {
   /** [B,S,H] after the final norm */
   norm: Tensor;
   /** [B,S,V] */
-  logits: Tensor;
+  logits: Tensor<'float32'>;
   /** Of each block: logits, probs [T,E], indices, weights [T,K] */
   routing: Routing[];
 }
@@ -206,7 +206,7 @@ export class MoETransformer implements NextTokenModel {
    * Logits [B,S,V] of int32 or int64 ids [B,S].
    * @throws RangeError for an id outside the vocabulary or S > maxSeqLen; TypeError for another dtype.
    */
-  forward(ids: Tensor, options: ForwardOptions = {}): Tensor {
+  forward(ids: Tensor, options: ForwardOptions = {}): Tensor<'float32'> {
     if (!(ids instanceof Tensor) || ids.ndim !== 2) {
       throw new TypeError('forward: ids must be a Tensor of shape [B,S]; Tensor.fromIds makes one');
     }
@@ -214,7 +214,7 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /** As `forward`, for `batch` sequences of `seq` ids in row-major order. */
-  forwardIds(ids: ArrayLike<number>, batch: number, seq: number, options: ForwardOptions = {}): Tensor {
+  forwardIds(ids: ArrayLike<number>, batch: number, seq: number, options: ForwardOptions = {}): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
     if (ids.length !== batch * seq) {
       throw new RangeError(
@@ -224,9 +224,10 @@ export class MoETransformer implements NextTokenModel {
     checkIds('forwardIds', ids, V);
     const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
     this.copyIds(pass, pass.ids, ids);
-    const logits = Tensor.zeros([batch, seq, V], { dtype: this.kernels.floatType });
+    // See Kernels.floatType: float64 hides behind the same type.
+    const logits = Tensor.zeros([batch, seq, V], { dtype: this.kernels.floatType as 'float32' });
     this.hiddenAt(pass);
-    this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data as Float32Array, 0, false);
+    this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
     return logits;
   }
 

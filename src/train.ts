@@ -209,11 +209,11 @@ export class Trainer {
     for (const { nExperts } of model.blocks.map((block) => block.moe.router)) {
       sums.load.push(new Array(nExperts).fill(0));
     }
-    model.zeroGradients();
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
       const pass = model.enter(rows, seqLen, 'train');
+      if (part === 0) model.zeroGradients();
       model.copyIds(pass, pass.ids, ids, first * seqLen);
       model.copyIds(pass, pass.loss!.targets, targets, first * seqLen);
       this.#forwardBackward(pass, counted, pass.tokens / tokens, sums);

@@ -1,0 +1,118 @@
+import { describe, expect, test } from 'vitest';
+import {
+  Embedding,
+  Linear,
+  MoELayer,
+  MoETransformer,
+  MQAttention,
+  RMSNorm,
+  Router,
+  SwiGLU,
+  Tensor,
+  TransformerBlock,
+} from '../../src';
+import { createReferenceKernels } from '../../src/backend/reference';
+import type { Layer } from '../../src/layers';
+import { checkGradient, dot } from '../helpers/finiteDifferences';
+
+// The model code itself, computing in float64.
+const kernels = createReferenceKernels({ floatType: 'float64' });
+const random = (shape: number[], seed: number) => Tensor.randn(shape, { seed, dtype: 'float64' });
+// Float64Arrays stand behind the Float32Array type here; see Kernels.floatType.
+const floats = (tensor: Tensor) => tensor.data as unknown as Float32Array;
+
+/** Random upstream against finite differences: the input and every parameter, at every element. */
+function checkLayer(layer: Layer<unknown, unknown>, leading: number[], samples?: number): void {
+  // Norm weights start at 1 and biases at 0: move them, so that forgetting them shows.
+  layer.store.parameters.forEach((parameter, i) => {
+    const noise = floats(random([parameter.size], 100 + i));
+    for (let j = 0; j < parameter.size; j++) parameter.data[j] += 0.1 * noise[j];
+  });
+  const x = random([...leading, layer.inDim], 1);
+  const u = random([...leading, layer.outDim], 2);
+  const loss = () => dot(floats(u), floats(layer.forward(x)));
+  loss();
+  layer.store.zeroGradients();
+  const dx = layer.backward(u);
+  checkGradient('x', floats(x), floats(dx), loss, samples);
+  for (const [name, parameter] of layer.namedParameters()) {
+    checkGradient(name, parameter.data, parameter.grad!.slice(), loss, samples);
+  }
+}
+
+const attention = { hiddenDim: 6, nHeads: 4, nKvHeads: 2, headDim: 4 };
+const experts = { hiddenDim: 6, nExperts: 5, topKExperts: 2, ffnDim: 7 };
+
+describe('finite differences in float64, random upstream', () => {
+  test('Linear', () => checkLayer(new Linear(5, 3, { kernels }), [2, 4]));
+  test('Linear with bias', () => checkLayer(new Linear(5, 3, { kernels, bias: true }), [7]));
+  test('RMSNorm, with a large eps too', () => {
+    checkLayer(new RMSNorm(9, { kernels }), [2, 3]);
+    checkLayer(new RMSNorm(9, { kernels, eps: 0.5 }), [2, 3]);
+  });
+  test('SwiGLU', () => checkLayer(new SwiGLU(5, 7, { kernels }), [2, 3]));
+  test('grouped-query attention', () => checkLayer(new MQAttention(attention, { kernels }), [2, 5]));
+  test('multi-query attention, one token', () => {
+    checkLayer(new MQAttention({ ...attention, nKvHeads: 1 }, { kernels }), [3, 1]);
+  });
+  test('router: gate weights, renormalised', () => checkLayer(new Router(6, 5, 3, { kernels }), [2, 4]));
+  test('router with one choice: the renormalised weight is 1, so its gradient is 0', () => {
+    const router = new Router(6, 5, 1, { kernels });
+    const x = random([4, 6], 1);
+    expect(Array.from(floats(router.forward(x)))).toEqual([1, 1, 1, 1]);
+    const dx = router.backward(random([4, 1], 2));
+    for (const value of floats(dx)) expect(Math.abs(value)).toBeLessThan(1e-15);
+  });
+  test('mixture of experts', () => checkLayer(new MoELayer(experts, { kernels }), [2, 4]));
+  test('mixture of experts, every expert chosen', () => {
+    checkLayer(new MoELayer({ ...experts, topKExperts: 5 }, { kernels }), [3]);
+  });
+  test('one expert', () => {
+    checkLayer(new MoELayer({ ...experts, nExperts: 1, topKExperts: 1 }, { kernels }), [3]);
+  });
+  test('transformer block', () => {
+    checkLayer(new TransformerBlock({ ...attention, ...experts }, { kernels }), [2, 4], 40);
+  });
+
+  test('Embedding: repeated ids add up, absent ones get nothing', () => {
+    const embedding = new Embedding(6, 3, { kernels });
+    const ids = Tensor.fromIds([[1, 4, 1, 1, 0]]);
+    const u = random([1, 5, 3], 3);
+    const loss = () => dot(floats(u), floats(embedding.forward(ids)));
+    loss();
+    embedding.backward(u);
+    checkGradient('table', embedding.weight.data, embedding.weight.grad!, loss);
+    expect(Array.from(embedding.weight.grad!.subarray(6, 12))).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  test('the whole model: logits, balance loss and z-loss, through every parameter', () => {
+    const config = { ...attention, ...experts, nLayers: 2, vocabSize: 11, maxSeqLen: 16, ropeAlpha: 4 };
+    const model = MoETransformer.create(config, { kernels, seed: 7 });
+    const ids = Tensor.fromIds([
+      [3, 1, 4, 1, 5],
+      [9, 2, 6, 5, 3],
+    ]);
+    const u = random([2, 5, 11], 5);
+    const alpha = 0.3;
+    const zLossCoef = 0.2;
+    const loss = () => {
+      const { logits, routing } = model.trace(ids);
+      let total = dot(floats(u), logits.data);
+      model.blocks.forEach((block, i) => {
+        const lse = routing[i].logits.exp().sum(1).log();
+        total += block.moe.router.computeAuxLoss(alpha) + zLossCoef * lse.mul(lse).mean().item();
+      });
+      return total;
+    };
+    loss();
+    model.zeroGradients();
+    model.backward(u, { auxLossAlpha: alpha, zLossCoef });
+    for (const [name, parameter] of model.namedParameters()) {
+      checkGradient(name, parameter.data, parameter.grad!.slice(), loss, 12);
+      const [, layer, expert] = /layers\.(\d+)\..*experts\.(\d+)/.exec(name) ?? [];
+      const idle = layer !== undefined && model.blocks[Number(layer)].moe.router.counts[Number(expert)] === 0;
+      const largest = Math.max(...parameter.grad!.map(Math.abs));
+      expect(largest > 0, `${name} has a gradient unless its expert got no token`).toBe(!idle);
+    }
+  });
+});
