@@ -18,7 +18,8 @@ describe.each(['micro', 'gqa'])('the stored case %s', (name) => {
     await tensors.close();
     const embedding = model.find((tensor) => tensor.name === 'model.embed_tokens.weight')!;
     expect(embedding.shape).toEqual([config.vocab_size, config.hidden_size]);
-    for (const { data } of model) expect(data.every((value) => Number.isFinite(value) && value !== 0)).toBe(true);
+    for (const { data } of model)
+      expect(data.every((value) => Number.isFinite(value) && value !== 0)).toBe(true);
   });
 
   it('holds I64 ids and F32 scalars that read as such', async () => {
