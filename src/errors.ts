@@ -5,7 +5,7 @@
 export const ERROR_CODES = {
   SGEMOE_BACKEND_UNAVAILABLE: 'The backend asked for can not be loaded on this machine.',
   SGEMOE_CONFIG_INVALID: 'A configuration file is unreadable or asks for something the model does not do.',
-  SGEMOE_CHECKPOINT_NOT_FOUND: 'The checkpoint folder or one of its files does not exist.',
+  SGEMOE_CHECKPOINT_NOT_FOUND: 'The checkpoint folder or one of its files does not exist or can not be read.',
   SGEMOE_CHECKPOINT_TRUNCATED: 'A file ends before the data its header promises.',
   SGEMOE_CHECKPOINT_HEADER: 'The header of a safetensors file is malformed or absurdly large.',
   SGEMOE_CHECKPOINT_OFFSETS: 'Tensor offsets overlap, leave holes or lie outside the file.',
@@ -13,7 +13,8 @@ export const ERROR_CODES = {
   SGEMOE_CHECKPOINT_SHAPE: 'A tensor has another shape than the model needs.',
   SGEMOE_CHECKPOINT_MISSING_TENSOR: 'The model needs a tensor that the file does not hold.',
   SGEMOE_CHECKPOINT_EXTRA_TENSOR: 'The file holds a tensor that the model does not know.',
-  SGEMOE_CHECKPOINT_WRITE: 'A checkpoint could not be written; the previous one is untouched.',
+  SGEMOE_CHECKPOINT_WRITE:
+    'A checkpoint could not be written; what is in the folder, old or new, is whole and loads.',
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',

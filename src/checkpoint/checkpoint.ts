@@ -64,7 +64,7 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
  * Opens a checkpoint folder: config.json, model.safetensors and, if there, tokenizer.json. Reads only, so the folder
  * may be write-protected; what an interrupted save left is understood. While another process saves, it waits a
  * moment rather than pair files of two checkpoints.
- * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing;
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or unreadable;
  * SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as `SafetensorsFile.open` for the weights.
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
