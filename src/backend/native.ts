@@ -83,16 +83,13 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
   const { addon, path } = loadAddon(options.addonPath ?? (process.env.SGEMOE_ADDON || undefined));
   let native: NativeKernels;
   try {
-    if (backend === 'blas' && !options.blasPath) {
-      throw new Error('No library is named.');
-    }
     native = addon.create(backend, options.blasPath ?? null, options.instructionSet ?? null);
   } catch (error) {
     throw unavailable(
       [
         `sgemoe: backend '${backend}' is not available on ${describeHost()}.`,
-        `${messageOf(error)}`,
-        `To fix it: ${blasFix(backend)}`,
+        messageOf(error),
+        `To fix it: ${creationFix(backend, options, messageOf(error))}`,
       ],
       error,
     );
@@ -234,20 +231,23 @@ function buildCommand(): string {
   return basename(dirname(packageRoot())) === 'node_modules' ? 'npm rebuild sgemoe' : 'npm run build:native';
 }
 
-/** What provides the BLAS asked for. */
-function blasFix(backend: NativeBackendRequest): string {
-  if (backend === 'accelerate' && process.platform !== 'darwin') {
-    return 'Accelerate is part of macOS; unset SGEMOE_BACKEND, or set it to openblas';
+/** What makes a loaded addon compute as asked. */
+function creationFix(backend: NativeBackendRequest, options: NativeOptions, message: string): string {
+  if (options.instructionSet !== undefined && message.includes('instruction set')) {
+    return 'unset SGEMOE_ISA (or instructionSet), and the best one of this processor is used';
+  }
+  if (backend === 'accelerate') {
+    return 'Accelerate is part of macOS; elsewhere unset SGEMOE_BACKEND, or set it to openblas';
   }
   const install: Partial<Record<NodeJS.Platform, string>> = {
     linux: 'apt-get install -y libopenblas0 (Fedora: dnf install openblas; Alpine: apk add openblas)',
     darwin: 'brew install openblas',
-    win32: 'download the OpenBLAS release for Windows and set SGEMOE_BLAS to the path of libopenblas.dll',
+    win32: 'download the OpenBLAS release for Windows',
   };
-  const general = 'set SGEMOE_BLAS to a library with cblas_sgemm and 32-bit integers';
-  return process.platform === 'win32'
-    ? `${install.win32}`
-    : `${install[process.platform] ?? general}, or ${general}`;
+  const name = 'set SGEMOE_BLAS to a library with cblas_sgemm and 32-bit integers';
+  return options.blasPath === undefined
+    ? `${install[process.platform] ?? 'install OpenBLAS'}, or ${name}`
+    : name;
 }
 
 function describeHost(): string {

@@ -1,6 +1,6 @@
 /** Which backend is taken, what is said when it isn't the fast one, and what is thrown when a demand can't be met. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -185,7 +185,8 @@ describe.skipIf(ADDON === null)('the addon', () => {
   it.runIf(process.arch === 'x64')('throws when the processor lacks the instruction set', async () => {
     const { error } = await load(built, { SGEMOE_ISA: 'neon' });
     expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
-    expect(error?.message).toContain('neon');
+    expect(error?.message).toContain("'neon'");
+    expect(error?.message).toContain('unset SGEMOE_ISA');
   });
 
   it.runIf(process.platform !== 'darwin')('throws when Accelerate is demanded outside macOS', async () => {
@@ -230,11 +231,18 @@ describe.skipIf(ADDON === null || process.platform !== 'linux')('a library named
     expect(await refusal(wide as string)).toContain('64-bit');
   });
 
-  it('is refused when its configuration says 64-bit integers', async ({ skip }) => {
+  it.for([
+    ['its configuration says so', 'OpenBLAS 0.3.21 NO_LAPACKE USE64BITINT DYNAMIC_ARCH', 'int'],
+    ['its cblas_sdot reads 64 bits', 'OpenBLAS 0.3.21 DYNAMIC_ARCH', 'long'],
+  ])('is refused for 64-bit integers when %s', async ([, config, integer], { skip }) => {
     const path = fakeLibrary(`
-      const char* openblas_get_config(void) { return "OpenBLAS 0.3.21 NO_LAPACKE USE64BITINT DYNAMIC_ARCH"; }
+      const char* openblas_get_config(void) { return "${config}"; }
       void cblas_sgemm(void) {}
-      void cblas_sgemv(void) {}
+      float cblas_sdot(${integer} n, const float* x, ${integer} incX, const float* y, ${integer} incY) {
+        float sum = 0;
+        for (${integer} i = 0; i < n; i++) sum += x[i * incX] * y[i * incY];
+        return sum;
+      }
     `);
     skip(path === null, 'no C compiler');
     expect(await refusal(path as string)).toContain('64-bit');
@@ -243,10 +251,14 @@ describe.skipIf(ADDON === null || process.platform !== 'linux')('a library named
 
 describe.skipIf(ADDON === null || process.platform !== 'linux')('an addon that finds no BLAS', () => {
   it('multiplies with the built-in kernel and warns once, naming the package', async ({ skip }) => {
-    // The loader looks in LD_LIBRARY_PATH first; a library without cblas_sgemm there stands for a missing one.
+    // The system looks in LD_LIBRARY_PATH first; libraries without cblas_sgemm there stand for missing ones.
     const path = fakeLibrary('int nothing;');
     skip(path === null, 'no C compiler');
-    const { info, warnings } = await load(built, { LD_LIBRARY_PATH: dirname(path as string) }, ['auto', 'auto']);
+    const folder = dirname(path as string);
+    for (const name of ['libopenblas.so.0', 'libopenblas.so', 'libopenblasp.so.0']) {
+      copyFileSync(path as string, join(folder, name));
+    }
+    const { info, warnings } = await load(built, { LD_LIBRARY_PATH: folder }, ['auto', 'auto']);
     expect(info?.backend).toBe('builtin');
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_NO_BLAS' });
