@@ -6,8 +6,8 @@ const MULTIPLIER_LOW_LOWER16 = MULTIPLIER_LOW & 0xffff;
 const TWO_32 = 2 ** 32;
 
 /**
- * The 64-bit linear congruential generator of the cross-language spec: state = state * 6364136223846793005 + 1
- * mod 2^64; an output is the upper 32 bits of the new state. The same seed gives the same numbers on every
+ * The 64-bit linear congruential generator of the cross-language spec:
+ * state = state * 6364136223846793005 + 1 mod 2^64; an output is the upper 32 bits of the new state. The same seed gives the same numbers on every
  * machine and in every language. For sampling and data windows; not for secrets.
  *
  * The state lives in two 32-bit halves: a step allocates nothing and uses no BigInt.
@@ -31,7 +31,8 @@ export class Lcg64 {
   /** The next output, an integer in [0, 2^32). */
   nextUint32(): number {
     const low = this.low;
-    // The upper half of low * MULTIPLIER_LOW, by 16-bit digits: every product stays below 2^49, exact in a double.
+    // The upper half of low * MULTIPLIER_LOW, by 16-bit digits: every product stays below 2^49, exact in a
+    // double.
     const lowerCarry = Math.floor((low * MULTIPLIER_LOW_LOWER16) / 65536);
     const carry = Math.floor((low * MULTIPLIER_LOW_UPPER16 + lowerCarry) / 65536);
     const crossTerms = Math.imul(this.high, MULTIPLIER_LOW) + Math.imul(low, MULTIPLIER_HIGH);

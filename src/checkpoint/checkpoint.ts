@@ -39,11 +39,12 @@ export interface Checkpoint {
 }
 
 /**
- * Saves a checkpoint into a folder, which is made when needed; other files in it stay. A crash, a full disk or
- * a power cut at any moment leaves the old checkpoint or the new one, whole (how: replaceFiles.ts). It takes the
- * disk space of both for a while. The save is on the disk when the promise resolves.
- * @throws TypeError, RangeError when tensors repeat a name or a shape does not fit the data; nothing is written.
- * SgemoeError SGEMOE_CHECKPOINT_WRITE (its `cause` is the system's error); temporary files are removed.
+ * Saves a checkpoint into a folder, which is made when needed; other files in it stay. A crash, a full disk
+ * or a power cut at any moment leaves the old checkpoint or the new one, whole (how: replaceFiles.ts). It
+ * takes the disk space of both for a while. The save is on the disk when the promise resolves.
+ * @throws TypeError, RangeError when tensors repeat a name or a shape does not fit the data; nothing is
+ * written. SgemoeError SGEMOE_CHECKPOINT_WRITE (its `cause` is the system's error); temporary files are
+ * removed.
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
   const { config, tensors, tokenizer, metadata = {} } = content;
@@ -61,11 +62,12 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors and, if there, tokenizer.json. Reads only, so the folder
- * may be write-protected; what an interrupted save left is understood. While another process saves, it waits a
- * moment rather than pair files of two checkpoints.
- * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or unreadable;
- * SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as `SafetensorsFile.open` for the weights.
+ * Opens a checkpoint folder: config.json, model.safetensors and, if there, tokenizer.json. Reads only, so the
+ * folder may be write-protected; what an interrupted save left is understood. While another process saves, it
+ * waits a moment rather than pair files of two checkpoints.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or
+ * unreadable; SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as
+ * `SafetensorsFile.open` for the weights.
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
   let before = await fingerprint(dir);
@@ -84,10 +86,10 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
 }
 
 /**
- * Fills tensors from a file that must hold exactly these: same names, same shapes, dtype F32, F16 or BF16. Nothing
- * is written before all of that is checked; only a read error may leave a part of the tensors filled.
- * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR, SGEMOE_CHECKPOINT_SHAPE or
- * SGEMOE_CHECKPOINT_DTYPE; as `SafetensorsFile.readInto` while reading.
+ * Fills tensors from a file that must hold exactly these: same names, same shapes, dtype F32, F16 or BF16.
+ * Nothing is written before all of that is checked; only a read error may leave a part of the tensors filled.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR,
+ * SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE; as `SafetensorsFile.readInto` while reading.
  */
 export async function loadTensorsInto(file: SafetensorsFile, expected: Iterable<NamedTensor>): Promise<void> {
   const wanted = new Map<string, NamedTensor>();

@@ -3,17 +3,17 @@ import { dirname, join, resolve } from 'node:path';
 import { SgemoeError } from '../errors';
 
 /*
- * Replaces several files of a folder at once, so that a crash at any moment leaves either all the old or all the
- * new ones, and every other file of the folder alone.
+ * Replaces several files of a folder at once, so that a crash at any moment leaves either all the old or all
+ * the new ones, and every other file of the folder alone.
  *
  *   1. The new files are written to folder/.saving-<n> and flushed to the disk.
  *   2. .saving-<n> is renamed to .saved. This is the commit.
  *   3. Each file is renamed from .saved to the folder, and .saved is removed.
  *
- * A reader takes a file from .saved when it is there, else from the folder: before 2 that is every old file, after
- * it every new one, wherever step 3 stopped. The next replacement finishes an interrupted step 3 first, and
- * removes what an interrupted step 1 left. One process should write to a folder at a time: of two that do, one
- * may fail, but neither leaves a mixture.
+ * A reader takes a file from .saved when it is there, else from the folder: before 2 that is every old file,
+ * after it every new one, wherever step 3 stopped. The next replacement finishes an interrupted step 3 first,
+ * and removes what an interrupted step 1 left. One process should write to a folder at a time: of two that
+ * do, one may fail, but neither leaves a mixture.
  */
 
 const COMMITTED = '.saved';
@@ -38,7 +38,8 @@ const running = new Map<string, Promise<void>>();
 
 /**
  * See above. Calls for one folder wait for each other. The folder is made when it does not exist.
- * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the message says whether the old or the new files are in force.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the message says whether the old or the new files are in
+ * force.
  */
 export async function replaceFiles(folder: string, files: readonly NewFile[]): Promise<void> {
   const key = resolve(folder);
@@ -84,8 +85,8 @@ async function replaceNow(folder: string, files: readonly NewFile[]): Promise<vo
     await moveCommitted(folder);
   } catch (cause) {
     if (committed) {
-      const state = `${folder} is saved and will load, but its files could not all be moved out of ${COMMITTED}`;
-      throw checkpointWriteError(`${state} (the next save does it)`, cause);
+      const state = `${folder} is saved and will load, but not all its files could be moved`;
+      throw checkpointWriteError(`${state} out of ${COMMITTED} (the next save does it)`, cause);
     }
     await removeLeftovers(folder).catch(() => undefined);
     // rmdir takes empty folders only, so this removes nothing but the folder made above.
@@ -123,8 +124,8 @@ async function moveCommitted(folder: string): Promise<void> {
 }
 
 /**
- * Removes what interrupted saves left. Each folder is renamed first: were its owner alive after all, its commit
- * would fail as a whole, instead of committing what is left of a half-removed folder.
+ * Removes what interrupted saves left. Each folder is renamed first: were its owner alive after all, its
+ * commit would fail as a whole, instead of committing what is left of a half-removed folder.
  */
 async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
@@ -138,7 +139,10 @@ async function removeLeftovers(folder: string): Promise<void> {
   }
 }
 
-/** Makes renames in a folder survive a power cut. Windows can't open folders, some file systems can't sync them. */
+/**
+ * Makes renames in a folder survive a power cut. Windows can't open folders, some file systems can't sync
+ * them.
+ */
 async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(folder, 'r');

@@ -26,9 +26,9 @@ const MAX_IO_BYTES = 2 ** 30;
 const HALF_CHUNK_ELEMENTS = 2 ** 16;
 
 /**
- * An open safetensors file, its header checked in full: lengths, types, shapes, offsets, that the data cover the
- * rest of the file exactly. Nothing is read but the header until a tensor is asked for. `close()` it, or declare it
- * with `await using`.
+ * An open safetensors file, its header checked in full: lengths, types, shapes, offsets, that the data cover
+ * the rest of the file exactly. Nothing is read but the header until a tensor is asked for. `close()` it, or
+ * declare it with `await using`.
  *
  * The format is little-endian, and so is every platform this package supports; data are not swapped.
  */
@@ -67,11 +67,12 @@ export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
   }
 
   /**
-   * Reads a tensor into `destination`, which must have its number of elements and either the type of its dtype
-   * (Float32Array for F32, BigInt64Array for I64, Uint16Array with the bits for F16 and BF16, ...), or be a
-   * Float32Array when the dtype is F16 or BF16, which are converted exactly.
+   * Reads a tensor into `destination`, which must have its number of elements and either the type of its
+   * dtype (Float32Array for F32, BigInt64Array for I64, Uint16Array with the bits for F16 and BF16, ...), or
+   * be a Float32Array when the dtype is F16 or BF16, which are converted exactly.
    * @throws RangeError for another length; SgemoeError SGEMOE_CHECKPOINT_DTYPE for another type,
-   * SGEMOE_CHECKPOINT_MISSING_TENSOR, or SGEMOE_CHECKPOINT_TRUNCATED when the file has shrunk since it was opened.
+   * SGEMOE_CHECKPOINT_MISSING_TENSOR, or SGEMOE_CHECKPOINT_TRUNCATED when the file has shrunk since it was
+   * opened.
    */
   async readInto(name: string, destination: TensorArray): Promise<void> {
     const info = this.info(name);
@@ -122,8 +123,8 @@ export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
   private async readBytes(info: TensorInfo, target: Uint8Array, offset: number): Promise<void> {
     const read = await readFully(this.path, this.handle, target, info.byteOffset + offset);
     if (read === target.length) return;
-    const what = `the file ends inside the data of tensor ${quoteName(info.name)}; it has shrunk since it was opened`;
-    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', this.path, what);
+    const where = `the file ends inside the data of tensor ${quoteName(info.name)}`;
+    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', this.path, `${where}; it has shrunk since it was opened`);
   }
 }
 
@@ -134,7 +135,9 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
   return { tensors: file.tensors, metadata: file.metadata };
 }
 
-/** A tensor to be written. `data` has the type that `TensorArray` gives to the dtype; it may be shared memory. */
+/**
+ * A tensor to be written. `data` has the type that `TensorArray` gives to the dtype; it may be shared memory.
+ */
 export interface TensorSource {
   readonly name: string;
   readonly dtype: Dtype;
@@ -143,11 +146,11 @@ export interface TensorSource {
 }
 
 /**
- * Writes a safetensors file and flushes it to the disk. Data go straight from the given arrays to the file, larger
- * element types first, otherwise in the order given, so that every tensor is aligned to its elements. Not atomic:
- * a failure may leave a part of the file; `saveCheckpoint` is.
- * @throws TypeError, RangeError when names repeat, or shape, dtype and data don't fit; nothing is written then.
- * SgemoeError SGEMOE_CHECKPOINT_WRITE when the file can't be written.
+ * Writes a safetensors file and flushes it to the disk. Data go straight from the given arrays to the file,
+ * larger element types first, otherwise in the order given, so that every tensor is aligned to its elements.
+ * Not atomic: a failure may leave a part of the file; `saveCheckpoint` is.
+ * @throws TypeError, RangeError when names repeat, or shape, dtype and data don't fit; nothing is written
+ * then. SgemoeError SGEMOE_CHECKPOINT_WRITE when the file can't be written.
  */
 export async function writeSafetensors(
   path: string,

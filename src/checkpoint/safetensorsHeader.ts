@@ -80,7 +80,8 @@ export function elementCount(shape: readonly number[]): number {
 
 /**
  * The header length in the first 8 bytes of a file of `fileSize` bytes.
- * @throws SgemoeError SGEMOE_CHECKPOINT_HEADER or SGEMOE_CHECKPOINT_TRUNCATED when no such header can be there.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_HEADER or SGEMOE_CHECKPOINT_TRUNCATED when no such header can be
+ * there.
  */
 export function checkHeaderLength(path: string, length: bigint, fileSize: number): number {
   if (length < 2n) throw headerError(path, `the header length is ${length}, too short for "{}"`);
@@ -103,8 +104,8 @@ export function checkHeaderLength(path: string, length: bigint, fileSize: number
 
 /**
  * Checks every field of a header (the bytes after the length) against the size of the file.
- * @throws SgemoeError with code SGEMOE_CHECKPOINT_HEADER, _DTYPE, _OFFSETS or _TRUNCATED; the message names the file and
- * the tensor.
+ * @throws SgemoeError with code SGEMOE_CHECKPOINT_HEADER, _DTYPE, _OFFSETS or _TRUNCATED; the message names
+ * the file and the tensor.
  */
 export function parseHeader(path: string, bytes: Uint8Array, fileSize: number): SafetensorsHeader {
   const root = parseJsonObject(path, bytes);
@@ -200,7 +201,9 @@ function readEntry(path: string, name: string, entry: unknown, dataStart: number
   return { name, dtype, shape, elements, byteOffset: dataStart + begin, byteLength };
 }
 
-/** The data must follow each other without overlap or hole, from the end of the header to the end of the file. */
+/**
+ * The data must follow each other without overlap or hole, from the end of the header to the end of the file.
+ */
 function checkLayout(
   path: string,
   tensors: readonly TensorInfo[],
@@ -222,11 +225,9 @@ function checkLayout(
   }
   if (position > fileSize) {
     const last = tensors.find((tensor) => tensor.byteOffset + tensor.byteLength > fileSize)!;
-    throw corrupt(
-      'SGEMOE_CHECKPOINT_TRUNCATED',
-      path,
-      `the file ends inside the data of tensor ${quoteName(last.name)}: ${position} bytes promised, ${fileSize} there`,
-    );
+    const where = `the file ends inside the data of tensor ${quoteName(last.name)}`;
+    const sizes = `${position} bytes promised, ${fileSize} there`;
+    throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', path, `${where}: ${sizes}`);
   }
   if (position < fileSize) {
     throw corrupt(

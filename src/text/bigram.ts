@@ -1,12 +1,12 @@
 /**
  * The conditional entropy, in nats per token, that a bigram model counted on `train` leaves on `validation`:
- * H = -1/n sum_i log p(x_i | x_{i-1}) over the n = validation.length - 1 pairs of neighbours. A model that only
- * sees the previous token can hardly do better, so a loss below it shows the use of more context.
+ * H = -1/n sum_i log p(x_i | x_{i-1}) over the n = validation.length - 1 pairs of neighbours. A model that
+ * only sees the previous token can hardly do better, so a loss below it shows the use of more context.
  *
  * Smoothing is Witten-Bell's (1991, method C), interpolated with the unigrams, because add-one would make an
- * easy opponent: p(b|a) = (c(a,b) + t(a) p(b)) / (c(a) + t(a)), with c(a) the pairs that start with a, t(a) the
- * number of different successors of a, and p(b) = (c(b) + 1) / (N + vocabSize) over the N tokens of `train`; an a
- * that never was followed by anything gives p(b).
+ * easy opponent: p(b|a) = (c(a,b) + t(a) p(b)) / (c(a) + t(a)), with c(a) the pairs that start with a, t(a)
+ * the number of different successors of a, and p(b) = (c(b) + 1) / (N + vocabSize) over the N tokens of
+ * `train`; an a that never was followed by anything gives p(b).
  *
  * @throws RangeError when `validation` has fewer than 2 tokens or a token is outside [0, vocabSize).
  */

@@ -13,7 +13,9 @@ export interface TextDatasetOptions {
 }
 
 export interface TextFilesOptions extends TextDatasetOptions {
-  /** Endings such as '.md' that files found in a folder must have. Default: any. Named files are always read. */
+  /**
+   * Endings such as '.md' that files found in a folder must have. Default: any. Named files are always read.
+   */
   extensions?: readonly string[];
 }
 
@@ -48,9 +50,9 @@ export interface ValidationBatchOptions extends BatchOptions {
  * A text as one stream of tokens: its first part to train on, its end to validate on.
  *
  * The documents (files) are tokenized one by one and joined, in order, with the tokens of one newline between
- * them; empty documents are left out. Bytes are taken as they are: no normalisation, no line-end conversion. Of
- * the N tokens of the stream the last floor(N * validationFraction) are the validation split, whatever document
- * they fall into.
+ * them; empty documents are left out. Bytes are taken as they are: no normalisation, no line-end conversion.
+ * Of the N tokens of the stream the last floor(N * validationFraction) are the validation split, whatever
+ * document they fall into.
  */
 export class TextDataset {
   readonly tokenizer: Tokenizer;
@@ -82,8 +84,8 @@ export class TextDataset {
 
   /**
    * Reads one or many files or folders; see `readTextFiles` for what a folder contributes and in which order.
-   * @throws SgemoeError SGEMOE_DATA_NOT_FOUND for a path that is missing, unreadable, or a folder without text;
-   * SGEMOE_DATA_TOO_SHORT when `seqLen` is given and a split is too short for it.
+   * @throws SgemoeError SGEMOE_DATA_NOT_FOUND for a path that is missing, unreadable, or a folder without
+   * text; SGEMOE_DATA_TOO_SHORT when `seqLen` is given and a split is too short for it.
    */
   static async fromPaths(
     paths: string | readonly string[],
@@ -105,9 +107,9 @@ export class TextDataset {
   }
 
   /**
-   * An endless sequence of training batches: windows of seqLen + 1 tokens whose starts are drawn uniformly, with
-   * replacement, from all that fit into the training split. Each batch has arrays of its own, which stay as
-   * they are when the next one is drawn.
+   * An endless sequence of training batches: windows of seqLen + 1 tokens whose starts are drawn uniformly,
+   * with replacement, from all that fit into the training split. Each batch has arrays of its own, which stay
+   * as they are when the next one is drawn.
    * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the training split is shorter than one window.
    */
   batches({ batchSize, seqLen, seed = 0 }: TrainBatchOptions): WindowSampler {
@@ -118,9 +120,9 @@ export class TextDataset {
   }
 
   /**
-   * The validation split in order: windows side by side, in which every token but the first is a target exactly
-   * once. Batches have batchSize windows; the last of the whole windows may come as a smaller batch, and
-   * what is left after them as a [1, rest] batch. So a mean over batches must weigh them by their tokens.
+   * The validation split in order: windows side by side, in which every token but the first is a target
+   * exactly once. Batches have batchSize windows; the last of the whole windows may come as a smaller batch,
+   * and what is left after them as a [1, rest] batch. So a mean over batches must weigh them by their tokens.
    * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the validation split has fewer than 2 tokens.
    */
   validationBatches({
@@ -140,13 +142,15 @@ export class TextDataset {
     const total = this.train.length + this.validation.length;
     throw new SgemoeError(
       'SGEMOE_DATA_TOO_SHORT',
-      `The ${split} split has ${tokens.length} of the text's ${total} tokens, but ${needed} are needed for one window ` +
-        'and its targets. Give more text, or choose a shorter seqLen or another validationFraction.',
+      `The ${split} split has ${tokens.length} of the text's ${total} tokens, but ${needed} are needed ` +
+        'for one window and its targets. Give more text, or choose a shorter seqLen or another validationFraction.',
     );
   }
 }
 
-/** Draws training windows for ever. Its state is the generator's: set it to go on exactly where another stood. */
+/**
+ * Draws training windows for ever. Its state is the generator's: set it to go on exactly where another stood.
+ */
 export class WindowSampler implements IterableIterator<TokenBatch> {
   private readonly random: Lcg64;
 

@@ -14,10 +14,10 @@ const BINARY_CHECK_BYTES = 8000;
 /**
  * Reads files and folders, in the order given, each file once.
  *
- * A folder stands for the files in it and below, sorted by their path inside it (by UTF-16 code units, '/' between
- * names), so that the order is the same on every machine. Left out there: names that start with a dot,
- * node_modules, symbolic links, files that look binary (a NUL in the first 8,000 bytes) and, when `extensions` is
- * given, other endings. A file that is named itself is always read.
+ * A folder stands for the files in it and below, sorted by their path inside it (by UTF-16 code units, '/'
+ * between names), so that the order is the same on every machine. Left out there: names that start with a
+ * dot, node_modules, symbolic links, files that look binary (a NUL in the first 8,000 bytes) and, when
+ * `extensions` is given, other endings. A file that is named itself is always read.
  *
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND when a path does not exist or can't be read, or when a folder
  * holds no file to read.
@@ -52,7 +52,8 @@ async function readPath(path: string, extensions: readonly string[] | undefined)
   const endings = extensions ? ` ending in ${extensions.join(', ')}` : '';
   throw new SgemoeError(
     'SGEMOE_DATA_NOT_FOUND',
-    `Data folder ${path} holds no text files${endings} (dot-files, node_modules, links and binary files don't count).`,
+    `Data folder ${path} holds no text files${endings} ` +
+      "(dot-files, node_modules, links and binary files don't count).",
   );
 }
 

@@ -2,8 +2,8 @@ import { TextDecoder } from 'node:util';
 import { SgemoeError } from '../errors';
 
 /**
- * Text to token ids and back. Ids are integers in [0, vocabSize). Whatever the vocabulary, decoding the ids of a
- * well-formed text gives that text back, spaces included.
+ * Text to token ids and back. Ids are integers in [0, vocabSize). Whatever the vocabulary, decoding the ids
+ * of a well-formed text gives that text back, spaces included.
  */
 export interface Tokenizer {
   /** The name that tokenizer.json carries and `loadTokenizer` looks at, such as 'byte'. */
@@ -22,7 +22,10 @@ export interface Tokenizer {
   /** The exact bytes of ids. @throws RangeError as `decode`. */
   decodeBytes(ids: ArrayLike<number>): Uint8Array;
 
-  /** How many bytes of text the ids stand for: the denominator of bits per byte. @throws RangeError as `decode`. */
+  /**
+   * How many bytes of text the ids stand for: the denominator of bits per byte. @throws RangeError as
+   * `decode`.
+   */
   countBytes(ids: ArrayLike<number>): number;
 
   /** A decoder for one stream of ids, with its own state. */
@@ -32,7 +35,9 @@ export interface Tokenizer {
   toJSON(): Record<string, unknown>;
 }
 
-/** Decodes ids one at a time; the pieces joined, `flush` included, are what `decode` gives for all of them. */
+/**
+ * Decodes ids one at a time; the pieces joined, `flush` included, are what `decode` gives for all of them.
+ */
 export interface StreamDecoder {
   /**
    * The text that has become certain with this id: '' while a character is still incomplete.
@@ -47,8 +52,8 @@ export interface StreamDecoder {
 const BYTE_VOCAB_SIZE = 256;
 
 /**
- * Bytes are ids: nothing to train, nothing to download, no text it can't represent. vocabSize is 256; there are
- * no special tokens. tokenizer.json is `{ "type": "byte", "vocab_size": 256 }`.
+ * Bytes are ids: nothing to train, nothing to download, no text it can't represent. vocabSize is 256; there
+ * are no special tokens. tokenizer.json is `{ "type": "byte", "vocab_size": 256 }`.
  */
 export class ByteTokenizer implements Tokenizer {
   readonly type = 'byte';
@@ -94,7 +99,8 @@ export class ByteTokenizer implements Tokenizer {
 
 /**
  * The tokenizer that a parsed tokenizer.json describes. Known types: 'byte'.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when the type is missing or unknown, or a field contradicts it.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when the type is missing or unknown, or a field contradicts
+ * it.
  */
 export function loadTokenizer(json: unknown): Tokenizer {
   const description = asObject(json);
@@ -105,7 +111,8 @@ export function loadTokenizer(json: unknown): Tokenizer {
   }
   if (description.vocab_size !== BYTE_VOCAB_SIZE) {
     throw invalid(
-      `tokenizer.json of type "byte" must have "vocab_size" ${BYTE_VOCAB_SIZE}, got ${show(description.vocab_size)}`,
+      `tokenizer.json of type "byte" must have "vocab_size" ${BYTE_VOCAB_SIZE}, ` +
+        `got ${show(description.vocab_size)}`,
     );
   }
   return new ByteTokenizer();
