@@ -7,8 +7,9 @@ const TWO_32 = 2 ** 32;
 
 /**
  * The 64-bit linear congruential generator of the cross-language spec:
- * state = state * 6364136223846793005 + 1 mod 2^64; an output is the upper 32 bits of the new state. The same seed gives the same numbers on every
- * machine and in every language. For sampling and data windows; not for secrets.
+ * state = state * 6364136223846793005 + 1 mod 2^64; an output is the upper 32 bits of the new state. The same
+ * seed gives the same numbers on every machine and in every language. For sampling and data windows; not for
+ * secrets.
  *
  * The state lives in two 32-bit halves: a step allocates nothing and uses no BigInt.
  */

@@ -143,7 +143,8 @@ export class TextDataset {
     throw new SgemoeError(
       'SGEMOE_DATA_TOO_SHORT',
       `The ${split} split has ${tokens.length} of the text's ${total} tokens, but ${needed} are needed ` +
-        'for one window and its targets. Give more text, or choose a shorter seqLen or another validationFraction.',
+        'for one window and its targets. Give more text, or choose a shorter seqLen ' +
+        'or another validationFraction.',
     );
   }
 }
