@@ -5,6 +5,7 @@
 
 namespace sgemoe {
 
+// Must not throw.
 using ChunkFn = void (*)(void* context, int64_t chunk);
 
 // Calls fn(context, i) for each i in [0, chunks), in any order, on the pool and on the calling thread; returns when
@@ -18,8 +19,14 @@ inline void parallelChunks(int64_t chunks, double totalWork, F& body) {
   parallelFor(chunks, totalWork, [](void* context, int64_t chunk) { (*static_cast<F*>(context))(chunk); }, &body);
 }
 
+constexpr int kMaxThreads = 256;
+
 int threadCount();
-void setThreadCount(int threads);  // clamped to 1..256
-int defaultThreadCount();          // SGEMOE_THREADS, else min(CPU affinity, cgroup quota)
+void setThreadCount(int threads);  // clamped to 1..kMaxThreads
+int defaultThreadCount();          // SGEMOE_THREADS, else min(CPU affinity, cgroup quota), in 1..kMaxThreads
+
+// A sentence when SGEMOE_THREADS is set to something that is not a number of threads, and therefore ignored.
+// Null otherwise.
+const char* threadCountNote();
 
 }  // namespace sgemoe

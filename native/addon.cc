@@ -1,0 +1,253 @@
+// The module: create(backend, blasPath, instructionSet) -> the kernel functions and what they compute with. Together
+// with addon/ the only code that knows Node-API. No state of an environment is kept anywhere, so that any number of
+// worker threads may load it.
+#include <napi.h>
+
+#include <deque>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "addon/entries.h"
+#include "blas.h"
+#include "cpu.h"
+#include "dispatch.h"
+#include "dynamic_library.h"
+#include "parallel.h"
+
+namespace sgemoe {
+
+void throwAsJavaScript(napi_env env, const char* kernel) {
+  try {
+    throw;
+  } catch (const ArgumentError& error) {
+    (error.isTypeError ? napi_throw_type_error : napi_throw_range_error)(env, nullptr, error.message.c_str());
+  } catch (const std::bad_alloc&) {
+    napi_throw_error(env, nullptr, (std::string(kernel) + ": out of memory").c_str());
+  } catch (const std::exception& error) {
+    napi_throw_error(env, nullptr, (std::string(kernel) + ": " + error.what()).c_str());
+  }
+}
+
+napi_value enter(napi_env env, napi_callback_info info, const char* name, void (*kernel)(Args&)) {
+  try {
+    Args args(env, info, name);
+    kernel(args);
+  } catch (...) {
+    throwAsJavaScript(env, name);
+  }
+  return nullptr;
+}
+
+napi_value enter(napi_env env, napi_callback_info info, const char* name, double (*kernel)(Args&)) {
+  napi_value result = nullptr;
+  try {
+    Args args(env, info, name);
+    napi_create_double(env, kernel(args), &result);
+  } catch (...) {
+    throwAsJavaScript(env, name);
+  }
+  return result;
+}
+
+namespace {
+
+// ---------------------------------------------------------------- the pool and memory, as kernels.ts has them
+
+void setThreads(Args& args) {
+  const int64_t threads = args.integer("threads", 1, kMaxThreads + 1);
+  args.done();
+  setThreadCount(static_cast<int>(threads));
+}
+
+double threads(Args&) { return threadCount(); }
+
+double alignmentPadding(Args& args) {
+  const Floats x = args.floatsWithoutOffset("x");
+  const auto address = reinterpret_cast<uintptr_t>(x.data);
+  return static_cast<double>((64 - address % 64) % 64 / sizeof(float));
+}
+
+std::vector<Entry> allEntries() {
+  std::vector<Entry> entries = {SGEMOE_ENTRY(setThreads), SGEMOE_ENTRY(threads), SGEMOE_ENTRY(alignmentPadding)};
+  addMatmulEntries(entries);
+  addRowEntries(entries);
+  addAttentionEntries(entries);
+  addMixtureEntries(entries);
+  addOptimizerEntries(entries);
+  return entries;
+}
+
+// ---------------------------------------------------------------- choosing what computes
+
+struct Choice {
+  std::string backend;
+  const BlasLibrary* blas = nullptr;
+  SgemmChoice sgemm = SgemmChoice::libraryOnly;
+  std::vector<std::string> notes;
+};
+
+struct Unavailable {
+  std::string message;
+};
+
+std::string backendOf(const BlasLibrary& blas) {
+  return blas.name == "OpenBLAS" ? "openblas" : blas.name == "Accelerate" ? "accelerate" : "blas";
+}
+
+// The first library that opens; null, with a line for each failure in `tried`, when none does.
+const BlasLibrary* openFirst(const std::vector<std::string>& paths, std::string* tried) {
+  for (const std::string& path : paths) {
+    std::string reason;
+    if (const BlasLibrary* blas = openBlas(path, &reason)) return blas;
+    *tried += "\n  " + path + ": " + reason;
+  }
+  return nullptr;
+}
+
+const char* installCommand() {
+#if defined(_WIN32)
+  return "put libopenblas.dll on the PATH, or name a library in SGEMOE_BLAS";
+#elif defined(__APPLE__)
+  return "brew install openblas";
+#else
+  return "apt-get install libopenblas0 (Fedora: dnf install openblas; Alpine: apk add openblas)";
+#endif
+}
+
+Choice chooseLibrary(const std::string& backend, const std::vector<std::string>& paths) {
+  std::string tried;
+  const BlasLibrary* blas = openFirst(paths, &tried);
+  if (blas == nullptr) throw Unavailable{"No usable BLAS library. Tried:" + tried};
+  if (backend == "openblas" && blas->name != "OpenBLAS") {
+    throw Unavailable{blas->path + " is not OpenBLAS but " + blas->name + "; ask for the backend 'blas'."};
+  }
+  return {backendOf(*blas), blas, SgemmChoice::libraryOnly, {}};
+}
+
+Choice chooseBest() {
+  if (const BlasLibrary* accelerate = linkedAccelerate()) {
+    return {"accelerate", accelerate, SgemmChoice::fastestOfTheTwo, {}};
+  }
+  std::string tried;
+  if (const BlasLibrary* blas = openFirst(openBlasPaths(), &tried)) {
+    return {backendOf(*blas), blas, SgemmChoice::fastestOfTheTwo, {}};
+  }
+  return {"builtin",
+          nullptr,
+          SgemmChoice::fastestOfTheTwo,
+          {std::string("OpenBLAS was not found, so the built-in matmul is in use. To install it: ") + installCommand() +
+           ". Tried:" + tried}};
+}
+
+Choice choose(const std::string& backend, const std::string* blasPath) {
+  if (backend == "builtin") return {"builtin", nullptr, SgemmChoice::libraryOnly, {}};
+  if (backend == "accelerate") {
+    const BlasLibrary* accelerate = linkedAccelerate();
+    if (accelerate == nullptr) throw Unavailable{"This build of the addon is not linked with Accelerate."};
+    return {"accelerate", accelerate, SgemmChoice::libraryOnly, {}};
+  }
+  if (backend == "blas" && blasPath == nullptr) throw Unavailable{"The backend 'blas' needs the path of a library."};
+  if (backend == "auto" && blasPath == nullptr) return chooseBest();
+  if (backend == "auto" || backend == "blas" || backend == "openblas") {
+    return chooseLibrary(backend, blasPath != nullptr ? std::vector<std::string>{*blasPath} : openBlasPaths());
+  }
+  throw Unavailable{"There is no backend '" + backend + "'."};
+}
+
+const KernelTable* chooseTable(const std::string* instructionSet) {
+  if (instructionSet == nullptr) return bestKernelTable();
+  const char* reason = "";
+  const KernelTable* table = kernelTableNamed(instructionSet->c_str(), &reason);
+  if (table == nullptr) throw Unavailable{"The instruction set '" + *instructionSet + "' can't be used: " + reason + "."};
+  return table;
+}
+
+// One context for each combination that was ever asked for; there are at most as many as serialSgemm can tell apart.
+const Context* contextFor(const Choice& choice, const KernelTable* table) {
+  static auto* const mutex = new std::mutex;
+  static auto* const contexts = new std::deque<Context>;
+  const SgemmFn serial = serialSgemm(choice.blas, table, choice.sgemm);
+  if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
+  std::lock_guard<std::mutex> lock(*mutex);
+  for (const Context& context : *contexts) {
+    if (context.table == table && context.gemm.serial == serial) return &context;
+  }
+  contexts->push_back({table, {serial}});
+  return &contexts->back();
+}
+
+// ---------------------------------------------------------------- JavaScript
+
+const std::string* textOrNull(const Napi::Value& value, const char* name, std::string* storage) {
+  if (value.IsNull()) return nullptr;
+  if (!value.IsString()) throw Napi::TypeError::New(value.Env(), std::string("create: ") + name + " must be a string or null");
+  *storage = value.As<Napi::String>().Utf8Value();
+  return storage;
+}
+
+Napi::Value describeBlas(Napi::Env env, const BlasLibrary* blas) {
+  if (blas == nullptr) return env.Null();
+  Napi::Object object = Napi::Object::New(env);
+  object["name"] = Napi::String::New(env, blas->name);
+  object["version"] = Napi::String::New(env, blas->version);
+  object["core"] = Napi::String::New(env, blas->core);
+  object["path"] = Napi::String::New(env, blas->path);
+  return object;
+}
+
+Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table) {
+  Napi::Array notes = Napi::Array::New(env);
+  for (const std::string& note : choice.notes) notes[notes.Length()] = Napi::String::New(env, note);
+  if (const char* note = threadCountNote()) notes[notes.Length()] = Napi::String::New(env, note);
+  Napi::Object info = Napi::Object::New(env);
+  info["backend"] = Napi::String::New(env, choice.backend);
+  info["blas"] = describeBlas(env, choice.blas);
+  info["instructionSet"] = Napi::String::New(env, table->instructionSet);
+  info["notes"] = notes;
+  return info;
+}
+
+Napi::Object bindKernels(Napi::Env env, const Context* context) {
+  Napi::Object kernels = Napi::Object::New(env);
+  for (const Entry& entry : allEntries()) {
+    napi_value function = nullptr;
+    const napi_status status = napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.call,
+                                                    const_cast<Context*>(context), &function);
+    if (status != napi_ok) throw Napi::Error::New(env);
+    kernels.Set(entry.name, Napi::Value(env, function));
+  }
+  return kernels;
+}
+
+Napi::Value create(const Napi::CallbackInfo& call) {
+  const Napi::Env env = call.Env();
+  if (!call[0].IsString()) throw Napi::TypeError::New(env, "create: backend must be a string");
+  const std::string backend = call[0].As<Napi::String>().Utf8Value();
+  std::string blasPathStorage, instructionSetStorage;
+  const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
+  const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
+  try {
+    const KernelTable* table = chooseTable(instructionSet);
+    const Choice choice = choose(backend, blasPath);
+    Napi::Object kernels = bindKernels(env, contextFor(choice, table));
+    kernels["info"] = describe(env, choice, table);
+    return kernels;
+  } catch (const Unavailable& unavailable) {
+    throw Napi::Error::New(env, unavailable.message);
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error::New(env, "create: out of memory");
+  }
+}
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  pinThisLibrary();
+  exports["create"] = Napi::Function::New(env, create, "create");
+  return exports;
+}
+
+}  // namespace
+}  // namespace sgemoe
+
+static Napi::Object initializeModule(Napi::Env env, Napi::Object exports) { return sgemoe::initialize(env, exports); }
+NODE_API_MODULE(sgemoe, initializeModule)

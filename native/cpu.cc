@@ -1,0 +1,100 @@
+#include "cpu.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#if defined(__aarch64__)
+#define SGEMOE_TABLES(X) X(neon, true)
+#elif defined(__x86_64__)
+#define SGEMOE_TABLES(X) X(avx512, hasAvx512()) X(avx2, hasAvx2()) X(baseline, true)
+#else
+#define SGEMOE_TABLES(X) X(baseline, true)
+#endif
+
+namespace sgemoe {
+
+#define DECLARE_TABLE(isa, supported) \
+  namespace isa {                     \
+  extern const KernelTable kTable;    \
+  }
+SGEMOE_TABLES(DECLARE_TABLE)
+#undef DECLARE_TABLE
+
+namespace {
+
+#if defined(__x86_64__)
+// Bits of CPUID leaf 1 (ecx), leaf 7 (ebx) and of XCR0, from Intel's manual, volume 2A (CPUID) and volume 1, 13.3.
+constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28;
+constexpr unsigned kAvx2 = 1u << 5;
+constexpr unsigned kAvx512F = 1u << 16, kAvx512Dq = 1u << 17, kAvx512Bw = 1u << 30, kAvx512Vl = 1u << 31;
+constexpr unsigned kSavesYmm = 0x06, kSavesZmm = 0xe6;
+
+struct X86Features {
+  unsigned leaf1Ecx = 0, leaf7Ebx = 0, savedState = 0;
+};
+
+X86Features readFeatures() {
+  X86Features features;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.leaf1Ecx = ecx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.leaf7Ebx = ebx;
+  if (features.leaf1Ecx & kOsxsave) {
+    // What the operating system saves at a context switch: without it the registers are there but unusable.
+    __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    features.savedState = eax;
+  }
+  return features;
+}
+
+bool hasAll(unsigned value, unsigned bits) { return (value & bits) == bits; }
+
+bool hasAvx2() {
+  const X86Features features = readFeatures();
+  return hasAll(features.leaf1Ecx, kFma | kAvx) && hasAll(features.leaf7Ebx, kAvx2) &&
+         hasAll(features.savedState, kSavesYmm);
+}
+
+bool hasAvx512() {
+  const X86Features features = readFeatures();
+  return hasAvx2() && hasAll(features.leaf7Ebx, kAvx512F | kAvx512Dq | kAvx512Bw | kAvx512Vl) &&
+         hasAll(features.savedState, kSavesZmm);
+}
+#endif
+
+struct Candidate {
+  const char* name;
+  bool (*supported)();
+  const KernelTable* table;
+};
+
+// Widest first.
+constexpr Candidate kCandidates[] = {
+#define CANDIDATE(isa, supported) {#isa, [] { return supported; }, &isa::kTable},
+    SGEMOE_TABLES(CANDIDATE)
+#undef CANDIDATE
+};
+
+}  // namespace
+
+const KernelTable* bestKernelTable() {
+  for (const Candidate& candidate : kCandidates) {
+    if (candidate.supported()) return candidate.table;
+  }
+  return kCandidates[sizeof kCandidates / sizeof kCandidates[0] - 1].table;
+}
+
+const KernelTable* kernelTableNamed(const char* name, const char** reason) {
+  for (const Candidate& candidate : kCandidates) {
+    if (std::strcmp(candidate.name, name) != 0) continue;
+    if (candidate.supported()) return candidate.table;
+    *reason = "this processor, or its operating system, does not support it";
+    return nullptr;
+  }
+  *reason = "this build does not hold it";
+  return nullptr;
+}
+
+}  // namespace sgemoe

@@ -1,0 +1,20 @@
+// Opening a shared library at run time, on every system.
+#pragma once
+#include <string>
+
+namespace sgemoe {
+
+// Null on failure, with the system's reason in `reason`. Symbols stay private to the library.
+void* openLibrary(const std::string& path, std::string* reason);
+
+// Null when the library doesn't export it.
+void* librarySymbol(void* library, const char* name);
+
+// The file an address was loaded from, links resolved; '' when the system doesn't know.
+std::string fileOfAddress(void* address);
+
+// Keeps the library that holds this code in memory until the process ends. Node unloads an addon with the last
+// worker that used it, while threads of the pool may still run its code.
+void pinThisLibrary();
+
+}  // namespace sgemoe

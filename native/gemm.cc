@@ -1,0 +1,149 @@
+#include "gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "parallel.h"
+
+namespace sgemoe {
+namespace {
+
+// C is cut into tiles, each a serial matmul of its own. The cut depends on the shape alone and is made with one
+// thread too: the same tiles mean the same bits whatever the number of threads.
+struct Cut {
+  int64_t rows, cols;  // of a tile; the last ones are smaller
+  int64_t rowTiles, colTiles;
+
+  int64_t tiles() const { return rowTiles * colTiles; }
+};
+
+// Below the first, cutting costs more than sharing gains; a tile of the smallest size still runs at nine tenths
+// of the speed of a large matmul.
+constexpr double kMinTileFlops = 4e6;
+constexpr int64_t kMinTileRows = 128, kMinTileCols = 128;
+
+int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+double flops(int64_t m, int64_t n, int64_t k) { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * k; }
+
+// Halves of at least minimum elements, a multiple of 16 so that no tile but the last has a ragged edge.
+int64_t halved(int64_t size) { return ceilDiv(ceilDiv(size, 2), 16) * 16; }
+
+Cut cutOf(int64_t m, int64_t n, int64_t k) {
+  int64_t rows = m, cols = n;
+  while (flops(rows, cols, k) > 2 * kMinTileFlops) {
+    const bool canCutRows = rows >= 2 * kMinTileRows, canCutCols = cols >= 2 * kMinTileCols;
+    if (canCutCols && (cols >= rows || !canCutRows)) {
+      cols = halved(cols);
+    } else if (canCutRows) {
+      rows = halved(rows);
+    } else {
+      break;
+    }
+  }
+  return {rows, cols, rows > 0 ? ceilDiv(m, rows) : 0, cols > 0 ? ceilDiv(n, cols) : 0};
+}
+
+// Estimated nanoseconds, at 60 GFLOP/s and, for thin matrices, 20 GB/s.
+double workOf(int64_t m, int64_t n, int64_t k) {
+  const double elements = static_cast<double>(m) * k + static_cast<double>(k) * n + static_cast<double>(m) * n;
+  return flops(m, n, k) / 60 + elements / 5;
+}
+
+// Everything but the place and number of rows of one matmul among its like.
+struct Shape {
+  SgemmFn serial;
+  bool transA, transB;
+  int64_t n;
+  float alpha;
+  int64_t lda, ldb;
+  float beta;
+  int64_t ldc;
+};
+
+struct Operands {
+  int64_t m, k;
+  const float* a;
+  const float* b;
+  float* c;
+};
+
+void runTile(const Shape& s, const Operands& p, const Cut& cut, int64_t tile) {
+  const int64_t row = tile / cut.colTiles * cut.rows, col = tile % cut.colTiles * cut.cols;
+  const int64_t rows = std::min(cut.rows, p.m - row), cols = std::min(cut.cols, s.n - col);
+  const float* a = p.a + (s.transA ? row : row * s.lda);
+  const float* b = p.b + (s.transB ? col * s.ldb : col);
+  s.serial(s.transA, s.transB, rows, cols, p.k, s.alpha, a, s.lda, b, s.ldb, s.beta, p.c + row * s.ldc + col, s.ldc);
+}
+
+// Matmuls of different sizes as one parallel region over all their tiles. operandsOf(g) describes number g.
+template <class OperandsOf>
+void runGroups(const Shape& shape, int64_t groups, OperandsOf operandsOf) {
+  std::vector<int64_t> firstTile(static_cast<size_t>(groups) + 1, 0);
+  double work = 0;
+  for (int64_t g = 0; g < groups; g++) {
+    const Operands p = operandsOf(g);
+    firstTile[g + 1] = firstTile[g] + cutOf(p.m, shape.n, p.k).tiles();
+    work += workOf(p.m, shape.n, p.k);
+  }
+  auto body = [&](int64_t tile) {
+    const auto next = std::upper_bound(firstTile.begin(), firstTile.end(), tile);
+    const int64_t g = next - firstTile.begin() - 1;
+    const Operands p = operandsOf(g);
+    runTile(shape, p, cutOf(p.m, shape.n, p.k), tile - firstTile[g]);
+  };
+  parallelChunks(firstTile[groups], work, body);
+}
+
+}  // namespace
+
+void sgemm(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
+           int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
+  const Operands operands{m, k, a, b, c};
+  const Cut cut = cutOf(m, n, k);
+  auto body = [&](int64_t tile) { runTile(shape, operands, cut, tile); };
+  parallelChunks(cut.tiles(), workOf(m, n, k), body);
+}
+
+void sgemmBatch(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha,
+                const float* a, int64_t lda, int64_t strideA, const float* b, int64_t ldb, int64_t strideB, float beta,
+                float* c, int64_t ldc, int64_t strideC, int64_t batch) {
+  const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
+  const Cut cut = cutOf(m, n, k);
+  const int64_t tiles = cut.tiles() * batch;
+  if (tiles == 0) return;
+  // Small matrices share a chunk, so that taking chunks costs nothing.
+  const double tileFlops = flops(cut.rows, cut.cols, k) + 1;
+  const int64_t tilesPerChunk = static_cast<int64_t>(std::max(1.0, kMinTileFlops / 8 / tileFlops));
+  auto body = [&](int64_t chunk) {
+    const int64_t end = std::min(tiles, (chunk + 1) * tilesPerChunk);
+    for (int64_t tile = chunk * tilesPerChunk; tile < end; tile++) {
+      const int64_t i = tile / cut.tiles();
+      runTile(shape, {m, k, a + i * strideA, b + i * strideB, c + i * strideC}, cut, tile % cut.tiles());
+    }
+  };
+  parallelChunks(ceilDiv(tiles, tilesPerChunk), workOf(m, n, k) * static_cast<double>(batch), body);
+}
+
+void sgemmGrouped(const Gemm& gemm, bool transB, int64_t groups, const int32_t* rowStarts, int64_t n, int64_t k,
+                  float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t strideB, float beta,
+                  float* c, int64_t ldc) {
+  const Shape shape{gemm.serial, false, transB, n, alpha, lda, ldb, beta, ldc};
+  runGroups(shape, groups, [&](int64_t g) -> Operands {
+    const int64_t start = rowStarts[g];
+    return {rowStarts[g + 1] - start, k, a + start * lda, b + g * strideB, c + start * ldc};
+  });
+}
+
+void sgemmGroupedTransA(const Gemm& gemm, int64_t groups, const int32_t* rowStarts, int64_t m, int64_t n, float alpha,
+                        const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc,
+                        int64_t strideC) {
+  const Shape shape{gemm.serial, true, false, n, alpha, lda, ldb, beta, ldc};
+  runGroups(shape, groups, [&](int64_t g) -> Operands {
+    const int64_t start = rowStarts[g];
+    return {m, rowStarts[g + 1] - start, a + start * lda, b + start * ldb, c + g * strideC};
+  });
+}
+
+}  // namespace sgemoe
