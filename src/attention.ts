@@ -166,6 +166,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const { batch, seq, queryStarts, kvLengths } = s.sequence;
     const f = ws.floats;
     const tokens = batch * seq;
+    if (tokens === 0) return;
     const width = (nHeads + 2 * nKvHeads) * D;
     const qDim = nHeads * D;
     const kAt = s.qkv + qDim;
@@ -190,6 +191,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const { dQkv, dHeads } = scratch;
     const f = ws.floats;
     const tokens = batch * seq;
+    if (tokens === 0) return;
     const width = (nHeads + 2 * nKvHeads) * D;
     const qDim = nHeads * D;
     const toK = qDim;

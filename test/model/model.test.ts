@@ -1,0 +1,146 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Lcg64, MoETransformer, Tensor } from '../../src';
+import { createReferenceKernels } from '../../src/backend/reference';
+import { expectRelative, sameBits } from '../helpers/close';
+import { expectError } from '../helpers/expectError';
+
+const config = {
+  hiddenDim: 16,
+  nLayers: 2,
+  nHeads: 2,
+  nKvHeads: 1,
+  headDim: 8,
+  nExperts: 3,
+  topKExperts: 2,
+  ffnDim: 24,
+  vocabSize: 20,
+  maxSeqLen: 32,
+};
+const small = (overrides = {}) => MoETransformer.create({ ...config, ...overrides }, { seed: 1 });
+
+describe('forward', () => {
+  test('the names others rely on: tiny, forwardIds, shape, Float32Array', () => {
+    const model = MoETransformer.tiny({ seed: 42 });
+    const logits = model.forwardIds([1, 2, 3, 4], 1, 4);
+    expect(logits.shape).toEqual([1, 4, 1000]);
+    expect(logits.data).toBeInstanceOf(Float32Array);
+    expect(sameBits(model.forward(Tensor.fromIds([[1, 2, 3, 4]])).data, logits.data)).toBe(true);
+  });
+
+  test('is causal: a later token does not change an earlier logit by a bit', () => {
+    const model = small();
+    const [a, b] = [model.forwardIds([1, 2, 3, 4], 1, 4), model.forwardIds([1, 2, 3, 9], 1, 4)];
+    expect(sameBits(a.data.subarray(0, 60), b.data.subarray(0, 60))).toBe(true);
+    expect(sameBits(a.data.subarray(60), b.data.subarray(60))).toBe(false);
+  });
+
+  test('results are copies: a later forward leaves them alone', () => {
+    const model = small();
+    const first = model.forwardIds([1, 2], 1, 2);
+    const kept = first.data.slice();
+    model.forwardIds([5, 6, 7, 8, 9, 1], 2, 3);
+    expect(sameBits(first.data, kept)).toBe(true);
+  });
+
+  test('an empty batch gives empty logits', () => {
+    expect(small().forwardIds([], 0, 4).shape).toEqual([0, 4, 20]);
+    expect(small().forwardIds([], 2, 0).shape).toEqual([2, 0, 20]);
+  });
+
+  // Shapes beyond the stored fixtures, against the same code in float64.
+  test.each([
+    ['8 experts top-3', { nExperts: 8, topKExperts: 3 }, 4, 33],
+    ['one expert', { nExperts: 1, topKExperts: 1 }, 2, 5],
+    ['top-k = experts', { nExperts: 4, topKExperts: 4 }, 2, 5],
+    ['one token', {}, 1, 1],
+    ['odd sizes', { vocabSize: 101, hiddenDim: 13, ffnDim: 17, headDim: 6 }, 3, 7],
+    ['6 heads on 3 kv heads', { nHeads: 6, nKvHeads: 3, ropeBase: 500, ropeAlpha: 3 }, 2, 9],
+    ['more experts than tokens', { nExperts: 16, topKExperts: 1 }, 1, 3],
+  ])('%s: logits and gradients agree with the float64 reference', (_, overrides, batch, seq) => {
+    const shape = { ...config, maxSeqLen: 64, ...overrides };
+    const model = MoETransformer.create(shape, { seed: 4 });
+    const exact = MoETransformer.create(shape, {
+      seed: 4,
+      kernels: createReferenceKernels({ floatType: 'float64' }),
+    });
+    // The oracle starts from the same float32 weights.
+    model.store.shards.forEach((shard, i) => {
+      exact.store.shards[i].set(shard);
+    });
+    const rng = new Lcg64(8);
+    const ids = Tensor.fromIds(
+      Array.from({ length: batch }, () => Array.from({ length: seq }, () => rng.nextInt(shape.vocabSize))),
+    );
+    const upstream = Tensor.randn([batch, seq, shape.vocabSize], { seed: 3 });
+    const run = (m: MoETransformer) => {
+      const logits = m.forward(ids, { training: true }).data;
+      m.zeroGradients();
+      m.backward(upstream, { auxLossAlpha: 0.02, zLossCoef: 0.01 });
+      return logits;
+    };
+    expectRelative('logits', run(model), run(exact), 1e-5);
+    for (const [name, parameter] of model.namedParameters()) {
+      const want = exact.parameter(name).grad!;
+      const bound = shape.topKExperts === 1 && name.endsWith('gate.weight') ? 2e-4 : 5e-5;
+      expectRelative(name, parameter.grad!, want, bound);
+    }
+  });
+});
+
+describe('misuse', () => {
+  const ids = Tensor.fromIds([[1, 2, 3]]);
+  const upstream = Tensor.zeros([1, 3, 20]);
+
+  test('backward without a forward that kept its activations is refused', async () => {
+    const model = small();
+    const refuse = () => expectError('SGEMOE_NO_FORWARD', /training: true/, () => model.backward(upstream));
+    await refuse();
+    model.forward(ids);
+    await refuse();
+    model.forward(ids, { training: true });
+    model.generate([1], 3);
+    await refuse();
+    model.forward(ids, { training: true });
+    model.backward(upstream);
+    await refuse();
+  });
+
+  test('ids, shapes and names that do not fit are named', () => {
+    const model = small();
+    expect(() => model.forwardIds([1, 20], 1, 2)).toThrow(/token id 20 at position 1 .* \[0, 20\)/);
+    expect(() => model.forwardIds([1, 1.5], 1, 2)).toThrow(/1.5/);
+    expect(() => model.forwardIds([1, Number.NaN], 1, 2)).toThrow(/NaN/);
+    expect(() => model.forwardIds([1, 2, 3], 1, 2)).toThrow(/batch \* seq = 2 tokens, got 3/);
+    expect(() => model.forwardIds([1], 1.5, 2)).toThrow(RangeError);
+    expect(() => model.forwardIds(new Array(33).fill(1), 1, 33)).toThrow(
+      /33 tokens exceeds maxSeqLen \(32\)/,
+    );
+    expect(() => model.forward(Tensor.zeros([1, 3]))).toThrow(TypeError);
+    expect(() => model.forward(Tensor.fromIds([1, 2]))).toThrow(/\[B,S\]/);
+    expect(() => model.parameter('nope')).toThrow(/'nope'/);
+    expect(() => model.nextTokenLogits([])).toThrow(/must not be empty/);
+    model.forward(ids, { training: true });
+    expect(() => model.backward(Tensor.zeros([1, 2, 20]))).toThrow(/\[1,3,20\], got \[1,2,20\]/);
+  });
+});
+
+describe('checkpoints', () => {
+  test('a saved model comes back bit for bit', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'sgemoe-'));
+    const model = small({ ropeAlpha: 2 });
+    await model.save(dir);
+    const again = await MoETransformer.load(dir);
+    expect(again.config).toEqual(model.config);
+    expect(sameBits(again.store.shards[0], model.store.shards[0])).toBe(true);
+    expect(sameBits(again.forwardIds([1, 2], 1, 2).data, model.forwardIds([1, 2], 1, 2).data)).toBe(true);
+    rmSync(dir, { recursive: true });
+  });
+
+  test('the fixtures load as they are', async () => {
+    const model = await MoETransformer.load(join(__dirname, '../fixtures/gqa'));
+    expect(model.config).toMatchObject({ nHeads: 4, nKvHeads: 2, ropeAlpha: 8 });
+  });
+});
