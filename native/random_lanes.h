@@ -27,18 +27,27 @@ static inline U multiply(U a, uint32_t b) {
 #endif
 }
 
+struct RoundKeys {
+  U k0[10], k1[10];
+
+  RoundKeys(uint32_t key0, uint32_t key1) {
+    for (int round = 0; round < 10; ++round) {
+      k0[round] = splat((uint64_t)(uint32_t)(key0 + (uint32_t)round * 0x9E3779B9u));
+      k1[round] = splat((uint64_t)(uint32_t)(key1 + (uint32_t)round * 0xBB67AE85u));
+    }
+  }
+};
+
 // Philox4x32-10 (Salmon et al. 2011).
-static inline void philox(U c[4], uint32_t key0, uint32_t key1) {
+static inline void philox(U c[4], const RoundKeys& keys) {
   for (int round = 0; round < 10; ++round) {
     const U product0 = multiply(c[0], 0xD2511F53u), product1 = multiply(c[2], 0xCD9E8D57u);
-    const U next0 = (product1 >> 32) ^ c[1] ^ splat((uint64_t)key0);
-    const U next2 = (product0 >> 32) ^ c[3] ^ splat((uint64_t)key1);
+    const U next0 = (product1 >> 32) ^ c[1] ^ keys.k0[round];
+    const U next2 = (product0 >> 32) ^ c[3] ^ keys.k1[round];
     c[1] = product1 & splat((uint64_t)0xFFFFFFFFu);
     c[3] = product0 & splat((uint64_t)0xFFFFFFFFu);
     c[0] = next0;
     c[2] = next2;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
   }
 }
 
@@ -62,6 +71,19 @@ static inline D logUniform(U word) {
   return (e * splat(0.6931471805599453) + (splat(2.0) * s) * p) - splat(22.180709777918249);
 }
 
+static inline D root(D x) {
+#if defined(__SSE2__) && SGEMOE_RANDOM_COUNTERS == 4
+  return _mm256_sqrt_pd(x);
+#elif defined(__SSE2__)
+  return _mm_sqrt_pd(x);
+#elif defined(__ARM_NEON)
+  return (D)vsqrtq_f64((float64x2_t)x);
+#else
+  for (int i = 0; i < kCounters; ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+#endif
+}
+
 // The signed coefficients of the two series, highest power first: 1/17! .. 1/1! and 1/18! .. 1/0!.
 static constexpr double kSine[] = {1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
                                    1.0 / 362880,          -1.0 / 5040,          1.0 / 120,        -1.0 / 6,
@@ -73,10 +95,7 @@ static constexpr double kCosine[] = {-1.0 / 6402373705728000, 1.0 / 209227898880
 
 // Box-Muller: two normals from two words. The upper two bits of the second are the quarter turn.
 static inline void normalPair(U radiusWord, U angleWord, D scale, double* first, double* second) {
-  // Not sqrt(): vectors have no operator for it, and the lanes' own is as exact.
-  const D square = splat(-2.0) * logUniform(radiusWord);
-  D r = square;
-  for (int i = 0; i < kCounters; ++i) r[i] = __builtin_sqrt(square[i]);
+  const D r = root(splat(-2.0) * logUniform(radiusWord));
   const D t = toDouble(angleWord & splat((uint64_t)0x3FFFFFFFu)) * splat(0x1p-30) * splat(1.5707963267948966);
   const D w = t * t;
   D sine = splat(kSine[0]), cosine = splat(kCosine[0]);
@@ -94,11 +113,11 @@ static inline void normalPair(U radiusWord, U angleWord, D scale, double* first,
 }
 
 // 4 * kCounters elements, of the counters block .. block + kCounters - 1.
-static void normals(float* out, uint64_t block, uint32_t key0, uint32_t key1, uint32_t stream, double std) {
+static inline void normals(float* out, uint64_t block, const RoundKeys& keys, uint32_t stream, double std) {
   U counter = splat(block);
   for (int i = 0; i < kCounters; ++i) counter[i] += (uint64_t)i;
   U words[4] = {counter & splat((uint64_t)0xFFFFFFFFu), counter >> 32, splat((uint64_t)stream), U{}};
-  philox(words, key0, key1);
+  philox(words, keys);
   double lanes[4][kCounters];
   normalPair(words[0], words[1], splat(std), lanes[0], lanes[1]);
   normalPair(words[2], words[3], splat(std), lanes[2], lanes[3]);
@@ -109,13 +128,14 @@ static void normals(float* out, uint64_t block, uint32_t key0, uint32_t key1, ui
 
 // Elements [begin, end) of the sequence, begin a multiple of 4, written from out.
 static void fill(float* out, int64_t begin, int64_t end, uint32_t key0, uint32_t key1, uint32_t stream, double std) {
+  const RoundKeys keys(key0, key1);
   int64_t i = begin;
   for (; i + 4 * kCounters <= end; i += 4 * kCounters) {
-    normals(out + (i - begin), (uint64_t)i / 4, key0, key1, stream, std);
+    normals(out + (i - begin), (uint64_t)i / 4, keys, stream, std);
   }
   if (i < end) {
     float rest[4 * kCounters];
-    normals(rest, (uint64_t)i / 4, key0, key1, stream, std);
+    normals(rest, (uint64_t)i / 4, keys, stream, std);
     memcpy(out + (i - begin), rest, (size_t)(end - i) * sizeof(float));
   }
 }

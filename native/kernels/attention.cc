@@ -79,7 +79,7 @@ void forwardBlock(const AttentionShape& s, const Block& a, const float* q, const
     const float shift = rowShift(rowMax(row, visible));
     const double sum = expRow(row, row, visible, shift);
     zeroBeyond(row, visible, a.cols);
-    inverseSum[r] = sum == 0 ? 0.0f : (float)(1 / sum);
+    inverseSum[r] = inverseOrZero(sum);
     lse[a.lse + r] = (float)(__builtin_log(sum) + shift);
   }
   s.sgemm(false, false, a.rows, s.headDim, a.cols, 1.0f, scores, a.ld, v + a.v, s.ldv, 0.0f, out + a.out, s.ldo);

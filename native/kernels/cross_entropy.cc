@@ -18,6 +18,7 @@ static float lossOfRow(float* logits, int64_t cols, int32_t target, double gradS
 
 double crossEntropy(float* logits, const int32_t* targets, float* losses, int64_t rows, int64_t cols,
                     int32_t ignoreIndex, double gradScale, bool writeGradient) {
+  if (cols == 0) return 0;
   forChunks(rows, 20 + 0.4 * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       float* const row = logits + r * cols;
@@ -25,7 +26,7 @@ double crossEntropy(float* logits, const int32_t* targets, float* losses, int64_
         losses[r] = lossOfRow(row, cols, targets[r], gradScale, writeGradient);
       } else {
         losses[r] = 0;
-        if (writeGradient && cols > 0) memset(row, 0, (size_t)cols * sizeof(float));
+        if (writeGradient) memset(row, 0, (size_t)cols * sizeof(float));
       }
     }
   });

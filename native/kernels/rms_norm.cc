@@ -6,6 +6,7 @@ namespace SGEMOE_ISA {
 
 void rmsNormForward(const float* x, int64_t ldx, const float* gamma, float* y, int64_t ldy, float* invRms,
                     int64_t rows, int64_t cols, double eps) {
+  if (cols == 0) return;
   forChunks(rows, 5 + 0.15 * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const xRow = x + r * ldx;

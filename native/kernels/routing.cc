@@ -33,6 +33,26 @@ void gateWeights(const float* probs, const int32_t* chosen, int64_t k, bool reno
   }
 }
 
+// One token: probs and lse, the chosen experts and their weights.
+void routeToken(const RouteShape& s, const float* logits, const float* bias, float* probs, float* lse,
+                int32_t* chosen, float* weights) {
+  RowSum row;
+  float few[kLanes];
+  const float* p = probs;
+  if (s.nExperts <= kLanes) {
+    // Read back one by one from a whole vector: from a partial store the processor can't forward what it holds.
+    const Vf v = softmaxVector(logits, s.nExperts, &row);
+    store(few, v);
+    storePartial(probs, v, (int)s.nExperts);
+    p = few;
+  } else {
+    row = softmaxRow(logits, probs, s.nExperts);
+  }
+  *lse = (float)(__builtin_log(row.sum) + row.shift);
+  topK(p, bias, s.nExperts, s.topK, chosen);
+  gateWeights(p, chosen, s.topK, s.renormalise, weights);
+}
+
 // Counting sort of the assignments: by expert, then token, then choice.
 void sortByExpert(const RouteShape& s, const int32_t* topkIndices, int32_t* rowStarts, int32_t* slotToToken,
                   int32_t* tokenToSlots) {
@@ -75,14 +95,8 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
   const double nsPerToken = 40 + 1.5 * (double)s.nExperts + 5 * (double)s.topK;
   forChunks(s.tokens, nsPerToken, 1, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const float* const row = logits + t * s.nExperts;
-      float* const p = probs + t * s.nExperts;
-      const float shift = rowShift(rowMax(row, s.nExperts));
-      const double sum = expRow(row, p, s.nExperts, shift);
-      scaleRow(p, s.nExperts, sum == 0 ? 0.0f : (float)(1 / sum));
-      lse[t] = (float)(__builtin_log(sum) + shift);
-      topK(p, bias, s.nExperts, s.topK, topkIndices + t * s.topK);
-      gateWeights(p, topkIndices + t * s.topK, s.topK, s.renormalise, topkWeights + t * s.topK);
+      routeToken(s, logits + t * s.nExperts, bias, probs + t * s.nExperts, lse + t, topkIndices + t * s.topK,
+                 topkWeights + t * s.topK);
     }
   });
   sortByExpert(s, topkIndices, rowStarts, slotToToken, tokenToSlots);

@@ -6,12 +6,7 @@ namespace SGEMOE_ISA {
 
 void softmaxForward(const float* x, float* y, int64_t rows, int64_t cols) {
   forChunks(rows, 10 + 0.4 * (double)cols, 1, [=](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* const xRow = x + r * cols;
-      float* const yRow = y + r * cols;
-      const double sum = expRow(xRow, yRow, cols, rowShift(rowMax(xRow, cols)));
-      scaleRow(yRow, cols, sum == 0 ? 0.0f : (float)(1 / sum));
-    }
+    for (int64_t r = begin; r < end; ++r) softmaxRow(x + r * cols, y + r * cols, cols);
   });
 }
 

@@ -30,6 +30,7 @@ inline double expRow(const float* x, float* y, int64_t n, float shift) {
       if (y != nullptr) place.store(y + begin + i, e);
       sum += e;
     });
+    if (n <= kBlock) return hsum(sum);
     total += widenLow(sum) + widenHigh(sum);
   }
   return hsumd(total);
@@ -38,6 +39,35 @@ inline double expRow(const float* x, float* y, int64_t n, float shift) {
 inline void scaleRow(float* x, int64_t n, float factor) {
   const Vf f = set1(factor);
   forVectors(n, [=](auto place, int64_t i) { place.store(x + i, place.load(x + i) * f); });
+}
+
+// log sum_i exp(x[i]) = log(sum) + shift.
+struct RowSum {
+  double sum;
+  float shift;
+};
+
+inline float inverseOrZero(double sum) { return sum == 0 ? 0.0f : (float)(1 / sum); }
+
+// The softmax of at most kLanes entries, without a way through memory. Lanes from n on become 0 (or NaN).
+inline Vf softmaxVector(const float* x, int64_t n, RowSum* row) {
+  const Vf v = Tail{(int)n}.load(x, -kInfinity);
+  row->shift = rowShift(hmax(v));
+  const Vf e = vexp(v - set1(row->shift));
+  row->sum = hsum(e);
+  return e * set1(inverseOrZero(row->sum));
+}
+
+inline RowSum softmaxRow(const float* x, float* y, int64_t n) {
+  RowSum row;
+  if (n <= kLanes) {
+    Tail{(int)n}.store(y, softmaxVector(x, n, &row));
+    return row;
+  }
+  row.shift = rowShift(rowMax(x, n));
+  row.sum = expRow(x, y, n, row.shift);
+  scaleRow(y, n, inverseOrZero(row.sum));
+  return row;
 }
 
 }  // namespace SGEMOE_ISA
