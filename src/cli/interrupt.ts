@@ -1,0 +1,42 @@
+import type { SignalSource } from './io';
+
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+
+/**
+ * A package runner such as npm passes on a Ctrl-C that its child also gets from the terminal: a second signal this
+ * soon is the echo of the first.
+ */
+const ECHO_MS = 500;
+
+/** Turns the first SIGINT or SIGTERM into an abort. A later one has its usual effect: the process ends at once. */
+export class Interrupt {
+  readonly #signals: SignalSource;
+  readonly #controller = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(signals: SignalSource) {
+    this.#signals = signals;
+    for (const name of SIGNALS) signals.on(name, this.#onSignal);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get aborted(): boolean {
+    return this.#controller.signal.aborted;
+  }
+
+  /** Stops listening. */
+  release(): void {
+    clearTimeout(this.#timer);
+    for (const name of SIGNALS) this.#signals.off(name, this.#onSignal);
+  }
+
+  #onSignal = (): void => {
+    if (this.aborted) return;
+    this.#controller.abort();
+    this.#timer = setTimeout(() => this.release(), ECHO_MS);
+    this.#timer.unref();
+  };
+}

@@ -1,0 +1,30 @@
+/** What a command may touch of the outside world; the process in `main.ts`, a stand-in in tests. */
+export interface CliIo {
+  readonly stdin: AsyncIterable<Uint8Array | string>;
+  readonly stdout: OutStream;
+  readonly stderr: OutStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where SIGINT and SIGTERM arrive. */
+  readonly signals: SignalSource;
+}
+
+export interface OutStream {
+  write(text: string): unknown;
+  readonly isTTY?: boolean;
+  /** Width of the terminal. */
+  readonly columns?: number;
+}
+
+export interface SignalSource {
+  on(name: NodeJS.Signals, listener: () => void): unknown;
+  off(name: NodeJS.Signals, listener: () => void): unknown;
+}
+
+/** Exit codes, as shells and their users expect them. */
+export const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
+
+/** What commands share: the world and the exit code they leave. */
+export interface CliContext {
+  readonly io: CliIo;
+  exitCode: number;
+}

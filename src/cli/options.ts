@@ -1,0 +1,51 @@
+import { InvalidArgumentError } from 'commander';
+
+/** Largest size or count the library takes. */
+const MAX_COUNT = 2 ** 31 - 1;
+
+/** Parses an option's value as an integer in [min, max]. */
+export function integer(min: number, max: number = MAX_COUNT): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^[+-]?\d+$/.test(text) && value >= min && value <= max) return value;
+    const range = max === MAX_COUNT || max === Number.MAX_SAFE_INTEGER ? `>= ${min}` : `in ${min}..${max}`;
+    throw new InvalidArgumentError(`It must be an integer ${range}.`);
+  };
+}
+
+export interface NumberRange {
+  min?: number;
+  /** Excluded lower end. */
+  above?: number;
+  max?: number;
+  /** Excluded upper end. */
+  below?: number;
+}
+
+/** Parses an option's value as a finite number in a range. */
+export function decimal(range: NumberRange): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value) && isWithin(value, range)) return value;
+    throw new InvalidArgumentError(`It must be a number ${describeRange(range)}.`);
+  };
+}
+
+function isWithin(value: number, { min, above, max, below }: NumberRange): boolean {
+  return (
+    (min === undefined || value >= min) &&
+    (above === undefined || value > above) &&
+    (max === undefined || value <= max) &&
+    (below === undefined || value < below)
+  );
+}
+
+function describeRange({ min, above, max, below }: NumberRange): string {
+  const parts = [
+    min === undefined ? '' : `>= ${min}`,
+    above === undefined ? '' : `> ${above}`,
+    max === undefined ? '' : `<= ${max}`,
+    below === undefined ? '' : `< ${below}`,
+  ];
+  return parts.filter((part) => part !== '').join(' and ');
+}

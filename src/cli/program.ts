@@ -1,0 +1,57 @@
+import { Command } from 'commander';
+import { reportError } from './errors';
+import { addGenerateCommand } from './generate';
+import { addInfoCommand } from './info';
+import { type CliContext, type CliIo, EXIT } from './io';
+import { addTrainCommand } from './train';
+import { packageVersion } from './version';
+
+const NOTES = `
+Environment:
+  SGEMOE_THREADS=1..256  threads, as --threads
+  SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|reference
+                         what computes; default auto, the fastest that is there
+  SGEMOE_BLAS=<file>     a library with cblas_sgemm to use
+  SGEMOE_DEBUG=1         print the stack of an error
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+Examples:
+  $ sgemoe train --data book.txt --out runs/book
+  $ sgemoe generate runs/book --prompt "Once upon a time"
+`;
+
+/** Runs a command line (without node and script) and returns the exit code. */
+export async function main(argv: readonly string[], io: CliIo): Promise<number> {
+  const context: CliContext = { io, exitCode: EXIT.ok };
+  try {
+    await createProgram(context).parseAsync(argv, { from: 'user' });
+    return context.exitCode;
+  } catch (error) {
+    return reportError(error, io);
+  }
+}
+
+function createProgram(context: CliContext): Command {
+  const { stdout, stderr } = context.io;
+  const program = new Command('sgemoe')
+    .description('Train Mixture-of-Experts transformers on the CPU, and let them write.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .addHelpText('after', NOTES)
+    .exitOverride()
+    .showHelpAfterError('(--help lists what there is)')
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      getOutHelpWidth: () => stdout.columns ?? 100,
+      getErrHelpWidth: () => stderr.columns ?? 100,
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    });
+  addTrainCommand(program, context);
+  addGenerateCommand(program, context);
+  addInfoCommand(program, context);
+  return program;
+}

@@ -1,0 +1,112 @@
+import { formatDuration, formatLoss, formatRate } from './format';
+import type { OutStream } from './io';
+
+export interface ProgressStep {
+  /** Steps made, skipped ones included. */
+  done: number;
+  crossEntropy: number;
+  tokens: number;
+  /** Of the step alone. */
+  seconds: number;
+  skipped: boolean;
+  /** Given when the step ended with an evaluation. */
+  validationLoss?: number;
+}
+
+export interface ProgressOptions {
+  totalSteps: number;
+  /** Seconds on some clock; for tests. */
+  now?: () => number;
+}
+
+/** Share of the newest step in the running means of loss and speed, once 20 steps are made. */
+const NEWEST_SHARE = 0.05;
+/** Seconds between two drawings of the live line, and between two plain lines without news of the validation. */
+const LIVE_SECONDS = 0.1;
+const PLAIN_SECONDS = 10;
+
+/**
+ * Shows how training goes: one line that is drawn again and again on a terminal, now and then a line elsewhere.
+ * Loss and speed are running means; the time left counts evaluations in.
+ */
+export class Progress {
+  readonly #out: OutStream;
+  readonly #totalSteps: number;
+  readonly #now: () => number;
+  readonly #started: number;
+  #shownAt = Number.NEGATIVE_INFINITY;
+  #live = false;
+  #loss = Number.NaN;
+  #secondsPerToken = Number.NaN;
+  #counted = 0;
+  #validationLoss: number | undefined;
+
+  constructor(out: OutStream, { totalSteps, now = () => performance.now() / 1000 }: ProgressOptions) {
+    this.#out = out;
+    this.#totalSteps = totalSteps;
+    this.#now = now;
+    this.#started = now();
+  }
+
+  update(step: ProgressStep): void {
+    this.#average(step);
+    const evaluated = step.validationLoss !== undefined;
+    this.#validationLoss = step.validationLoss ?? this.#validationLoss;
+    const now = this.#now();
+    const pause = this.#out.isTTY ? LIVE_SECONDS : PLAIN_SECONDS;
+    const last = step.done === this.#totalSteps;
+    if (!evaluated && !last && now - this.#shownAt < pause) return;
+    this.#shownAt = now;
+    const line = this.#describe(step.done, now);
+    if (!this.#out.isTTY) this.#out.write(`${line}\n`);
+    // Lines with an evaluation stay on the terminal, the others are drawn over.
+    else if (evaluated) this.say(line);
+    else this.#draw(line);
+  }
+
+  /** Writes a line of its own above the live one. */
+  say(line: string): void {
+    this.clear();
+    this.#out.write(`${line}\n`);
+  }
+
+  /** Replaces the live line by a word on what happens now; elsewhere nothing. */
+  status(text: string): void {
+    if (this.#out.isTTY) this.#draw(text);
+  }
+
+  /** Removes the live line. */
+  clear(): void {
+    if (this.#live) this.#out.write('\r\x1b[K');
+    this.#live = false;
+  }
+
+  #draw(line: string): void {
+    const columns = this.#out.columns ?? 80;
+    this.#out.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
+    this.#live = true;
+  }
+
+  #average({ crossEntropy, tokens, seconds, skipped }: ProgressStep): void {
+    if (skipped) return;
+    this.#counted++;
+    const share = Math.max(NEWEST_SHARE, 1 / this.#counted);
+    this.#loss = this.#counted === 1 ? crossEntropy : this.#loss + share * (crossEntropy - this.#loss);
+    const pace = seconds / tokens;
+    this.#secondsPerToken =
+      this.#counted === 1 ? pace : this.#secondsPerToken + share * (pace - this.#secondsPerToken);
+  }
+
+  #describe(done: number, now: number): string {
+    const total = String(this.#totalSteps);
+    const left = ((now - this.#started) / done) * (this.#totalSteps - done);
+    const parts = [
+      `step ${String(done).padStart(total.length)}/${total}`,
+      `loss ${formatLoss(this.#loss)}`,
+      this.#validationLoss === undefined ? '' : `validation ${formatLoss(this.#validationLoss)}`,
+      `${formatRate(1 / this.#secondsPerToken)} tokens/s`,
+      `ETA ${formatDuration(left)}`,
+    ];
+    return parts.filter((part) => part !== '').join('  ');
+  }
+}

@@ -1,0 +1,80 @@
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UsageError } from './errors';
+
+/** The folder that a training run writes. */
+export class RunFolder {
+  constructor(readonly path: string) {}
+
+  /** The settings of the run and, at its end, its result. */
+  get runFile(): string {
+    return join(this.path, RUN_FILE);
+  }
+
+  get metricsFile(): string {
+    return join(this.path, 'metrics.jsonl');
+  }
+
+  get chartFile(): string {
+    return join(this.path, 'curve.svg');
+  }
+
+  /** Checkpoint of the lowest validation loss; the last one is in the folder itself. */
+  get best(): string {
+    return join(this.path, 'best');
+  }
+
+  async writeRun(content: object): Promise<void> {
+    await writeFile(this.runFile, `${JSON.stringify(content, null, 2)}\n`);
+  }
+}
+
+const RUN_FILE = 'run.json';
+/** What a run and its checkpoints leave in a folder; any of the first three marks a run. */
+const RUN_ENTRIES = [
+  RUN_FILE,
+  'model.safetensors',
+  '.saved',
+  'metrics.jsonl',
+  'curve.svg',
+  'config.json',
+  'tokenizer.json',
+  'best',
+];
+const MARKS = RUN_ENTRIES.slice(0, 3);
+
+/**
+ * Refuses a folder that a run can't have to itself; makes nothing yet.
+ * @throws UsageError for a file, a folder with an earlier run unless `overwrite`, a folder with other things in it.
+ */
+export async function checkRunFolder(path: string, overwrite: boolean): Promise<void> {
+  const entries = await entriesOf(path);
+  if (entries.length === 0) return;
+  if (!MARKS.some((name) => entries.includes(name))) {
+    throw new UsageError(
+      `--out ${path} is not empty and holds no earlier run; choose a new folder, so that nothing in it is lost.`,
+    );
+  }
+  if (!overwrite) {
+    throw new UsageError(
+      `--out ${path} holds an earlier run; --overwrite replaces it, another --out keeps both.`,
+    );
+  }
+}
+
+/** Makes the folder and removes what an earlier run left in it; other files stay. */
+export async function openRunFolder(path: string): Promise<RunFolder> {
+  await mkdir(path, { recursive: true });
+  for (const name of RUN_ENTRIES) await rm(join(path, name), { recursive: true, force: true });
+  return new RunFolder(path);
+}
+
+async function entriesOf(path: string): Promise<string[]> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw new UsageError(`--out ${path} can't be used: ${error.message}`);
+  });
+  if (found === null) return [];
+  if (!found.isDirectory()) throw new UsageError(`--out ${path} must be a folder, it is a file.`);
+  return readdir(path);
+}
