@@ -214,7 +214,12 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /** As `forward`, for `batch` sequences of `seq` ids in row-major order. */
-  forwardIds(ids: ArrayLike<number>, batch: number, seq: number, options: ForwardOptions = {}): Tensor<'float32'> {
+  forwardIds(
+    ids: ArrayLike<number>,
+    batch: number,
+    seq: number,
+    options: ForwardOptions = {},
+  ): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
     if (ids.length !== batch * seq) {
       throw new RangeError(
