@@ -1,6 +1,14 @@
 export { type AttentionDims, MQAttention, RopeTable } from './attention';
 export { backendInfo, setThreads } from './backend';
 export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
+export {
+  type Checkpoint,
+  loadCheckpoint,
+  loadTensorsInto,
+  type NamedTensor,
+  saveCheckpoint,
+} from './checkpoint/checkpoint';
+export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
 export { ModelConfig, type ModelConfigOptions } from './config';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
@@ -30,6 +38,9 @@ export {
 export type { Parameter } from './parameters';
 export { Lcg64 } from './random';
 export { Tensor } from './tensor';
+export { bigramConditionalEntropy } from './text/bigram';
+export { TextDataset, type TextDatasetOptions, type TokenBatch } from './text/dataset';
+export { ByteTokenizer, loadTokenizer, type StreamDecoder, type Tokenizer } from './text/tokenizer';
 export {
   type Batch,
   clipGradByGlobalNorm,
