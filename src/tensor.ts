@@ -103,7 +103,7 @@ export class Tensor<D extends DType = DType> {
       throw new RangeError(`Tensor: ${formatShape(shape)} needs ${size} elements, data has ${data.length}`);
     }
     this.data = data;
-    this.shape = Object.freeze([...shape]);
+    this.shape = Object.isFrozen(shape) ? shape : Object.freeze(shape.slice());
     this.dtype = resolved;
   }
 

@@ -35,17 +35,17 @@ function planMatmul(a: readonly number[], b: readonly number[]): MatmulPlan {
   return { aBatch, bBatch, batch, m: rows[0] ?? 1, k, n: cols[0] ?? 1, shape };
 }
 
-/** The matrix product of two tensors of one dtype. `c` is zero-filled. */
+/** c = a b, all of one dtype. */
 function multiply(plan: MatmulPlan, a: FloatParts, b: FloatParts, c: FloatParts): void {
   const { m, k, n } = plan;
-  if (c.data.length === 0 || k === 0) return;
   const kernels = kernelsFor(c.dtype);
-  // Counted in matrices here: a run is a strided batch, or one tall matmul where all of a run share one B.
+  // Counted in matrices here: a run is a strided batch, or one tall matmul where all of a
+  // run share one B: A can't repeat too then, so that its matrices lie one after the other.
   const multiplyRun: RunLoop<Float32Array, Float32Array> = (x, xi, xStep, y, yi, yStep, c, ci, count) => {
     const xAt = xi * m * k;
     const yAt = yi * k * n;
     const cAt = ci * m * n;
-    if (count === 1 || (yStep === 0 && xStep === 1)) {
+    if (yStep === 0) {
       kernels.sgemm(false, false, count * m, n, k, 1, x, xAt, k, y, yAt, n, 0, c, cAt, n);
       return;
     }

@@ -48,35 +48,50 @@ function sumInto(x: FloatData, { outer, length, inner }: Reduction, divisor: num
   }
 }
 
-/** RangeError when there are results, but no elements to choose them from. */
-function requireElements(what: string, { outer, length, inner }: Reduction, shape: readonly number[]): void {
-  if (length === 0 && outer * inner > 0) {
-    throw new RangeError(`${what}: no elements to choose from in ${formatShape(shape)}`);
-  }
-}
-
-/** out[o,i] = the index of the first largest x[o,:,i] (sign 1), or smallest (sign -1). NaN wins over any number. */
-function extremeIndexInto(
+/**
+ * best[o,i] = the largest x[o,:,i] (sign 1) or the smallest (sign -1), indices[o,i] = where it is first. NaN wins over
+ * any number.
+ */
+function extremeInto(
   x: FloatData,
   { outer, length, inner }: Reduction,
   sign: number,
-  out: Int32Array,
+  best: FloatData,
+  indices: Int32Array,
 ): void {
-  for (let o = 0; o < outer; o++) {
-    for (let i = 0; i < inner; i++) {
-      const start = o * length * inner + i;
-      let best = x[start];
-      let bestIndex = 0;
-      for (let j = 1, p = start + inner; j < length && !Number.isNaN(best); j++, p += inner) {
-        const value = x[p];
-        if (sign * value > sign * best || Number.isNaN(value)) {
-          best = value;
-          bestIndex = j;
+  for (let o = 0, p = 0; o < outer; o++) {
+    const start = o * inner;
+    for (let i = start; i < start + inner; i++) best[i] = x[p++];
+    for (let j = 1; j < length; j++) {
+      for (let i = start; i < start + inner; i++) {
+        const value = x[p++];
+        if (sign * value > sign * best[i] || (Number.isNaN(value) && !Number.isNaN(best[i]))) {
+          best[i] = value;
+          indices[i] = j;
         }
       }
-      out[o * inner + i] = bestIndex;
     }
   }
+}
+
+/** The reduction that chooses an element, and where it is. */
+function choose(
+  what: 'max' | 'min' | 'argmax',
+  tensor: TensorParts,
+  axis: number | null,
+  keepDims: boolean,
+): { best: FloatParts; indices: TensorParts<'int32'> } {
+  const { data: x, shape: from, dtype } = requireFloat(tensor, what);
+  const reduction = planReduction(what, from, axis, keepDims);
+  const { shape } = reduction;
+  const size = sizeOf(shape);
+  if (reduction.length === 0 && size > 0) {
+    throw new RangeError(`${what}: no elements to choose from in ${formatShape(from)}`);
+  }
+  const best = allocate(dtype, size);
+  const indices = allocate('int32', size);
+  if (x.length > 0) extremeInto(x, reduction, what === 'min' ? -1 : 1, best, indices);
+  return { best: { data: best, shape, dtype }, indices: { data: indices, shape, dtype: 'int32' } };
 }
 
 /** The sum over `axis` (null: all axes), or the mean; accumulated in float64, rounded once. */
@@ -93,16 +108,6 @@ export function sum(
   return { data, shape: reduction.shape, dtype };
 }
 
-/** The index of the largest element along `axis`: the first of equal ones, the first NaN if there is one. */
-export function argmax(tensor: TensorParts, axis: number | null, keepDims: boolean): TensorParts<'int32'> {
-  const { data: x, shape } = requireFloat(tensor, 'argmax');
-  const reduction = planReduction('argmax', shape, axis, keepDims);
-  requireElements('argmax', reduction, shape);
-  const data = allocate('int32', sizeOf(reduction.shape));
-  extremeIndexInto(x, reduction, 1, data);
-  return { data, shape: reduction.shape, dtype: 'int32' };
-}
-
 /** The largest or smallest element along `axis`; NaN when there is one. */
 export function extreme(
   what: 'max' | 'min',
@@ -110,15 +115,10 @@ export function extreme(
   axis: number | null,
   keepDims: boolean,
 ): FloatParts {
-  const { data: x, shape, dtype } = requireFloat(tensor, what);
-  const reduction = planReduction(what, shape, axis, keepDims);
-  requireElements(what, reduction, shape);
-  const { outer, length, inner } = reduction;
-  const indices = allocate('int32', outer * inner);
-  extremeIndexInto(x, reduction, what === 'max' ? 1 : -1, indices);
-  const data = allocate(dtype, outer * inner);
-  for (let o = 0, r = 0; o < outer; o++) {
-    for (let i = 0; i < inner; i++, r++) data[r] = x[(o * length + indices[r]) * inner + i];
-  }
-  return { data, shape: reduction.shape, dtype };
+  return choose(what, tensor, axis, keepDims).best;
+}
+
+/** The index of the largest element along `axis`: the first of equal ones, the first NaN if there is one. */
+export function argmax(tensor: TensorParts, axis: number | null, keepDims: boolean): TensorParts<'int32'> {
+  return choose('argmax', tensor, axis, keepDims).indices;
 }
