@@ -199,6 +199,9 @@ Napi::Value describeBlas(Napi::Env env, const BlasLibrary* blas) {
 Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table) {
   Napi::Array notes = Napi::Array::New(env);
   for (const std::string& note : choice.notes) notes[notes.Length()] = Napi::String::New(env, note);
+  if (choice.blas != nullptr && !choice.blas->note.empty()) {
+    notes[notes.Length()] = Napi::String::New(env, choice.blas->note);
+  }
   if (const char* note = threadCountNote()) notes[notes.Length()] = Napi::String::New(env, note);
   Napi::Object info = Napi::Object::New(env);
   info["backend"] = Napi::String::New(env, choice.backend);

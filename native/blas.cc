@@ -1,7 +1,10 @@
 #include "blas.h"
 
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 
+#include "cpu.h"
 #include "dynamic_library.h"
 
 namespace sgemoe {
@@ -70,6 +73,54 @@ bool describeBlis(void* library, Opened* opened) {
   return true;
 }
 
+// ---------------------------------------------------------------- OpenBLAS on processors younger than itself
+
+// OpenBLAS takes the kernels of a Pentium 4 on an Intel processor it doesn't know, ten times slower than those of
+// its relatives: release 0.3.21 (Debian 12) does so on Emerald Rapids. Other old cores appear by the same rule.
+bool isOlderThanAvx2(const std::string& core) {
+  static const char* const kOldCores[] = {"Prescott",   "Core2",       "Penryn",    "Dunnington", "Nehalem",
+                                          "Atom",       "Sandybridge", "Opteron",   "Barcelona",  "Bobcat",
+                                          "Bulldozer", "Piledriver",  "Steamroller"};
+  for (const char* old : kOldCores) {
+    if (core == old) return true;
+  }
+  return false;
+}
+
+// The core whose kernels fit this processor, when OpenBLAS chose one far below it; null otherwise.
+const char* betterCore(void* library) {
+  char* (*core)();
+  if (!load(library, "openblas_get_corename", &core) || !isOlderThanAvx2(core())) return nullptr;
+  const char* instructionSet = bestKernelTable()->instructionSet;
+  if (std::strcmp(instructionSet, "avx512") == 0) return "SkylakeX";
+  if (std::strcmp(instructionSet, "avx2") == 0) return "Haswell";
+  return nullptr;
+}
+
+// OpenBLAS chooses once, while it is loaded, and listens to OPENBLAS_CORETYPE then. So it is closed and opened
+// again, which changes nothing where somebody else in the process holds it open or the user has set the variable.
+void* reopenWithBetterCore(void* library, const std::string& path, std::string* reason) {
+#if !defined(_WIN32)
+  const char* core = betterCore(library);
+  if (core == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr) return library;
+  closeLibrary(library);
+  setenv("OPENBLAS_CORETYPE", core, 1);
+  library = openLibrary(path, reason);
+  unsetenv("OPENBLAS_CORETYPE");
+#else
+  (void)path;
+  (void)reason;
+#endif
+  return library;
+}
+
+std::string coreNote(void* library, const std::string& chosen) {
+  const char* core = betterCore(library);
+  if (core == nullptr) return "";
+  return "OpenBLAS does not know this processor and uses slow kernels (" + chosen + "); start with OPENBLAS_CORETYPE=" +
+         core + " in the environment, or install a newer OpenBLAS.";
+}
+
 // ---------------------------------------------------------------- width of the integers
 
 // A library with 64-bit integers under the plain names would read garbage from the upper halves of our arguments.
@@ -101,6 +152,7 @@ bool describe(void* library, Opened* opened, std::string* reason) {
     return false;
   }
   if (blas.setThreads != nullptr) blas.setThreads(1);
+  blas.note = coreNote(library, blas.core);
   blas.path = fileOfAddress(reinterpret_cast<void*>(blas.sgemm));
   return true;
 }
@@ -124,9 +176,10 @@ const std::vector<std::string>& openBlasPaths() {
 const BlasLibrary* openBlas(const std::string& path, std::string* reason) {
   static auto* const mutex = new std::mutex;
   static auto* const libraries = new std::vector<const BlasLibrary*>;
-  void* const library = openLibrary(path, reason);
-  if (library == nullptr) return nullptr;
   std::lock_guard<std::mutex> lock(*mutex);
+  void* library = openLibrary(path, reason);
+  if (library != nullptr) library = reopenWithBetterCore(library, path, reason);
+  if (library == nullptr) return nullptr;
   Opened opened;
   if (!describe(library, &opened, reason)) return nullptr;
   for (const BlasLibrary* known : *libraries) {

@@ -18,6 +18,7 @@ struct BlasLibrary {
   std::string version;  // '' when the library doesn't say
   std::string core;     // the processor family it chose its kernels for, '' when it doesn't say
   std::string path;     // the file that was really opened
+  std::string note;     // what keeps it from being fast, for the user; '' when nothing does
   CblasSgemm sgemm = nullptr;
   CblasSgemv sgemv = nullptr;  // null when the library has none
   // setThreads(1) limits the library to one thread. To be called on every thread that uses the library: in an OpenMP

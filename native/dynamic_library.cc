@@ -26,6 +26,8 @@ void* openLibrary(const std::string& path, std::string* reason) {
   return library;
 }
 
+void closeLibrary(void* library) { FreeLibrary(static_cast<HMODULE>(library)); }
+
 void* librarySymbol(void* library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
 }
@@ -57,6 +59,8 @@ void* openLibrary(const std::string& path, std::string* reason) {
   }
   return library;
 }
+
+void closeLibrary(void* library) { dlclose(library); }
 
 void* librarySymbol(void* library, const char* name) { return dlsym(library, name); }
 
