@@ -1,0 +1,125 @@
+# The build of npm's own node-gyp, for machines without CMake: the sources and flags of CMakeLists.txt, which explains
+# them. One static library per instruction set, because gyp has no flags per source.
+{
+  'variables': {
+    'kernel_sources': [
+      'native/gemm_kernel.cc',
+      "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => f.endsWith('.cc')).map((f) => 'native/kernels/' + f).join(' ')\")",
+    ],
+    'warnings': ['-Wall', '-Wextra'],
+    'hot_flags': ['-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'],
+    'avx2_flags': ['-mavx2', '-mfma'],
+    'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mprefer-vector-width=512'],
+  },
+  'target_defaults': {
+    'cflags': ['<@(warnings)', '-fvisibility=hidden'],
+    'cflags!': ['-O2'],
+    'cflags_cc': ['-std=c++17', '-fvisibility-inlines-hidden'],
+    'cflags_cc!': ['-fno-exceptions', '-std=gnu++17', '-std=gnu++20'],
+    'msbuild_toolset': 'ClangCL',
+    'msvs_settings': {
+      'VCCLCompilerTool': {
+        'ExceptionHandling': 1,
+        'AdditionalOptions': ['<@(warnings)', '/clang:-O3'],
+      },
+    },
+    'xcode_settings': {
+      'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
+      'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
+      'CLANG_CXX_LIBRARY': 'libc++',
+      'CLANG_CXX_LANGUAGE_STANDARD': 'c++17',
+      'MACOSX_DEPLOYMENT_TARGET': '13.3',
+      'WARNING_CFLAGS': ['<@(warnings)'],
+    },
+  },
+  'conditions': [
+    ['target_arch=="x64"', {
+      'variables': {'kernel_libraries': ['kernels_baseline', 'kernels_avx2', 'kernels_avx512']},
+      'targets': [
+        {
+          'target_name': 'kernels_baseline',
+          'type': 'static_library',
+          'sources': ['<@(kernel_sources)'],
+          'defines': ['SGEMOE_ISA=baseline'],
+          'cflags': ['<@(hot_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},
+        },
+        {
+          'target_name': 'kernels_avx2',
+          'type': 'static_library',
+          'sources': ['<@(kernel_sources)'],
+          'defines': ['SGEMOE_ISA=avx2'],
+          'cflags': ['<@(hot_flags)', '<@(avx2_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx2_flags)']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx2_flags)']}},
+        },
+        {
+          'target_name': 'kernels_avx512',
+          'type': 'static_library',
+          'sources': ['<@(kernel_sources)'],
+          'defines': ['SGEMOE_ISA=avx512'],
+          'cflags': ['<@(hot_flags)', '<@(avx512_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx512_flags)']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx512_flags)']}},
+        },
+      ],
+    }],
+    ['target_arch=="arm64"', {
+      'variables': {'kernel_libraries': ['kernels_neon']},
+      'targets': [
+        {
+          'target_name': 'kernels_neon',
+          'type': 'static_library',
+          'sources': ['<@(kernel_sources)'],
+          'defines': ['SGEMOE_ISA=neon'],
+          'cflags': ['<@(hot_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},
+        },
+      ],
+    }],
+    ['target_arch!="x64" and target_arch!="arm64"', {
+      'variables': {'kernel_libraries': ['kernels_baseline']},
+      'targets': [
+        {
+          'target_name': 'kernels_baseline',
+          'type': 'static_library',
+          'sources': ['<@(kernel_sources)'],
+          'defines': ['SGEMOE_ISA=baseline'],
+          'cflags': ['<@(hot_flags)'],
+        },
+      ],
+    }],
+  ],
+  'targets': [
+    {
+      # random.cc promises the same bits everywhere, so nothing in it may be contracted.
+      'target_name': 'random',
+      'type': 'static_library',
+      'sources': ['native/random.cc'],
+      'cflags': ['-O2', '-ffp-contract=off'],
+      'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
+      'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['-ffp-contract=off']}},
+    },
+    {
+      'target_name': 'sgemoe',
+      'dependencies': ['random', '<@(kernel_libraries)'],
+      'sources': [
+        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/gemm_kernel|blas_accelerate|random/.test(f)).join(' ')\")",
+      ],
+      'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS'],
+      'cflags': ['-O2'],
+      'conditions': [
+        ['OS=="mac"', {
+          'sources': ['native/blas_accelerate.cc'],
+          'defines': ['SGEMOE_ACCELERATE'],
+          'link_settings': {'libraries': ['-framework Accelerate']},
+        }],
+        ['OS!="mac" and OS!="win"', {
+          'ldflags': ['-Wl,-z,nodelete'],
+          'libraries': ['-ldl', '-lpthread'],
+        }],
+      ],
+    },
+  ],
+}
