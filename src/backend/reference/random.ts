@@ -65,7 +65,7 @@ function logUniform(word: number): number {
   return ln - 22.180709777918249;
 }
 
-/** sin t for t in [0, pi/2), its series up to t^17, w = t^2. */
+/** sin t for t in [0, pi/2), its series up to t^17 (off by 4.4e-14 at most), w = t^2. */
 function sine(t: number, w: number): number {
   let h = 1 / 355687428096000;
   h = h * w - 1 / 1307674368000;
@@ -79,7 +79,7 @@ function sine(t: number, w: number): number {
   return t * h;
 }
 
-/** cos t for t in [0, pi/2), its series up to t^18, w = t^2. */
+/** cos t for t in [0, pi/2), its series up to t^18 (off by 4e-15 at most), w = t^2. */
 function cosine(w: number): number {
   let h = -1 / 6402373705728000;
   h = h * w + 1 / 20922789888000;

@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest';
+import type { Kernels } from '../../src/backend/kernels';
+import { attentionConformance } from './conformance/attention';
+import { elementwiseConformance } from './conformance/elementwise';
+import { lossConformance } from './conformance/loss';
+import { matmulConformance } from './conformance/matmul';
+import { misuseConformance } from './conformance/misuse';
+import { randomConformance } from './conformance/random';
+import { routingConformance } from './conformance/routing';
+import { rowConformance } from './conformance/rows';
+import { threadConformance } from './conformance/threads';
+
+export interface ConformanceOptions {
+  /** Don't register the tests (they show as skipped): the backend isn't available here. */
+  readonly skip?: boolean;
+}
+
+/**
+ * Registers the tests that make an implementation of `Kernels` one: every kernel against its formula computed naively
+ * in float64, at awkward sizes and placements, with guards around everything; misuse of every argument; results that
+ * don't depend on the number of threads. `getKernels` is called when tests run.
+ */
+export function conformance(name: string, getKernels: () => Kernels, options: ConformanceOptions = {}): void {
+  let made: Kernels | undefined;
+  const kernels = (): Kernels => {
+    made ??= getKernels();
+    return made;
+  };
+  describe.skipIf(options.skip)(`kernels: ${name}`, () => {
+    it('describe themselves', () => {
+      const { info, floatType } = kernels();
+      expect(floatType).toBe('float32');
+      expect(info.platform).toContain(`${process.platform}-${process.arch}`);
+      expect(info.threads).toBeGreaterThanOrEqual(1);
+      expect(['none', 'baseline', 'avx2', 'avx512', 'neon']).toContain(info.instructionSet);
+      expect(Array.isArray(info.notes)).toBe(true);
+    });
+
+    it('pad to the next multiple of 64 bytes, by whole elements below 16', () => {
+      const buffer = new ArrayBuffer(256);
+      for (let byteOffset = 0; byteOffset < 64; byteOffset += 4) {
+        const padding = kernels().alignmentPadding(new Float32Array(buffer, byteOffset));
+        expect(Number.isInteger(padding) && padding >= 0 && padding < 16).toBe(true);
+      }
+    });
+
+    matmulConformance(kernels);
+    elementwiseConformance(kernels);
+    rowConformance(kernels);
+    attentionConformance(kernels);
+    routingConformance(kernels);
+    lossConformance(kernels);
+    randomConformance(kernels);
+    misuseConformance(kernels);
+    threadConformance(kernels);
+  });
+}

@@ -1,0 +1,252 @@
+import { describe, it } from 'vitest';
+import type { Kernels } from '../../../src/backend/kernels';
+import { bound, Dice, everywhere, expectClose, grid, PLACEMENTS, Scene, stack } from './harness';
+
+/** op(A) op(B) by its definition: want and the sum of |a||b|, from compact row-major matrices. */
+function product(
+  transA: boolean, transB: boolean, m: number, n: number, k: number, alpha: number,
+  a: ArrayLike<number>, b: ArrayLike<number>, beta: number, c: ArrayLike<number>,
+): { want: Float64Array; bounds: Float64Array } {
+  const want = new Float64Array(m * n);
+  const bounds = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      let magnitude = 0;
+      for (let p = 0; p < k; p++) {
+        const term = (transA ? a[p * m + i] : a[i * k + p]) * (transB ? b[j * k + p] : b[p * n + j]);
+        sum += term;
+        magnitude += Math.abs(term);
+      }
+      const old = beta === 0 ? 0 : beta * c[i * n + j];
+      want[i * n + j] = alpha * sum + old;
+      bounds[i * n + j] = bound(k, Math.abs(alpha) * magnitude + Math.abs(old));
+    }
+  }
+  return { want, bounds };
+}
+
+const SCALARS: readonly (readonly [number, number])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
+const BOTH = [false, true];
+
+/** Initial C: NaN when beta = 0, which must never read it. */
+function initial(dice: Dice, n: number, beta: number): Float64Array {
+  return beta === 0 ? new Float64Array(n).fill(Number.NaN) : dice.values(n);
+}
+
+export function matmulConformance(kernels: () => Kernels): void {
+  function checkSgemm(
+    scene: Scene, dice: Dice, transA: boolean, transB: boolean, m: number, n: number, k: number,
+    alpha: number, beta: number, padding: number,
+  ): void {
+    const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
+    const [aRows, aCols] = transA ? [k, m] : [m, k];
+    const [bRows, bCols] = transB ? [n, k] : [k, n];
+    const lda = aCols + padding, ldb = bCols + 2 * padding, ldc = n + 3 * padding;
+    const a = scene.floats('a', dice.values(m * k), grid(aRows, aCols, lda));
+    const b = scene.floats('b', dice.values(k * n), grid(bRows, bCols, ldb));
+    const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
+    const { want, bounds } = product(transA, transB, m, n, k, alpha, a.read(), b.read(), beta, c.read());
+    kernels().sgemm(transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc);
+    expectClose(label, c.read(), want, bounds);
+    scene.expectOnlyWritten(label, c);
+  }
+
+  describe('sgemm', () => {
+    it('multiplies at awkward sizes, in all four transpositions', () => {
+      const dice = new Dice(1);
+      const sizes = [0, 1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 32, 33, 47, 48, 49];
+      for (let trial = 0; trial < 240; trial++) {
+        const [alpha, beta] = SCALARS[trial % SCALARS.length];
+        const [m, n, k] = [sizes[dice.int(16)], sizes[dice.int(16)], sizes[dice.int(16)]];
+        const scene = new Scene(PLACEMENTS[trial % 3]);
+        const padding = trial % 5;
+        checkSgemm(scene, dice, (trial & 1) === 1, (trial & 2) === 2, m, n, k, alpha, beta, padding);
+      }
+    });
+
+    it('multiplies at each small size', () => {
+      const dice = new Dice(2);
+      for (let m = 0; m <= 4; m++) {
+        for (let n = 0; n <= 4; n++) {
+          for (let k = 0; k <= 4; k++) {
+            const trial = m + 5 * n + 25 * k;
+            const [alpha, beta] = SCALARS[trial % SCALARS.length];
+            for (const transA of BOTH) {
+              for (const transB of BOTH) {
+                checkSgemm(new Scene(PLACEMENTS[trial % 3]), dice, transA, transB, m, n, k, alpha, beta, trial % 2);
+              }
+            }
+          }
+        }
+      }
+    });
+
+    it('multiplies over several blocks of rows, columns and depth', () => {
+      const dice = new Dice(3);
+      const shapes = [[130, 65, 300], [1, 700, 64], [300, 1, 129], [5, 9, 1100], [257, 260, 33], [64, 513, 70]];
+      for (const [index, [m, n, k]] of shapes.entries()) {
+        for (const transA of BOTH) {
+          for (const transB of BOTH) {
+            checkSgemm(new Scene(PLACEMENTS[index % 3]), dice, transA, transB, m, n, k, 1, index % 2, index);
+          }
+        }
+      }
+    });
+
+    it('is beta * C over k = 0, and zeros where beta = 0', () => {
+      everywhere(4, (scene, dice) => {
+        checkSgemm(scene, dice, false, false, 3, 5, 0, 1, 2, 1);
+        checkSgemm(new Scene(scene.place), dice, false, true, 17, 3, 0, 1, 0, 1);
+      });
+    });
+
+    it('passes NaN and infinity of its inputs on', () => {
+      const a = new Float32Array([1, Number.NaN, 2, 3]);
+      const b = new Float32Array([1, 0, 0, Number.POSITIVE_INFINITY]);
+      const c = new Float32Array(4);
+      kernels().sgemm(false, false, 2, 2, 2, 1, a, 0, 2, b, 0, 2, 0, c, 0, 2);
+      const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
+      expectClose('sgemm', c, [nan, nan, 2, inf], 0);
+    });
+  });
+
+  describe('sgemmBatch', () => {
+    function check(
+      scene: Scene, dice: Dice, transA: boolean, transB: boolean, shape: readonly number[],
+      shared: 'a' | 'b' | 'none', alpha: number, beta: number,
+    ): void {
+      const [batch, m, n, k] = shape;
+      const label = `sgemmBatch(${transA}, ${transB}, [${shape}], shared ${shared}) ${scene.place.name}`;
+      const [aRows, aCols] = transA ? [k, m] : [m, k];
+      const [bRows, bCols] = transB ? [n, k] : [k, n];
+      const lda = aCols + 1, ldb = bCols + 2, ldc = n + 3;
+      const strideA = shared === 'a' ? 0 : aRows * lda + 2;
+      const strideB = shared === 'b' ? 0 : bRows * ldb + 1;
+      const strideC = m * ldc + 4;
+      const countA = shared === 'a' ? Math.min(batch, 1) : batch;
+      const countB = shared === 'b' ? Math.min(batch, 1) : batch;
+      const a = scene.floats('a', dice.values(countA * m * k), stack(countA, strideA, grid(aRows, aCols, lda)));
+      const b = scene.floats('b', dice.values(countB * k * n), stack(countB, strideB, grid(bRows, bCols, ldb)));
+      const c = scene.floats('c', initial(dice, batch * m * n, beta), stack(batch, strideC, grid(m, n, ldc)));
+      const [av, bv, cv] = [a.read(), b.read(), c.read()];
+      kernels().sgemmBatch(
+        transA, transB, m, n, k, alpha, a.array, a.at, lda, strideA, b.array, b.at, ldb, strideB,
+        beta, c.array, c.at, ldc, strideC, batch,
+      );
+      const got = c.read();
+      for (let i = 0; i < batch; i++) {
+        const ai = shared === 'a' ? 0 : i, bi = shared === 'b' ? 0 : i;
+        const one = product(
+          transA, transB, m, n, k, alpha, av.subarray(ai * m * k, (ai + 1) * m * k),
+          bv.subarray(bi * k * n, (bi + 1) * k * n), beta, cv.subarray(i * m * n, (i + 1) * m * n),
+        );
+        expectClose(`${label} matrix ${i}`, got.subarray(i * m * n, (i + 1) * m * n), one.want, one.bounds);
+      }
+      scene.expectOnlyWritten(label, c);
+    }
+
+    it('multiplies each pair, also one matrix with many', () => {
+      const shapes = [[0, 3, 4, 5], [1, 2, 3, 4], [3, 0, 2, 2], [4, 5, 7, 0], [5, 7, 9, 3], [3, 17, 33, 16], [2, 1, 70, 40]];
+      for (const [index, shape] of shapes.entries()) {
+        for (const transA of BOTH) {
+          for (const transB of BOTH) {
+            const shared = (['none', 'a', 'b'] as const)[(index + Number(transA)) % 3];
+            const [alpha, beta] = SCALARS[index % SCALARS.length];
+            everywhere(index, (scene, dice) => check(scene, dice, transA, transB, shape, shared, alpha, beta));
+          }
+        }
+      }
+    });
+  });
+
+  const ROW_STARTS: Record<string, number[]> = {
+    'no group': [0],
+    'no group, a start': [4],
+    'no rows': [0, 0, 0, 0],
+    'no rows, a start': [3, 3, 3],
+    'empty groups': [0, 0, 3, 3, 10],
+    'rows of one group only': [0, 0, 37, 37],
+    'a first row above 0': [2, 2, 7, 9, 9],
+    'uneven groups': [0, 1, 18, 20, 53],
+    'many groups': Array.from({ length: 20 }, (_, g) => g * 3),
+  };
+
+  describe('sgemmGrouped', () => {
+    function check(
+      scene: Scene, dice: Dice, starts: number[], transB: boolean, n: number, k: number, alpha: number, beta: number,
+    ): void {
+      const groups = starts.length - 1;
+      const label = `sgemmGrouped([${starts}], ${transB}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
+      const first = starts[0], rows = starts[groups] - first;
+      const [bRows, bCols] = transB ? [n, k] : [k, n];
+      const lda = k + 3, ldb = bCols + 1, ldc = n + 2, strideB = bRows * ldb + 5;
+      const rowStarts = scene.ints('rowStarts', starts);
+      const a = scene.floats('a', dice.values(rows * k), grid(rows, k, lda, first));
+      const b = scene.floats('b', dice.values(groups * k * n), stack(groups, strideB, grid(bRows, bCols, ldb)));
+      const c = scene.floats('c', initial(dice, rows * n, beta), grid(rows, n, ldc, first));
+      const [av, bv, cv] = [a.read(), b.read(), c.read()];
+      kernels().sgemmGrouped(
+        transB, groups, rowStarts.array, rowStarts.at, n, k, alpha, a.array, a.at, lda,
+        b.array, b.at, ldb, strideB, beta, c.array, c.at, ldc,
+      );
+      const got = c.read();
+      for (let g = 0; g < groups; g++) {
+        const from = starts[g] - first, to = starts[g + 1] - first;
+        const one = product(
+          false, transB, to - from, n, k, alpha, av.subarray(from * k, to * k),
+          bv.subarray(g * k * n, (g + 1) * k * n), beta, cv.subarray(from * n, to * n),
+        );
+        expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), one.want, one.bounds);
+      }
+      scene.expectOnlyWritten(label, c);
+    }
+
+    for (const [name, starts] of Object.entries(ROW_STARTS)) {
+      it(`multiplies the rows of each group: ${name}`, () => {
+        for (const transB of BOTH) {
+          everywhere(5, (scene, dice) => check(scene, dice, starts, transB, 7, 5, 1, 0));
+          everywhere(6, (scene, dice) => check(scene, dice, starts, transB, 33, 16, -0.5, 1));
+          everywhere(7, (scene, dice) => check(scene, dice, starts, transB, 3, 0, 1, 2));
+        }
+      });
+    }
+  });
+
+  describe('sgemmGroupedTransA', () => {
+    function check(
+      scene: Scene, dice: Dice, starts: number[], m: number, n: number, alpha: number, beta: number,
+    ): void {
+      const groups = starts.length - 1;
+      const label = `sgemmGroupedTransA([${starts}], ${m}, ${n}, ${alpha}, ${beta}) ${scene.place.name}`;
+      const first = starts[0], rows = starts[groups] - first;
+      const lda = m + 1, ldb = n + 2, ldc = n + 3, strideC = m * ldc + 4;
+      const rowStarts = scene.ints('rowStarts', starts);
+      const a = scene.floats('a', dice.values(rows * m), grid(rows, m, lda, first));
+      const b = scene.floats('b', dice.values(rows * n), grid(rows, n, ldb, first));
+      const c = scene.floats('c', initial(dice, groups * m * n, beta), stack(groups, strideC, grid(m, n, ldc)));
+      const [av, bv, cv] = [a.read(), b.read(), c.read()];
+      kernels().sgemmGroupedTransA(
+        groups, rowStarts.array, rowStarts.at, m, n, alpha, a.array, a.at, lda, b.array, b.at, ldb,
+        beta, c.array, c.at, ldc, strideC,
+      );
+      const got = c.read();
+      for (let g = 0; g < groups; g++) {
+        const from = starts[g] - first, to = starts[g + 1] - first;
+        const one = product(
+          true, false, m, n, to - from, alpha, av.subarray(from * m, to * m),
+          bv.subarray(from * n, to * n), beta, cv.subarray(g * m * n, (g + 1) * m * n),
+        );
+        expectClose(`${label} group ${g}`, got.subarray(g * m * n, (g + 1) * m * n), one.want, one.bounds);
+      }
+      scene.expectOnlyWritten(label, c);
+    }
+
+    for (const [name, starts] of Object.entries(ROW_STARTS)) {
+      it(`multiplies over the rows of each group: ${name}`, () => {
+        everywhere(8, (scene, dice) => check(scene, dice, starts, 5, 7, 1, 0));
+        everywhere(9, (scene, dice) => check(scene, dice, starts, 17, 33, 0.5, 1));
+      });
+    }
+  });
+}
