@@ -1,5 +1,5 @@
 // The normal generator of randomNormal on kCounters counters at once, for a source that defines SGEMOE_RANDOM_LANES
-// (its namespace) and SGEMOE_RANDOM_COUNTERS. Included once per vector width, so no include guard.
+// (its namespace), SGEMOE_RANDOM_COUNTERS and SGEMOE_UNROLL. Included once per vector width, so no include guard.
 //
 // Every operation is a single IEEE operation on each lane: the width changes the speed, not one bit.
 
@@ -40,6 +40,7 @@ struct RoundKeys {
 
 // Philox4x32-10 (Salmon et al. 2011).
 static inline void philox(U c[4], const RoundKeys& keys) {
+  SGEMOE_UNROLL
   for (int round = 0; round < 10; ++round) {
     const U product0 = multiply(c[0], 0xD2511F53u), product1 = multiply(c[2], 0xCD9E8D57u);
     const U next0 = (product1 >> 32) ^ c[1] ^ keys.k0[round];
@@ -66,6 +67,7 @@ static inline D logUniform(U word) {
   const D s = (m - splat(1.0)) / (m + splat(1.0));
   const D z = s * s;
   D p = splat(1.0 / 17);
+  SGEMOE_UNROLL
   for (int n = 15; n >= 3; n -= 2) p = p * z + splat(1.0 / n);
   p = p * z + splat(1.0);
   return (e * splat(0.6931471805599453) + (splat(2.0) * s) * p) - splat(22.180709777918249);
@@ -99,7 +101,9 @@ static inline void normalPair(U radiusWord, U angleWord, D scale, double* first,
   const D t = toDouble(angleWord & splat((uint64_t)0x3FFFFFFFu)) * splat(0x1p-30) * splat(1.5707963267948966);
   const D w = t * t;
   D sine = splat(kSine[0]), cosine = splat(kCosine[0]);
+  SGEMOE_UNROLL
   for (int i = 1; i < 9; ++i) sine = sine * w + splat(kSine[i]);
+  SGEMOE_UNROLL
   for (int i = 1; i < 10; ++i) cosine = cosine * w + splat(kCosine[i]);
   sine = t * sine;
 
@@ -121,7 +125,9 @@ static inline void normals(float* out, uint64_t block, const RoundKeys& keys, ui
   double lanes[4][kCounters];
   normalPair(words[0], words[1], splat(std), lanes[0], lanes[1]);
   normalPair(words[2], words[3], splat(std), lanes[2], lanes[3]);
+  SGEMOE_UNROLL
   for (int i = 0; i < kCounters; ++i) {
+    SGEMOE_UNROLL
     for (int j = 0; j < 4; ++j) out[4 * i + j] = (float)lanes[j][i];
   }
 }
