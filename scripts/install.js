@@ -75,8 +75,23 @@ async function build(tool, verbose) {
   const failure = (await run(tool, verbose)) ?? whyNotLoadable(ADDON);
   if (failure !== null) {
     fs.rmSync(ADDON, { force: true });
+  } else if (path.basename(path.dirname(ROOT)) === 'node_modules') {
+    removeIntermediates();
   }
   return failure;
+}
+
+/** Objects and makefiles serve the next build in the clone; an installed package is built once. */
+function removeIntermediates() {
+  const kept = new Set([ADDON, path.dirname(ADDON), LOG, STATUS]);
+  for (const folder of [BUILD_FOLDER, path.dirname(ADDON)]) {
+    for (const name of fs.readdirSync(folder)) {
+      const file = path.join(folder, name);
+      if (!kept.has(file)) {
+        fs.rmSync(file, { recursive: true, force: true });
+      }
+    }
+  }
 }
 
 // ---------------------------------------------------------------- tools

@@ -1,5 +1,5 @@
 /** The packed tarball in an empty project: with and without a toolchain, with and without install scripts. */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { platformName } from '../../src/backend/native';
@@ -107,9 +107,9 @@ describe('an installed package', () => {
   });
 
   it.each([
-    ['ES module', 'consumer.mts', 'consumer.mjs'],
-    ['CommonJS module', 'consumer.cts', 'consumer.cjs'],
-  ])('compiles under nodenext in an %s, and runs', async (_kind, source, compiled) => {
+    ['an ES module', 'consumer.mts', 'consumer.mjs'],
+    ['a CommonJS module', 'consumer.cts', 'consumer.cjs'],
+  ])('compiles under nodenext in %s, and runs', async (_kind, source, compiled) => {
     cpSync(join(__dirname, 'consumer.txt'), join(plain, source));
     const tsconfig = {
       compilerOptions: {
@@ -189,6 +189,12 @@ describe.skipIf(!hasToolchain())('an installation with a toolchain', () => {
     const status = JSON.parse(readFileSync(join(home, 'build', 'install-status.json'), 'utf8'));
     expect(status).toMatchObject({ ok: true, tool: 'gyp' });
     expect(existsSync(join(native, 'node_modules', 'cmake-js'))).toBe(false);
+    expect(readdirSync(join(home, 'build')).sort()).toEqual([
+      'Release',
+      'install-status.json',
+      'install.log',
+    ]);
+    expect(readdirSync(join(home, 'build', 'Release'))).toEqual(['sgemoe.node']);
     const { info, warnings } = await probe(native, { SGEMOE_BACKEND: 'builtin' });
     expect(info).toMatchObject({
       backend: 'builtin',
