@@ -13,7 +13,7 @@
 #include <arm_neon.h>
 #endif
 
-// Loops of ten steps or fewer, all of them: gcc unrolls them at -O3 only, and is half as fast otherwise.
+// All loops over steps and lanes, of ten or fewer: gcc unrolls them at -O3 only, and is half as fast otherwise.
 #if defined(__clang__)
 #define SGEMOE_UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -7,6 +7,9 @@ namespace sgemoe {
 namespace SGEMOE_RANDOM_LANES {
 
 constexpr int kCounters = SGEMOE_RANDOM_COUNTERS;
+constexpr int kSets = 2;            // vectors of counters that go through together: one alone waits for itself
+constexpr int kPairs = 2 * kSets;   // vectors of pairs of normals
+constexpr int kElements = 4 * kCounters * kSets;
 typedef double D __attribute__((vector_size(kCounters * 8)));
 typedef uint64_t U __attribute__((vector_size(kCounters * 8)));  // a 32-bit word in each lane, unless said otherwise
 typedef int64_t I __attribute__((vector_size(kCounters * 8)));
@@ -39,16 +42,20 @@ struct RoundKeys {
 };
 
 // Philox4x32-10 (Salmon et al. 2011).
-static inline void philox(U c[4], const RoundKeys& keys) {
+static inline void philox(U counters[kSets][4], const RoundKeys& keys) {
   SGEMOE_UNROLL
   for (int round = 0; round < 10; ++round) {
-    const U product0 = multiply(c[0], 0xD2511F53u), product1 = multiply(c[2], 0xCD9E8D57u);
-    const U next0 = (product1 >> 32) ^ c[1] ^ keys.k0[round];
-    const U next2 = (product0 >> 32) ^ c[3] ^ keys.k1[round];
-    c[1] = product1 & splat((uint64_t)0xFFFFFFFFu);
-    c[3] = product0 & splat((uint64_t)0xFFFFFFFFu);
-    c[0] = next0;
-    c[2] = next2;
+    SGEMOE_UNROLL
+    for (int set = 0; set < kSets; ++set) {
+      U* const c = counters[set];
+      const U product0 = multiply(c[0], 0xD2511F53u), product1 = multiply(c[2], 0xCD9E8D57u);
+      const U next0 = (product1 >> 32) ^ c[1] ^ keys.k0[round];
+      const U next2 = (product0 >> 32) ^ c[3] ^ keys.k1[round];
+      c[1] = product1 & splat((uint64_t)0xFFFFFFFFu);
+      c[3] = product0 & splat((uint64_t)0xFFFFFFFFu);
+      c[0] = next0;
+      c[2] = next2;
+    }
   }
 }
 
@@ -57,20 +64,47 @@ static inline D toDouble(U word) { return (D)(word | splat((uint64_t)0x433000000
 
 static inline D select(I mask, D yes, D no) { return (D)(((I)yes & mask) | ((I)no & ~mask)); }
 
-// ln((word + 0.5) / 2^32). word + 0.5 = m * 2^e with m in [1/sqrt 2, sqrt 2]; ln m = 2 artanh(s), s = (m-1)/(m+1).
-static inline D logUniform(U word) {
-  const U bits = (U)(toDouble(word) + splat(0.5));
-  const D m0 = (D)((bits & splat((uint64_t)0x000FFFFFFFFFFFFFu)) | splat((uint64_t)0x3FF0000000000000u));
-  const D e0 = toDouble(bits >> 52) - splat(1023.0);
-  const I large = m0 > splat(1.4142135623730951);
-  const D m = select(large, m0 * splat(0.5), m0), e = select(large, e0 + splat(1.0), e0);
-  const D s = (m - splat(1.0)) / (m + splat(1.0));
-  const D z = s * s;
-  D p = splat(1.0 / 17);
+// series[i] = Horner's rule in x[i], one step of all of them after another.
+template <int kTerms>
+static inline void horner(const double (&coefficients)[kTerms], const D x[kPairs], D series[kPairs]) {
   SGEMOE_UNROLL
-  for (int n = 15; n >= 3; n -= 2) p = p * z + splat(1.0 / n);
-  p = p * z + splat(1.0);
-  return (e * splat(0.6931471805599453) + (splat(2.0) * s) * p) - splat(22.180709777918249);
+  for (int i = 0; i < kPairs; ++i) series[i] = splat(coefficients[0]);
+  SGEMOE_UNROLL
+  for (int term = 1; term < kTerms; ++term) {
+    SGEMOE_UNROLL
+    for (int i = 0; i < kPairs; ++i) series[i] = series[i] * x[i] + splat(coefficients[term]);
+  }
+}
+
+// The coefficients, highest power first: artanh(s)/s in s^2; sin(t)/t and cos(t) in t^2.
+static constexpr double kArtanh[] = {1.0 / 17, 1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1.0};
+static constexpr double kSine[] = {1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
+                                   1.0 / 362880,          -1.0 / 5040,          1.0 / 120,        -1.0 / 6,
+                                   1.0};
+static constexpr double kCosine[] = {-1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200,
+                                     1.0 / 479001600,         -1.0 / 3628800,       1.0 / 40320,
+                                     -1.0 / 720,              1.0 / 24,             -1.0 / 2,
+                                     1.0};
+
+// ln((word + 0.5) / 2^32). word + 0.5 = m * 2^e with m in [1/sqrt 2, sqrt 2]; ln m = 2 artanh(s), s = (m-1)/(m+1).
+static inline void logUniform(const U words[kPairs], D logs[kPairs]) {
+  D e[kPairs], s[kPairs], z[kPairs], p[kPairs];
+  SGEMOE_UNROLL
+  for (int i = 0; i < kPairs; ++i) {
+    const U bits = (U)(toDouble(words[i]) + splat(0.5));
+    const D m0 = (D)((bits & splat((uint64_t)0x000FFFFFFFFFFFFFu)) | splat((uint64_t)0x3FF0000000000000u));
+    const D e0 = toDouble(bits >> 52) - splat(1023.0);
+    const I large = m0 > splat(1.4142135623730951);
+    const D m = select(large, m0 * splat(0.5), m0);
+    e[i] = select(large, e0 + splat(1.0), e0);
+    s[i] = (m - splat(1.0)) / (m + splat(1.0));
+    z[i] = s[i] * s[i];
+  }
+  horner(kArtanh, z, p);
+  SGEMOE_UNROLL
+  for (int i = 0; i < kPairs; ++i) {
+    logs[i] = (e[i] * splat(0.6931471805599453) + (splat(2.0) * s[i]) * p[i]) - splat(22.180709777918249);
+  }
 }
 
 static inline D root(D x) {
@@ -86,49 +120,58 @@ static inline D root(D x) {
 #endif
 }
 
-// The signed coefficients of the two series, highest power first: 1/17! .. 1/1! and 1/18! .. 1/0!.
-static constexpr double kSine[] = {1.0 / 355687428096000, -1.0 / 1307674368000, 1.0 / 6227020800, -1.0 / 39916800,
-                                   1.0 / 362880,          -1.0 / 5040,          1.0 / 120,        -1.0 / 6,
-                                   1.0};
-static constexpr double kCosine[] = {-1.0 / 6402373705728000, 1.0 / 20922789888000, -1.0 / 87178291200,
-                                     1.0 / 479001600,         -1.0 / 3628800,       1.0 / 40320,
-                                     -1.0 / 720,              1.0 / 24,             -1.0 / 2,
-                                     1.0};
-
 // Box-Muller: two normals from two words. The upper two bits of the second are the quarter turn.
-static inline void normalPair(U radiusWord, U angleWord, D scale, double* first, double* second) {
-  const D r = root(splat(-2.0) * logUniform(radiusWord));
-  const D t = toDouble(angleWord & splat((uint64_t)0x3FFFFFFFu)) * splat(0x1p-30) * splat(1.5707963267948966);
-  const D w = t * t;
-  D sine = splat(kSine[0]), cosine = splat(kCosine[0]);
+static inline void normalPairs(const U radiusWords[kPairs], const U angleWords[kPairs], double std, D first[kPairs],
+                               D second[kPairs]) {
+  D r[kPairs], t[kPairs], w[kPairs], sines[kPairs], cosines[kPairs];
+  logUniform(radiusWords, r);
   SGEMOE_UNROLL
-  for (int i = 1; i < 9; ++i) sine = sine * w + splat(kSine[i]);
+  for (int i = 0; i < kPairs; ++i) {
+    r[i] = root(splat(-2.0) * r[i]);
+    t[i] = toDouble(angleWords[i] & splat((uint64_t)0x3FFFFFFFu)) * splat(0x1p-30) * splat(1.5707963267948966);
+    w[i] = t[i] * t[i];
+  }
+  horner(kSine, w, sines);
+  horner(kCosine, w, cosines);
   SGEMOE_UNROLL
-  for (int i = 1; i < 10; ++i) cosine = cosine * w + splat(kCosine[i]);
-  sine = t * sine;
-
-  const U quarter = angleWord >> 30;
-  const I swap = -(I)(quarter & splat((uint64_t)1));
-  const U sign1 = (quarter ^ (quarter >> 1)) << 63, sign2 = (quarter >> 1) << 63;
-  const D x = (D)((U)select(swap, sine, cosine) ^ sign1), y = (D)((U)select(swap, cosine, sine) ^ sign2);
-  const D scaledX = scale * (r * x), scaledY = scale * (r * y);
-  memcpy(first, &scaledX, sizeof scaledX);
-  memcpy(second, &scaledY, sizeof scaledY);
+  for (int i = 0; i < kPairs; ++i) {
+    const D sine = t[i] * sines[i], cosine = cosines[i];
+    const U quarter = angleWords[i] >> 30;
+    const I swap = -(I)(quarter & splat((uint64_t)1));
+    const U sign1 = (quarter ^ (quarter >> 1)) << 63, sign2 = (quarter >> 1) << 63;
+    first[i] = splat(std) * (r[i] * (D)((U)select(swap, sine, cosine) ^ sign1));
+    second[i] = splat(std) * (r[i] * (D)((U)select(swap, cosine, sine) ^ sign2));
+  }
 }
 
-// 4 * kCounters elements, of the counters block .. block + kCounters - 1.
+// The kElements elements of the counters from `block` on.
 static inline void normals(float* out, uint64_t block, const RoundKeys& keys, uint32_t stream, double std) {
-  U counter = splat(block);
-  for (int i = 0; i < kCounters; ++i) counter[i] += (uint64_t)i;
-  U words[4] = {counter & splat((uint64_t)0xFFFFFFFFu), counter >> 32, splat((uint64_t)stream), U{}};
+  U words[kSets][4];
+  for (int set = 0; set < kSets; ++set) {
+    U counter = splat(block + (uint64_t)(set * kCounters));
+    for (int i = 0; i < kCounters; ++i) counter[i] += (uint64_t)i;
+    words[set][0] = counter & splat((uint64_t)0xFFFFFFFFu);
+    words[set][1] = counter >> 32;
+    words[set][2] = splat((uint64_t)stream);
+    words[set][3] = U{};
+  }
   philox(words, keys);
-  double lanes[4][kCounters];
-  normalPair(words[0], words[1], splat(std), lanes[0], lanes[1]);
-  normalPair(words[2], words[3], splat(std), lanes[2], lanes[3]);
+  U radiusWords[kPairs], angleWords[kPairs];
   SGEMOE_UNROLL
-  for (int i = 0; i < kCounters; ++i) {
+  for (int i = 0; i < kPairs; ++i) {
+    radiusWords[i] = words[i / 2][i % 2 * 2];
+    angleWords[i] = words[i / 2][i % 2 * 2 + 1];
+  }
+  D normal[2][kPairs];
+  normalPairs(radiusWords, angleWords, std, normal[0], normal[1]);
+  SGEMOE_UNROLL
+  for (int i = 0; i < kPairs; ++i) {
     SGEMOE_UNROLL
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = (float)lanes[j][i];
+    for (int lane = 0; lane < kCounters; ++lane) {
+      float* const to = out + i / 2 * 4 * kCounters + 4 * lane + i % 2 * 2;
+      to[0] = (float)normal[0][i][lane];
+      to[1] = (float)normal[1][i][lane];
+    }
   }
 }
 
@@ -136,11 +179,9 @@ static inline void normals(float* out, uint64_t block, const RoundKeys& keys, ui
 static void fill(float* out, int64_t begin, int64_t end, uint32_t key0, uint32_t key1, uint32_t stream, double std) {
   const RoundKeys keys(key0, key1);
   int64_t i = begin;
-  for (; i + 4 * kCounters <= end; i += 4 * kCounters) {
-    normals(out + (i - begin), (uint64_t)i / 4, keys, stream, std);
-  }
+  for (; i + kElements <= end; i += kElements) normals(out + (i - begin), (uint64_t)i / 4, keys, stream, std);
   if (i < end) {
-    float rest[4 * kCounters];
+    float rest[kElements];
     normals(rest, (uint64_t)i / 4, keys, stream, std);
     memcpy(out + (i - begin), rest, (size_t)(end - i) * sizeof(float));
   }
