@@ -86,9 +86,10 @@ function lossPanel(data: ChartData, x: Axis): string[] {
     ...train.map((bin) => bin.mean[0]),
     ...validation.map((point) => point.loss),
     ...references.map((reference) => reference.loss),
-  ].filter(Number.isFinite);
+  ];
   const bottom = LOSS_TOP + LOSS_HEIGHT;
-  const y = niceAxis(Math.min(...losses, 0), Math.max(...losses, 1), bottom, LOSS_TOP);
+  const [low, high] = losses.length === 0 ? [0, 1] : [Math.min(...losses), Math.max(...losses)];
+  const y = niceAxis(low, high, bottom, LOSS_TOP);
   const trainPoints = train.map((bin) => ({ step: middle(bin), loss: bin.mean[0] }));
   return [
     ...y.ticks.flatMap((tick) => [
@@ -136,10 +137,7 @@ function polyline(
   colour: string,
   width: number,
 ): string {
-  const path = points
-    .filter(({ loss }) => Number.isFinite(loss))
-    .map(({ step, loss }) => `${round(x.at(step))},${round(y.at(loss))}`)
-    .join(' ');
+  const path = points.map(({ step, loss }) => `${round(x.at(step))},${round(y.at(loss))}`).join(' ');
   return `<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="${width}" stroke-linejoin="round"/>`;
 }
 
@@ -166,9 +164,9 @@ function loadPanel({ load, expertsPerLayer }: ChartData, x: Axis, top: number): 
   return [
     text(LEFT, top - 14, 'expert load, one row for each expert'),
     ...loadLegend(top - 14),
+    ...stepTicks(x, top, y - LAYER_GAP),
     ...paths.map((path, level) => (path === '' ? '' : `<path d="${path}" fill="${LOAD_COLOURS[level]}"/>`)),
     ...labels,
-    ...stepTicks(x, top, y - LAYER_GAP),
   ];
 }
 
@@ -184,7 +182,7 @@ function cell(x: Axis, bin: Bin, y: number, height: number): string {
 
 function loadLegend(baseline: number): string[] {
   const size = 14;
-  const left = WIDTH - RIGHT - 62 - LOAD_COLOURS.length * size;
+  const left = WIDTH - RIGHT - 72 - LOAD_COLOURS.length * size;
   return [
     text(left - 8, baseline, 'share of the tokens: none', 'text-anchor="end"'),
     ...LOAD_COLOURS.map(

@@ -28,3 +28,9 @@ export interface CliContext {
   readonly io: CliIo;
   exitCode: number;
 }
+
+/** The io of this process. */
+export function processIo(): CliIo {
+  const { stdin, stdout, stderr, env } = process;
+  return { stdin, stdout, stderr, env, signals: process };
+}

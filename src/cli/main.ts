@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { EXIT } from './io';
+import { EXIT, processIo } from './io';
 import { main } from './program';
 
 /** A reader that went away (`| head`) counts as an interrupt: training saves, generating stops. */
@@ -14,7 +14,6 @@ function watchOutput(): void {
 }
 
 watchOutput();
-const { stdin, stdout, stderr, env } = process;
-main(process.argv.slice(2), { stdin, stdout, stderr, env, signals: process }).then((code) => {
+main(process.argv.slice(2), processIo()).then((code) => {
   process.exitCode = code;
 });

@@ -42,7 +42,7 @@ export class MetricsLog {
     this.#train.add(step, [crossEntropy]);
     this.#load.add(step, expertLoad.flat());
     this.#expertsPerLayer = expertLoad.map((layer) => layer.length);
-    if (validationLoss !== undefined) this.#validation.push({ step, loss: validationLoss });
+    if (Number.isFinite(validationLoss)) this.#validation.push({ step, loss: validationLoss! });
   }
 
   chartData(): Pick<ChartData, 'train' | 'validation' | 'load' | 'expertsPerLayer'> {

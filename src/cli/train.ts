@@ -4,13 +4,13 @@ import { MoETransformer } from '../model';
 import { TextDataset } from '../text/dataset';
 import { Trainer } from '../train';
 import { asUsage } from './errors';
-import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
-import { describeBackend } from './info';
+import { shellQuote } from './format';
 import { type CliContext, type CliIo, EXIT } from './io';
 import { decimal, integer } from './options';
 import { DEFAULT_RECIPE, DEFAULT_SIZES, defaultWarmup, modelConfig, type SizeOptions } from './recipe';
-import { checkRunFolder, openRunFolder, type RunFolder } from './runFolder';
-import { runTraining, type TrainingResult, writeSample } from './training';
+import { describeResult, describeRun } from './report';
+import { checkRunFolder, openRunFolder } from './runFolder';
+import { runTraining, writeSample } from './training';
 import { packageVersion } from './version';
 
 interface TrainCliOptions extends SizeOptions {
@@ -172,7 +172,7 @@ function addRunOptions(command: Command): void {
 }
 
 async function trainCommand(options: TrainCliOptions, io: CliIo): Promise<number> {
-  const { out, seqLen, batchSize, seed, evalInterval, evalBatches } = options;
+  const { out, steps, seqLen, batchSize, seed, evalInterval, evalBatches } = options;
   await checkRunFolder(out, options.overwrite ?? false);
   const { validationFraction } = options;
   const dataset = await TextDataset.fromPaths(options.data, { seqLen, validationFraction });
@@ -183,13 +183,13 @@ async function trainCommand(options: TrainCliOptions, io: CliIo): Promise<number
   const folder = await openRunFolder(out);
   const settings = { sgemoe: packageVersion(), options, files: dataset.files, model: config };
   await folder.writeRun({ ...settings, backend: backendInfo() });
-  writeHead(dataset, model, folder, io);
+  io.stdout.write(`${describeRun(dataset, config, folder)}\n\n`);
   const result = await runTraining(
     { trainer, dataset, folder, batchSize, seqLen, seed, evalInterval, evalBatches },
     io,
   );
   await folder.writeRun({ ...settings, backend: backendInfo(), result });
-  writeResult(result, options, io);
+  io.stdout.write(`${describeResult(result, steps, out)}\n`);
   if (result.interrupted) return EXIT.interrupted;
   if (options.sampleTokens > 0) {
     io.stdout.write('\nSample:\n');
@@ -218,48 +218,4 @@ function createTrainer(model: MoETransformer, options: TrainCliOptions): Trainer
       gradAccumulationSteps: gradAccumulation,
     });
   });
-}
-
-function writeHead(dataset: TextDataset, { config }: MoETransformer, folder: RunFolder, io: CliIo): void {
-  const { train, validation, files } = dataset;
-  const sources = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
-  const lines = [
-    `Data:    ${formatCount(train.length)} tokens to train on, ${formatCount(validation.length)} to validate (${sources})`,
-    `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
-      `hidden ${config.hiddenDim}, ${config.nLayers} layers, ${config.nExperts} experts, top ${config.topKExperts}`,
-    `Backend: ${describeBackend(backendInfo())}`,
-    `Run:     ${folder.path}`,
-  ];
-  io.stdout.write(`${lines.join('\n')}\n\n`);
-}
-
-function writeResult(result: TrainingResult, { out, steps }: TrainCliOptions, io: CliIo): void {
-  const { validation, best, seconds, tokensPerSec, skippedSteps } = result;
-  const dir = shellQuote(out);
-  const lines = [
-    `${formatCount(result.steps)} steps in ${formatDuration(seconds)}, ${formatRate(tokensPerSec)} tokens/s.`,
-  ];
-  if (skippedSteps > 0) {
-    lines.push(
-      `${formatCount(skippedSteps)} of them skipped: loss or gradient not finite; a lower --lr may help.`,
-    );
-  }
-  if (validation !== null) {
-    const bits = (validation.loss / Math.LN2).toFixed(3);
-    lines.push(
-      `Validation loss ${validation.loss.toFixed(4)} nats per byte (${bits} bits) over the whole split.`,
-    );
-  }
-  if (best !== null && best.step < result.steps) {
-    lines.push(
-      `The lowest evaluation was ${formatLoss(best.loss)} at step ${best.step}, kept in ${dir}/best.`,
-    );
-  }
-  lines.push(`Saved to ${dir}; the picture is ${dir}/curve.svg.`);
-  if (result.interrupted) {
-    lines.push(
-      `Stopped at step ${result.steps} of ${steps}. Write with the weights so far:  sgemoe generate ${dir} --prompt "..."`,
-    );
-  }
-  io.stdout.write(`${lines.join('\n')}\n`);
 }

@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
 import { RandomSampling } from '../generate';
 import type { MoETransformer } from '../model';
 import type { TextDataset } from '../text/dataset';
@@ -132,10 +133,13 @@ class TrainingRun {
     return validate(this.#model, batches, this.#interrupt.signal);
   }
 
-  /** Saves the weights so far and, after the best evaluation, a second time where they stay. */
+  /** Saves weights and picture so far and, after the best evaluation, the weights once more where they stay. */
   async #checkpoint(validationLoss: number | undefined): Promise<void> {
     const { folder } = this.#job;
-    if (this.#done < this.#totalSteps) await this.#save(folder.path);
+    if (this.#done < this.#totalSteps) {
+      await this.#save(folder.path);
+      await this.#draw(null);
+    }
     if (validationLoss === undefined || !(validationLoss < (this.#best?.loss ?? Infinity))) return;
     this.#best = { step: this.#done, loss: validationLoss };
     await this.#save(folder.best);
@@ -158,7 +162,7 @@ class TrainingRun {
       validation === null ? '' : `: validation loss ${formatLoss(validation.loss)} nats per token`;
     const { config } = this.#model;
     const svg = renderChart({
-      title: `${folder.path}, step ${this.#done}${result}`,
+      title: `${basename(resolve(folder.path))}, step ${this.#done}${result}`,
       subtitle:
         `${config.totalParams().toLocaleString('en-US')} parameters, ${config.nLayers} layers, ` +
         `${config.nExperts} experts, top ${config.topKExperts}`,

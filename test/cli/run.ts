@@ -1,0 +1,73 @@
+/** Command lines run in this process against a stand-in for the terminal. */
+import { EventEmitter } from 'node:events';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { main } from '../../src/cli/program';
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  stdin?: readonly (string | Uint8Array)[];
+  env?: Record<string, string>;
+  isTTY?: boolean;
+  signals?: EventEmitter;
+  /** Sees each piece that goes to stdout. */
+  onStdout?: (text: string) => void;
+}
+
+export async function sgemoe(argv: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  const { stdin = [], env = {}, isTTY = false, signals = new EventEmitter(), onStdout } = options;
+  let stdout = '';
+  let stderr = '';
+  const code = await main(argv, {
+    stdin: (async function* () {
+      yield* stdin;
+    })(),
+    stdout: {
+      write(text) {
+        stdout += text;
+        onStdout?.(text);
+      },
+      isTTY,
+      columns: 100,
+    },
+    stderr: {
+      write(text) {
+        stderr += text;
+      },
+    },
+    env,
+    signals,
+  });
+  return { code, stdout, stderr };
+}
+
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), 'sgemoe cli-'));
+}
+
+/** A file of so many lines of easy text. */
+export function writeText(folder: string, lines = 400): string {
+  const file = join(folder, 'text.txt');
+  const words = ['one', 'two', 'three', 'four', 'five'];
+  const text = Array.from({ length: lines }, (_, i) => `${words[i % 5]} and ${words[(i + 1) % 5]}, naïve`);
+  writeFileSync(file, text.join('\n'));
+  return file;
+}
+
+/** The smallest model that makes sense, for tests of everything around it. */
+export const TINY = [
+  ...['--hidden-dim', '16', '--layers', '2', '--heads', '2', '--kv-heads', '1', '--ffn-dim', '16'],
+  ...['--seq-len', '16', '--batch-size', '4'],
+];
+
+export function readMetrics(folder: string): Record<string, unknown>[] {
+  const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').split('\n');
+  if (lines.pop() !== '') throw new Error('metrics.jsonl must end with a whole line');
+  return lines.map((line) => JSON.parse(line));
+}

@@ -1,0 +1,145 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { sgemoe, TINY, temporaryFolder, writeText } from './run';
+
+let folder: string;
+let text: string;
+beforeAll(() => {
+  folder = temporaryFolder();
+  text = writeText(folder);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('help and version', () => {
+  it('goes to stdout with exit code 0', async () => {
+    for (const argv of [['--help'], ['help', 'train'], ['generate', '-h'], ['--version'], ['-V']]) {
+      const { code, stdout, stderr } = await sgemoe(argv);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).not.toBe('');
+    }
+    expect((await sgemoe(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it.each(['train', 'generate', 'info'])(
+    'of %s names a default or range for each option, and examples',
+    async (name) => {
+      const { stdout } = await sgemoe([name, '--help']);
+      expect(stdout).toContain(`$ sgemoe ${name}`);
+      const options = stdout.split(/\n(?= {2}-)/).filter((part) => /^ {2}--/.test(part));
+      expect(options.length).toBeGreaterThan(0);
+      for (const option of options) {
+        if (/--data|--out/.test(option)) continue;
+        expect(option.replaceAll(/\s+/g, ' ')).toMatch(/\(default: /);
+      }
+    },
+  );
+});
+
+describe('a wrong command line', () => {
+  const train = (...more: string[]) => ['train', '--data', text, '--out', join(folder, 'new'), ...more];
+  const cases: [string, () => string[], RegExp][] = [
+    ['without a command', () => [], /Usage: sgemoe/],
+    ['an unknown command', () => ['trian'], /unknown command 'trian'[\s\S]*Did you mean train\?/],
+    ['an unknown option', () => train('--stepz', '5'), /unknown option '--stepz'[\s\S]*--steps/],
+    [
+      'a missing option',
+      () => ['train', '--out', 'x'],
+      /required option '--data <paths\.\.\.>' not specified/,
+    ],
+    ['a missing argument', () => ['generate'], /missing required argument 'dir'/],
+    ['a surplus argument', () => ['info', 'x'], /too many arguments/],
+    ['text for an integer', () => train('--steps', 'many'), /--steps[\s\S]*'many'[\s\S]*integer >= 1/],
+    ['a fraction for an integer', () => train('--batch-size', '1.5'), /--batch-size[\s\S]*integer >= 1/],
+    ['a negative rate', () => train('--lr', '-1'), /--lr[\s\S]*number >= 0/],
+    ['a fraction of 1', () => train('--validation-fraction', '1'), /number >= 0 and < 1/],
+    ['an unknown preset', () => train('--preset', 'huge'), /Allowed choices are tiny, small/],
+    ['too many threads', () => train('--threads', '999'), /integer in 1\.\.256/],
+    [
+      'heads that do not divide',
+      () => train('--heads', '4', '--kv-heads', '3'),
+      /--kv-heads \(3\) must divide --heads \(4\)/,
+    ],
+    [
+      'an odd width of heads',
+      () => train('--hidden-dim', '130', '--heads', '4'),
+      /--hidden-dim \(130\).*--heads \(4\)/,
+    ],
+    [
+      'too many experts a token',
+      () => train('--experts', '2', '--top-k-experts', '3'),
+      /--top-k-experts \(3\) must be at most --experts \(2\)/,
+    ],
+    [
+      'more parts than sequences',
+      () => train('--batch-size', '2', '--grad-accumulation', '3'),
+      /--grad-accumulation \(3\).*--batch-size \(2\)/,
+    ],
+    [
+      'data that is missing',
+      () => ['train', '--data', '/no/such', '--out', join(folder, 'new')],
+      /\/no\/such does not exist/,
+    ],
+    ['data too short for a window', () => train('--seq-len', '100000'), /100001 are needed/],
+    [
+      'a checkpoint that is missing',
+      () => ['generate', '/no/such'],
+      /\/no\/such: there is no such checkpoint folder/,
+    ],
+    ['a top-p of 0', () => ['generate', folder, '--top-p', '0'], /number > 0 and <= 1/],
+  ];
+
+  it.each(cases)('%s gets a sentence on stderr and exit code 2', async (_, argv, message) => {
+    const { code, stdout, stderr } = await sgemoe(argv());
+    expect(stderr).toMatch(message);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).not.toContain('    at ');
+  });
+
+  it('shows the stack with SGEMOE_DEBUG=1', async () => {
+    const { stderr } = await sgemoe(['generate', '/no/such'], { env: { SGEMOE_DEBUG: '1' } });
+    expect(stderr).toContain('    at ');
+  });
+});
+
+describe('the run folder', () => {
+  it('is refused when it holds other things, even with --overwrite, and they stay', async () => {
+    const out = join(folder, 'other');
+    mkdirSync(out);
+    writeFileSync(join(out, 'thesis.md'), 'years of work');
+    for (const more of [[], ['--overwrite']]) {
+      const { code, stderr } = await sgemoe(['train', '--data', text, '--out', out, ...more]);
+      expect(code).toBe(2);
+      expect(stderr).toMatch(/is not empty and holds no earlier run/);
+    }
+  });
+
+  it('is refused when it is a file', async () => {
+    const { code, stderr } = await sgemoe(['train', '--data', text, '--out', text]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/must be a folder/);
+  });
+
+  it('with an earlier run is replaced with --overwrite only', async () => {
+    const out = join(folder, 'again');
+    const argv = ['train', '--data', text, '--out', out, ...TINY, '--steps', '2', '--sample-tokens', '0'];
+    expect((await sgemoe(argv)).code).toBe(0);
+    const refused = await sgemoe(argv);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toMatch(/holds an earlier run; --overwrite replaces it/);
+    expect((await sgemoe([...argv, '--overwrite'])).code).toBe(0);
+  });
+});
+
+describe('info', () => {
+  it('tells what computes, for people and as JSON', async () => {
+    const { code, stdout } = await sgemoe(['info', '--json']);
+    const info = JSON.parse(stdout);
+    expect(code).toBe(0);
+    expect(info).toMatchObject({ node: process.version, sgemoe: expect.stringMatching(/^\d/) });
+    const lines = (await sgemoe(['info'])).stdout;
+    for (const value of [info.backend, info.platform, info.instructionSet, String(info.threads)]) {
+      expect(lines).toContain(value);
+    }
+  });
+});
