@@ -208,8 +208,8 @@ inline Vf sumVectors(int64_t n, Term term) {
   return reduceVectors(n, Vf{}, [](Vf a, Vf b) { return a + b; }, term);
 }
 
-// e^x in every lane, at most 1 ulp off (1.2 ulp without fma; measured over the whole range); e^-inf = 0, e^inf = inf, NaN stays, subnormal results
-// are right.
+// e^x in every lane, at most 1 ulp off (1.2 ulp without fma; measured over the whole range). e^-inf = 0,
+// e^inf = inf, NaN stays, subnormal results are right.
 //
 // x = k ln2 + r with k the nearest integer, so |r| <= 0.3466. ln2 is split so that k * kLn2High is exact (15 bits
 // times 8 bits). e^r = 1 + r + r^2 q(r), q of degree 4 fitted for the least largest relative error, 3.1e-9 (0.05 ulp);

@@ -6,7 +6,8 @@ namespace SGEMOE_ISA {
 
 void exp(const float* x, float* y, int64_t n) {
   forChunks(n, 0.25, kLanes, [=](int64_t begin, int64_t end) {
-    forVectors(end - begin, [=](auto place, int64_t i) { place.store(y + begin + i, vexp(place.load(x + begin + i))); });
+    forVectors(end - begin,
+               [=](auto place, int64_t i) { place.store(y + begin + i, vexp(place.load(x + begin + i))); });
   });
 }
 

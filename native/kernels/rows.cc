@@ -56,7 +56,9 @@ void embeddingBackward(const float* dy, const int32_t* ids, float* dTable, int64
     for (int64_t t = 0; t < tokens; ++t) {
       const float* const from = dy + t * cols + begin;
       float* const to = dTable + ids[t] * cols + begin;
-      forVectors(end - begin, [=](auto place, int64_t i) { place.store(to + i, place.load(to + i) + place.load(from + i)); });
+      forVectors(end - begin, [=](auto place, int64_t i) {
+        place.store(to + i, place.load(to + i) + place.load(from + i));
+      });
     }
   });
 }
