@@ -16,9 +16,9 @@ export interface ConformanceOptions {
 }
 
 /**
- * Registers the tests that make an implementation of `Kernels` one: every kernel against its formula computed naively
- * in float64, at awkward sizes and placements, with guards around everything; misuse of every argument; results that
- * don't depend on the number of threads. `getKernels` is called when tests run.
+ * Registers the tests that make an implementation of `Kernels` one: every kernel against its formula computed
+ * naively in float64, at awkward sizes and placements, with guards around everything; misuse of every
+ * argument; results that don't depend on the number of threads. `getKernels` is called when tests run.
  */
 export function conformance(name: string, getKernels: () => Kernels, options: ConformanceOptions = {}): void {
   let made: Kernels | undefined;

@@ -62,8 +62,9 @@ describe('randomNormal', () => {
         worst = Math.max(worst, error / (radius * 5e-14 + 1e-14 / radius));
       }
     }
-    // The sine's series leaves out t^19/19! and more, 4.4e-14 at pi/2, which the radius multiplies. ln u is a difference
-    // of numbers up to 22.2, off by a few of their ulps, 1e-14, which a radius near 0 divides by itself.
+    // The sine's series leaves out t^19/19! and more, 4.4e-14 at pi/2, which the radius multiplies. ln u is a
+    // difference of numbers up to 22.2, off by a few of their ulps, 1e-14, which a radius near 0 divides by
+    // itself.
     expect(worst).toBeLessThan(1);
   });
 

@@ -17,8 +17,9 @@ const zeros = (n: number): F => new Float64Array(n) as unknown as F;
 const STEP = 1e-5;
 
 /**
- * Central differences of sum(upstream * forward(x)) with respect to each x. Their error is about STEP^2 times the third
- * derivative plus 2^-52 / STEP times the value: below 1e-8 of the largest element for the functions here.
+ * Central differences of sum(upstream * forward(x)) with respect to each x. Their error is about STEP^2 times
+ * the third derivative plus 2^-52 / STEP times the value: below 1e-8 of the largest element for the functions
+ * here.
  */
 function differences(x: F, forward: () => F, upstream: F): Float64Array {
   const value = (): number => {
@@ -52,7 +53,8 @@ describe('reference kernels', () => {
   it('say what they are: one thread, no library, and the notes they were given', () => {
     const { info } = createReferenceKernels({ notes: ['No compiler.'] });
     expect(info).toMatchObject({
-      backend: 'reference', blas: null, instructionSet: 'none', threads: 1, addonPath: null, notes: ['No compiler.'],
+      backend: 'reference', blas: null, instructionSet: 'none', threads: 1, addonPath: null,
+      notes: ['No compiler.'],
     });
     expect(createReferenceKernels().info.notes).toEqual([]);
   });
@@ -119,7 +121,8 @@ describe('finite differences in float64', () => {
   });
 
   it('swigluBackward', () => {
-    const gateUp = real(dice.values(2 * n, 3)), y = zeros(n), dy = real(dice.values(n)), dGateUp = zeros(2 * n);
+    const gateUp = real(dice.values(2 * n, 3)), y = zeros(n), dy = real(dice.values(n));
+    const dGateUp = zeros(2 * n);
     const forward = (): F => {
       k.swigluForward(gateUp, 0, y, 0, rows, cols);
       return y;
@@ -148,13 +151,15 @@ describe('finite differences in float64', () => {
     it(`attentionBackward, ${name}`, () => {
       const [batch, length, heads, kvHeads, dim] = [2, 4, 4, 2, 3];
       const total = batch * length * heads * dim, stride = 6 * kvHeads * dim, ld = kvHeads * dim;
-      const q = real(dice.values(total)), key = real(dice.values(batch * stride)), value = real(dice.values(batch * stride));
+      const q = real(dice.values(total)), key = real(dice.values(batch * stride));
+      const value = real(dice.values(batch * stride));
       const out = zeros(total), lse = zeros(batch * heads * length), dOut = real(dice.values(total));
       const dq = zeros(total), dk = zeros(batch * stride), dv = zeros(batch * stride);
       const queryStarts = Int32Array.from(starts), lengths = Int32Array.from(kvLengths), ldq = heads * dim;
       const forward = (): F => {
         k.attentionForward(
-          q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0, queryStarts, 0, lengths, 0,
+          q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0,
+          queryStarts, 0, lengths, 0,
           batch, length, heads, kvHeads, dim, 0.6,
         );
         return out;
@@ -162,7 +167,8 @@ describe('finite differences in float64', () => {
       const want = [q, key, value].map((x) => differences(x, forward, dOut));
       forward();
       k.attentionBackward(
-        q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0, dOut, 0, dq, 0, dk, 0, dv, 0,
+        q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0,
+        dOut, 0, dq, 0, dk, 0, dv, 0,
         queryStarts, 0, lengths, 0, batch, length, heads, kvHeads, dim, 0.6,
       );
       expectGradient('dq', dq, want[0]);
@@ -175,8 +181,10 @@ describe('finite differences in float64', () => {
     it(`routeBackward, renormalise ${renormalise}: gate weights, balance loss and z-loss`, () => {
       const [tokens, experts, topK] = [6, 5, 3];
       const auxScale = 0.03, zScale = 0.07;
-      const logits = real(dice.values(tokens * experts, 2)), probs = zeros(tokens * experts), lse = zeros(tokens);
-      const weights = zeros(tokens * topK), means = zeros(experts), dWeights = real(dice.values(tokens * topK));
+      const logits = real(dice.values(tokens * experts, 2)), probs = zeros(tokens * experts);
+      const lse = zeros(tokens);
+      const weights = zeros(tokens * topK), means = zeros(experts);
+      const dWeights = real(dice.values(tokens * topK));
       const ints = (size: number): Int32Array => new Int32Array(size);
       const indices = ints(tokens * topK), starts = ints(experts + 1);
       const forward = (): F => {
@@ -215,7 +223,8 @@ describe('finite differences in float64', () => {
   });
 
   it('embeddingBackward', () => {
-    const table = real(dice.values(4 * cols)), ids = new Int32Array([2, 0, 2, 2, 1]), dTable = zeros(4 * cols);
+    const table = real(dice.values(4 * cols)), ids = new Int32Array([2, 0, 2, 2, 1]);
+    const dTable = zeros(4 * cols);
     const dy = real(dice.values(n));
     const forward = (): F => {
       const y = zeros(n);

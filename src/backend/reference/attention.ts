@@ -11,7 +11,8 @@ const valueGradScratch = new Scratch();
 
 /** Elements of a key or value array that the sequences of a batch reach. */
 function cacheExtent(
-  kvLengths: Int32Array, kvLengthsOffset: number, batch: number, batchStride: number, ld: number, cols: number,
+  kvLengths: Int32Array, kvLengthsOffset: number, batch: number, batchStride: number, ld: number,
+  cols: number,
 ): number {
   let end = 0;
   for (let b = 0; b < batch; b++) {
@@ -114,9 +115,11 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       requireLength(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
       requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
       requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      // How much of k and v is needed depends on the contents of kvLengths, so their lengths are checked last.
-      requireLength(name, 'k', k, kOffset, cacheExtent(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols));
-      requireLength(name, 'v', v, vOffset, cacheExtent(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols));
+      // How much of k and v is needed depends on the contents of kvLengths, so they are checked last.
+      const keyExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
+      const valueExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
+      requireLength(name, 'k', k, kOffset, keyExtent);
+      requireLength(name, 'v', v, vOffset, valueExtent);
       if (cols === 0) return;
       const group = nHeads / nKvHeads;
       for (let b = 0; b < batch; b++) {
@@ -190,7 +193,8 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
               scoreKeys(q, qOffset + qAt, k, kOffset + kBase, ldk, keys, headDim, scale, scores);
               backwardRow(
                 q, qOffset + qAt, k, kOffset + kBase, ldk, v, vOffset + vBase, ldv, out, outOffset + outAt,
-                lse[lseOffset + (b * nHeads + h) * queryLen + i], dOut, dOutOffset + outAt, dq, dqOffset + qAt,
+                lse[lseOffset + (b * nHeads + h) * queryLen + i], dOut, dOutOffset + outAt,
+                dq, dqOffset + qAt,
                 keys, headDim, scale, scores, keyGrads, valueGrads,
               );
             }

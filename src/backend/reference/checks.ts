@@ -1,16 +1,17 @@
 import type { Kernels } from '../kernels';
 
 /**
- * The argument checks of kernels.ts, in its order: every type, every integer, leading dimensions, lengths, contents.
- * Types and integers come from the signature and are checked by `checked`; a kernel's body starts with the rest,
- * one line for each argument. Sizes are doubles: a product beyond 2^53 is inexact but still larger than any array, so
- * every comparison below decides right.
+ * The argument checks of kernels.ts, in its order: every type, every integer, leading dimensions, lengths,
+ * contents. Types and integers come from the signature and are checked by `checked`; a kernel's body starts
+ * with the rest, one line for each argument. Sizes are doubles: a product beyond 2^53 is inexact but still
+ * larger than any array, so every comparison below decides right.
  */
 export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'setThreads' | 'alignmentPadding'>;
 
 /**
- * A kernel and its arguments in order, `name:kind` separated by blanks; without a kind it is a size, an integer in
- * [0, 2^53). Kinds: flag, real, floats, floats? (or null), ints, int32 (any 32-bit integer), word ([0, 2^32)).
+ * A kernel and its arguments in order, `name:kind` separated by blanks; without a kind it is a size, an
+ * integer in [0, 2^53). Kinds: flag, real, floats, floats? (or null), ints, int32 (any 32-bit integer), word
+ * ([0, 2^32)).
  */
 export interface Definition<F> {
   readonly signature: string;
@@ -122,7 +123,8 @@ export function requireLength(
 
 /** Each of the `count` indices from `offset` is in [0, bound), or equal to `except`. */
 export function requireIndices(
-  kernel: string, name: string, indices: Int32Array, offset: number, count: number, bound: number, except?: number,
+  kernel: string, name: string, indices: Int32Array, offset: number, count: number, bound: number,
+  except?: number,
 ): void {
   for (let i = 0; i < count; i++) {
     const index = indices[offset + i];

@@ -11,8 +11,8 @@ const packedB = new Scratch();
 const tile = new Float64Array(TILE_ROWS * TILE_COLS);
 
 /**
- * dst[p*width + w] = x[start + w*widthStep + p*depthStep] for w < used, 0 for the other w < width: a panel in the
- * order in which the tile reads it, whatever the transposition was.
+ * dst[p*width + w] = x[start + w*widthStep + p*depthStep] for w < used, 0 for the other w < width: a panel in
+ * the order in which the tile reads it, whatever the transposition was.
  */
 function pack(
   dst: Float64Array, dstOffset: number, x: Float32Array, start: number,

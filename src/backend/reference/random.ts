@@ -1,8 +1,9 @@
 import { type Definitions, requireLength } from './checks';
 
 /**
- * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and a normal
- * transform from + - * / sqrt alone, which IEEE 754 rounds the same everywhere, unlike log, sin and cos.
+ * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and a
+ * normal transform from + - * / sqrt alone, which IEEE 754 rounds the same everywhere, unlike log, sin and
+ * cos.
  */
 const ROUNDS = 10;
 const MULTIPLIER_0 = 0xd2511f53;
@@ -95,8 +96,8 @@ function cosine(w: number): number {
 }
 
 /**
- * Box-Muller: pair[at], pair[at+1] = two independent normals from two words. The first is the radius; the high two
- * bits of the second are the quarter turn, the low thirty the angle within it.
+ * Box-Muller: pair[at], pair[at+1] = two independent normals from two words. The first is the radius; the
+ * high two bits of the second are the quarter turn, the low thirty the angle within it.
  */
 function normalPair(radiusWord: number, angleWord: number, pair: Float64Array, at: number): void {
   const r = Math.sqrt(-2 * logUniform(radiusWord));

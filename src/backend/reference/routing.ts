@@ -17,8 +17,8 @@ function ranksAbove(a: number, b: number): boolean {
 }
 
 /**
- * Writes the topK experts with the highest probs + bias, best first. One pass: each expert is put into its place in
- * the list of the best so far, behind its equals, which have lower indices.
+ * Writes the topK experts with the highest probs + bias, best first. One pass: each expert is put into its
+ * place in the list of the best so far, behind its equals, which have lower indices.
  */
 function selectExperts(
   probs: Float32Array, probsAt: number, bias: Float32Array | null, biasOffset: number,
@@ -71,7 +71,8 @@ function sortAssignments(
 
 export const routing: Definitions<'routeForward' | 'routeBackward'> = {
   routeForward: {
-    signature: `logits:floats logitsOffset bias:floats? biasOffset probs:floats probsOffset lse:floats lseOffset
+    signature: `logits:floats logitsOffset bias:floats? biasOffset probs:floats probsOffset
+      lse:floats lseOffset
       topkIndices:ints topkIndicesOffset topkWeights:floats topkWeightsOffset rowStarts:ints rowStartsOffset
       slotToToken:ints slotToTokenOffset tokenToSlots:ints tokenToSlotsOffset
       probMeans:floats probMeansOffset tokens nExperts topK renormalise:flag`,
@@ -109,7 +110,9 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
         selectExperts(probs, to, bias, biasOffset, nExperts, topK, topkIndices, chosen);
         weighExperts(probs, to, topkIndices, chosen, topkWeights, weights, topK, renormalise);
       }
-      for (let e = 0; e < nExperts; e++) probMeans[probMeansOffset + e] = tokens === 0 ? 0 : probSums[e] / tokens;
+      for (let e = 0; e < nExperts; e++) {
+        probMeans[probMeansOffset + e] = tokens === 0 ? 0 : probSums[e] / tokens;
+      }
       sortAssignments(
         topkIndices, topkIndicesOffset, rowStarts, rowStartsOffset, slotToToken, slotToTokenOffset,
         tokenToSlots, tokenToSlotsOffset, tokens, nExperts, topK,

@@ -97,7 +97,8 @@ export const rowKernels: Definitions<RowKernel> = {
   },
 
   rmsNormBackward: {
-    signature: `x:floats xOffset ldx gamma:floats gammaOffset invRms:floats invRmsOffset dy:floats dyOffset lddy
+    signature: `x:floats xOffset ldx gamma:floats gammaOffset invRms:floats invRmsOffset
+      dy:floats dyOffset lddy
       dx:floats dxOffset lddx accumulateDx:flag dGamma:floats dGammaOffset rows cols`,
     run(
       x, xOffset, ldx, gamma, gammaOffset, invRms, invRmsOffset, dy, dyOffset, lddy,

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
-import { bound, Dice, everywhere, expectClose, expectSame, grid, type Layout, PLACEMENTS, Scene } from './harness';
+import {
+  bound, Dice, everywhere, expectClose, expectSame, grid, type Layout, PLACEMENTS, Scene,
+} from './harness';
 
 interface Shape {
   readonly batch: number;
@@ -69,7 +71,7 @@ function setUp(scene: Scene, dice: Dice, shape: Shape) {
 
 type Arguments = ReturnType<typeof setUp>;
 
-/** Calls visit(b, h, i, keys, where) for every query row, with the places of its vectors in the compact arrays. */
+/** Visits every query row, with how many keys it sees and where its vectors are in the compact arrays. */
 function eachQuery(
   shape: Shape,
   visit: (row: { lse: number; q: number; keys: number; key: (j: number) => number }) => void,
@@ -93,7 +95,9 @@ function eachQuery(
   }
 }
 
-function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: number, absolute = false): number {
+function dot(
+  a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: number, absolute = false,
+): number {
   let sum = 0;
   for (let d = 0; d < n; d++) sum += absolute ? Math.abs(a[aAt + d] * b[bAt + d]) : a[aAt + d] * b[bAt + d];
   return sum;
@@ -131,7 +135,9 @@ function naiveForward(shape: Shape, args: Arguments) {
 }
 
 /** The gradients of sum(out * dOut), through the Jacobian of softmax, with bounds. */
-function naiveBackward(shape: Shape, args: Arguments, lse: Float64Array, fuzz: Float64Array, dOut: Float64Array) {
+function naiveBackward(
+  shape: Shape, args: Arguments, lse: Float64Array, fuzz: Float64Array, dOut: Float64Array,
+) {
   const { headDim } = shape;
   const { scale } = args;
   const [q, k, v] = [args.q.read(), args.k.read(), args.v.read()];
@@ -173,8 +179,11 @@ export function attentionConformance(kernels: () => Kernels): void {
       it(`forward: ${name}`, () => {
         everywhere(batch + queryLen, (scene, dice) => {
           const args = setUp(scene, dice, shape);
-          const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
-          const out = scene.output('out', args.outLayout), lse = scene.output('lse', batch * nHeads * queryLen);
+          const {
+            q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale,
+          } = args;
+          const out = scene.output('out', args.outLayout);
+          const lse = scene.output('lse', batch * nHeads * queryLen);
           kernels().attentionForward(
             q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
             out.array, out.at, ldo, lse.array, lse.at, queryStarts.array, queryStarts.at,
@@ -190,7 +199,9 @@ export function attentionConformance(kernels: () => Kernels): void {
       it(`backward: ${name}`, () => {
         everywhere(batch + queryLen + 1, (scene, dice) => {
           const args = setUp(scene, dice, shape);
-          const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
+          const {
+            q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale,
+          } = args;
           const want = naiveForward(shape, args);
           const out = scene.floats('out', want.out, args.outLayout), lse = scene.floats('lse', want.lse);
           const dOut = scene.floats('dOut', dice.values(args.outLayout.length), args.outLayout);
@@ -234,7 +245,8 @@ export function attentionConformance(kernels: () => Kernels): void {
 
     it('may share its keys between sequences: a batch stride of 0', () => {
       const scene = new Scene(PLACEMENTS[1]), dice = new Dice(6);
-      const q = scene.floats('q', [1, 2, 1, 2]), k = scene.floats('k', dice.values(6)), v = scene.floats('v', dice.values(6));
+      const q = scene.floats('q', [1, 2, 1, 2]), k = scene.floats('k', dice.values(6));
+      const v = scene.floats('v', dice.values(6));
       const out = scene.output('out', 4), lse = scene.output('lse', 2);
       const starts = scene.ints('queryStarts', [2, 2]), lengths = scene.ints('kvLengths', [3, 3]);
       kernels().attentionForward(
@@ -247,9 +259,13 @@ export function attentionConformance(kernels: () => Kernels): void {
   });
 
   describe('rope', () => {
-    const shapes = [[0, 1, 4], [3, 0, 4], [2, 1, 0], [1, 1, 2], [3, 2, 6], [5, 3, 16], [4, 2, 34], [2, 5, 64]];
+    const shapes = [
+      [0, 1, 4], [3, 0, 4], [2, 1, 0], [1, 1, 2], [3, 2, 6], [5, 3, 16], [4, 2, 34], [2, 5, 64],
+    ];
 
-    function check(scene: Scene, dice: Dice, rows: number, nHeads: number, headDim: number, inverse: boolean): void {
+    function check(
+      scene: Scene, dice: Dice, rows: number, nHeads: number, headDim: number, inverse: boolean,
+    ): void {
       const cols = nHeads * headDim, pairs = headDim / 2, maxPositions = 11;
       const angles = dice.values(maxPositions * pairs, 4);
       const ldx = cols + 3;

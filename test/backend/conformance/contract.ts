@@ -17,7 +17,8 @@ export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType'>;
 
 export function readSignatures(): Signature[] {
   const source = readFileSync(join(__dirname, '../../../src/backend/kernels.ts'), 'utf8');
-  const body = source.slice(source.indexOf('export interface Kernels {'), source.indexOf('export type BackendName'));
+  const start = source.indexOf('export interface Kernels {');
+  const body = source.slice(start, source.indexOf('export type BackendName'));
   const withoutComments = body.replace(/\/\*\*[\s\S]*?\*\//g, '').replace(/\/\/.*/g, '');
   return [...withoutComments.matchAll(/^ {2}(\w+)\(([^)]*)\):/gm)].map(([, kernel, list]) => ({
     kernel: kernel as KernelName,
@@ -40,14 +41,16 @@ export function isReal(name: string): boolean {
 }
 
 /** Integers with ranges of their own: a 32-bit integer, and 32-bit words. */
-export const RANGED: ReadonlySet<string> = new Set(['ignoreIndex', 'seedLow', 'seedHigh', 'stream', 'threads']);
+export const RANGED: ReadonlySet<string> = new Set([
+  'ignoreIndex', 'seedLow', 'seedHigh', 'stream', 'threads',
+]);
 
 const floats = (n: number): Float32Array => new Float32Array(n).fill(0.5);
 const ints = (...values: number[]): Int32Array => new Int32Array(values);
 
 /**
- * Valid arguments of each kernel, by name. Every array is exactly as long as it must be, every leading dimension and
- * stride as small as it may be, so that one less, or one more row, is an error.
+ * Valid arguments of each kernel, by name. Every array is exactly as long as it must be, every leading
+ * dimension and stride as small as it may be, so that one less, or one more row, is an error.
  */
 export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<string, unknown>> = {
   alignmentPadding: () => ({ x: floats(4) }),
@@ -57,7 +60,8 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
   }),
   sgemmBatch: () => ({
     transA: true, transB: false, m: 2, n: 3, k: 4, alpha: 1, a: floats(16), aOffset: 0, lda: 2, strideA: 8,
-    b: floats(24), bOffset: 0, ldb: 3, strideB: 12, beta: 1, c: floats(12), cOffset: 0, ldc: 3, strideC: 6, batch: 2,
+    b: floats(24), bOffset: 0, ldb: 3, strideB: 12, beta: 1, c: floats(12), cOffset: 0, ldc: 3, strideC: 6,
+    batch: 2,
   }),
   sgemmGrouped: () => ({
     transB: true, groups: 2, rowStarts: ints(0, 1, 3), rowStartsOffset: 0, n: 3, k: 4, alpha: 1,
@@ -65,7 +69,8 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     beta: 1, c: floats(9), cOffset: 0, ldc: 3,
   }),
   sgemmGroupedTransA: () => ({
-    groups: 2, rowStarts: ints(0, 1, 3), rowStartsOffset: 0, m: 4, n: 3, alpha: 1, a: floats(12), aOffset: 0, lda: 4,
+    groups: 2, rowStarts: ints(0, 1, 3), rowStartsOffset: 0, m: 4, n: 3, alpha: 1, a: floats(12), aOffset: 0,
+    lda: 4,
     b: floats(9), bOffset: 0, ldb: 3, beta: 1, c: floats(24), cOffset: 0, ldc: 3, strideC: 12,
   }),
   exp: () => ({ x: floats(5), xOffset: 0, y: floats(5), yOffset: 0, n: 5 }),
@@ -89,7 +94,8 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     rows: 2, ffn: 3,
   }),
   rope: () => ({
-    x: floats(16), xOffset: 0, ldx: 8, cos: floats(10), cosOffset: 0, sin: floats(10), sinOffset: 0, maxPositions: 5,
+    x: floats(16), xOffset: 0, ldx: 8, cos: floats(10), cosOffset: 0, sin: floats(10), sinOffset: 0,
+    maxPositions: 5,
     positions: ints(4, 0), positionsOffset: 0, rows: 2, nHeads: 2, headDim: 4, inverse: false,
   }),
   attentionForward: () => ({ ...attentionArguments() }),
@@ -102,20 +108,24 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     lse: floats(3), lseOffset: 0, topkIndices: ints(0, 0, 0, 0, 0, 0), topkIndicesOffset: 0,
     topkWeights: floats(6), topkWeightsOffset: 0, rowStarts: ints(0, 0, 0, 0, 0), rowStartsOffset: 0,
     slotToToken: ints(0, 0, 0, 0, 0, 0), slotToTokenOffset: 0, tokenToSlots: ints(0, 0, 0, 0, 0, 0),
-    tokenToSlotsOffset: 0, probMeans: floats(4), probMeansOffset: 0, tokens: 3, nExperts: 4, topK: 2, renormalise: true,
+    tokenToSlotsOffset: 0, probMeans: floats(4), probMeansOffset: 0, tokens: 3, nExperts: 4, topK: 2,
+    renormalise: true,
   }),
   routeBackward: () => ({
     probs: floats(12), probsOffset: 0, lse: floats(3), lseOffset: 0, topkIndices: ints(0, 3, 1, 2, 3, 0),
-    topkIndicesOffset: 0, topkWeights: floats(6), topkWeightsOffset: 0, dTopkWeights: floats(6), dTopkWeightsOffset: 0,
+    topkIndicesOffset: 0, topkWeights: floats(6), topkWeightsOffset: 0, dTopkWeights: floats(6),
+    dTopkWeightsOffset: 0,
     rowStarts: ints(0, 2, 3, 4, 6), rowStartsOffset: 0, dLogits: floats(12), dLogitsOffset: 0,
     tokens: 3, nExperts: 4, topK: 2, renormalise: true, auxScale: 0.1, zScale: 0.1,
   }),
   gatherRows: () => ({
-    src: floats(12), srcOffset: 0, srcRows: 4, indices: ints(3, 0), indicesOffset: 0, dst: floats(6), dstOffset: 0,
+    src: floats(12), srcOffset: 0, srcRows: 4, indices: ints(3, 0), indicesOffset: 0, dst: floats(6),
+    dstOffset: 0,
     rows: 2, cols: 3,
   }),
   scatterAddRows: () => ({
-    x: floats(12), xOffset: 0, xRows: 4, slots: ints(0, 3, 2, 1), slotsOffset: 0, weights: floats(4), weightsOffset: 0,
+    x: floats(12), xOffset: 0, xRows: 4, slots: ints(0, 3, 2, 1), slotsOffset: 0, weights: floats(4),
+    weightsOffset: 0,
     y: floats(6), yOffset: 0, tokens: 2, topK: 2, cols: 3,
   }),
   scatterAddRowsBackward: () => ({
@@ -128,15 +138,18 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     vocabSize: 4, tokens: 2, cols: 3,
   }),
   crossEntropy: () => ({
-    logits: floats(8), logitsOffset: 0, targets: ints(0, 3), targetsOffset: 0, losses: floats(2), lossesOffset: 0,
+    logits: floats(8), logitsOffset: 0, targets: ints(0, 3), targetsOffset: 0, losses: floats(2),
+    lossesOffset: 0,
     rows: 2, cols: 4, ignoreIndex: -100, gradScale: 1, writeGradient: true,
   }),
   sumSquares: () => ({ x: floats(5), xOffset: 0, n: 5 }),
   scale: () => ({ x: floats(5), xOffset: 0, n: 5, factor: 2 }),
   axpy: () => ({ n: 5, alpha: 2, x: floats(5), xOffset: 0, y: floats(5), yOffset: 0 }),
   adamw: () => ({
-    param: floats(5), paramOffset: 0, grad: floats(5), gradOffset: 0, m: floats(5), mOffset: 0, v: floats(5), vOffset: 0,
-    n: 5, lr: 1, beta1: 0.9, beta2: 0.9, eps: 1e-8, weightDecay: 0.1, biasCorrection1: 0.1, biasCorrection2: 0.1,
+    param: floats(5), paramOffset: 0, grad: floats(5), gradOffset: 0, m: floats(5), mOffset: 0, v: floats(5),
+    vOffset: 0,
+    n: 5, lr: 1, beta1: 0.9, beta2: 0.9, eps: 1e-8, weightDecay: 0.1, biasCorrection1: 0.1,
+    biasCorrection2: 0.1,
     gradScale: 1,
   }),
   randomNormal: () => ({ out: floats(5), outOffset: 0, n: 5, seedLow: 1, seedHigh: 2, stream: 3, std: 1 }),

@@ -100,7 +100,9 @@ export function elementwiseConformance(kernels: () => Kernels): void {
           const y = scene.output('y', rows * ffn);
           const x = gateUp.read();
           const want = new Float64Array(rows * ffn);
-          for (const [i, at] of grid(rows, ffn, 2 * ffn).entries()) want[i] = x[at] * sigmoid(x[at]) * x[at + ffn];
+          for (const [i, at] of grid(rows, ffn, 2 * ffn).entries()) {
+            want[i] = x[at] * sigmoid(x[at]) * x[at + ffn];
+          }
           kernels().swigluForward(gateUp.array, gateUp.at, y.array, y.at, rows, ffn);
           expectClose(`swiglu [${rows},${ffn}]`, y.read(), want, want.map((w) => bound(1, Math.abs(w))));
           scene.expectOnlyWritten('swigluForward', y);
@@ -188,7 +190,9 @@ export function elementwiseConformance(kernels: () => Kernels): void {
         const [xv, yv] = [x.read(), y.read()];
         kernels().axpy(n, -1.7, x.array, x.at, y.array, y.at);
         const want = yv.map((v, i) => v - 1.7 * xv[i]);
-        expectClose(`axpy n=${n}`, y.read(), want, yv.map((v, i) => bound(1, Math.abs(v) + 1.7 * Math.abs(xv[i]))));
+        expectClose(
+          `axpy n=${n}`, y.read(), want, yv.map((v, i) => bound(1, Math.abs(v) + 1.7 * Math.abs(xv[i]))),
+        );
         scene.expectOnlyWritten('axpy', y);
       });
     }
@@ -212,7 +216,9 @@ export function elementwiseConformance(kernels: () => Kernels): void {
               lr, beta1, beta2, eps, weightDecay, c1, c2, gradScale,
             );
             const wantM = m0.map((old, i) => beta1 * old + (1 - beta1) * gradScale * g[i]);
-            const sizeM = m0.map((old, i) => beta1 * Math.abs(old) + (1 - beta1) * gradScale * Math.abs(g[i]));
+            const sizeM = m0.map(
+              (old, i) => beta1 * Math.abs(old) + (1 - beta1) * gradScale * Math.abs(g[i]),
+            );
             const wantV = v0.map((old, i) => beta2 * old + (1 - beta2) * (gradScale * g[i]) ** 2);
             const per = wantV.map((second) => lr / c1 / (Math.sqrt(second / c2) + eps));
             const want = w.map((old, i) => old - lr * weightDecay * old - per[i] * wantM[i]);
@@ -230,7 +236,9 @@ export function elementwiseConformance(kernels: () => Kernels): void {
 
     it('leaves a parameter without gradient and decay as it is', () => {
       const param = new Float32Array(19).fill(0.7), zeros = (): Float32Array => new Float32Array(19);
-      kernels().adamw(param, 0, zeros(), 0, zeros(), 0, zeros(), 0, 19, 1e-3, 0.9, 0.95, 1e-8, 0, 0.1, 0.05, 1);
+      kernels().adamw(
+        param, 0, zeros(), 0, zeros(), 0, zeros(), 0, 19, 1e-3, 0.9, 0.95, 1e-8, 0, 0.1, 0.05, 1,
+      );
       expectSame('adamw', param, new Float32Array(19).fill(0.7));
     });
   });

@@ -4,17 +4,18 @@ import { expect } from 'vitest';
 export const U = 2 ** -24;
 
 /**
- * The one tolerance of the suite. A float32 sum of k products is off by k * U * sum |a||b| at worst and, as rounding
- * errors have random signs, by about sqrt(k) * U times it in practice. `magnitude` is that sum of absolute values (of
- * every term that cancels), so the bound holds however small the result is. SAFETY covers the few further roundings
- * of a kernel (an exp of 2 ulp, a division, a square root). The last term is for results among the subnormals.
+ * The one tolerance of the suite. A float32 sum of k products is off by k * U * sum |a||b| at worst and, as
+ * rounding errors have random signs, by about sqrt(k) * U times it in practice. `magnitude` is that sum of
+ * absolute values (of every term that cancels), so the bound holds however small the result is. SAFETY covers
+ * the few further roundings of a kernel (an exp of 2 ulp, a division, a square root). The last term is for
+ * results among the subnormals.
  */
 const SAFETY = 8;
 export function bound(k: number, magnitude: number): number {
   return SAFETY * U * Math.sqrt(Math.max(1, k)) * magnitude + 2 ** -126;
 }
 
-/** Fails with the worst element when some |got - want| exceeds its bound; NaN and infinities must be the same. */
+/** Fails with the worst element when some |got - want| exceeds its bound; NaN and infinities must agree. */
 export function expectClose(
   label: string, got: ArrayLike<number>, want: ArrayLike<number>, bounds: ArrayLike<number> | number,
 ): void {
@@ -120,8 +121,8 @@ export function stack(count: number, stride: number, one: Layout): Layout {
   return Array.from({ length: count }, (_, b) => one.map((at) => b * stride + at)).flat();
 }
 
-// A guard that is read turns results into NaN or something large; two kinds, so that one that is overwritten by
-// something computed from guards shows as well.
+// A guard that is read turns results into NaN or something large; two kinds, so that one that is overwritten
+// by something computed from guards shows as well.
 const GUARD_NAN = 0x7fc12345;
 const GUARD_FINITE = 0xc9712345;
 
@@ -193,13 +194,16 @@ export class Scene {
     const end = layout.reduce((most, at) => Math.max(most, at + 1), 0);
     const length = offset + end + tail;
     const bytes = byteOffset + 4 * (length + tail);
-    return { buffer: (shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes)) as ArrayBuffer, length };
+    const buffer = shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+    return { buffer: buffer as ArrayBuffer, length };
   }
 
   private add<A extends Float32Array | Int32Array>(
     name: string, array: A, values: ArrayLike<number>, layout: Layout,
   ): Slab<A> {
-    if (values.length !== layout.length) throw new Error(`${name}: ${values.length} values for ${layout.length}`);
+    if (values.length !== layout.length) {
+      throw new Error(`${name}: ${values.length} values for ${layout.length}`);
+    }
     for (let i = 0; i < layout.length; i++) array[this.place.offset + layout[i]] = values[i];
     const slab = new Slab(name, array, this.place, layout);
     this.slabs.push(slab as unknown as Slab<Float32Array | Int32Array>);
@@ -225,7 +229,9 @@ export function hashBits(array: Float32Array): number {
 }
 
 /** `action` throws an error of this class whose message matches. */
-export function expectThrows(label: string, action: () => unknown, type: ErrorConstructor, message: RegExp): void {
+export function expectThrows(
+  label: string, action: () => unknown, type: ErrorConstructor, message: RegExp,
+): void {
   let caught: unknown;
   try {
     action();

@@ -6,7 +6,8 @@ const INF = Number.POSITIVE_INFINITY;
 const IGNORE = -100;
 
 function check(
-  k: Kernels, scene: Scene, dice: Dice, rows: number, cols: number, size: number, gradScale: number, write: boolean,
+  k: Kernels, scene: Scene, dice: Dice, rows: number, cols: number, size: number, gradScale: number,
+  write: boolean,
 ): void {
   const label = `crossEntropy [${rows},${cols}] size ${size} ${scene.place.name}`;
   const logits = scene.floats('logits', dice.values(rows * cols, size));
@@ -30,7 +31,8 @@ function check(
     }
   }
   const total = k.crossEntropy(
-    logits.array, logits.at, targets.array, targets.at, losses.array, losses.at, rows, cols, IGNORE, gradScale, write,
+    logits.array, logits.at, targets.array, targets.at, losses.array, losses.at, rows, cols, IGNORE,
+    gradScale, write,
   );
   expectClose(`${label} losses`, losses.read(), wantLosses, lossBounds);
   const sum = (values: Float64Array): number => values.reduce((a, b) => a + b, 0);
@@ -45,10 +47,13 @@ export function lossConformance(kernels: () => Kernels): void {
     const shapes = [[0, 4], [1, 1], [1, 2], [3, 3], [4, 15], [3, 16], [5, 17], [3, 33], [4, 257], [70, 100]];
 
     for (const write of [false, true]) {
-      it(`gives losses and their sum, ${write ? 'and turns logits into their gradient' : 'and leaves the logits'}`, () => {
+      const then = write ? 'turns logits into their gradient' : 'leaves the logits';
+      it(`gives losses and their sum, and ${then}`, () => {
         for (const [rows, cols] of shapes) {
           for (const size of [0.1, 5, 1e4]) {
-            everywhere(rows + cols, (scene, dice) => check(kernels(), scene, dice, rows, cols, size, 0.37, write));
+            everywhere(
+              rows + cols, (scene, dice) => check(kernels(), scene, dice, rows, cols, size, 0.37, write),
+            );
           }
         }
       });
@@ -56,7 +61,9 @@ export function lossConformance(kernels: () => Kernels): void {
 
     it('is exactly 0 for an ignored row, whatever is in it', () => {
       const logits = new Float32Array([Number.NaN, 1, INF, 1, 2, 3]), losses = new Float32Array([9, 9]);
-      const total = kernels().crossEntropy(logits, 0, new Int32Array([2, -1]), 0, losses, 0, 1, 3, 2, 1, true);
+      const total = kernels().crossEntropy(
+        logits, 0, new Int32Array([2, -1]), 0, losses, 0, 1, 3, 2, 1, true,
+      );
       expect(total).toBe(0);
       expectSame('losses', losses, [0, 9]);
       expectSame('gradient', logits, [0, 0, 0, 1, 2, 3]);
@@ -64,7 +71,9 @@ export function lossConformance(kernels: () => Kernels): void {
 
     it('takes a target for ignored where ignoreIndex is also a class', () => {
       const logits = new Float32Array(8), losses = new Float32Array(2);
-      const total = kernels().crossEntropy(logits, 0, new Int32Array([0, 1]), 0, losses, 0, 2, 4, 0, 1, false);
+      const total = kernels().crossEntropy(
+        logits, 0, new Int32Array([0, 1]), 0, losses, 0, 2, 4, 0, 1, false,
+      );
       expectClose('total', [total], [Math.log(4)], bound(4, 2));
       expect(losses[0]).toBe(0);
     });
@@ -82,7 +91,8 @@ export function lossConformance(kernels: () => Kernels): void {
     it('does not depend on other rows', () => {
       const dice = new Dice(8);
       const row = [...dice.values(19, 3)];
-      const together = new Float32Array([...row, ...dice.values(19, 3), ...row]), losses = new Float32Array(3);
+      const together = new Float32Array([...row, ...dice.values(19, 3), ...row]);
+      const losses = new Float32Array(3);
       kernels().crossEntropy(together, 0, new Int32Array([4, 5, 4]), 0, losses, 0, 3, 19, IGNORE, 1, true);
       expect(losses[0]).toBe(losses[2]);
       expectSame('gradient', together.subarray(0, 19), together.subarray(38));

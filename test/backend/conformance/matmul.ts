@@ -26,7 +26,8 @@ function product(
   return { want, bounds };
 }
 
-const SCALARS: readonly (readonly [number, number])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
+/** alpha and beta. */
+const SCALARS: readonly (readonly number[])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
 const BOTH = [false, true];
 
 /** Initial C: NaN when beta = 0, which must never read it. */
@@ -47,7 +48,9 @@ export function matmulConformance(kernels: () => Kernels): void {
     const b = scene.floats('b', dice.values(k * n), grid(bRows, bCols, ldb));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
     const { want, bounds } = product(transA, transB, m, n, k, alpha, a.read(), b.read(), beta, c.read());
-    kernels().sgemm(transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc);
+    kernels().sgemm(
+      transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc,
+    );
     expectClose(label, c.read(), want, bounds);
     scene.expectOnlyWritten(label, c);
   }
@@ -74,7 +77,9 @@ export function matmulConformance(kernels: () => Kernels): void {
             const [alpha, beta] = SCALARS[trial % SCALARS.length];
             for (const transA of BOTH) {
               for (const transB of BOTH) {
-                checkSgemm(new Scene(PLACEMENTS[trial % 3]), dice, transA, transB, m, n, k, alpha, beta, trial % 2);
+                checkSgemm(
+                  new Scene(PLACEMENTS[trial % 3]), dice, transA, transB, m, n, k, alpha, beta, trial % 2,
+                );
               }
             }
           }
@@ -84,7 +89,9 @@ export function matmulConformance(kernels: () => Kernels): void {
 
     it('multiplies over several blocks of rows, columns and depth', () => {
       const dice = new Dice(3);
-      const shapes = [[130, 65, 300], [1, 700, 64], [300, 1, 129], [5, 9, 1100], [257, 260, 33], [64, 513, 70]];
+      const shapes = [
+        [130, 65, 300], [1, 700, 64], [300, 1, 129], [5, 9, 1100], [257, 260, 33], [64, 513, 70],
+      ];
       for (const [index, [m, n, k]] of shapes.entries()) {
         for (const transA of BOTH) {
           for (const transB of BOTH) {
@@ -126,8 +133,12 @@ export function matmulConformance(kernels: () => Kernels): void {
       const strideC = m * ldc + 4;
       const countA = shared === 'a' ? Math.min(batch, 1) : batch;
       const countB = shared === 'b' ? Math.min(batch, 1) : batch;
-      const a = scene.floats('a', dice.values(countA * m * k), stack(countA, strideA, grid(aRows, aCols, lda)));
-      const b = scene.floats('b', dice.values(countB * k * n), stack(countB, strideB, grid(bRows, bCols, ldb)));
+      const a = scene.floats(
+        'a', dice.values(countA * m * k), stack(countA, strideA, grid(aRows, aCols, lda)),
+      );
+      const b = scene.floats(
+        'b', dice.values(countB * k * n), stack(countB, strideB, grid(bRows, bCols, ldb)),
+      );
       const c = scene.floats('c', initial(dice, batch * m * n, beta), stack(batch, strideC, grid(m, n, ldc)));
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmBatch(
@@ -147,13 +158,17 @@ export function matmulConformance(kernels: () => Kernels): void {
     }
 
     it('multiplies each pair, also one matrix with many', () => {
-      const shapes = [[0, 3, 4, 5], [1, 2, 3, 4], [3, 0, 2, 2], [4, 5, 7, 0], [5, 7, 9, 3], [3, 17, 33, 16], [2, 1, 70, 40]];
+      const shapes = [
+        [0, 3, 4, 5], [1, 2, 3, 4], [3, 0, 2, 2], [4, 5, 7, 0], [5, 7, 9, 3], [3, 17, 33, 16], [2, 1, 70, 40],
+      ];
       for (const [index, shape] of shapes.entries()) {
         for (const transA of BOTH) {
           for (const transB of BOTH) {
             const shared = (['none', 'a', 'b'] as const)[(index + Number(transA)) % 3];
             const [alpha, beta] = SCALARS[index % SCALARS.length];
-            everywhere(index, (scene, dice) => check(scene, dice, transA, transB, shape, shared, alpha, beta));
+            everywhere(
+              index, (scene, dice) => check(scene, dice, transA, transB, shape, shared, alpha, beta),
+            );
           }
         }
       }
@@ -174,7 +189,8 @@ export function matmulConformance(kernels: () => Kernels): void {
 
   describe('sgemmGrouped', () => {
     function check(
-      scene: Scene, dice: Dice, starts: number[], transB: boolean, n: number, k: number, alpha: number, beta: number,
+      scene: Scene, dice: Dice, starts: number[], transB: boolean, n: number, k: number, alpha: number,
+      beta: number,
     ): void {
       const groups = starts.length - 1;
       const label = `sgemmGrouped([${starts}], ${transB}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
@@ -183,7 +199,9 @@ export function matmulConformance(kernels: () => Kernels): void {
       const lda = k + 3, ldb = bCols + 1, ldc = n + 2, strideB = bRows * ldb + 5;
       const rowStarts = scene.ints('rowStarts', starts);
       const a = scene.floats('a', dice.values(rows * k), grid(rows, k, lda, first));
-      const b = scene.floats('b', dice.values(groups * k * n), stack(groups, strideB, grid(bRows, bCols, ldb)));
+      const b = scene.floats(
+        'b', dice.values(groups * k * n), stack(groups, strideB, grid(bRows, bCols, ldb)),
+      );
       const c = scene.floats('c', initial(dice, rows * n, beta), grid(rows, n, ldc, first));
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmGrouped(
@@ -224,7 +242,9 @@ export function matmulConformance(kernels: () => Kernels): void {
       const rowStarts = scene.ints('rowStarts', starts);
       const a = scene.floats('a', dice.values(rows * m), grid(rows, m, lda, first));
       const b = scene.floats('b', dice.values(rows * n), grid(rows, n, ldb, first));
-      const c = scene.floats('c', initial(dice, groups * m * n, beta), stack(groups, strideC, grid(m, n, ldc)));
+      const c = scene.floats(
+        'c', initial(dice, groups * m * n, beta), stack(groups, strideC, grid(m, n, ldc)),
+      );
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmGroupedTransA(
         groups, rowStarts.array, rowStarts.at, m, n, alpha, a.array, a.at, lda, b.array, b.at, ldb,

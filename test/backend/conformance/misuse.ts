@@ -4,13 +4,16 @@ import { isReal, type Parameter, RANGED, readSignatures, type Signature, VALID }
 
 type Values = Record<string, unknown>;
 
-/** Calls with `values`; the error, which must be of this class and say this, and nothing may have been written. */
-function refuses(kernels: Kernels, signature: Signature, values: Values, type: ErrorConstructor, message: RegExp): void {
+/** Fails unless a call with `values` throws an error of this class and message, and writes nothing. */
+function refuses(
+  kernels: Kernels, signature: Signature, values: Values, type: ErrorConstructor, message: RegExp,
+): void {
   const { kernel, parameters } = signature;
   const given = parameters.map(({ name }) => values[name]);
   const arrays = given.filter((value) => value instanceof Float32Array || value instanceof Int32Array);
   const before = arrays.map((array) => array.slice());
-  const label = `${kernel}(${parameters.map(({ name }) => `${name}: ${describeValue(values[name])}`).join(', ')})`;
+  const list = parameters.map(({ name }) => `${name}: ${describeValue(values[name])}`);
+  const label = `${kernel}(${list.join(', ')})`;
   let caught: unknown;
   try {
     (kernels[kernel] as (...list: unknown[]) => unknown)(...given);
@@ -18,12 +21,15 @@ function refuses(kernels: Kernels, signature: Signature, values: Values, type: E
     caught = error;
   }
   if (!(caught instanceof type)) throw new Error(`expected a ${type.name}, got ${String(caught)}\n${label}`);
-  if (!message.test(caught.message)) throw new Error(`'${caught.message}' does not match ${message}\n${label}`);
+  if (!message.test(caught.message)) {
+    throw new Error(`'${caught.message}' does not match ${message}\n${label}`);
+  }
   for (const [i, array] of arrays.entries()) expect(array, label).toEqual(before[i]);
 }
 
 function describeValue(value: unknown): string {
-  return ArrayBuffer.isView(value) ? `${value.constructor.name}(${(value as Float32Array).length})` : String(value);
+  if (!ArrayBuffer.isView(value)) return String(value);
+  return `${value.constructor.name}(${(value as Float32Array).length})`;
 }
 
 const isArray = ({ type }: Parameter): boolean => type.includes('Array');
@@ -34,7 +40,9 @@ const isDimension = (p: Parameter): boolean => isSize(p) && !isOffset(p) && !isL
 
 /** Whatever isn't of the parameter's type. */
 function wrongTypes({ type }: Parameter): unknown[] {
-  const notArrays = [undefined, 5, '0.5', {}, [0.5, 0.5], new ArrayBuffer(64), new DataView(new ArrayBuffer(64))];
+  const notArrays = [
+    undefined, 5, '0.5', {}, [0.5, 0.5], new ArrayBuffer(64), new DataView(new ArrayBuffer(64)),
+  ];
   const otherArrays = [new Float64Array(64), new Uint32Array(64), new Uint8Array(64), new BigInt64Array(64)];
   switch (type) {
     case 'Float32Array': return [null, ...notArrays, ...otherArrays, new Int32Array(64)];
@@ -47,7 +55,8 @@ function wrongTypes({ type }: Parameter): unknown[] {
 
 /** Contents that no call may take: [kernel, argument, element, value]. */
 const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, number])[] = [
-  ['sgemmGrouped', 'rowStarts', 0, -1], ['sgemmGrouped', 'rowStarts', 1, -1], ['sgemmGrouped', 'rowStarts', 2, 0],
+  ['sgemmGrouped', 'rowStarts', 0, -1], ['sgemmGrouped', 'rowStarts', 1, -1],
+  ['sgemmGrouped', 'rowStarts', 2, 0],
   ['sgemmGrouped', 'rowStarts', 1, 2 ** 31 - 1],
   ['sgemmGroupedTransA', 'rowStarts', 0, -1], ['sgemmGroupedTransA', 'rowStarts', 1, -1],
   ['sgemmGroupedTransA', 'rowStarts', 2, 0],
@@ -88,7 +97,8 @@ export function misuseConformance(kernels: () => Kernels): void {
     it('is tested for every kernel of the contract', () => {
       expect(signatures.map(({ kernel }) => kernel).sort()).toEqual(Object.keys(VALID).sort());
       for (const { kernel, parameters } of signatures) {
-        expect(Object.keys(validOf(kernel)).sort(), kernel).toEqual(parameters.map(({ name }) => name).sort());
+        const names = parameters.map(({ name }) => name);
+        expect(Object.keys(validOf(kernel)).sort(), kernel).toEqual(names.sort());
       }
     });
 
@@ -118,7 +128,10 @@ export function misuseConformance(kernels: () => Kernels): void {
           const article = type === 'Int32Array' ? 'an' : 'a';
           const expected = type.replace('| null', 'or null');
           for (const value of wrongTypes(parameter)) {
-            refuse({ [name]: value }, TypeError, new RegExp(`^${kernel}: ${name} must be ${article} ${expected}, got .+$`));
+            refuse(
+              { [name]: value }, TypeError,
+              new RegExp(`^${kernel}: ${name} must be ${article} ${expected}, got .+$`),
+            );
           }
         }
       });
@@ -126,12 +139,18 @@ export function misuseConformance(kernels: () => Kernels): void {
       it(`${kernel}: an integer out of range is a RangeError`, () => {
         for (const { name } of parameters.filter(isSize)) {
           for (const value of [Number.NaN, -1, 1.5, 2 ** 53, Number.POSITIVE_INFINITY, -1e300]) {
-            refuse({ [name]: value }, RangeError, new RegExp(`^${kernel}: ${name} must be an integer >= 0, got ${printed(value)}$`));
+            refuse(
+              { [name]: value }, RangeError,
+              new RegExp(`^${kernel}: ${name} must be an integer >= 0, got ${printed(value)}$`),
+            );
           }
         }
         for (const { name } of parameters.filter((p) => RANGED.has(p.name))) {
           for (const value of [Number.NaN, 1.5, 2 ** 32, -(2 ** 31) - 1, Number.NEGATIVE_INFINITY]) {
-            refuse({ [name]: value }, RangeError, new RegExp(`^${kernel}: ${name} must be an integer in \\[.+\\), got ${printed(value)}$`));
+            refuse(
+              { [name]: value }, RangeError,
+              new RegExp(`^${kernel}: ${name} must be an integer in \\[.+\\), got ${printed(value)}$`),
+            );
           }
         }
       });
@@ -140,7 +159,10 @@ export function misuseConformance(kernels: () => Kernels): void {
         for (const { name } of parameters.filter(isLd)) {
           const least = validOf(kernel)[name] as number;
           for (const value of [least - 1, 0]) {
-            refuse({ [name]: value }, RangeError, new RegExp(`^${kernel}: ${name} must be >= ${least}, got ${value}$`));
+            refuse(
+              { [name]: value }, RangeError,
+              new RegExp(`^${kernel}: ${name} must be >= ${least}, got ${value}$`),
+            );
           }
         }
       });
@@ -151,7 +173,9 @@ export function misuseConformance(kernels: () => Kernels): void {
           const array = validOf(kernel)[name] as Float32Array;
           const n = array.length;
           const says = (offset: number, length: number): RegExp =>
-            new RegExp(`^${kernel}: ${name} is too short: needs ${n} elements from offset ${offset}, has ${length}$`);
+            new RegExp(
+              `^${kernel}: ${name} is too short: needs ${n} elements from offset ${offset}, has ${length}$`,
+            );
           refuse({ [name]: array.subarray(0, n - 1) }, RangeError, says(0, n - 1));
           refuse({ [name]: array.subarray(0, 0) }, RangeError, says(0, 0));
           for (const offset of [1, n, n + 1, 2 ** 52, Number.MAX_SAFE_INTEGER]) {
@@ -163,7 +187,9 @@ export function misuseConformance(kernels: () => Kernels): void {
       it(`${kernel}: sizes beyond the arrays are a RangeError, up to the largest integers`, () => {
         for (const { name } of parameters.filter(isDimension)) {
           const value = validOf(kernel)[name] as number;
-          for (const larger of [value + 1, value + 2, 2 ** 31, 2 ** 32 + value, 2 ** 52, Number.MAX_SAFE_INTEGER]) {
+          for (const larger of [
+            value + 1, value + 2, 2 ** 31, 2 ** 32 + value, 2 ** 52, Number.MAX_SAFE_INTEGER,
+          ]) {
             refuse({ [name]: larger }, RangeError, new RegExp(`^${kernel}: \\w+ (must be|is too short|\\[)`));
           }
         }
@@ -172,7 +198,9 @@ export function misuseConformance(kernels: () => Kernels): void {
             refuse({ [name]: larger }, RangeError, new RegExp(`^${kernel}: \\w+ is too short`));
           }
         }
-        const all = Object.fromEntries(parameters.filter(isDimension).map(({ name }) => [name, Number.MAX_SAFE_INTEGER - 1]));
+        const all = Object.fromEntries(
+          parameters.filter(isDimension).map(({ name }) => [name, Number.MAX_SAFE_INTEGER - 1]),
+        );
         if (Object.keys(all).length > 0) refuse(all, RangeError, new RegExp(`^${kernel}: `));
       });
 
@@ -181,10 +209,15 @@ export function misuseConformance(kernels: () => Kernels): void {
         const first = parameters.find(isArray)!;
         if (last === first) return;
         const integers = Object.fromEntries(parameters.filter(isSize).map(({ name }) => [name, -1]));
-        refuse({ ...integers, [last.name]: undefined }, TypeError, new RegExp(`^${kernel}: ${last.name} must be`));
+        refuse(
+          { ...integers, [last.name]: undefined }, TypeError, new RegExp(`^${kernel}: ${last.name} must be`),
+        );
         const empty = { [first.name]: (validOf(kernel)[first.name] as Float32Array).subarray(0, 0) };
         const size = parameters.filter(isSize).at(-1)!;
-        refuse({ ...empty, [size.name]: -1 }, RangeError, new RegExp(`^${kernel}: ${size.name} must be an integer >= 0`));
+        refuse(
+          { ...empty, [size.name]: -1 }, RangeError,
+          new RegExp(`^${kernel}: ${size.name} must be an integer >= 0`),
+        );
       });
     }
 
@@ -195,22 +228,29 @@ export function misuseConformance(kernels: () => Kernels): void {
         (values[name] as Int32Array)[index] = value;
         // A row start that is too large shows at the next one.
         const at = value === 2 ** 31 - 1 && name === 'rowStarts' ? index + 1 : index;
-        refuses(kernels(), signature, values, RangeError, new RegExp(`^${kernel}: ${name}\\[${at}\\] is -?\\d+, must be `));
+        refuses(
+          kernels(), signature, values, RangeError,
+          new RegExp(`^${kernel}: ${name}\\[${at}\\] is -?\\d+, must be `),
+        );
       });
     }
 
     for (const [kernel, changed, named] of BROKEN_RULES) {
-      it(`${kernel}: ${Object.entries(changed).map(([k, v]) => `${k} = ${v}`).join(', ')} is a RangeError`, () => {
+      const broken = Object.entries(changed).map(([name, value]) => `${name} = ${value}`).join(', ');
+      it(`${kernel}: ${broken} is a RangeError`, () => {
         const signature = signatures.find((s) => s.kernel === kernel)!;
         const values = { ...validOf(kernel), ...changed };
-        refuses(kernels(), signature, values, RangeError, new RegExp(`^${kernel}: ${named} (must be|is too short)`));
+        refuses(
+          kernels(), signature, values, RangeError, new RegExp(`^${kernel}: ${named} (must be|is too short)`),
+        );
       });
     }
 
     it('null is taken where the contract allows it', () => {
       for (const signature of signatures) {
         for (const { name } of signature.parameters.filter((p) => p.type === 'Float32Array | null')) {
-          expect(() => call(kernels(), signature, { ...validOf(signature.kernel), [name]: null })).not.toThrow();
+          const values = { ...validOf(signature.kernel), [name]: null };
+          expect(() => call(kernels(), signature, values)).not.toThrow();
         }
       }
     });
@@ -218,7 +258,10 @@ export function misuseConformance(kernels: () => Kernels): void {
     it('an offset at the end of an array of which nothing is needed is taken', () => {
       const empty = new Float32Array(0);
       expect(() => kernels().exp(new Float32Array(3), 3, empty, 0, 0)).not.toThrow();
-      expect(() => kernels().sgemm(false, false, 0, 5, 7, 1, empty, 0, 7, new Float32Array(35), 0, 5, 0, empty, 0, 5)).not.toThrow();
+      const b = new Float32Array(35);
+      expect(() =>
+        kernels().sgemm(false, false, 0, 5, 7, 1, empty, 0, 7, b, 0, 5, 0, empty, 0, 5),
+      ).not.toThrow();
     });
 
     it('sizes of 0 do nothing, whatever the others are', () => {
@@ -230,7 +273,9 @@ export function misuseConformance(kernels: () => Kernels): void {
         kernels().swigluForward(empty, 0, empty, 0, huge, 0);
         kernels().gatherRows(empty, 0, huge, none, 0, empty, 0, 0, 0);
         kernels().scatterAddRows(empty, 0, 0, none, 0, null, 0, empty, 0, 0, huge, huge);
-        kernels().sgemmBatch(false, false, 0, 3, 0, 1, empty, 0, 0, 0, empty, 0, 3, 0, 1, empty, 0, 3, 0, huge);
+        kernels().sgemmBatch(
+          false, false, 0, 3, 0, 1, empty, 0, 0, 0, empty, 0, 3, 0, 1, empty, 0, 3, 0, huge,
+        );
       }).not.toThrow();
     });
   });

@@ -44,17 +44,20 @@ const CASES: Record<string, RouteCase> = {
     tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [1, 2, 3], bias: [NAN, NAN, -INF],
   },
   'a NaN logit': {
-    tokens: 3, nExperts: 4, topK: 2, renormalise: true, logits: [1, 2, 3, 4, /**/ 1, NAN, 3, 4, /**/ 4, 3, 2, 1],
+    tokens: 3, nExperts: 4, topK: 2, renormalise: true,
+    logits: [1, 2, 3, 4, /**/ 1, NAN, 3, 4, /**/ 4, 3, 2, 1],
   },
   'a +inf logit': { tokens: 1, nExperts: 4, topK: 2, renormalise: true, logits: [1, INF, 3, 4] },
-  '-inf logits': { tokens: 2, nExperts: 4, topK: 2, renormalise: true, logits: [-INF, 1, -INF, 0, /**/ -INF, -INF, 7, -INF] },
+  '-inf logits': {
+    tokens: 2, nExperts: 4, topK: 2, renormalise: true, logits: [-INF, 1, -INF, 0, /**/ -INF, -INF, 7, -INF],
+  },
   'nothing but -inf logits: a sum of 0': {
     tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [-INF, -INF, -INF],
   },
   'huge logits': { tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [1e4, -1e4, 1e4 - 1] },
 };
 
-/** Random logits whose neighbours in rank are 0.03 or more apart, so that rounding can't change the choice. */
+/** Random logits, no two of a row so close that rounding could change the choice. */
 function spreadLogits(dice: Dice, tokens: number, nExperts: number): number[] {
   return Array.from({ length: tokens }, () =>
     [...dice.permutation(nExperts)].map((rank) => Math.fround((rank * 4) / nExperts + 0.03 * dice.next())),
@@ -101,7 +104,9 @@ function naiveProbs(c: RouteCase, logits: Float64Array) {
     for (const [e, v] of row.entries()) {
       probs[t * c.nExperts + e] = nothing ? 0 : Math.exp(v - max) / sum;
       const distance = Number.isFinite(max - v) ? max - v : 0;
-      bounds[t * c.nExperts + e] = bound(c.nExperts, (nothing ? 0 : Math.exp(v - max) / sum) * (2 + distance));
+      bounds[t * c.nExperts + e] = bound(
+        c.nExperts, (nothing ? 0 : Math.exp(v - max) / sum) * (2 + distance),
+      );
     }
   }
   return { probs, bounds, lse };
@@ -118,23 +123,32 @@ export function routingConformance(kernels: () => Kernels): void {
           const bias = c.bias ? scene.floats('bias', c.bias) : null;
           const probs = scene.output('probs', tokens * nExperts), lse = scene.output('lse', tokens);
           const fresh = (name: string, n: number) => scene.ints(name, new Int32Array(n).fill(-7));
-          const indices = fresh('topkIndices', tokens * topK), weights = scene.output('topkWeights', tokens * topK);
-          const rowStarts = fresh('rowStarts', nExperts + 1), slotToToken = fresh('slotToToken', tokens * topK);
-          const tokenToSlots = fresh('tokenToSlots', tokens * topK), means = scene.output('probMeans', nExperts);
+          const indices = fresh('topkIndices', tokens * topK);
+          const weights = scene.output('topkWeights', tokens * topK);
+          const rowStarts = fresh('rowStarts', nExperts + 1);
+          const slotToToken = fresh('slotToToken', tokens * topK);
+          const tokenToSlots = fresh('tokenToSlots', tokens * topK);
+          const means = scene.output('probMeans', nExperts);
           kernels().routeForward(
             logits.array, logits.at, bias ? bias.array : null, bias ? bias.at : 0, probs.array, probs.at,
-            lse.array, lse.at, indices.array, indices.at, weights.array, weights.at, rowStarts.array, rowStarts.at,
+            lse.array, lse.at, indices.array, indices.at, weights.array, weights.at,
+            rowStarts.array, rowStarts.at,
             slotToToken.array, slotToToken.at, tokenToSlots.array, tokenToSlots.at, means.array, means.at,
             tokens, nExperts, topK, renormalise,
           );
           const got = probs.read();
           const wantProbs = naiveProbs(c, logits.read());
           expectClose(`${label} probs`, got, wantProbs.probs, wantProbs.bounds);
-          expectClose(`${label} lse`, lse.read(), wantProbs.lse, wantProbs.lse.map((v) => bound(nExperts, Math.abs(v) + 1)));
+          expectClose(
+            `${label} lse`, lse.read(), wantProbs.lse,
+            wantProbs.lse.map((v) => bound(nExperts, Math.abs(v) + 1)),
+          );
           const want = naiveRoute(c, c.logits ? got : wantProbs.probs);
           expectSame(`${label} topkIndices`, indices.read(), want.indices);
           const exact = naiveRoute(c, got);
-          expectClose(`${label} topkWeights`, weights.read(), exact.weights, exact.weights.map((w) => bound(topK, w)));
+          expectClose(
+            `${label} topkWeights`, weights.read(), exact.weights, exact.weights.map((w) => bound(topK, w)),
+          );
           expectSame(`${label} rowStarts`, rowStarts.read(), want.rowStarts);
           expectSame(`${label} slotToToken`, slotToToken.read(), want.slotToToken);
           expectSame(`${label} tokenToSlots`, tokenToSlots.read(), want.slots);
@@ -142,7 +156,9 @@ export function routingConformance(kernels: () => Kernels): void {
             tokens === 0 ? 0 : got.reduce((sum, p, i) => (i % nExperts === e ? sum + p : sum), 0) / tokens,
           );
           expectClose(`${label} probMeans`, means.read(), wantMeans, wantMeans.map((m) => bound(tokens, m)));
-          scene.expectOnlyWritten(label, probs, lse, indices, weights, rowStarts, slotToToken, tokenToSlots, means);
+          scene.expectOnlyWritten(
+            label, probs, lse, indices, weights, rowStarts, slotToToken, tokenToSlots, means,
+          );
         });
       });
     }
@@ -150,11 +166,13 @@ export function routingConformance(kernels: () => Kernels): void {
     it('chooses what the definition says for named cases', () => {
       const choose = (logits: number[], bias: number[] | null, topK: number): number[] => {
         const E = logits.length;
-        const floats = (n: number): Float32Array => new Float32Array(n), ints = (n: number): Int32Array => new Int32Array(n);
+        const floats = (n: number): Float32Array => new Float32Array(n);
+        const ints = (n: number): Int32Array => new Int32Array(n);
         const indices = ints(topK);
         kernels().routeForward(
-          Float32Array.from(logits), 0, bias && Float32Array.from(bias), 0, floats(E), 0, floats(1), 0, indices, 0,
-          floats(topK), 0, ints(E + 1), 0, ints(topK), 0, ints(topK), 0, floats(E), 0, 1, E, topK, true,
+          Float32Array.from(logits), 0, bias && Float32Array.from(bias), 0, floats(E), 0, floats(1), 0,
+          indices, 0, floats(topK), 0, ints(E + 1), 0, ints(topK), 0, ints(topK), 0, floats(E), 0,
+          1, E, topK, true,
         );
         return [...indices];
       };
@@ -171,7 +189,10 @@ export function routingConformance(kernels: () => Kernels): void {
       if (c.logits?.some((v) => !Number.isFinite(v))) continue;
       for (const [auxScale, zScale] of [[0, 0], [0.01, 0], [0, 0.02], [0.003, -0.01]]) {
         it(`${name}, auxScale ${auxScale}, zScale ${zScale}`, () => {
-          everywhere(c.tokens + c.nExperts, (scene, dice) => checkBackward(kernels(), scene, dice, c, auxScale, zScale));
+          everywhere(
+            c.tokens + c.nExperts,
+            (scene, dice) => checkBackward(kernels(), scene, dice, c, auxScale, zScale),
+          );
         });
       }
     }
@@ -180,10 +201,12 @@ export function routingConformance(kernels: () => Kernels): void {
       const scene = new Scene(PLACEMENTS[0]);
       const probs = scene.floats('probs', [0, 0, 1]), lse = scene.floats('lse', [0]);
       const indices = scene.ints('topkIndices', [0, 1]), weights = scene.floats('topkWeights', [0, 0]);
-      const dWeights = scene.floats('dTopkWeights', [3, 4]), rowStarts = scene.ints('rowStarts', [0, 1, 2, 2]);
+      const dWeights = scene.floats('dTopkWeights', [3, 4]);
+      const rowStarts = scene.ints('rowStarts', [0, 1, 2, 2]);
       const dLogits = scene.output('dLogits', 3);
       kernels().routeBackward(
-        probs.array, 0, lse.array, 0, indices.array, 0, weights.array, 0, dWeights.array, 0, rowStarts.array, 0,
+        probs.array, 0, lse.array, 0, indices.array, 0, weights.array, 0, dWeights.array, 0,
+        rowStarts.array, 0,
         dLogits.array, 0, 1, 3, 2, true, 0, 0,
       );
       expectSame('dLogits', dLogits.read(), [0, 0, 0]);
@@ -200,15 +223,19 @@ function checkBackward(
   const probs = scene.floats('probs', exact.probs), lse = scene.floats('lse', exact.lse);
   const p = probs.read(), z = lse.read();
   const route = naiveRoute(c, p);
-  const indices = scene.ints('topkIndices', route.indices), weights = scene.floats('topkWeights', route.weights);
+  const indices = scene.ints('topkIndices', route.indices);
+  const weights = scene.floats('topkWeights', route.weights);
   const dWeights = scene.floats('dTopkWeights', dice.values(tokens * topK));
-  const rowStarts = scene.ints('rowStarts', route.rowStarts), dLogits = scene.output('dLogits', tokens * nExperts);
+  const rowStarts = scene.ints('rowStarts', route.rowStarts);
+  const dLogits = scene.output('dLogits', tokens * nExperts);
   const dw = dWeights.read();
   const want = new Float64Array(tokens * nExperts), bounds = want.slice();
   for (let t = 0; t < tokens; t++) {
     const chosen = route.indices.slice(t * topK, (t + 1) * topK);
     const sum = chosen.reduce((total, e) => total + p[t * nExperts + e], 0);
-    const dp = Array.from({ length: nExperts }, (_, e) => auxScale * (route.rowStarts[e + 1] - route.rowStarts[e]));
+    const dp = Array.from(
+      { length: nExperts }, (_, e) => auxScale * (route.rowStarts[e + 1] - route.rowStarts[e]),
+    );
     const dpSize = dp.map(Math.abs);
     for (const [j, ej] of chosen.entries()) {
       for (const [i, ei] of chosen.entries()) {
@@ -223,7 +250,9 @@ function checkBackward(
     for (let e = 0; e < nExperts; e++) {
       const pe = p[t * nExperts + e];
       want[t * nExperts + e] = zScale * z[t] * pe;
-      for (let i = 0; i < nExperts; i++) want[t * nExperts + e] += pe * ((i === e ? 1 : 0) - p[t * nExperts + i]) * dp[i];
+      for (let i = 0; i < nExperts; i++) {
+        want[t * nExperts + e] += pe * ((i === e ? 1 : 0) - p[t * nExperts + i]) * dp[i];
+      }
       bounds[t * nExperts + e] = bound(nExperts, pe * (dpSize[e] + meanSize + Math.abs(zScale * z[t])));
     }
   }
@@ -232,7 +261,6 @@ function checkBackward(
     dWeights.array, dWeights.at, rowStarts.array, rowStarts.at, dLogits.array, dLogits.at,
     tokens, nExperts, topK, renormalise, auxScale, zScale,
   );
-  // The probs given are rounded and needn't add up to 1; the two ways to write the softmax's Jacobian agree anyway.
   expectClose(`dLogits, ${scene.place.name}`, dLogits.read(), want, bounds);
   scene.expectOnlyWritten(`routeBackward, ${scene.place.name}`, dLogits);
 }

@@ -5,7 +5,8 @@ import { bound, Dice, everywhere, expectClose, expectSame, flat, grid } from './
 const INF = Number.POSITIVE_INFINITY;
 const NAN = Number.NaN;
 const SHAPES: readonly (readonly number[])[] = [
-  [0, 5], [5, 0], [1, 1], [3, 1], [2, 2], [5, 3], [3, 7], [2, 15], [3, 16], [2, 17], [3, 31], [1, 33], [4, 100],
+  [0, 5], [5, 0], [1, 1], [3, 1], [2, 2], [5, 3], [3, 7], [2, 15], [3, 16], [2, 17], [3, 31], [1, 33],
+  [4, 100],
 ];
 
 /** softmax of one row by its definition. */
@@ -89,7 +90,8 @@ export function rowConformance(kernels: () => Kernels): void {
             for (let c = 0; c < cols; c++) size += Math.abs(yv[r * cols + c] * dv[r * cols + c]);
             for (let c = 0; c < cols; c++) {
               for (let i = 0; i < cols; i++) {
-                want[r * cols + c] += yv[r * cols + c] * ((i === c ? 1 : 0) - yv[r * cols + i]) * dv[r * cols + i];
+                const jacobian = yv[r * cols + c] * ((i === c ? 1 : 0) - yv[r * cols + i]);
+                want[r * cols + c] += jacobian * dv[r * cols + i];
               }
               bounds[r * cols + c] = bound(cols, yv[r * cols + c] * (Math.abs(dv[r * cols + c]) + size));
             }
@@ -116,7 +118,8 @@ export function rowConformance(kernels: () => Kernels): void {
             const ldx = cols + padding, ldy = cols + 2 * padding;
             const x = scene.floats('x', dice.values(rows * cols, 2), grid(rows, cols, ldx));
             const gamma = scene.floats('gamma', dice.values(cols));
-            const y = scene.output('y', grid(rows, cols, ldy)), invRms = scene.output('invRms', cols === 0 ? 0 : rows);
+            const y = scene.output('y', grid(rows, cols, ldy));
+            const invRms = scene.output('invRms', cols === 0 ? 0 : rows);
             const call = (out: typeof y, ld: number): void =>
               kernels().rmsNormForward(
                 x.array, x.at, ldx, gamma.array, gamma.at, out.array, out.at, ld,
@@ -126,7 +129,9 @@ export function rowConformance(kernels: () => Kernels): void {
             const scales = cols === 0 ? [] : input.map(invRmsOf);
             const want = input.flatMap((row, r) => [...row].map((v, c) => g[c] * v * scales[r]));
             call(y, ldy);
-            expectClose(`rmsNorm [${rows},${cols}]`, y.read(), want, want.map((w) => bound(cols, Math.abs(w))));
+            expectClose(
+              `rmsNorm [${rows},${cols}]`, y.read(), want, want.map((w) => bound(cols, Math.abs(w))),
+            );
             expectClose('invRms', invRms.read(), scales, scales.map((s) => bound(cols, s)));
             scene.expectOnlyWritten('rmsNormForward', y, invRms);
             call(x, ldx);
@@ -150,7 +155,8 @@ export function rowConformance(kernels: () => Kernels): void {
     });
 
     for (const accumulate of [false, true]) {
-      it(`backward is the full Jacobian, ${accumulate ? 'added to' : 'written to'} dx; dGamma adds up`, () => {
+      const how = accumulate ? 'added to' : 'written to';
+      it(`backward is the full Jacobian, ${how} dx; dGamma adds up`, () => {
         for (const [rows, cols] of SHAPES) {
           everywhere(rows * 11 + cols, (scene, dice) => {
             const ldx = cols + 1, lddy = cols + 2, lddx = cols + 3;
@@ -188,7 +194,9 @@ export function rowConformance(kernels: () => Kernels): void {
               x.array, x.at, ldx, gamma.array, gamma.at, invRms.array, invRms.at, dy.array, dy.at, lddy,
               dx.array, dx.at, lddx, accumulate, dGamma.array, dGamma.at, rows, cols,
             );
-            expectClose(`rmsNormBackward dx [${rows},${cols}]`, dx.read(), want, size.map((m) => bound(cols, m)));
+            expectClose(
+              `rmsNormBackward dx [${rows},${cols}]`, dx.read(), want, size.map((m) => bound(cols, m)),
+            );
             expectClose('dGamma', dGamma.read(), wantGamma, sizeGamma.map((m) => bound(rows, m)));
             scene.expectOnlyWritten('rmsNormBackward', dx, dGamma);
           });
@@ -201,11 +209,14 @@ export function rowConformance(kernels: () => Kernels): void {
       const rows = 5, cols = 37;
       const x = Float32Array.from(dice.values(rows * cols)), gamma = Float32Array.from(dice.values(cols));
       const invRms = Float32Array.from(dice.values(rows)), dy = Float32Array.from(dice.values(rows * cols));
-      const apart = new Float32Array(rows * cols), dGamma = new Float32Array(cols), again = new Float32Array(cols);
+      const apart = new Float32Array(rows * cols), dGamma = new Float32Array(cols);
+      const again = new Float32Array(cols);
       const k = kernels();
       k.rmsNormBackward(
         x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, apart, 0, cols, false, dGamma, 0, rows, cols);
-      k.rmsNormBackward(x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dy, 0, cols, false, again, 0, rows, cols);
+      k.rmsNormBackward(
+        x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dy, 0, cols, false, again, 0, rows, cols,
+      );
       expectSame('dx', dy, apart);
       expectSame('dGamma', again, dGamma);
     });
@@ -222,9 +233,14 @@ export function rowConformance(kernels: () => Kernels): void {
             if (cols > 1) table.set([NAN, -0], 4 * cols);
             const src = scene.floats('src', table), ids = dice.ints(rows, 6);
             if (rows > 2) ids.set([5, 0, 4]);
-            const indices = scene.ints('indices', ids), dst = scene.floats('dst', new Float64Array(rows * cols).fill(9));
-            kernels().gatherRows(src.array, src.at, 6, indices.array, indices.at, dst.array, dst.at, rows, cols);
-            const want = Float64Array.from(flat(rows * cols), (i) => table[ids[Math.floor(i / cols)] * cols + (i % cols)]);
+            const indices = scene.ints('indices', ids);
+            const dst = scene.floats('dst', new Float64Array(rows * cols).fill(9));
+            kernels().gatherRows(
+              src.array, src.at, 6, indices.array, indices.at, dst.array, dst.at, rows, cols,
+            );
+            const want = Float64Array.from(
+              flat(rows * cols), (i) => table[ids[Math.floor(i / cols)] * cols + (i % cols)],
+            );
             expectSame(`gatherRows [${rows},${cols}]`, dst.read(), want);
             scene.expectOnlyWritten('gatherRows', dst);
           });
@@ -238,8 +254,10 @@ export function rowConformance(kernels: () => Kernels): void {
           for (const [tokens, topK] of [[0, 2], [1, 0], [1, 1], [3, 2], [9, 3]]) {
             everywhere(cols + tokens, (scene, dice) => {
               const xRows = tokens * topK + 2;
-              const x = scene.floats('x', dice.values(xRows * cols)), choices = dice.ints(tokens * topK, xRows);
-              const slots = scene.ints('slots', choices), weights = scene.floats('weights', dice.values(tokens * topK));
+              const x = scene.floats('x', dice.values(xRows * cols));
+              const choices = dice.ints(tokens * topK, xRows);
+              const slots = scene.ints('slots', choices);
+              const weights = scene.floats('weights', dice.values(tokens * topK));
               const y = scene.floats('y', dice.values(tokens * cols));
               const [xv, w, want] = [x.read(), weights.read(), y.read()];
               const size = want.map(Math.abs);
@@ -251,10 +269,13 @@ export function rowConformance(kernels: () => Kernels): void {
                 }
               }
               kernels().scatterAddRows(
-                x.array, x.at, xRows, slots.array, slots.at, weighted ? weights.array : null, weighted ? weights.at : 0,
+                x.array, x.at, xRows, slots.array, slots.at, weighted ? weights.array : null,
+                weighted ? weights.at : 0,
                 y.array, y.at, tokens, topK, cols,
               );
-              expectClose(`scatterAddRows [${tokens},${topK},${cols}]`, y.read(), want, size.map((m) => bound(topK, m)));
+              expectClose(
+                `scatterAddRows [${tokens},${topK},${cols}]`, y.read(), want, size.map((m) => bound(topK, m)),
+              );
               scene.expectOnlyWritten('scatterAddRows', y);
             });
           }
@@ -268,8 +289,10 @@ export function rowConformance(kernels: () => Kernels): void {
           everywhere(cols + tokens, (scene, dice) => {
             const xRows = tokens * topK + 2;
             const choices = dice.permutation(xRows).slice(0, tokens * topK);
-            const dy = scene.floats('dy', dice.values(tokens * cols)), x = scene.floats('x', dice.values(xRows * cols));
-            const slots = scene.ints('slots', choices), weights = scene.floats('weights', dice.values(tokens * topK));
+            const dy = scene.floats('dy', dice.values(tokens * cols));
+            const x = scene.floats('x', dice.values(xRows * cols));
+            const slots = scene.ints('slots', choices);
+            const weights = scene.floats('weights', dice.values(tokens * topK));
             const dx = scene.floats('dx', new Float64Array(xRows * cols).fill(5));
             const dWeights = scene.output('dWeights', tokens * topK);
             const [d, xv, w] = [dy.read(), x.read(), weights.read()];
@@ -295,7 +318,9 @@ export function rowConformance(kernels: () => Kernels): void {
             expectClose(label, dWeights.read(), wantWeights, size.map((m) => bound(cols, m)));
             scene.expectOnlyWritten(label, dx, dWeights);
             call(x);
-            expectClose(`${label} in place`, x.read(), wantInPlace, wantInPlace.map((v) => bound(1, Math.abs(v))));
+            expectClose(
+              `${label} in place`, x.read(), wantInPlace, wantInPlace.map((v) => bound(1, Math.abs(v))),
+            );
             expectClose(`${label} in place`, dWeights.read(), wantWeights, size.map((m) => bound(cols, m)));
           });
         }
@@ -319,7 +344,9 @@ export function rowConformance(kernels: () => Kernels): void {
             }
             kernels().embeddingBackward(
               dy.array, dy.at, ids.array, ids.at, dTable.array, dTable.at, vocab, tokens, cols);
-            expectClose(`embeddingBackward [${tokens},${cols}]`, dTable.read(), want, size.map((m) => bound(tokens, m)));
+            expectClose(
+              `embeddingBackward [${tokens},${cols}]`, dTable.read(), want, size.map((m) => bound(tokens, m)),
+            );
             scene.expectOnlyWritten('embeddingBackward', dTable);
           });
         }

@@ -36,15 +36,18 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     const [batch, length, heads, kvHeads, dim] = [2, 150, 4, 2, 32];
     const rows = batch * length, cols = heads * dim, kv = kvHeads * dim;
     const q = floats(dice, rows * cols), key = floats(dice, rows * kv), value = floats(dice, rows * kv);
-    const out = new Float32Array(rows * cols), lse = new Float32Array(rows * heads), dOut = floats(dice, rows * cols);
+    const out = new Float32Array(rows * cols), lse = new Float32Array(rows * heads);
+    const dOut = floats(dice, rows * cols);
     const dq = out.slice(), dk = key.slice(), dv = value.slice();
     const starts = new Int32Array(batch), lengths = new Int32Array(batch).fill(length);
     k.attentionForward(
-      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, starts, 0, lengths, 0,
+      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, starts, 0,
+      lengths, 0,
       batch, length, heads, kvHeads, dim, 0.2,
     );
     k.attentionBackward(
-      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, dOut, 0, dq, 0, dk, 0, dv, 0,
+      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, dOut, 0, dq, 0,
+      dk, 0, dv, 0,
       starts, 0, lengths, 0, batch, length, heads, kvHeads, dim, 0.2,
     );
     return [out, lse, dq, dk, dv];
@@ -52,10 +55,13 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
   'rows and norms': (k, dice) => {
     const [rows, cols] = [700, 300];
     const x = floats(dice, rows * cols), dy = floats(dice, rows * cols), gamma = floats(dice, cols);
-    const y = x.slice(), norm = x.slice(), invRms = new Float32Array(rows), dx = x.slice(), dGamma = new Float32Array(cols);
+    const y = x.slice(), norm = x.slice(), invRms = new Float32Array(rows), dx = x.slice();
+    const dGamma = new Float32Array(cols);
     k.softmaxForward(x, 0, y, 0, rows, cols);
     k.rmsNormForward(x, 0, cols, gamma, 0, norm, 0, cols, invRms, 0, rows, cols, 1e-6);
-    k.rmsNormBackward(x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dx, 0, cols, false, dGamma, 0, rows, cols);
+    k.rmsNormBackward(
+      x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dx, 0, cols, false, dGamma, 0, rows, cols,
+    );
     return [y, norm, invRms, dx, dGamma];
   },
   'swiglu, exp and silu': (k, dice) => {
@@ -71,21 +77,27 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
   routing: (k, dice) => {
     const [tokens, experts, topK] = [5000, 16, 2];
     const logits = floats(dice, tokens * experts), probs = logits.slice(), lse = new Float32Array(tokens);
-    const weights = new Float32Array(tokens * topK), means = new Float32Array(experts), dLogits = logits.slice();
+    const weights = new Float32Array(tokens * topK), means = new Float32Array(experts);
+    const dLogits = logits.slice();
     const ints = (n: number): Int32Array => new Int32Array(n);
-    const [indices, slotToToken, slots, starts] = [ints(tokens * topK), ints(tokens * topK), ints(tokens * topK), ints(17)];
+    const indices = ints(tokens * topK), slotToToken = ints(tokens * topK), slots = ints(tokens * topK);
+    const starts = ints(experts + 1);
     k.routeForward(
-      logits, 0, null, 0, probs, 0, lse, 0, indices, 0, weights, 0, starts, 0, slotToToken, 0, slots, 0, means, 0,
+      logits, 0, null, 0, probs, 0, lse, 0, indices, 0, weights, 0, starts, 0, slotToToken, 0, slots, 0,
+      means, 0,
       tokens, experts, topK, true,
     );
     const dWeights = floats(dice, tokens * topK);
     k.routeBackward(
-      probs, 0, lse, 0, indices, 0, weights, 0, dWeights, 0, starts, 0, dLogits, 0, tokens, experts, topK, true, 0.1, 0.1);
+      probs, 0, lse, 0, indices, 0, weights, 0, dWeights, 0, starts, 0, dLogits, 0,
+      tokens, experts, topK, true, 0.1, 0.1,
+    );
     return [probs, lse, weights, means, dLogits, indices, slotToToken, slots, starts];
   },
   'gather, scatter and embedding': (k, dice) => {
     const [tokens, topK, cols, vocab] = [1500, 2, 128, 50];
-    const table = floats(dice, vocab * cols), ids = dice.ints(tokens, vocab), rows = new Float32Array(tokens * cols);
+    const table = floats(dice, vocab * cols), ids = dice.ints(tokens, vocab);
+    const rows = new Float32Array(tokens * cols);
     k.gatherRows(table, 0, vocab, ids, 0, rows, 0, tokens, cols);
     const x = floats(dice, tokens * topK * cols), weights = floats(dice, tokens * topK);
     const slots = dice.permutation(tokens * topK), dx = x.slice(), dWeights = weights.slice();
@@ -100,13 +112,16 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     const logits = floats(dice, n), losses = new Float32Array(rows), targets = dice.ints(rows, cols);
     const total = k.crossEntropy(logits, 0, targets, 0, losses, 0, rows, cols, -100, 1 / rows, true);
     const squares = k.sumSquares(logits, 0, n);
-    const param = floats(dice, n), m = floats(dice, n), v = floats(dice, n).map(Math.abs), normals = new Float32Array(n);
+    const param = floats(dice, n), m = floats(dice, n), v = floats(dice, n).map(Math.abs);
+    const normals = new Float32Array(n);
     k.adamw(param, 0, logits, 0, m, 0, v, 0, n, 1e-3, 0.9, 0.95, 1e-8, 0.1, 0.1, 0.05, 1);
     k.scale(m, 0, n, 0.3);
     k.axpy(n, 0.5, m, 0, v, 0);
     k.randomNormal(normals, 0, n, 1, 2, 3, 1);
     // The float64 results, bit for bit.
-    return [logits, losses, param, m, v, normals, new Float32Array(new Float64Array([total, squares]).buffer)];
+    return [
+      logits, losses, param, m, v, normals, new Float32Array(new Float64Array([total, squares]).buffer),
+    ];
   },
 };
 
@@ -132,10 +147,14 @@ export function threadConformance(kernels: () => Kernels): void {
       const call = (value: unknown): void => kernels().setThreads(value as number);
       for (const good of [1, 256]) call(good);
       for (const bad of [0, -1, 257, 1.5, Number.NaN, 2 ** 53]) {
-        expectThrows(`setThreads(${bad})`, () => call(bad), RangeError, /^setThreads: threads must be an integer/);
+        expectThrows(
+          `setThreads(${bad})`, () => call(bad), RangeError, /^setThreads: threads must be an integer/,
+        );
       }
       for (const bad of ['2', null, undefined, {}]) {
-        expectThrows(`setThreads(${bad})`, () => call(bad), TypeError, /^setThreads: threads must be a number, got /);
+        expectThrows(
+          `setThreads(${bad})`, () => call(bad), TypeError, /^setThreads: threads must be a number, got /,
+        );
       }
     });
   });
