@@ -1,0 +1,82 @@
+'use strict';
+/** Single kernels at fixed small sizes, called as the layers call them: on arrays that exist already. */
+const { getKernels } = require('../../dist/backend');
+const { SEED } = require('../lib/models');
+
+const MATMUL_SIZE = 64;
+const SOFTMAX_SIZE = 1000;
+const NORM = { batch: 2, seq: 32, hidden: 64 };
+
+/** @param {number} stream */
+function normals(kernels, n, stream) {
+  const values = new Float32Array(n);
+  kernels.randomNormal(values, 0, n, SEED, 0, stream, 1);
+  return values;
+}
+
+function matmulCase() {
+  const kernels = getKernels();
+  const n = MATMUL_SIZE;
+  const [a, b, c] = [normals(kernels, n * n, 0), normals(kernels, n * n, 1), new Float32Array(n * n)];
+  return {
+    run: () => kernels.sgemm(false, true, n, n, n, 1, a, 0, n, b, 0, n, 0, c, 0, n),
+    outputs: () => [c],
+  };
+}
+
+function softmaxCase() {
+  const kernels = getKernels();
+  const x = normals(kernels, SOFTMAX_SIZE, 0);
+  const y = new Float32Array(SOFTMAX_SIZE);
+  return {
+    run: () => kernels.softmaxForward(x, 0, y, 0, 1, SOFTMAX_SIZE),
+    outputs: () => [y],
+  };
+}
+
+function rmsNormCase() {
+  const kernels = getKernels();
+  const { hidden: cols } = NORM;
+  const rows = NORM.batch * NORM.seq;
+  const x = normals(kernels, rows * cols, 0);
+  const gamma = new Float32Array(cols).fill(1);
+  const y = new Float32Array(rows * cols);
+  const invRms = new Float32Array(rows);
+  return {
+    run: () => kernels.rmsNormForward(x, 0, cols, gamma, 0, y, 0, cols, invRms, 0, rows, cols, 1e-6),
+    outputs: () => [y, invRms],
+  };
+}
+
+/** @type {import('../lib/measure').Scenario[]} */
+const scenarios = [
+  {
+    id: 'kernel_matmul',
+    params: { batch: 1, m: MATMUL_SIZE, n: MATMUL_SIZE, k: MATMUL_SIZE, trans_b: true },
+    tokens: null,
+    innerIterations: 200,
+    knownFlops: 2 * MATMUL_SIZE ** 3,
+    gflops: true,
+    prepare: matmulCase,
+  },
+  {
+    id: 'kernel_softmax',
+    params: { batch: 1, n: SOFTMAX_SIZE },
+    tokens: null,
+    innerIterations: 1000,
+    // Of each element: compare, subtract, exponentiate, add, multiply.
+    knownFlops: 5 * SOFTMAX_SIZE,
+    prepare: softmaxCase,
+  },
+  {
+    id: 'kernel_rmsnorm',
+    params: { batch: NORM.batch, seq_len: NORM.seq, hidden_dim: NORM.hidden },
+    tokens: null,
+    innerIterations: 1000,
+    // Of each element: square, add, multiply twice.
+    knownFlops: 4 * NORM.batch * NORM.seq * NORM.hidden,
+    prepare: rmsNormCase,
+  },
+];
+
+module.exports = { normals, scenarios };

@@ -1,0 +1,15 @@
+'use strict';
+
+/** The axes of every language's benchmark, and those of this one that `--all` adds; a module each, run in this order. */
+const STANDARD_AXES = ['memory', 'compiler', 'type_system', 'parallel', 'scale'];
+const EXTRA_AXES = ['decode', 'latency', 'sampling', 'training', 'kernels', 'overhead'];
+
+/**
+ * @param {string} axis
+ * @returns {import('../lib/measure').Scenario[]}
+ */
+function scenariosOf(axis) {
+  return require(`./${axis}`).scenarios;
+}
+
+module.exports = { EXTRA_AXES, STANDARD_AXES, scenariosOf };

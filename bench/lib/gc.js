@@ -1,0 +1,35 @@
+'use strict';
+const { PerformanceObserver } = require('node:perf_hooks');
+const { setImmediate } = require('node:timers/promises');
+
+/** @type {{ start: number, duration: number }[]} in ms of this thread's performance.now() */
+const seen = [];
+/** @type {PerformanceObserver | undefined} */
+let observer;
+
+/** Starts to note the garbage collections of this thread. */
+function watchGc() {
+  if (observer !== undefined) return;
+  observer = new PerformanceObserver((list) => keep(list.getEntries()));
+  observer.observe({ entryTypes: ['gc'] });
+}
+
+/**
+ * The collections that began in [from, to] of this thread's performance.now(), in ms.
+ * @param {number} from
+ * @param {number} to
+ */
+async function gcEntries(from, to) {
+  watchGc();
+  // Node hands entries over from the event loop, which has to come round.
+  await setImmediate();
+  await setImmediate();
+  keep(observer.takeRecords());
+  return seen.filter(({ start }) => start >= from && start <= to);
+}
+
+function keep(entries) {
+  for (const { startTime, duration } of entries) seen.push({ start: startTime, duration });
+}
+
+module.exports = { gcEntries, watchGc };

@@ -1,0 +1,82 @@
+'use strict';
+const fs = require('node:fs');
+const v8 = require('node:v8');
+const vm = require('node:vm');
+const { gcEntries } = require('./gc');
+const { median } = require('./stats');
+
+const SAMPLES = 5;
+const CALLS_PER_SAMPLE = 4;
+
+/**
+ * Highest resident memory of this process so far, in bytes. On Linux VmHWM, which starts afresh with the program;
+ * ru_maxrss starts at what the parent had when it forked.
+ */
+function peakRss() {
+  if (process.platform === 'linux') {
+    const found = /^VmHWM:\s+(\d+) kB$/m.exec(fs.readFileSync('/proc/self/status', 'utf8'));
+    if (found !== null) return Number(found[1]) * 1024;
+  }
+  return process.resourceUsage().maxRSS * 1024;
+}
+
+/**
+ * Bytes that one call of `run` allocates, the median over a few samples of some calls each:
+ * - heap: objects in V8's heap
+ * - external: ArrayBuffers, SharedArrayBuffers and other memory that V8 is told of
+ * - native: what the process's resident memory grew beyond these two. A lower bound: memory that the C library or
+ *   BLAS already holds and uses again does not show.
+ *
+ * A sample in which the garbage collector ran would come out too small; such samples count only when all are so.
+ *
+ * @param {() => void} run
+ * @param {boolean} once for a run of seconds: one call, one sample
+ */
+async function allocatedBytes(run, once = false) {
+  const collect = forcedCollection();
+  const calls = once ? 1 : CALLS_PER_SAMPLE;
+  const samples = [];
+  for (let i = 0; i < (once ? 1 : SAMPLES); i++) {
+    collect();
+    const before = snapshot();
+    const from = performance.now();
+    for (let call = 0; call < calls; call++) run();
+    const after = snapshot();
+    const collected = await gcEntries(from, performance.now());
+    samples.push({ ...difference(before, after, calls), undisturbed: collected.length === 0 });
+  }
+  const good = samples.filter((sample) => sample.undisturbed);
+  const used = good.length > 0 ? good : samples;
+  const [heap, external, native] = ['heap', 'external', 'native'].map((part) =>
+    Math.round(median(used.map((sample) => sample[part]))),
+  );
+  return { heap, external, native };
+}
+
+function snapshot() {
+  const resident = process.memoryUsage.rss();
+  const { heapUsed, external, arrayBuffers } = process.memoryUsage();
+  return { resident, heapUsed, external, arrayBuffers };
+}
+
+function difference(before, after, calls) {
+  const grown = (key) => Math.max(0, after[key] - before[key]);
+  const heap = grown('heapUsed');
+  // `external` leaves shared buffers out, `arrayBuffers` everything that isn't a buffer.
+  const external = Math.max(grown('external'), grown('arrayBuffers'));
+  const native = Math.max(0, grown('resident') - heap - external);
+  return { heap: heap / calls, external: external / calls, native: native / calls };
+}
+
+let collection;
+
+/** V8's gc(), which is not there unless asked for: only after the timed runs, which stay as they are without it. */
+function forcedCollection() {
+  if (collection === undefined) {
+    v8.setFlagsFromString('--expose-gc');
+    collection = vm.runInNewContext('gc');
+  }
+  return collection;
+}
+
+module.exports = { allocatedBytes, peakRss };
