@@ -3,6 +3,7 @@
 // worker threads may load it.
 #include <napi.h>
 
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <string>
@@ -127,7 +128,7 @@ Choice chooseLibrary(const std::string& backend, const std::vector<std::string>&
 
 Choice chooseBest() {
   if (const BlasLibrary* accelerate = linkedAccelerate()) {
-    return {"accelerate", accelerate, SgemmChoice::fastestOfTheTwo, {}};
+    return {"accelerate", accelerate, SgemmChoice::libraryOnly, {}};
   }
   std::string tried;
   if (const BlasLibrary* blas = openFirst(openBlasPaths(), &tried)) {
@@ -159,7 +160,9 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
   if (instructionSet == nullptr) return bestKernelTable();
   const char* reason = "";
   const KernelTable* table = kernelTableNamed(instructionSet->c_str(), &reason);
-  if (table == nullptr) throw Unavailable{"The instruction set '" + *instructionSet + "' can't be used: " + reason + "."};
+  if (table == nullptr) {
+    throw Unavailable{"The instruction set '" + *instructionSet + "' can't be used: " + reason + "."};
+  }
   return table;
 }
 
@@ -167,7 +170,9 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
 const Context* contextFor(const Choice& choice, const KernelTable* table) {
   static auto* const mutex = new std::mutex;
   static auto* const contexts = new std::deque<Context>;
-  const SgemmFn serial = serialSgemm(choice.blas, table, choice.sgemm);
+  // On other instruction sets the built-in kernel was never measured against a library.
+  const bool measured = std::strncmp(table->instructionSet, "avx", 3) == 0;
+  const SgemmFn serial = serialSgemm(choice.blas, table, measured ? choice.sgemm : SgemmChoice::libraryOnly);
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
@@ -181,7 +186,9 @@ const Context* contextFor(const Choice& choice, const KernelTable* table) {
 
 const std::string* textOrNull(const Napi::Value& value, const char* name, std::string* storage) {
   if (value.IsNull()) return nullptr;
-  if (!value.IsString()) throw Napi::TypeError::New(value.Env(), std::string("create: ") + name + " must be a string or null");
+  if (!value.IsString()) {
+    throw Napi::TypeError::New(value.Env(), std::string("create: ") + name + " must be a string or null");
+  }
   *storage = value.As<Napi::String>().Utf8Value();
   return storage;
 }

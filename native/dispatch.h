@@ -7,8 +7,8 @@
 namespace sgemoe {
 
 enum class SgemmChoice {
-  libraryOnly,       // every matmul that the library's 32-bit integers can express
-  fastestOfTheTwo,   // the built-in kernel at the sizes where it is measured to win
+  libraryOnly,      // the library, for every matmul that its 32-bit integers can express
+  fastestOfTheTwo,  // the built-in kernel at the sizes where it is measured to win
 };
 
 // A serial sgemm over the library (null: none) and the built-in kernel of the table. Equal arguments give the same

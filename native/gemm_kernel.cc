@@ -86,23 +86,21 @@ void tile(const TileArgs& t) {
 
 using TileFn = void (*)(const TileArgs&);
 
-// kTiles[NV][MR]. Tiles that don't fit the registers are never asked for.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
-#define WIDE_TILES(NV) tile<7, NV>, tile<8, NV>, tile<9, NV>, tile<10, NV>, tile<11, NV>, tile<12, NV>, tile<13, NV>, tile<14, NV>
-#define TALL_TILES(NV) WIDE_TILES(NV)
-#else
-#define WIDE_TILES(NV) nullptr
-#define TALL_TILES(NV) tile<7, NV>, tile<8, NV>, tile<9, NV>, tile<10, NV>, tile<11, NV>, tile<12, NV>
-#endif
-#define SMALL_TILES(NV) nullptr, tile<1, NV>, tile<2, NV>, tile<3, NV>, tile<4, NV>, tile<5, NV>, tile<6, NV>
+// kTiles[NV][MR], as many as kTileRows.
+#define TILES_1_TO_6(NV) nullptr, tile<1, NV>, tile<2, NV>, tile<3, NV>, tile<4, NV>, tile<5, NV>, tile<6, NV>
+#define TILES_7_TO_12(NV) tile<7, NV>, tile<8, NV>, tile<9, NV>, tile<10, NV>, tile<11, NV>, tile<12, NV>
 const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1] = {
     {},
-    {SMALL_TILES(1), TALL_TILES(1)},
-    {SMALL_TILES(2), WIDE_TILES(2)},
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+    {TILES_1_TO_6(1), TILES_7_TO_12(1), tile<13, 1>, tile<14, 1>},
+    {TILES_1_TO_6(2), TILES_7_TO_12(2), tile<13, 2>, tile<14, 2>},
+#else
+    {TILES_1_TO_6(1), TILES_7_TO_12(1)},
+    {TILES_1_TO_6(2)},
+#endif
 };
-#undef SMALL_TILES
-#undef WIDE_TILES
-#undef TALL_TILES
+#undef TILES_1_TO_6
+#undef TILES_7_TO_12
 
 // All rows of `t` against one panel of `cols` columns. The rows are spread evenly: 16 as 8 + 8, not 14 + 2.
 void multiplyPanel(TileArgs t, int64_t m, int64_t cols) {
@@ -190,11 +188,10 @@ void packCopied(const float* src, int64_t ld, int64_t k, int64_t cols, float* ds
 
 // ---------------------------------------------------------------- the packing buffer
 
-// One panel of B and one block of A. A thread that multiplies once usually goes on to, so it keeps its buffer.
-constexpr int64_t kBlockDepth = 256;
-constexpr int64_t kBlockRows = 168;  // a multiple of every number of tile rows
-constexpr int64_t kBufferFloats = kBlockDepth * (kPanelCols + kBlockRows);
+// One panel of B: it stays in the first-level cache while all rows pass over it.
+constexpr int64_t kPanelDepth = 256;
 
+// A thread that multiplies once usually goes on to, so it keeps its buffer.
 struct PackBuffer {
   float* memory = nullptr;
   ~PackBuffer() { free(memory); }
@@ -254,11 +251,11 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
   int64_t maxDepth = kSmallDepth;
   if (k > kSmallDepth) {
     if (packBuffer.memory == nullptr) {
-      packBuffer.memory = static_cast<float*>(malloc((kBufferFloats + 16) * sizeof(float)));
+      packBuffer.memory = static_cast<float*>(malloc((kPanelDepth * kPanelCols + 16) * sizeof(float)));
     }
     if (packBuffer.memory != nullptr) {  // else the small one serves
       panel = aligned(packBuffer.memory);
-      maxDepth = kBlockDepth;
+      maxDepth = kPanelDepth;
     }
   }
   const int64_t blocks = (k + maxDepth - 1) / maxDepth;
@@ -272,55 +269,102 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
 
 // ---------------------------------------------------------------- dot products
 
-// C[0..R, 0..S] from R rows of A and S of B, which both run along k.
-template <int R, int S>
+typedef float Quad __attribute__((vector_size(16)));
+
+// The sums over the lanes of four vectors.
+#if defined(__SSE2__)
+inline __m128 foldToQuad(Vf v) {
+#if defined(__AVX512F__)
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+  return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+#else
+  return v;
+#endif
+}
+
+inline Quad sumsOf(Vf v0, Vf v1, Vf v2, Vf v3) {
+  const __m128 a = foldToQuad(v0), b = foldToQuad(v1), c = foldToQuad(v2), d = foldToQuad(v3);
+  const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+  const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+  return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+}
+#else
+inline Quad sumsOf(Vf v0, Vf v1, Vf v2, Vf v3) { return Quad{hsum(v0), hsum(v1), hsum(v2), hsum(v3)}; }
+#endif
+
+// c[0..count] = alpha * sums + beta * c, count at most 4.
+inline void updateQuad(float* c, Quad sums, float alpha, float beta, int count) {
+  Quad value = sums * alpha;
+  if (count == 4) {
+    if (beta != 0) {
+      Quad old;
+      memcpy(&old, c, sizeof old);
+      value += old * beta;
+    }
+    memcpy(c, &value, sizeof value);
+    return;
+  }
+  for (int j = 0; j < count; j++) c[j] = beta == 0 ? value[j] : value[j] + beta * c[j];
+}
+
+// R rows of A by four rows of B, which all run along k. Where B has fewer left, its last one is repeated.
+template <int R>
 void dotTile(const Matrices& s, int64_t k, float beta, int64_t row, int64_t col) {
+  const int count = static_cast<int>(least(4, s.n - col));
   const float* a = s.a + row * s.lda;
-  const float* b = s.b + col * s.ldb;
-  Vf sums[R][S];
+  const float* b[4];
+  UNROLL for (int j = 0; j < 4; j++) b[j] = s.b + (col + least(j, count - 1)) * s.ldb;
+  Vf sums[R][4];
   UNROLL for (int i = 0; i < R; i++) {
-    UNROLL for (int j = 0; j < S; j++) sums[i][j] = Vf{};
+    UNROLL for (int j = 0; j < 4; j++) sums[i][j] = Vf{};
   }
   int64_t p = 0;
   for (; p + kLanes <= k; p += kLanes) {
-    Vf left[R];
-    UNROLL for (int i = 0; i < R; i++) left[i] = load(a + i * s.lda + p);
-    UNROLL for (int j = 0; j < S; j++) {
-      const Vf right = load(b + j * s.ldb + p);
-      UNROLL for (int i = 0; i < R; i++) sums[i][j] = fma(left[i], right, sums[i][j]);
+    Vf right[4];
+    UNROLL for (int j = 0; j < 4; j++) right[j] = load(b[j] + p);
+    UNROLL for (int i = 0; i < R; i++) {
+      const Vf left = load(a + i * s.lda + p);
+      UNROLL for (int j = 0; j < 4; j++) sums[i][j] = fma(left, right[j], sums[i][j]);
     }
   }
   if (p < k) {
     const int lanes = static_cast<int>(k - p);
-    UNROLL for (int j = 0; j < S; j++) {
-      const Vf right = loadPartial(b + j * s.ldb + p, lanes);
+    UNROLL for (int j = 0; j < 4; j++) {
+      const Vf right = loadPartial(b[j] + p, lanes);
       UNROLL for (int i = 0; i < R; i++) {
         sums[i][j] = fma(loadPartial(a + i * s.lda + p, lanes), right, sums[i][j]);
       }
     }
   }
   UNROLL for (int i = 0; i < R; i++) {
-    UNROLL for (int j = 0; j < S; j++) {
-      float* c = s.c + (row + i) * s.ldc + col + j;
-      const float value = s.alpha * hsum(sums[i][j]);
-      *c = beta == 0 ? value : value + beta * *c;
-    }
+    const Quad quad = sumsOf(sums[i][0], sums[i][1], sums[i][2], sums[i][3]);
+    updateQuad(s.c + (row + i) * s.ldc + col, quad, s.alpha, beta, count);
   }
 }
 
-template <int R>
-void dotRows(const Matrices& s, int64_t k, float beta, int64_t row) {
-  int64_t col = 0;
-  for (; col + 4 <= s.n; col += 4) dotTile<R, 4>(s, k, beta, row, col);
-  for (; col < s.n; col++) dotTile<R, 1>(s, k, beta, row, col);
-}
-
-constexpr int64_t kMaxDotRows = 4;
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+constexpr int kDotRows = 4;
+#else
+constexpr int kDotRows = 2;
+#endif
 
 void multiplyByDots(const Matrices& s, int64_t k, float beta) {
-  int64_t row = 0;
-  for (; row + 4 <= s.m; row += 4) dotRows<4>(s, k, beta, row);
-  for (; row < s.m; row++) dotRows<1>(s, k, beta, row);
+  for (int64_t col = 0; col < s.n; col += 4) {
+    int64_t row = 0;
+    for (; row + kDotRows <= s.m; row += kDotRows) dotTile<kDotRows>(s, k, beta, row, col);
+    const int64_t left = s.m - row;
+    if (left == 1) dotTile<1>(s, k, beta, row, col);
+    if (left == 2) dotTile<2>(s, k, beta, row, col);
+    if (left == 3) dotTile<3>(s, k, beta, row, col);
+  }
+}
+
+// Dot products spare the packing of B, and pay with a sum over lanes for each element of C: they win where there are
+// few rows or columns, and, when k is long enough to make that sum cheap, some more rows (measured on AVX-512, AVX2).
+bool dotsWin(const Matrices& s, int64_t k) {
+  return s.m <= 4 || s.n <= (kLanes < 8 ? 4 : kLanes / 2) || (s.m <= 16 && k >= 16 * kLanes);
 }
 
 // ---------------------------------------------------------------- one row by a matrix that runs along n
@@ -373,7 +417,7 @@ void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alph
     ldb = k;
   }
   const Matrices s{transA, transB, m, n, alpha, a, lda, b, ldb, c, ldc};
-  if (!transA && transB && (m <= kMaxDotRows || n <= 4)) return multiplyByDots(s, k, beta);
+  if (!transA && transB && dotsWin(s, k)) return multiplyByDots(s, k, beta);
   if (!transB && m == 1) return multiplyRow(s, k, beta);
   multiplyBlocked(s, k, beta);
 }
