@@ -34,6 +34,8 @@ const { validate } = require('../dist/cli/validation');
 const SOURCES = ['src', 'native', 'docs', 'scripts', 'bench', 'test'];
 const ENDINGS = ['.ts', '.js', '.cc', '.h', '.md'];
 const QUICK_BYTES = 60_000;
+/** In an evaluation on the way. */
+const EVAL_BATCHES = 10;
 const SEED = 42;
 
 /** Sizes and steps: for a backend at BLAS speed, for the reference backend (many times slower), and for --quick. */
@@ -84,9 +86,10 @@ async function main() {
   const config = new ModelConfig({ nExperts: 4, topKExperts: 2, vocabSize: 256, ...recipe.model });
   const model = MoETransformer.create(config, { seed: SEED });
   const bigram = bigramConditionalEntropy(dataset.train, dataset.validation, config.vocabSize);
-  const untrained = await validate(model, validationBatches(dataset, recipe));
-
-  const result = await train(model, dataset, recipe, bigram);
+  const folder = await openRunFolder(OUT);
+  say(`${describeRun(dataset, config, folder)}\n`);
+  const untrained = await validate(model, firstBatches(dataset, recipe));
+  const result = await train(model, dataset, folder, recipe, bigram);
   if (result.interrupted) return EXIT.interrupted;
   const reached = judge(result.validation.loss, untrained.loss, bigram);
   const same = await reload(model, dataset);
@@ -120,24 +123,22 @@ function firstBytes(files, bytes) {
   });
 }
 
-function validationBatches(dataset, { batchSize, model }) {
-  return dataset.validationBatches({ batchSize, seqLen: model.maxSeqLen });
+function firstBatches(dataset, { batchSize, model }) {
+  return dataset.validationBatches({ batchSize, seqLen: model.maxSeqLen, maxBatches: EVAL_BATCHES });
 }
 
-async function train(model, dataset, recipe, bigram) {
+async function train(model, dataset, folder, recipe, bigram) {
   const { steps, lr, batchSize, evalInterval } = recipe;
-  const folder = await openRunFolder(OUT);
-  say(`${describeRun(dataset, model.config, folder)}\n`);
   const result = await runTraining(
     {
       trainer: new Trainer(model, { lr, warmupSteps: steps / 10, totalSteps: steps }),
       dataset,
       folder,
       batchSize,
-      seqLen: model.maxSeqLen,
+      seqLen: model.config.maxSeqLen,
       seed: SEED,
       evalInterval,
-      evalBatches: 10,
+      evalBatches: EVAL_BATCHES,
       references: [{ label: 'bigram', loss: bigram }],
     },
     io,

@@ -28,12 +28,12 @@ export const DEFAULT_SIZES = {
 export const DEFAULT_RECIPE = {
   seqLen: 128,
   batchSize: 16,
-  steps: 2000,
+  steps: 1200,
   lr: 3e-3,
   weightDecay: 0.1,
   gradClip: 1,
   auxLoss: 0.01,
-  evalInterval: 200,
+  evalInterval: 100,
   evalBatches: 20,
 } as const;
 
