@@ -115,7 +115,7 @@ export function extent(rows: number, cols: number, ld: number): number {
 export function requireLength(
   kernel: string, name: string, array: Float32Array | Int32Array, offset: number, needed: number,
 ): void {
-  if (offset <= array.length && needed <= array.length - offset) return;
+  if (needed <= array.length - offset) return;
   throw new RangeError(
     `${kernel}: ${name} is too short: needs ${needed} elements from offset ${offset}, has ${array.length}`,
   );
