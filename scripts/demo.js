@@ -21,9 +21,15 @@ if (!fs.existsSync(path.join(ROOT, 'dist', 'cli', 'training.js'))) {
   process.exit(1);
 }
 
-const { backendInfo, Lcg64, ModelConfig, MoETransformer, Trainer } = require('../dist');
-const { bigramConditionalEntropy } = require('../dist/text/bigram');
-const { TextDataset } = require('../dist/text/dataset');
+const {
+  backendInfo,
+  bigramConditionalEntropy,
+  Lcg64,
+  ModelConfig,
+  MoETransformer,
+  TextDataset,
+  Trainer,
+} = require('../dist');
 const { reportError } = require('../dist/cli/errors');
 const { EXIT, processIo } = require('../dist/cli/io');
 const { describeResult, describeRun } = require('../dist/cli/report');

@@ -82,7 +82,8 @@ export class Progress {
   }
 
   #draw(line: string): void {
-    const columns = this.#out.columns ?? 80;
+    // Some terminals say 0 for a width they don't know.
+    const columns = this.#out.columns || 80;
     this.#out.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
     this.#live = true;
   }

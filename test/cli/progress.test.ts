@@ -58,6 +58,12 @@ describe('Progress on a terminal', () => {
   });
 });
 
+it('a terminal that does not know its width is taken for one of 80 columns', () => {
+  const { written, step } = progressOn({ isTTY: true, columns: 0 });
+  step(1);
+  expect(written[0]).toContain('step   1/100  loss 2.000');
+});
+
 describe('formats', () => {
   it('write durations, rates and shell words as people do', () => {
     expect([7, 754, 3723, Number.NaN].map(formatDuration)).toEqual(['0:07', '12:34', '1:02:03', '-']);
