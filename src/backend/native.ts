@@ -195,16 +195,21 @@ function buildStatus(): string[] {
   }
 }
 
+let musl: boolean | undefined;
+
+/** The report takes some 10 ms, so it is asked once. */
 function isMusl(): boolean {
-  if (process.platform !== 'linux') {
-    return false;
-  }
+  musl ??= process.platform === 'linux' && glibcVersion() === undefined;
+  return musl;
+}
+
+function glibcVersion(): string | undefined {
   const report = process.report as typeof process.report & { excludeNetwork?: boolean };
   const excluded = report.excludeNetwork;
-  report.excludeNetwork = true; // otherwise the report resolves the names of all open connections
-  const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  report.excludeNetwork = true; // otherwise it resolves the names of all open connections
+  const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
   report.excludeNetwork = excluded;
-  return header?.glibcVersionRuntime === undefined;
+  return header.glibcVersionRuntime;
 }
 
 // ---------------------------------------------------------------- saying what to do
