@@ -17,7 +17,11 @@ void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alph
 
 namespace {
 
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t roundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
