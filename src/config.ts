@@ -132,7 +132,7 @@ export class ModelConfig implements Required<ModelConfigOptions> {
     return ModelConfig.tiny({ hiddenDim: 256, headDim: 64, ffnDim: 1024, ...overrides });
   }
 
-  /** The 6.9 B parameter shape of the cross-language specification (1.9 B active). */
+  /** The 6.9 B parameter shape of the cross-language specification (1.8 B active). */
   static default6_9b(overrides: Partial<ModelConfigOptions> = {}): ModelConfig {
     return new ModelConfig({
       hiddenDim: 768,

@@ -19,7 +19,6 @@ export const ERROR_CODES = {
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
-  SGEMOE_ABORTED: 'The operation was stopped by its AbortSignal.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -27,7 +27,8 @@ export function reportError(error: unknown, { stderr, env }: CliIo): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   const usage =
     error instanceof UsageError || (error instanceof SgemoeError && USAGE_CODES.includes(error.code));
-  stderr.write(`sgemoe: ${error instanceof Error ? error.message : String(error)}\n`);
+  const message = error instanceof Error ? error.message : String(error);
+  stderr.write(`sgemoe: ${message.replace(/^sgemoe: /, '')}\n`);
   if (env.SGEMOE_DEBUG === '1') stderr.write(`${stackOf(error)}\n`);
   return usage ? EXIT.usage : EXIT.failure;
 }
