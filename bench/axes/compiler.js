@@ -1,23 +1,20 @@
 'use strict';
 /** Single kernels at fixed small sizes, called as the layers call them: on arrays that exist already. */
 const { getKernels } = require('../../dist/backend');
-const { SEED } = require('../lib/models');
+const { normals } = require('../lib/normals');
 
 const MATMUL_SIZE = 64;
 const SOFTMAX_SIZE = 1000;
 const NORM = { batch: 2, seq: 32, hidden: 64 };
 
-/** @param {number} stream */
-function normals(kernels, n, stream) {
-  const values = new Float32Array(n);
-  kernels.randomNormal(values, 0, n, SEED, 0, stream, 1);
-  return values;
-}
-
 function matmulCase() {
   const kernels = getKernels();
   const n = MATMUL_SIZE;
-  const [a, b, c] = [normals(kernels, n * n, 0), normals(kernels, n * n, 1), new Float32Array(n * n)];
+  const [a, b, c] = [
+    normals(kernels, n * n),
+    normals(kernels, n * n, { stream: 1 }),
+    new Float32Array(n * n),
+  ];
   return {
     run: () => kernels.sgemm(false, true, n, n, n, 1, a, 0, n, b, 0, n, 0, c, 0, n),
     outputs: () => [c],
@@ -26,7 +23,7 @@ function matmulCase() {
 
 function softmaxCase() {
   const kernels = getKernels();
-  const x = normals(kernels, SOFTMAX_SIZE, 0);
+  const x = normals(kernels, SOFTMAX_SIZE);
   const y = new Float32Array(SOFTMAX_SIZE);
   return {
     run: () => kernels.softmaxForward(x, 0, y, 0, 1, SOFTMAX_SIZE),
@@ -38,7 +35,7 @@ function rmsNormCase() {
   const kernels = getKernels();
   const { hidden: cols } = NORM;
   const rows = NORM.batch * NORM.seq;
-  const x = normals(kernels, rows * cols, 0);
+  const x = normals(kernels, rows * cols);
   const gamma = new Float32Array(cols).fill(1);
   const y = new Float32Array(rows * cols);
   const invRms = new Float32Array(rows);
@@ -79,4 +76,4 @@ const scenarios = [
   },
 ];
 
-module.exports = { normals, scenarios };
+module.exports = { scenarios };

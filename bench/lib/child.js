@@ -21,7 +21,9 @@ async function answerAll({ axis, ids, runs, purpose }) {
     /** @type {Answer} */
     let answer;
     try {
-      const scenario = require('../axes').scenariosOf(axis).find((candidate) => candidate.id === id);
+      const scenario = require('../axes')
+        .scenariosOf(axis)
+        .find((candidate) => candidate.id === id);
       answer =
         purpose === 'time'
           ? { id, result: await measure(scenario, runs) }

@@ -31,8 +31,16 @@ function command(name, description) {
 /** --threads and --backend, which have to be in the environment before the library is asked to compute. */
 function addBackendOptions(program) {
   return program
-    .option('--threads <n>', 'size of the thread pool (default: what the library chooses)', integer(1, MOST_THREADS))
-    .option('--backend <name>', `what computes: ${BACKENDS.join(', ')} (default: the fastest there is)`, backend);
+    .option(
+      '--threads <n>',
+      'size of the thread pool (default: what the library chooses)',
+      integer(1, MOST_THREADS),
+    )
+    .option(
+      '--backend <name>',
+      `what computes: ${BACKENDS.join(', ')} (default: the fastest there is)`,
+      backend,
+    );
 }
 
 function applyBackendOptions({ threads, backend: name }) {

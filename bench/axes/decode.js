@@ -1,0 +1,37 @@
+'use strict';
+/** One sequence, one token at a time: the whole context goes through the model for each new token. */
+const { GreedySampling, MoETransformer } = require('../..');
+const { SEED, batchOf, configOf, modelParams } = require('../lib/models');
+
+const CASES = [
+  { model: 'tiny', context: 8 },
+  { model: 'tiny', context: 64 },
+  { model: 'tiny', context: 256 },
+  { model: 'small', context: 64 },
+];
+
+function decodeCase(config, context) {
+  const model = MoETransformer.create(config, { seed: SEED });
+  const tokens = batchOf(1, context, config.vocabSize).ids.data;
+  const logits = new Float32Array(config.vocabSize);
+  const greedy = new GreedySampling();
+  return {
+    run() {
+      greedy.pickToken(model.nextTokenLogits(tokens, logits));
+    },
+    outputs: () => [logits],
+  };
+}
+
+/** @type {import('../lib/measure').Scenario[]} */
+const scenarios = CASES.map(({ model, context }) => {
+  const config = configOf(model);
+  return {
+    id: `decode_${model}_context_${context}`,
+    params: modelParams(model, config, 1, context),
+    tokens: 1,
+    prepare: () => decodeCase(config, context),
+  };
+});
+
+module.exports = { scenarios };

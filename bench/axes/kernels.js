@@ -1,0 +1,48 @@
+'use strict';
+/** Every kernel at a large size, and the share it reaches of the rate that bounds it. */
+const { getKernels } = require('../../dist/backend');
+const { ARITHMETIC, arraysFor } = require('../lib/kernelCases');
+const { normals } = require('../lib/normals');
+const { peaks, streamBytes } = require('../lib/peaks');
+const { STREAMS } = require('../lib/streamCases');
+
+/** 'softmaxForward' -> 'kernels_softmax_forward' */
+function idOf(name) {
+  return `kernels_${name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
+}
+
+/** @returns {import('../lib/measure').Scenario} */
+function kernelScenario(name, makeCase, bound) {
+  return {
+    id: idOf(name),
+    params: { kernel: name, bound },
+    tokens: null,
+    mostTrials: 5,
+    prepare() {
+      const kernels = getKernels();
+      const total = bound === 'bytes' ? streamBytes() : undefined;
+      const { run, output, flops, bytes } = makeCase(kernels, arraysFor(kernels, normals), total);
+      return {
+        run,
+        outputs: () => [output],
+        extra: { known_flops: flops ?? null, known_bytes: bytes ?? null },
+        derive: (result) => share(result.median_ns, bound, flops ?? bytes),
+      };
+    },
+  };
+}
+
+function share(medianNs, bound, amount) {
+  const rate = (amount / medianNs) * 1e9;
+  const peak = peaks()[bound];
+  const gflops = bound === 'flops' ? rate / 1e9 : null;
+  return { gflops, bound, rate_per_sec: rate, peak_per_sec: peak, share_of_peak: rate / peak };
+}
+
+const scenariosFrom = (cases, bound) =>
+  Object.entries(cases).map(([name, makeCase]) => kernelScenario(name, makeCase, bound));
+
+/** @type {import('../lib/measure').Scenario[]} */
+const scenarios = [...scenariosFrom(ARITHMETIC, 'flops'), ...scenariosFrom(STREAMS, 'bytes')];
+
+module.exports = { scenarios };

@@ -1,0 +1,121 @@
+'use strict';
+const fs = require('node:fs');
+const path = require('node:path');
+const { STANDARD_AXES, scenariosOf } = require('../axes');
+const { UsageError } = require('../lib/command');
+const { median, summarise } = require('../lib/stats');
+
+/**
+ * What a result file says of one scenario.
+ * @typedef {object} Figures
+ * @property {string} axis
+ * @property {number} median in ns
+ * @property {number} q1
+ * @property {number} q3
+ * @property {number} trials
+ * @property {number | null} peakRss in bytes
+ */
+
+/**
+ * @typedef {object} Results
+ * @property {string} file
+ * @property {string} label how tables and pictures call it
+ * @property {Record<string, any>} metadata
+ * @property {Map<string, Figures>} scenarios
+ */
+
+/**
+ * Reads result files of any language.
+ * @param {string[]} files
+ * @returns {Results[]}
+ * @throws UsageError for a file that can't be read or isn't one
+ */
+function loadResults(files) {
+  const results = files.map(loadOne);
+  for (const result of results) {
+    const same = results.filter(({ metadata }) => labelOf(metadata) === labelOf(result.metadata));
+    result.label = labelOf(result.metadata) + (same.length > 1 ? ` (${path.basename(result.file)})` : '');
+  }
+  return results;
+}
+
+/** @returns {Results} */
+function loadOne(file) {
+  let content;
+  try {
+    content = JSON.parse(fs.readFileSync(file, 'utf8'));
+  } catch (error) {
+    const reason = error instanceof SyntaxError ? 'is not JSON' : 'can not be read';
+    throw new UsageError(`${file} ${reason}: ${error.message}`);
+  }
+  if (!Array.isArray(content?.scenarios) || typeof content.metadata?.language !== 'string') {
+    throw new UsageError(
+      `${file} is not a benchmark result: it needs metadata.language and a list of scenarios.`,
+    );
+  }
+  const scenarios = new Map(content.scenarios.map((scenario) => [scenario.id, figuresOf(file, scenario)]));
+  return { file, label: '', metadata: content.metadata, scenarios };
+}
+
+/** @returns {Figures} */
+function figuresOf(file, scenario) {
+  const { id, axis, timings_ns: timings, median_ns, iqr_ns = 0, memory } = scenario ?? {};
+  const hasTimings = Array.isArray(timings) && timings.length > 0 && timings.every(Number.isFinite);
+  if (typeof id !== 'string' || !(hasTimings || Number.isFinite(median_ns))) {
+    throw new UsageError(`${file}: scenario ${JSON.stringify(id)} needs an id, and timings_ns or median_ns.`);
+  }
+  const middle = median_ns ?? median(timings);
+  const { q1, q3 } = hasTimings ? summarise(timings) : { q1: middle - iqr_ns / 2, q3: middle + iqr_ns / 2 };
+  return {
+    axis: axis ?? 'other',
+    median: middle,
+    q1,
+    q3,
+    trials: hasTimings ? timings.length : (scenario.trial_runs ?? 0),
+    peakRss: memory?.peak_rss_bytes ?? null,
+  };
+}
+
+function labelOf({ language, backend, threads }) {
+  const details = [
+    backend,
+    threads === undefined ? undefined : `${threads} thread${threads === 1 ? '' : 's'}`,
+  ];
+  return [language, ...details.filter((detail) => detail !== undefined)].join(' ');
+}
+
+/**
+ * The ids of all files: the 22 of every language in their order, then what else there is.
+ * @param {Results[]} results
+ */
+function idsOf(results) {
+  const standard = STANDARD_AXES.flatMap(scenariosOf).map(({ id }) => id);
+  const all = new Set([...standard, ...results.flatMap(({ scenarios }) => [...scenarios.keys()])]);
+  return [...all].filter((id) => results.some(({ scenarios }) => scenarios.has(id)));
+}
+
+/**
+ * Time over the fastest file's, for each file; null where the scenario is missing.
+ * @param {Results[]} results
+ * @param {string} id
+ */
+function ratiosToFastest(results, id) {
+  const medians = results.map(({ scenarios }) => scenarios.get(id)?.median ?? null);
+  const fastest = Math.min(...medians.filter((value) => value !== null));
+  return medians.map((value) => (value === null ? null : value / fastest));
+}
+
+/** What keeps files from being compared: sentences. */
+function warningsFor(results) {
+  const differs = (key) => new Set(results.map(({ metadata }) => metadata[key])).size > 1;
+  const warnings = [];
+  if (differs('cpu_model') || differs('os')) {
+    warnings.push('These results come from different machines or systems: the times do not compare.');
+  }
+  if (differs('n_trials') || differs('n_warmup')) {
+    warnings.push('The numbers of trials or warmups differ.');
+  }
+  return warnings;
+}
+
+module.exports = { idsOf, loadResults, ratiosToFastest, warningsFor };
