@@ -86,6 +86,8 @@ export interface Trace {
 export interface ForwardOptions {
   /** Keep the activations for `backward`. Default false. */
   training?: boolean;
+  /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
+  out?: Tensor<'float32'>;
 }
 
 /** Plans kept for shapes seen last; a plan is a few hundred numbers. */
@@ -227,10 +229,10 @@ export class MoETransformer implements NextTokenModel {
       );
     }
     checkIds('forwardIds', ids, V);
+    if (options.out) this.#checkOut(options.out, [batch, seq, V]);
     const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
     this.copyIds(pass, pass.ids, ids);
-    // See Kernels.floatType: float64 hides behind the same type.
-    const logits = Tensor.zeros([batch, seq, V], { dtype: this.kernels.floatType as 'float32' });
+    const logits = options.out ?? Tensor.zeros([batch, seq, V], { dtype: this.#floatType });
     this.hiddenAt(pass);
     this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
     return logits;
@@ -406,6 +408,20 @@ export class MoETransformer implements NextTokenModel {
       this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
     }
     return residual[blocks.length];
+  }
+
+  /** See Kernels.floatType: float64 hides behind the same type. */
+  get #floatType(): 'float32' {
+    return this.kernels.floatType as 'float32';
+  }
+
+  #checkOut(out: Tensor, shape: number[]): void {
+    if (out.dtype !== this.#floatType) {
+      throw new TypeError(`out must be a ${this.#floatType} tensor, got ${out.dtype}`);
+    }
+    if (out.shape.join() !== shape.join()) {
+      throw new RangeError(`out must have shape [${shape}], got [${out.shape}]`);
+    }
   }
 
   #plan(batch: number, seq: number, mode: PassMode): ModelPass {

@@ -45,6 +45,16 @@ describe('forward', () => {
     expect(sameBits(first.data, kept)).toBe(true);
   });
 
+  test('`out` receives the logits and is returned; another shape or dtype is refused', () => {
+    const model = small();
+    const out = Tensor.ones([1, 2, 20]);
+    expect(model.forwardIds([1, 2], 1, 2, { out })).toBe(out);
+    expect(sameBits(out.data, model.forwardIds([1, 2], 1, 2).data)).toBe(true);
+    expect(() => model.forwardIds([1], 1, 1, { out })).toThrow(/shape \[1,1,20\], got \[1,2,20\]/);
+    const wide = Tensor.zeros([1, 2, 20], { dtype: 'float64' }) as never;
+    expect(() => model.forwardIds([1, 2], 1, 2, { out: wide })).toThrow(/float32 tensor, got float64/);
+  });
+
   test('an empty batch gives empty logits', () => {
     expect(small().forwardIds([], 0, 4).shape).toEqual([0, 4, 20]);
     expect(small().forwardIds([], 2, 0).shape).toEqual([2, 0, 20]);
