@@ -39,6 +39,7 @@ async function main() {
   say(`Written to ${options.out}: convergence.json, ${Object.keys(runs).join('.svg, ')}.svg`);
 }
 
+/** @returns {any} */
 function readOptions() {
   const program = command('convergence.js', 'Trains on a fixed batch and on text; writes JSON and curves.')
     .option('--data <path...>', "files or folders of text (default: this project's sources)")

@@ -36,6 +36,7 @@ async function main() {
   else fs.writeFileSync(options.out, json);
 }
 
+/** @returns {any} */
 function readOptions() {
   const program = command('run.js', 'Times the scenarios and prints JSON to stdout, progress to stderr.')
     .option('--trials <n>', 'timed runs of each scenario', integer(1, MOST_RUNS), DEFAULT_TRIALS)

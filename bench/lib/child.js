@@ -21,9 +21,7 @@ async function answerAll({ axis, ids, runs, purpose }) {
     /** @type {Answer} */
     let answer;
     try {
-      const scenario = require('../axes')
-        .scenariosOf(axis)
-        .find((candidate) => candidate.id === id);
+      const scenario = scenarioOf(axis, id);
       answer =
         purpose === 'time'
           ? { id, result: await measure(scenario, runs) }
@@ -34,4 +32,12 @@ async function answerAll({ axis, ids, runs, purpose }) {
     await new Promise((sent) => process.send?.(answer, sent));
     if (answer.error !== undefined) return;
   }
+}
+
+function scenarioOf(axis, id) {
+  const found = require('../axes')
+    .scenariosOf(axis)
+    .find((scenario) => scenario.id === id);
+  if (found === undefined) throw new Error(`axis ${axis} has no scenario ${id}`);
+  return found;
 }

@@ -23,7 +23,12 @@ function fixedBatchRun({ steps, say }) {
   return {
     settings: { model: 'tiny', seed: SEED, ...FIXED, steps },
     ...history.summary,
-    svg: chart('One batch, learnt by heart', history, { config, tokensPerStep: batch * seq }),
+    svg: chart('One batch, learnt by heart', history, {
+      config,
+      tokensPerStep: batch * seq,
+      validation: [],
+      references: [],
+    }),
   };
 }
 
@@ -129,11 +134,7 @@ function describe({ summary }) {
   );
 }
 
-function chart(
-  title,
-  { summary, lossBins, loadBins },
-  { config, tokensPerStep, validation = [], references = [] },
-) {
+function chart(title, { summary, lossBins, loadBins }, { config, tokensPerStep, validation, references }) {
   return renderChart({
     title,
     subtitle: `tiny preset, loss ${summary.first_loss.toFixed(3)} to ${summary.final_loss.toFixed(4)}`,

@@ -4,13 +4,13 @@ const { setImmediate } = require('node:timers/promises');
 
 /** @type {{ start: number, duration: number }[]} in ms of this thread's performance.now() */
 const seen = [];
-/** @type {PerformanceObserver | undefined} */
-let observer;
+const observer = new PerformanceObserver((list) => keep(list.getEntries()));
+let watching = false;
 
 /** Starts to note the garbage collections of this thread. */
 function watchGc() {
-  if (observer !== undefined) return;
-  observer = new PerformanceObserver((list) => keep(list.getEntries()));
+  if (watching) return;
+  watching = true;
   observer.observe({ entryTypes: ['gc'] });
 }
 

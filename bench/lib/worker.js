@@ -1,13 +1,15 @@
 'use strict';
 /** A thread of workers.js. */
-const { parentPort, workerData } = require('node:worker_threads');
+const worker = require('node:worker_threads');
 const { gcEntries, watchGc } = require('./gc');
 const { allocatedBytes } = require('./memory');
 const { WORK, configOf } = require('./models');
 const { examine } = require('./numerical');
 const { SLOT } = require('./workers');
 
-const { control, task } = workerData;
+/** @type {{ control: Int32Array, task: any }} */
+const { control, task } = worker.workerData;
+const parentPort = /** @type {import('node:worker_threads').MessagePort} */ (worker.parentPort);
 const { timeOrigin } = performance;
 
 watchGc();

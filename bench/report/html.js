@@ -14,7 +14,9 @@ const AXIS_TITLES = {
   scale: 'Hidden 256',
 };
 
-const CHART = { width: 860, left: 200, right: 170, bar: 18, gap: 6 };
+const CHART = { width: 860, right: 170, bar: 18, gap: 6 };
+/** Room for the labels: by their length, within bounds. */
+const LABEL = { perCharacter: 7.5, padding: 16, least: 90, most: 380 };
 
 const STYLE = `
   body { font: 15px/1.5 system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif; color: #24292f; background: #fff;
@@ -24,8 +26,8 @@ const STYLE = `
   p { margin: 6px 0; } .note { color: #57606a; } .warning { background: #fff8c5; padding: 8px 12px; }
   .legend span { display: inline-block; margin-right: 20px; }
   .legend i { display: inline-block; width: 12px; height: 12px; margin-right: 6px; border-radius: 2px; }
-  table { border-collapse: collapse; font-size: 13px; margin-top: 10px; }
-  td, th { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid #d8dee4; vertical-align: top; }
+  table { border-collapse: collapse; font-size: 13px; margin-top: 10px; width: 100%; table-layout: fixed; }
+  td, th { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid #d8dee4; vertical-align: top; overflow-wrap: anywhere; }
   svg { display: block; width: 100%; height: auto; }
 `;
 
@@ -76,6 +78,7 @@ function colourOf(index) {
 
 /** Bars of one scenario, in the order of the files; a file without it has none. */
 function chart(results, id) {
+  const left = leftMargin(results);
   const ratios = ratiosToFastest(results, id);
   const bars = results
     .map(({ label, scenarios }, i) => ({
@@ -86,26 +89,31 @@ function chart(results, id) {
     }))
     .filter(({ figures }) => figures !== undefined);
   const longest = Math.max(...bars.map(({ figures }) => Math.max(figures.median, figures.q3)));
-  const scale = (CHART.width - CHART.left - CHART.right) / longest;
+  const scale = (CHART.width - left - CHART.right) / longest;
   const height = bars.length * (CHART.bar + CHART.gap) + CHART.gap;
   const drawn = bars.map((bar, row) =>
-    drawBar(bar, CHART.gap + row * (CHART.bar + CHART.gap), scale, bars.length),
+    drawBar(bar, { left, y: CHART.gap + row * (CHART.bar + CHART.gap), scale, alone: bars.length === 1 }),
   );
   return (
     `<svg viewBox="0 0 ${CHART.width} ${height}" role="img" aria-label="${escapeHtml(id)}" font-size="13" fill="#24292f">` +
-    `<line x1="${CHART.left}" y1="0" x2="${CHART.left}" y2="${height}" stroke="#8c959f"/>${drawn.join('')}</svg>`
+    `<line x1="${left}" y1="0" x2="${left}" y2="${height}" stroke="#8c959f"/>${drawn.join('')}</svg>`
   );
 }
 
-function drawBar({ label, figures, ratio, colour }, y, scale, bars) {
-  const at = (ns) => round(CHART.left + ns * scale);
+function leftMargin(results) {
+  const longest = Math.max(...results.map(({ label }) => label.length));
+  return Math.min(LABEL.most, Math.max(LABEL.least, longest * LABEL.perCharacter + LABEL.padding));
+}
+
+function drawBar({ label, figures, ratio, colour }, { left, y, scale, alone }) {
+  const at = (ns) => round(left + ns * scale);
   const middle = y + CHART.bar / 2;
   const end = Math.max(at(figures.median), at(figures.q3));
-  const value = formatTime(figures.median) + (bars > 1 ? ` · ${formatRatio(ratio)}` : '');
+  const value = formatTime(figures.median) + (alone ? '' : ` · ${formatRatio(ratio)}`);
   const tick = (ns) => `M${at(ns)} ${middle - 4}v8`;
   return [
-    `<text x="${CHART.left - 10}" y="${middle + 4}" text-anchor="end">${escapeHtml(label)}</text>`,
-    `<rect x="${CHART.left}" y="${y}" width="${round(figures.median * scale)}" height="${CHART.bar}" fill="${colour}" fill-opacity="0.85"/>`,
+    `<text x="${left - 10}" y="${middle + 4}" text-anchor="end">${escapeHtml(label)}</text>`,
+    `<rect x="${left}" y="${y}" width="${round(figures.median * scale)}" height="${CHART.bar}" fill="${colour}" fill-opacity="0.85"/>`,
     `<path d="M${at(figures.q1)} ${middle}H${at(figures.q3)}${tick(figures.q1)}${tick(figures.q3)}" stroke="#24292f" fill="none"/>`,
     `<text x="${end + 10}" y="${middle + 4}">${value}</text>`,
   ].join('');

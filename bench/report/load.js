@@ -25,6 +25,17 @@ const { median, summarise } = require('../lib/stats');
  */
 
 /**
+ * Names for a file's figures, the shortest first: the first that no other file has is taken.
+ * @type {((result: Results) => string)[]}
+ */
+const LABELS = [
+  ({ metadata }) => metadata.language,
+  ({ metadata }) => withDetails(metadata),
+  ({ metadata, file }) => `${metadata.language} ${path.basename(file)}`,
+  ({ metadata, file }) => `${metadata.language} ${file}`,
+];
+
+/**
  * Reads result files of any language.
  * @param {string[]} files
  * @returns {Results[]}
@@ -33,8 +44,8 @@ const { median, summarise } = require('../lib/stats');
 function loadResults(files) {
   const results = files.map(loadOne);
   for (const result of results) {
-    const same = results.filter(({ metadata }) => labelOf(metadata) === labelOf(result.metadata));
-    result.label = labelOf(result.metadata) + (same.length > 1 ? ` (${path.basename(result.file)})` : '');
+    const isUnique = (labelOf) => results.filter((other) => labelOf(other) === labelOf(result)).length === 1;
+    result.label = (LABELS.find(isUnique) ?? LABELS[LABELS.length - 1])(result);
   }
   return results;
 }
@@ -46,7 +57,7 @@ function loadOne(file) {
     content = JSON.parse(fs.readFileSync(file, 'utf8'));
   } catch (error) {
     const reason = error instanceof SyntaxError ? 'is not JSON' : 'can not be read';
-    throw new UsageError(`${file} ${reason}: ${error.message}`);
+    throw new UsageError(`${file} ${reason}: ${error instanceof Error ? error.message : error}`);
   }
   if (!Array.isArray(content?.scenarios) || typeof content.metadata?.language !== 'string') {
     throw new UsageError(
@@ -76,12 +87,14 @@ function figuresOf(file, scenario) {
   };
 }
 
-function labelOf({ language, backend, threads }) {
-  const details = [
-    backend,
-    threads === undefined ? undefined : `${threads} thread${threads === 1 ? '' : 's'}`,
-  ];
-  return [language, ...details.filter((detail) => detail !== undefined)].join(' ');
+/**
+ * 'typescript openblas 2 threads'
+ * @param {any} metadata
+ */
+function withDetails({ language, backend, threads }) {
+  return [language, backend, threads && `${threads} thread${threads === 1 ? '' : 's'}`]
+    .filter(Boolean)
+    .join(' ');
 }
 
 /**
@@ -109,8 +122,8 @@ function ratiosToFastest(results, id) {
 function warningsFor(results) {
   const differs = (key) => new Set(results.map(({ metadata }) => metadata[key])).size > 1;
   const warnings = [];
-  if (differs('cpu_model') || differs('os')) {
-    warnings.push('These results come from different machines or systems: the times do not compare.');
+  if (differs('cpu_model')) {
+    warnings.push('These results come from different machines: the times do not compare.');
   }
   if (differs('n_trials') || differs('n_warmup')) {
     warnings.push('The numbers of trials or warmups differ.');
