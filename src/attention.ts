@@ -1,3 +1,4 @@
+import { checkInteger } from './checks';
 import { Layer, type LayerOptions } from './layers';
 import type { Parameter, Weight } from './parameters';
 import type { Planner, Workspace } from './workspace';
@@ -118,6 +119,8 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   ) {
     super(dims.hiddenDim, dims.hiddenDim, options);
     const { hiddenDim: H, nHeads, nKvHeads, headDim: D } = dims;
+    for (const name of ['nHeads', 'nKvHeads', 'headDim'] as const) checkInteger(`MQAttention: ${name}`, dims[name], 1);
+    if (D % 2 !== 0) throw new RangeError(`MQAttention: headDim must be even (rotary pairs), got ${D}`);
     if (nHeads % nKvHeads !== 0) {
       throw new RangeError(`MQAttention: nKvHeads (${nKvHeads}) must divide nHeads (${nHeads})`);
     }

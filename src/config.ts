@@ -96,7 +96,7 @@ export class ModelConfig implements Required<ModelConfigOptions> {
       throw new TypeError(`ModelConfig: options must be an object, got ${String(options)}`);
     }
     for (const key of Object.keys(options)) {
-      if (!(key in JSON_KEYS)) {
+      if (!Object.hasOwn(JSON_KEYS, key)) {
         throw new TypeError(`ModelConfig: unknown field '${key}'; the fields are ${FIELDS.join(', ')}`);
       }
     }

@@ -1,4 +1,5 @@
-import { Lcg64 } from './random';
+import { checkOptions } from './checks';
+import { DEFAULT_SEED, Lcg64 } from './random';
 
 /** What generation needs of a model. */
 export interface NextTokenModel {
@@ -45,7 +46,8 @@ export class RandomSampling implements SamplingStrategy {
   #candidates = new Int32Array(0);
 
   constructor(options: RandomSamplingOptions = {}) {
-    const { temperature = 1, topK = Number.POSITIVE_INFINITY, topP = 1, seed = 42 } = options;
+    checkOptions('RandomSampling', options, ['temperature', 'topK', 'topP', 'seed']);
+    const { temperature = 1, topK = Number.POSITIVE_INFINITY, topP = 1, seed = DEFAULT_SEED } = options;
     if (!(Number.isFinite(temperature) && temperature >= 0)) {
       throw new RangeError(`temperature must be a finite number >= 0, got ${temperature}`);
     }
@@ -198,6 +200,7 @@ export function* generateTokens(
   strategy: SamplingStrategy = new GreedySampling(),
   options: GenerateOptions = {},
 ): Generator<number, void, void> {
+  checkOptions('generate', options, ['slidingWindow']);
   const { maxSeqLen, vocabSize } = model;
   if (prompt.length === 0) throw new RangeError('generate: prompt must have at least one token, got none');
   if (!Number.isInteger(maxLen) || maxLen < 0) {

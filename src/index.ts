@@ -1,8 +1,10 @@
 export { type AttentionDims, MQAttention, RopeTable } from './attention';
-export { backendInfo, setThreads } from './backend';
+export { type BackendRequest, backendInfo, createKernels, setThreads } from './backend';
 export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
+export type { Batch } from './batch';
 export {
   type Checkpoint,
+  type CheckpointContent,
   loadCheckpoint,
   loadTensorsInto,
   type NamedTensor,
@@ -10,6 +12,7 @@ export {
 } from './checkpoint/checkpoint';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
 export { ModelConfig, type ModelConfigOptions } from './config';
+export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
   type GenerateOptions,
@@ -35,14 +38,20 @@ export {
   type Routing,
   TransformerBlock,
 } from './moe';
-export type { Parameter } from './parameters';
+export type { Parameter, ParameterStore } from './parameters';
 export { Lcg64 } from './random';
 export { Tensor } from './tensor';
 export { bigramConditionalEntropy } from './text/bigram';
-export { TextDataset, type TextDatasetOptions, type TokenBatch } from './text/dataset';
+export {
+  TextDataset,
+  type TextDatasetOptions,
+  type TextFilesOptions,
+  type TrainBatchOptions,
+  type ValidationBatchOptions,
+  WindowSampler,
+} from './text/dataset';
 export { ByteTokenizer, loadTokenizer, type StreamDecoder, type Tokenizer } from './text/tokenizer';
 export {
-  type Batch,
   clipGradByGlobalNorm,
   type EvalResult,
   evaluate,

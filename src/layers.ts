@@ -1,7 +1,9 @@
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
+import { checkIds, checkInteger, checkTensor } from './checks';
 import { SgemoeError } from './errors';
 import { type Parameter, ParameterStore, type Weight } from './parameters';
+import { DEFAULT_SEED } from './random';
 import { Tensor } from './tensor';
 import { Planner, Workspace } from './workspace';
 
@@ -17,12 +19,11 @@ export interface LayerOptions {
   store?: ParameterStore;
 }
 
-export const DEFAULT_SEED = 42;
-
 /**
  * A layer works on a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward needs
  * meanwhile (scratch); forwardAt and backwardAt then compute with offsets alone and allocate nothing. `x`, `y` and
- * their gradients `dx`, `dy` are offsets of [T, inDim] and [T, outDim] in `ws.floats`.
+ * their gradients `dx`, `dy` are offsets of [T, inDim] and [T, outDim] in `ws.floats`. `accumulate` adds to the
+ * output instead of writing it; a layer that never feeds a residual stream leaves it out and always writes.
  *
  * forward and backward are the same on Tensors, for a layer on its own: they copy in and out.
  */
@@ -39,6 +40,8 @@ export abstract class Layer<Slots, Scratch = undefined> {
     readonly outDim: number,
     options: LayerOptions,
   ) {
+    checkInteger(`${new.target.name}: the input width`, inDim, 1);
+    checkInteger(`${new.target.name}: the output width`, outDim, 1);
     this.#ownsStore = options.store === undefined;
     this.#seed = options.seed ?? DEFAULT_SEED;
     this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
@@ -59,9 +62,9 @@ export abstract class Layer<Slots, Scratch = undefined> {
 
   abstract plan(planner: Planner, batch: number, seq: number): Slots;
   abstract planBackward(planner: Planner, batch: number, seq: number): Scratch;
-  /** Writes y, or adds to it when `accumulate`. */
+  /** y from x. */
   abstract forwardAt(ws: Workspace, s: Slots, x: number, y: number, accumulate: boolean): void;
-  /** Adds to the weights' gradients and writes dx, or adds to it when `accumulate`. dx must not overlap dy. */
+  /** dx from dy, and the weights' gradients added to. dx must not overlap dy. */
   abstract backwardAt(
     ws: Workspace, s: Slots, scratch: Scratch, x: number, dy: number, dx: number, accumulate: boolean,
   ): void;
@@ -71,9 +74,9 @@ export abstract class Layer<Slots, Scratch = undefined> {
 
   /**
    * y = layer(x), x [B,S,inDim] or [T,inDim] (one sequence), y of the same leading shape.
-   * @throws RangeError for another shape.
+   * @throws TypeError for another dtype, RangeError for another shape.
    */
-  forward(x: Tensor): Tensor {
+  forward(x: Tensor): Tensor<'float32'> {
     const pass = this.#enter(x);
     pass.ws.floats.set(x.data as Float32Array, pass.x);
     this.prepare(pass.ws, pass.slots);
@@ -85,13 +88,10 @@ export abstract class Layer<Slots, Scratch = undefined> {
    * The gradient of the last forward's input, dy of that forward's output shape. Adds to the parameters' gradients.
    * @throws SgemoeError SGEMOE_NO_FORWARD without a forward before.
    */
-  backward(dy: Tensor): Tensor {
+  backward(dy: Tensor): Tensor<'float32'> {
     const pass = this.pass;
     if (pass === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
-    const want = [...pass.leading, this.outDim];
-    if (dy.shape.join() !== want.join()) {
-      throw new RangeError(`backward: dy must have shape [${want}], got [${dy.shape}]`);
-    }
+    checkTensor('backward: dy', dy, [...pass.leading, this.outDim], this.kernels.floatType);
     this.store.ensureGradients();
     pass.ws.floats.set(dy.data as Float32Array, pass.dy);
     this.backwardAt(pass.ws, pass.slots, pass.scratch, pass.x, pass.dy, pass.dx, false);
@@ -99,6 +99,7 @@ export abstract class Layer<Slots, Scratch = undefined> {
   }
 
   #enter(x: Tensor): TensorPass<Slots, Scratch> {
+    if (!(x instanceof Tensor)) throw new TypeError(`forward: x must be a Tensor, got ${typeof x}`);
     const leading = x.shape.slice(0, -1);
     if (leading.length < 1 || leading.length > 2 || x.shape[leading.length] !== this.inDim) {
       throw new RangeError(`forward: x must be [B,S,${this.inDim}] or [T,${this.inDim}], got [${x.shape}]`);
@@ -121,9 +122,10 @@ export abstract class Layer<Slots, Scratch = undefined> {
     return this.pass;
   }
 
-  #read(pass: TensorPass<Slots, Scratch>, offset: number, cols: number): Tensor {
+  #read(pass: TensorPass<Slots, Scratch>, offset: number, cols: number): Tensor<'float32'> {
     const data = pass.ws.floats.slice(offset, offset + pass.tokens * cols);
-    return new Tensor(data, [...pass.leading, cols], this.kernels.floatType);
+    // See Kernels.floatType: float64 hides behind the same type.
+    return new Tensor(data, [...pass.leading, cols], this.kernels.floatType as 'float32');
   }
 }
 
@@ -149,12 +151,15 @@ export class Embedding {
   readonly weight: Parameter;
   readonly #table: Weight;
   #ids: Int32Array | null = null;
+  #shape: readonly number[] = [];
 
   constructor(
     readonly vocabSize: number,
     readonly dim: number,
     options: LayerOptions = {},
   ) {
+    checkInteger('Embedding: vocabSize', vocabSize, 1);
+    checkInteger('Embedding: dim', dim, 1);
     this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
     this.store = options.store ?? new ParameterStore(this.kernels);
     this.#table = this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim });
@@ -180,37 +185,30 @@ export class Embedding {
    * int32 ids of any shape -> [...shape, dim].
    * @throws RangeError for an id outside [0, vocabSize).
    */
-  forward(ids: Tensor): Tensor {
-    if (!(ids.data instanceof Int32Array)) {
-      throw new TypeError(`Embedding: ids must be an int32 tensor, got ${ids.dtype}`);
+  forward(ids: Tensor): Tensor<'float32'> {
+    if (!(ids?.data instanceof Int32Array)) {
+      throw new TypeError(`Embedding: ids must be an int32 tensor, got ${ids?.dtype}`);
     }
     checkIds('Embedding', ids.data, this.vocabSize);
-    const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType });
+    // See Kernels.floatType: float64 hides behind the same type.
+    const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType as 'float32' });
     const kept = ids.data.slice();
     this.kernels.gatherRows(
-      this.#table.data, 0, this.vocabSize, kept, 0, y.data as Float32Array, 0, kept.length, this.dim,
+      this.#table.data, 0, this.vocabSize, kept, 0, y.data, 0, kept.length, this.dim,
     );
     this.#ids = kept;
+    this.#shape = y.shape;
     return y;
   }
 
   /** Adds to the table's gradient. dy [...shape, dim] of the last forward. */
   backward(dy: Tensor): void {
     if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
+    checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
     this.store.ensureGradients();
     this.kernels.embeddingBackward(
       dy.data as Float32Array, 0, this.#ids, 0, this.#table.grad!, 0, this.vocabSize, this.#ids.length, this.dim,
     );
-  }
-}
-
-/** @throws RangeError naming the first id that is not an integer in [0, vocabSize). */
-export function checkIds(what: string, ids: ArrayLike<number>, vocabSize: number): void {
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i];
-    if (!(id >= 0 && id < vocabSize) || !Number.isInteger(id)) {
-      throw new RangeError(`${what}: token id ${id} at position ${i} must be an integer in [0, ${vocabSize})`);
-    }
   }
 }
 
@@ -305,7 +303,6 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
 
   planBackward(): undefined {}
 
-  /** `accumulate` has no meaning for a norm, whose output always is a new activation. */
   forwardAt(ws: Workspace, s: RowSlots & { invRms: number }, x: number, y: number): void {
     const { kernels: k, inDim: dim } = this;
     const f = ws.floats;
@@ -350,6 +347,7 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
     options: LayerOptions = {},
   ) {
     super(dim, dim, options);
+    checkInteger('SwiGLU: ffnDim', ffnDim, 1);
     const prefix = options.prefix ?? '';
     this.#gateUp = this.store.addWeight(2 * ffnDim * dim, { kind: 'kaiming', fanIn: dim });
     this.#down = this.store.addWeight(dim * ffnDim, { kind: 'kaiming', fanIn: ffnDim });

@@ -1,7 +1,8 @@
 import { fillSequence, planSequence, RopeTable, type SequenceSlots } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
-import { loadCheckpoint, loadTensorsInto, type NamedTensor, saveCheckpoint } from './checkpoint/checkpoint';
+import { checkTensorInfo, loadCheckpoint, loadTensorsInto, saveCheckpoint } from './checkpoint/checkpoint';
+import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
 import { SgemoeError } from './errors';
 import {
@@ -14,9 +15,10 @@ import {
   TopKSampling,
   TopPSampling,
 } from './generate';
-import { checkIds, DEFAULT_SEED, Embedding, Linear, RMSNorm } from './layers';
+import { Embedding, Linear, RMSNorm } from './layers';
 import { type BlockScratch, type BlockSlots, type RouterLosses, type Routing, TransformerBlock } from './moe';
-import { type Parameter, ParameterStore } from './parameters';
+import { type Parameter, ParameterStore, type StoreOptions } from './parameters';
+import { DEFAULT_SEED } from './random';
 import { Tensor } from './tensor';
 import { Planner, Workspace } from './workspace';
 
@@ -72,11 +74,11 @@ export interface BackwardSlots {
 /** Everything a forward computes on the way, copied. T = B*S tokens. */
 export interface Trace {
   /** [B,S,H] */
-  embedding: Tensor;
+  embedding: Tensor<'float32'>;
   /** [B,S,H] output of each block */
-  hidden: Tensor[];
+  hidden: Tensor<'float32'>[];
   /** [B,S,H] after the final norm */
-  norm: Tensor;
+  norm: Tensor<'float32'>;
   /** [B,S,V] */
   logits: Tensor<'float32'>;
   /** Of each block: logits, probs [T,E], indices, weights [T,K] */
@@ -93,6 +95,8 @@ export interface ForwardOptions {
 /** Plans kept for shapes seen last; a plan is a few hundred numbers. */
 const MAX_PLANS = 16;
 
+const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
+
 /**
  * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
  * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout.
@@ -105,19 +109,20 @@ export class MoETransformer implements NextTokenModel {
   readonly blocks: readonly TransformerBlock[];
   readonly norm: RMSNorm;
   readonly lmHead: Linear;
+  /** @internal */
   readonly workspace: Workspace;
-  /** What the routers' backward adds; set by `backward` and the Trainer. */
-  readonly routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
+  /** What the routers' backward adds while `backwardAt` runs; nothing otherwise. */
+  readonly #routerLosses: RouterLosses = { ...NO_ROUTER_LOSSES };
   readonly #byName: Map<string, Parameter>;
   #plans: ModelPass[] = [];
   /** The pass whose activations the workspace holds for a backward. */
   #kept: ModelPass | null = null;
 
-  private constructor(config: ModelConfig, kernels: Kernels) {
+  private constructor(config: ModelConfig, kernels: Kernels, storeOptions?: StoreOptions) {
     this.config = config;
     this.kernels = kernels;
     this.workspace = new Workspace(kernels);
-    this.store = new ParameterStore(kernels);
+    this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
     const { hiddenDim: H, vocabSize: V, headDim, effectiveRopeBase, rmsNormEps: eps } = config;
     const rope = new RopeTable(headDim, effectiveRopeBase, kernels.floatType);
@@ -129,7 +134,7 @@ export class MoETransformer implements NextTokenModel {
           store,
           prefix: `model.layers.${i}.`,
           rope,
-          losses: this.routerLosses,
+          losses: this.#routerLosses,
         }),
     );
     this.norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
@@ -143,6 +148,7 @@ export class MoETransformer implements NextTokenModel {
    * @throws TypeError or RangeError for an invalid config or seed.
    */
   static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
+    checkOptions('MoETransformer.create', options, ['seed', 'kernels']);
     const checked = config instanceof ModelConfig ? config : new ModelConfig(config);
     const model = new MoETransformer(checked, options.kernels ?? getKernels());
     model.store.initialise(options.seed ?? DEFAULT_SEED);
@@ -167,7 +173,11 @@ export class MoETransformer implements NextTokenModel {
     const checkpoint = await loadCheckpoint(dir);
     try {
       const config = ModelConfig.fromJSON(checkpoint.config);
-      const model = new MoETransformer(config, options.kernels ?? getKernels());
+      // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
+      const onExpose = (name: string, shape: readonly number[]) => {
+        checkTensorInfo(checkpoint.tensors, name, shape);
+      };
+      const model = new MoETransformer(config, options.kernels ?? getKernels(), { onExpose });
       await loadTensorsInto(checkpoint.tensors, model.store.parameters);
       return model;
     } finally {
@@ -176,11 +186,17 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Writes config.json and model.safetensors (and tokenizer.json when given): all of them or none.
+   * Writes config.json and model.safetensors (and tokenizer.json when given): all of them or none. What is written
+   * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
    * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
    */
   async save(dir: string, options: { tokenizer?: object } = {}): Promise<void> {
-    const tensors: Iterable<NamedTensor> = this.store.parameters;
+    checkOptions('save', options, ['tokenizer']);
+    const tensors = this.store.parameters.map(({ name, shape, data }) => ({
+      name,
+      shape,
+      data: data.slice(),
+    }));
     await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, tokenizer: options.tokenizer });
   }
 
@@ -223,13 +239,16 @@ export class MoETransformer implements NextTokenModel {
     options: ForwardOptions = {},
   ): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
+    checkInteger('forwardIds: batch', batch, 0);
+    checkInteger('forwardIds: seq', seq, 0);
+    checkOptions('forward', options, ['training', 'out']);
     if (ids.length !== batch * seq) {
       throw new RangeError(
         `forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`,
       );
     }
     checkIds('forwardIds', ids, V);
-    if (options.out) this.#checkOut(options.out, [batch, seq, V]);
+    if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
     const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
     this.copyIds(pass, pass.ids, ids);
     const logits = options.out ?? Tensor.zeros([batch, seq, V], { dtype: this.#floatType });
@@ -252,16 +271,15 @@ export class MoETransformer implements NextTokenModel {
         'backward: the last forward kept no activations; call forward with { training: true } just before',
       );
     }
-    const want = [pass.batch, pass.seq, this.config.vocabSize];
-    if (dLogits.shape.join() !== want.join()) {
-      throw new RangeError(`backward: dLogits must have shape [${want}], got [${dLogits.shape}]`);
-    }
+    checkOptions('backward', options, ['auxLossAlpha', 'zLossCoef']);
+    const { auxLossAlpha = 0, zLossCoef = 0 } = options;
+    checkWeight('backward: auxLossAlpha', auxLossAlpha);
+    checkWeight('backward: zLossCoef', zLossCoef);
+    const shape = [pass.batch, pass.seq, this.config.vocabSize];
+    checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
     this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
-    this.routerLosses.auxLossAlpha = options.auxLossAlpha ?? 0;
-    this.routerLosses.zLossCoef = options.zLossCoef ?? 0;
-    this.routerLosses.weight = 1;
     this.store.ensureGradients();
-    this.backwardAt(pass);
+    this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 });
   }
 
   /** Sets every gradient to 0. */
@@ -271,13 +289,13 @@ export class MoETransformer implements NextTokenModel {
 
   /** Forward of ids [B,S] that returns copies of all hidden states and routings. */
   trace(ids: Tensor): Trace {
-    const [batch, seq] = ids.shape;
     const { hiddenDim: H } = this.config;
     const logits = this.forward(ids, { training: true });
+    const [batch, seq] = ids.shape;
     const pass = this.#kept!;
     const { floats } = this.workspace;
     const read = (at: number) =>
-      new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.kernels.floatType);
+      new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.#floatType);
     return {
       embedding: read(pass.residual[0]),
       hidden: pass.residual.slice(1).map(read),
@@ -343,9 +361,6 @@ export class MoETransformer implements NextTokenModel {
    * @internal
    */
   enter(batch: number, seq: number, mode: PassMode): ModelPass {
-    if (!Number.isInteger(batch) || batch < 0 || !Number.isInteger(seq) || seq < 0) {
-      throw new RangeError(`batch and seq must be integers >= 0, got ${batch} and ${seq}`);
-    }
     const { maxSeqLen } = this.config;
     if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
     let pass: ModelPass | undefined;
@@ -382,11 +397,12 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * From the gradient at pass.loss.logits into every parameter's gradient.
+   * From the gradient at pass.loss.logits into every parameter's gradient; the routers add theirs of `losses`.
    * @internal
    */
-  backwardAt(pass: ModelPass): void {
+  backwardAt(pass: ModelPass, losses: RouterLosses): void {
     const ws = this.workspace;
+    Object.assign(this.#routerLosses, losses);
     const { dX, dNorm, block: scratch } = pass.backward!;
     const { residual, blocks } = pass;
     this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
@@ -395,6 +411,7 @@ export class MoETransformer implements NextTokenModel {
       this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
     }
     this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
+    Object.assign(this.#routerLosses, NO_ROUTER_LOSSES);
     this.#kept = null;
   }
 
@@ -413,15 +430,6 @@ export class MoETransformer implements NextTokenModel {
   /** See Kernels.floatType: float64 hides behind the same type. */
   get #floatType(): 'float32' {
     return this.kernels.floatType as 'float32';
-  }
-
-  #checkOut(out: Tensor, shape: number[]): void {
-    if (out.dtype !== this.#floatType) {
-      throw new TypeError(`out must be a ${this.#floatType} tensor, got ${out.dtype}`);
-    }
-    if (out.shape.join() !== shape.join()) {
-      throw new RangeError(`out must have shape [${shape}], got [${out.shape}]`);
-    }
   }
 
   #plan(batch: number, seq: number, mode: PassMode): ModelPass {
@@ -469,6 +477,7 @@ export class MoETransformer implements NextTokenModel {
 /** The ids of an int32 or int64 tensor as numbers. */
 export function idsOf(ids: Tensor): ArrayLike<number> {
   if (ids.data instanceof Int32Array) return ids.data;
-  if (ids.data instanceof BigInt64Array) return Int32Array.from(ids.data, Number);
+  // Numbers, not int32: what doesn't fit must be seen by the check of the ids, not wrapped before it.
+  if (ids.data instanceof BigInt64Array) return Array.from(ids.data, Number);
   throw new TypeError(`ids must be an int32 or int64 tensor, got ${ids.dtype}`);
 }

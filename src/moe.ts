@@ -1,5 +1,6 @@
 import type { RopeTable, SequenceSlots } from './attention';
 import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAttention } from './attention';
+import { checkInteger } from './checks';
 import { Layer, type LayerOptions, RMSNorm } from './layers';
 import type { Parameter, Weight } from './parameters';
 import { Tensor } from './tensor';
@@ -44,13 +45,13 @@ export interface RouterScratch {
 /** One routing, for people to read. T tokens, E experts, K choices. */
 export interface Routing {
   /** [T,E] before the softmax */
-  logits: Tensor;
+  logits: Tensor<'float32'>;
   /** [T,E] */
-  probs: Tensor;
+  probs: Tensor<'float32'>;
   /** int32 [T,K], most probable first */
-  indices: Tensor;
+  indices: Tensor<'int32'>;
   /** [T,K], summing to 1 */
-  weights: Tensor;
+  weights: Tensor<'float32'>;
 }
 
 /**
@@ -76,14 +77,15 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     options: LayerOptions & { losses?: RouterLosses } = {},
   ) {
     super(dim, topK, options);
-    if (!(topK >= 1 && topK <= nExperts)) {
-      throw new RangeError(`Router: topK must be in [1, nExperts = ${nExperts}], got ${topK}`);
+    checkInteger('Router: nExperts', nExperts, 1);
+    if (topK > nExperts) {
+      throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
     }
     this.losses = options.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-    this.counts = new Int32Array(nExperts);
-    this.meanProbs = new Float64Array(nExperts);
     this.#gate = this.store.addWeight(nExperts * dim, { kind: 'kaiming', fanIn: dim });
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [nExperts, dim], this.#gate);
+    this.counts = new Int32Array(nExperts);
+    this.meanProbs = new Float64Array(nExperts);
     this.built();
   }
 
@@ -168,7 +170,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
   /** Copies a routing out of a workspace. */
   readRouting(ws: Workspace, s: RouterSlots): Routing {
     const { nExperts: E, topK: K } = this;
-    const type = this.kernels.floatType;
+    const type = this.kernels.floatType as 'float32'; // float64 hides behind the same type
     const floats = (at: number, cols: number) =>
       new Tensor(ws.floats.slice(at, at + s.tokens * cols), [s.tokens, cols], type);
     const indices = ws.ints.slice(s.indices, s.indices + s.tokens * K);
@@ -223,6 +225,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   ) {
     super(dims.hiddenDim, dims.hiddenDim, options);
     const { hiddenDim: H, nExperts: E, ffnDim: F } = dims;
+    checkInteger('MoELayer: ffnDim', F, 1);
     const prefix = options.prefix ?? '';
     const { store, kernels } = this;
     this.router = new Router(H, E, dims.topKExperts, {

@@ -56,6 +56,13 @@ export class Parameter {
   }
 }
 
+export interface StoreOptions {
+  /** Longest buffer, in elements. Default 2^31. */
+  maxShardElements?: number;
+  /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
+  onExpose?: (name: string, shape: readonly number[]) => void;
+}
+
 /**
  * All weights of a model in flat buffers on SharedArrayBuffers, in the order they were added, each padded to 64
  * bytes. Gradients and optimizer moments mirror the buffers, so that norm, clipping and AdamW are one kernel call a
@@ -71,23 +78,23 @@ export class ParameterStore {
   readonly #weights: Weight[] = [];
   readonly #shardSizes: number[] = [0];
 
+  readonly #maxShardElements: number;
+
   constructor(
     readonly kernels: Kernels,
-    private readonly maxShardElements = MAX_SHARD_ELEMENTS,
-  ) {}
+    private readonly options: StoreOptions = {},
+  ) {
+    this.#maxShardElements = options.maxShardElements ?? MAX_SHARD_ELEMENTS;
+  }
 
   /**
    * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
-   * @throws RangeError when a single weight is larger than a buffer may be.
    */
   addWeight(size: number, init: Init): Weight {
     const padded = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-    if (padded > this.maxShardElements) {
-      throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.maxShardElements}`);
-    }
     const weight = new Weight(size, init);
     let shard = this.#shardSizes.length - 1;
-    if (this.#shardSizes[shard] + padded > this.maxShardElements) {
+    if (this.#shardSizes[shard] + padded > this.#maxShardElements) {
       this.#shardSizes.push(0);
       shard++;
     }
@@ -98,15 +105,24 @@ export class ParameterStore {
     return weight;
   }
 
-  /** Gives elements `start ..` of a weight a public name. */
+  /** Gives elements `start ..` of a weight a public name. Throws what `options.onExpose` throws. */
   expose(name: string, shape: readonly number[], weight: Weight, start = 0): Parameter {
+    this.options.onExpose?.(name, shape);
     const parameter = new Parameter(name, Object.freeze([...shape]), weight, start);
     this.parameters.push(parameter);
     return parameter;
   }
 
-  /** Allocates the buffers, zeroed. Called once, when all weights have been added. */
+  /**
+   * Allocates the buffers, zeroed. Called once, when all weights have been added.
+   * @throws RangeError when a single weight is larger than a buffer may be.
+   */
   allocate(): void {
+    for (const { size } of this.#weights) {
+      if (size > this.#maxShardElements) {
+        throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.#maxShardElements}`);
+      }
+    }
     this.shards = this.mirror();
     for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
   }
@@ -147,11 +163,6 @@ export class ParameterStore {
     let total = 0;
     for (const shard of this.gradShards) total += this.kernels.sumSquares(shard, 0, shard.length);
     return Math.sqrt(total);
-  }
-
-  /** Bytes of the weights' buffers, padding included. */
-  get bytes(): number {
-    return this.#shardSizes.reduce((sum, size) => sum + size * 4, 0);
   }
 }
 

@@ -1,3 +1,6 @@
+/** Seed of everything random that is given none: weights, windows of data, samples. */
+export const DEFAULT_SEED = 42;
+
 // 6364136223846793005 = MULTIPLIER_HIGH * 2^32 + MULTIPLIER_LOW (Knuth's MMIX multiplier).
 const MULTIPLIER_HIGH = 0x5851f42d;
 const MULTIPLIER_LOW = 0x4c957f2d;

@@ -12,6 +12,7 @@ import {
   isStorageDType,
   toElement,
 } from './dtype';
+import { DEFAULT_SEED } from './random';
 import { binary, binaryInPlace, log, neg, sqrt, unary } from './tensor/arithmetic';
 import { broadcastStrides, copyStrided, requireBroadcastTo } from './tensor/broadcast';
 import { activate, fillNormal, softmaxLastAxis } from './tensor/compute';
@@ -162,7 +163,7 @@ export class Tensor<D extends DType = DType> {
    */
   static randn<D extends FloatDType = 'float32'>(
     shape: readonly number[],
-    { seed = 0, stream = 0, std = 1, dtype = 'float32' as D }: RandnOptions<D> = {},
+    { seed = DEFAULT_SEED, stream = 0, std = 1, dtype = 'float32' as D }: RandnOptions<D> = {},
   ): Tensor<D> {
     const result = Tensor.zeros(shape, { dtype });
     fillNormal(requireFloat(result, 'Tensor.randn').data, dtype, seed, stream, std);

@@ -1,61 +1,13 @@
 import { setImmediate } from 'node:timers/promises';
-import { checkIds } from './layers';
+import type { Batch } from './batch';
+import { checkIds, checkInteger, checkOptions } from './checks';
 import { idsOf, type ModelPass, type MoETransformer } from './model';
 import type { ParameterStore } from './parameters';
 import { Tensor } from './tensor';
+import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from './trainConfig';
 
-export interface TrainConfig {
-  /** Peak learning rate. Default 1e-4. */
-  lr: number;
-  /** Decay of the first moment. Default 0.9. */
-  beta1: number;
-  /** Decay of the second moment. Default 0.95. */
-  beta2: number;
-  /** Added to the root of the second moment. Default 1e-8. */
-  eps: number;
-  /** Decoupled weight decay, applied to every parameter. Default 0.1. */
-  weightDecay: number;
-  /** Largest global gradient norm; Infinity switches clipping off. Default 1. */
-  gradClip: number;
-  /** Steps of linear warmup. Default 1000. */
-  warmupSteps: number;
-  /** Step at which the cosine has come down to 10 % of lr. Default 100000. */
-  totalSteps: number;
-  /** Weight of the load-balancing loss. Default: the model config's routerAuxLossCoef. */
-  auxLossAlpha: number;
-  /** Weight of the router z-loss, the mean squared log-sum-exp of the router logits. Default 0: off. */
-  zLossCoef: number;
-  /**
-   * Micro-batches a step: a batch of B sequences goes through the model in so many parts, one after the other, and
-   * needs the memory of one. The cross-entropy gradient equals the big batch's; the balance and z-loss are taken in
-   * each part and weighted by its tokens, which is not the big batch's (f and P are means of the part). Default 1.
-   */
-  gradAccumulationSteps: number;
-  /** Target that is neither learnt nor counted, such as the tokens of a prompt. Default -100. */
-  ignoreIndex: number;
-}
-
-const DEFAULTS: Omit<TrainConfig, 'auxLossAlpha'> = {
-  lr: 1e-4,
-  beta1: 0.9,
-  beta2: 0.95,
-  eps: 1e-8,
-  weightDecay: 0.1,
-  gradClip: 1,
-  warmupSteps: 1000,
-  totalSteps: 100_000,
-  zLossCoef: 0,
-  gradAccumulationSteps: 1,
-  ignoreIndex: -100,
-};
-
-/** Token ids and what follows each, both [batch * seqLen] in row-major order. */
-export interface Batch {
-  ids: Int32Array;
-  targets: Int32Array;
-  batch: number;
-  seqLen: number;
-}
+export type { Batch } from './batch';
+export type { TrainConfig } from './trainConfig';
 
 export interface LossResult {
   /** crossEntropy + auxLoss + zLoss. */
@@ -90,8 +42,8 @@ export interface EvalResult {
   perplexity: number;
   /** loss / ln 2 * tokens / bytes */
   bitsPerByte: number;
-  /** Tokens that counted. */
-  tokens: number;
+  /** Targets that were not ignored. */
+  countedTokens: number;
 }
 
 export interface RunOptions {
@@ -124,8 +76,7 @@ export class Trainer {
    */
   constructor(model: MoETransformer, config: Partial<TrainConfig> = {}) {
     this.model = model;
-    const defaults = { ...DEFAULTS, auxLossAlpha: model.config.routerAuxLossCoef };
-    this.config = Object.freeze(checkConfig(defaults, config));
+    this.config = completeTrainConfig(config, model.config.routerAuxLossCoef);
   }
 
   /**
@@ -164,17 +115,20 @@ export class Trainer {
    * `for await (const step of trainer.run({ data, signal })) ...`. Leaving the loop ends the run.
    */
   async *run(options: RunOptions): AsyncGenerator<StepResult, void, void> {
-    const { data, signal, onAbort = 'throw' } = options;
-    const last = this.step + this.skippedSteps + (options.steps ?? this.config.totalSteps - this.step);
-    if (this.step + this.skippedSteps >= last) return;
-    for await (const { ids, targets, batch, seqLen } of data) {
-      await setImmediate();
-      if (signal?.aborted) {
-        if (onAbort === 'throw') throw signal.reason;
-        return;
+    const { data, signal, onAbort } = checkRun(options);
+    const steps = options.steps ?? this.config.totalSteps - this.step;
+    if (steps <= 0) return;
+    let made = 0;
+    try {
+      for await (const { ids, targets, batch, seqLen } of untilAborted(data, signal)) {
+        await setImmediate();
+        signal?.throwIfAborted();
+        yield this.#trainStep(ids, targets, batch, seqLen);
+        if (++made >= steps) return;
       }
-      yield this.#trainStep(ids, targets, batch, seqLen);
-      if (this.step + this.skippedSteps >= last) return;
+    } catch (error) {
+      if (onAbort === 'return' && signal?.aborted && error === signal.reason) return;
+      throw error;
     }
   }
 
@@ -195,15 +149,14 @@ export class Trainer {
     seqLen: number,
   ): LossResult {
     const { model, config } = this;
+    const counted = checkBatch(ids, targets, batch, seqLen, model.vocabSize, config.ignoreIndex);
+    if (counted === 0) throw new RangeError('the batch has no target that counts');
     const parts = config.gradAccumulationSteps;
     if (parts > batch) {
       throw new RangeError(
         `gradAccumulationSteps (${parts}) must not exceed the batch's sequences (${batch})`,
       );
     }
-    checkIds('ids', ids, model.vocabSize);
-    const counted = checkTargets(targets, model.vocabSize, config.ignoreIndex);
-    if (counted === 0) throw new RangeError('the batch has no target that counts');
     const tokens = batch * seqLen;
     const sums: LossSums = { crossEntropy: 0, auxLoss: 0, zLoss: 0, load: [] };
     for (const { nExperts } of model.blocks.map((block) => block.moe.router)) {
@@ -234,31 +187,14 @@ export class Trainer {
   #forwardBackward(pass: ModelPass, counted: number, weight: number, sums: LossSums): void {
     const { model, config } = this;
     const { auxLossAlpha, zLossCoef } = config;
-    const { workspace: ws } = model;
-    const { logits, targets, losses } = pass.loss!;
-    model.hiddenAt(pass);
-    model.lmHead.forwardAt(ws, pass.lmHead, pass.normOut, logits, false);
-    sums.crossEntropy += model.kernels.crossEntropy(
-      ws.floats,
-      logits,
-      ws.ints,
-      targets,
-      ws.floats,
-      losses,
-      pass.tokens,
-      model.vocabSize,
-      config.ignoreIndex,
-      1 / counted,
-      true,
-    );
+    sums.crossEntropy += crossEntropyAt(model, pass, config.ignoreIndex, 1 / counted);
     for (let i = 0; i < model.blocks.length; i++) {
       const { router } = model.blocks[i].moe;
       sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
-      sums.zLoss += weight * router.zLossAt(ws, pass.blocks[i].moe.router, zLossCoef);
+      sums.zLoss += weight * router.zLossAt(model.workspace, pass.blocks[i].moe.router, zLossCoef);
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
     }
-    Object.assign(model.routerLosses, { auxLossAlpha, zLossCoef, weight });
-    model.backwardAt(pass);
+    model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight });
   }
 
   #update(step: number, lr: number, gradNorm: number): void {
@@ -307,37 +243,51 @@ export function evaluate(
   batches: Iterable<Batch>,
   options: { bytesPerToken?: number; ignoreIndex?: number } = {},
 ): EvalResult {
-  const { bytesPerToken = 1, ignoreIndex = DEFAULTS.ignoreIndex } = options;
-  const { workspace: ws, kernels, vocabSize } = model;
+  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
+  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
+  if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
   let sum = 0;
   let counted = 0;
   for (const { ids, targets, batch, seqLen } of batches) {
-    checkIds('ids', ids, vocabSize);
-    counted += checkTargets(targets, vocabSize, ignoreIndex);
+    counted += checkBatch(ids, targets, batch, seqLen, model.vocabSize, ignoreIndex);
     const pass = model.enter(batch, seqLen, 'loss');
-    const at = pass.loss!;
     model.copyIds(pass, pass.ids, ids);
-    model.copyIds(pass, at.targets, targets);
-    model.hiddenAt(pass);
-    model.lmHead.forwardAt(ws, pass.lmHead, pass.normOut, at.logits, false);
-    sum += kernels.crossEntropy(
-      ws.floats,
-      at.logits,
-      ws.ints,
-      at.targets,
-      ws.floats,
-      at.losses,
-      pass.tokens,
-      vocabSize,
-      ignoreIndex,
-      1,
-      false,
-    );
+    model.copyIds(pass, pass.loss!.targets, targets);
+    sum += crossEntropyAt(model, pass, ignoreIndex, null);
   }
   if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
   const loss = sum / counted;
   const bitsPerByte = loss / Math.LN2 / bytesPerToken;
-  return { loss, perplexity: Math.exp(loss), bitsPerByte, tokens: counted };
+  return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
+}
+
+/**
+ * Forward of a pass whose ids and targets are set; returns the summed cross-entropy. With a gradScale the logits turn
+ * into gradScale times its gradient.
+ */
+function crossEntropyAt(
+  model: MoETransformer,
+  pass: ModelPass,
+  ignoreIndex: number,
+  gradScale: number | null,
+): number {
+  const { floats, ints } = model.workspace;
+  const { logits, targets, losses } = pass.loss!;
+  model.hiddenAt(pass);
+  model.lmHead.forwardAt(model.workspace, pass.lmHead, pass.normOut, logits, false);
+  return model.kernels.crossEntropy(
+    floats,
+    logits,
+    ints,
+    targets,
+    floats,
+    losses,
+    pass.tokens,
+    model.vocabSize,
+    ignoreIndex,
+    gradScale ?? 1,
+    gradScale !== null,
+  );
 }
 
 /**
@@ -362,8 +312,71 @@ interface LossSums {
   load: number[][];
 }
 
+/** The options of a run, complete. @throws TypeError or RangeError for what can't be. */
+function checkRun(options: RunOptions): RunOptions & { onAbort: 'throw' | 'return' } {
+  checkOptions('run', options, ['data', 'steps', 'signal', 'onAbort']);
+  const { data, steps, onAbort = 'throw' } = options;
+  const iterable = data as Partial<Iterable<Batch> & AsyncIterable<Batch>> | undefined;
+  if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {
+    throw new TypeError('run: data must be an iterable or async iterable of batches');
+  }
+  if (steps !== undefined) checkInteger('run: steps', steps, 0);
+  if (onAbort !== 'throw' && onAbort !== 'return') {
+    throw new TypeError(`run: onAbort must be 'throw' or 'return', got ${String(onAbort)}`);
+  }
+  return { ...options, onAbort };
+}
+
+/** The batches of `data`; an abort throws the signal's reason, even while the next batch is awaited. */
+async function* untilAborted(
+  data: RunOptions['data'],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Batch, void, void> {
+  signal?.throwIfAborted();
+  const iterator = Symbol.asyncIterator in data ? data[Symbol.asyncIterator]() : data[Symbol.iterator]();
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal?.reason);
+  });
+  aborted.catch(() => {}); // nobody may be waiting when it comes
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([iterator.next(), aborted]);
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    // Not awaited: a source that hangs in `next` would hang in `return` too.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/** Checks a batch and returns how many targets count. @throws RangeError naming what does not fit. */
+function checkBatch(
+  ids: ArrayLike<number>,
+  targets: ArrayLike<number>,
+  batch: number,
+  seqLen: number,
+  vocabSize: number,
+  ignoreIndex: number,
+): number {
+  checkInteger('batch', batch, 0);
+  checkInteger('seqLen', seqLen, 0);
+  for (const [name, array] of Object.entries({ ids, targets })) {
+    if (array?.length !== batch * seqLen) {
+      throw new RangeError(
+        `${name} must hold batch * seqLen = ${batch * seqLen} tokens, got ${array?.length}`,
+      );
+    }
+  }
+  checkIds('ids', ids, vocabSize);
+  return countTargets(targets, vocabSize, ignoreIndex);
+}
+
 /** How many targets count. @throws RangeError for one that is neither a token nor ignoreIndex. */
-function checkTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex: number): number {
+function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex: number): number {
   let counted = 0;
   for (let t = 0; t < targets.length; t++) {
     const id = targets[t];
@@ -388,44 +401,4 @@ function checkPair(ids: Tensor, targets: Tensor): void {
   if (ids.shape.join() !== targets.shape.join()) {
     throw new RangeError(`targets must have the shape of ids [${ids.shape}], got [${targets.shape}]`);
   }
-}
-
-function checkConfig(defaults: TrainConfig, options: Partial<TrainConfig>): TrainConfig {
-  const config = { ...defaults };
-  for (const [key, value] of Object.entries(options) as [keyof TrainConfig, unknown][]) {
-    if (!(key in defaults)) {
-      throw new TypeError(`TrainConfig: unknown option '${key}'; known: ${Object.keys(defaults).join(', ')}`);
-    }
-    if (value === undefined) continue;
-    if (typeof value !== 'number') {
-      throw new TypeError(`TrainConfig: ${key} must be a number, got ${typeof value}`);
-    }
-    config[key] = value;
-  }
-  const rules: [keyof TrainConfig, boolean, string][] = [
-    ['lr', config.lr >= 0 && Number.isFinite(config.lr), 'a finite number >= 0'],
-    ['beta1', config.beta1 >= 0 && config.beta1 < 1, 'in [0, 1)'],
-    ['beta2', config.beta2 >= 0 && config.beta2 < 1, 'in [0, 1)'],
-    ['eps', config.eps > 0 && Number.isFinite(config.eps), 'a finite number > 0'],
-    ['weightDecay', config.weightDecay >= 0 && Number.isFinite(config.weightDecay), 'a finite number >= 0'],
-    ['gradClip', config.gradClip > 0, '> 0 (Infinity: off)'],
-    ['warmupSteps', Number.isInteger(config.warmupSteps) && config.warmupSteps >= 0, 'an integer >= 0'],
-    ['totalSteps', Number.isInteger(config.totalSteps) && config.totalSteps >= 1, 'an integer >= 1'],
-    [
-      'auxLossAlpha',
-      config.auxLossAlpha >= 0 && Number.isFinite(config.auxLossAlpha),
-      'a finite number >= 0',
-    ],
-    ['zLossCoef', config.zLossCoef >= 0 && Number.isFinite(config.zLossCoef), 'a finite number >= 0'],
-    [
-      'gradAccumulationSteps',
-      Number.isInteger(config.gradAccumulationSteps) && config.gradAccumulationSteps >= 1,
-      'an integer >= 1',
-    ],
-    ['ignoreIndex', Number.isInteger(config.ignoreIndex) && config.ignoreIndex < 0, 'a negative integer'],
-  ];
-  for (const [key, ok, want] of rules) {
-    if (!ok) throw new RangeError(`TrainConfig: ${key} must be ${want}, got ${config[key]}`);
-  }
-  return config;
 }

@@ -3,6 +3,8 @@ import type { Kernels } from './backend/kernels';
 /** Elements to which every slot is padded: 64 bytes of float32, so that rows of different slots share no cache line. */
 const ALIGNMENT = 16;
 
+const GROWTH = 1.5;
+
 /**
  * Lays out a workspace: hands out offsets, remembers how much is needed. Layers plan once per (batch, seq); computing
  * then uses offsets only.
@@ -10,22 +12,18 @@ const ALIGNMENT = 16;
 export class Planner {
   floatCount = 0;
   intCount = 0;
-  #floats = 0;
-  #ints = 0;
 
   /** Offset of `n` floats. */
   floats(n: number): number {
-    const offset = this.#floats;
-    this.#floats += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
-    this.floatCount = Math.max(this.floatCount, this.#floats);
+    const offset = this.floatCount;
+    this.floatCount += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
     return offset;
   }
 
   /** Offset of `n` int32. */
   ints(n: number): number {
-    const offset = this.#ints;
-    this.#ints += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
-    this.intCount = Math.max(this.intCount, this.#ints);
+    const offset = this.intCount;
+    this.intCount += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
     return offset;
   }
 }
@@ -42,15 +40,18 @@ export class Workspace {
     this.floats = allocate(kernels, 0);
   }
 
-  /** Makes room for a plan. Contents are lost when it has to grow. */
-  ensure(planner: Planner): void {
-    if (this.floats.length < planner.floatCount) this.floats = allocate(this.kernels, planner.floatCount);
-    if (this.ints.length < planner.intCount) this.ints = new Int32Array(planner.intCount);
-  }
-
-  /** Bytes held. */
-  get bytes(): number {
-    return this.floats.byteLength + this.ints.byteLength;
+  /**
+   * Makes room for a plan. Contents are lost when it has to grow: to the plan's size at first, by half at least
+   * afterwards, so that a text that gets longer token by token costs few allocations.
+   */
+  ensure({ floatCount, intCount }: Planner): void {
+    const { floats, ints } = this;
+    if (floats.length < floatCount) {
+      this.floats = allocate(this.kernels, Math.max(floatCount, Math.ceil(floats.length * GROWTH)));
+    }
+    if (ints.length < intCount) {
+      this.ints = new Int32Array(Math.max(intCount, Math.ceil(ints.length * GROWTH)));
+    }
   }
 }
 

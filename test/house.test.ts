@@ -6,7 +6,7 @@ const SRC = resolve(__dirname, '../src');
 
 /** Layers from the bottom up; an import may point within a layer or down, never up. */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'dtype', 'random'],
+  ['errors', 'dtype', 'random', 'batch', 'checks'],
   ['backend'],
   ['config', 'parameters', 'workspace', 'tensor'],
   ['layers'],
@@ -14,7 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['moe'],
   ['checkpoint', 'generate'],
   ['model'],
-  ['text', 'train'],
+  ['text', 'train', 'trainConfig'],
   ['index'],
   ['cli'],
 ];

@@ -23,7 +23,7 @@ describe('ParameterStore', () => {
 
   test('weights beyond the limit of a buffer go to the next; nothing else changes', () => {
     const build = (limit?: number) => {
-      const store = new ParameterStore(getKernels(), limit);
+      const store = new ParameterStore(getKernels(), { maxShardElements: limit });
       const parameters = [40, 20, 48, 7].map((n, i) =>
         store.expose(`w${i}`, [n], store.addWeight(n, kaiming)),
       );
@@ -40,7 +40,9 @@ describe('ParameterStore', () => {
       expect(sameBits(p.data, many.parameters[i].data)).toBe(true);
     });
     expect(many.store.gradNorm()).toBe(one.store.gradNorm());
-    expect(() => new ParameterStore(getKernels(), 64).addWeight(65, kaiming)).toThrow(RangeError);
+    const tooLarge = new ParameterStore(getKernels(), { maxShardElements: 64 });
+    tooLarge.addWeight(65, kaiming);
+    expect(() => tooLarge.allocate()).toThrow(/65 elements exceeds the limit of 64/);
   });
 
   test('a seed gives the same weights on this backend as on the reference, another seed others', () => {

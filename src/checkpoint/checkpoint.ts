@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SgemoeError } from '../errors';
 import { locateFile, type NewFile, replaceFiles } from './replaceFiles';
 import { encodeSafetensors, SafetensorsFile, writeChunks } from './safetensors';
-import { corrupt, quoteName } from './safetensorsHeader';
+import { corrupt, quoteName, type TensorInfo } from './safetensorsHeader';
 
 const CONFIG_FILE = 'config.json';
 const TOKENIZER_FILE = 'tokenizer.json';
@@ -95,7 +95,13 @@ export async function loadTensorsInto(file: SafetensorsFile, expected: Iterable<
   const wanted = new Map<string, NamedTensor>();
   for (const tensor of expected) wanted.set(tensor.name, tensor);
   checkNames(file, wanted);
-  for (const tensor of wanted.values()) checkTensor(file, tensor);
+  for (const { name, shape, data } of wanted.values()) {
+    const { elements } = checkTensorInfo(file, name, shape);
+    if (data.length !== elements) {
+      const what = `data of tensor ${quoteName(name)}`;
+      throw new RangeError(`${what} must have ${elements} elements, got ${data.length}`);
+    }
+  }
   for (const name of file.tensors.keys()) await file.readInto(name, wanted.get(name)!.data);
 }
 
@@ -112,7 +118,11 @@ function checkNames(file: SafetensorsFile, wanted: ReadonlyMap<string, NamedTens
   }
 }
 
-function checkTensor(file: SafetensorsFile, { name, shape, data }: NamedTensor): void {
+/**
+ * What the file says of a tensor that the model wants in this shape.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE.
+ */
+export function checkTensorInfo(file: SafetensorsFile, name: string, shape: readonly number[]): TensorInfo {
   const info = file.info(name);
   const tensor = `tensor ${quoteName(name)}`;
   if (info.shape.length !== shape.length || info.shape.some((dim, axis) => dim !== shape[axis])) {
@@ -126,9 +136,7 @@ function checkTensor(file: SafetensorsFile, { name, shape, data }: NamedTensor):
       `${tensor} is ${info.dtype}, must be F32, F16 or BF16`,
     );
   }
-  if (data.length !== info.elements) {
-    throw new RangeError(`data of ${tensor} must have ${info.elements} elements, got ${data.length}`);
-  }
+  return info;
 }
 
 function listNames(names: readonly string[]): string {

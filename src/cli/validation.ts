@@ -23,8 +23,8 @@ export async function validate(
     await setImmediate();
     if (signal?.aborted) return null;
     const result = evaluate(model, [batch]);
-    sum += result.loss * result.tokens;
-    tokens += result.tokens;
+    sum += result.loss * result.countedTokens;
+    tokens += result.countedTokens;
   }
   return { loss: sum / tokens, tokens };
 }

@@ -29,7 +29,7 @@ export interface CreateOptions<D extends DType = 'float32'> {
 
 /** Options of `Tensor.randn`. */
 export interface RandnOptions<D extends FloatDType = 'float32'> extends CreateOptions<D> {
-  /** Integer in [0, 2^53); default 0. */
+  /** Integer in [0, 2^53); default 42. */
   seed?: number;
   /** Integer in [0, 2^32): an independent sequence of the same seed; default 0. */
   stream?: number;

@@ -1,5 +1,6 @@
+import type { Batch } from '../batch';
 import { SgemoeError } from '../errors';
-import { Lcg64 } from '../random';
+import { DEFAULT_SEED, Lcg64 } from '../random';
 import { readTextFiles } from './files';
 import { ByteTokenizer, type Tokenizer } from './tokenizer';
 
@@ -22,22 +23,13 @@ export interface TextFilesOptions extends TextDatasetOptions {
 /** Token ids in the smallest type that holds the vocabulary. */
 export type TokenArray = Uint8Array | Uint16Array | Int32Array;
 
-/** Windows of a text, [batch, seqLen] row-major, with arrays of their own. */
-export interface TokenBatch {
-  readonly ids: Int32Array;
-  /** The token that follows each of `ids`. */
-  readonly targets: Int32Array;
-  readonly batch: number;
-  readonly seqLen: number;
-}
-
 export interface BatchOptions {
   batchSize: number;
   seqLen: number;
 }
 
 export interface TrainBatchOptions extends BatchOptions {
-  /** Of the window starts, see `Lcg64`. Default 0. */
+  /** Of the window starts, see `Lcg64`. Default 42. */
   seed?: number | bigint;
 }
 
@@ -112,7 +104,7 @@ export class TextDataset {
    * as they are when the next one is drawn.
    * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the training split is shorter than one window.
    */
-  batches({ batchSize, seqLen, seed = 0 }: TrainBatchOptions): WindowSampler {
+  batches({ batchSize, seqLen, seed = DEFAULT_SEED }: TrainBatchOptions): WindowSampler {
     checkCount('batchSize', batchSize);
     checkCount('seqLen', seqLen);
     this.requireTokens('training', this.train, seqLen + 1);
@@ -129,7 +121,7 @@ export class TextDataset {
     batchSize,
     seqLen,
     maxBatches = Infinity,
-  }: ValidationBatchOptions): Generator<TokenBatch, void> {
+  }: ValidationBatchOptions): Generator<Batch, void> {
     checkCount('batchSize', batchSize);
     checkCount('seqLen', seqLen);
     if (maxBatches !== Infinity) checkCount('maxBatches', maxBatches);
@@ -152,7 +144,7 @@ export class TextDataset {
 /**
  * Draws training windows for ever. Its state is the generator's: set it to go on exactly where another stood.
  */
-export class WindowSampler implements IterableIterator<TokenBatch> {
+export class WindowSampler implements IterableIterator<Batch> {
   private readonly random: Lcg64;
 
   constructor(
@@ -164,7 +156,7 @@ export class WindowSampler implements IterableIterator<TokenBatch> {
     this.random = new Lcg64(seed);
   }
 
-  next(): { done: false; value: TokenBatch } {
+  next(): { done: false; value: Batch } {
     const { tokens, batchSize, seqLen } = this;
     const batch = emptyBatch(batchSize, seqLen);
     for (let row = 0; row < batchSize; row++) {
@@ -192,7 +184,7 @@ function* windowsInOrder(
   batchSize: number,
   seqLen: number,
   maxBatches: number,
-): Generator<TokenBatch, void> {
+): Generator<Batch, void> {
   const targets = tokens.length - 1;
   let start = 0;
   for (let drawn = 0; start < targets && drawn < maxBatches; drawn++) {
@@ -206,16 +198,11 @@ function* windowsInOrder(
   }
 }
 
-function emptyBatch(batch: number, seqLen: number): TokenBatch {
+function emptyBatch(batch: number, seqLen: number): Batch {
   return { ids: new Int32Array(batch * seqLen), targets: new Int32Array(batch * seqLen), batch, seqLen };
 }
 
-function copyWindow(
-  tokens: TokenArray,
-  start: number,
-  { ids, targets, seqLen }: TokenBatch,
-  row: number,
-): void {
+function copyWindow(tokens: TokenArray, start: number, { ids, targets, seqLen }: Batch, row: number): void {
   ids.set(tokens.subarray(start, start + seqLen), row * seqLen);
   targets.set(tokens.subarray(start + 1, start + 1 + seqLen), row * seqLen);
 }

@@ -1,8 +1,18 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { Lcg64, MoETransformer, Tensor } from '../../src';
+import {
+  Embedding,
+  Lcg64,
+  Linear,
+  MoETransformer,
+  MQAttention,
+  Router,
+  Tensor,
+  Trainer,
+  TransformerBlock,
+} from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
@@ -88,7 +98,7 @@ describe('forward', () => {
     const run = (m: MoETransformer) => {
       const logits = m.forward(ids, { training: true }).data;
       m.zeroGradients();
-      m.backward(upstream, { auxLossAlpha: 0.02, zLossCoef: 0.01 });
+      m.backward(upstream.astype(m.kernels.floatType), { auxLossAlpha: 0.02, zLossCoef: 0.01 });
       return logits;
     };
     expectRelative('logits', run(model), run(exact), 1e-5);
@@ -137,7 +147,94 @@ describe('misuse', () => {
   });
 });
 
+describe('backward', () => {
+  const ids = Tensor.fromIds([[1, 2, 3]]);
+
+  test('refuses another dtype, a non-tensor, weights that are not numbers >= 0', () => {
+    const model = small();
+    const backward = (dLogits: unknown, options?: object) => () => {
+      model.forward(ids, { training: true });
+      model.backward(dLogits as Tensor, options);
+    };
+    const good = Tensor.zeros([1, 3, 20]);
+    expect(backward(good.astype('float16'))).toThrow(/float32 tensor, got float16/);
+    expect(backward([[1]])).toThrow(TypeError);
+    expect(backward(good, { auxLossAlpha: Number.NaN })).toThrow(/auxLossAlpha must be a finite number/);
+    expect(backward(good, { zLossCoef: -1 })).toThrow(RangeError);
+    expect(backward(good, { auxAlpha: 1 })).toThrow(/unknown option 'auxAlpha'/);
+    expect(() => model.forward(ids, { train: true } as never)).toThrow(/unknown option 'train'/);
+    expect(() => model.trace([[1, 2]] as never)).toThrow(TypeError);
+  });
+
+  test('the balance loss of a train step is not left behind in the routers', () => {
+    const model = small();
+    new Trainer(model, { auxLossAlpha: 5 }).trainStep(ids, ids);
+    model.zeroGradients();
+    const { moe } = model.blocks[0];
+    const x = Tensor.randn([3, 16]);
+    moe.forward(x);
+    moe.backward(Tensor.zeros([3, 16]));
+    expect(model.store.gradNorm()).toBe(0);
+  });
+});
+
+describe('layers on their own', () => {
+  test('name what does not fit', () => {
+    expect(() => new Linear(-1, 3)).toThrow(/Linear: the input width must be an integer >= 1, got -1/);
+    expect(() => new Linear(4, '3' as never)).toThrow(TypeError);
+    expect(() => new Router(4, 3, 1.5)).toThrow(/integer/);
+    expect(() => new Router(4, 3, 4)).toThrow(/at most nExperts \(3\), got 4/);
+    expect(() => new MQAttention({ hiddenDim: 4, nHeads: 2, nKvHeads: 1, headDim: 3 })).toThrow(/even/);
+    const linear = new Linear(4, 3);
+    expect(() => linear.forward(Tensor.zeros([2, 5]))).toThrow(/\[T,4\], got \[2,5\]/);
+    expect(() => linear.forward([1] as never)).toThrow(TypeError);
+    linear.forward(Tensor.zeros([2, 4]));
+    expect(() => linear.backward(Tensor.zeros([2, 4]))).toThrow(/shape \[2,3\], got \[2,4\]/);
+    const embedding = new Embedding(5, 2);
+    embedding.forward(Tensor.fromIds([1, 2]));
+    expect(() => embedding.backward(Tensor.ones([7, 7]))).toThrow(/shape \[2,2\]/);
+  });
+
+  test('a model made of layers by hand agrees with one block of the model', () => {
+    const block = new TransformerBlock({ ...config }, { seed: 3 });
+    const x = Tensor.randn([2, 5, 16]);
+    const h = x.add(block.attention.forward(block.norm1.forward(x)));
+    const y = h.add(block.moe.forward(block.norm2.forward(h)));
+    expectRelative('block', block.forward(x).data, y.data as Float32Array, 1e-6);
+  });
+});
+
 describe('checkpoints', () => {
+  test('save writes the weights of the moment it is called', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'sgemoe-'));
+    const model = small();
+    const before = model.store.shards[0].slice();
+    const saving = model.save(dir);
+    new Trainer(model, { lr: 1, warmupSteps: 0 }).trainStep(Tensor.fromIds([[1]]), Tensor.fromIds([[2]]));
+    await saving;
+    expect(sameBits((await MoETransformer.load(dir)).store.shards[0], before)).toBe(true);
+    rmSync(dir, { recursive: true });
+  });
+
+  test('a config.json that claims absurd sizes is refused before memory is asked for', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'sgemoe-'));
+    await small().save(dir);
+    const path = join(dir, 'config.json');
+    const json = JSON.parse(readFileSync(path, 'utf8'));
+    const load = async (change: object) => {
+      writeFileSync(path, JSON.stringify({ ...json, ...change }));
+      await MoETransformer.load(dir);
+    };
+    const huge = 2 ** 31 - 1;
+    await expectError('SGEMOE_CHECKPOINT_SHAPE', /embed_tokens/, () => load({ vocab_size: huge }));
+    await expectError('SGEMOE_CHECKPOINT_SHAPE', /embed_tokens/, () => load({ hidden_size: huge }));
+    await expectError('SGEMOE_CHECKPOINT_SHAPE', /gate/, () => load({ num_local_experts: huge }));
+    await expectError('SGEMOE_CHECKPOINT_MISSING_TENSOR', /layers\.2/, () =>
+      load({ num_hidden_layers: huge }),
+    );
+    rmSync(dir, { recursive: true });
+  });
+
   test('a saved model comes back bit for bit', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'sgemoe-'));
     const model = small({ ropeAlpha: 2 });

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { TextDataset, type TokenBatch } from '../../src/text/dataset';
+import type { Batch } from '../../src/batch';
+import { TextDataset } from '../../src/text/dataset';
 import { ByteTokenizer, type Tokenizer } from '../../src/text/tokenizer';
 import { expectError } from '../helpers/expectError';
 
@@ -191,7 +192,7 @@ describe('batches', () => {
 });
 
 describe('validationBatches', () => {
-  const shapes = (batches: TokenBatch[]): number[][] => batches.map(({ batch, seqLen }) => [batch, seqLen]);
+  const shapes = (batches: Batch[]): number[][] => batches.map(({ batch, seqLen }) => [batch, seqLen]);
 
   it('predicts every token but the first exactly once, in order', () => {
     const sizes = fc.integer({ min: 1, max: 9 });

@@ -132,6 +132,15 @@ describe('trainStep', () => {
     expect(sameBits(weights(model), weights(twin))).toBe(true);
   });
 
+  test('int64 ids beyond int32 are refused, not wrapped', () => {
+    const trainer = new Trainer(small());
+    const wide = (values: bigint[]) => new Tensor(BigInt64Array.from(values), [1, 2], 'int64');
+    const [good, bad] = [wide([1n, 2n]), wide([1n, 2n ** 32n + 1n])];
+    expect(() => trainer.lossAndGradients(bad, good)).toThrow(/token id 4294967297 at position 1/);
+    expect(() => trainer.lossAndGradients(good, bad)).toThrow(/target 4294967297 at position 1/);
+    expect(() => small().forward(bad)).toThrow(/token id 4294967297/);
+  });
+
   test('int64 ids are the same as int32 ids', () => {
     const [ids, targets] = [randomIds(2, 4, 1), randomIds(2, 4, 2)];
     const wide = (t: Tensor) => t.astype('int64');
@@ -288,6 +297,72 @@ describe('run', () => {
     await expect(run('throw')).rejects.toThrow('enough');
     expect(await run('return')).toBe(2);
   });
+
+  test('an abort ends a wait for data, and an aborted signal asks for none', async () => {
+    let pulled = 0;
+    const source = {
+      [Symbol.asyncIterator]: () => ({
+        next() {
+          pulled++;
+          return new Promise<never>(() => {});
+        },
+      }),
+    };
+    const run = async (signal: AbortSignal) => {
+      for await (const { step } of new Trainer(small()).run({ data: source, signal })) expect(step).toBe(0);
+    };
+    const controller = new AbortController();
+    const waiting = run(controller.signal);
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    await expect(waiting).rejects.toThrow('enough');
+    await expect(run(AbortSignal.abort(new Error('before')))).rejects.toThrow('before');
+    expect(pulled).toBe(1);
+  });
+
+  test('leaving the loop closes the data', async () => {
+    let closed = false;
+    function* source(): Generator<Batch> {
+      try {
+        yield* batches();
+      } finally {
+        closed = true;
+      }
+    }
+    for await (const { step } of new Trainer(small()).run({ data: source() })) if (step === 2) break;
+    expect(closed).toBe(true);
+  });
+
+  test('impossible options are named', async () => {
+    const run = async (options: object) => {
+      for await (const { step } of new Trainer(small()).run(options as never)) expect(step).toBe(0);
+    };
+    await expect(run({})).rejects.toThrow(/data must be an iterable/);
+    await expect(run({ data: batches(), steps: Number.NaN })).rejects.toThrow(/steps must be an integer/);
+    await expect(run({ data: batches(), steps: '2' })).rejects.toThrow(TypeError);
+    await expect(run({ data: batches(), onAbort: 'stop' })).rejects.toThrow(/'throw' or 'return'/);
+    await expect(run({ data: batches(), limit: 3 })).rejects.toThrow(/unknown option 'limit'/);
+  });
+});
+
+describe('batches that are not what they say', () => {
+  const ids = randomIds(2, 4, 1).data as Int32Array;
+  const good = { ids, targets: ids, batch: 2, seqLen: 4 };
+
+  test.each([
+    ['too few ids', { ...good, ids: ids.slice(3) }, /ids must hold batch \* seqLen = 8 tokens, got 5/],
+    ['too many targets', { ...good, targets: new Int32Array(80) }, /targets must hold .* got 80/],
+    ['no ids', { ...good, ids: undefined as never }, /ids must hold .* got undefined/],
+    ['half a row', { ...good, batch: 1.5 }, /batch must be an integer >= 0, got 1.5/],
+    ['nothing', { ids: new Int32Array(0), targets: new Int32Array(0), batch: 0, seqLen: 4 }, /no target/],
+  ])('%s: refused by run and evaluate', async (_, batch, message) => {
+    const trainer = new Trainer(small());
+    const run = async () => {
+      for await (const { step } of trainer.run({ data: [batch] })) expect(step).toBe(1);
+    };
+    await expect(run()).rejects.toThrow(message);
+    expect(() => evaluate(trainer.model, [batch])).toThrow(message);
+    expect(trainer.step).toBe(0);
+  });
 });
 
 describe('evaluate', () => {
@@ -307,7 +382,7 @@ describe('evaluate', () => {
       new Tensor(targets, [3, 8], 'int32'),
     );
     expectClose('loss', one.loss, crossEntropy, 1e-6);
-    expect(one.tokens).toBe(24);
+    expect(one.countedTokens).toBe(24);
     expectClose('perplexity', one.perplexity, Math.exp(one.loss), 1e-12);
     expectClose(
       'bits',

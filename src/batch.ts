@@ -1,0 +1,7 @@
+/** Token ids and what follows each, both [batch * seqLen] in row-major order. */
+export interface Batch {
+  readonly ids: Int32Array;
+  readonly targets: Int32Array;
+  readonly batch: number;
+  readonly seqLen: number;
+}

@@ -1,0 +1,58 @@
+/** Checks of arguments that several public functions share. Each names what was expected, where, and what came. */
+
+/** @throws TypeError for an option that is misspelt or unknown. */
+export function checkOptions(what: string, options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`${what}: options must be an object, got ${String(options)}`);
+  }
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) {
+      throw new TypeError(`${what}: unknown option '${key}'; known: ${known.join(', ')}`);
+    }
+  }
+}
+
+/** @throws RangeError unless `value` is an integer >= `low`. */
+export function checkInteger(what: string, value: number, low: number): void {
+  if (typeof value !== 'number') throw new TypeError(`${what} must be a number, got ${typeof value}`);
+  if (!Number.isSafeInteger(value) || value < low) {
+    throw new RangeError(`${what} must be an integer >= ${low}, got ${value}`);
+  }
+}
+
+/** @throws TypeError or RangeError unless `value` is a finite number >= 0. */
+export function checkWeight(what: string, value: number): void {
+  if (typeof value !== 'number') throw new TypeError(`${what} must be a number, got ${typeof value}`);
+  if (!(Number.isFinite(value) && value >= 0)) {
+    throw new RangeError(`${what} must be a finite number >= 0, got ${value}`);
+  }
+}
+
+/** @throws TypeError unless `x` is a tensor of this dtype, RangeError unless it has this shape. */
+export function checkTensor(
+  what: string,
+  x: { readonly shape: readonly number[]; readonly dtype: string },
+  shape: readonly number[],
+  dtype: string,
+): void {
+  // By its parts, not by its class: this module sits below Tensor.
+  if (typeof x !== 'object' || x === null || !Array.isArray(x.shape)) {
+    throw new TypeError(`${what} must be a Tensor, got ${x === null ? 'null' : typeof x}`);
+  }
+  if (x.dtype !== dtype) throw new TypeError(`${what} must be a ${dtype} tensor, got ${x.dtype}`);
+  if (x.shape.join() !== shape.join()) {
+    throw new RangeError(`${what} must have shape [${shape}], got [${x.shape}]`);
+  }
+}
+
+/** @throws RangeError naming the first id that is not an integer in [0, vocabSize). */
+export function checkIds(what: string, ids: ArrayLike<number>, vocabSize: number): void {
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i];
+    if (!(id >= 0 && id < vocabSize && Number.isInteger(id))) {
+      throw new RangeError(
+        `${what}: token id ${id} at position ${i} must be an integer in [0, ${vocabSize})`,
+      );
+    }
+  }
+}
