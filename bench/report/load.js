@@ -14,6 +14,7 @@ const { median, summarise } = require('../lib/stats');
  * @property {number} q3
  * @property {number} trials
  * @property {number | null} peakRss in bytes
+ * @property {number | null} stepOverFloor time over that of the matmuls alone; of the overhead axis only
  */
 
 /**
@@ -70,7 +71,7 @@ function loadOne(file) {
 
 /** @returns {Figures} */
 function figuresOf(file, scenario) {
-  const { id, axis, timings_ns: timings, median_ns, iqr_ns = 0, memory } = scenario ?? {};
+  const { id, axis, timings_ns: timings, median_ns, iqr_ns = 0, memory, derived } = scenario ?? {};
   const hasTimings = Array.isArray(timings) && timings.length > 0 && timings.every(Number.isFinite);
   if (typeof id !== 'string' || !(hasTimings || Number.isFinite(median_ns))) {
     throw new UsageError(`${file}: scenario ${JSON.stringify(id)} needs an id, and timings_ns or median_ns.`);
@@ -84,6 +85,7 @@ function figuresOf(file, scenario) {
     q3,
     trials: hasTimings ? timings.length : (scenario.trial_runs ?? 0),
     peakRss: memory?.peak_rss_bytes ?? null,
+    stepOverFloor: derived?.step_over_floor ?? null,
   };
 }
 

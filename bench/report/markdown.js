@@ -18,6 +18,7 @@ function markdownReport(results) {
     '',
     ...table(results, ids, memoryCell),
     '',
+    ...overheadSection(results, ids),
     ...originTable(results),
     '',
   ].join('\n');
@@ -38,6 +39,22 @@ function timeCell(figures, ratio, columns) {
 
 function memoryCell(figures) {
   return figures?.peakRss ? `${(figures.peakRss / 1e6).toFixed(1)} MB` : '-';
+}
+
+/** Only where a file has the overhead axis. */
+function overheadSection(results, ids) {
+  const own = ids.filter((id) => results.some(({ scenarios }) => scenarios.get(id)?.stepOverFloor));
+  if (own.length === 0) return [];
+  return [
+    'Time of a step over that of its matmul calls alone:',
+    '',
+    ...table(results, own, overheadCell),
+    '',
+  ];
+}
+
+function overheadCell(figures) {
+  return figures?.stepOverFloor ? formatRatio(figures.stepOverFloor) : '-';
 }
 
 function originTable(results) {
