@@ -12,6 +12,12 @@ const AXIS_TITLES = {
   type_system: 'Dispatch: warm and cold',
   parallel: 'Independent runs side by side',
   scale: 'Hidden 256',
+  decode: 'Decoding at batch 1',
+  latency: 'Fixed costs',
+  sampling: 'Choosing a token of 32,000',
+  training: 'Training at hidden 512',
+  kernels: 'Kernels at large sizes',
+  overhead: 'Steps that are measured against their matmuls',
 };
 
 const CHART = { width: 860, right: 170, bar: 18, gap: 6 };

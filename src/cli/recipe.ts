@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import { ModelConfig } from '../config';
 import { asUsage, UsageError } from './errors';
 
@@ -68,7 +69,7 @@ export function modelConfig(sizes: SizeOptions, vocabSize: number, seqLen: numbe
     ...preset,
     ...(given as SizeOptions),
   };
-  return asUsage(
+  const config = asUsage(
     () =>
       new ModelConfig({
         hiddenDim,
@@ -83,6 +84,21 @@ export function modelConfig(sizes: SizeOptions, vocabSize: number, seqLen: numbe
         maxSeqLen: seqLen,
       }),
     inFlags,
+  );
+  checkMemory(config);
+  return config;
+}
+
+/** Training keeps four numbers for each parameter: weight, gradient and AdamW's two moments. */
+const BYTES_PER_PARAMETER = 16;
+
+function checkMemory(config: ModelConfig): void {
+  const needed = config.totalParams() * BYTES_PER_PARAMETER;
+  if (needed <= totalmem()) return;
+  const gigabytes = (bytes: number) => (bytes / 1e9).toLocaleString('en', { maximumSignificantDigits: 3 });
+  throw new UsageError(
+    `A model of ${config.totalParams().toLocaleString('en')} parameters needs ${gigabytes(needed)} GB to train, ` +
+      `this machine has ${gigabytes(totalmem())} GB: make it smaller with --hidden-dim, --layers, --experts, --ffn-dim.`,
   );
 }
 
