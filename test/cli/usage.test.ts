@@ -55,6 +55,7 @@ describe('a wrong command line', () => {
     ['a fraction of 1', () => train('--validation-fraction', '1'), /number >= 0 and < 1/],
     ['an unknown preset', () => train('--preset', 'huge'), /Allowed choices are tiny, small/],
     ['too many threads', () => train('--threads', '999'), /integer in 1\.\.256/],
+    ['more layers than memory', () => train('--layers', '99999999'), /needs [\d,.]+ GB to train/],
     [
       'heads that do not divide',
       () => train('--heads', '4', '--kv-heads', '3'),
