@@ -199,7 +199,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const qDim = nHeads * D;
     const toK = qDim;
     const toV = qDim + nKvHeads * D;
-    k.sgemm(true, false, H, qDim, tokens, 1, f, dy, H, f, s.heads, qDim, 1, this.#out.grad!, 0, qDim);
+    k.sgemm(true, false, H, qDim, tokens, 1, f, dy, H, f, s.heads, qDim, this.store.gradBeta, this.#out.grad!, 0, qDim);
     k.sgemm(false, false, tokens, qDim, H, 1, f, dy, H, this.#out.data, 0, qDim, 0, f, dHeads, qDim);
     k.attentionBackward(
       f, s.qkv, width, f, s.qkv + toK, width, seq * width, f, s.qkv + toV, width, seq * width,
@@ -207,7 +207,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
       ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
     );
     this.#rotate(ws, s.sequence, dQkv, true);
-    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, 1, this.#qkv.grad!, 0, H);
+    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, this.store.gradBeta, this.#qkv.grad!, 0, H);
     const beta = accumulate ? 1 : 0;
     k.sgemm(false, false, tokens, H, width, 1, f, dQkv, width, this.#qkv.data, 0, H, beta, f, dx, H);
   }

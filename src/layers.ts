@@ -64,7 +64,7 @@ export abstract class Layer<Slots, Scratch = undefined> {
   abstract planBackward(planner: Planner, batch: number, seq: number): Scratch;
   /** y from x. */
   abstract forwardAt(ws: Workspace, s: Slots, x: number, y: number, accumulate: boolean): void;
-  /** dx from dy, and the weights' gradients added to. dx must not overlap dy. */
+  /** dx from dy, and the weights' gradients: gradBeta * what they were + theirs. dx must not overlap dy. */
   abstract backwardAt(
     ws: Workspace, s: Slots, scratch: Scratch, x: number, dy: number, dx: number, accumulate: boolean,
   ): void;
@@ -176,6 +176,7 @@ export class Embedding {
   }
 
   backwardAt(ws: Workspace, ids: number, dy: number, tokens: number): void {
+    if (this.store.gradBeta === 0) this.#table.grad!.fill(0);
     this.kernels.embeddingBackward(
       ws.floats, dy, ws.ints, ids, this.#table.grad!, 0, this.vocabSize, tokens, this.dim,
     );
@@ -269,9 +270,9 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
     const { kernels: k, inDim, outDim } = this;
     const f = ws.floats;
     const beta = accumulate ? 1 : 0;
-    k.sgemm(true, false, outDim, inDim, s.rows, 1, f, dy, outDim, f, x, inDim, 1, this.#w.grad!, 0, inDim);
+    k.sgemm(true, false, outDim, inDim, s.rows, 1, f, dy, outDim, f, x, inDim, this.store.gradBeta, this.#w.grad!, 0, inDim);
     if (this.#b) {
-      k.sgemm(false, false, 1, outDim, s.rows, 1, f, s.ones, s.rows, f, dy, outDim, 1, this.#b.grad!, 0, outDim);
+      k.sgemm(false, false, 1, outDim, s.rows, 1, f, s.ones, s.rows, f, dy, outDim, this.store.gradBeta, this.#b.grad!, 0, outDim);
     }
     k.sgemm(false, false, s.rows, inDim, outDim, 1, f, dy, outDim, this.#w.data, 0, inDim, beta, f, dx, inDim);
   }
@@ -315,6 +316,7 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
   ): void {
     const { kernels: k, inDim: dim } = this;
     const f = ws.floats;
+    if (this.store.gradBeta === 0) this.#gamma.grad!.fill(0);
     k.rmsNormBackward(
       f, x, dim, this.#gamma.data, 0, f, s.invRms, f, dy, dim, f, dx, dim, accumulate,
       this.#gamma.grad!, 0, s.rows, dim,
@@ -381,10 +383,10 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
     const { kernels: k, inDim: H, ffnDim: F } = this;
     const { dAct, dGateUp } = scratch;
     const f = ws.floats;
-    k.sgemm(true, false, H, F, s.rows, 1, f, dy, H, f, s.act, F, 1, this.#down.grad!, 0, F);
+    k.sgemm(true, false, H, F, s.rows, 1, f, dy, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F);
     k.sgemm(false, false, s.rows, F, H, 1, f, dy, H, this.#down.data, 0, F, 0, f, dAct, F);
     k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, s.rows, F);
-    k.sgemm(true, false, 2 * F, H, s.rows, 1, f, dGateUp, 2 * F, f, x, H, 1, this.#gateUp.grad!, 0, H);
+    k.sgemm(true, false, 2 * F, H, s.rows, 1, f, dGateUp, 2 * F, f, x, H, this.store.gradBeta, this.#gateUp.grad!, 0, H);
     const beta = accumulate ? 1 : 0;
     k.sgemm(false, false, s.rows, H, 2 * F, 1, f, dGateUp, 2 * F, this.#gateUp.data, 0, H, beta, f, dx, H);
   }

@@ -278,8 +278,7 @@ export class MoETransformer implements NextTokenModel {
     const shape = [pass.batch, pass.seq, this.config.vocabSize];
     checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
     this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
-    this.store.ensureGradients();
-    this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 });
+    this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
   }
 
   /** Sets every gradient to 0. */
@@ -397,12 +396,25 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * From the gradient at pass.loss.logits into every parameter's gradient; the routers add theirs of `losses`.
+   * From the gradient at pass.loss.logits into every parameter's gradient, added to it or overwriting it; the routers
+   * add theirs of `losses`.
    * @internal
    */
-  backwardAt(pass: ModelPass, losses: RouterLosses): void {
-    const ws = this.workspace;
+  backwardAt(pass: ModelPass, losses: RouterLosses, overwrite: boolean): void {
     Object.assign(this.#routerLosses, losses);
+    this.store.ensureGradients();
+    this.store.gradBeta = overwrite ? 0 : 1;
+    try {
+      this.#backward(pass);
+    } finally {
+      this.store.gradBeta = 1;
+      Object.assign(this.#routerLosses, NO_ROUTER_LOSSES);
+      this.#kept = null;
+    }
+  }
+
+  #backward(pass: ModelPass): void {
+    const ws = this.workspace;
     const { dX, dNorm, block: scratch } = pass.backward!;
     const { residual, blocks } = pass;
     this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
@@ -411,8 +423,6 @@ export class MoETransformer implements NextTokenModel {
       this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
     }
     this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
-    Object.assign(this.#routerLosses, NO_ROUTER_LOSSES);
-    this.#kept = null;
   }
 
   /** Embedding and blocks; returns the offset of the last block's output. */

@@ -136,7 +136,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
       f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, f, dy, ws.ints, s.rowStarts, f, dLogits,
       tokens, E, K, true, auxScale, zScale,
     );
-    k.sgemm(true, false, E, H, tokens, 1, f, dLogits, E, f, x, H, 1, this.#gate.grad!, 0, H);
+    k.sgemm(true, false, E, H, tokens, 1, f, dLogits, E, f, x, H, this.store.gradBeta, this.#gate.grad!, 0, H);
     k.sgemm(false, false, tokens, H, E, 1, f, dLogits, E, this.#gate.data, 0, H, accumulate ? 1 : 0, f, dx, H);
   }
 
@@ -309,7 +309,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const { tokens, rowStarts } = s.router;
     const f = ws.floats;
     k.sgemmGroupedTransA(
-      E, ws.ints, rowStarts, H, F, 1, f, d, H, f, s.act, F, 1, this.#down.grad!, 0, F, H * F,
+      E, ws.ints, rowStarts, H, F, 1, f, d, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F, H * F,
     );
     k.sgemmGrouped(
       false, E, ws.ints, rowStarts, F, H, 1, f, d, H, this.#down.data, 0, F, H * F, 0, f, dAct, F,
@@ -317,7 +317,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, tokens * K, F);
     k.sgemmGroupedTransA(
       E, ws.ints, rowStarts, 2 * F, H, 1, f, dGateUp, 2 * F, f, s.gathered, H,
-      1, this.#gateUp.grad!, 0, H, 2 * F * H,
+      this.store.gradBeta, this.#gateUp.grad!, 0, H, 2 * F * H,
     );
     k.sgemmGrouped(
       false, E, ws.ints, rowStarts, H, 2 * F, 1, f, dGateUp, 2 * F, this.#gateUp.data, 0, H, 2 * F * H, 0, f, d, H,

@@ -74,6 +74,11 @@ export class ParameterStore {
   shards: Float32Array[] = [];
   /** The gradients' buffers. Empty until `ensureGradients`. */
   gradShards: Float32Array[] = [];
+  /**
+   * What a backward does with the gradients it finds: 1 adds to them; 0 overwrites, which saves the pass over memory
+   * that zeroing them takes. 0 only while a whole model's backward runs, which reaches every weight.
+   */
+  gradBeta: 0 | 1 = 1;
 
   readonly #weights: Weight[] = [];
   readonly #shardSizes: number[] = [0];

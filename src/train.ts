@@ -166,10 +166,9 @@ export class Trainer {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
       const pass = model.enter(rows, seqLen, 'train');
-      if (part === 0) model.zeroGradients();
       model.copyIds(pass, pass.ids, ids, first * seqLen);
       model.copyIds(pass, pass.loss!.targets, targets, first * seqLen);
-      this.#forwardBackward(pass, counted, pass.tokens / tokens, sums);
+      this.#forwardBackward(pass, counted, pass.tokens / tokens, sums, part === 0);
     }
     const crossEntropy = sums.crossEntropy / counted;
     return {
@@ -183,8 +182,8 @@ export class Trainer {
     };
   }
 
-  /** One micro-batch, whose ids and targets are set; adds to the gradients and to `sums`. */
-  #forwardBackward(pass: ModelPass, counted: number, weight: number, sums: LossSums): void {
+  /** One micro-batch, whose ids and targets are set. The first overwrites the gradients, the others add to them. */
+  #forwardBackward(pass: ModelPass, counted: number, weight: number, sums: LossSums, first: boolean): void {
     const { model, config } = this;
     const { auxLossAlpha, zLossCoef } = config;
     sums.crossEntropy += crossEntropyAt(model, pass, config.ignoreIndex, 1 / counted);
@@ -194,7 +193,7 @@ export class Trainer {
       sums.zLoss += weight * router.zLossAt(model.workspace, pass.blocks[i].moe.router, zLossCoef);
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
     }
-    model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight });
+    model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
   }
 
   #update(step: number, lr: number, gradNorm: number): void {

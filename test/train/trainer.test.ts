@@ -132,6 +132,22 @@ describe('trainStep', () => {
     expect(sameBits(weights(model), weights(twin))).toBe(true);
   });
 
+  test('a step overwrites what a former gradient left, in experts without tokens too', () => {
+    const [ids, targets] = [Tensor.fromIds([[3]]), Tensor.fromIds([[4]])];
+    const clean = small();
+    new Trainer(clean).lossAndGradients(ids, targets);
+    const dirty = small();
+    dirty.zeroGradients();
+    for (const shard of dirty.store.gradShards) shard.fill(Number.NaN);
+    new Trainer(dirty).lossAndGradients(ids, targets);
+    for (const [name, parameter] of dirty.namedParameters()) {
+      expect(sameBits(parameter.grad!, clean.parameter(name).grad!), name).toBe(true);
+    }
+    const idle = clean.blocks[0].moe.router.counts.indexOf(0);
+    const { grad } = clean.parameter(`model.layers.0.block_sparse_moe.experts.${idle}.w2.weight`);
+    expect(new Set(grad)).toEqual(new Set([0]));
+  });
+
   test('int64 ids beyond int32 are refused, not wrapped', () => {
     const trainer = new Trainer(small());
     const wide = (values: bigint[]) => new Tensor(BigInt64Array.from(values), [1, 2], 'int64');
