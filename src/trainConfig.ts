@@ -32,6 +32,9 @@ export interface TrainConfig {
 /** Target that does not count, as in PyTorch. */
 export const IGNORE_INDEX = -100;
 
+/** The smallest normal float32: below it a weight that never had a gradient would move by 0/0. */
+const SMALLEST_EPS = 2 ** -126;
+
 const DEFAULTS: Omit<TrainConfig, 'auxLossAlpha'> = {
   lr: 1e-4,
   beta1: 0.9,
@@ -78,7 +81,7 @@ function rulesOf(config: TrainConfig): [keyof TrainConfig, boolean, string][] {
     ['lr', config.lr >= 0 && Number.isFinite(config.lr), 'a finite number >= 0'],
     ['beta1', config.beta1 >= 0 && config.beta1 < 1, 'in [0, 1)'],
     ['beta2', config.beta2 >= 0 && config.beta2 < 1, 'in [0, 1)'],
-    ['eps', config.eps > 0 && Number.isFinite(config.eps), 'a finite number > 0'],
+    ['eps', config.eps >= SMALLEST_EPS && Number.isFinite(config.eps), `a finite number >= ${SMALLEST_EPS}`],
     ['weightDecay', config.weightDecay >= 0 && Number.isFinite(config.weightDecay), 'a finite number >= 0'],
     ['gradClip', config.gradClip > 0, '> 0 (Infinity: off)'],
     ['warmupSteps', Number.isInteger(config.warmupSteps) && config.warmupSteps >= 0, 'an integer >= 0'],
