@@ -43,7 +43,10 @@ export class RandomSampling implements SamplingStrategy {
   readonly topP: number;
   readonly rng: Lcg64;
   #probs = new Float64Array(0);
+  /** Tokens that may be drawn, by index. */
   #candidates = new Int32Array(0);
+  /** The candidates as a selection shuffles them. */
+  #order = new Int32Array(0);
 
   constructor(options: RandomSamplingOptions = {}) {
     checkOptions('RandomSampling', options, ['temperature', 'topK', 'topP', 'seed']);
@@ -67,6 +70,7 @@ export class RandomSampling implements SamplingStrategy {
     if (this.#probs.length < logits.length) {
       this.#probs = new Float64Array(logits.length);
       this.#candidates = new Int32Array(logits.length);
+      this.#order = new Int32Array(logits.length);
     }
     let count = this.#weigh(logits, logits[best]);
     if (this.topK < count) count = this.#keepTopK(count);
@@ -85,56 +89,80 @@ export class RandomSampling implements SamplingStrategy {
     return count;
   }
 
-  /** Moves the k largest to the front: O(n) by partition, the border decided by index. */
+  /** Keeps the k most probable candidates. */
   #keepTopK(count: number): number {
-    const k = this.topK;
+    const target = this.topK - 1;
     let low = 0;
-    let high = count - 1;
+    let high = this.#copyOrder(count) - 1;
     while (low < high) {
       const border = this.#partition(low, high);
-      if (border === k - 1) break;
-      if (border < k) low = border + 1;
+      if (border === target) break;
+      if (border < target) low = border + 1;
       else high = border - 1;
     }
-    this.#candidates.subarray(0, k).sort((a, b) => a - b);
-    return k;
+    return this.#keepUpTo(this.#order[target], count);
   }
 
+  /** Keeps the most probable candidates whose mass reaches topP: a selection by mass, O(n) like the one by rank. */
+  #keepNucleus(count: number): number {
+    const probs = this.#probs;
+    const order = this.#order;
+    let low = 0;
+    let high = this.#copyOrder(count) - 1;
+    let target = this.topP * this.#mass(low, high);
+    while (low < high) {
+      const border = this.#partition(low, high);
+      const mass = this.#mass(low, border);
+      if (mass - probs[order[border]] >= target) high = border - 1;
+      else if (mass >= target) return this.#keepUpTo(order[border], count);
+      else {
+        target -= mass;
+        low = border + 1;
+      }
+    }
+    // Rounding may leave a rest of the target beyond the last candidate.
+    return this.#keepUpTo(order[Math.min(low, count - 1)], count);
+  }
+
+  /** Drops the candidates that come after `last`, the others stay in the order of their index. */
+  #keepUpTo(last: number, count: number): number {
+    const candidates = this.#candidates;
+    let kept = 0;
+    for (let i = 0; i < count; i++) {
+      if (!this.#before(last, candidates[i])) candidates[kept++] = candidates[i];
+    }
+    return kept;
+  }
+
+  #copyOrder(count: number): number {
+    for (let i = 0; i < count; i++) this.#order[i] = this.#candidates[i];
+    return count;
+  }
+
+  /** Sum of the probabilities of order[low ..= high]. */
+  #mass(low: number, high: number): number {
+    let sum = 0;
+    for (let i = low; i <= high; i++) sum += this.#probs[this.#order[i]];
+    return sum;
+  }
+
+  /** Puts one of order[low ..= high] in its place, what comes before it on its left; returns the place. */
   #partition(low: number, high: number): number {
-    const c = this.#candidates;
-    swap(c, (low + high) >>> 1, high);
-    const pivot = c[high];
+    const order = this.#order;
+    swap(order, (low + high) >>> 1, high);
+    const pivot = order[high];
     let border = low;
     for (let i = low; i < high; i++) {
-      if (this.#before(c[i], pivot)) swap(c, i, border++);
+      if (this.#before(order[i], pivot)) swap(order, i, border++);
     }
-    swap(c, border, high);
+    swap(order, border, high);
     return border;
   }
 
-  /** More probable first; ties: lower index first. A total order, so partitions are unambiguous. */
+  /** More probable first; ties: lower index first. A total order, so selections are unambiguous. */
   #before(a: number, b: number): boolean {
-    return this.#probs[a] > this.#probs[b] || (this.#probs[a] === this.#probs[b] && a < b);
-  }
-
-  #keepNucleus(count: number): number {
-    const { topP } = this;
     const probs = this.#probs;
-    let total = 0;
-    for (let i = 0; i < count; i++) total += probs[this.#candidates[i]];
-    // Tokens below (1-p)/count of the mass add up to less than 1-p: the nucleus is complete without them.
-    const floor = ((1 - topP) / count) * total;
-    let kept = 0;
-    for (let i = 0; i < count; i++) {
-      if (probs[this.#candidates[i]] >= floor) this.#candidates[kept++] = this.#candidates[i];
-    }
-    this.#candidates.subarray(0, kept).sort((a, b) => (this.#before(a, b) ? -1 : 1));
-    let mass = 0;
-    for (let i = 0; i < kept; i++) {
-      mass += probs[this.#candidates[i]];
-      if (mass >= topP * total) return i + 1;
-    }
-    return kept;
+    return probs[a] > probs[b] || (probs[a] === probs[b] && a < b);
   }
 
   #draw(count: number): number {

@@ -45,4 +45,17 @@ describe('top-k with ties', () => {
       { numRuns: 200 },
     );
   });
+
+  test('a nucleus is exactly the best tokens that together reach p', () => {
+    fc.assert(
+      fc.property(cases, fc.integer({ min: 0, max: 1000 }), ([logits, k], seed) => {
+        // So hot that n tokens have 1/n each up to 1e-5: k of them are needed to reach (k - 1/2) / n.
+        const sampler = new RandomSampling({ topP: (k - 0.5) / logits.length, temperature: 1e6, seed });
+        const seen = new Set<number>();
+        for (let i = 0; i < 60 * k; i++) seen.add(sampler.pickToken(logits));
+        expect([...seen].sort((a, b) => a - b)).toEqual(bestOf(logits, k).sort((a, b) => a - b));
+      }),
+      { numRuns: 200 },
+    );
+  });
 });
