@@ -64,8 +64,8 @@ async function those(members, onFailure, act) {
 function countsOf({ long }, { trials, rounds }) {
   if (long) return { rounds: Math.min(LONG_ROUNDS, rounds, trials), block: 1, warmup: 1, untimed: 0 };
   const most = Math.min(rounds, trials);
-  // The first run of a block finds the caches as another process left them.
-  return { rounds: most, block: Math.ceil(trials / most), warmup: WARMUP, untimed: 1 };
+  // The first runs of a block find the caches as another process left them.
+  return { rounds: most, block: Math.ceil(trials / most), warmup: WARMUP, untimed: 3 };
 }
 
 /** Time of a run over all trials, and how many times ours it is: the ratio of the medians, round by round. */
