@@ -1,6 +1,7 @@
 import { access, type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { SgemoeError } from '../errors';
+import { makeFolder } from './makeFolder';
 
 /*
  * Replaces several files of a folder at once, so that a crash at any moment leaves either all the old or all
@@ -74,7 +75,7 @@ async function replaceNow(folder: string, files: readonly NewFile[]): Promise<vo
   let firstCreated: string | undefined;
   let committed = false;
   try {
-    firstCreated = await mkdir(folder, { recursive: true });
+    firstCreated = await makeFolder(folder);
     await moveCommitted(folder);
     await removeLeftovers(folder);
     staging = await stageFiles(folder, files);

@@ -1,5 +1,6 @@
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../checkpoint/makeFolder';
 import { UsageError } from './errors';
 
 /** The folder that a training run writes. */
@@ -64,7 +65,7 @@ export async function checkRunFolder(path: string, overwrite: boolean): Promise<
 
 /** Makes the folder and removes what an earlier run left in it; other files stay. */
 export async function openRunFolder(path: string): Promise<RunFolder> {
-  await mkdir(path, { recursive: true });
+  await makeFolder(path);
   for (const name of RUN_ENTRIES) await rm(join(path, name), { recursive: true, force: true });
   return new RunFolder(path);
 }

@@ -206,3 +206,11 @@ describe('loadTensorsInto', () => {
     for (const { data } of expected) expect([...data]).toEqual([-7, -7]);
   });
 });
+
+describe.skipIf(process.platform !== 'linux')('a folder in which nothing can be made', () => {
+  // Node's own recursive mkdir never returns here.
+  it('fails at once, with the reason', async () => {
+    const content = { config: {}, tensors: [] };
+    await expectError('SGEMOE_CHECKPOINT_WRITE', /proc/, () => saveCheckpoint('/proc/sgemoe/run', content));
+  });
+});
