@@ -13,8 +13,8 @@ const fs = require('node:fs');
 const path = require('node:path');
 
 const ROOT = path.resolve(__dirname, '..');
-const OUT = path.join('runs', 'demo');
 const QUICK = process.argv.includes('--quick');
+const OUT = path.join('runs', QUICK ? 'demo-quick' : 'demo');
 
 if (!fs.existsSync(path.join(ROOT, 'dist', 'cli', 'training.js'))) {
   console.error('demo: dist/ is missing; npm ci makes it, and so does npm run build:ts.');

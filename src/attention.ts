@@ -117,7 +117,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     readonly dims: AttentionDims,
     options: LayerOptions & { rope?: RopeTable } = {},
   ) {
-    super(dims.hiddenDim, dims.hiddenDim, options);
+    super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope']);
     const { hiddenDim: H, nHeads, nKvHeads, headDim: D } = dims;
     for (const name of ['nHeads', 'nKvHeads', 'headDim'] as const) checkInteger(`MQAttention: ${name}`, dims[name], 1);
     if (D % 2 !== 0) throw new RangeError(`MQAttention: headDim must be even (rotary pairs), got ${D}`);

@@ -180,6 +180,7 @@ export class RandomSampling implements SamplingStrategy {
 /** softmax(logits / temperature). */
 export class TemperatureSampling extends RandomSampling {
   constructor(temperature: number, options: { seed?: number | bigint } = {}) {
+    checkOptions('TemperatureSampling', options, ['seed']);
     super({ ...options, temperature });
   }
 }
@@ -187,6 +188,7 @@ export class TemperatureSampling extends RandomSampling {
 /** The k most probable tokens. */
 export class TopKSampling extends RandomSampling {
   constructor(topK: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+    checkOptions('TopKSampling', options, ['temperature', 'seed']);
     super({ ...options, topK });
   }
 }
@@ -194,6 +196,7 @@ export class TopKSampling extends RandomSampling {
 /** The smallest set of most probable tokens whose probability reaches p. */
 export class TopPSampling extends RandomSampling {
   constructor(topP: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+    checkOptions('TopPSampling', options, ['temperature', 'seed']);
     super({ ...options, topP });
   }
 }
@@ -229,6 +232,12 @@ export function* generateTokens(
   options: GenerateOptions = {},
 ): Generator<number, void, void> {
   checkOptions('generate', options, ['slidingWindow']);
+  if (typeof prompt !== 'object' || typeof prompt?.length !== 'number') {
+    throw new TypeError('generate: prompt must be an array of token ids; a tokenizer turns text into them');
+  }
+  if (typeof strategy?.pickToken !== 'function') {
+    throw new TypeError('generate: strategy must have a pickToken method, such as new GreedySampling()');
+  }
   const { maxSeqLen, vocabSize } = model;
   if (prompt.length === 0) throw new RangeError('generate: prompt must have at least one token, got none');
   if (!Number.isInteger(maxLen) || maxLen < 0) {

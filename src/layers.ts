@@ -1,6 +1,6 @@
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
-import { checkIds, checkInteger, checkTensor } from './checks';
+import { checkIds, checkInteger, checkOptions, checkTensor } from './checks';
 import { SgemoeError } from './errors';
 import { type Parameter, ParameterStore, type Weight } from './parameters';
 import { DEFAULT_SEED } from './random';
@@ -18,6 +18,8 @@ export interface LayerOptions {
   /** The store of the model the layer belongs to; the model then allocates and initialises. */
   store?: ParameterStore;
 }
+
+const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
 
 /**
  * A layer works on a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward needs
@@ -39,7 +41,9 @@ export abstract class Layer<Slots, Scratch = undefined> {
     readonly inDim: number,
     readonly outDim: number,
     options: LayerOptions,
+    ownOptions: readonly string[] = [],
   ) {
+    checkOptions(new.target.name, options, [...LAYER_OPTIONS, ...ownOptions]);
     checkInteger(`${new.target.name}: the input width`, inDim, 1);
     checkInteger(`${new.target.name}: the output width`, outDim, 1);
     this.#ownsStore = options.store === undefined;
@@ -158,6 +162,7 @@ export class Embedding {
     readonly dim: number,
     options: LayerOptions = {},
   ) {
+    checkOptions('Embedding', options, LAYER_OPTIONS);
     checkInteger('Embedding: vocabSize', vocabSize, 1);
     checkInteger('Embedding: dim', dim, 1);
     this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
@@ -230,7 +235,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
 
   /** @param options.bias adds b, zero at first. Default false. */
   constructor(inDim: number, outDim: number, options: LayerOptions & { bias?: boolean } = {}) {
-    super(inDim, outDim, options);
+    super(inDim, outDim, options, ['bias']);
     const prefix = options.prefix ?? '';
     this.#w = this.store.addWeight(outDim * inDim, { kind: 'kaiming', fanIn: inDim });
     this.weight = this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
@@ -292,7 +297,7 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
     dim: number,
     private readonly options: LayerOptions & { eps?: number } = {},
   ) {
-    super(dim, dim, options);
+    super(dim, dim, options, ['eps']);
     this.#gamma = this.store.addWeight(dim, { kind: 'ones' });
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [dim], this.#gamma);
     this.built();

@@ -119,6 +119,7 @@ export class MoETransformer implements NextTokenModel {
   #kept: ModelPass | null = null;
 
   private constructor(config: ModelConfig, kernels: Kernels, storeOptions?: StoreOptions) {
+    if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
     this.kernels = kernels;
     this.workspace = new Workspace(kernels);
@@ -192,6 +193,7 @@ export class MoETransformer implements NextTokenModel {
    */
   async save(dir: string, options: { tokenizer?: object } = {}): Promise<void> {
     checkOptions('save', options, ['tokenizer']);
+    if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
     const tensors = this.store.parameters.map(({ name, shape, data }) => ({
       name,
       shape,

@@ -76,7 +76,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     readonly topK: number,
     options: LayerOptions & { losses?: RouterLosses } = {},
   ) {
-    super(dim, topK, options);
+    super(dim, topK, options, ['losses']);
     checkInteger('Router: nExperts', nExperts, 1);
     if (topK > nExperts) {
       throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
@@ -223,9 +223,9 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     readonly dims: MoEDims,
     options: LayerOptions & { losses?: RouterLosses } = {},
   ) {
-    super(dims.hiddenDim, dims.hiddenDim, options);
+    super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses']);
+    for (const name of ['nExperts', 'topKExperts', 'ffnDim'] as const) checkInteger(`MoELayer: ${name}`, dims[name], 1);
     const { hiddenDim: H, nExperts: E, ffnDim: F } = dims;
-    checkInteger('MoELayer: ffnDim', F, 1);
     const prefix = options.prefix ?? '';
     const { store, kernels } = this;
     this.router = new Router(H, E, dims.topKExperts, {
@@ -361,7 +361,7 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
     readonly dims: BlockDims,
     options: LayerOptions & { rope?: RopeTable; losses?: RouterLosses } = {},
   ) {
-    super(dims.hiddenDim, dims.hiddenDim, options);
+    super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses']);
     const prefix = options.prefix ?? '';
     const { store } = this;
     const eps = dims.rmsNormEps;

@@ -1,3 +1,4 @@
+import { checkOptions } from './checks';
 import {
   allocate,
   checkDType,
@@ -26,7 +27,7 @@ import {
   writeNested,
 } from './tensor/nested';
 import { requireFloat, type TensorParts } from './tensor/parts';
-import { argmax, extreme, sum } from './tensor/reduce';
+import { argmax, extreme, keepDimsOf, sum } from './tensor/reduce';
 import {
   checkShape,
   formatShape,
@@ -113,8 +114,10 @@ export class Tensor<D extends DType = DType> {
   /** All zeros. */
   static zeros<D extends DType = 'float32'>(
     shape: readonly number[],
-    { dtype = 'float32' as D }: CreateOptions<D> = {},
+    options: CreateOptions<D> = {},
   ): Tensor<D> {
+    checkOptions('Tensor.zeros', options, ['dtype']);
+    const { dtype = 'float32' as D } = options;
     checkDType(dtype, 'Tensor.zeros');
     return new Tensor(allocate(dtype, checkShape(shape, 'Tensor.zeros')), shape, dtype);
   }
@@ -443,31 +446,31 @@ export class Tensor<D extends DType = DType> {
   // ---------------------------------------------------------------- reductions
 
   /** Sum over an axis, or over all (null, the default: a tensor of shape []); accumulated in float64. Empty: 0. */
-  sum(axis: number | null = null, { keepDims = false }: ReduceOptions = {}): Tensor<D> {
-    return wrap(sum('sum', this, axis, keepDims));
+  sum(axis: number | null = null, options: ReduceOptions = {}): Tensor<D> {
+    return wrap(sum('sum', this, axis, keepDimsOf('sum', axis, options)));
   }
 
   /** Mean over an axis, or over all; accumulated in float64. Empty: NaN. */
-  mean(axis: number | null = null, { keepDims = false }: ReduceOptions = {}): Tensor<D> {
-    return wrap(sum('mean', this, axis, keepDims));
+  mean(axis: number | null = null, options: ReduceOptions = {}): Tensor<D> {
+    return wrap(sum('mean', this, axis, keepDimsOf('mean', axis, options)));
   }
 
   /** Largest element over an axis, or over all. NaN when there is one. Nothing to choose from: RangeError. */
-  max(axis: number | null = null, { keepDims = false }: ReduceOptions = {}): Tensor<D> {
-    return wrap(extreme('max', this, axis, keepDims));
+  max(axis: number | null = null, options: ReduceOptions = {}): Tensor<D> {
+    return wrap(extreme('max', this, axis, keepDimsOf('max', axis, options)));
   }
 
   /** Smallest element, as `max`. */
-  min(axis: number | null = null, { keepDims = false }: ReduceOptions = {}): Tensor<D> {
-    return wrap(extreme('min', this, axis, keepDims));
+  min(axis: number | null = null, options: ReduceOptions = {}): Tensor<D> {
+    return wrap(extreme('min', this, axis, keepDimsOf('min', axis, options)));
   }
 
   /**
    * Index of the largest element along an axis, or in `data` over all: the first of equal ones, the first NaN if
    * there is one. Nothing to choose from: RangeError.
    */
-  argmax(axis: number | null = null, { keepDims = false }: ReduceOptions = {}): Tensor<'int32'> {
-    return wrap(argmax(this, axis, keepDims));
+  argmax(axis: number | null = null, options: ReduceOptions = {}): Tensor<'int32'> {
+    return wrap(argmax(this, axis, keepDimsOf('argmax', axis, options)));
   }
 
   /** The elements at offset + sum_i index[i]*strides[i], contiguous. */

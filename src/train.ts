@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from './batch';
 import { checkIds, checkInteger, checkOptions } from './checks';
-import { idsOf, type ModelPass, type MoETransformer } from './model';
+import { idsOf, type ModelPass, MoETransformer } from './model';
 import type { ParameterStore } from './parameters';
 import { Tensor } from './tensor';
 import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from './trainConfig';
@@ -75,6 +75,9 @@ export class Trainer {
    * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
    */
   constructor(model: MoETransformer, config: Partial<TrainConfig> = {}) {
+    if (!(model instanceof MoETransformer)) {
+      throw new TypeError(`Trainer: model must be a MoETransformer, got ${typeof model}`);
+    }
     this.model = model;
     this.config = completeTrainConfig(config, model.config.routerAuxLossCoef);
   }
@@ -244,6 +247,9 @@ export function evaluate(
 ): EvalResult {
   const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
   checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
+  if (!batches?.[Symbol.iterator]) {
+    throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
+  }
   if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
   let sum = 0;
   let counted = 0;
@@ -361,6 +367,10 @@ function checkBatch(
   vocabSize: number,
   ignoreIndex: number,
 ): number {
+  for (const [name, array] of Object.entries({ ids, targets })) {
+    if (array instanceof Tensor)
+      throw new TypeError(`${name} of a batch must be an Int32Array, got a Tensor`);
+  }
   checkInteger('batch', batch, 0);
   checkInteger('seqLen', seqLen, 0);
   for (const [name, array] of Object.entries({ ids, targets })) {

@@ -8,7 +8,10 @@ const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
  */
 const ECHO_MS = 500;
 
-/** Turns the first SIGINT or SIGTERM into an abort. A later one has its usual effect: the process ends at once. */
+/**
+ * Turns the first SIGINT or SIGTERM into an abort. A later one has its usual effect, the process ends; but no signal is
+ * seen while a step computes.
+ */
 export class Interrupt {
   readonly #signals: SignalSource;
   readonly #controller = new AbortController();

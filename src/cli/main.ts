@@ -2,15 +2,19 @@
 import { EXIT, processIo } from './io';
 import { main } from './program';
 
-/** A reader that went away (`| head`) counts as an interrupt: training saves, generating stops. */
+/**
+ * Output that can't be written counts as an interrupt: training saves, generating stops. A reader that went away
+ * (`| head`) needs no word, a full disk does.
+ */
 function watchOutput(): void {
   let told = false;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
     if (told) return;
     told = true;
+    if (error.code !== 'EPIPE') process.stderr.write(`sgemoe: stdout: ${error.message}\n`);
     if (!process.emit('SIGINT')) process.exit(EXIT.interrupted);
   });
+  process.stderr.on('error', () => {}); // there is nobody left to tell
 }
 
 watchOutput();

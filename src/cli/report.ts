@@ -34,7 +34,7 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
   if (validation !== null) {
     const bits = (validation.loss / Math.LN2).toFixed(3);
     lines.push(
-      `Validation loss ${validation.loss.toFixed(4)} nats per byte (${bits} bits) over the whole split.`,
+      `Validation loss ${validation.loss.toFixed(4)} nats per byte (${bits} bits) over the whole split (the figures on the way: of its first batches).`,
     );
   }
   if (best !== null && best.step < steps) {

@@ -48,7 +48,8 @@ The run folder (--out) gets
   run.json         the settings, and at the end the result
 Losses are in nats per token. A step whose loss or gradient isn't finite is skipped, and counted.
 
-Ctrl-C (or SIGTERM) once finishes the step, saves and ends with exit code 130; twice ends at once.
+Ctrl-C (or SIGTERM) finishes the step, saves and ends with exit code 130; once more, half a second later or after, ends
+without waiting for the save.
 
 Examples:
   $ sgemoe train --data book.txt --out runs/book

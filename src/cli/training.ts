@@ -58,6 +58,8 @@ export async function runTraining(job: TrainingJob, io: CliIo): Promise<Training
   }
 }
 
+const MOST_SKIPPED_IN_A_ROW = 20;
+
 class TrainingRun {
   readonly #job: TrainingJob;
   readonly #model: MoETransformer;
@@ -68,6 +70,7 @@ class TrainingRun {
   readonly #started = performance.now();
   #best: TrainingResult['best'] = null;
   #done = 0;
+  #skippedInARow = 0;
 
   constructor(job: TrainingJob, io: CliIo) {
     this.#job = job;
@@ -111,9 +114,7 @@ class TrainingRun {
 
   async #afterStep(step: StepResult, seconds: number): Promise<void> {
     this.#done++;
-    if (step.skipped) {
-      this.#progress.say(`step ${this.#done}: loss or gradient not finite, weights left as they were`);
-    }
+    this.#watchSkips(step.skipped);
     const { evalInterval } = this.#job;
     const due = this.#done % evalInterval === 0 || this.#done === this.#totalSteps;
     const validation = due && this.#hasValidation ? await this.#evaluate() : null;
@@ -121,6 +122,19 @@ class TrainingRun {
     this.#metrics.append({ ...step, tokensPerSec: step.tokens / seconds, validationLoss });
     this.#progress.update({ ...step, done: this.#done, seconds, validationLoss });
     if (due) await this.#checkpoint(validationLoss);
+  }
+
+  /** Tells of the first skipped step in a row, and gives up after many: the weights won't change any more. */
+  #watchSkips(skipped: boolean): void {
+    this.#skippedInARow = skipped ? this.#skippedInARow + 1 : 0;
+    if (this.#skippedInARow === 1) {
+      this.#progress.say(`step ${this.#done}: loss or gradient not finite, weights left as they were`);
+    }
+    if (this.#skippedInARow < MOST_SKIPPED_IN_A_ROW) return;
+    throw new Error(
+      `The loss or its gradient was not finite in ${MOST_SKIPPED_IN_A_ROW} steps in a row: training has diverged. ` +
+        'Try a lower learning rate or a longer warmup.',
+    );
   }
 
   get #hasValidation(): boolean {

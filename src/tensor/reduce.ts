@@ -1,7 +1,18 @@
+import { checkOptions } from '../checks';
 /** Reductions over one axis, or over everything. A tensor is seen as [outer, length, inner] around the axis. */
 import { allocate } from '../dtype';
 import { type FloatData, type FloatParts, requireFloat, type TensorParts } from './parts';
 import { formatShape, resolveAxis, sizeOf } from './shape';
+import type { ReduceOptions } from './types';
+
+/** Checks what a reduction is given and returns its keepDims. @throws TypeError */
+export function keepDimsOf(what: string, axis: unknown, options: ReduceOptions): boolean {
+  checkOptions(what, options, ['keepDims']);
+  if (axis !== null && typeof axis !== 'number') {
+    throw new TypeError(`${what}: axis must be a number or null, got ${typeof axis}`);
+  }
+  return options.keepDims ?? false;
+}
 
 interface Reduction {
   readonly outer: number;

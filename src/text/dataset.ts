@@ -1,4 +1,5 @@
 import type { Batch } from '../batch';
+import { checkOptions } from '../checks';
 import { SgemoeError } from '../errors';
 import { DEFAULT_SEED, Lcg64 } from '../random';
 import { readTextFiles } from './files';
@@ -104,7 +105,9 @@ export class TextDataset {
    * as they are when the next one is drawn.
    * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the training split is shorter than one window.
    */
-  batches({ batchSize, seqLen, seed = DEFAULT_SEED }: TrainBatchOptions): WindowSampler {
+  batches(options: TrainBatchOptions): WindowSampler {
+    checkOptions('batches', options, ['batchSize', 'seqLen', 'seed']);
+    const { batchSize, seqLen, seed = DEFAULT_SEED } = options;
     checkCount('batchSize', batchSize);
     checkCount('seqLen', seqLen);
     this.requireTokens('training', this.train, seqLen + 1);
@@ -117,11 +120,9 @@ export class TextDataset {
    * and what is left after them as a [1, rest] batch. So a mean over batches must weigh them by their tokens.
    * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the validation split has fewer than 2 tokens.
    */
-  validationBatches({
-    batchSize,
-    seqLen,
-    maxBatches = Infinity,
-  }: ValidationBatchOptions): Generator<Batch, void> {
+  validationBatches(options: ValidationBatchOptions): Generator<Batch, void> {
+    checkOptions('validationBatches', options, ['batchSize', 'seqLen', 'maxBatches']);
+    const { batchSize, seqLen, maxBatches = Infinity } = options;
     checkCount('batchSize', batchSize);
     checkCount('seqLen', seqLen);
     if (maxBatches !== Infinity) checkCount('maxBatches', maxBatches);
@@ -135,8 +136,8 @@ export class TextDataset {
     throw new SgemoeError(
       'SGEMOE_DATA_TOO_SHORT',
       `The ${split} split has ${tokens.length} of the text's ${total} tokens, but ${needed} are needed ` +
-        'for one window and its targets. Give more text, or choose a shorter seqLen ' +
-        'or another validationFraction.',
+        'for one window and its targets. Give more text, a shorter sequence length or another ' +
+        'validation fraction.',
     );
   }
 }

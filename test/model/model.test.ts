@@ -6,6 +6,7 @@ import {
   Embedding,
   Lcg64,
   Linear,
+  MoELayer,
   MoETransformer,
   MQAttention,
   Router,
@@ -182,6 +183,8 @@ describe('layers on their own', () => {
   test('name what does not fit', () => {
     expect(() => new Linear(-1, 3)).toThrow(/Linear: the input width must be an integer >= 1, got -1/);
     expect(() => new Linear(4, '3' as never)).toThrow(TypeError);
+    expect(() => new Linear(4, 3, { bais: true } as never)).toThrow(/Linear: unknown option 'bais'/);
+    expect(() => new MoELayer({ hiddenDim: 4, nExperts: 2, ffnDim: 3 } as never)).toThrow(/topKExperts/);
     expect(() => new Router(4, 3, 1.5)).toThrow(/integer/);
     expect(() => new Router(4, 3, 4)).toThrow(/at most nExperts \(3\), got 4/);
     expect(() => new MQAttention({ hiddenDim: 4, nHeads: 2, nKvHeads: 1, headDim: 3 })).toThrow(/even/);

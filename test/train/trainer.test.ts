@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { clipGradByGlobalNorm, evaluate, Lcg64, MoETransformer, Tensor, Trainer } from '../../src';
+import {
+  clipGradByGlobalNorm,
+  evaluate,
+  Lcg64,
+  MoETransformer,
+  Tensor,
+  TopKSampling,
+  TopPSampling,
+  Trainer,
+} from '../../src';
 import type { Batch } from '../../src/train';
 import { expectClose, expectRelative, sameBits } from '../helpers/close';
 
@@ -251,6 +260,18 @@ describe('options and misuse', () => {
     expect(() => trainer.trainStep(randomIds(1, 33, 1), randomIds(1, 33, 1))).toThrow(/maxSeqLen \(32\)/);
     expect(sameBits(model.store.gradShards[0], before)).toBe(true);
     expect(trainer.step).toBe(0);
+  });
+
+  test('what is not a model, a batch or a strategy is named', () => {
+    expect(() => new Trainer(undefined as never)).toThrow(/model must be a MoETransformer, got undefined/);
+    const [ids, targets] = [randomIds(1, 4, 1), randomIds(1, 4, 2)];
+    const tensors = { ids, targets, batch: 1, seqLen: 4 } as never;
+    expect(() => evaluate(small(), [tensors])).toThrow(/ids of a batch must be an Int32Array, got a Tensor/);
+    expect(() => evaluate(small(), tensors)).toThrow(/batches must be an iterable/);
+    expect(() => small().generate('abc' as never, 5)).toThrow(/array of token ids/);
+    expect(() => small().generate([1], 5, 'greedy' as never)).toThrow(/pickToken/);
+    expect(() => new TopPSampling(0.9, 7 as never)).toThrow(TypeError);
+    expect(() => new TopKSampling(3, { temprature: 1 } as never)).toThrow(/unknown option 'temprature'/);
   });
 
   test('a misspelt or impossible option is named', () => {
