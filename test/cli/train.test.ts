@@ -106,6 +106,15 @@ describe('sgemoe train', () => {
     elementNames(readFileSync(join(dir, 'curve.svg'), 'utf8'));
   });
 
+  it('ends with a sentence when no step is finite any more', async () => {
+    const diverging = ['--steps', '200', '--lr', '1e30', '--grad-clip', '0'];
+    const args = ['train', '--data', text, '--out', join(folder, 'diverged'), ...TINY, ...diverging];
+    const { code, stderr, stdout } = await sgemoe(args);
+    expect(stderr).toMatch(/20 steps in a row: training has diverged/);
+    expect(stdout.match(/not finite/g)).toHaveLength(1);
+    expect(code).toBe(1);
+  });
+
   it('takes a preset with the vocabulary of the tokenizer', async () => {
     const dir = join(folder, 'preset');
     const more = ['--preset', 'tiny', '--layers', '1', '--seq-len', '8', '--batch-size', '1', '--steps', '1'];
