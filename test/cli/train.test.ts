@@ -108,7 +108,7 @@ describe('sgemoe train', () => {
 
   it('ends with a sentence when no step is finite any more', async () => {
     const diverging = ['--steps', '200', '--lr', '1e30', '--grad-clip', '0'];
-    const args = ['train', '--data', text, '--out', join(folder, 'diverged'), ...TINY, ...diverging];
+    const args = ['train', '--data', text, '--out', join(folder, 'endless'), ...TINY, ...diverging];
     const { code, stderr, stdout } = await sgemoe(args);
     expect(stderr).toMatch(/20 steps in a row: training has diverged/);
     expect(stdout.match(/not finite/g)).toHaveLength(1);
