@@ -4,8 +4,8 @@ const { summarise } = require('../lib/stats');
 
 const WARMUP = 10;
 const LONG_ROUNDS = 3;
-/** Until the threads of the last one to compute have stopped waiting for more work. */
-const PAUSE_MS = 20;
+/** Until the threads of the last one to compute have stopped spinning: those of OpenBLAS do for some 30 ms. */
+const PAUSE_MS = 60;
 
 /**
  * @typedef {object} Member
