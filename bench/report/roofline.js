@@ -68,7 +68,7 @@ function rooflineSvg(kernels) {
   }
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y}" width="${WIDTH}" height="${y}" ` +
-    `font-family="system-ui, 'DejaVu Sans', sans-serif" font-size="12" fill="${INK}">\n` +
+    `font-family="system-ui, 'DejaVu Sans', sans-serif" font-size="12" fill="${INK}">\n<title>Rate of each kernel beside the measured peak</title>\n` +
     `<rect width="${WIDTH}" height="${y}" fill="#fff"/>\n${parts.join('\n')}\n</svg>\n`
   );
 }
