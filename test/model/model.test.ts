@@ -17,20 +17,10 @@ import {
 import { createReferenceKernels } from '../../src/backend/reference';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
+import { SMALL, smallModel } from '../helpers/smallModel';
 
-const config = {
-  hiddenDim: 16,
-  nLayers: 2,
-  nHeads: 2,
-  nKvHeads: 1,
-  headDim: 8,
-  nExperts: 3,
-  topKExperts: 2,
-  ffnDim: 24,
-  vocabSize: 20,
-  maxSeqLen: 32,
-};
-const small = (overrides = {}) => MoETransformer.create({ ...config, ...overrides }, { seed: 1 });
+const config = SMALL;
+const small = smallModel;
 
 describe('forward', () => {
   test('the names others rely on: tiny, forwardIds, shape, Float32Array', () => {

@@ -11,20 +11,10 @@ import {
 } from '../../src';
 import type { Batch } from '../../src/train';
 import { expectClose, expectRelative, sameBits } from '../helpers/close';
+import { SMALL, smallModel } from '../helpers/smallModel';
 
-const config = {
-  hiddenDim: 16,
-  nLayers: 2,
-  nHeads: 2,
-  nKvHeads: 1,
-  headDim: 8,
-  nExperts: 3,
-  topKExperts: 2,
-  ffnDim: 24,
-  vocabSize: 20,
-  maxSeqLen: 32,
-};
-const small = (seed = 1) => MoETransformer.create(config, { seed });
+const config = SMALL;
+const small = (seed = 1) => smallModel({}, seed);
 
 function randomIds(batch: number, seq: number, seed: number, vocab = config.vocabSize): Tensor {
   const rng = new Lcg64(seed);
