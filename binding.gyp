@@ -3,7 +3,6 @@
 {
   'variables': {
     'kernel_sources': [
-      'native/gemm_kernel.cc',
       "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => f.endsWith('.cc')).map((f) => 'native/kernels/' + f).join(' ')\")",
     ],
     'warnings': ['-Wall', '-Wextra'],
@@ -104,7 +103,7 @@
       'target_name': 'sgemoe',
       'dependencies': ['random', '<@(kernel_libraries)'],
       'sources': [
-        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/gemm_kernel|blas_accelerate|random/.test(f)).join(' ')\")",
+        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random/.test(f)).join(' ')\")",
       ],
       'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
       'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS'],

@@ -1,0 +1,121 @@
+// The built-in serial sgemm: its entry, and the way that takes any sizes.
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "sgemm_pack.h"
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+namespace {
+
+// One panel of B: it stays in the first-level cache while all rows pass over it.
+constexpr int64_t kPanelDepth = 256;
+
+// A thread that multiplies once usually goes on to, so it keeps its buffer.
+struct PackBuffer {
+  float* memory = nullptr;
+  ~PackBuffer() { free(memory); }
+};
+thread_local PackBuffer packBuffer;
+
+inline float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(float); }
+
+// A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
+constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;
+
+// C = alpha * A[:, p0..p0+depth] B[p0..p0+depth, :] + beta * C.
+void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, float* panel) {
+  for (int64_t j = 0; j < s.n; j += kPanelCols) {
+    const int64_t cols = least(kPanelCols, s.n - j), width = roundUp(cols, kLanes);
+    TileArgs t;
+    t.k = depth;
+    t.a = s.a + (s.transA ? p0 * s.lda : p0);
+    t.aRow = s.transA ? 1 : s.lda;
+    t.aStep = s.transA ? s.lda : 1;
+    t.c = s.c + j;
+    t.ldc = s.ldc;
+    t.alpha = s.alpha;
+    t.beta = beta;
+    t.b = panel;
+    t.bStep = width;
+    if (s.transB) {
+      packTransposed(s.b + j * s.ldb + p0, s.ldb, depth, cols, panel, width);
+    } else if (cols < width || s.m >= kMinRowsToCopyB) {
+      packCopied(s.b + p0 * s.ldb + j, s.ldb, depth, cols, panel, width);
+    } else {
+      t.b = s.b + p0 * s.ldb + j;
+      t.bStep = s.ldb;
+    }
+    multiplyPanel(t, s.m, cols);
+  }
+}
+
+}  // namespace
+
+void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
+  constexpr int64_t kSmallDepth = 64;
+  alignas(64) float small[kSmallDepth * kPanelCols];
+  float* panel = small;
+  int64_t maxDepth = kSmallDepth;
+  if (k > kSmallDepth) {
+    if (packBuffer.memory == nullptr) {
+      packBuffer.memory = static_cast<float*>(malloc((kPanelDepth * kPanelCols + 16) * sizeof(float)));
+    }
+    if (packBuffer.memory != nullptr) {  // else the small one serves
+      panel = aligned(packBuffer.memory);
+      maxDepth = kPanelDepth;
+    }
+  }
+  const int64_t blocks = (k + maxDepth - 1) / maxDepth;
+  int64_t p = 0;
+  for (int64_t i = 0; i < blocks; i++) {
+    const int64_t depth = k / blocks + (i < k % blocks);
+    multiplyDepth(s, p, depth, i == 0 ? beta : 1, panel);
+    p += depth;
+  }
+}
+
+namespace {
+
+// Dot products spare the packing of B, and pay with a sum over lanes for each element of C: they win where there are
+// few rows or columns, and, when k is long enough to make that sum cheap, some more rows (measured on AVX-512, AVX2).
+bool dotsWin(const Matrices& s, int64_t k) {
+  return s.m <= 4 || s.n <= (kLanes < 8 ? 4 : kLanes / 2) || (s.m <= 16 && k >= 16 * kLanes);
+}
+
+void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
+  for (int64_t i = 0; i < m; i++) {
+    float* row = c + i * ldc;
+    if (beta == 0) {
+      memset(row, 0, static_cast<size_t>(n) * sizeof(float));
+    } else {
+      for (int64_t j = 0; j < n; j++) row[j] *= beta;
+    }
+  }
+}
+
+}  // namespace
+
+void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
+           const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  if (k == 0 || alpha == 0) return scaleMatrix(m, n, beta, c, ldc);
+  // A single column that is dense in memory is as good as a row.
+  if (transA && m == 1 && lda == 1) {
+    transA = false;
+    lda = k;
+  }
+  if (!transB && n == 1 && ldb == 1) {
+    transB = true;
+    ldb = k;
+  }
+  const Matrices s{transA, transB, m, n, alpha, a, lda, b, ldb, c, ldc};
+  if (!transA && transB && dotsWin(s, k)) return multiplyByDots(s, k, beta);
+  if (!transB && m == 1) return multiplyRow(s, k, beta);
+  multiplyBlocked(s, k, beta);
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe

@@ -1,0 +1,86 @@
+// What the sources of the built-in sgemm share: register tiles of C, and the parts that the entry (sgemm.cc) chooses
+// from. Everything lives in the namespace of the instruction set.
+#pragma once
+#include <stdint.h>
+
+#include "../simd.h"
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t roundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+struct Matrices {
+  bool transA, transB;
+  int64_t m, n;
+  float alpha;
+  const float* a;
+  int64_t lda;
+  const float* b;
+  int64_t ldb;
+  float* c;
+  int64_t ldc;
+};
+
+// ---------------------------------------------------------------- register tiles (sgemm_tile.cc)
+
+// Rows of a tile that is one or two vectors wide: as many as leave registers for a row of B and one of A.
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+constexpr int kTileRows[3] = {0, 14, 14};
+#else
+constexpr int kTileRows[3] = {0, 12, 6};
+#endif
+constexpr int kMaxTileRows = 14;
+constexpr int kPanelVectors = 2;
+constexpr int kPanelCols = kPanelVectors * kLanes;
+
+// Element (i, p) of op(A) is at a[i*aRow + p*aStep]. Row p of the panel of op(B) is at b + p*bStep.
+struct TileArgs {
+  int64_t k;
+  const float* a;
+  int64_t aRow, aStep;
+  const float* b;
+  int64_t bStep;
+  float* c;
+  int64_t ldc;
+  float alpha, beta;
+  int lastLanes;  // columns of the last vector that exist in C, 1..kLanes
+};
+
+using TileFn = void (*)(const TileArgs&);
+
+// kTiles[vectors][rows], as many rows as kTileRows[vectors]; null beyond.
+extern const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1];
+
+// All rows of `t` against one panel of `cols` columns. The rows are spread evenly: 16 as 8 + 8, not 14 + 2.
+void multiplyPanel(TileArgs t, int64_t m, int64_t cols);
+
+inline void update(float* c, Vf sum, float alpha, float beta, int lanes) {
+  Vf value = sum * set1(alpha);
+  if (lanes == kLanes) {
+    if (beta != 0) value = fma(load(c), set1(beta), value);
+    store(c, value);
+  } else {
+    if (beta != 0) value = fma(loadPartial(c, lanes), set1(beta), value);
+    storePartial(c, value, lanes);
+  }
+}
+
+// ---------------------------------------------------------------- the ways to multiply
+
+// C = alpha * op(A) op(B) + beta * C, for k > 0 and any sizes, panel by panel of op(B) (sgemm.cc).
+void multiplyBlocked(const Matrices& s, int64_t k, float beta);
+
+// The same for C = A B^T by dot products, and for one row of A by an untransposed B (sgemm_dots.cc).
+void multiplyByDots(const Matrices& s, int64_t k, float beta);
+void multiplyRow(const Matrices& s, int64_t k, float beta);
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
