@@ -172,13 +172,14 @@ const Context* contextFor(const Choice& choice, const KernelTable* table) {
   static auto* const contexts = new std::deque<Context>;
   // On other instruction sets the built-in kernel was never measured against a library.
   const bool measured = std::strncmp(table->instructionSet, "avx", 3) == 0;
-  const SgemmFn serial = serialSgemm(choice.blas, table, measured ? choice.sgemm : SgemmChoice::libraryOnly);
+  const SgemmChoice sgemm = measured ? choice.sgemm : SgemmChoice::libraryOnly;
+  const SgemmFn serial = serialSgemm(choice.blas, table, sgemm);
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
     if (context.table == table && context.gemm.serial == serial) return &context;
   }
-  contexts->push_back({table, {serial}});
+  contexts->push_back({table, {serial}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly});
   return &contexts->back();
 }
 

@@ -16,6 +16,7 @@ namespace sgemoe {
 struct Context {
   const KernelTable* table;
   Gemm gemm;
+  bool packs;  // whether weights may be packed for the built-in kernel: not where a library must do every matmul
 };
 
 struct ArgumentError {
@@ -54,6 +55,7 @@ class Args {
 
   const KernelTable& kernels() const { return *context_->table; }
   const Gemm& gemm() const { return context_->gemm; }
+  bool packs() const { return context_->packs; }
 
   // One call for each argument, in their order; an array takes its offset along. An integer out of range comes back
   // as 0 and is reported by done().

@@ -15,6 +15,11 @@ namespace SGEMOE_ISA {
 void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
            const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
+int64_t packedSize(int64_t n, int64_t k);
+void packWeights(const float* b, int64_t ldb, int64_t n, int64_t k, float* packed);
+void sgemmPacked(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* packed,
+                 float beta, float* c, int64_t ldc);
+
 void exp(const float* x, float* y, int64_t n);
 void silu(const float* x, float* y, int64_t n);
 void scale(float* x, int64_t n, float factor);

@@ -36,6 +36,12 @@ struct KernelTable {
 
   SgemmFn sgemm;  // the built-in kernel
 
+  // B [n, k] packed for C = alpha * A B^T + beta * C. With n a multiple of 32, what is packed of more columns follows.
+  int64_t (*packedSize)(int64_t n, int64_t k);
+  void (*packWeights)(const float* b, int64_t ldb, int64_t n, int64_t k, float* packed);
+  void (*sgemmPacked)(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* packed,
+                      float beta, float* c, int64_t ldc);
+
   void (*exp)(const float* x, float* y, int64_t n);
   void (*silu)(const float* x, float* y, int64_t n);
   void (*softmaxForward)(const float* x, float* y, int64_t rows, int64_t cols);

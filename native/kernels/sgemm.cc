@@ -85,6 +85,8 @@ bool dotsWin(const Matrices& s, int64_t k) {
   return s.m <= 4 || s.n <= (kLanes < 8 ? 4 : kLanes / 2) || (s.m <= 16 && k >= 16 * kLanes);
 }
 
+}  // namespace
+
 void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
   for (int64_t i = 0; i < m; i++) {
     float* row = c + i * ldc;
@@ -95,8 +97,6 @@ void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
     }
   }
 }
-
-}  // namespace
 
 void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
            const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {

@@ -51,7 +51,7 @@ inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_
 #endif
 
 // dst [k, width] = the transpose of src [cols, k], zeros in columns cols..width.
-void packTransposed(const float* src, int64_t ld, int64_t k, int64_t cols, float* dst, int64_t width) {
+inline void packTransposed(const float* src, int64_t ld, int64_t k, int64_t cols, float* dst, int64_t width) {
   const int64_t wholeK = k / kBlock * kBlock;
   int64_t j = 0;
   for (; j + kBlock <= cols; j += kBlock) {
@@ -67,7 +67,7 @@ void packTransposed(const float* src, int64_t ld, int64_t k, int64_t cols, float
 }
 
 // dst [k, width] = src [k, cols], zeros in columns cols..width.
-void packCopied(const float* src, int64_t ld, int64_t k, int64_t cols, float* dst, int64_t width) {
+inline void packCopied(const float* src, int64_t ld, int64_t k, int64_t cols, float* dst, int64_t width) {
   for (int64_t p = 0; p < k; p++) {
     int64_t j = 0;
     for (; j + kLanes <= cols; j += kLanes) store(dst + p * width + j, load(src + p * ld + j));

@@ -75,6 +75,9 @@ inline void update(float* c, Vf sum, float alpha, float beta, int lanes) {
 
 // ---------------------------------------------------------------- the ways to multiply
 
+// C = beta * C, zeros where beta = 0 (sgemm.cc).
+void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc);
+
 // C = alpha * op(A) op(B) + beta * C, for k > 0 and any sizes, panel by panel of op(B) (sgemm.cc).
 void multiplyBlocked(const Matrices& s, int64_t k, float beta);
 

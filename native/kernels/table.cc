@@ -11,6 +11,9 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
     sgemm,
+    packedSize,
+    packWeights,
+    sgemmPacked,
     exp,
     silu,
     softmaxForward,

@@ -84,6 +84,36 @@ export interface Kernels {
     beta: number, c: Float32Array, cOffset: number, ldc: number, strideC: number,
   ): void;
 
+  /**
+   * Elements that one matrix [n,k] takes when packed: a multiple of 16. 0 where packing has no use, since every matmul
+   * goes to a library, or the matrix is empty: callers then multiply the matrix as it is.
+   */
+  packedSize(n: number, k: number): number;
+
+  /**
+   * Copies `groups` matrices [n,k], matrix g at bOffset + g*strideB, into a layout of the backend's own, in which
+   * products by them are fastest: packed matrix g at packedOffset + g*packedSize(n,k). The same backend and
+   * instruction set must read it.
+   */
+  packWeights(
+    b: Float32Array, bOffset: number, ldb: number, strideB: number, groups: number, n: number, k: number,
+    packed: Float32Array, packedOffset: number,
+  ): void;
+
+  /** C = alpha * A B^T + beta * C, as sgemm with transB, by a B [n,k] that packWeights has packed. */
+  sgemmPacked(
+    m: number, n: number, k: number, alpha: number, a: Float32Array, aOffset: number, lda: number,
+    packed: Float32Array, packedOffset: number, beta: number, c: Float32Array, cOffset: number, ldc: number,
+  ): void;
+
+  /** As sgemmGrouped with transB, by matrices that packWeights has packed, one for each group. */
+  sgemmGroupedPacked(
+    groups: number, rowStarts: Int32Array, rowStartsOffset: number, n: number, k: number,
+    alpha: number, a: Float32Array, aOffset: number, lda: number,
+    packed: Float32Array, packedOffset: number,
+    beta: number, c: Float32Array, cOffset: number, ldc: number,
+  ): void;
+
   // ---------------------------------------------------------------- elementwise and rows
 
   /** y[i] = e^x[i]. At most 2 ulp off; exp(-inf) = 0, exp(inf) = inf, NaN stays. In place allowed. */

@@ -5,6 +5,7 @@ import { elementwiseConformance } from './conformance/elementwise';
 import { lossConformance } from './conformance/loss';
 import { matmulConformance } from './conformance/matmul';
 import { misuseConformance } from './conformance/misuse';
+import { packedConformance } from './conformance/packed';
 import { randomConformance } from './conformance/random';
 import { routingConformance } from './conformance/routing';
 import { rowConformance } from './conformance/rows';
@@ -45,6 +46,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     });
 
     matmulConformance(kernels);
+    packedConformance(kernels);
     elementwiseConformance(kernels);
     rowConformance(kernels);
     attentionConformance(kernels);

@@ -31,6 +31,11 @@ describe.skipIf(builtin === null)('native kernels', () => {
     expect(baseline.info.instructionSet).toBe('baseline');
   });
 
+  it('pack weights, but not where a library does every matmul', () => {
+    expect(builtin!.packedSize(64, 64)).toBeGreaterThan(0);
+    expect(openblas?.packedSize(64, 64) ?? 0).toBe(0);
+  });
+
   it('give the address of the next 64-byte boundary', () => {
     const buffer = new SharedArrayBuffer(1024);
     const first = builtin!.alignmentPadding(new Float32Array(buffer));

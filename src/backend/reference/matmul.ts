@@ -109,7 +109,16 @@ function usedRows(rowStarts: Int32Array, offset: number, groups: number): number
   return end === rowStarts[offset] ? 0 : end;
 }
 
-export const matmul: Definitions<'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgemmGroupedTransA'> = {
+/** Of the layout, which here is the matrix itself, its rows without gaps. */
+function packedSize(n: number, k: number): number {
+  return Math.ceil((n * k) / 16) * 16;
+}
+
+type MatmulName =
+  | 'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgemmGroupedTransA'
+  | 'packedSize' | 'packWeights' | 'sgemmPacked' | 'sgemmGroupedPacked';
+
+export const matmul: Definitions<MatmulName> = {
   sgemm: {
     signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda b:floats bOffset ldb
       beta:real c:floats cOffset ldc`,
@@ -197,6 +206,63 @@ export const matmul: Definitions<'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgem
         const k = rowStarts[rowStartsOffset + g + 1] - first;
         const ag = aOffset + first * lda, bg = bOffset + first * ldb, cg = cOffset + g * strideC;
         multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
+      }
+    },
+  },
+
+  packedSize: { signature: 'n k', run: packedSize },
+
+  packWeights: {
+    signature: 'b:floats bOffset ldb strideB groups n k packed:floats packedOffset',
+    run(b, bOffset, ldb, strideB, groups, n, k, packed, packedOffset) {
+      const name = 'packWeights', size = packedSize(n, k);
+      requireLd(name, 'ldb', ldb, k);
+      requireLength(name, 'b', b, bOffset, batchExtent(groups, extent(n, k, ldb), strideB));
+      requireLength(name, 'packed', packed, packedOffset, groups * size);
+      if (size === 0) return;
+      for (let g = 0; g < groups; g++) {
+        for (let j = 0; j < n; j++) {
+          const from = bOffset + g * strideB + j * ldb;
+          packed.set(b.subarray(from, from + k), packedOffset + g * size + j * k);
+        }
+      }
+    },
+  },
+
+  sgemmPacked: {
+    signature: 'm n k alpha:real a:floats aOffset lda packed:floats packedOffset beta:real c:floats cOffset ldc',
+    run(m, n, k, alpha, a, aOffset, lda, packed, packedOffset, beta, c, cOffset, ldc) {
+      const name = 'sgemmPacked';
+      requireLd(name, 'lda', lda, k);
+      requireLd(name, 'ldc', ldc, n);
+      requireLength(name, 'a', a, aOffset, extent(m, k, lda));
+      requireLength(name, 'packed', packed, packedOffset, packedSize(n, k));
+      requireLength(name, 'c', c, cOffset, extent(m, n, ldc));
+      multiply(false, true, m, n, k, alpha, a, aOffset, lda, packed, packedOffset, k, beta, c, cOffset, ldc);
+    },
+  },
+
+  sgemmGroupedPacked: {
+    signature: `groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
+      packed:floats packedOffset beta:real c:floats cOffset ldc`,
+    run(
+      groups, rowStarts, rowStartsOffset, n, k, alpha, a, aOffset, lda, packed, packedOffset,
+      beta, c, cOffset, ldc,
+    ) {
+      const name = 'sgemmGroupedPacked', size = packedSize(n, k);
+      requireLd(name, 'lda', lda, k);
+      requireLd(name, 'ldc', ldc, n);
+      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      requireLength(name, 'packed', packed, packedOffset, groups * size);
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
+      const rows = usedRows(rowStarts, rowStartsOffset, groups);
+      requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
+      requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
+      for (let g = 0; g < groups; g++) {
+        const first = rowStarts[rowStartsOffset + g];
+        const m = rowStarts[rowStartsOffset + g + 1] - first;
+        const ag = aOffset + first * lda, pg = packedOffset + g * size, cg = cOffset + first * ldc;
+        multiply(false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);
       }
     },
   },

@@ -73,6 +73,19 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     lda: 4,
     b: floats(9), bOffset: 0, ldb: 3, beta: 1, c: floats(24), cOffset: 0, ldc: 3, strideC: 12,
   }),
+  // At n = 16 every layout is as long as the matrix itself.
+  packedSize: () => ({ n: 16, k: 4 }),
+  packWeights: () => ({
+    b: floats(128), bOffset: 0, ldb: 4, strideB: 64, groups: 2, n: 16, k: 4, packed: floats(128), packedOffset: 0,
+  }),
+  sgemmPacked: () => ({
+    m: 2, n: 16, k: 4, alpha: 1, a: floats(8), aOffset: 0, lda: 4, packed: floats(64), packedOffset: 0,
+    beta: 1, c: floats(32), cOffset: 0, ldc: 16,
+  }),
+  sgemmGroupedPacked: () => ({
+    groups: 2, rowStarts: ints(0, 1, 3), rowStartsOffset: 0, n: 16, k: 4, alpha: 1, a: floats(12), aOffset: 0,
+    lda: 4, packed: floats(128), packedOffset: 0, beta: 1, c: floats(48), cOffset: 0, ldc: 16,
+  }),
   exp: () => ({ x: floats(5), xOffset: 0, y: floats(5), yOffset: 0, n: 5 }),
   silu: () => ({ x: floats(5), xOffset: 0, y: floats(5), yOffset: 0, n: 5 }),
   softmaxForward: () => ({ x: floats(6), xOffset: 0, y: floats(6), yOffset: 0, rows: 2, cols: 3 }),

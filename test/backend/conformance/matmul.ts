@@ -3,7 +3,7 @@ import type { Kernels } from '../../../src/backend/kernels';
 import { bound, Dice, everywhere, expectClose, grid, PLACEMENTS, Scene, stack } from './harness';
 
 /** op(A) op(B) by its definition: want and the sum of |a||b|, from compact row-major matrices. */
-function product(
+export function product(
   transA: boolean, transB: boolean, m: number, n: number, k: number, alpha: number,
   a: ArrayLike<number>, b: ArrayLike<number>, beta: number, c: ArrayLike<number>,
 ): { want: Float64Array; bounds: Float64Array } {
@@ -27,13 +27,25 @@ function product(
 }
 
 /** alpha and beta. */
-const SCALARS: readonly (readonly number[])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
+export const SCALARS: readonly (readonly number[])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
 const BOTH = [false, true];
 
 /** Initial C: NaN when beta = 0, which must never read it. */
-function initial(dice: Dice, n: number, beta: number): Float64Array {
+export function initial(dice: Dice, n: number, beta: number): Float64Array {
   return beta === 0 ? new Float64Array(n).fill(Number.NaN) : dice.values(n);
 }
+
+export const ROW_STARTS: Record<string, number[]> = {
+  'no group': [0],
+  'no group, a start': [4],
+  'no rows': [0, 0, 0, 0],
+  'no rows, a start': [3, 3, 3],
+  'empty groups': [0, 0, 3, 3, 10],
+  'rows of one group only': [0, 0, 37, 37],
+  'a first row above 0': [2, 2, 7, 9, 9],
+  'uneven groups': [0, 1, 18, 20, 53],
+  'many groups': Array.from({ length: 20 }, (_, g) => g * 3),
+};
 
 export function matmulConformance(kernels: () => Kernels): void {
   function checkSgemm(
@@ -174,18 +186,6 @@ export function matmulConformance(kernels: () => Kernels): void {
       }
     });
   });
-
-  const ROW_STARTS: Record<string, number[]> = {
-    'no group': [0],
-    'no group, a start': [4],
-    'no rows': [0, 0, 0, 0],
-    'no rows, a start': [3, 3, 3],
-    'empty groups': [0, 0, 3, 3, 10],
-    'rows of one group only': [0, 0, 37, 37],
-    'a first row above 0': [2, 2, 7, 9, 9],
-    'uneven groups': [0, 1, 18, 20, 53],
-    'many groups': Array.from({ length: 20 }, (_, g) => g * 3),
-  };
 
   describe('sgemmGrouped', () => {
     function check(

@@ -60,6 +60,7 @@ const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, num
   ['sgemmGrouped', 'rowStarts', 1, 2 ** 31 - 1],
   ['sgemmGroupedTransA', 'rowStarts', 0, -1], ['sgemmGroupedTransA', 'rowStarts', 1, -1],
   ['sgemmGroupedTransA', 'rowStarts', 2, 0],
+  ['sgemmGroupedPacked', 'rowStarts', 0, -1], ['sgemmGroupedPacked', 'rowStarts', 2, 0],
   ['rope', 'positions', 0, 5], ['rope', 'positions', 1, -1], ['rope', 'positions', 1, 2 ** 31 - 1],
   ['attentionForward', 'queryStarts', 0, -1], ['attentionForward', 'kvLengths', 1, -1],
   ['attentionBackward', 'queryStarts', 1, -(2 ** 31)], ['attentionBackward', 'kvLengths', 0, -1],
@@ -86,6 +87,7 @@ const BROKEN_RULES: readonly (readonly [Signature['kernel'], Values, string])[] 
   ['attentionForward', { kvLengths: new Int32Array([2, 4]) }, 'k'],
   ['attentionBackward', { kvLengths: new Int32Array([2, 2 ** 31 - 1]) }, 'k'],
   ['sgemmGrouped', { rowStarts: new Int32Array([0, 1, 4]) }, 'a'],
+  ['sgemmGroupedPacked', { rowStarts: new Int32Array([0, 1, 4]) }, 'a'],
   ['sgemmGroupedTransA', { rowStarts: new Int32Array([0, 1, 2 ** 31 - 1]) }, 'a'],
 ];
 
@@ -185,6 +187,7 @@ export function misuseConformance(kernels: () => Kernels): void {
       });
 
       it(`${kernel}: sizes beyond the arrays are a RangeError, up to the largest integers`, () => {
+        if (!parameters.some(isArray)) return;
         for (const { name } of parameters.filter(isDimension)) {
           const value = validOf(kernel)[name] as number;
           for (const larger of [
@@ -206,8 +209,8 @@ export function misuseConformance(kernels: () => Kernels): void {
 
       it(`${kernel}: a type is checked before an integer, an integer before a length`, () => {
         const last = parameters[parameters.length - 1];
-        const first = parameters.find(isArray)!;
-        if (last === first) return;
+        const first = parameters.find(isArray);
+        if (first === undefined || last === first) return;
         const integers = Object.fromEntries(parameters.filter(isSize).map(({ name }) => [name, -1]));
         refuse(
           { ...integers, [last.name]: undefined }, TypeError, new RegExp(`^${kernel}: ${last.name} must be`),

@@ -32,6 +32,17 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemmGroupedTransA(groups, starts, 0, d, n, 1, a, 0, d, c, 0, n, 0, grad, 0, n, d * n);
     return [c, grad];
   },
+  'products by packed weights': (k, dice) => {
+    const [groups, n, d] = [4, 96, 128], starts = new Int32Array([0, 300, 301, 301, 640]);
+    const size = k.packedSize(n, d);
+    const a = floats(dice, 640 * d), b = floats(dice, groups * n * d);
+    const packed = new Float32Array(groups * size), one = new Float32Array(640 * n), many = one.slice();
+    if (size === 0) return [];
+    k.packWeights(b, 0, d, n * d, groups, n, d, packed, 0);
+    k.sgemmPacked(640, n, d, 1, a, 0, d, packed, 0, 0, one, 0, n);
+    k.sgemmGroupedPacked(groups, starts, 0, n, d, 1, a, 0, d, packed, 0, 0, many, 0, n);
+    return [packed, one, many];
+  },
   attention: (k, dice) => {
     const [batch, length, heads, kvHeads, dim] = [2, 150, 4, 2, 32];
     const rows = batch * length, cols = heads * dim, kv = kvHeads * dim;
