@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "addon/entries.h"
+#include "allocator.h"
 #include "blas.h"
 #include "cpu.h"
 #include "dispatch.h"
@@ -253,6 +254,7 @@ Napi::Value create(const Napi::CallbackInfo& call) {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   pinThisLibrary();
+  keepFreedMemory();
   exports["create"] = Napi::Function::New(env, create, "create");
   return exports;
 }
