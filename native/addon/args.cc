@@ -1,26 +1,7 @@
 #include "args.h"
 
-#include <cmath>
-
 namespace sgemoe {
 namespace {
-
-constexpr double kEndOfSizes = 9007199254740992.0;  // 2^53
-
-template <class T>
-struct ArrayType;
-template <>
-struct ArrayType<float> {
-  static constexpr napi_typedarray_type kType = napi_float32_array;
-  static constexpr const char* kExpected = "a Float32Array";
-  static constexpr const char* kExpectedOrNull = "a Float32Array or null";
-};
-template <>
-struct ArrayType<int32_t> {
-  static constexpr napi_typedarray_type kType = napi_int32_array;
-  static constexpr const char* kExpected = "an Int32Array";
-  static constexpr const char* kExpectedOrNull = "an Int32Array or null";
-};
 
 const char* nameOf(napi_typedarray_type type) {
   static constexpr const char* kNames[] = {
@@ -58,72 +39,21 @@ Args::Args(napi_env env, napi_callback_info info, const char* kernel) : env_(env
 
 // ---------------------------------------------------------------- reading
 
-bool Args::flag(const char* name) {
-  bool result = false;
-  const napi_value value = values_[next_++];
-  if (napi_get_value_bool(env_, value, &result) != napi_ok) throwType(name, "", "a boolean", value);
-  return result;
-}
-
-double Args::number(const char* name, const char* suffix) {
-  double result = 0;
-  const napi_value value = values_[next_++];
-  if (napi_get_value_double(env_, value, &result) != napi_ok) throwType(name, suffix, "a number", value);
-  return result;
-}
-
-int64_t Args::integerOf(const char* name, const char* suffix, double low, double end) {
-  const double value = number(name, suffix);
-  if (value >= low && value < end && value == std::floor(value)) return static_cast<int64_t>(value);
-  if (badInteger_.name == nullptr) badInteger_ = {name, suffix, value, low, end};
-  return 0;
-}
-
-int64_t Args::size(const char* name) { return integerOf(name, "", 0, kEndOfSizes); }
-
-int64_t Args::integer(const char* name, double low, double end) { return integerOf(name, "", low, end); }
-
 template <class T>
-Slice<T> Args::array(const char* name, bool orNull) {
-  const napi_value value = values_[next_++];
-  napi_typedarray_type type;
-  size_t length = 0;
-  void* data = nullptr;
-  const napi_status status = napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr);
-  if (status == napi_ok && type == ArrayType<T>::kType) {
-    return {name, static_cast<T*>(data), static_cast<double>(length), 0, false};
-  }
-  napi_valuetype valueType = napi_undefined;
-  if (orNull && napi_typeof(env_, value, &valueType) == napi_ok && valueType == napi_null) {
-    return {name, nullptr, 0, 0, true};
-  }
+Slice<T> Args::nullOr(const char* name, bool orNull, napi_value value) const {
+  napi_valuetype type = napi_undefined;
+  if (orNull && napi_typeof(env_, value, &type) == napi_ok && type == napi_null) return {name, nullptr, 0, 0, true};
   throwType(name, "", orNull ? ArrayType<T>::kExpectedOrNull : ArrayType<T>::kExpected, value);
 }
 
-template <class T>
-Slice<T> Args::slice(const char* name, bool orNull) {
-  Slice<T> result = array<T>(name, orNull);
-  result.offset = integerOf(name, "Offset", 0, kEndOfSizes);
-  return result;
-}
+template Slice<float> Args::nullOr<float>(const char*, bool, napi_value) const;
+template Slice<int32_t> Args::nullOr<int32_t>(const char*, bool, napi_value) const;
 
-template Slice<float> Args::array<float>(const char*, bool);
-template Slice<float> Args::slice<float>(const char*, bool);
-template Slice<int32_t> Args::slice<int32_t>(const char*, bool);
+void Args::keepBadInteger(const char* name, const char* suffix, double value, double low, double end) {
+  if (badInteger_.name == nullptr) badInteger_ = {name, suffix, value, low, end};
+}
 
 // ---------------------------------------------------------------- checking
-
-void Args::done() const {
-  const BadInteger& bad = badInteger_;
-  if (bad.name == nullptr) return;
-  const std::string range = bad.end == kEndOfSizes ? ">= 0" : "in [" + text(bad.low) + ", " + text(bad.end) + ")";
-  throwRange(std::string(bad.name) + bad.suffix + " must be an integer " + range + ", got " + text(bad.value));
-}
-
-void Args::requireLd(const char* name, int64_t ld, double cols) const {
-  if (static_cast<double>(ld) >= cols) return;
-  throwRange(std::string(name) + " must be >= " + text(cols) + ", got " + text(static_cast<double>(ld)));
-}
 
 void Args::requireIndices(const Ints& slice, int64_t count, int64_t bound) const {
   const int32_t* indices = slice.begin();
@@ -158,6 +88,16 @@ void Args::requireRowStarts(const Ints& slice, int64_t groups) const {
 }
 
 // ---------------------------------------------------------------- complaining
+
+void Args::throwBadInteger() const {
+  const BadInteger& bad = badInteger_;
+  const std::string range = bad.end == kEndOfSizes ? ">= 0" : "in [" + text(bad.low) + ", " + text(bad.end) + ")";
+  throwRange(std::string(bad.name) + bad.suffix + " must be an integer " + range + ", got " + text(bad.value));
+}
+
+void Args::throwLd(const char* name, int64_t ld, double cols) const {
+  throwRange(std::string(name) + " must be >= " + text(cols) + ", got " + text(static_cast<double>(ld)));
+}
 
 std::string Args::text(double value) const {
   napi_value number, string;

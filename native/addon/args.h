@@ -38,6 +38,21 @@ struct Slice {
 using Floats = Slice<float>;
 using Ints = Slice<int32_t>;
 
+template <class T>
+struct ArrayType;
+template <>
+struct ArrayType<float> {
+  static constexpr napi_typedarray_type kType = napi_float32_array;
+  static constexpr const char* kExpected = "a Float32Array";
+  static constexpr const char* kExpectedOrNull = "a Float32Array or null";
+};
+template <>
+struct ArrayType<int32_t> {
+  static constexpr napi_typedarray_type kType = napi_int32_array;
+  static constexpr const char* kExpected = "an Int32Array";
+  static constexpr const char* kExpectedOrNull = "an Int32Array or null";
+};
+
 // Elements from the first to the last of a [rows, cols] matrix whose rows are ld apart. Sizes are doubles, as in
 // JavaScript: a product beyond 2^53 is inexact, but still larger than any array, so comparisons decide right.
 inline double extent(double rows, double cols, double ld) {
@@ -59,19 +74,29 @@ class Args {
 
   // One call for each argument, in their order; an array takes its offset along. An integer out of range comes back
   // as 0 and is reported by done().
-  bool flag(const char* name);
+  bool flag(const char* name) {
+    bool result = false;
+    const napi_value value = values_[next_++];
+    if (napi_get_value_bool(env_, value, &result) != napi_ok) throwType(name, "", "a boolean", value);
+    return result;
+  }
   double real(const char* name) { return number(name, ""); }
-  int64_t size(const char* name);                             // [0, 2^53)
-  int64_t integer(const char* name, double low, double end);  // [low, end)
+  int64_t size(const char* name) { return integerOf(name, "", 0, kEndOfSizes); }  // [0, 2^53)
+  // [low, end), end at most 2^53
+  int64_t integer(const char* name, double low, double end) { return integerOf(name, "", low, end); }
   Floats floats(const char* name) { return slice<float>(name, false); }
   Floats floatsOrNull(const char* name) { return slice<float>(name, true); }
   Ints ints(const char* name) { return slice<int32_t>(name, false); }
   Floats floatsWithoutOffset(const char* name) { return array<float>(name, false); }
 
   // When all are read: throws for the first integer out of range.
-  void done() const;
+  void done() const {
+    if (badInteger_.name != nullptr) throwBadInteger();
+  }
 
-  void requireLd(const char* name, int64_t ld, double cols) const;
+  void requireLd(const char* name, int64_t ld, double cols) const {
+    if (static_cast<double>(ld) < cols) throwLd(name, ld, cols);
+  }
   template <class T>
   void requireLength(const Slice<T>& slice, double needed) const {
     if (slice.isNull || static_cast<double>(slice.offset) + needed <= slice.length) return;
@@ -86,17 +111,51 @@ class Args {
   std::string text(double value) const;                            // as JavaScript prints it
 
  private:
+  // Inline, so that a call pays for Node-API and for nothing else; what fails goes out of line.
   template <class T>
-  Slice<T> array(const char* name, bool orNull);
+  Slice<T> array(const char* name, bool orNull) {
+    const napi_value value = values_[next_++];
+    napi_typedarray_type type = napi_int8_array;
+    size_t length = 0;
+    void* data = nullptr;
+    const napi_status status = napi_get_typedarray_info(env_, value, &type, &length, &data, nullptr, nullptr);
+    if (status != napi_ok || type != ArrayType<T>::kType) return nullOr<T>(name, orNull, value);
+    return {name, static_cast<T*>(data), static_cast<double>(length), 0, false};
+  }
   template <class T>
-  Slice<T> slice(const char* name, bool orNull);
-  double number(const char* name, const char* suffix);
-  int64_t integerOf(const char* name, const char* suffix, double low, double end);
+  Slice<T> slice(const char* name, bool orNull) {
+    Slice<T> result = array<T>(name, orNull);
+    result.offset = integerOf(name, "Offset", 0, kEndOfSizes);
+    return result;
+  }
+  double number(const char* name, const char* suffix) {
+    double result = 0;
+    const napi_value value = values_[next_++];
+    if (napi_get_value_double(env_, value, &result) != napi_ok) throwType(name, suffix, "a number", value);
+    return result;
+  }
+  int64_t integerOf(const char* name, const char* suffix, double low, double end) {
+    const double value = number(name, suffix);
+    if (value >= low && value < end) {
+      const auto whole = static_cast<int64_t>(value);  // end is at most 2^53
+      if (static_cast<double>(whole) == value) return whole;
+    }
+    keepBadInteger(name, suffix, value, low, end);
+    return 0;
+  }
+
+  // The slice of a null that is allowed; else throws.
+  template <class T>
+  Slice<T> nullOr(const char* name, bool orNull, napi_value value) const;
+  void keepBadInteger(const char* name, const char* suffix, double value, double low, double end);
   [[noreturn]] void throwType(const char* name, const char* suffix, const char* expected, napi_value value) const;
   [[noreturn]] void throwTooShort(const char* name, double length, int64_t offset, double needed) const;
+  [[noreturn]] void throwBadInteger() const;
+  [[noreturn]] void throwLd(const char* name, int64_t ld, double cols) const;
   [[noreturn]] void throwElement(const Ints& slice, int64_t i, const std::string& rule) const;
 
   static constexpr size_t kMaxArguments = 40;
+  static constexpr double kEndOfSizes = 9007199254740992.0;  // 2^53
 
   struct BadInteger {
     const char* name = nullptr;
