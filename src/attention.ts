@@ -1,6 +1,7 @@
 import { checkInteger } from './checks';
 import { Layer, type LayerOptions } from './layers';
-import type { Parameter, Weight } from './parameters';
+import type { Parameter } from './parameters';
+import type { Matrix } from './weight';
 import type { Planner, Workspace } from './workspace';
 
 /**
@@ -108,8 +109,8 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   readonly vProj: Parameter;
   readonly oProj: Parameter;
   readonly rope: RopeTable;
-  readonly #qkv: Weight;
-  readonly #out: Weight;
+  readonly #qkv: Matrix;
+  readonly #out: Matrix;
   readonly #scale: number;
 
   /** @param options.rope shared table of angles. Default: one of its own, base 10000. */
@@ -128,8 +129,8 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const qDim = nHeads * D;
     const kvDim = nKvHeads * D;
     const { store } = this;
-    this.#qkv = store.addWeight((qDim + 2 * kvDim) * H, { kind: 'kaiming', fanIn: H });
-    this.#out = store.addWeight(H * qDim, { kind: 'kaiming', fanIn: qDim });
+    this.#qkv = store.addMatrix(qDim + 2 * kvDim, H);
+    this.#out = store.addMatrix(H, qDim);
     this.qProj = store.expose(`${prefix}q_proj.weight`, [qDim, H], this.#qkv);
     this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], this.#qkv, qDim * H);
     this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], this.#qkv, (qDim + kvDim) * H);
@@ -164,7 +165,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   }
 
   forwardAt(ws: Workspace, s: AttentionSlots, x: number, y: number, accumulate: boolean): void {
-    const { kernels: k, inDim: H } = this;
+    const { kernels: k } = this;
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const { batch, seq, queryStarts, kvLengths } = s.sequence;
     const f = ws.floats;
@@ -174,14 +175,13 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const qDim = nHeads * D;
     const kAt = s.qkv + qDim;
     const vAt = kAt + nKvHeads * D;
-    k.sgemm(false, true, tokens, width, H, 1, f, x, H, this.#qkv.data, 0, H, 0, f, s.qkv, width);
+    this.#qkv.multiply(k, tokens, f, x, 0, f, s.qkv);
     this.#rotate(ws, s.sequence, s.qkv, false);
     k.attentionForward(
       f, s.qkv, width, f, kAt, width, seq * width, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
       ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
     );
-    const beta = accumulate ? 1 : 0;
-    k.sgemm(false, true, tokens, H, qDim, 1, f, s.heads, qDim, this.#out.data, 0, qDim, beta, f, y, H);
+    this.#out.multiply(k, tokens, f, s.heads, accumulate ? 1 : 0, f, y);
   }
 
   backwardAt(

@@ -18,6 +18,7 @@ export const ERROR_CODES = {
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
+  SGEMOE_MODEL_FROZEN: 'The parameters of a frozen model were to be written.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

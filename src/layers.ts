@@ -2,9 +2,10 @@ import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
 import { checkIds, checkInteger, checkOptions, checkTensor } from './checks';
 import { SgemoeError } from './errors';
-import { type Parameter, ParameterStore, type Weight } from './parameters';
+import { type Parameter, ParameterStore } from './parameters';
 import { DEFAULT_SEED } from './random';
 import { Tensor } from './tensor';
+import type { Matrix, Weight } from './weight';
 import { Planner, Workspace } from './workspace';
 
 /** Options of every layer. A layer of a model shares the model's store; one of its own has a store of its own. */
@@ -230,14 +231,14 @@ interface RowSlots {
 export class Linear extends Layer<RowSlots & { ones: number }> {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
-  readonly #w: Weight;
+  readonly #w: Matrix;
   readonly #b: Weight | null;
 
   /** @param options.bias adds b, zero at first. Default false. */
   constructor(inDim: number, outDim: number, options: LayerOptions & { bias?: boolean } = {}) {
     super(inDim, outDim, options, ['bias']);
     const prefix = options.prefix ?? '';
-    this.#w = this.store.addWeight(outDim * inDim, { kind: 'kaiming', fanIn: inDim });
+    this.#w = this.store.addMatrix(outDim, inDim);
     this.weight = this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
     this.#b = options.bias ? this.store.addWeight(outDim, { kind: 'zeros' }) : null;
     this.bias = this.#b && this.store.expose(`${prefix}bias`, [outDim], this.#b);
@@ -258,7 +259,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
   forwardInto(
     ws: Workspace, s: RowSlots & { ones: number }, x: number, out: Float32Array, y: number, accumulate: boolean,
   ): void {
-    const { kernels: k, inDim, outDim } = this;
+    const { kernels: k, outDim } = this;
     let beta = accumulate ? 1 : 0;
     if (this.#b) {
       // A sum over tokens, or a broadcast to them, is a matmul with a column of ones.
@@ -266,7 +267,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
       k.sgemm(false, false, s.rows, outDim, 1, 1, ws.floats, s.ones, 1, this.#b.data, 0, outDim, beta, out, y, outDim);
       beta = 1;
     }
-    k.sgemm(false, true, s.rows, outDim, inDim, 1, ws.floats, x, inDim, this.#w.data, 0, inDim, beta, out, y, outDim);
+    this.#w.multiply(k, s.rows, ws.floats, x, beta, out, y);
   }
 
   backwardAt(
@@ -345,8 +346,8 @@ interface SwiGLUScratch {
  * W1 (gate), W3 (up) [ffnDim,dim], stored as one matrix gate|up; W2 (down) [dim,ffnDim]. docs/gradients/swiglu.md
  */
 export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
-  readonly #gateUp: Weight;
-  readonly #down: Weight;
+  readonly #gateUp: Matrix;
+  readonly #down: Matrix;
 
   constructor(
     dim: number,
@@ -356,8 +357,8 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
     super(dim, dim, options);
     checkInteger('SwiGLU: ffnDim', ffnDim, 1);
     const prefix = options.prefix ?? '';
-    this.#gateUp = this.store.addWeight(2 * ffnDim * dim, { kind: 'kaiming', fanIn: dim });
-    this.#down = this.store.addWeight(dim * ffnDim, { kind: 'kaiming', fanIn: ffnDim });
+    this.#gateUp = this.store.addMatrix(2 * ffnDim, dim);
+    this.#down = this.store.addMatrix(dim, ffnDim);
     this.store.expose(`${prefix}w1.weight`, [ffnDim, dim], this.#gateUp);
     this.store.expose(`${prefix}w2.weight`, [dim, ffnDim], this.#down);
     this.store.expose(`${prefix}w3.weight`, [ffnDim, dim], this.#gateUp, ffnDim * dim);
@@ -375,11 +376,11 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
   }
 
   forwardAt(ws: Workspace, s: SwiGLUSlots, x: number, y: number, accumulate: boolean): void {
-    const { kernels: k, inDim: H, ffnDim: F } = this;
+    const { kernels: k, ffnDim: F } = this;
     const f = ws.floats;
-    k.sgemm(false, true, s.rows, 2 * F, H, 1, f, x, H, this.#gateUp.data, 0, H, 0, f, s.gateUp, 2 * F);
+    this.#gateUp.multiply(k, s.rows, f, x, 0, f, s.gateUp);
     k.swigluForward(f, s.gateUp, f, s.act, s.rows, F);
-    k.sgemm(false, true, s.rows, H, F, 1, f, s.act, F, this.#down.data, 0, F, accumulate ? 1 : 0, f, y, H);
+    this.#down.multiply(k, s.rows, f, s.act, accumulate ? 1 : 0, f, y);
   }
 
   backwardAt(

@@ -1,4 +1,4 @@
-import { fillSequence, planSequence, RopeTable, type SequenceSlots } from './attention';
+import { fillSequence, RopeTable } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
 import { checkTensorInfo, loadCheckpoint, loadTensorsInto, saveCheckpoint } from './checkpoint/checkpoint';
@@ -16,59 +16,18 @@ import {
   TopPSampling,
 } from './generate';
 import { Embedding, Linear, RMSNorm } from './layers';
-import { type BlockScratch, type BlockSlots, type RouterLosses, type Routing, TransformerBlock } from './moe';
+import { type RouterLosses, type Routing, TransformerBlock } from './moe';
 import { type Parameter, ParameterStore, type StoreOptions } from './parameters';
+import { type ModelPass, type PassMode, PassPlans } from './pass';
 import { DEFAULT_SEED } from './random';
 import { Tensor } from './tensor';
-import { Planner, Workspace } from './workspace';
+import { Workspace } from './workspace';
 
 export interface ModelOptions {
   /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
   seed?: number;
   /** What computes. Default: the process's backend. */
   kernels?: Kernels;
-}
-
-/** Where a forward of one shape finds its memory: offsets into the workspace. */
-export interface ModelPass {
-  mode: PassMode;
-  batch: number;
-  seq: number;
-  tokens: number;
-  /** int32 [T] */
-  ids: number;
-  sequence: SequenceSlots;
-  /** One per block; the same object for all when nothing is kept for a backward. */
-  blocks: BlockSlots[];
-  /** [T,H] input of block i; the last is the output of the last block. */
-  residual: number[];
-  norm: { rows: number; invRms: number };
-  /** [T,H] output of the final norm */
-  normOut: number;
-  lmHead: { rows: number; ones: number };
-  loss: LossSlots | null;
-  backward: BackwardSlots | null;
-  planner: Planner;
-}
-
-/** What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs. */
-export type PassMode = 'forward' | 'loss' | 'train';
-
-export interface LossSlots {
-  /** int32 [T] */
-  targets: number;
-  /** [T,V] logits, then their gradient in place */
-  logits: number;
-  /** [T] cross-entropy of each token */
-  losses: number;
-}
-
-export interface BackwardSlots {
-  /** [T,H] gradient of the residual stream */
-  dX: number;
-  /** [T,H] gradient of the final norm's output */
-  dNorm: number;
-  block: BlockScratch;
 }
 
 /** Everything a forward computes on the way, copied. T = B*S tokens. */
@@ -92,9 +51,6 @@ export interface ForwardOptions {
   out?: Tensor<'float32'>;
 }
 
-/** Plans kept for shapes seen last; a plan is a few hundred numbers. */
-const MAX_PLANS = 16;
-
 const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
 
 /**
@@ -114,7 +70,7 @@ export class MoETransformer implements NextTokenModel {
   /** What the routers' backward adds while `backwardAt` runs; nothing otherwise. */
   readonly #routerLosses: RouterLosses = { ...NO_ROUTER_LOSSES };
   readonly #byName: Map<string, Parameter>;
-  #plans: ModelPass[] = [];
+  readonly #plans: PassPlans;
   /** The pass whose activations the workspace holds for a backward. */
   #kept: ModelPass | null = null;
 
@@ -141,6 +97,7 @@ export class MoETransformer implements NextTokenModel {
     this.norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
     this.lmHead = new Linear(H, V, { store, prefix: 'lm_head.' });
     store.allocate();
+    this.#plans = new PassPlans(this);
     this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
   }
 
@@ -283,6 +240,35 @@ export class MoETransformer implements NextTokenModel {
     this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
   }
 
+  /**
+   * Readies the model for forwards alone: keeps a copy of the weights in the layout that matmuls read fastest
+   * (`packedBytes` of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS
+   * library), which forward, nextTokenLogits, generate and evaluate then multiply by. It pays when a few forwards or
+   * tokens follow. Logits may differ from those before in the last bits.
+   *
+   * From then on the parameters can't be written: a train step, and writes by `parameter(..).data`, throw SgemoeError
+   * SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded; what is written through them doesn't
+   * reach the copy. Gradients are not weights: `backward` works. Does nothing to a frozen model.
+   */
+  freeze(): void {
+    this.store.freeze();
+  }
+
+  /** Ends `freeze`: the copy is given up, the parameters can be written again, through a new `data`. */
+  unfreeze(): void {
+    this.store.unfreeze();
+  }
+
+  /** Whether the parameters may not be written: between `freeze` and `unfreeze`. */
+  get frozen(): boolean {
+    return this.store.frozen;
+  }
+
+  /** Bytes of the copy that a frozen model keeps beside its weights, 0 otherwise. */
+  get packedBytes(): number {
+    return this.store.packedBytes;
+  }
+
   /** Sets every gradient to 0. */
   zeroGradients(): void {
     this.store.zeroGradients();
@@ -320,8 +306,8 @@ export class MoETransformer implements NextTokenModel {
     const { hiddenDim: H } = this.config;
     const { workspace: ws } = this;
     const last = this.#blocksAt(pass) + (pass.tokens - 1) * H;
-    this.norm.forwardAt(ws, { rows: 1, invRms: pass.norm.invRms }, last, pass.normOut);
-    this.lmHead.forwardInto(ws, { rows: 1, ones: pass.lmHead.ones }, pass.normOut, out, 0, false);
+    this.norm.forwardAt(ws, pass.last.norm, last, pass.normOut);
+    this.lmHead.forwardInto(ws, pass.last.lmHead, pass.normOut, out, 0, false);
     return out;
   }
 
@@ -364,15 +350,7 @@ export class MoETransformer implements NextTokenModel {
   enter(batch: number, seq: number, mode: PassMode): ModelPass {
     const { maxSeqLen } = this.config;
     if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    let pass: ModelPass | undefined;
-    for (const plan of this.#plans) {
-      if (plan.batch === batch && plan.seq === seq && plan.mode === mode) pass = plan;
-    }
-    if (pass === undefined) {
-      pass = this.#plan(batch, seq, mode);
-      if (this.#plans.length >= MAX_PLANS) this.#plans.shift();
-      this.#plans.push(pass);
-    }
+    const pass = this.#plans.find(batch, seq, mode);
     this.workspace.ensure(pass.planner);
     this.#kept = null;
     return pass;
@@ -442,47 +420,6 @@ export class MoETransformer implements NextTokenModel {
   /** See Kernels.floatType: float64 hides behind the same type. */
   get #floatType(): 'float32' {
     return this.kernels.floatType as 'float32';
-  }
-
-  #plan(batch: number, seq: number, mode: PassMode): ModelPass {
-    const { hiddenDim: H, vocabSize: V, nLayers } = this.config;
-    const training = mode === 'train';
-    const planner = new Planner();
-    const tokens = batch * seq;
-    const sequence = planSequence(planner, batch, seq);
-    // Without a backward all blocks share one set of slots, and two residual buffers take turns.
-    const shared = training ? null : this.blocks[0].plan(planner, batch, seq, sequence);
-    const blocks = this.blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
-    const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
-    return {
-      mode,
-      batch,
-      seq,
-      tokens,
-      sequence,
-      blocks,
-      planner,
-      ids: planner.ints(tokens),
-      residual: Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]),
-      norm: this.norm.plan(planner, batch, seq),
-      normOut: planner.floats(tokens * H),
-      lmHead: this.lmHead.plan(planner, batch, seq),
-      loss:
-        mode === 'forward'
-          ? null
-          : {
-              targets: planner.ints(tokens),
-              logits: planner.floats(tokens * V),
-              losses: planner.floats(tokens),
-            },
-      backward: training
-        ? {
-            dX: planner.floats(tokens * H),
-            dNorm: planner.floats(tokens * H),
-            block: this.blocks[0].planBackward(planner, batch, seq),
-          }
-        : null,
-    };
   }
 }
 

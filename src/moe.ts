@@ -2,8 +2,9 @@ import type { RopeTable, SequenceSlots } from './attention';
 import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAttention } from './attention';
 import { checkInteger } from './checks';
 import { Layer, type LayerOptions, RMSNorm } from './layers';
-import type { Parameter, Weight } from './parameters';
+import type { Parameter } from './parameters';
 import { Tensor } from './tensor';
+import type { Matrix } from './weight';
 import type { Planner, Workspace } from './workspace';
 
 /** What a router's backward adds to the upstream gradient. Shared by all routers of a model. */
@@ -68,7 +69,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
   readonly counts: Int32Array;
   /** P_e of the last forward: mean probability of each expert over all tokens. */
   readonly meanProbs: Float64Array;
-  readonly #gate: Weight;
+  readonly #gate: Matrix;
 
   constructor(
     dim: number,
@@ -82,7 +83,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
       throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
     }
     this.losses = options.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-    this.#gate = this.store.addWeight(nExperts * dim, { kind: 'kaiming', fanIn: dim });
+    this.#gate = this.store.addMatrix(nExperts, dim);
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [nExperts, dim], this.#gate);
     this.counts = new Int32Array(nExperts);
     this.meanProbs = new Float64Array(nExperts);
@@ -106,9 +107,9 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
 
   /** y: the gate weights [T,K]; the slots keep them too. */
   forwardAt(ws: Workspace, s: RouterSlots, x: number, y: number): void {
-    const { kernels: k, inDim: H, nExperts: E, topK: K } = this;
+    const { kernels: k, nExperts: E, topK: K } = this;
     const f = ws.floats;
-    k.sgemm(false, true, s.tokens, E, H, 1, f, x, H, this.#gate.data, 0, H, 0, f, s.logits, E);
+    this.#gate.multiply(k, s.tokens, f, x, 0, f, s.logits);
     k.routeForward(
       f, s.logits, null, 0, f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, ws.ints, s.rowStarts,
       ws.ints, s.slotToToken, ws.ints, s.tokenToSlots, f, s.probMeans, s.tokens, E, K, true,
@@ -216,8 +217,8 @@ export interface MoEScratch {
  */
 export class MoELayer extends Layer<MoESlots, MoEScratch> {
   readonly router: Router;
-  readonly #gateUp: Weight;
-  readonly #down: Weight;
+  readonly #gateUp: Matrix;
+  readonly #down: Matrix;
 
   constructor(
     readonly dims: MoEDims,
@@ -231,8 +232,8 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     this.router = new Router(H, E, dims.topKExperts, {
       prefix: `${prefix}gate.`, store, kernels, losses: options.losses,
     });
-    this.#gateUp = store.addWeight(E * 2 * F * H, { kind: 'kaiming', fanIn: H });
-    this.#down = store.addWeight(E * H * F, { kind: 'kaiming', fanIn: F });
+    this.#gateUp = store.addMatrix(2 * F, H, E);
+    this.#down = store.addMatrix(H, F, E);
     for (let e = 0; e < E; e++) {
       const name = `${prefix}experts.${e}.`;
       store.expose(`${name}w1.weight`, [F, H], this.#gateUp, e * 2 * F * H);
@@ -264,20 +265,15 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
 
   forwardAt(ws: Workspace, s: MoESlots, x: number, y: number, accumulate: boolean): void {
     const { kernels: k } = this;
-    const { hiddenDim: H, nExperts: E, topKExperts: K, ffnDim: F } = this.dims;
+    const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
     const r = s.router;
     const f = ws.floats;
     const rows = r.tokens * K;
     this.router.forwardAt(ws, r, x, r.weights);
     k.gatherRows(f, x, r.tokens, ws.ints, r.slotToToken, f, s.gathered, rows, H);
-    k.sgemmGrouped(
-      true, E, ws.ints, r.rowStarts, 2 * F, H, 1, f, s.gathered, H, this.#gateUp.data, 0, H, 2 * F * H,
-      0, f, s.gateUp, 2 * F,
-    );
+    this.#gateUp.multiplyGroups(k, ws.ints, r.rowStarts, f, s.gathered, f, s.gateUp);
     k.swigluForward(f, s.gateUp, f, s.act, rows, F);
-    k.sgemmGrouped(
-      true, E, ws.ints, r.rowStarts, H, F, 1, f, s.act, F, this.#down.data, 0, F, H * F, 0, f, s.expertOut, H,
-    );
+    this.#down.multiplyGroups(k, ws.ints, r.rowStarts, f, s.act, f, s.expertOut);
     if (!accumulate) f.fill(0, y, y + r.tokens * H);
     k.scatterAddRows(f, s.expertOut, rows, ws.ints, r.tokenToSlots, f, r.weights, f, y, r.tokens, K, H);
   }

@@ -1,7 +1,6 @@
 import type { Kernels } from './backend/kernels';
-
-/** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
-export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
+import { readOnlyView, refuseWrite } from './readOnly';
+import { type Init, Matrix, Weight } from './weight';
 
 /** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
 const ALIGNMENT = 16;
@@ -9,27 +8,11 @@ const ALIGNMENT = 16;
 /** Longest buffer. Larger models get several (V8 and BLAS are at ease below 2^31 elements). */
 const MAX_SHARD_ELEMENTS = 2 ** 31;
 
-/**
- * What a layer computes with: one matrix, or several that are read together (q|k|v, gate|up, all experts).
- * `data` and `grad` are views into the store's flat buffers; `grad` is null until gradients are first needed.
- */
-export class Weight {
-  data!: Float32Array;
-  grad: Float32Array | null = null;
-  /** Which buffer of the store, and where in it. */
-  shard = 0;
-  offset = 0;
-
-  constructor(
-    readonly size: number,
-    readonly init: Init,
-  ) {}
-}
-
 /** A public tensor of the model: a part of a weight, under its checkpoint name. */
 export class Parameter {
   #grad: Float32Array | null = null;
   #data: Float32Array | null = null;
+  #readOnly: Float32Array | null = null;
 
   constructor(
     readonly name: string,
@@ -43,10 +26,16 @@ export class Parameter {
     return this.shape.reduce((product, n) => product * n, 1);
   }
 
-  /** The values, row-major; a live view of the model's weights. */
+  /**
+   * The values, row-major; a live view of the model's weights. Of a frozen model a view for reading: what writes to it
+   * throws SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). An array taken before the model was frozen can still be
+   * written, unnoticed: the model then computes with copies of what was there before.
+   */
   get data(): Float32Array {
     this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
-    return this.#data;
+    if (!this.weight.frozen) return this.#data;
+    this.#readOnly ??= readOnlyView(this.#data);
+    return this.#readOnly;
   }
 
   /** The gradient of the last backward; a live view, null before the first one. */
@@ -80,6 +69,11 @@ export class ParameterStore {
    */
   gradBeta: 0 | 1 = 1;
 
+  /** Whether the weights may not be written: between `freeze` and `unfreeze`. */
+  frozen = false;
+  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 otherwise. */
+  packedBytes = 0;
+
   readonly #weights: Weight[] = [];
   readonly #shardSizes: number[] = [0];
 
@@ -96,8 +90,16 @@ export class ParameterStore {
    * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
    */
   addWeight(size: number, init: Init): Weight {
-    const padded = Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-    const weight = new Weight(size, init);
+    return this.#add(new Weight(size, init));
+  }
+
+  /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
+  addMatrix(rows: number, cols: number, count = 1): Matrix {
+    return this.#add(new Matrix(rows, cols, count));
+  }
+
+  #add<W extends Weight>(weight: W): W {
+    const padded = Math.ceil(weight.size / ALIGNMENT) * ALIGNMENT;
     let shard = this.#shardSizes.length - 1;
     if (this.#shardSizes[shard] + padded > this.#maxShardElements) {
       this.#shardSizes.push(0);
@@ -132,8 +134,12 @@ export class ParameterStore {
     for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
   }
 
-  /** Fills the weights: a pure function of the seed and the order of the weights, on every backend and machine. */
+  /**
+   * Fills the weights: a pure function of the seed and the order of the weights, on every backend and machine.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN
+   */
   initialise(seed: number): void {
+    this.requireWritable();
     const [low, high] = splitSeed(seed);
     this.#weights.forEach((weight, stream) => {
       const { init, data, size } = weight;
@@ -143,6 +149,41 @@ export class ParameterStore {
         data.fill(init.kind === 'ones' ? 1 : 0);
       }
     });
+  }
+
+  /**
+   * Ends writing to the weights, and keeps a packed copy of those that forwards multiply by, where the backend computes
+   * faster by it. Does nothing to a frozen store.
+   */
+  freeze(): void {
+    if (this.frozen) return;
+    const matrices = this.#weights.filter((weight) => weight instanceof Matrix);
+    // All memory first: without it nothing is frozen.
+    const packed = matrices.map((matrix) => allocateAligned(this.kernels, matrix.packedSize(this.kernels)));
+    matrices.forEach((matrix, i) => {
+      if (packed[i].length > 0) matrix.pack(this.kernels, packed[i]);
+      this.packedBytes += packed[i].byteLength;
+    });
+    this.#setFrozen(true);
+  }
+
+  /** Gives the packed copies up; the weights can be written again. */
+  unfreeze(): void {
+    for (const weight of this.#weights) {
+      if (weight instanceof Matrix) weight.packed = null;
+    }
+    this.packedBytes = 0;
+    this.#setFrozen(false);
+  }
+
+  #setFrozen(frozen: boolean): void {
+    for (const weight of this.#weights) weight.frozen = frozen;
+    this.frozen = frozen;
+  }
+
+  /** To be called before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN */
+  requireWritable(): void {
+    if (this.frozen) refuseWrite();
   }
 
   /** Allocates the gradients at first use; afterwards does nothing. */

@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from './batch';
 import { checkIds, checkInteger, checkOptions } from './checks';
-import { idsOf, type ModelPass, MoETransformer } from './model';
+import { idsOf, MoETransformer } from './model';
 import type { ParameterStore } from './parameters';
+import type { ModelPass } from './pass';
 import { Tensor } from './tensor';
 import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from './trainConfig';
 
@@ -106,7 +107,10 @@ export class Trainer {
     return this.#lossAndGradients(idsOf(ids), idsOf(targets), batch, seqLen);
   }
 
-  /** One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`. */
+  /**
+   * One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN before anything is computed.
+   */
   trainStep(ids: Tensor, targets: Tensor): StepResult {
     checkPair(ids, targets);
     const [batch, seqLen] = ids.shape;
@@ -136,6 +140,7 @@ export class Trainer {
   }
 
   #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {
+    this.model.store.requireWritable();
     const result = this.#lossAndGradients(ids, targets, batch, seqLen);
     const step = this.step + 1;
     const lr = this.getLr(step);

@@ -6,12 +6,13 @@ const SRC = resolve(__dirname, '../src');
 
 /** Layers from the bottom up; an import may point within a layer or down, never up. */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'dtype', 'random', 'batch', 'checks'],
+  ['errors', 'dtype', 'random', 'batch', 'checks', 'readOnly'],
   ['backend'],
-  ['config', 'parameters', 'workspace', 'tensor'],
+  ['config', 'weight', 'parameters', 'workspace', 'tensor'],
   ['layers'],
   ['attention'],
   ['moe'],
+  ['pass'],
   ['checkpoint', 'generate'],
   ['model'],
   ['text', 'train', 'trainConfig'],

@@ -1,5 +1,8 @@
 'use strict';
-/** What a step costs beyond its matmuls: its time over that of the same list of matmul calls and nothing else. */
+/**
+ * What a step costs beyond its matmuls: its time over that of the same list of matmul calls and nothing else; of a train
+ * step also over that list and the optimizer's pass.
+ */
 const { getKernels } = require('../../dist/backend');
 const { recordingKernels, replay } = require('../lib/gemmCalls');
 const { WORK, configOf, modelParams } = require('../lib/models');
@@ -8,24 +11,32 @@ const { median } = require('../lib/stats');
 const CASES = [
   { id: 'overhead_forward_64', work: 'forward', model: 'tiny', batch: 2, seq: 32 },
   { id: 'overhead_train_64', work: 'train', model: 'tiny', batch: 2, seq: 8 },
+  { id: 'overhead_forward_64_frozen', work: 'forward', model: 'tiny', batch: 2, seq: 32, frozen: true },
   { id: 'overhead_forward_256', work: 'forward', model: 'small', batch: 2, seq: 32 },
+  { id: 'overhead_forward_256_frozen', work: 'forward', model: 'small', batch: 2, seq: 32, frozen: true },
   { id: 'overhead_train_256', work: 'train', model: 'small', batch: 2, seq: 8 },
 ];
 
-function overheadCase({ work, model, batch, seq }) {
+/** Runs of the list and the update after it, behind the timed trials. */
+const UPDATE_RUNS = 30;
+
+function overheadCase({ work, model, batch, seq, frozen = false }) {
   const config = configOf(model);
   const kernels = getKernels();
   const recorder = recordingKernels(kernels);
   // One model only lends its arrays to the floor; the other is timed, on kernels that nothing listens to.
   const recorded = WORK[work](config, batch, seq, recorder.kernels);
+  const subject = WORK[work](config, batch, seq, kernels);
+  if (frozen) for (const each of [recorded, subject]) each.model.freeze();
   recorded.run();
   recorder.recording = true;
   recorded.run();
-  const { calls } = recorder;
+  const { calls, updates } = recorder;
   const flops = calls.reduce((sum, call) => sum + call.flops, 0);
+  const matmuls = replay(kernels, calls);
   return {
-    ...WORK[work](config, batch, seq, kernels),
-    baseline: replay(kernels, calls),
+    ...subject,
+    baseline: matmuls,
     derive(result) {
       const floor = median(result.baseline_timings_ns);
       return {
@@ -34,9 +45,22 @@ function overheadCase({ work, model, batch, seq }) {
         floor_flops: flops,
         floor_gflops: flops / floor,
         step_over_floor: result.median_ns / floor,
+        ...(updates.length > 0 && overUpdate(result, floor, matmuls, replay(kernels, updates))),
       };
     },
   };
+}
+
+/** The update is timed behind the matmuls, as it finds the caches in a step. */
+function overUpdate(result, floor, matmuls, update) {
+  const timings = Array.from({ length: UPDATE_RUNS }, () => {
+    matmuls();
+    const start = process.hrtime.bigint();
+    update();
+    return Number(process.hrtime.bigint() - start);
+  });
+  const adamw = median(timings);
+  return { adamw_median_ns: adamw, step_over_floor_and_adamw: result.median_ns / (floor + adamw) };
 }
 
 /** @type {import('../lib/measure').Scenario[]} */

@@ -1,14 +1,14 @@
 'use strict';
 /**
  * The matmuls of a forward or a train step, without anything else: recorded from one run of a model, then repeated with
- * the same arguments on the same arrays. Attention multiplies inside its kernel; of that, the same products are listed
- * as batched calls, one for each sequence and kv head, in the kernel's blocks of query rows.
+ * the same arguments on the same arrays. Attention multiplies inside its kernel; its products are listed as batched
+ * calls, one for each sequence, kv head and block of query rows, over the keys that the block sees.
  */
 
-/** Rows of a block in native/kernels/attention.cc. */
+/** A cut of the list's own, however attention is cut: causal for long sequences, one call for short ones. */
 const BLOCK_ROWS = 64;
 
-/** @typedef {{ kernel: 'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgemmGroupedTransA', args: any[], flops: number }} GemmCall */
+/** @typedef {{ kernel: string, args: any[], flops: number }} GemmCall */
 
 /** Where the sizes and row starts are in the argument lists of kernels.ts. */
 const GEMM = {
@@ -16,11 +16,13 @@ const GEMM = {
   sgemmBatch: (args) => 2 * args[2] * args[3] * args[4] * args[args.length - 1],
   sgemmGrouped: ([, groups, starts, at, n, k]) => 2 * (starts[at + groups] - starts[at]) * n * k,
   sgemmGroupedTransA: ([groups, starts, at, m, n]) => 2 * (starts[at + groups] - starts[at]) * m * n,
+  sgemmPacked: ([m, n, k]) => 2 * m * n * k,
+  sgemmGroupedPacked: ([groups, starts, at, n, k]) => 2 * (starts[at + groups] - starts[at]) * n * k,
 };
-const ROW_STARTS_ARGUMENT = { sgemmGrouped: 2, sgemmGroupedTransA: 1 };
+const ROW_STARTS_ARGUMENT = { sgemmGrouped: 2, sgemmGroupedTransA: 1, sgemmGroupedPacked: 1 };
 
 /**
- * Kernels that note the matmuls while `recording` is on.
+ * Kernels that note the matmuls, and apart from them the optimizer's updates, while `recording` is on.
  * @param {any} kernels
  */
 function recordingKernels(kernels) {
@@ -28,8 +30,12 @@ function recordingKernels(kernels) {
     recording: false,
     /** @type {GemmCall[]} */
     calls: [],
+    /** @type {GemmCall[]} */
+    updates: [],
     kernels: { ...kernels },
   };
+  const unknown = Object.keys(kernels).find((name) => name.startsWith('sgemm') && !(name in GEMM));
+  if (unknown !== undefined) throw new Error(`gemmCalls.js doesn't know the arithmetic of ${unknown}`);
   const note = (calls) => recorder.recording && recorder.calls.push(...calls);
   for (const kernel of Object.keys(GEMM)) {
     recorder.kernels[kernel] = (...args) => {
@@ -37,6 +43,10 @@ function recordingKernels(kernels) {
       kernels[kernel](...args);
     };
   }
+  recorder.kernels.adamw = (...args) => {
+    if (recorder.recording) recorder.updates.push({ kernel: 'adamw', args, flops: 0 });
+    kernels.adamw(...args);
+  };
   for (const [kernel, productsOf] of Object.entries({
     attentionForward: forwardProducts,
     attentionBackward: backwardProducts,
@@ -51,7 +61,7 @@ function recordingKernels(kernels) {
 
 /** With the row starts copied: layers share the array they come in. */
 function gemmCall(kernel, args) {
-  const at = ROW_STARTS_ARGUMENT[kernel];
+  const at = ROW_STARTS_ARGUMENT[kernel]; // undefined for those without
   const kept = [...args];
   if (at !== undefined) kept[at] = args[at].slice();
   return { kernel, args: kept, flops: GEMM[kernel](args) };

@@ -93,6 +93,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = tokenizer.encode(prompt.length === 0 ? EMPTY_PROMPT : prompt);
+  model.freeze();
   const { temperature, topK, topP, seed } = options;
   const strategy = new RandomSampling({ temperature, topK, topP, seed });
   const interrupt = new Interrupt(io.signals);

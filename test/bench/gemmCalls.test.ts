@@ -42,6 +42,27 @@ describe('the list of matmul calls that the overhead is measured against', () =>
     expect(flopsOf(calls)).toBe(weights + attention);
   });
 
+  test('a forward of a frozen model lists the same arithmetic', () => {
+    const { calls } = record(config, (model) => {
+      model.freeze();
+      model.forward(ids);
+    });
+    const { weights, attention } = forwardFlops(config);
+    expect(flopsOf(calls)).toBe(weights + attention);
+  });
+
+  test('a matmul that it does not know is an error, not a floor without it', () => {
+    expect(() => recordingKernels({ ...getKernels(), sgemmSparse: () => {} })).toThrow(/sgemmSparse/);
+  });
+
+  test('the optimizer of a train step is listed apart', () => {
+    const recorder = recordingKernels(getKernels());
+    const model = MoETransformer.create(config, { kernels: recorder.kernels });
+    recorder.recording = true;
+    new Trainer(model).trainStep(ids, ids);
+    expect(recorder.updates.map(({ kernel }) => kernel)).toEqual(['adamw']);
+  });
+
   test('a train step lists two more products for each weight, and five for the two of attention', () => {
     const { calls } = record(config, (model) => new Trainer(model).trainStep(ids, ids));
     const { weights, attention } = forwardFlops(config);

@@ -63,6 +63,12 @@ for (const dir of fixtureDirs()) {
       expect(model.forward(ids).data).toEqual(kept.data);
     });
 
+    test('a frozen model gives the same logits', () => {
+      model.freeze();
+      expectRelative('logits', model.forward(ids).data, want('logits'), LOGITS);
+      model.unfreeze();
+    });
+
     test('cross-entropy, auxiliary loss and every parameter gradient agree', () => {
       const trainer = new Trainer(model, trainConfig(fixture));
       const result = trainer.lossAndGradients(ids, targets);

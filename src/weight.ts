@@ -1,0 +1,76 @@
+import type { Kernels } from './backend/kernels';
+
+/** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
+export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
+
+/**
+ * What a layer computes with. `data` and `grad` are views into the store's flat buffers; `grad` is null until
+ * gradients are first needed.
+ */
+export class Weight {
+  data!: Float32Array;
+  grad: Float32Array | null = null;
+  /** Whether writing is an error: ParameterStore.freeze. */
+  frozen = false;
+  /** Which buffer of the store, and where in it. */
+  shard = 0;
+  offset = 0;
+
+  constructor(
+    readonly size: number,
+    readonly init: Init,
+  ) {}
+}
+
+/**
+ * `count` matrices W [rows,cols], one behind the other, by which forwards multiply: y = x W^T. Matrices that are read
+ * together are one (q|k|v, gate|up), and so are those of all experts (count).
+ */
+export class Matrix extends Weight {
+  /** The copy that products are fastest by, of a frozen model; null otherwise, and where the backend has none. */
+  packed: Float32Array | null = null;
+
+  constructor(
+    readonly rows: number,
+    readonly cols: number,
+    readonly count: number,
+  ) {
+    super(rows * cols * count, { kind: 'kaiming', fanIn: cols });
+  }
+
+  /** Elements of the packed copy. */
+  packedSize(kernels: Kernels): number {
+    return this.count * kernels.packedSize(this.rows, this.cols);
+  }
+
+  pack(kernels: Kernels, packed: Float32Array): void {
+    const { rows, cols, count } = this;
+    kernels.packWeights(this.data, 0, cols, rows * cols, count, rows, cols, packed, 0);
+    this.packed = packed;
+  }
+
+  /** y = x W^T + beta y by the first matrix: x [m,cols] from xAt on, y [m,rows] from yAt on. */
+  multiply(
+    kernels: Kernels, m: number, x: Float32Array, xAt: number, beta: number, y: Float32Array, yAt: number,
+  ): void {
+    const { rows, cols, packed } = this;
+    if (packed === null) kernels.sgemm(false, true, m, rows, cols, 1, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
+    else kernels.sgemmPacked(m, rows, cols, 1, x, xAt, cols, packed, 0, beta, y, yAt, rows);
+  }
+
+  /** y = x W_g^T by matrix g for the rows of group g, rowStarts[at + g] .. rowStarts[at + g + 1]. */
+  multiplyGroups(
+    kernels: Kernels, rowStarts: Int32Array, at: number, x: Float32Array, xAt: number, y: Float32Array, yAt: number,
+  ): void {
+    const { rows, cols, count, packed } = this;
+    if (packed === null) {
+      kernels.sgemmGrouped(
+        true, count, rowStarts, at, rows, cols, 1, x, xAt, cols, this.data, 0, cols, rows * cols, 0, y, yAt, rows,
+      );
+    } else {
+      kernels.sgemmGroupedPacked(
+        count, rowStarts, at, rows, cols, 1, x, xAt, cols, packed, 0, 0, y, yAt, rows,
+      );
+    }
+  }
+}
