@@ -16,9 +16,12 @@ export const ERROR_CODES = {
   SGEMOE_CHECKPOINT_WRITE:
     'A checkpoint could not be written; what is in the folder, old or new, is whole and loads.',
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
+  SGEMOE_CHAT_TEMPLATE: 'There is no chat template, or it can not be rendered with these messages.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
   SGEMOE_MODEL_FROZEN: 'The parameters of a frozen model were to be written.',
+  SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
+  SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

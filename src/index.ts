@@ -11,6 +11,7 @@ export {
   saveCheckpoint,
 } from './checkpoint/checkpoint';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
+export type { StoredTokenizer, TokenizerFiles } from './checkpoint/tokenizerFiles';
 export { ModelConfig, type ModelConfigOptions } from './config';
 export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
@@ -42,15 +43,34 @@ export type { Parameter, ParameterStore } from './parameters';
 export { Lcg64 } from './random';
 export { Tensor } from './tensor';
 export { bigramConditionalEntropy } from './text/bigram';
+export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
+export type { ChatMessage, ChatOptions } from './text/chatTemplate';
+export type {
+  DataPosition,
+  TokenDataset,
+  TrainBatchOptions,
+  TrainingBatches,
+  ValidationBatchOptions,
+} from './text/data';
 export {
   TextDataset,
   type TextDatasetOptions,
   type TextFilesOptions,
-  type TrainBatchOptions,
-  type ValidationBatchOptions,
   WindowSampler,
 } from './text/dataset';
-export { ByteTokenizer, loadTokenizer, type StreamDecoder, type Tokenizer } from './text/tokenizer';
+export { HuggingFaceTokenizer } from './text/huggingFaceTokenizer';
+export type { DatasetHeader, SplitHeader } from './text/prepared/header';
+export { type PrepareOptions, type PrepareProgress, prepareDataset } from './text/prepared/prepareDataset';
+export { PreparedDataset, type PreparedDatasetOptions } from './text/prepared/preparedDataset';
+export { readTokenizer, tokenizerHash, writeTokenizer } from './text/readTokenizer';
+export {
+  ByteTokenizer,
+  type DecodeOptions,
+  type EncodeOptions,
+  loadTokenizer,
+  type StreamDecoder,
+  type Tokenizer,
+} from './text/tokenizer';
 export {
   clipGradByGlobalNorm,
   type EvalResult,

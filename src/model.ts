@@ -2,6 +2,7 @@ import { fillSequence, RopeTable } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
 import { checkTensorInfo, loadCheckpoint, loadTensorsInto, saveCheckpoint } from './checkpoint/checkpoint';
+import type { TokenizerFiles } from './checkpoint/tokenizerFiles';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
 import { SgemoeError } from './errors';
@@ -144,19 +145,19 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Writes config.json and model.safetensors (and tokenizer.json when given): all of them or none. What is written
+   * Writes config.json and model.safetensors (and a tokenizer's `files()` when given): all of them or none. What is written
    * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
    * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
    */
-  async save(dir: string, options: { tokenizer?: object } = {}): Promise<void> {
-    checkOptions('save', options, ['tokenizer']);
+  async save(dir: string, options: Partial<TokenizerFiles> = {}): Promise<void> {
+    checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate']);
     if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
     const tensors = this.store.parameters.map(({ name, shape, data }) => ({
       name,
       shape,
       data: data.slice(),
     }));
-    await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, tokenizer: options.tokenizer });
+    await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, ...options });
   }
 
   get vocabSize(): number {

@@ -1,12 +1,18 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ErrorCode, SgemoeError } from '../errors';
-import { locateFile, type NewFile, replaceFiles } from './replaceFiles';
+import { jsonFile, readJson } from './jsonFile';
+import { locateFile, replaceFiles } from './replaceFiles';
 import { encodeSafetensors, SafetensorsFile, writeChunks } from './safetensors';
 import { corrupt, quoteName, type TensorInfo } from './safetensorsHeader';
+import {
+  readStoredTokenizer,
+  type StoredTokenizer,
+  TOKENIZER_FILES,
+  type TokenizerFiles,
+  tokenizerFiles,
+} from './tokenizerFiles';
 
 const CONFIG_FILE = 'config.json';
-const TOKENIZER_FILE = 'tokenizer.json';
 const WEIGHTS_FILE = 'model.safetensors';
 
 const LOAD_TRIES = 50;
@@ -19,21 +25,18 @@ export interface NamedTensor {
   readonly data: Float32Array;
 }
 
-export interface CheckpointContent {
+/** Without tokenizer files, those that are in the folder stay. */
+export interface CheckpointContent extends Partial<TokenizerFiles> {
   /** Becomes config.json. */
   config: object;
   /** Become model.safetensors, as F32. They must not change until the save is done. */
   tensors: Iterable<NamedTensor>;
-  /** Becomes tokenizer.json. Without it, a tokenizer.json that is in the folder stays. */
-  tokenizer?: object;
   /** String pairs for the header of model.safetensors. */
   metadata?: Readonly<Record<string, string>>;
 }
 
-export interface Checkpoint {
+export interface Checkpoint extends StoredTokenizer {
   config: Record<string, unknown>;
-  /** null when the folder has no tokenizer.json. */
-  tokenizer: Record<string, unknown> | null;
   /** Open: the caller closes it. */
   tensors: SafetensorsFile;
 }
@@ -47,7 +50,7 @@ export interface Checkpoint {
  * removed.
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
-  const { config, tensors, tokenizer, metadata = {} } = content;
+  const { config, tensors, metadata = {} } = content;
   const sources = Array.from(tensors, ({ name, shape, data }) => ({
     name,
     shape,
@@ -55,14 +58,13 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
     dtype: 'F32' as const,
   }));
   const weights = encodeSafetensors(sources, metadata);
-  const files = [jsonFile(CONFIG_FILE, config)];
-  if (tokenizer !== undefined) files.push(jsonFile(TOKENIZER_FILE, tokenizer));
+  const files = [jsonFile(CONFIG_FILE, config), ...tokenizerFiles(content)];
   files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
   await replaceFiles(dir, files);
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors and, if there, tokenizer.json. Reads only, so the
+ * Opens a checkpoint folder: config.json, model.safetensors and, if there, the tokenizer's files. Reads only, so the
  * folder may be write-protected; what an interrupted save left is understood. While another process saves, it
  * waits a moment rather than pair files of two checkpoints.
  * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or
@@ -145,11 +147,6 @@ function listNames(names: readonly string[]): string {
   return `${names.length === 1 ? 'tensor' : 'tensors'} ${shown}${more}`;
 }
 
-function jsonFile(name: string, value: object): NewFile {
-  const bytes = new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
-  return { name, write: (handle) => writeChunks(handle, [bytes]) };
-}
-
 async function openCheckpoint(dir: string): Promise<Checkpoint> {
   const config = await readJson(dir, CONFIG_FILE, 'SGEMOE_CONFIG_INVALID');
   if (config === null) {
@@ -160,31 +157,15 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
     const what = exists ? `there is no ${CONFIG_FILE} in this folder` : 'there is no such checkpoint folder';
     throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', dir, what);
   }
-  const tokenizer = await readJson(dir, TOKENIZER_FILE, 'SGEMOE_TOKENIZER_INVALID');
+  const stored = await readStoredTokenizer(dir);
   const tensors = await SafetensorsFile.open(await locateFile(dir, WEIGHTS_FILE));
-  return { config, tokenizer, tensors };
-}
-
-/** null when there is no such file. */
-async function readJson(dir: string, name: string, code: ErrorCode): Promise<Record<string, unknown> | null> {
-  const path = await locateFile(dir, name);
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    const failure = (cause as NodeJS.ErrnoException).code;
-    if (failure === 'ENOENT' || failure === 'ENOTDIR') return null;
-    throw new SgemoeError(code, `${path} is not readable JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw new SgemoeError(code, `${path} must hold a JSON object.`);
+  return { config, ...stored, tensors };
 }
 
 /** Changes when any file of the checkpoint is replaced or moved. */
 async function fingerprint(dir: string): Promise<string> {
   const parts: string[] = [];
-  for (const name of [CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE]) {
+  for (const name of [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE]) {
     const path = await locateFile(dir, name);
     const stats = await stat(path, { bigint: true }).catch(() => null);
     parts.push(stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`);

@@ -144,7 +144,7 @@ async function removeLeftovers(folder: string): Promise<void> {
  * Makes renames in a folder survive a power cut. Windows can't open folders, some file systems can't sync
  * them.
  */
-async function syncFolder(folder: string): Promise<void> {
+export async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;
   const handle = await open(folder, 'r');
   try {

@@ -1,9 +1,15 @@
 import type { Batch } from '../batch';
-import { checkOptions } from '../checks';
-import { SgemoeError } from '../errors';
 import { DEFAULT_SEED, Lcg64 } from '../random';
+import type {
+  DataPosition,
+  TokenDataset,
+  TrainBatchOptions,
+  TrainingBatches,
+  ValidationBatchOptions,
+} from './data';
 import { readTextFiles } from './files';
 import { ByteTokenizer, type Tokenizer } from './tokenizer';
+import { checkSeqLen, checkTraining, checkValidation, emptyBatch, windowsInOrder } from './windows';
 
 export interface TextDatasetOptions {
   /** Default: a new `ByteTokenizer`. */
@@ -24,30 +30,16 @@ export interface TextFilesOptions extends TextDatasetOptions {
 /** Token ids in the smallest type that holds the vocabulary. */
 export type TokenArray = Uint8Array | Uint16Array | Int32Array;
 
-export interface BatchOptions {
-  batchSize: number;
-  seqLen: number;
-}
-
-export interface TrainBatchOptions extends BatchOptions {
-  /** Of the window starts, see `Lcg64`. Default 42. */
-  seed?: number | bigint;
-}
-
-export interface ValidationBatchOptions extends BatchOptions {
-  /** Stop after so many batches. Default: the whole validation split. */
-  maxBatches?: number;
-}
-
 /**
  * A text as one stream of tokens: its first part to train on, its end to validate on.
  *
- * The documents (files) are tokenized one by one and joined, in order, with the tokens of one newline between
- * them; empty documents are left out. Bytes are taken as they are: no normalisation, no line-end conversion.
+ * The documents (files) are tokenized one by one and joined, in order, with the tokenizer's end-of-text token between
+ * them, or the tokens of one newline when it has none; empty documents are left out. Bytes are taken as they are: no
+ * line-end conversion, and no normalisation but the tokenizer's own.
  * Of the N tokens of the stream the last floor(N * validationFraction) are the validation split, whatever
  * document they fall into.
  */
-export class TextDataset {
+export class TextDataset implements TokenDataset {
   readonly tokenizer: Tokenizer;
   readonly train: TokenArray;
   readonly validation: TokenArray;
@@ -69,10 +61,15 @@ export class TextDataset {
     const trainLength = tokens.length - Math.floor(tokens.length * fraction);
     this.train = tokens.subarray(0, trainLength);
     this.validation = tokens.subarray(trainLength);
-    if (options.seqLen === undefined) return;
-    checkCount('seqLen', options.seqLen);
-    this.requireTokens('training', this.train, options.seqLen + 1);
-    if (fraction > 0) this.requireTokens('validation', this.validation, 2);
+    if (options.seqLen !== undefined) checkSeqLen(this, options.seqLen, fraction > 0);
+  }
+
+  get trainTokens(): number {
+    return this.train.length;
+  }
+
+  get validationTokens(): number {
+    return this.validation.length;
   }
 
   /**
@@ -100,52 +97,26 @@ export class TextDataset {
   }
 
   /**
-   * An endless sequence of training batches: windows of seqLen + 1 tokens whose starts are drawn uniformly,
-   * with replacement, from all that fit into the training split. Each batch has arrays of its own, which stay
-   * as they are when the next one is drawn.
-   * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the training split is shorter than one window.
+   * Windows of seqLen + 1 tokens whose starts are drawn uniformly, with replacement, from all that fit into the training
+   * split; otherwise as `TokenDataset.batches`.
    */
   batches(options: TrainBatchOptions): WindowSampler {
-    checkOptions('batches', options, ['batchSize', 'seqLen', 'seed']);
+    checkTraining(this, options);
     const { batchSize, seqLen, seed = DEFAULT_SEED } = options;
-    checkCount('batchSize', batchSize);
-    checkCount('seqLen', seqLen);
-    this.requireTokens('training', this.train, seqLen + 1);
     return new WindowSampler(this.train, batchSize, seqLen, seed);
   }
 
-  /**
-   * The validation split in order: windows side by side, in which every token but the first is a target
-   * exactly once. Batches have batchSize windows; the last of the whole windows may come as a smaller batch,
-   * and what is left after them as a [1, rest] batch. So a mean over batches must weigh them by their tokens.
-   * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the validation split has fewer than 2 tokens.
-   */
   validationBatches(options: ValidationBatchOptions): Generator<Batch, void> {
-    checkOptions('validationBatches', options, ['batchSize', 'seqLen', 'maxBatches']);
-    const { batchSize, seqLen, maxBatches = Infinity } = options;
-    checkCount('batchSize', batchSize);
-    checkCount('seqLen', seqLen);
-    if (maxBatches !== Infinity) checkCount('maxBatches', maxBatches);
-    this.requireTokens('validation', this.validation, 2);
-    return windowsInOrder(this.validation, batchSize, seqLen, maxBatches);
-  }
-
-  private requireTokens(split: string, tokens: TokenArray, needed: number): void {
-    if (tokens.length >= needed) return;
-    const total = this.train.length + this.validation.length;
-    throw new SgemoeError(
-      'SGEMOE_DATA_TOO_SHORT',
-      `The ${split} split has ${tokens.length} of the text's ${total} tokens, but ${needed} are needed ` +
-        'for one window and its targets. Give more text, a shorter sequence length or another ' +
-        'validation fraction.',
-    );
+    checkValidation(this, options);
+    const copy = (start: number, batch: Batch, row: number) => copyWindow(this.validation, start, batch, row);
+    return windowsInOrder(this.validation.length, copy, options);
   }
 }
 
-/**
- * Draws training windows for ever. Its state is the generator's: set it to go on exactly where another stood.
- */
-export class WindowSampler implements IterableIterator<Batch> {
+const POSITION_KIND = 'random-windows';
+
+/** Draws training windows for ever. Its position is the state of its generator. */
+export class WindowSampler implements TrainingBatches {
   private readonly random: Lcg64;
 
   constructor(
@@ -170,37 +141,18 @@ export class WindowSampler implements IterableIterator<Batch> {
     return this;
   }
 
-  getState(): bigint {
-    return this.random.getState();
+  getState(): DataPosition {
+    return { kind: POSITION_KIND, random: String(this.random.getState()) };
   }
 
-  /** @throws RangeError unless `state` is a bigint in [0, 2^64). */
-  setState(state: bigint): void {
-    this.random.setState(state);
+  setState({ kind, random }: DataPosition): void {
+    if (kind !== POSITION_KIND || typeof random !== 'string' || !/^\d+$/.test(random)) {
+      throw new RangeError(
+        `position must be of kind "${POSITION_KIND}" with a random state, got kind "${kind}"`,
+      );
+    }
+    this.random.setState(BigInt(random));
   }
-}
-
-function* windowsInOrder(
-  tokens: TokenArray,
-  batchSize: number,
-  seqLen: number,
-  maxBatches: number,
-): Generator<Batch, void> {
-  const targets = tokens.length - 1;
-  let start = 0;
-  for (let drawn = 0; start < targets && drawn < maxBatches; drawn++) {
-    const wholeWindows = Math.floor((targets - start) / seqLen);
-    const batch =
-      wholeWindows > 0
-        ? emptyBatch(Math.min(batchSize, wholeWindows), seqLen)
-        : emptyBatch(1, targets - start);
-    for (let row = 0; row < batch.batch; row++, start += batch.seqLen) copyWindow(tokens, start, batch, row);
-    yield batch;
-  }
-}
-
-function emptyBatch(batch: number, seqLen: number): Batch {
-  return { ids: new Int32Array(batch * seqLen), targets: new Int32Array(batch * seqLen), batch, seqLen };
 }
 
 function copyWindow(tokens: TokenArray, start: number, { ids, targets, seqLen }: Batch, row: number): void {
@@ -209,7 +161,7 @@ function copyWindow(tokens: TokenArray, start: number, { ids, targets, seqLen }:
 }
 
 function joinDocuments(documents: readonly (string | Uint8Array)[], tokenizer: Tokenizer): TokenArray {
-  const separator = compact(tokenizer.encode('\n'), tokenizer.vocabSize);
+  const separator = compact(separatorOf(tokenizer), tokenizer.vocabSize);
   const parts: TokenArray[] = [];
   for (const document of documents) {
     if (document.length === 0) continue;
@@ -226,6 +178,11 @@ function joinDocuments(documents: readonly (string | Uint8Array)[], tokenizer: T
   return tokens;
 }
 
+/** What stands between two documents. */
+export function separatorOf(tokenizer: Tokenizer): Int32Array {
+  return tokenizer.endOfText === null ? tokenizer.encode('\n') : Int32Array.of(tokenizer.endOfText);
+}
+
 function compact(ids: Int32Array, vocabSize: number): TokenArray {
   const tokens = newTokenArray(ids.length, vocabSize);
   tokens.set(ids);
@@ -235,9 +192,4 @@ function compact(ids: Int32Array, vocabSize: number): TokenArray {
 function newTokenArray(length: number, vocabSize: number): TokenArray {
   if (vocabSize <= 2 ** 8) return new Uint8Array(length);
   return vocabSize <= 2 ** 16 ? new Uint16Array(length) : new Int32Array(length);
-}
-
-function checkCount(name: string, value: number): void {
-  if (Number.isSafeInteger(value) && value >= 1) return;
-  throw new RangeError(`${name} must be an integer >= 1, got ${String(value)}`);
 }

@@ -11,8 +11,11 @@ export interface TextFile {
 /** A file with a NUL among so many first bytes is taken for binary, as git does. */
 const BINARY_CHECK_BYTES = 8000;
 
+/** Bytes read from a file at once when it is streamed. */
+const CHUNK_BYTES = 2 ** 20;
+
 /**
- * Reads files and folders, in the order given, each file once.
+ * Finds files and folders, in the order given, each file once.
  *
  * A folder stands for the files in it and below, sorted by their path inside it (by UTF-16 code units, '/'
  * between names), so that the order is the same on every machine. Left out there: names that start with a
@@ -22,31 +25,63 @@ const BINARY_CHECK_BYTES = 8000;
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND when a path does not exist or can't be read, or when a folder
  * holds no file to read.
  */
-export async function readTextFiles(
+export async function listTextFiles(
   paths: readonly string[],
-  extensions: readonly string[] | undefined,
-): Promise<TextFile[]> {
-  const files = new Map<string, TextFile>();
+  extensions?: readonly string[],
+): Promise<string[]> {
+  const files = new Map<string, string>();
   for (const path of paths) {
-    const found = await readPath(path, extensions);
-    for (const file of found) {
-      const identity = resolve(file.path);
+    for (const file of await listPath(path, extensions)) {
+      const identity = resolve(file);
       if (!files.has(identity)) files.set(identity, file);
     }
   }
   return [...files.values()];
 }
 
-async function readPath(path: string, extensions: readonly string[] | undefined): Promise<TextFile[]> {
+/** Reads what `listTextFiles` finds; errors as there. */
+export async function readTextFiles(
+  paths: readonly string[],
+  extensions: readonly string[] | undefined,
+): Promise<TextFile[]> {
+  const files: TextFile[] = [];
+  for (const path of await listTextFiles(paths, extensions)) {
+    files.push({ path, bytes: await reading(path, () => readFile(path)) });
+  }
+  return files;
+}
+
+/** The bytes of a file, a chunk at a time, each in memory of its own. @throws SgemoeError SGEMOE_DATA_NOT_FOUND. */
+export async function* readChunks(path: string): AsyncGenerator<Uint8Array, void> {
+  const handle = await reading(path, () => open(path, 'r'));
+  try {
+    for (;;) {
+      const chunk = new Uint8Array(CHUNK_BYTES);
+      const { bytesRead } = await reading(path, () => handle.read(chunk, 0, CHUNK_BYTES, null));
+      if (bytesRead === 0) return;
+      yield chunk.subarray(0, bytesRead);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Bytes of all these files together. @throws SgemoeError SGEMOE_DATA_NOT_FOUND. */
+export async function sizeOfFiles(paths: readonly string[]): Promise<number> {
+  let sum = 0;
+  for (const path of paths) sum += (await reading(path, () => stat(path))).size;
+  return sum;
+}
+
+async function listPath(path: string, extensions: readonly string[] | undefined): Promise<string[]> {
   const kind = await reading(path, () => stat(path));
-  if (kind.isFile()) return [{ path, bytes: await reading(path, () => readFile(path)) }];
+  if (kind.isFile()) return [path];
   if (!kind.isDirectory()) {
     throw new SgemoeError('SGEMOE_DATA_NOT_FOUND', `Data path ${path} is neither a file nor a folder.`);
   }
-  const files: TextFile[] = [];
+  const files: string[] = [];
   for (const candidate of await listFolder(path, extensions)) {
-    if (await looksBinary(candidate)) continue;
-    files.push({ path: candidate, bytes: await reading(candidate, () => readFile(candidate)) });
+    if (!(await looksBinary(candidate))) files.push(candidate);
   }
   if (files.length > 0) return files;
   const endings = extensions ? ` ending in ${extensions.join(', ')}` : '';

@@ -1,38 +1,69 @@
 import { TextDecoder } from 'node:util';
+import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { SgemoeError } from '../errors';
+import { type ChatMessage, type ChatOptions, noChatTemplate } from './chatTemplate';
+import { HuggingFaceTokenizer } from './huggingFaceTokenizer';
 
 /**
- * Text to token ids and back. Ids are integers in [0, vocabSize). Whatever the vocabulary, decoding the ids
- * of a well-formed text gives that text back, spaces included.
+ * Text to token ids and back. Ids are integers in [0, vocabSize). Decoding the ids of a well-formed text gives that text
+ * back, spaces included, with the byte tokenizer and with every byte-level tokenizer.json that asks for no normalisation.
  */
 export interface Tokenizer {
-  /** The name that tokenizer.json carries and `loadTokenizer` looks at, such as 'byte'. */
+  /** 'byte', or 'huggingface' for one that a tokenizer.json of Hugging Face's describes. */
   readonly type: string;
+  /** The highest id there is, and 1. */
   readonly vocabSize: number;
+  /** The token that ends a text and separates documents, null when there is none. */
+  readonly endOfText: number | null;
+  /** Whether a long text can be encoded in pieces that are cut in front of spaces, in little memory. */
+  readonly piecewise: boolean;
 
   /** The ids of a text, or of the UTF-8 (or any other) bytes of one. Lone surrogates become U+FFFD. */
-  encode(text: string | Uint8Array): Int32Array;
+  encode(text: string | Uint8Array, options?: EncodeOptions): Int32Array;
 
   /**
    * The text of ids, for display: bytes that are not UTF-8 become U+FFFD.
    * @throws RangeError when an id lies outside the vocabulary.
    */
-  decode(ids: ArrayLike<number>): string;
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string;
 
-  /** The exact bytes of ids. @throws RangeError as `decode`. */
+  /** The bytes of ids, exactly those that were encoded where decoding is lossless. @throws RangeError as `decode`. */
   decodeBytes(ids: ArrayLike<number>): Uint8Array;
 
   /**
-   * How many bytes of text the ids stand for: the denominator of bits per byte. @throws RangeError as
-   * `decode`.
+   * How many bytes of text the ids stand for: the denominator of bits per byte. Special tokens stand for none. @throws
+   * RangeError as `decode`.
    */
   countBytes(ids: ArrayLike<number>): number;
 
   /** A decoder for one stream of ids, with its own state. */
-  createDecoder(): StreamDecoder;
+  createDecoder(options?: DecodeOptions): StreamDecoder;
+
+  /**
+   * The text of a conversation as the model was trained to see it; to be encoded without special tokens of the tokenizer's,
+   * since the template writes them.
+   * @throws SgemoeError SGEMOE_CHAT_TEMPLATE when there is no template, or it refuses the messages.
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatOptions): string;
 
   /** The content of tokenizer.json; `loadTokenizer` turns it into an equal tokenizer. */
   toJSON(): Record<string, unknown>;
+
+  /** All that is stored of the tokenizer beside a model: `model.save(dir, tokenizer.files())`. */
+  files(): TokenizerFiles;
+}
+
+export interface EncodeOptions {
+  /**
+   * Also the tokens that the tokenizer puts around every text, such as a beginning of text; they stand in for no bytes.
+   * Default false.
+   */
+  addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Leave special tokens out of the text. Default false. */
+  skipSpecialTokens?: boolean;
 }
 
 /**
@@ -58,14 +89,16 @@ const BYTE_VOCAB_SIZE = 256;
 export class ByteTokenizer implements Tokenizer {
   readonly type = 'byte';
   readonly vocabSize = BYTE_VOCAB_SIZE;
+  readonly endOfText = null;
+  readonly piecewise = true;
 
-  encode(text: string | Uint8Array): Int32Array {
+  encode(text: string | Uint8Array, _options?: EncodeOptions): Int32Array {
     if (typeof text === 'string') return new Int32Array(new TextEncoder().encode(text));
     if (text instanceof Uint8Array) return new Int32Array(text);
     throw new TypeError(`text must be a string or a Uint8Array, got ${typeof text}`);
   }
 
-  decode(ids: ArrayLike<number>): string {
+  decode(ids: ArrayLike<number>, _options?: DecodeOptions): string {
     return newUtf8Decoder().decode(this.decodeBytes(ids));
   }
 
@@ -80,7 +113,7 @@ export class ByteTokenizer implements Tokenizer {
     return ids.length;
   }
 
-  createDecoder(): StreamDecoder {
+  createDecoder(_options?: DecodeOptions): StreamDecoder {
     const utf8 = newUtf8Decoder();
     const byte = new Uint8Array(1);
     return {
@@ -92,21 +125,30 @@ export class ByteTokenizer implements Tokenizer {
     };
   }
 
+  applyChatTemplate(_messages: readonly ChatMessage[], _options?: ChatOptions): string {
+    throw noChatTemplate('The byte tokenizer has no chat template.');
+  }
+
   toJSON(): Record<string, unknown> {
     return { type: this.type, vocab_size: this.vocabSize };
+  }
+
+  files(): TokenizerFiles {
+    return { tokenizer: this.toJSON() };
   }
 }
 
 /**
- * The tokenizer that a parsed tokenizer.json describes. Known types: 'byte'.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when the type is missing or unknown, or a field contradicts
- * it.
+ * The tokenizer that a parsed tokenizer.json describes: `{ "type": "byte", "vocab_size": 256 }`, or any file of Hugging
+ * Face's tokenizers libraries (it has a "model").
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when it describes neither, or something that isn't supported.
  */
-export function loadTokenizer(json: unknown): Tokenizer {
+export function loadTokenizer(json: unknown, files: Omit<TokenizerFiles, 'tokenizer'> = {}): Tokenizer {
   const description = asObject(json);
+  if ('model' in description) return new HuggingFaceTokenizer(description, files);
   if (description.type !== 'byte') {
     throw invalid(
-      `tokenizer.json must have a "type" that this version knows ("byte"), got ${show(description.type)}`,
+      `tokenizer.json must have a "model", or a "type" that this version knows ("byte"), got ${show(description.type)}`,
     );
   }
   if (description.vocab_size !== BYTE_VOCAB_SIZE) {

@@ -174,8 +174,14 @@ describe('batches', () => {
     const sampler = dataset.batches(options);
     for (let i = 0; i < 4; i++) sampler.next();
     const resumed = dataset.batches({ ...options, seed: 0 });
-    resumed.setState(sampler.getState());
+    resumed.setState(JSON.parse(JSON.stringify(sampler.getState())));
     for (let i = 0; i < 4; i++) expect(resumed.next().value).toEqual(sampler.next().value);
+  });
+
+  it('refuses a position of another kind', () => {
+    const sampler = dataset.batches(options);
+    expect(() => sampler.setState({ kind: 'shuffled-windows', random: '1' })).toThrow(/"random-windows"/);
+    expect(() => sampler.setState({ kind: 'random-windows', random: 'x' })).toThrow(RangeError);
   });
 
   it('refuses sizes that are not positive integers, and windows longer than the text', async () => {

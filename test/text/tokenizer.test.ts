@@ -97,7 +97,14 @@ describe('loadTokenizer', () => {
 
   it.each([
     [{ type: 'sentencepiece' }, /got "sentencepiece"/],
-    [{ version: '1.0', model: { type: 'BPE' } }, /"type" that this version knows \("byte"\), got nothing/],
+    [{ version: '1.0' }, /"model", or a "type" that this version knows \("byte"\), got nothing/],
+    [{ model: null }, /"model" must be an object/],
+    [{ model: { type: 'BPE' } }, /"model" must have a "vocab"/],
+    [
+      { model: { type: 'BPE', vocab: {}, merges: [] }, added_tokens: [{ id: -1, content: 'x' }] },
+      /an id each/,
+    ],
+    [{ model: { type: 'BPE', vocab: {}, merges: [] }, pre_tokenizer: { type: 'Magic' } }, /Magic/],
     [{ type: 'byte', vocab_size: 257 }, /"vocab_size" 256, got 257/],
     [[], /must hold a JSON object, got \[\]/],
     [null, /must hold a JSON object, got null/],

@@ -1,0 +1,57 @@
+import { readFile } from 'node:fs/promises';
+import { SgemoeError } from '../errors';
+import { jsonFile, readJson, textFile } from './jsonFile';
+import { locateFile, type NewFile } from './replaceFiles';
+
+const TOKENIZER_FILE = 'tokenizer.json';
+const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
+const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+
+/** Names of the files of a tokenizer, in a checkpoint or in a folder of its own. */
+export const TOKENIZER_FILES = [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CHAT_TEMPLATE_FILE] as const;
+
+/** All that is stored of a tokenizer beside a model. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  tokenizer: object;
+  /** tokenizer_config.json: what ends a text, chat templates and the like. */
+  tokenizerConfig?: object;
+  /** chat_template.jinja; comes before a template in tokenizer_config.json. */
+  chatTemplate?: string;
+}
+
+/** What a folder holds of a tokenizer. */
+export interface StoredTokenizer {
+  /** null when the folder has no tokenizer.json. */
+  tokenizer: Record<string, unknown> | null;
+  tokenizerConfig?: Record<string, unknown>;
+  chatTemplate?: string;
+}
+
+/** The files to write, as far as they are given. */
+export function tokenizerFiles(files: Partial<TokenizerFiles>): NewFile[] {
+  const { tokenizer, tokenizerConfig, chatTemplate } = files;
+  const written: NewFile[] = [];
+  if (tokenizer !== undefined) written.push(jsonFile(TOKENIZER_FILE, tokenizer));
+  if (tokenizerConfig !== undefined) written.push(jsonFile(TOKENIZER_CONFIG_FILE, tokenizerConfig));
+  if (chatTemplate !== undefined) written.push(textFile(CHAT_TEMPLATE_FILE, chatTemplate));
+  return written;
+}
+
+/** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a file that can't be read. */
+export async function readStoredTokenizer(dir: string): Promise<StoredTokenizer> {
+  const code = 'SGEMOE_TOKENIZER_INVALID';
+  const stored: StoredTokenizer = { tokenizer: await readJson(dir, TOKENIZER_FILE, code) };
+  const tokenizerConfig = await readJson(dir, TOKENIZER_CONFIG_FILE, code);
+  if (tokenizerConfig !== null) stored.tokenizerConfig = tokenizerConfig;
+  const path = await locateFile(dir, CHAT_TEMPLATE_FILE);
+  try {
+    stored.chatTemplate = await readFile(path, 'utf8');
+  } catch (cause) {
+    const failure = (cause as NodeJS.ErrnoException).code;
+    if (failure !== 'ENOENT' && failure !== 'ENOTDIR') {
+      throw new SgemoeError(code, `${path} can not be read: ${(cause as Error).message}`, { cause });
+    }
+  }
+  return stored;
+}

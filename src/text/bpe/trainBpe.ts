@@ -1,0 +1,164 @@
+import { setImmediate } from 'node:timers/promises';
+import { checkInteger, checkOptions } from '../../checks';
+import { BYTE_CHARACTERS } from '../byteAlphabet';
+import { HuggingFaceTokenizer } from '../huggingFaceTokenizer';
+import { cutPieces } from '../pieces';
+import { splitAtTokens } from '../specialTokens';
+import { decodeUtf8, utf8Segments } from '../utf8';
+import { MergeLearner, MOST_TOKENS } from './mergeLearner';
+import { WORD_PATTERN, WordCounts, type WordCountsState } from './words';
+
+export const END_OF_TEXT = '<|endoftext|>';
+
+export interface BpeOptions {
+  /** Tokens to end with, special ones and the 256 bytes included: an integer in [256 + specialTokens, 2^24]. */
+  vocabSize: number;
+  /**
+   * Tokens that no text merges into; they get the first ids, and the first one ends a text. Distinct, not empty. Default
+   * ['<|endoftext|>'].
+   */
+  specialTokens?: readonly string[];
+  /** A pair that occurs less often is not merged, even when the vocabulary stays smaller. An integer >= 1; default 2. */
+  minFrequency?: number;
+  /** Bound on the different words held in memory, an integer >= 2; beyond it the rarest are dropped. Default 1,000,000. */
+  maxDistinctWords?: number;
+  /** Told of the state after each piece of text and every so many merges. */
+  onProgress?: (progress: BpeProgress) => void;
+  /** Stops the training: its reason is thrown. */
+  signal?: AbortSignal;
+}
+
+export type BpeProgress =
+  | ({ phase: 'count' } & Readonly<WordCountsState>)
+  | { phase: 'merge'; tokens: number; vocabSize: number };
+
+type Texts = Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
+
+/** Work between two turns of the event loop. */
+const TURN_MS = 50;
+
+/**
+ * Trains a byte-level BPE tokenizer (Sennrich et al. 2016; the byte alphabet and the words of GPT-2): all 256 bytes are
+ * tokens, so that there is no unknown text. Each of `texts` is read on its own: no word goes across. Special tokens that
+ * stand in a text, and bytes that are not UTF-8, are not counted.
+ *
+ * Ids: special tokens, then the 256 bytes in the order of their characters, then merges. Of pairs that are equally
+ * frequent the one with the lower first id is merged, then that with the lower second id: the same texts in the same order
+ * give the same tokenizer on every machine. The vocabulary stays below `vocabSize` when no pair is left that occurs
+ * `minFrequency` times.
+ *
+ * @throws RangeError, TypeError for options out of their range; the signal's reason.
+ */
+export async function trainBpe(texts: Texts, options: BpeOptions): Promise<HuggingFaceTokenizer> {
+  const { vocabSize, specialTokens, minFrequency, maxDistinctWords, onProgress, signal } = complete(options);
+  if (typeof texts === 'string' || texts instanceof Uint8Array) {
+    throw new TypeError('trainBpe: texts must be an iterable of texts, such as [text]');
+  }
+  const pause = turns(signal);
+  const counts = new WordCounts(maxDistinctWords);
+  for await (const text of texts) {
+    for (const piece of cutPieces(typeof text === 'string' ? Buffer.from(text, 'utf8') : text)) {
+      countPiece(piece, counts, specialTokens);
+      onProgress?.({ phase: 'count', ...counts.state });
+      await pause();
+    }
+  }
+  const learner = new MergeLearner(counts.entries(), specialTokens);
+  while (learner.tokens.length < vocabSize && learner.mergeNext(minFrequency)) {
+    if (await pause()) onProgress?.({ phase: 'merge', tokens: learner.tokens.length, vocabSize });
+  }
+  onProgress?.({ phase: 'merge', tokens: learner.tokens.length, vocabSize });
+  return new HuggingFaceTokenizer(describe(learner, specialTokens), {
+    tokenizerConfig: {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      clean_up_tokenization_spaces: false,
+      ...(specialTokens.length > 0 && { eos_token: specialTokens[0] }),
+    },
+  });
+}
+
+function countPiece(piece: Uint8Array, counts: WordCounts, specialTokens: readonly string[]): void {
+  counts.state.bytes += piece.length;
+  for (const segment of utf8Segments(piece)) {
+    if (typeof segment === 'number') continue;
+    for (const { text } of splitAtTokens(segment, specialTokens)) if (text !== null) counts.add(text);
+  }
+}
+
+/** Awaits a turn of the event loop when one is due, and says whether it was; throws when `signal` is aborted. */
+function turns(signal: AbortSignal | undefined): () => Promise<boolean> {
+  signal?.throwIfAborted();
+  let last = performance.now();
+  return async () => {
+    if (performance.now() - last < TURN_MS) return false;
+    await setImmediate();
+    signal?.throwIfAborted();
+    last = performance.now();
+    return true;
+  };
+}
+
+/** The content of tokenizer.json. */
+function describe({ tokens, merges }: MergeLearner, specialTokens: readonly string[]): object {
+  // Without a prototype, so that '__proto__' is a token like any other.
+  const vocab: Record<string, number> = Object.create(null);
+  tokens.forEach((token, id) => {
+    vocab[token] = id;
+  });
+  const byteLevel = { add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const words = { pattern: { Regex: WORD_PATTERN }, behavior: 'Isolated', invert: false };
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: specialTokens.map((content, id) => ({
+      ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+    })),
+    normalizer: null,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', ...words },
+        { type: 'ByteLevel', ...byteLevel },
+      ],
+    },
+    post_processor: null,
+    decoder: { type: 'ByteLevel', ...byteLevel },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab,
+      merges: merges.map((pair) => pair.join(' ')),
+    },
+  };
+}
+
+type CompleteOptions = Required<Omit<BpeOptions, 'onProgress' | 'signal'>> &
+  Pick<BpeOptions, 'onProgress' | 'signal'>;
+
+function complete(options: BpeOptions): CompleteOptions {
+  const known = ['vocabSize', 'specialTokens', 'minFrequency', 'maxDistinctWords', 'onProgress', 'signal'];
+  checkOptions('trainBpe', options, known);
+  const { specialTokens = [END_OF_TEXT], minFrequency = 2, maxDistinctWords = 1_000_000 } = options;
+  specialTokens.forEach((token, i) => {
+    const what = `trainBpe: specialTokens[${i}]`;
+    if (typeof token !== 'string' || token === '')
+      throw new TypeError(`${what} must be a text, got ${token}`);
+    if (specialTokens.indexOf(token) < i) throw new RangeError(`${what} must not come twice, got ${token}`);
+    if (BYTE_CHARACTERS.includes(token)) throw new RangeError(`${what} must not be a byte's, got ${token}`);
+    if (decodeUtf8(Buffer.from(token)) !== token) throw new RangeError(`${what} must be well formed`);
+  });
+  checkInteger('trainBpe: vocabSize', options.vocabSize, 256 + specialTokens.length);
+  if (options.vocabSize > MOST_TOKENS) {
+    throw new RangeError(`trainBpe: vocabSize must be at most ${MOST_TOKENS}, got ${options.vocabSize}`);
+  }
+  checkInteger('trainBpe: minFrequency', minFrequency, 1);
+  checkInteger('trainBpe: maxDistinctWords', maxDistinctWords, 2);
+  return { ...options, specialTokens, minFrequency, maxDistinctWords };
+}

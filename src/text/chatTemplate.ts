@@ -1,0 +1,121 @@
+import { createRequire } from 'node:module';
+import { checkOptions } from '../checks';
+import { SgemoeError } from '../errors';
+
+/** A turn of a conversation; templates know more keys, such as tool_calls. */
+export interface ChatMessage {
+  /** 'system', 'user', 'assistant', 'tool', or what the template knows. */
+  role: string;
+  content: unknown;
+  [key: string]: unknown;
+}
+
+export interface ChatOptions {
+  /** End with the beginning of an answer, for the model to go on. Default false. */
+  addGenerationPrompt?: boolean;
+  /** Descriptions of functions that the model may call, where the template knows them. */
+  tools?: readonly object[];
+  /** Documents to answer from, where the template knows them. */
+  documents?: readonly object[];
+  /** Which template, when there are several. Default: 'tool_use' when there are tools and it exists, else 'default'. */
+  template?: string;
+  /** Further variables of the template, such as { enable_thinking: false }. */
+  variables?: Readonly<Record<string, unknown>>;
+}
+
+type Jinja = typeof import('@huggingface/jinja');
+type Template = InstanceType<Jinja['Template']>;
+
+/** The chat templates of a tokenizer: Jinja, rendered as the Python library does. */
+export class ChatTemplates {
+  readonly #sources: ReadonlyMap<string, string>;
+  readonly #specialTokens: Readonly<Record<string, string>>;
+  readonly #parsed = new Map<string, Template>();
+
+  /**
+   * @param config content of tokenizer_config.json: templates, and the special tokens that they name (bos_token, ...).
+   * @param jinja content of chat_template.jinja, which replaces the default template of the config.
+   */
+  constructor(config: Readonly<Record<string, unknown>>, jinja: string | undefined) {
+    const sources = sourcesOf(config.chat_template);
+    if (jinja !== undefined) sources.set('default', jinja);
+    this.#sources = sources;
+    this.#specialTokens = Object.fromEntries(
+      Object.entries(config).flatMap(([name, value]) => {
+        const content = name.endsWith('_token') ? tokenContent(value) : null;
+        return content === null ? [] : [[name, content]];
+      }),
+    );
+  }
+
+  /** @throws SgemoeError SGEMOE_CHAT_TEMPLATE */
+  render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
+    const known = ['addGenerationPrompt', 'tools', 'documents', 'template', 'variables'];
+    checkOptions('applyChatTemplate', options, known);
+    if (!Array.isArray(messages)) throw new TypeError('applyChatTemplate: messages must be an array');
+    const { addGenerationPrompt = false, tools, documents, variables } = options;
+    const name = options.template ?? (tools && this.#sources.has('tool_use') ? 'tool_use' : 'default');
+    try {
+      return this.#template(name).render({
+        ...this.#specialTokens,
+        messages,
+        tools: tools ?? null,
+        documents: documents ?? null,
+        add_generation_prompt: addGenerationPrompt,
+        ...variables,
+      });
+    } catch (cause) {
+      if (cause instanceof SgemoeError) throw cause;
+      const text = `The chat template "${name}" can not be rendered: ${(cause as Error).message}`;
+      throw new SgemoeError('SGEMOE_CHAT_TEMPLATE', text, { cause });
+    }
+  }
+
+  #template(name: string): Template {
+    let template = this.#parsed.get(name);
+    if (template === undefined) {
+      const source = this.#sources.get(name);
+      if (source === undefined) throw noChatTemplate(this.#missing(name));
+      template = new (loadJinja().Template)(source);
+      this.#parsed.set(name, template);
+    }
+    return template;
+  }
+
+  #missing(name: string): string {
+    if (this.#sources.size === 0) {
+      return 'The tokenizer has no chat template: neither tokenizer_config.json nor chat_template.jinja gives one.';
+    }
+    return `The tokenizer has no chat template "${name}", only ${[...this.#sources.keys()].join(', ')}.`;
+  }
+}
+
+export function noChatTemplate(message: string): SgemoeError {
+  return new SgemoeError('SGEMOE_CHAT_TEMPLATE', message);
+}
+
+/** The text of a special token in tokenizer_config.json: itself, or the content of an object. */
+export function tokenContent(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  const content = (value as { content?: unknown } | null | undefined)?.content;
+  return typeof content === 'string' ? content : null;
+}
+
+/** One template, a list of { name, template }, or an object from name to template. */
+function sourcesOf(value: unknown): Map<string, string> {
+  if (typeof value === 'string') return new Map([['default', value]]);
+  if (typeof value !== 'object' || value === null) return new Map();
+  const entries = Array.isArray(value)
+    ? value.map((entry) => [entry?.name, entry?.template])
+    : Object.entries(value);
+  return new Map(
+    entries.filter((entry): entry is [string, string] => entry.every((x) => typeof x === 'string')),
+  );
+}
+
+let jinja: Jinja | undefined;
+
+function loadJinja(): Jinja {
+  jinja ??= createRequire(__filename)('@huggingface/jinja') as Jinja;
+  return jinja;
+}

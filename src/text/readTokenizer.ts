@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { jsonFile, readJsonFile } from '../checkpoint/jsonFile';
+import { replaceFiles } from '../checkpoint/replaceFiles';
+import { readStoredTokenizer, type StoredTokenizer, tokenizerFiles } from '../checkpoint/tokenizerFiles';
+import { SgemoeError } from '../errors';
+import { loadTokenizer, type Tokenizer } from './tokenizer';
+
+/**
+ * The tokenizer in a folder (tokenizer.json and, if there, tokenizer_config.json and chat_template.jinja), such as a
+ * checkpoint or a model of the Hugging Face hub; or the one that a JSON file describes.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when there is none, or none that can be used.
+ */
+export async function readTokenizer(path: string): Promise<Tokenizer> {
+  const { tokenizer, ...beside } = await readStored(path);
+  if (tokenizer !== null) return loadTokenizer(tokenizer, beside);
+  throw new SgemoeError('SGEMOE_TOKENIZER_INVALID', `There is no tokenizer at ${path}.`);
+}
+
+/**
+ * Writes a tokenizer, whole or not at all: into a folder, with all of its files; or, when the path ends in .json, as that
+ * one file.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
+ */
+export async function writeTokenizer(path: string, tokenizer: Tokenizer): Promise<void> {
+  if (path.endsWith('.json')) {
+    await replaceFiles(dirname(path), [jsonFile(basename(path), tokenizer.toJSON())]);
+  } else {
+    await replaceFiles(path, tokenizerFiles(tokenizer.files()));
+  }
+}
+
+/** SHA-256 of a tokenizer.json's content, in hexadecimal; equal for equal files, however they are spaced. */
+export function tokenizerHash(tokenizer: Tokenizer): string {
+  return createHash('sha256').update(JSON.stringify(tokenizer.toJSON())).digest('hex');
+}
+
+async function readStored(path: string): Promise<StoredTokenizer> {
+  const stats = await stat(path).catch(() => null);
+  if (stats?.isDirectory()) return readStoredTokenizer(path);
+  return { tokenizer: await readJsonFile(path, 'SGEMOE_TOKENIZER_INVALID') };
+}

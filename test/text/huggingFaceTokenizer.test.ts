@@ -1,0 +1,320 @@
+import { Tokenizer as Engine } from '@huggingface/tokenizers';
+import fc from 'fast-check';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { trainBpe } from '../../src/text/bpe/trainBpe';
+import { bytesToCharacters } from '../../src/text/byteAlphabet';
+import { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
+import { loadTokenizer } from '../../src/text/tokenizer';
+
+const TEXT =
+  "The quick brown fox doesn't jump. It'll say: 1,234 naïve words\r\n\r\n  indented\tline \u3000 全角 😀😀 don't\n".repeat(
+    4,
+  );
+
+type Json = Record<string, unknown> & { model: { vocab: Record<string, number>; merges: string[] } };
+let bpe: HuggingFaceTokenizer;
+let json: Json;
+beforeAll(async () => {
+  bpe = await trainBpe([TEXT], { vocabSize: 320, specialTokens: ['<|endoftext|>', '<|user|>'] });
+  json = JSON.parse(JSON.stringify(bpe));
+});
+
+/** What Hugging Face's package does with a tokenizer.json, without this library. */
+function engineIds(content: object, text: string): (number | undefined)[] {
+  return new Engine(JSON.parse(JSON.stringify(content)), {}).encode(text, { add_special_tokens: false }).ids;
+}
+
+/** Well-formed texts, of what matters to words and to BPE more often than chance has it. */
+const texts = fc.oneof(
+  fc.string({ unit: 'binary' }),
+  fc
+    .array(
+      fc.constantFrom(
+        ...[
+          "don't",
+          "'ll",
+          ' the',
+          'THE',
+          ' quick',
+          '  ',
+          '\n',
+          '\r\n',
+          '\t',
+          ' ',
+          '1234',
+          '...',
+          '😀',
+          '👩‍👩‍👧',
+          'é',
+          'e\u0301',
+        ],
+        ...[
+          '\u00a0',
+          '\u3000',
+          '\u2028',
+          '全角',
+          '<|endoftext|>',
+          '<|user|>',
+          '<|user',
+          '\ufffd',
+          '\ud7ff',
+          'ſ',
+          'Ⅷ',
+          '\0',
+        ],
+      ),
+      { maxLength: 30 },
+    )
+    .map((parts) => parts.join('')),
+);
+const bytes = fc.oneof(
+  fc.uint8Array({ maxLength: 100 }),
+  texts.map((text) => new TextEncoder().encode(text)),
+  fc
+    .tuple(texts, fc.uint8Array({ maxLength: 5 }), texts)
+    .map(([a, b, c]) => Buffer.concat([Buffer.from(a), b, Buffer.from(c)])),
+);
+
+describe('a byte-level tokenizer', () => {
+  it("encodes as Hugging Face's package does", () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        expect([...bpe.encode(text)]).toEqual(engineIds(json, text));
+      }),
+    );
+  });
+
+  it('gives any bytes back exactly: emoji, line ends, spaces, what is not UTF-8', () => {
+    fc.assert(
+      fc.property(bytes, (sequence) => {
+        const ids = bpe.encode(sequence);
+        expect(Buffer.from(bpe.decodeBytes(ids)).equals(sequence)).toBe(true);
+        expect(bpe.decode(ids)).toBe(Buffer.from(sequence).toString('utf8'));
+      }),
+    );
+  });
+
+  it('does not clean up spaces, whatever the configuration says', () => {
+    const cleaning = new HuggingFaceTokenizer(json, {
+      tokenizerConfig: { clean_up_tokenization_spaces: true },
+    });
+    const text = " a . b ? c ! d , e ' f n't 'm 's 've 're";
+    expect(cleaning.decode(cleaning.encode(text))).toBe(text);
+  });
+
+  it('encodes lone surrogates as U+FFFD', () => {
+    const lone = fc.string({ unit: fc.constantFrom('\ud83d', '\ude00', 'a', ' ') });
+    fc.assert(
+      fc.property(lone, (text) => {
+        const expected = Buffer.from(text, 'utf8').toString('utf8');
+        expect(bpe.decode(bpe.encode(text))).toBe(expected);
+      }),
+    );
+  });
+
+  it('streams what decode gives, in pieces that never split a character', () => {
+    const ids = fc.oneof(
+      bytes.map((sequence) => [...bpe.encode(sequence)]),
+      fc.array(fc.integer({ min: 0, max: 319 }), { maxLength: 40 }),
+    );
+    fc.assert(
+      fc.property(ids, fc.boolean(), (sequence, skipSpecialTokens) => {
+        const decoder = bpe.createDecoder({ skipSpecialTokens });
+        const pieces = sequence.map((id) => decoder.push(id));
+        for (const piece of pieces) expect(piece).not.toMatch(/\p{Surrogate}/u);
+        expect(pieces.join('') + decoder.flush()).toBe(bpe.decode(sequence, { skipSpecialTokens }));
+        expect(decoder.flush()).toBe('');
+      }),
+    );
+  });
+
+  it('counts the bytes of the text that ids stand for, none for special tokens', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), (text) => {
+        expect(bpe.countBytes(bpe.encode(text))).toBe(Buffer.byteLength(text));
+      }),
+    );
+    expect(bpe.countBytes(bpe.encode('é<|endoftext|>'))).toBe(2);
+  });
+
+  it('leaves special tokens out of the text when asked', () => {
+    const ids = bpe.encode('a<|user|>b<|endoftext|>');
+    expect(bpe.decode(ids)).toBe('a<|user|>b<|endoftext|>');
+    expect(bpe.decode(ids, { skipSpecialTokens: true })).toBe('ab');
+  });
+
+  it('encodes long texts in pieces as it does whole', () => {
+    // Words of many lengths, so that pieces end in all kinds of places.
+    const long = Array.from({ length: 60_000 }, (_, i) => `w${i * 7919}${i % 5 ? ' ' : '\n'}`).join('');
+    expect(long.length).toBeGreaterThan(2 ** 18);
+    expect([...bpe.encode(long)]).toEqual(engineIds(json, long));
+  });
+
+  it('refuses ids outside the vocabulary and other things than text', () => {
+    for (const bad of [320, -1, 1.5, Number.NaN]) {
+      const message = new RangeError(`ids[1] must be an integer in [0, 320), got ${bad}`);
+      expect(() => bpe.decode([0, bad])).toThrow(message);
+      expect(() => bpe.countBytes([0, bad])).toThrow(message);
+      expect(() => bpe.decodeBytes([0, bad])).toThrow(message);
+      expect(() => bpe.createDecoder().push(bad)).toThrow(RangeError);
+    }
+    expect(() => bpe.encode(5 as unknown as string)).toThrow(TypeError);
+    expect(() => bpe.encode('', { addSpecialToken: true } as object)).toThrow(/unknown option/);
+  });
+
+  it('is read again from what it wrote', () => {
+    const { tokenizer, ...beside } = JSON.parse(JSON.stringify(bpe.files()));
+    const again = loadTokenizer(tokenizer, beside) as HuggingFaceTokenizer;
+    expect(again).toBeInstanceOf(HuggingFaceTokenizer);
+    expect([...again.encode(TEXT)]).toEqual([...bpe.encode(TEXT)]);
+    expect(again.endOfText).toBe(0);
+    expect(JSON.stringify(again)).toBe(JSON.stringify(bpe));
+  });
+});
+
+describe('the ways byte-level files find words', () => {
+  const split = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated' });
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
+  const sequence = (...pretokenizers: object[]) => ({ type: 'Sequence', pretokenizers });
+  const CL100K =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+  const cases: [string, object][] = [
+    ['GPT-2, by name', { pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true } }],
+    ["GPT-4's expression", { pre_tokenizer: sequence(split(CL100K), byteLevel) }],
+    [
+      'digits apart',
+      {
+        pre_tokenizer: sequence(
+          { type: 'Digits', individual_digits: true },
+          { ...byteLevel, use_regex: true },
+        ),
+      },
+    ],
+    ['NFC', { normalizer: { type: 'NFC' } }],
+    ['a space in front', { pre_tokenizer: { type: 'ByteLevel', add_prefix_space: true } }],
+    ['lower case', { normalizer: { type: 'Lowercase' } }],
+    [
+      'a token that takes the space before it',
+      { added_tokens: [{ id: 0, content: '<|endoftext|>', lstrip: true, special: true }] },
+    ],
+    [
+      'a token that only counts after normalisation',
+      { added_tokens: [{ id: 400, content: ' the' }], normalizer: { type: 'NFC' } },
+    ],
+  ];
+
+  it.each(cases)("%s: the ids are Hugging Face's", (_, change) => {
+    const content = { ...json, ...change };
+    const tokenizer = new HuggingFaceTokenizer(content);
+    fc.assert(
+      fc.property(texts, (text) => {
+        expect([...tokenizer.encode(text)]).toEqual(engineIds(content, text));
+      }),
+    );
+    const long = TEXT.repeat(800);
+    expect(long.length).toBeGreaterThan(2 ** 18);
+    expect([...tokenizer.encode(long)]).toEqual(engineIds(content, long));
+  });
+});
+
+describe('a tokenizer that puts tokens around a text', () => {
+  it('does so when asked, and not otherwise', () => {
+    const special = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+    const single = [special('<|user|>'), { Sequence: { id: 'A', type_id: 0 } }, special('<|endoftext|>')];
+    const tokenizer = new HuggingFaceTokenizer({
+      ...json,
+      post_processor: { type: 'TemplateProcessing', single, pair: [], special_tokens: {} },
+    });
+    const alone = [...tokenizer.encode('a fox')];
+    expect(alone).toEqual([...bpe.encode('a fox')]);
+    expect([...tokenizer.encode('a fox', { addSpecialTokens: true })]).toEqual([1, ...alone, 0]);
+    expect([...bpe.encode('a fox', { addSpecialTokens: true })]).toEqual(alone);
+  });
+});
+
+/** As Llama's and Mixtral's: '▁' for spaces, one in front, bytes as '<0x41>' where a character has no token. */
+function sentencePiece(): HuggingFaceTokenizer {
+  const byteTokens = Array.from(
+    { length: 256 },
+    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
+  );
+  const tokens = ['<unk>', '<s>', '</s>', ...byteTokens, '▁', 'a', 'b', 'ab', '▁ab', '\ufffd'];
+  return new HuggingFaceTokenizer({
+    added_tokens: ['<unk>', '<s>', '</s>'].map((content, id) => ({ id, content, special: true })),
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      unk_token: '<unk>',
+      fuse_unk: true,
+      byte_fallback: true,
+      vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
+      merges: ['a b', '▁ ab'],
+    },
+  });
+}
+
+describe('a SentencePiece-like tokenizer', () => {
+  const tokenizer = sentencePiece();
+
+  it('goes there and back through its spaces and bytes', () => {
+    expect(tokenizer.byteLevel).toBe(false);
+    expect(tokenizer.endOfText).toBe(2);
+    for (const text of ['ab ab', 'b  a', 'é 😀 ab', 'ab\r\n']) {
+      expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+      expect(tokenizer.countBytes(tokenizer.encode(text))).toBe(Buffer.byteLength(text));
+      expect(Buffer.from(tokenizer.decodeBytes(tokenizer.encode(text))).toString()).toBe(text);
+    }
+    expect(tokenizer.decode([])).toBe('');
+  });
+
+  it('streams what decode gives, in pieces that never split a character', () => {
+    const words = fc.array(fc.constantFrom('ab', ' ', 'é', '😀', 'a', '</s>'), { maxLength: 20 });
+    fc.assert(
+      fc.property(words, fc.boolean(), (parts, skipSpecialTokens) => {
+        const ids = tokenizer.encode(parts.join(''));
+        const decoder = tokenizer.createDecoder({ skipSpecialTokens });
+        const pieces = Array.from(ids, (id) => decoder.push(id));
+        for (const piece of pieces) expect(piece).not.toContain('\ufffd');
+        expect(pieces.join('') + decoder.flush()).toBe(tokenizer.decode(ids, { skipSpecialTokens }));
+      }),
+    );
+  });
+
+  it('gives an incomplete character out as U+FFFD at the end, and starts anew then', () => {
+    const decoder = tokenizer.createDecoder();
+    const [, first, second] = tokenizer.encode('é');
+    expect([decoder.push(first), decoder.flush()]).toEqual(['', '\ufffd']);
+    expect(decoder.push(first) + decoder.push(second)).toBe('é');
+    expect(() => decoder.push(9999)).toThrow(RangeError);
+  });
+});
+
+it('ids that no token has stand for no text', () => {
+  const gap = new HuggingFaceTokenizer({
+    ...json,
+    added_tokens: [{ id: 420, content: '<gap>', special: true }],
+  });
+  expect(gap.vocabSize).toBe(421);
+  expect(gap.decode([410, 420])).toBe('<gap>');
+  expect(gap.countBytes([410])).toBe(0);
+  expect(gap.idToToken(410)).toBeUndefined();
+});
+
+it('the byte alphabet is that of GPT-2', () => {
+  expect(bytesToCharacters(Uint8Array.of(0x20, 0x0a, 0x41, 0x7f, 0xa0, 0xad, 0xff))).toBe('ĠĊAġłŃÿ');
+});
