@@ -2,7 +2,7 @@
 
 /** The axes of every language's benchmark, and those of this one that `--all` adds; a module each, run in this order. */
 const STANDARD_AXES = ['memory', 'compiler', 'type_system', 'parallel', 'scale'];
-const EXTRA_AXES = ['decode', 'latency', 'sampling', 'training', 'kernels', 'overhead'];
+const EXTRA_AXES = ['decode', 'latency', 'sampling', 'training', 'kernels', 'attention', 'overhead'];
 
 /**
  * @param {string} axis

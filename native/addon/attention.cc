@@ -84,7 +84,6 @@ struct AttentionCall {
     args.requireNonNegative(kvLengths, shape.batch);
     shape.queryStarts = queryStarts.begin();
     shape.kvLengths = kvLengths.begin();
-    shape.sgemm = args.gemm().serial;
   }
 
   // Elements of a key or value array that the sequences reach: depends on the contents of kvLengths, so it is asked

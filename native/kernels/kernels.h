@@ -19,7 +19,6 @@ struct AttentionShape {
   float scale;
   const int32_t* queryStarts;
   const int32_t* kvLengths;
-  SgemmFn sgemm;
 };
 
 struct RouteShape {

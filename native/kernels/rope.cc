@@ -13,16 +13,16 @@ void rope(float* x, int64_t ldx, const float* cos, const float* sin, const int32
     for (int64_t r = begin; r < end; ++r) {
       const float* const cosRow = cos + positions[r] * (headDim / 2);
       const float* const sinRow = sin + positions[r] * (headDim / 2);
-      for (int64_t h = 0; h < nHeads; ++h) {
-        float* const head = x + r * ldx + h * headDim;
-        forVectors(headDim, [=](auto place, int64_t i) {
-          const int pairs = (int)minOf(kLanes, headDim - i) / 2;
-          const Vf c = spreadPairs(loadPartial(cosRow + i / 2, pairs));
-          const Vf s = spreadPairs(loadPartial(sinRow + i / 2, pairs)) * sign;
-          const Vf v = place.load(head + i);
-          place.store(head + i, fma(v, c, swapPairs(v) * s));
-        });
-      }
+      forVectors(headDim, [=](auto place, int64_t i) {
+        const int pairs = (int)minOf(kLanes, headDim - i) / 2;
+        const Vf c = spreadPairs(loadPartial(cosRow + i / 2, pairs));
+        const Vf s = spreadPairs(loadPartial(sinRow + i / 2, pairs)) * sign;
+        float* at = x + r * ldx + i;
+        for (int64_t h = 0; h < nHeads; ++h, at += headDim) {
+          const Vf v = place.load(at);
+          place.store(at, fma(v, c, swapPairs(v) * s));
+        }
+      });
     }
   });
 }

@@ -194,8 +194,9 @@ export interface Kernels {
    * q: row b*queryLen+i at ldq, [nHeads*headDim]. k, v: row j of sequence b at b*kBatchStride + j*ldk,
    * [nKvHeads*headDim] (so a key-value cache is the same call). out: as q, with ldo.
    * lse [batch, nHeads, queryLen]: log sum_j exp(scale * q.k_j), kept for the backward; scores never are.
-   * A query that sees no key gives zeros and lse = -inf. A key or value that is not finite may make NaN of outputs of
-   * the same sequence and head that do not see it (a masked probability of 0 times inf). queryStarts, kvLengths: Int32Array [batch], >= 0.
+   * A query that sees no key gives zeros and lse = -inf. What a query doesn't see doesn't touch its output, not even
+   * where it is NaN. Temporary memory grows with the lengths, not with their product.
+   * queryStarts, kvLengths: Int32Array [batch], >= 0.
    */
   attentionForward(
     q: Float32Array, qOffset: number, ldq: number,

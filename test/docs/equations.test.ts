@@ -72,5 +72,5 @@ it('the search tells a declared name from one that is only used, of another clas
   expect(at('src/attention.ts', 'MQAttention.frequencies')).toBe(true);
   expect(at('src/attention.ts', 'attentionForward')).toBe(true);
   expect(at('native/kernels/rope.cc', 'rope')).toBe(false);
-  expect(at('native/kernels/attention.cc', 'expRow')).toBe(true);
+  expect(at('native/kernels/attention_few_rows.cc', 'expRow')).toBe(true);
 });

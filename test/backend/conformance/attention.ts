@@ -41,6 +41,14 @@ const CASES: Record<string, Shape> = {
   'no query': { ...plain(2, 0, 2, 2, 8), kvLengths: [0, 0] },
 };
 
+/** Large enough to be cut into parts whose results are put together: of the keys, of the queries' gradients. */
+const LONG: Record<string, Shape> = {
+  'one query behind a long cache': { ...plain(2, 1, 4, 2, 16), starts: [1299, 80], kvLengths: [1300, 81] },
+  'one query of many heads behind a long cache': { ...plain(1, 1, 9, 1, 20), starts: [1100], kvLengths: [1101] },
+  'several queries behind a long cache': { ...plain(2, 3, 2, 1, 8), starts: [600, 10], kvLengths: [603, 13] },
+  'a long sequence': { ...plain(1, 530, 2, 1, 18), sharpness: 3 },
+};
+
 const EXTRA = { q: 3, k: 5, v: 1, out: 2, kBatch: 7, vBatch: 4 };
 
 /** Rows 0 .. kvLengths[b] of each sequence: what a key or value array must hold and a gradient must write. */
@@ -171,77 +179,115 @@ function naiveBackward(
   return { dq, dk, dv, bounds: { dq: bounds(size.dq), dk: bounds(size.dk), dv: bounds(size.dv) } };
 }
 
+/** Makes keys and values [from, to) of the first sequence NaN. */
+function poison({ k, v, ldk, ldv }: Arguments, shape: Shape, from: number, to: number): void {
+  const cols = shape.nKvHeads * shape.headDim;
+  for (let j = from; j < to; j++) {
+    k.array.fill(Number.NaN, k.at + j * ldk, k.at + j * ldk + cols);
+    v.array.fill(Number.NaN, v.at + j * ldv, v.at + j * ldv + cols);
+  }
+}
+
+function forward(
+  kernels: Kernels, shape: Shape, args: Arguments, out: ReturnType<Scene['output']>,
+  lse: ReturnType<Scene['output']>,
+): void {
+  const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
+  const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
+  kernels.attentionForward(
+    q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
+    out.array, out.at, ldo, lse.array, lse.at, queryStarts.array, queryStarts.at,
+    kvLengths.array, kvLengths.at, batch, queryLen, nHeads, nKvHeads, headDim, scale,
+  );
+}
+
+function checkForward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape): void {
+  const args = setUp(scene, dice, shape);
+  const out = scene.output('out', args.outLayout);
+  const lse = scene.output('lse', shape.batch * shape.nHeads * shape.queryLen);
+  forward(kernels, shape, args, out, lse);
+  const want = naiveForward(shape, args);
+  expectClose(`out, ${scene.place.name}`, out.read(), want.out, want.outBounds);
+  expectClose(`lse, ${scene.place.name}`, lse.read(), want.lse, want.lseBounds);
+  scene.expectOnlyWritten(`attentionForward, ${scene.place.name}`, out, lse);
+}
+
+function checkBackward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape): void {
+  const args = setUp(scene, dice, shape);
+  const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
+  const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
+  const want = naiveForward(shape, args);
+  const out = scene.floats('out', want.out, args.outLayout), lse = scene.floats('lse', want.lse);
+  const dOut = scene.floats('dOut', dice.values(args.outLayout.length), args.outLayout);
+  const dq = scene.output('dq', args.qLayout);
+  const dk = scene.output('dk', queryLen === 0 ? [] : args.kLayout);
+  const dv = scene.output('dv', queryLen === 0 ? [] : args.vLayout);
+  kernels.attentionBackward(
+    q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
+    out.array, out.at, ldo, lse.array, lse.at, dOut.array, dOut.at, dq.array, dq.at, dk.array, dk.at,
+    dv.array, dv.at, queryStarts.array, queryStarts.at, kvLengths.array, kvLengths.at,
+    batch, queryLen, nHeads, nKvHeads, headDim, scale,
+  );
+  const grads = naiveBackward(shape, args, want.lse, want.fuzz, dOut.read());
+  expectClose(`dq, ${scene.place.name}`, dq.read(), grads.dq, grads.bounds.dq);
+  expectClose(`dk, ${scene.place.name}`, dk.read(), grads.dk, grads.bounds.dk);
+  expectClose(`dv, ${scene.place.name}`, dv.read(), grads.dv, grads.bounds.dv);
+  scene.expectOnlyWritten(`attentionBackward, ${scene.place.name}`, dq, dk, dv);
+}
+
 export function attentionConformance(kernels: () => Kernels): void {
   describe('attention', () => {
     for (const [name, shape] of Object.entries(CASES)) {
-      const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
+      const { batch, queryLen } = shape;
 
       it(`forward: ${name}`, () => {
-        everywhere(batch + queryLen, (scene, dice) => {
-          const args = setUp(scene, dice, shape);
-          const {
-            q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale,
-          } = args;
-          const out = scene.output('out', args.outLayout);
-          const lse = scene.output('lse', batch * nHeads * queryLen);
-          kernels().attentionForward(
-            q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
-            out.array, out.at, ldo, lse.array, lse.at, queryStarts.array, queryStarts.at,
-            kvLengths.array, kvLengths.at, batch, queryLen, nHeads, nKvHeads, headDim, scale,
-          );
-          const want = naiveForward(shape, args);
-          expectClose(`out, ${scene.place.name}`, out.read(), want.out, want.outBounds);
-          expectClose(`lse, ${scene.place.name}`, lse.read(), want.lse, want.lseBounds);
-          scene.expectOnlyWritten(`attentionForward, ${scene.place.name}`, out, lse);
-        });
+        everywhere(batch + queryLen, (scene, dice) => checkForward(kernels(), scene, dice, shape));
       });
 
       it(`backward: ${name}`, () => {
-        everywhere(batch + queryLen + 1, (scene, dice) => {
-          const args = setUp(scene, dice, shape);
-          const {
-            q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale,
-          } = args;
-          const want = naiveForward(shape, args);
-          const out = scene.floats('out', want.out, args.outLayout), lse = scene.floats('lse', want.lse);
-          const dOut = scene.floats('dOut', dice.values(args.outLayout.length), args.outLayout);
-          const dq = scene.output('dq', args.qLayout);
-          const dk = scene.output('dk', queryLen === 0 ? [] : args.kLayout);
-          const dv = scene.output('dv', queryLen === 0 ? [] : args.vLayout);
-          kernels().attentionBackward(
-            q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
-            out.array, out.at, ldo, lse.array, lse.at, dOut.array, dOut.at, dq.array, dq.at, dk.array, dk.at,
-            dv.array, dv.at, queryStarts.array, queryStarts.at, kvLengths.array, kvLengths.at,
-            batch, queryLen, nHeads, nKvHeads, headDim, scale,
-          );
-          const grads = naiveBackward(shape, args, want.lse, want.fuzz, dOut.read());
-          expectClose(`dq, ${scene.place.name}`, dq.read(), grads.dq, grads.bounds.dq);
-          expectClose(`dk, ${scene.place.name}`, dk.read(), grads.dk, grads.bounds.dk);
-          expectClose(`dv, ${scene.place.name}`, dv.read(), grads.dv, grads.bounds.dv);
-          scene.expectOnlyWritten(`attentionBackward, ${scene.place.name}`, dq, dk, dv);
-        });
+        everywhere(batch + queryLen + 1, (scene, dice) => checkBackward(kernels(), scene, dice, shape));
       });
     }
 
-    it('reads nothing of the keys behind the diagonal: their gradient is 0, NaN in them stays there', () => {
+    for (const [name, shape] of Object.entries(LONG)) {
+      it(`forward and backward: ${name}`, () => {
+        checkForward(kernels(), new Scene(PLACEMENTS[1]), new Dice(3), shape);
+        checkBackward(kernels(), new Scene(PLACEMENTS[1]), new Dice(4), shape);
+      });
+    }
+
+    it('reads nothing of the keys that no query sees', () => {
       const shape = CASES['more keys than any query sees'];
-      const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
       const scene = new Scene(PLACEMENTS[0]);
       const args = setUp(scene, new Dice(5), shape);
-      const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
-      for (let j = queryLen; j < shape.kvLengths[0]; j++) {
-        k.array.fill(Number.NaN, j * ldk, j * ldk + nKvHeads * headDim);
-        v.array.fill(Number.NaN, j * ldv, j * ldv + nKvHeads * headDim);
-      }
-      const out = scene.output('out', args.outLayout), lse = scene.output('lse', batch * nHeads * queryLen);
-      kernels().attentionForward(
-        q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
-        out.array, out.at, ldo, lse.array, lse.at, queryStarts.array, queryStarts.at,
-        kvLengths.array, kvLengths.at, batch, queryLen, nHeads, nKvHeads, headDim, scale,
-      );
+      poison(args, shape, shape.queryLen, shape.kvLengths[0]);
+      const out = scene.output('out', args.outLayout);
+      const lse = scene.output('lse', shape.batch * shape.nHeads * shape.queryLen);
+      forward(kernels(), shape, args, out, lse);
       expect(out.read().some(Number.isNaN)).toBe(false);
       expect(lse.read().some(Number.isNaN)).toBe(false);
     });
+
+    for (const [name, shape] of Object.entries({
+      'grouped heads': plain(1, 40, 4, 2, 16), 'several blocks': plain(1, 150, 1, 1, 8),
+    })) {
+      it(`keeps a NaN key and value from the queries before it: ${name}`, () => {
+        const { queryLen, nHeads, headDim } = shape;
+        for (const at of [0, 1, 13, queryLen - 1]) {
+          const scene = new Scene(PLACEMENTS[0]);
+          const args = setUp(scene, new Dice(7), shape);
+          poison(args, shape, at, at + 1);
+          const out = scene.output('out', args.outLayout), lse = scene.output('lse', nHeads * queryLen);
+          forward(kernels(), shape, args, out, lse);
+          const isNaNs = [...out.read()].map(Number.isNaN);
+          const firstThatSees = at * nHeads * headDim;
+          expect(isNaNs.slice(0, firstThatSees).includes(true)).toBe(false);
+          expect(isNaNs.slice(firstThatSees).includes(false)).toBe(false);
+          expect([...lse.read()].map(Number.isNaN)).toEqual(
+            Array.from({ length: nHeads * queryLen }, (_, i) => i % queryLen >= at));
+        }
+      });
+    }
 
     it('may share its keys between sequences: a batch stride of 0', () => {
       const scene = new Scene(PLACEMENTS[1]), dice = new Dice(6);

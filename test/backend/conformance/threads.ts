@@ -43,26 +43,9 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemmGroupedPacked(groups, starts, 0, n, d, 1, a, 0, d, packed, 0, 0, many, 0, n);
     return [packed, one, many];
   },
-  attention: (k, dice) => {
-    const [batch, length, heads, kvHeads, dim] = [2, 150, 4, 2, 32];
-    const rows = batch * length, cols = heads * dim, kv = kvHeads * dim;
-    const q = floats(dice, rows * cols), key = floats(dice, rows * kv), value = floats(dice, rows * kv);
-    const out = new Float32Array(rows * cols), lse = new Float32Array(rows * heads);
-    const dOut = floats(dice, rows * cols);
-    const dq = out.slice(), dk = key.slice(), dv = value.slice();
-    const starts = new Int32Array(batch), lengths = new Int32Array(batch).fill(length);
-    k.attentionForward(
-      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, starts, 0,
-      lengths, 0,
-      batch, length, heads, kvHeads, dim, 0.2,
-    );
-    k.attentionBackward(
-      q, 0, cols, key, 0, kv, length * kv, value, 0, kv, length * kv, out, 0, cols, lse, 0, dOut, 0, dq, 0,
-      dk, 0, dv, 0,
-      starts, 0, lengths, 0, batch, length, heads, kvHeads, dim, 0.2,
-    );
-    return [out, lse, dq, dk, dv];
-  },
+  'attention of a batch': (k, dice) => attention(k, dice, [2, 150, 4, 2, 32]),
+  'attention of a long sequence': (k, dice) => attention(k, dice, [1, 530, 2, 1, 16]),
+  'attention of one query to a long cache': (k, dice) => attention(k, dice, [1, 1, 8, 8, 64], 1499),
   'rows and norms': (k, dice) => {
     const [rows, cols] = [700, 300];
     const x = floats(dice, rows * cols), dy = floats(dice, rows * cols), gamma = floats(dice, cols);
@@ -135,6 +118,27 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     ];
   },
 };
+
+function attention(
+  k: Kernels, dice: Dice, [batch, length, heads, kvHeads, dim]: number[], past = 0,
+): Float32Array[] {
+  const rows = batch * length, cols = heads * dim, kv = kvHeads * dim, keys = past + length;
+  const q = floats(dice, rows * cols), key = floats(dice, batch * keys * kv);
+  const value = floats(dice, batch * keys * kv);
+  const out = new Float32Array(rows * cols), lse = new Float32Array(rows * heads);
+  const dOut = floats(dice, rows * cols);
+  const dq = out.slice(), dk = key.slice(), dv = value.slice();
+  const starts = new Int32Array(batch).fill(past), lengths = new Int32Array(batch).fill(keys);
+  k.attentionForward(
+    q, 0, cols, key, 0, kv, keys * kv, value, 0, kv, keys * kv, out, 0, cols, lse, 0, starts, 0,
+    lengths, 0, batch, length, heads, kvHeads, dim, 0.2,
+  );
+  k.attentionBackward(
+    q, 0, cols, key, 0, kv, keys * kv, value, 0, kv, keys * kv, out, 0, cols, lse, 0, dOut, 0, dq, 0,
+    dk, 0, dv, 0, starts, 0, lengths, 0, batch, length, heads, kvHeads, dim, 0.2,
+  );
+  return [out, lse, dq, dk, dv];
+}
 
 function floats(dice: Dice, n: number): Float32Array {
   return Float32Array.from(dice.values(n));

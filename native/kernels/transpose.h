@@ -1,0 +1,60 @@
+// Transposing small matrices in registers.
+#pragma once
+#include "../simd.h"
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+#if defined(__AVX2__)
+constexpr int kTransposeBlock = 8;
+
+// dst[j*dstStep + i] = src[i*srcStep + j] for i, j < kTransposeBlock. Rows i and i+4 meet in one register while
+// loading, so that the two rounds of shuffles stay within its halves.
+inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
+  for (int half = 0; half < 2; ++half) {
+    __m256 rows[4];
+    for (int i = 0; i < 4; ++i) {
+      const __m128 low = _mm_loadu_ps(src + i * srcStep + 4 * half);
+      const __m128 high = _mm_loadu_ps(src + (i + 4) * srcStep + 4 * half);
+      rows[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+    }
+    const __m256 low01 = _mm256_unpacklo_ps(rows[0], rows[1]), high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
+    const __m256 low23 = _mm256_unpacklo_ps(rows[2], rows[3]), high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
+    float* const to = dst + 4 * half * dstStep;
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
+    _mm256_storeu_ps(to + dstStep, _mm256_shuffle_ps(low01, low23, 0xee));
+    _mm256_storeu_ps(to + 2 * dstStep, _mm256_shuffle_ps(high01, high23, 0x44));
+    _mm256_storeu_ps(to + 3 * dstStep, _mm256_shuffle_ps(high01, high23, 0xee));
+  }
+}
+#else
+constexpr int kTransposeBlock = 4;
+
+inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
+#if defined(__SSE2__)
+  __m128 r0 = _mm_loadu_ps(src), r1 = _mm_loadu_ps(src + srcStep);
+  __m128 r2 = _mm_loadu_ps(src + 2 * srcStep), r3 = _mm_loadu_ps(src + 3 * srcStep);
+  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+  _mm_storeu_ps(dst, r0);
+  _mm_storeu_ps(dst + dstStep, r1);
+  _mm_storeu_ps(dst + 2 * dstStep, r2);
+  _mm_storeu_ps(dst + 3 * dstStep, r3);
+#else
+  for (int j = 0; j < kTransposeBlock; ++j) {
+    for (int i = 0; i < kTransposeBlock; ++i) dst[j * dstStep + i] = src[i * srcStep + j];
+  }
+#endif
+}
+#endif
+
+// dst [cols, rows] = the transpose of src [rows, cols]; both sizes are multiples of kTransposeBlock.
+inline void transpose(const float* src, int64_t srcStep, int64_t rows, int64_t cols, float* dst, int64_t dstStep) {
+  for (int64_t i = 0; i < rows; i += kTransposeBlock) {
+    for (int64_t j = 0; j < cols; j += kTransposeBlock) {
+      transposeBlock(src + i * srcStep + j, srcStep, dst + j * dstStep + i, dstStep);
+    }
+  }
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
