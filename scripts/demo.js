@@ -94,7 +94,7 @@ async function main() {
   const bigram = bigramConditionalEntropy(dataset.train, dataset.validation, config.vocabSize);
   const folder = await openRunFolder(OUT);
   say(`${describeRun(dataset, config, folder)}\n`);
-  const untrained = await validate(model, firstBatches(dataset, recipe));
+  const untrained = await validate(model, firstBatches(dataset, recipe), dataset.tokenizer);
   const result = await train(model, dataset, folder, recipe, bigram);
   if (result.interrupted) return EXIT.interrupted;
   const reached = judge(result.validation.loss, untrained.loss, bigram);

@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
 import { type ErrorCode, SgemoeError } from '../errors';
+import { Interrupted } from './interrupt';
 import { type CliIo, EXIT } from './io';
 
 /** The command line asks for something that can't be; the message says what and what would be right. */
@@ -10,6 +11,10 @@ const USAGE_CODES: readonly ErrorCode[] = [
   'SGEMOE_CHECKPOINT_NOT_FOUND',
   'SGEMOE_DATA_NOT_FOUND',
   'SGEMOE_DATA_TOO_SHORT',
+  'SGEMOE_DATA_INVALID',
+  'SGEMOE_DATA_WRITE',
+  'SGEMOE_TOKENIZER_INVALID',
+  'SGEMOE_CHAT_TEMPLATE',
 ];
 
 /** Runs `action`; a TypeError or RangeError of the library is the user's value, reported as a UsageError. */
@@ -30,6 +35,7 @@ export function reportError(error: unknown, { stderr, env }: CliIo): number {
   const message = error instanceof Error ? error.message : String(error);
   stderr.write(`sgemoe: ${message.replace(/^sgemoe: /, '')}\n`);
   if (env.SGEMOE_DEBUG === '1') stderr.write(`${stackOf(error)}\n`);
+  if (error instanceof Interrupted) return EXIT.interrupted;
   return usage ? EXIT.usage : EXIT.failure;
 }
 

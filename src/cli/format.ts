@@ -28,3 +28,8 @@ export function formatLoss(loss: number): string {
 export function shellQuote(text: string): string {
   return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
+
+/** 0.256 -> '25.6 %' */
+export function formatPercent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`;
+}

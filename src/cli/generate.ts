@@ -13,6 +13,7 @@ import { writeText } from './text';
 
 interface GenerateCliOptions {
   prompt: string;
+  chat?: boolean;
   echo?: boolean;
   maxTokens: number;
   temperature: number;
@@ -43,10 +44,14 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
     .optionsGroup('Options:')
     .option('--prompt <text>', "text to continue; '-' reads stdin, '' stands for a line break", '')
+    .option(
+      '--chat',
+      "let the model answer the prompt, put into its tokenizer's chat template (default: continue the prompt)",
+    )
     .option('--echo', 'write the prompt to stdout before the text (default: only new text)')
     .option(
       '--max-tokens <n>',
-      'new tokens (bytes, with the byte tokenizer), an integer >= 0',
+      'new tokens (bytes, with the byte tokenizer), an integer >= 0; an end-of-text token ends the text before',
       integer(0),
       256,
     )
@@ -84,7 +89,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const tokenizer = await readTokenizer(dir);
   const model = await MoETransformer.load(dir);
-  if (tokenizer.vocabSize !== model.vocabSize) {
+  if (tokenizer.vocabSize > model.vocabSize) {
     throw new UsageError(
       `The tokenizer in ${dir} has ${tokenizer.vocabSize} tokens, its model ${model.vocabSize}: ` +
         'the folder mixes two checkpoints.',
@@ -92,7 +97,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   }
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
-  const ids = tokenizer.encode(prompt.length === 0 ? EMPTY_PROMPT : prompt);
+  const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
   model.freeze();
   const { temperature, topK, topP, seed } = options;
   const strategy = new RandomSampling({ temperature, topK, topP, seed });
@@ -113,8 +118,14 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   return interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 }
 
+function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): Int32Array {
+  if (!chat) return tokenizer.encode(prompt.length === 0 ? EMPTY_PROMPT : prompt, { addSpecialTokens: true });
+  const messages = [{ role: 'user', content: new TextDecoder().decode(prompt) }];
+  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }));
+}
+
 async function readTokenizer(dir: string): Promise<Tokenizer> {
-  const { tokenizer, tensors } = await loadCheckpoint(dir);
+  const { tokenizer, tokenizerConfig, chatTemplate, tensors } = await loadCheckpoint(dir);
   await tensors.close();
   if (tokenizer === null) {
     throw new UsageError(
@@ -122,7 +133,7 @@ async function readTokenizer(dir: string): Promise<Tokenizer> {
         'the library generates from token ids without one.',
     );
   }
-  return loadTokenizer(tokenizer);
+  return loadTokenizer(tokenizer, { tokenizerConfig, chatTemplate });
 }
 
 async function readAll(stream: CliIo['stdin']): Promise<Uint8Array> {

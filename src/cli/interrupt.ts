@@ -43,3 +43,23 @@ export class Interrupt {
     this.#timer.unref();
   };
 }
+
+/** A command was interrupted before it had anything to show for it. */
+export class Interrupted extends Error {
+  override message = 'stopped; nothing was written.';
+}
+
+/** Runs a job that an interrupt stops. @throws Interrupted when it did. */
+export async function interruptible<T>(
+  signals: SignalSource,
+  job: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const interrupt = new Interrupt(signals);
+  try {
+    return await job(interrupt.signal);
+  } catch (error) {
+    throw interrupt.aborted ? new Interrupted() : error;
+  } finally {
+    interrupt.release();
+  }
+}

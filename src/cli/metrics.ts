@@ -9,6 +9,8 @@ export interface StepMetrics extends StepResult {
   tokensPerSec: number;
   /** Nats per token; only on steps that ended with an evaluation. */
   validationLoss?: number;
+  /** Of the same evaluation. */
+  validationBitsPerByte?: number;
 }
 
 const LOSS_BINS = 400;
@@ -29,11 +31,12 @@ export class MetricsLog {
 
   append(metrics: StepMetrics): void {
     const { step, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens, tokensPerSec } = metrics;
-    const { validationLoss, expertLoad, skipped } = metrics;
+    const { validationLoss, validationBitsPerByte, expertLoad, skipped } = metrics;
     const line = {
       ...{ step, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens },
       tokensPerSec: Math.round(tokensPerSec * 10) / 10,
       validationLoss,
+      validationBitsPerByte,
       expertLoad: expertLoad.map((layer) => layer.map((share) => Math.round(share * 1e4) / 1e4)),
       skipped,
     };

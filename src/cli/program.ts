@@ -1,8 +1,10 @@
 import { Command } from 'commander';
+import { addDataCommand } from './data';
 import { reportError } from './errors';
 import { addGenerateCommand } from './generate';
 import { addInfoCommand } from './info';
 import { type CliContext, type CliIo, EXIT } from './io';
+import { addTokenizerCommand } from './tokenizer';
 import { addTrainCommand } from './train';
 import { packageVersion } from './version';
 
@@ -52,6 +54,8 @@ function createProgram(context: CliContext): Command {
     });
   addTrainCommand(program, context);
   addGenerateCommand(program, context);
+  addTokenizerCommand(program, context);
+  addDataCommand(program, context);
   addInfoCommand(program, context);
   return program;
 }

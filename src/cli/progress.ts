@@ -1,5 +1,6 @@
 import { formatDuration, formatLoss, formatRate } from './format';
 import type { OutStream } from './io';
+import { LIVE_SECONDS, LiveLine, PLAIN_SECONDS } from './liveLine';
 
 export interface ProgressStep {
   /** Steps made, skipped ones included. */
@@ -21,9 +22,6 @@ export interface ProgressOptions {
 
 /** Share of the newest step in the running means of loss and speed, once 20 steps are made. */
 const NEWEST_SHARE = 0.05;
-/** Seconds between two drawings of the live line, and between two plain lines without news of the validation. */
-const LIVE_SECONDS = 0.1;
-const PLAIN_SECONDS = 10;
 
 /**
  * Shows how training goes: one line that is drawn again and again on a terminal, now and then a line elsewhere.
@@ -31,11 +29,11 @@ const PLAIN_SECONDS = 10;
  */
 export class Progress {
   readonly #out: OutStream;
+  readonly #line: LiveLine;
   readonly #totalSteps: number;
   readonly #now: () => number;
   readonly #started: number;
   #shownAt = Number.NEGATIVE_INFINITY;
-  #live = false;
   #loss = Number.NaN;
   #secondsPerToken = Number.NaN;
   #counted = 0;
@@ -43,6 +41,7 @@ export class Progress {
 
   constructor(out: OutStream, { totalSteps, now = () => performance.now() / 1000 }: ProgressOptions) {
     this.#out = out;
+    this.#line = new LiveLine(out);
     this.#totalSteps = totalSteps;
     this.#now = now;
     this.#started = now();
@@ -61,31 +60,22 @@ export class Progress {
     if (!this.#out.isTTY) this.#out.write(`${line}\n`);
     // Lines with an evaluation stay on the terminal, the others are drawn over.
     else if (evaluated) this.say(line);
-    else this.#draw(line);
+    else this.#line.draw(line);
   }
 
   /** Writes a line of its own above the live one. */
   say(line: string): void {
-    this.clear();
-    this.#out.write(`${line}\n`);
+    this.#line.say(line);
   }
 
   /** Replaces the live line by a word on what happens now; elsewhere nothing. */
   status(text: string): void {
-    if (this.#out.isTTY) this.#draw(text);
+    this.#line.draw(text);
   }
 
   /** Removes the live line. */
   clear(): void {
-    if (this.#live) this.#out.write('\r\x1b[K');
-    this.#live = false;
-  }
-
-  #draw(line: string): void {
-    // Some terminals say 0 for a width they don't know.
-    const columns = this.#out.columns || 80;
-    this.#out.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
-    this.#live = true;
+    this.#line.clear();
   }
 
   #average({ crossEntropy, tokens, seconds, skipped }: ProgressStep): void {

@@ -1,17 +1,18 @@
 import { backendInfo } from '../backend';
 import type { ModelConfig } from '../config';
-import type { TextDataset } from '../text/dataset';
+import type { TokenDataset } from '../text/data';
 import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
 import { describeBackend } from './info';
 import type { RunFolder } from './runFolder';
 import type { TrainingResult } from './training';
 
 /** The lines at the head of a run: what learns what, with what, where. */
-export function describeRun(dataset: TextDataset, config: ModelConfig, folder: RunFolder): string {
-  const { train, validation, files } = dataset;
+export function describeRun(dataset: TokenDataset, config: ModelConfig, folder: RunFolder): string {
+  const { trainTokens, validationTokens, tokenizer, files } = dataset;
   const source = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
   return [
-    `Data:    ${formatCount(train.length)} tokens to train on, ${formatCount(validation.length)} to validate (${source})`,
+    `Data:    ${formatCount(trainTokens)} tokens to train on, ${formatCount(validationTokens)} to validate (${source}); ` +
+      `vocabulary ${formatCount(tokenizer.vocabSize)}`,
     `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
       `hidden ${config.hiddenDim}, ${config.nLayers} layers, ${config.nExperts} experts, top ${config.topKExperts}`,
     `Backend: ${describeBackend(backendInfo())}`,
@@ -32,9 +33,9 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
     );
   }
   if (validation !== null) {
-    const bits = (validation.loss / Math.LN2).toFixed(3);
+    const bits = validation.bitsPerByte.toFixed(3);
     lines.push(
-      `Validation loss ${validation.loss.toFixed(4)} nats per byte (${bits} bits) over the whole split (the figures on the way: of its first batches).`,
+      `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (the figures on the way: of its first batches).`,
     );
   }
   if (best !== null && best.step < steps) {

@@ -1,6 +1,7 @@
 import { readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../checkpoint/makeFolder';
+import { TOKENIZER_FILES } from '../checkpoint/tokenizerFiles';
 import { UsageError } from './errors';
 
 /** The folder that a training run writes. */
@@ -39,7 +40,7 @@ const RUN_ENTRIES = [
   'metrics.jsonl',
   'curve.svg',
   'config.json',
-  'tokenizer.json',
+  ...TOKENIZER_FILES,
   'best',
 ];
 const MARKS = RUN_ENTRIES.slice(0, 3);

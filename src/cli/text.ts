@@ -14,7 +14,8 @@ export interface WriteTextOptions {
 
 /**
  * Continues a prompt, handing out the text while it is generated, and gives signals their turn between tokens. The
- * model sees the last maxSeqLen tokens. Returns the number of new tokens.
+ * model sees the last maxSeqLen tokens. The end-of-text token ends the text; ids that the tokenizer doesn't have, with
+ * which models are padded, are never chosen. Returns the number of new tokens.
  */
 export async function writeText(
   model: NextTokenModel,
@@ -24,8 +25,12 @@ export async function writeText(
 ): Promise<number> {
   const decoder = tokenizer.createDecoder();
   const total = prompt.length + maxTokens;
+  const known: SamplingStrategy = {
+    pickToken: (logits) => strategy.pickToken((logits as Float32Array).subarray(0, tokenizer.vocabSize)),
+  };
   let tokens = 0;
-  for (const token of generateTokens(model, prompt, total, strategy, { slidingWindow: true })) {
+  for (const token of generateTokens(model, prompt, total, known, { slidingWindow: true })) {
+    if (token === tokenizer.endOfText) break;
     const text = decoder.push(token);
     if (text !== '') write(text);
     tokens++;

@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
 import { backendInfo, getKernels } from '../backend';
 import { MoETransformer } from '../model';
-import { TextDataset } from '../text/dataset';
 import { Trainer } from '../train';
+import { DEFAULT_VOCAB_SIZE, openData } from './dataset';
 import { asUsage } from './errors';
 import { shellQuote } from './format';
 import { type CliContext, type CliIo, EXIT } from './io';
@@ -30,23 +30,28 @@ interface TrainCliOptions extends SizeOptions {
   seed: number;
   evalInterval: number;
   evalBatches: number;
-  validationFraction: number;
+  tokenizer?: string;
+  vocabSize?: number;
+  validationFraction?: number;
   threads?: number;
   sampleTokens: number;
 }
 
 const NOTES = `
-Text is read as bytes (256 tokens). Files and folders are joined in the order given; the end of the whole is kept for
-validation. A folder stands for the text files in it and below (no dot-files, node_modules, links, binary files).
+Text is read as bytes (256 tokens), unless --tokenizer says otherwise. Files and folders are joined in the order given; the
+end of the whole is kept for validation. A folder stands for the text files in it and below (no dot-files, node_modules,
+links, binary files). Instead of text, --data takes one data set of sgemoe data prepare: it is read from the disk while
+training goes on, in passes over its windows in random order.
 
 The run folder (--out) gets
-  config.json, model.safetensors, tokenizer.json   the last weights, saved at every evaluation, at the end, on Ctrl-C
+  config.json, model.safetensors, tokenizer.json (and the tokenizer's other files)   the last weights, saved at every evaluation, at the end, on Ctrl-C
   best/            the same of the evaluation with the lowest validation loss
   metrics.jsonl    one line for each step: step, loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss,
-                   lr, gradNorm, tokens, tokensPerSec, validationLoss (where evaluated), expertLoad (by layer), skipped
+                   lr, gradNorm, tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated),
+                   expertLoad (by layer), skipped
   curve.svg        the losses and the load of the experts over the steps
   run.json         the settings, and at the end the result
-Losses are in nats per token. A step whose loss or gradient isn't finite is skipped, and counted.
+Losses are in nats per token; bits per byte of text compare between tokenizers. A step whose loss or gradient isn't finite is skipped, and counted.
 
 Ctrl-C (or SIGTERM) finishes the step, saves and ends with exit code 130; once more, half a second later or after, ends
 without waiting for the save.
@@ -54,6 +59,7 @@ without waiting for the save.
 Examples:
   $ sgemoe train --data book.txt --out runs/book
   $ sgemoe train --data notes/ more.txt --out runs/notes --steps 5000 --lr 1e-3
+  $ sgemoe train --data book.txt --tokenizer bpe --vocab-size 1000 --out runs/bpe
   $ sgemoe train --data book.txt --out runs/wide --hidden-dim 192 --experts 8 --ffn-dim 256 --seq-len 256
 `;
 
@@ -61,9 +67,19 @@ export function addTrainCommand(program: Command, context: CliContext): void {
   const command = program
     .command('train')
     .description('Train a model on text and save it.')
-    .requiredOption('--data <paths...>', 'files or folders with text')
+    .requiredOption('--data <paths...>', 'files or folders with text, or one prepared data set')
     .requiredOption('--out <dir>', 'run folder, made if needed; it must be new, empty or (--overwrite) a run')
-    .option('--overwrite', 'replace the earlier run in --out (default: refuse)');
+    .option('--overwrite', 'replace the earlier run in --out (default: refuse)')
+    .option(
+      '--tokenizer <name>',
+      "'byte', 'bpe' (trained on the text first), or a tokenizer.json or a folder with one (default: byte, " +
+        'with a prepared data set its own)',
+    )
+    .option(
+      '--vocab-size <n>',
+      `tokens of --tokenizer bpe, an integer >= 257 (default: ${DEFAULT_VOCAB_SIZE})`,
+      integer(257),
+    );
   addSizeOptions(command);
   addRecipeOptions(command);
   addRunOptions(command);
@@ -159,9 +175,8 @@ function addRunOptions(command: Command): void {
     )
     .option(
       '--validation-fraction <x>',
-      'share of the text kept for validation, 0 <= x < 1; 0 is no validation',
+      'share of the text kept for validation, 0 <= x < 1; 0 is no validation (default: 0.1; a prepared data set has its own)',
       decimal({ min: 0, below: 1 }),
-      0.1,
     )
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
     .option(
@@ -175,8 +190,7 @@ function addRunOptions(command: Command): void {
 async function trainCommand(options: TrainCliOptions, io: CliIo): Promise<number> {
   const { out, steps, seqLen, batchSize, seed, evalInterval, evalBatches } = options;
   await checkRunFolder(out, options.overwrite ?? false);
-  const { validationFraction } = options;
-  const dataset = await TextDataset.fromPaths(options.data, { seqLen, validationFraction });
+  const dataset = await openData(options, io);
   const config = modelConfig(options, dataset.tokenizer.vocabSize, seqLen);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const model = MoETransformer.create(config, { seed });

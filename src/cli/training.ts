@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { RandomSampling } from '../generate';
 import type { MoETransformer } from '../model';
-import type { TextDataset } from '../text/dataset';
+import type { TokenDataset } from '../text/data';
 import type { StepResult, Trainer } from '../train';
 import { type LossReference, renderChart } from './chart';
 import { formatLoss } from './format';
@@ -17,7 +17,7 @@ import { type ValidationResult, validate } from './validation';
 /** Everything a training run needs; its length is the trainer's totalSteps. */
 export interface TrainingJob {
   trainer: Trainer;
-  dataset: TextDataset;
+  dataset: TokenDataset;
   folder: RunFolder;
   batchSize: number;
   seqLen: number;
@@ -119,7 +119,9 @@ class TrainingRun {
     const due = this.#done % evalInterval === 0 || this.#done === this.#totalSteps;
     const validation = due && this.#hasValidation ? await this.#evaluate() : null;
     const validationLoss = validation?.loss;
-    this.#metrics.append({ ...step, tokensPerSec: step.tokens / seconds, validationLoss });
+    const validationBitsPerByte = validation?.bitsPerByte;
+    const tokensPerSec = step.tokens / seconds;
+    this.#metrics.append({ ...step, tokensPerSec, validationLoss, validationBitsPerByte });
     this.#progress.update({ ...step, done: this.#done, seconds, validationLoss });
     if (due) await this.#checkpoint(validationLoss);
   }
@@ -138,13 +140,13 @@ class TrainingRun {
   }
 
   get #hasValidation(): boolean {
-    return this.#job.dataset.validation.length > 0;
+    return this.#job.dataset.validationTokens > 0;
   }
 
   #evaluate(): Promise<ValidationResult | null> {
     const { dataset, batchSize, seqLen, evalBatches } = this.#job;
     const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(this.#model, batches, this.#interrupt.signal);
+    return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
   }
 
   /** Saves weights and picture so far and, after the best evaluation, the weights once more where they stay. */
@@ -163,11 +165,12 @@ class TrainingRun {
     if (this.#interrupt.aborted || !this.#hasValidation) return null;
     this.#progress.status('evaluating the whole validation split ...');
     const { dataset, batchSize, seqLen } = this.#job;
-    return validate(this.#model, dataset.validationBatches({ batchSize, seqLen }), this.#interrupt.signal);
+    const batches = dataset.validationBatches({ batchSize, seqLen });
+    return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
   }
 
   async #save(dir: string): Promise<void> {
-    await this.#model.save(dir, { tokenizer: this.#job.dataset.tokenizer.toJSON() });
+    await this.#model.save(dir, this.#job.dataset.tokenizer.files());
   }
 
   async #draw(validation: ValidationResult | null): Promise<void> {
@@ -191,7 +194,7 @@ class TrainingRun {
 /** Writes a text that the model begins after a line break. */
 export async function writeSample(
   model: MoETransformer,
-  { tokenizer }: TextDataset,
+  { tokenizer }: Pick<TokenDataset, 'tokenizer'>,
   { maxTokens, seed }: { maxTokens: number; seed: number },
   io: CliIo,
 ): Promise<void> {

@@ -125,7 +125,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   files(): TokenizerFiles {
-    return { tokenizer: this.#json, ...this.#files };
+    const { tokenizerConfig, chatTemplate } = this.#files;
+    return { tokenizer: this.#json, tokenizerConfig, chatTemplate };
   }
 
   #encodeAlone(text: string | Uint8Array): Int32Array {

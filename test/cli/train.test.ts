@@ -33,7 +33,7 @@ describe('sgemoe train', () => {
       'run.json',
     ];
     for (const name of [...names, 'best/model.safetensors']) expect(existsSync(join(out, name))).toBe(true);
-    expect(trained.stdout).toMatch(/Validation loss \d\.\d{4} nats per byte/);
+    expect(trained.stdout).toMatch(/Validation loss \d\.\d{4} nats per token, \d\.\d{3} bits per byte/);
     expect(trained.stdout).toContain('Sample:\n');
   });
 

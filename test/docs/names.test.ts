@@ -63,14 +63,14 @@ describe('commands', () => {
   it('every option after `sgemoe` is in the help of that command', () => {
     const help = new Map<string, string>();
     const helpOf = (command: string) => {
-      const args = [join(ROOT, 'dist', 'cli', 'main.js'), command, '--help'];
+      const args = [join(ROOT, 'dist', 'cli', 'main.js'), ...command.split(' '), '--help'];
       if (!help.has(command)) help.set(command, execFileSync(process.execPath, args, { encoding: 'utf8' }));
       return help.get(command)!;
     };
     const unknown: string[] = [];
     let options = 0;
     for (const line of code.flatMap((text) => text.split('\n'))) {
-      const [, command, rest] = /^sgemoe (\w+)(.*)$/.exec(line) ?? [];
+      const [, command, rest] = /^sgemoe (\w+(?: train| prepare)?)\b(.*)$/.exec(line) ?? [];
       for (const [option] of (rest ?? '').matchAll(/--[a-z][a-z-]*/g)) {
         options++;
         if (!new RegExp(`^ .*${option}\\b(?!-)`, 'm').test(helpOf(command))) unknown.push(line);

@@ -1,0 +1,78 @@
+import type { TokenDataset } from '../text/data';
+import { TextDataset } from '../text/dataset';
+import { listTextFiles } from '../text/files';
+import { isPreparedDataset } from '../text/prepared/header';
+import { PreparedDataset } from '../text/prepared/preparedDataset';
+import { readTokenizer } from '../text/readTokenizer';
+import { ByteTokenizer, type Tokenizer } from '../text/tokenizer';
+import { UsageError } from './errors';
+import { interruptible } from './interrupt';
+import type { CliIo } from './io';
+import { trainOnFiles } from './tokenizer';
+
+export interface DataOptions {
+  data: string[];
+  /** 'byte', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */
+  tokenizer?: string;
+  /** Of 'bpe' only. */
+  vocabSize?: number;
+  /** Of text only. Default 0.1. */
+  validationFraction?: number;
+  seqLen: number;
+}
+
+export const DEFAULT_VOCAB_SIZE = 2000;
+const DEFAULT_VALIDATION_FRACTION = 0.1;
+
+/** The tokenizer of a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID. */
+export async function namedTokenizer(name: string): Promise<Tokenizer> {
+  return name === 'byte' ? new ByteTokenizer() : readTokenizer(name);
+}
+
+/**
+ * What to train on: text, tokenized in memory, or one prepared data set.
+ * @throws UsageError for options that contradict the data.
+ */
+export async function openData(options: DataOptions, io: CliIo): Promise<TokenDataset> {
+  const { data, seqLen, validationFraction = DEFAULT_VALIDATION_FRACTION } = options;
+  if (options.vocabSize !== undefined && options.tokenizer !== 'bpe') {
+    throw new UsageError(
+      '--vocab-size goes with --tokenizer bpe; other tokenizers have a size of their own.',
+    );
+  }
+  const prepared = await Promise.all(data.map(isPreparedDataset));
+  if (prepared.includes(true)) return openPrepared(options);
+  const tokenizer = await tokenizerFor(options, io);
+  return TextDataset.fromPaths(data, { tokenizer, seqLen, validationFraction });
+}
+
+async function openPrepared({
+  data,
+  tokenizer,
+  validationFraction,
+  seqLen,
+}: DataOptions): Promise<TokenDataset> {
+  if (data.length > 1)
+    throw new UsageError('--data takes one prepared data set, or files and folders with text.');
+  if (tokenizer === 'bpe') {
+    throw new UsageError(
+      `${data[0]} is tokenized already; --tokenizer bpe needs files or folders with text.`,
+    );
+  }
+  if (validationFraction !== undefined) {
+    throw new UsageError('--validation-fraction is for text; a prepared data set has been split already.');
+  }
+  const given = tokenizer === undefined ? undefined : await namedTokenizer(tokenizer);
+  return PreparedDataset.open(data[0], { tokenizer: given, seqLen });
+}
+
+async function tokenizerFor(
+  { data, tokenizer = 'byte', vocabSize }: DataOptions,
+  io: CliIo,
+): Promise<Tokenizer> {
+  if (tokenizer !== 'bpe') return namedTokenizer(tokenizer);
+  const files = await listTextFiles(data);
+  return interruptible(io.signals, (signal) =>
+    trainOnFiles(files, { vocabSize: vocabSize ?? DEFAULT_VOCAB_SIZE, signal }, io),
+  );
+}
