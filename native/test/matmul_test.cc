@@ -72,7 +72,6 @@ Array attention() {
   s.kBatchStride = s.vBatchStride = kSeq * kWidth;
   s.scale = 0.25f;
   s.queryStarts = queryStarts, s.kvLengths = kvLengths;
-  s.sgemm = kernels().sgemm;
   const int64_t size = s.batch * kSeq * kWidth;
   const Array q = numbers(size, 9), k = numbers(size, 10), v = numbers(size, 11), dOut = numbers(size, 12);
   Array out(static_cast<size_t>(size)), lse(static_cast<size_t>(s.batch * kHeads * kSeq));
