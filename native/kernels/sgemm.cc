@@ -52,6 +52,42 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, flo
   }
 }
 
+// The same in one go, op(B) in place, for an untransposed B that the second-level cache holds: rows outermost, so that C
+// is written along its rows, which matters most where k is short. `panel` holds the ragged last columns.
+void multiplyInPlace(const Matrices& s, int64_t k, float beta, float* panel) {
+  const int64_t ragged = s.n % kLanes == 0 ? 0 : s.n % kPanelCols, whole = s.n - ragged;
+  if (ragged > 0) packCopied(s.b + whole, s.ldb, k, ragged, panel, roundUp(ragged, kLanes));
+  const int64_t tiles = (s.m + kTileRows[2] - 1) / kTileRows[2];
+  int64_t row = 0;
+  for (int64_t i = 0; i < tiles; i++) {
+    const int64_t rows = s.m / tiles + (i < s.m % tiles);
+    TileArgs t;
+    t.k = k;
+    t.a = s.a + (s.transA ? row : row * s.lda);
+    t.aRow = s.transA ? 1 : s.lda;
+    t.aStep = s.transA ? s.lda : 1;
+    t.ldc = s.ldc;
+    t.alpha = s.alpha;
+    t.beta = beta;
+    for (int64_t j = 0; j < s.n; j += kPanelCols) {
+      const int64_t cols = least(kPanelCols, s.n - j);
+      const int vectors = cols > kLanes ? 2 : 1;
+      const bool copied = j >= whole;
+      t.lastLanes = static_cast<int>(cols - (vectors - 1) * kLanes);
+      t.b = copied ? panel : s.b + j;
+      t.bStep = copied ? vectors * kLanes : s.ldb;
+      t.c = s.c + row * s.ldc + j;
+      kTiles[vectors][rows](t);
+    }
+    row += rows;
+  }
+}
+
+bool inPlaceWins(const Matrices& s, int64_t k, int64_t maxDepth) {
+  constexpr int64_t kMaxElements = 65536;
+  return !s.transB && s.n > kPanelCols && k <= maxDepth && k <= 128 && k * s.n <= kMaxElements;
+}
+
 }  // namespace
 
 void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
@@ -68,6 +104,7 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
       maxDepth = kPanelDepth;
     }
   }
+  if (inPlaceWins(s, k, maxDepth)) return multiplyInPlace(s, k, beta, panel);
   const int64_t blocks = (k + maxDepth - 1) / maxDepth;
   int64_t p = 0;
   for (int64_t i = 0; i < blocks; i++) {
@@ -112,6 +149,9 @@ void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alph
     ldb = k;
   }
   const Matrices s{transA, transB, m, n, alpha, a, lda, b, ldb, c, ldc};
+#if defined(__AVX512F__)
+  if (thinWins(s, k)) return multiplyThin(s, k, beta);
+#endif
   if (!transA && transB && dotsWin(s, k)) return multiplyByDots(s, k, beta);
   if (!transB && m == 1) return multiplyRow(s, k, beta);
   multiplyBlocked(s, k, beta);

@@ -8,29 +8,62 @@ namespace SGEMOE_ISA {
 namespace {
 
 template <int MR, int NV>
+inline void finish(Vf (&sums)[MR][NV], const TileArgs& t) {
+  float* const c = t.c;
+  const int64_t ldc = t.ldc;
+  const int lanes = t.lastLanes;
+  const Vf alpha = set1(t.alpha), beta = set1(t.beta);
+  const bool keepsC = t.beta != 0;
+  if (t.alpha != 1) {
+    UNROLL for (int i = 0; i < MR; i++) {
+      UNROLL for (int j = 0; j < NV; j++) sums[i][j] *= alpha;
+    }
+  }
+  if (keepsC) {
+    UNROLL for (int i = 0; i < MR; i++) {
+      UNROLL for (int j = 0; j < NV; j++) {
+        const float* from = c + i * ldc + j * kLanes;
+        sums[i][j] = fma(j < NV - 1 ? load(from) : loadLanes(from, lanes), beta, sums[i][j]);
+      }
+    }
+  }
+  UNROLL for (int i = 0; i < MR; i++) {
+    UNROLL for (int j = 0; j < NV; j++) {
+      float* to = c + i * ldc + j * kLanes;
+      if (j < NV - 1) {
+        store(to, sums[i][j]);
+      } else {
+        storeLanes(to, sums[i][j], lanes);
+      }
+    }
+  }
+}
+
+template <int MR, int NV>
 void tile(const TileArgs& t) {
   Vf sums[MR][NV];
-  UNROLL for (int i = 0; i < MR; i++) {
-    UNROLL for (int j = 0; j < NV; j++) sums[i][j] = Vf{};
-  }
-  const float* a = t.a;
+  const int64_t aRow = t.aRow, aStep = t.aStep, bStep = t.bStep;
+  RowPointers<MR> a(t.a, aRow);
   const float* b = t.b;
-  for (int64_t p = 0; p < t.k; p++) {
+  {
     Vf row[NV];
     UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
     UNROLL for (int i = 0; i < MR; i++) {
-      const Vf factor = set1(a[i * t.aRow]);
+      const Vf factor = set1(*a.row(i, aRow));
+      UNROLL for (int j = 0; j < NV; j++) sums[i][j] = row[j] * factor;
+    }
+  }
+  for (int64_t p = 1; p < t.k; p++) {
+    a.advance(aStep);
+    b += bStep;
+    Vf row[NV];
+    UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
+    UNROLL for (int i = 0; i < MR; i++) {
+      const Vf factor = set1(*a.row(i, aRow));
       UNROLL for (int j = 0; j < NV; j++) sums[i][j] = fma(row[j], factor, sums[i][j]);
     }
-    a += t.aStep;
-    b += t.bStep;
   }
-  UNROLL for (int i = 0; i < MR; i++) {
-    float* c = t.c + i * t.ldc;
-    UNROLL for (int j = 0; j < NV; j++) {
-      update(c + j * kLanes, sums[i][j], t.alpha, t.beta, j == NV - 1 ? t.lastLanes : kLanes);
-    }
-  }
+  finish(sums, t);
 }
 
 }  // namespace

@@ -62,6 +62,22 @@ extern const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1];
 // All rows of `t` against one panel of `cols` columns. The rows are spread evenly: 16 as 8 + 8, not 14 + 2.
 void multiplyPanel(TileArgs t, int64_t m, int64_t cols);
 
+// The first `lanes` of a vector, mostly all of them: AVX-512 masks that for free, elsewhere it takes a branch.
+inline Vf loadLanes(const float* p, int lanes) {
+#if defined(__AVX512F__)
+  return loadPartial(p, lanes);
+#else
+  return lanes == kLanes ? load(p) : loadPartial(p, lanes);
+#endif
+}
+inline void storeLanes(float* p, Vf v, int lanes) {
+#if defined(__AVX512F__)
+  storePartial(p, v, lanes);
+#else
+  lanes == kLanes ? store(p, v) : storePartial(p, v, lanes);
+#endif
+}
+
 inline void update(float* c, Vf sum, float alpha, float beta, int lanes) {
   Vf value = sum * set1(alpha);
   if (lanes == kLanes) {
@@ -73,6 +89,26 @@ inline void update(float* c, Vf sum, float alpha, float beta, int lanes) {
   }
 }
 
+// Rows are reached in threes from one pointer: an address is a pointer plus one or two times a register, so
+// that 14 rows need five pointers and one stride, and nothing is spilled. Compilers would rather keep an offset for
+// every row, in memory; the empty statement hides from them that the pointers keep their distance.
+template <int Rows>
+struct RowPointers {
+  static constexpr int kCount = (Rows + 2) / 3;
+  const float* at[kCount];
+
+  RowPointers(const float* a, int64_t row) {
+    UNROLL for (int g = 0; g < kCount; g++) at[g] = a + 3 * g * row;
+  }
+  void advance(int64_t step) {
+    UNROLL for (int g = 0; g < kCount; g++) {
+      at[g] += step;
+      __asm__("" : "+r"(at[g]));
+    }
+  }
+  const float* row(int i, int64_t row) const { return at[i / 3] + i % 3 * row; }
+};
+
 // ---------------------------------------------------------------- the ways to multiply
 
 // C = beta * C, zeros where beta = 0 (sgemm.cc).
@@ -80,6 +116,10 @@ void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc);
 
 // C = alpha * op(A) op(B) + beta * C, for k > 0 and any sizes, panel by panel of op(B) (sgemm.cc).
 void multiplyBlocked(const Matrices& s, int64_t k, float beta);
+
+// The same for C = A B^T with some rows, where thinWins (sgemm_thin.cc; AVX-512).
+bool thinWins(const Matrices& s, int64_t k);
+void multiplyThin(const Matrices& s, int64_t k, float beta);
 
 // The same for C = A B^T by dot products, and for one row of A by an untransposed B (sgemm_dots.cc).
 void multiplyByDots(const Matrices& s, int64_t k, float beta);

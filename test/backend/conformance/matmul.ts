@@ -113,6 +113,18 @@ export function matmulConformance(kernels: () => Kernels): void {
       }
     });
 
+    it('multiplies each small number of rows by weights stored [out, in]', () => {
+      const dice = new Dice(10);
+      const shapes = [[8, 16], [9, 48], [35, 32], [24, 272], [70, 64]];
+      for (let m = 1; m <= 17; m++) {
+        for (const [index, [n, k]] of shapes.entries()) {
+          const [alpha, beta] = SCALARS[(m + index) % 3];
+          const scene = new Scene(PLACEMENTS[(m + index) % 3]);
+          checkSgemm(scene, dice, false, true, m, n, k, alpha, beta, index);
+        }
+      }
+    });
+
     it('is beta * C over k = 0, and zeros where beta = 0', () => {
       everywhere(4, (scene, dice) => {
         checkSgemm(scene, dice, false, false, 3, 5, 0, 1, 2, 1);
