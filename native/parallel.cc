@@ -1,7 +1,10 @@
-// How a region runs. The caller publishes a job by opening the gate, then takes chunks like everybody else. A worker
-// that finds the gate open adds itself to the gate's count, takes chunks until none is left, and leaves. When the
-// caller finds no chunk left it closes the gate, so that no one joins late, and waits for those inside. Nobody ever
-// waits for a worker that did not join: a worker whose core is taken by another process delays nothing.
+// How a region runs. Each thread of the pool has a place of its own in the range of chunks, the same in every region:
+// there it starts, so that it finds in its cache what it wrote for the chunks of the region before; when its part is
+// done it takes from the ends of the others'. The caller publishes a job by opening the gate, then works like
+// everybody else. A worker that finds the gate open adds itself to the gate's count, works until no chunk is left, and
+// leaves. When the caller finds no chunk left it closes the gate, so that no one joins late, and waits for those
+// inside. Nobody ever waits for a worker that did not join: a worker whose core is taken by another process delays
+// nothing, unless it loses the core inside a chunk; then the caller computes alone for a while.
 #include "parallel.h"
 
 #include <atomic>
@@ -12,6 +15,8 @@
 #include <system_error>
 #include <thread>
 
+#include "cores.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -21,9 +26,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A spinning worker answers within 0.1-0.5 us, a parked one needs 30-100 us and costs the caller a system call
+// A region costs 0.7 us when the workers spin; a parked one needs 30-100 us to come and costs the caller a system call
 // (measured on two virtual machines). Below the first bound sharing can't win; below the second it isn't worth a wake.
-constexpr double kMinSharedNanoseconds = 20e3;
+constexpr double kMinSharedNanoseconds = 4e3;
 constexpr double kMinWakeNanoseconds = 200e3;
 
 // Long enough to bridge the JavaScript between two operations of a step, short enough that an idle process soon
@@ -31,11 +36,23 @@ constexpr double kMinWakeNanoseconds = 200e3;
 constexpr auto kHardSpin = std::chrono::microseconds(30);
 constexpr auto kSpin = std::chrono::microseconds(200);
 
+// The caller waited so much longer for a worker than its own chunks took that the worker must have lost its core. When
+// that happens often, nothing is shared for a while: waiting for lost cores costs at most 3 % of the time.
+constexpr auto kLostCore = std::chrono::microseconds(500);
+constexpr int kTimesLost = 32;
+constexpr Clock::duration kLongestLoss = std::chrono::milliseconds(10);  // more was no other thread's turn
+
 // The gate: who may join the current job, and who is inside.
 constexpr uint64_t kInsideMask = 0xffff;      // workers inside
 constexpr uint64_t kOpen = uint64_t{1} << 16;  // workers may join
 constexpr uint64_t kCallerSleeps = uint64_t{1} << 17;
 constexpr uint64_t kEpochUnit = uint64_t{1} << 32;  // the rest counts jobs
+
+// Chunks that nobody has taken yet: the first in the low half, the end in the high half.
+struct alignas(64) Range {
+  std::atomic<uint64_t> span{0};
+};
+constexpr int64_t kMaxChunks = UINT32_MAX;
 
 struct Worker {
   std::mutex mutex;
@@ -47,19 +64,27 @@ struct Worker {
 struct Pool {
   std::mutex callerMutex;  // held by the thread whose region runs
 
-  std::atomic<uint64_t> gate{0};
+  // Written by the caller before the gate opens; on the line that workers look at anyway.
+  alignas(64) std::atomic<uint64_t> gate{0};
   ChunkFn fn = nullptr;
   void* context = nullptr;
-  int64_t chunks = 0;
-  alignas(64) std::atomic<int64_t> nextChunk{0};
+  int ranges = 0;
+  std::atomic<int> callerCore{-1};
+
+  Range range[kMaxThreads];
 
   alignas(64) std::mutex doneMutex;
   std::condition_variable done;
 
-  std::atomic<int> threads{0};    // 0: not chosen yet
-  std::atomic<int> spinning{0};   // workers that would see a job at once
-  int started = 0;                // workers that exist; guarded by callerMutex
-  double unsharedWork = 0;        // see worthWaking; guarded by callerMutex
+  alignas(64) std::atomic<int> threads{0};  // 0: not chosen yet
+  std::atomic<int> awake{0};                // workers that spin or are about to; changed under the worker's mutex
+
+  // Guarded by callerMutex.
+  int started = 0;                 // workers that exist
+  double work = 0, workBefore = 0;  // shareable work of this burst of regions and of the one before: see worthWaking
+  Clock::time_point lastRegion;
+  Clock::time_point aloneUntil;
+  Clock::time_point sharingSince;  // no core was lost since then
   Worker* workers[kMaxThreads] = {};
 };
 
@@ -78,30 +103,46 @@ void relax() {
 #endif
 }
 
-// Spins until ready() or until the time is over. Returns ready().
-template <class Ready>
-bool spinUntil(Ready ready) {
+// Spins until ready() or until the time is over, with a call of between() now and then. Returns ready().
+template <class Ready, class Between>
+bool spinUntil(Ready ready, Between between) {
   const Clock::time_point start = Clock::now();
   for (;;) {
     for (int i = 0; i < 64; i++) {
       if (ready()) return true;
       relax();
     }
+    between();
     const auto waited = Clock::now() - start;
     if (waited > kSpin) return false;
     if (waited > kHardSpin) std::this_thread::yield();
   }
 }
 
-void takeChunks(Pool& p) {
+uint64_t spanOf(int64_t first, int64_t end) { return static_cast<uint64_t>(end) << 32 | static_cast<uint64_t>(first); }
+
+// The first chunk of a range, or its last; -1 when all are taken.
+int64_t takeChunk(Range& range, bool last) {
+  uint64_t span = range.span.load(std::memory_order_relaxed);
+  for (;;) {
+    const auto first = static_cast<int64_t>(span & UINT32_MAX), end = static_cast<int64_t>(span >> 32);
+    if (first >= end) return -1;
+    const uint64_t rest = last ? spanOf(first, end - 1) : spanOf(first + 1, end);
+    if (range.span.compare_exchange_weak(span, rest, std::memory_order_relaxed)) return last ? end - 1 : first;
+  }
+}
+
+// Works on range `home`, then on what others have left. Returns the number of chunks done.
+int64_t takeChunks(Pool& p, int home) {
   const ChunkFn fn = p.fn;
   void* const context = p.context;
-  const int64_t chunks = p.chunks;
-  for (;;) {
-    const int64_t chunk = p.nextChunk.fetch_add(1, std::memory_order_relaxed);
-    if (chunk >= chunks) return;
-    fn(context, chunk);
+  const int ranges = p.ranges;
+  int64_t done = 0;
+  for (int i = 0; i < ranges; i++) {
+    Range& range = p.range[(home + i) % ranges];
+    for (int64_t chunk; (chunk = takeChunk(range, i > 0)) >= 0; done++) fn(context, chunk);
   }
+  return done;
 }
 
 // Joins the job behind the gate unless it is closed or was already worked on. lastEpoch is the worker's memory.
@@ -127,13 +168,21 @@ void leave(Pool& p) {
 void park(Pool& p, Worker& self, uint64_t lastEpoch) {
   std::unique_lock<std::mutex> lock(self.mutex);
   self.parked.store(true, std::memory_order_seq_cst);
+  p.awake.fetch_sub(1, std::memory_order_relaxed);
   // Either this load sees the new job, or the caller, who opens the gate first, sees parked.
   const uint64_t gate = p.gate.load(std::memory_order_seq_cst);
   if ((gate & kOpen) && gate / kEpochUnit != lastEpoch) {
     self.parked.store(false, std::memory_order_relaxed);
+    p.awake.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   self.wake.wait(lock, [&] { return !self.parked.load(std::memory_order_relaxed); });
+}
+
+// Linux may wake a worker on the caller's core and leave it there for seconds, however idle the other cores are.
+void leaveCallerAlone(Pool& p) {
+  const int core = currentCore();
+  if (core >= 0 && core == p.callerCore.load(std::memory_order_relaxed)) leaveCore(core);
 }
 
 void workerLoop(Pool& p, int index) {
@@ -141,12 +190,11 @@ void workerLoop(Pool& p, int index) {
   Worker& self = *p.workers[index];
   uint64_t lastEpoch = 0;
   for (;;) {
-    p.spinning.fetch_add(1, std::memory_order_relaxed);
-    const bool joined = spinUntil(
-        [&] { return index < p.threads.load(std::memory_order_relaxed) - 1 && tryJoin(p, lastEpoch); });
-    p.spinning.fetch_sub(1, std::memory_order_relaxed);
-    if (joined) {
-      takeChunks(p);
+    const auto join = [&] {
+      return index < p.threads.load(std::memory_order_relaxed) - 1 && tryJoin(p, lastEpoch);
+    };
+    if (spinUntil(join, [&] { leaveCallerAlone(p); })) {
+      takeChunks(p, index + 1);
       leave(p);
     } else {
       park(p, self, lastEpoch);
@@ -166,6 +214,7 @@ void startWorkers(Pool& p, int wanted) {
       return;
     }
     p.started++;
+    p.awake.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
@@ -176,45 +225,63 @@ void wakeWorkers(Pool& p, int wanted) {
     {
       std::lock_guard<std::mutex> lock(worker.mutex);
       worker.parked.store(false, std::memory_order_relaxed);
+      p.awake.fetch_add(1, std::memory_order_relaxed);
     }
     worker.wake.notify_one();
   }
 }
 
-// Many small regions in a row deserve awake workers too, though none of them alone does: work that ran unshared is
-// added up, and pays for one wake when it has cost as much.
-bool worthWaking(Pool& p, double totalWork) {
-  if (totalWork >= kMinWakeNanoseconds) return true;
-  if (p.spinning.load(std::memory_order_relaxed) > 0) return false;
-  p.unsharedWork += totalWork;
-  if (p.unsharedWork < kMinWakeNanoseconds) return false;
-  p.unsharedWork = 0;
-  return true;
+// A wake pays when enough work follows. The region alone may be enough; else what came before tells: many small
+// regions in a row, or a burst of them (a step of a small model) that was worth it the last time.
+bool worthWaking(Pool& p, double totalWork, Clock::time_point now) {
+  if (now - p.lastRegion > kSpin) {
+    p.workBefore = p.work;
+    p.work = 0;
+  }
+  p.lastRegion = now;
+  p.work += totalWork;
+  return p.work >= kMinWakeNanoseconds || p.workBefore >= kMinWakeNanoseconds;
 }
 
-void waitForWorkers(Pool& p) {
+// Returns how long the caller had to wait, 0 when it was too short to be measured.
+Clock::duration waitForWorkers(Pool& p) {
   const auto empty = [&] { return (p.gate.load(std::memory_order_acquire) & kInsideMask) == 0; };
-  if (spinUntil(empty)) return;
-  std::unique_lock<std::mutex> lock(p.doneMutex);
-  p.gate.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
-  p.done.wait(lock, empty);
+  if (empty()) return Clock::duration::zero();
+  const Clock::time_point start = Clock::now();
+  if (!spinUntil(empty, [] {})) {
+    std::unique_lock<std::mutex> lock(p.doneMutex);
+    p.gate.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
+    p.done.wait(lock, empty);
+  }
+  return Clock::now() - start;
 }
 
-void runShared(Pool& p, int64_t chunks, int helpers, bool wake, ChunkFn fn, void* context) {
+void publish(Pool& p, int64_t chunks, int helpers, ChunkFn fn, void* context) {
+  const int ranges = helpers + 1;
   p.fn = fn;
   p.context = context;
-  p.chunks = chunks;
-  p.nextChunk.store(0, std::memory_order_relaxed);
+  p.ranges = ranges;
+  for (int i = 0; i < ranges; i++) {
+    p.range[i].span.store(spanOf(chunks * i / ranges, chunks * (i + 1) / ranges), std::memory_order_relaxed);
+  }
+  p.callerCore.store(currentCore(), std::memory_order_relaxed);
   const uint64_t epoch = p.gate.load(std::memory_order_relaxed) / kEpochUnit + 1;
   p.gate.store(epoch * kEpochUnit | kOpen, std::memory_order_seq_cst);
-  if (wake) wakeWorkers(p, helpers);
+}
 
+// Runs the job that was published at `start`.
+void work(Pool& p, Clock::time_point start) {
   insideRegion = true;
-  takeChunks(p);
+  const int64_t done = takeChunks(p, 0);
   insideRegion = false;
-
   p.gate.fetch_and(~kOpen, std::memory_order_acq_rel);
-  waitForWorkers(p);
+  const Clock::duration waited = waitForWorkers(p);
+  if (waited < kLostCore || done == 0) return;
+  const Clock::time_point now = Clock::now();
+  const Clock::duration ownChunk = (now - start - waited) / done;
+  if (waited <= kLostCore + 2 * ownChunk) return;
+  p.aloneUntil = p.sharingSince + kTimesLost * (waited < kLongestLoss ? waited : kLongestLoss);
+  p.sharingSince = p.aloneUntil > now ? p.aloneUntil : now;
 }
 
 void runInline(int64_t chunks, ChunkFn fn, void* context) {
@@ -227,19 +294,22 @@ void parallelFor(int64_t chunks, double totalWork, ChunkFn fn, void* context) {
   if (chunks < 2 || insideRegion || !(totalWork >= kMinSharedNanoseconds)) return runInline(chunks, fn, context);
   Pool& p = pool();
   const int threads = threadCount();
-  if (threads < 2) return runInline(chunks, fn, context);
+  if (threads < 2 || chunks > kMaxChunks) return runInline(chunks, fn, context);
   std::unique_lock<std::mutex> lock(p.callerMutex, std::try_to_lock);
   if (!lock.owns_lock()) return runInline(chunks, fn, context);
 
+  const Clock::time_point start = Clock::now();
   startWorkers(p, threads - 1);
   int helpers = threads - 1 < p.started ? threads - 1 : p.started;
   if (chunks - 1 < helpers) helpers = static_cast<int>(chunks - 1);
-  const bool wake = worthWaking(p, totalWork);
-  if (helpers == 0 || (!wake && p.spinning.load(std::memory_order_relaxed) == 0)) {
+  const bool wake = worthWaking(p, totalWork, start);
+  if (helpers == 0 || start < p.aloneUntil || !(wake || p.awake.load(std::memory_order_relaxed) > 0)) {
     lock.unlock();
     return runInline(chunks, fn, context);
   }
-  runShared(p, chunks, helpers, wake, fn, context);
+  publish(p, chunks, helpers, fn, context);
+  if (wake) wakeWorkers(p, helpers);
+  work(p, start);
 }
 
 int threadCount() {

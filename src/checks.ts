@@ -5,8 +5,9 @@ export function checkOptions(what: string, options: object, known: readonly stri
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`${what}: options must be an object, got ${String(options)}`);
   }
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) {
+  // for-in, which allocates nothing: forward comes here at each step.
+  for (const key in options) {
+    if (!known.includes(key) && Object.hasOwn(options, key)) {
       throw new TypeError(`${what}: unknown option '${key}'; known: ${known.join(', ')}`);
     }
   }
@@ -40,9 +41,16 @@ export function checkTensor(
     throw new TypeError(`${what} must be a Tensor, got ${x === null ? 'null' : typeof x}`);
   }
   if (x.dtype !== dtype) throw new TypeError(`${what} must be a ${dtype} tensor, got ${x.dtype}`);
-  if (x.shape.join() !== shape.join()) {
+  if (!sameShape(x.shape, shape))
     throw new RangeError(`${what} must have shape [${shape}], got [${x.shape}]`);
+}
+
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] !== b[i]) return false;
   }
+  return true;
 }
 
 /** @throws RangeError naming the first id that is not an integer in [0, vocabSize). */

@@ -182,9 +182,15 @@ export class Embedding {
   }
 
   backwardAt(ws: Workspace, ids: number, dy: number, tokens: number): void {
-    if (this.store.gradBeta === 0) this.#table.grad!.fill(0);
+    const grad = this.#table.grad!;
+    if (this.store.gradBeta === 0) {
+      // Zeros as a product over nothing: `fill` writes shared memory element by element, four times as slow.
+      this.kernels.sgemm(
+        false, false, this.vocabSize, this.dim, 0, 1, grad, 0, 0, grad, 0, this.dim, 0, grad, 0, this.dim,
+      );
+    }
     this.kernels.embeddingBackward(
-      ws.floats, dy, ws.ints, ids, this.#table.grad!, 0, this.vocabSize, tokens, this.dim,
+      ws.floats, dy, ws.ints, ids, grad, 0, this.vocabSize, tokens, this.dim,
     );
   }
 

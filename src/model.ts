@@ -5,6 +5,7 @@ import { checkTensorInfo, loadCheckpoint, loadTensorsInto, saveCheckpoint } from
 import type { TokenizerFiles } from './checkpoint/tokenizerFiles';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
+import { allocateUnset } from './dtype';
 import { SgemoeError } from './errors';
 import {
   type GenerateOptions,
@@ -51,6 +52,9 @@ export interface ForwardOptions {
   /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
   out?: Tensor<'float32'>;
 }
+
+const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'out'];
+const NO_OPTIONS = Object.freeze({});
 
 const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
 
@@ -184,7 +188,7 @@ export class MoETransformer implements NextTokenModel {
    * Logits [B,S,V] of int32 or int64 ids [B,S].
    * @throws RangeError for an id outside the vocabulary or S > maxSeqLen; TypeError for another dtype.
    */
-  forward(ids: Tensor, options: ForwardOptions = {}): Tensor<'float32'> {
+  forward(ids: Tensor, options: ForwardOptions = NO_OPTIONS): Tensor<'float32'> {
     if (!(ids instanceof Tensor) || ids.ndim !== 2) {
       throw new TypeError('forward: ids must be a Tensor of shape [B,S]; Tensor.fromIds makes one');
     }
@@ -196,12 +200,12 @@ export class MoETransformer implements NextTokenModel {
     ids: ArrayLike<number>,
     batch: number,
     seq: number,
-    options: ForwardOptions = {},
+    options: ForwardOptions = NO_OPTIONS,
   ): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
     checkInteger('forwardIds: batch', batch, 0);
     checkInteger('forwardIds: seq', seq, 0);
-    checkOptions('forward', options, ['training', 'out']);
+    checkOptions('forward', options, FORWARD_OPTIONS);
     if (ids.length !== batch * seq) {
       throw new RangeError(
         `forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`,
@@ -211,7 +215,7 @@ export class MoETransformer implements NextTokenModel {
     if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
     const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
     this.copyIds(pass, pass.ids, ids);
-    const logits = options.out ?? Tensor.zeros([batch, seq, V], { dtype: this.#floatType });
+    const logits = options.out ?? this.#newLogits(batch, seq);
     this.hiddenAt(pass);
     this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
     return logits;
@@ -382,16 +386,23 @@ export class MoETransformer implements NextTokenModel {
    * @internal
    */
   backwardAt(pass: ModelPass, losses: RouterLosses, overwrite: boolean): void {
-    Object.assign(this.#routerLosses, losses);
+    this.#setRouterLosses(losses);
     this.store.ensureGradients();
     this.store.gradBeta = overwrite ? 0 : 1;
     try {
       this.#backward(pass);
     } finally {
       this.store.gradBeta = 1;
-      Object.assign(this.#routerLosses, NO_ROUTER_LOSSES);
+      this.#setRouterLosses(NO_ROUTER_LOSSES);
       this.#kept = null;
     }
+  }
+
+  #setRouterLosses({ auxLossAlpha, zLossCoef, weight }: RouterLosses): void {
+    const losses = this.#routerLosses;
+    losses.auxLossAlpha = auxLossAlpha;
+    losses.zLossCoef = zLossCoef;
+    losses.weight = weight;
   }
 
   #backward(pass: ModelPass): void {
@@ -416,6 +427,12 @@ export class MoETransformer implements NextTokenModel {
       this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
     }
     return residual[blocks.length];
+  }
+
+  #newLogits(batch: number, seq: number): Tensor<'float32'> {
+    const { vocabSize: V } = this.config;
+    const data = allocateUnset(this.#floatType, batch * seq * V);
+    return new Tensor(data, [batch, seq, V], this.#floatType);
   }
 
   /** See Kernels.floatType: float64 hides behind the same type. */

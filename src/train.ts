@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from './batch';
-import { checkIds, checkInteger, checkOptions } from './checks';
+import { checkIds, checkInteger, checkOptions, sameShape } from './checks';
 import { idsOf, MoETransformer } from './model';
 import type { ParameterStore } from './parameters';
 import type { ModelPass } from './pass';
@@ -147,7 +147,8 @@ export class Trainer {
     const skipped = !(Number.isFinite(result.loss) && Number.isFinite(result.gradNorm));
     if (skipped) this.skippedSteps++;
     else this.#update(step, lr, result.gradNorm);
-    return { ...result, step, lr, skipped };
+    const { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad } = result;
+    return { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad, step, lr, skipped };
   }
 
   #lossAndGradients(
@@ -166,10 +167,7 @@ export class Trainer {
       );
     }
     const tokens = batch * seqLen;
-    const sums: LossSums = { crossEntropy: 0, auxLoss: 0, zLoss: 0, load: [] };
-    for (const { nExperts } of model.blocks.map((block) => block.moe.router)) {
-      sums.load.push(new Array(nExperts).fill(0));
-    }
+    const sums: LossSums = { crossEntropy: 0, auxLoss: 0, zLoss: 0, load: zeroLoad(model) };
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
@@ -179,6 +177,7 @@ export class Trainer {
       this.#forwardBackward(pass, counted, pass.tokens / tokens, sums, part === 0);
     }
     const crossEntropy = sums.crossEntropy / counted;
+    for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
     return {
       loss: crossEntropy + sums.auxLoss + sums.zLoss,
       crossEntropy,
@@ -186,7 +185,7 @@ export class Trainer {
       zLoss: sums.zLoss,
       gradNorm: model.store.gradNorm(),
       tokens,
-      expertLoad: sums.load.map(shares),
+      expertLoad: sums.load,
     };
   }
 
@@ -372,21 +371,23 @@ function checkBatch(
   vocabSize: number,
   ignoreIndex: number,
 ): number {
-  for (const [name, array] of Object.entries({ ids, targets })) {
-    if (array instanceof Tensor)
-      throw new TypeError(`${name} of a batch must be an Int32Array, got a Tensor`);
-  }
+  checkNoTensor('ids', ids);
+  checkNoTensor('targets', targets);
   checkInteger('batch', batch, 0);
   checkInteger('seqLen', seqLen, 0);
-  for (const [name, array] of Object.entries({ ids, targets })) {
-    if (array?.length !== batch * seqLen) {
-      throw new RangeError(
-        `${name} must hold batch * seqLen = ${batch * seqLen} tokens, got ${array?.length}`,
-      );
-    }
-  }
+  checkTokens('ids', ids, batch * seqLen);
+  checkTokens('targets', targets, batch * seqLen);
   checkIds('ids', ids, vocabSize);
   return countTargets(targets, vocabSize, ignoreIndex);
+}
+
+function checkNoTensor(name: string, array: ArrayLike<number>): void {
+  if (array instanceof Tensor) throw new TypeError(`${name} of a batch must be an Int32Array, got a Tensor`);
+}
+
+function checkTokens(name: string, array: ArrayLike<number> | undefined, tokens: number): void {
+  if (array?.length === tokens) return;
+  throw new RangeError(`${name} must hold batch * seqLen = ${tokens} tokens, got ${array?.length}`);
 }
 
 /** How many targets count. @throws RangeError for one that is neither a token nor ignoreIndex. */
@@ -403,16 +404,28 @@ function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex
   return counted;
 }
 
-function shares(counts: number[]): number[] {
-  const total = counts.reduce((sum, n) => sum + n, 0);
-  return counts.map((n) => n / total);
+/** Zeros for each expert of each layer: part of the result, so new for each step. */
+function zeroLoad({ blocks }: MoETransformer): number[][] {
+  const load: number[][] = [];
+  for (let i = 0; i < blocks.length; i++) {
+    const counts: number[] = [];
+    for (let e = 0; e < blocks[i].moe.router.nExperts; e++) counts.push(0);
+    load.push(counts);
+  }
+  return load;
+}
+
+function toShares(counts: number[]): void {
+  let total = 0;
+  for (let e = 0; e < counts.length; e++) total += counts[e];
+  for (let e = 0; e < counts.length; e++) counts[e] /= total;
 }
 
 function checkPair(ids: Tensor, targets: Tensor): void {
   if (!(ids instanceof Tensor) || !(targets instanceof Tensor) || ids.ndim !== 2) {
     throw new TypeError('ids and targets must be Tensors of shape [B,S]; Tensor.fromIds makes them');
   }
-  if (ids.shape.join() !== targets.shape.join()) {
+  if (!sameShape(ids.shape, targets.shape)) {
     throw new RangeError(`targets must have the shape of ids [${ids.shape}], got [${targets.shape}]`);
   }
 }

@@ -22,6 +22,12 @@ export class Weight {
   ) {}
 }
 
+/** Measured: a router's 4 columns of output take 1.2 to 1.5 times as long by a packed matrix. */
+const LEAST_PACKED_ROWS = 16;
+
+/** Measured: x of 1 or 2 rows mostly takes longer by a packed matrix, up to 1.8 times (256x256); 4 rows don't. */
+const MOST_ROWS_BY_MATRIX = 2;
+
 /**
  * `count` matrices W [rows,cols], one behind the other, by which forwards multiply: y = x W^T. Matrices that are read
  * together are one (q|k|v, gate|up), and so are those of all experts (count).
@@ -38,9 +44,9 @@ export class Matrix extends Weight {
     super(rows * cols * count, { kind: 'kaiming', fanIn: cols });
   }
 
-  /** Elements of the packed copy. */
+  /** Elements of the packed copy, 0 where it has no use. */
   packedSize(kernels: Kernels): number {
-    return this.count * kernels.packedSize(this.rows, this.cols);
+    return this.rows < LEAST_PACKED_ROWS ? 0 : this.count * kernels.packedSize(this.rows, this.cols);
   }
 
   pack(kernels: Kernels, packed: Float32Array): void {
@@ -54,8 +60,11 @@ export class Matrix extends Weight {
     kernels: Kernels, m: number, x: Float32Array, xAt: number, beta: number, y: Float32Array, yAt: number,
   ): void {
     const { rows, cols, packed } = this;
-    if (packed === null) kernels.sgemm(false, true, m, rows, cols, 1, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
-    else kernels.sgemmPacked(m, rows, cols, 1, x, xAt, cols, packed, 0, beta, y, yAt, rows);
+    if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
+      kernels.sgemm(false, true, m, rows, cols, 1, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
+    } else {
+      kernels.sgemmPacked(m, rows, cols, 1, x, xAt, cols, packed, 0, beta, y, yAt, rows);
+    }
   }
 
   /** y = x W_g^T by matrix g for the rows of group g, rowStarts[at + g] .. rowStarts[at + g + 1]. */
@@ -63,7 +72,8 @@ export class Matrix extends Weight {
     kernels: Kernels, rowStarts: Int32Array, at: number, x: Float32Array, xAt: number, y: Float32Array, yAt: number,
   ): void {
     const { rows, cols, count, packed } = this;
-    if (packed === null) {
+    const m = rowStarts[at + count] - rowStarts[at];
+    if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
       kernels.sgemmGrouped(
         true, count, rowStarts, at, rows, cols, 1, x, xAt, cols, this.data, 0, cols, rows * cols, 0, y, yAt, rows,
       );

@@ -36,7 +36,9 @@ function recordingKernels(kernels) {
   };
   const unknown = Object.keys(kernels).find((name) => name.startsWith('sgemm') && !(name in GEMM));
   if (unknown !== undefined) throw new Error(`gemmCalls.js doesn't know the arithmetic of ${unknown}`);
-  const note = (calls) => recorder.recording && recorder.calls.push(...calls);
+  // A product over nothing, which zeroes a gradient, is no matmul.
+  const note = (calls) =>
+    recorder.recording && recorder.calls.push(...calls.filter(({ flops }) => flops > 0));
   for (const kernel of Object.keys(GEMM)) {
     recorder.kernels[kernel] = (...args) => {
       note([gemmCall(kernel, args)]);

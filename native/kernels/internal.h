@@ -68,8 +68,8 @@ inline int64_t minOf(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t maxOf(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A chunk should outlast the waking of a thread, yet be short enough for the last one not to leave others idle.
-constexpr double kChunkNs = 16000;
+// A chunk should cost far more than taking it, yet be short enough for the last one not to leave others idle.
+constexpr double kChunkNs = 2500;
 
 // body(begin, end) over [0, count) in chunks of about kChunkNs, cut from count and cost alone. For bodies whose
 // items are independent of each other. `multiple` keeps cuts on vector boundaries.

@@ -26,6 +26,9 @@ interface GenerateCliOptions {
 /** What an empty prompt stands for: the end of a line, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
 
+/** Measured: packing the weights takes what some 20 tokens gain by it. */
+const FREEZE_FROM_TOKENS = 32;
+
 const NOTES = `
 The text goes to stdout as it is written, figures go to stderr. Ctrl-C ends the text early. The model looks at the last
 tokens only, as many as it was trained for: a longer text is written through a sliding window. The same checkpoint,
@@ -98,7 +101,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
-  model.freeze();
+  if (options.maxTokens >= FREEZE_FROM_TOKENS) model.freeze();
   const { temperature, topK, topP, seed } = options;
   const strategy = new RandomSampling({ temperature, topK, topP, seed });
   const interrupt = new Interrupt(io.signals);

@@ -10,6 +10,9 @@ import { PrefixDecoder } from './prefixDecoder';
 import type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizer';
 import { decodeUtf8 } from './utf8';
 
+/** A file with higher ids is damaged: tables by id would fill the memory. */
+const MOST_TOKENS = 2 ** 24;
+
 /** Names of the token that ends a text, for files that don't say; the first that exists is taken. */
 const END_OF_TEXT_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|im_end|>'];
 
@@ -215,6 +218,8 @@ function createEngine(
   try {
     const package_ = huggingFace();
     const engine = new package_.Tokenizer(pipeline, config);
+    const { length } = engine.model.vocab;
+    if (length === 0 || length > MOST_TOKENS) throw new Error(`its ids must lie in [0, ${MOST_TOKENS})`);
     return [engine, ByteLevelEncoder.create(package_, engine, pipeline)];
   } catch (cause) {
     throw invalid((cause as Error).message, cause);

@@ -272,13 +272,20 @@ describe('flags of bench/run.js', () => {
   });
 
   test('--all has axes of its own: one token, sampling, the floor of a step', async () => {
-    const wanted = ['decode_tiny_context_8', 'latency_forward', 'sampling_greedy', 'overhead_train_64'];
+    const wanted = [
+      'decode_tiny_context_8_frozen',
+      'latency_forward',
+      'sampling_greedy',
+      'overhead_train_64',
+    ];
     const args = ['--all', '--filter', wanted.join(), '--trials', '1', '--warmup', '0'];
     const { code, stdout } = await runBench('run.js', args);
     expect(code).toBe(0);
     const scenarios: Scenario[] = JSON.parse(stdout).scenarios;
     expect(scenarios.map(({ axis }) => axis)).toEqual(['decode', 'latency', 'sampling', 'overhead']);
     const { derived, median_ns } = scenarios[3];
-    expect(derived.step_over_floor).toBeCloseTo(median_ns / derived.floor_median_ns, 9);
+    const { floor_median_ns, adamw_median_ns, step_over_floor, step_over_floor_and_adamw } = derived;
+    expect(step_over_floor).toBeCloseTo(median_ns / floor_median_ns, 9);
+    expect(step_over_floor_and_adamw).toBeCloseTo(median_ns / (floor_median_ns + adamw_median_ns), 9);
   });
 });

@@ -138,12 +138,17 @@ describe('an installed package', () => {
     expect(wrong.code).toBe(2);
   });
 
-  it('depends on nothing but commander and node-addon-api', () => {
+  it("depends on nothing but commander, node-addon-api and two of Hugging Face's packages", () => {
     const { packages } = JSON.parse(readFileSync(join(plain, 'package-lock.json'), 'utf8'));
     const names = Object.keys(packages).filter((name) => name !== '');
-    expect(names.sort()).toEqual(
-      ['commander', 'node-addon-api', 'sgemoe'].map((name) => `node_modules/${name}`),
-    );
+    const expected = [
+      '@huggingface/jinja',
+      '@huggingface/tokenizers',
+      'commander',
+      'node-addon-api',
+      'sgemoe',
+    ];
+    expect(names.sort()).toEqual(expected.map((name) => `node_modules/${name}`));
   });
 });
 

@@ -104,6 +104,8 @@ describe('loadTokenizer', () => {
       { model: { type: 'BPE', vocab: {}, merges: [] }, added_tokens: [{ id: -1, content: 'x' }] },
       /an id each/,
     ],
+    [{ model: { type: 'BPE', vocab: {}, merges: [] } }, /its ids must lie in \[0, 16777216\)/],
+    [{ model: { type: 'BPE', vocab: { a: 4e9 }, merges: [] } }, /its ids must lie in/],
     [{ model: { type: 'BPE', vocab: {}, merges: [] }, pre_tokenizer: { type: 'Magic' } }, /Magic/],
     [{ type: 'byte', vocab_size: 257 }, /"vocab_size" 256, got 257/],
     [[], /must hold a JSON object, got \[\]/],

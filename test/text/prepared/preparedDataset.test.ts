@@ -283,6 +283,26 @@ describe('batches', () => {
     dataset.close();
   });
 
+  // NTFS would fill the file.
+  it.skipIf(process.platform === 'win32')(
+    'read windows of files beyond memory, and hold none of them',
+    async () => {
+      const out = await prepare(bpe);
+      const tokens = 20e9;
+      truncateSync(join(out, 'train.bin'), 2 * tokens);
+      const path = join(out, 'meta.json');
+      const meta = JSON.parse(readFileSync(path, 'utf8'));
+      writeFileSync(path, JSON.stringify({ ...meta, train: { ...meta.train, tokens } }));
+      const dataset = await PreparedDataset.open(out);
+      const batches = dataset.batches({ batchSize: 8, seqLen: 64, seed: 1 });
+      const before = process.memoryUsage().arrayBuffers;
+      for (const batch of draw(batches, 200)) expect(batch.ids.length).toBe(512);
+      // 200 batches of two arrays of 2 KiB, and what the runner does beside.
+      expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16e6);
+      dataset.close();
+    },
+  );
+
   it('train from one window alone, and validate in order', async () => {
     const dataset = await counting(11);
     expect([...dataset.batches({ batchSize: 2, seqLen: 10 }).next().value.ids.slice(10)]).toEqual([
