@@ -164,11 +164,10 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
 
 /** Changes when any file of the checkpoint is replaced or moved. */
 async function fingerprint(dir: string): Promise<string> {
-  const parts: string[] = [];
-  for (const name of [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE]) {
+  const parts = [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE].map(async (name) => {
     const path = await locateFile(dir, name);
     const stats = await stat(path, { bigint: true }).catch(() => null);
-    parts.push(stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`);
-  }
-  return parts.join('\n');
+    return stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`;
+  });
+  return (await Promise.all(parts)).join('\n');
 }

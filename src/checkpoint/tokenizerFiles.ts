@@ -41,17 +41,24 @@ export function tokenizerFiles(files: Partial<TokenizerFiles>): NewFile[] {
 /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a file that can't be read. */
 export async function readStoredTokenizer(dir: string): Promise<StoredTokenizer> {
   const code = 'SGEMOE_TOKENIZER_INVALID';
-  const stored: StoredTokenizer = { tokenizer: await readJson(dir, TOKENIZER_FILE, code) };
-  const tokenizerConfig = await readJson(dir, TOKENIZER_CONFIG_FILE, code);
+  const [tokenizer, tokenizerConfig, chatTemplate] = await Promise.all([
+    readJson(dir, TOKENIZER_FILE, code),
+    readJson(dir, TOKENIZER_CONFIG_FILE, code),
+    readChatTemplate(dir),
+  ]);
+  const stored: StoredTokenizer = { tokenizer };
   if (tokenizerConfig !== null) stored.tokenizerConfig = tokenizerConfig;
+  if (chatTemplate !== null) stored.chatTemplate = chatTemplate;
+  return stored;
+}
+
+async function readChatTemplate(dir: string): Promise<string | null> {
   const path = await locateFile(dir, CHAT_TEMPLATE_FILE);
   try {
-    stored.chatTemplate = await readFile(path, 'utf8');
+    return await readFile(path, 'utf8');
   } catch (cause) {
-    const failure = (cause as NodeJS.ErrnoException).code;
-    if (failure !== 'ENOENT' && failure !== 'ENOTDIR') {
-      throw new SgemoeError(code, `${path} can not be read: ${(cause as Error).message}`, { cause });
-    }
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    throw new SgemoeError('SGEMOE_TOKENIZER_INVALID', `${path} can not be read: ${message}`, { cause });
   }
-  return stored;
 }
