@@ -1,7 +1,9 @@
-import { checkInteger } from './checks';
+import { checkFactor, checkInteger } from './checks';
+import type { AttentionBiasKind, QueryKeyNormKind } from './config';
 import { Layer, type LayerOptions } from './layers';
 import type { Parameter } from './parameters';
-import type { Matrix } from './weight';
+import { QueryKeyNorm } from './queryKeyNorm';
+import type { Bias, Matrix } from './weight';
 import type { Planner, Workspace } from './workspace';
 
 /**
@@ -76,8 +78,14 @@ export function fillSequence(ws: Workspace, s: SequenceSlots): void {
 
 export interface AttentionSlots {
   sequence: SequenceSlots;
-  /** [T, (nHeads + 2 nKvHeads) D]: q|k|v, q and k rotated. */
+  /** [T, (nHeads + 2 nKvHeads) D]: q|k|v; q and k rotated, or as they were before their norm. */
   qkv: number;
+  /** [T, (nHeads + nKvHeads) D]: q|k, normed and rotated. Without a norm: qkv. */
+  qk: number;
+  /** 1/rms of queries and keys; nothing without a norm. */
+  invRms: number;
+  /** [T] ones, for the biases; nothing without. */
+  ones: number;
   /** [T, nHeads D]: the heads' outputs. */
   heads: number;
   /** [B, nHeads, S]: row log-sum-exp of the scores. */
@@ -86,6 +94,8 @@ export interface AttentionSlots {
 
 export interface AttentionScratch {
   dQkv: number;
+  /** As AttentionSlots.qk. */
+  dQk: number;
   dHeads: number;
 }
 
@@ -94,14 +104,24 @@ export interface AttentionDims {
   nHeads: number;
   nKvHeads: number;
   headDim: number;
+  /** Default 'none'. */
+  qkNorm?: QueryKeyNormKind;
+  /** Of the query and key norms. Default 1e-6. */
+  rmsNormEps?: number;
+  /** Default 'none'. */
+  attentionBias?: AttentionBiasKind;
+  /** c, a number > 0. Default null: 1/sqrt(D). */
+  attentionMultiplier?: number | null;
+  /** r, a number > 0. Default 1. */
+  residualMultiplier?: number;
 }
 
 /**
  * Causal multi- and grouped-query self-attention with rotary positions (Vaswani et al. 2017; Shazeer 2019; Ainslie
- * et al. 2023): q|k|v = x Wqkv^T; q, k rotated; out_h = softmax(q_h k^T / sqrt(D)) v; y = [out_0 .. out_n] Wo^T.
- * Query head h reads kv head floor(h / (nHeads/nKvHeads)).
- * Parameters: q_proj [nHeads D, H], k_proj, v_proj [nKvHeads D, H] (one matrix in memory), o_proj [H, nHeads D].
- * Backward: docs/gradients/attention.md
+ * et al. 2023): q|k|v = x Wqkv^T (+ b); q, k normed if asked for, then rotated; out_h = softmax(c q_h k^T) v;
+ * y = r ([out_0 .. out_n] Wo^T (+ b_o)). Query head h reads kv head floor(h / (nHeads/nKvHeads)).
+ * Parameters: q_proj [nHeads D, H], k_proj, v_proj [nKvHeads D, H] (one matrix in memory), o_proj [H, nHeads D],
+ * their biases, q_norm, k_norm. Backward: docs/gradients/attention.md
  */
 export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   readonly qProj: Parameter;
@@ -111,7 +131,11 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   readonly rope: RopeTable;
   readonly #qkv: Matrix;
   readonly #out: Matrix;
+  readonly #qkvBias: Bias | null;
+  readonly #outBias: Bias | null;
+  readonly #norm: QueryKeyNorm | null;
   readonly #scale: number;
+  readonly #outScale: number;
 
   /** @param options.rope shared table of angles. Default: one of its own, base 10000. */
   constructor(
@@ -135,18 +159,42 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], this.#qkv, qDim * H);
     this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], this.#qkv, (qDim + kvDim) * H);
     this.oProj = store.expose(`${prefix}o_proj.weight`, [H, qDim], this.#out);
+    const { qkNorm = 'none', attentionBias = 'none', attentionMultiplier = null, residualMultiplier = 1 } = dims;
+    this.#qkvBias = attentionBias === 'none' ? null : this.#addBias(prefix);
+    this.#outBias = attentionBias === 'qkvo' ? store.addBias(H) : null;
+    if (this.#outBias) store.expose(`${prefix}o_proj.bias`, [H], this.#outBias);
+    this.#norm = qkNorm === 'none' ? null : new QueryKeyNorm(qkNorm, dims, store, prefix);
     this.rope = options.rope ?? new RopeTable(D, 10000, this.kernels.floatType);
-    this.#scale = 1 / Math.sqrt(D);
+    this.#scale = attentionMultiplier ?? 1 / Math.sqrt(D);
+    this.#outScale = residualMultiplier;
+    checkFactor('MQAttention: attentionMultiplier', this.#scale);
+    checkFactor('MQAttention: residualMultiplier', this.#outScale);
     this.built();
+  }
+
+  #addBias(prefix: string): Bias {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const qDim = nHeads * D;
+    const kvDim = nKvHeads * D;
+    const bias = this.store.addBias(qDim + 2 * kvDim);
+    this.store.expose(`${prefix}q_proj.bias`, [qDim], bias);
+    this.store.expose(`${prefix}k_proj.bias`, [kvDim], bias, qDim);
+    this.store.expose(`${prefix}v_proj.bias`, [kvDim], bias, qDim + kvDim);
+    return bias;
   }
 
   /** @param sequence positions shared with other layers; planned here when absent. */
   plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): AttentionSlots {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const tokens = batch * seq;
+    const norm = this.#norm;
+    const qkv = planner.floats(tokens * (nHeads + 2 * nKvHeads) * D);
     return {
       sequence: sequence ?? planSequence(planner, batch, seq),
-      qkv: planner.floats(tokens * (nHeads + 2 * nKvHeads) * D),
+      qkv,
+      qk: norm ? planner.floats(tokens * norm.width) : qkv,
+      invRms: norm ? norm.plan(planner, tokens) : 0,
+      ones: planner.floats(this.#qkvBias ? tokens : 0),
       heads: planner.floats(tokens * nHeads * D),
       lse: planner.floats(tokens * nHeads),
     };
@@ -155,9 +203,9 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   planBackward(planner: Planner, batch: number, seq: number): AttentionScratch {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const tokens = batch * seq;
-    return {
-      dQkv: planner.floats(tokens * (nHeads + 2 * nKvHeads) * D), dHeads: planner.floats(tokens * nHeads * D),
-    };
+    const dQkv = planner.floats(tokens * (nHeads + 2 * nKvHeads) * D);
+    const dQk = this.#norm ? planner.floats(tokens * this.#norm.width) : dQkv;
+    return { dQkv, dQk, dHeads: planner.floats(tokens * nHeads * D) };
   }
 
   override prepare(ws: Workspace, s: AttentionSlots): void {
@@ -172,16 +220,21 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const tokens = batch * seq;
     if (tokens === 0) return;
     const width = (nHeads + 2 * nKvHeads) * D;
+    const qkWidth = this.#norm?.width ?? width;
     const qDim = nHeads * D;
-    const kAt = s.qkv + qDim;
-    const vAt = kAt + nKvHeads * D;
-    this.#qkv.multiply(k, tokens, f, x, 0, f, s.qkv);
-    this.#rotate(ws, s.sequence, s.qkv, false);
+    const kAt = s.qk + qDim;
+    const vAt = s.qkv + qDim + nKvHeads * D;
+    this.#qkvBias?.spread(k, tokens, f, s.ones, 0, f, s.qkv);
+    this.#qkv.multiply(k, tokens, f, x, this.#qkvBias ? 1 : 0, f, s.qkv);
+    this.#norm?.forwardAt(k, ws, s.invRms, s.qkv, width, s.qk, tokens);
+    this.#rotate(ws, s.sequence, s.qk, qkWidth, false);
     k.attentionForward(
-      f, s.qkv, width, f, kAt, width, seq * width, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
+      f, s.qk, qkWidth, f, kAt, qkWidth, seq * qkWidth, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
       ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
     );
-    this.#out.multiply(k, tokens, f, s.heads, accumulate ? 1 : 0, f, y);
+    const beta = accumulate ? 1 : 0;
+    this.#outBias?.spread(k, tokens, f, s.ones, beta, f, y, this.#outScale);
+    this.#out.multiply(k, tokens, f, s.heads, this.#outBias ? 1 : beta, f, y, this.#outScale);
   }
 
   backwardAt(
@@ -191,34 +244,39 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const { kernels: k, inDim: H } = this;
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const { batch, seq, queryStarts, kvLengths } = s.sequence;
-    const { dQkv, dHeads } = scratch;
+    const { gradBeta } = this.store;
+    const { dQkv, dQk, dHeads } = scratch;
     const f = ws.floats;
     const tokens = batch * seq;
     if (tokens === 0) return;
     const width = (nHeads + 2 * nKvHeads) * D;
+    const qkWidth = this.#norm?.width ?? width;
+    const r = this.#outScale;
     const qDim = nHeads * D;
-    const toK = qDim;
     const toV = qDim + nKvHeads * D;
-    k.sgemm(true, false, H, qDim, tokens, 1, f, dy, H, f, s.heads, qDim, this.store.gradBeta, this.#out.grad!, 0, qDim);
-    k.sgemm(false, false, tokens, qDim, H, 1, f, dy, H, this.#out.data, 0, qDim, 0, f, dHeads, qDim);
+    this.#outBias?.addGradient(k, tokens, f, s.ones, dy, gradBeta, r);
+    k.sgemm(true, false, H, qDim, tokens, r, f, dy, H, f, s.heads, qDim, gradBeta, this.#out.grad!, 0, qDim);
+    k.sgemm(false, false, tokens, qDim, H, r, f, dy, H, this.#out.data, 0, qDim, 0, f, dHeads, qDim);
     k.attentionBackward(
-      f, s.qkv, width, f, s.qkv + toK, width, seq * width, f, s.qkv + toV, width, seq * width,
-      f, s.heads, qDim, f, s.lse, f, dHeads, f, dQkv, f, dQkv + toK, f, dQkv + toV,
+      f, s.qk, qkWidth, f, s.qk + qDim, qkWidth, seq * qkWidth, f, s.qkv + toV, width, seq * width,
+      f, s.heads, qDim, f, s.lse, f, dHeads, f, dQk, f, dQk + qDim, f, dQkv + toV,
       ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
     );
-    this.#rotate(ws, s.sequence, dQkv, true);
-    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, this.store.gradBeta, this.#qkv.grad!, 0, H);
+    this.#rotate(ws, s.sequence, dQk, qkWidth, true);
+    this.#norm?.backwardAt(k, ws, s.invRms, s.qkv, width, dQk, dQkv, tokens);
+    this.#qkvBias?.addGradient(k, tokens, f, s.ones, dQkv, gradBeta);
+    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, gradBeta, this.#qkv.grad!, 0, H);
     const beta = accumulate ? 1 : 0;
     k.sgemm(false, false, tokens, H, width, 1, f, dQkv, width, this.#qkv.data, 0, H, beta, f, dx, H);
   }
 
   /** RoPE over q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
-  #rotate(ws: Workspace, s: SequenceSlots, qkv: number, inverse: boolean): void {
+  #rotate(ws: Workspace, s: SequenceSlots, qk: number, ld: number, inverse: boolean): void {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const { rope } = this;
     rope.ensure(s.seq);
     this.kernels.rope(
-      ws.floats, qkv, (nHeads + 2 * nKvHeads) * D, rope.cos, 0, rope.sin, 0, rope.length, ws.ints, s.positions,
+      ws.floats, qk, ld, rope.cos, 0, rope.sin, 0, rope.length, ws.ints, s.positions,
       s.batch * s.seq, nHeads + nKvHeads, D, inverse,
     );
   }

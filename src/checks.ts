@@ -29,6 +29,12 @@ export function checkWeight(what: string, value: number): void {
   }
 }
 
+/** @throws TypeError or RangeError unless `value` is a finite number > 0. */
+export function checkFactor(what: string, value: number): void {
+  checkWeight(what, value);
+  if (value === 0) throw new RangeError(`${what} must be > 0, got 0`);
+}
+
 /** @throws TypeError unless `x` is a tensor of this dtype, RangeError unless it has this shape. */
 export function checkTensor(
   what: string,

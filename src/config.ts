@@ -30,7 +30,32 @@ export interface ModelConfigOptions {
   rmsNormEps?: number;
   /** Weight of the load-balancing loss. Default 0.01. */
   routerAuxLossCoef?: number;
+  /**
+   * RMSNorm of the queries and of the keys before they are rotated: 'head' norms the D numbers of each head, with one
+   * gain [D] for all heads (Qwen3); 'full' all heads' numbers of a token at once, with a gain of their length (OLMoE).
+   * Default 'none'.
+   */
+  qkNorm?: QueryKeyNormKind;
+  /** Biases of the projections to queries, keys and values ('qkv'), and of the output ('qkvo'). Default 'none'. */
+  attentionBias?: AttentionBiasKind;
+  /** Whether the gate weights of the chosen experts are divided by their sum. Default true. */
+  normTopkProb?: boolean;
+  /** Width of an expert that every token passes, weighed by the sigmoid of a gate (Qwen2-MoE); 0: none. Default 0. */
+  sharedFfnDim?: number;
+  /** The lm_head multiplies by the embedding table instead of a matrix of its own. Default false. */
+  tieEmbeddings?: boolean;
+  /** x_0 = embeddingMultiplier * W[id]. > 0, default 1. */
+  embeddingMultiplier?: number;
+  /** Scale of the scores q.k, > 0. Default null: 1/sqrt(headDim). */
+  attentionMultiplier?: number | null;
+  /** r of h = x + r Attention(..), y = h + r MoE(..). > 0, default 1. */
+  residualMultiplier?: number;
+  /** logits = lm_head(..) / logitsDivisor. > 0, default 1. */
+  logitsDivisor?: number;
 }
+
+export type QueryKeyNormKind = 'none' | 'head' | 'full';
+export type AttentionBiasKind = 'none' | 'qkv' | 'qkvo';
 
 /** config.json key of each field: the snake_case names the field's tools use. */
 const JSON_KEYS = {
@@ -48,25 +73,71 @@ const JSON_KEYS = {
   ropeAlpha: 'rope_alpha',
   rmsNormEps: 'rms_norm_eps',
   routerAuxLossCoef: 'router_aux_loss_coef',
+  qkNorm: 'qk_norm',
+  attentionBias: 'attention_bias',
+  normTopkProb: 'norm_topk_prob',
+  sharedFfnDim: 'shared_expert_intermediate_size',
+  tieEmbeddings: 'tie_word_embeddings',
+  embeddingMultiplier: 'embedding_multiplier',
+  attentionMultiplier: 'attention_multiplier',
+  residualMultiplier: 'residual_multiplier',
+  logitsDivisor: 'logits_scaling',
 } as const satisfies Record<keyof ModelConfigOptions, string>;
 
 type Field = keyof ModelConfigOptions;
 const FIELDS = Object.keys(JSON_KEYS) as Field[];
 
-const DEFAULTS = { ropeBase: 10000, ropeAlpha: 1, rmsNormEps: 1e-6, routerAuxLossCoef: 0.01 };
+const DEFAULTS = {
+  ropeBase: 10000,
+  ropeAlpha: 1,
+  rmsNormEps: 1e-6,
+  routerAuxLossCoef: 0.01,
+  qkNorm: 'none',
+  attentionBias: 'none',
+  normTopkProb: true,
+  sharedFfnDim: 0,
+  tieEmbeddings: false,
+  embeddingMultiplier: 1,
+  attentionMultiplier: null,
+  residualMultiplier: 1,
+  logitsDivisor: 1,
+} as const satisfies Partial<ModelConfigOptions>;
 
-const SIZES: readonly Field[] = [
-  'hiddenDim',
-  'nLayers',
-  'nHeads',
-  'nKvHeads',
-  'headDim',
-  'nExperts',
-  'topKExperts',
-  'ffnDim',
-  'vocabSize',
-  'maxSeqLen',
-];
+/** What a field may hold: integers from 1 or 0 on, finite numbers, true or false, one of some words. */
+type Kind =
+  | 'size'
+  | 'size or 0'
+  | 'number >= 0'
+  | 'number > 0'
+  | 'number > 0 or null'
+  | 'boolean'
+  | readonly string[];
+
+const KINDS: Record<Field, Kind> = {
+  hiddenDim: 'size',
+  nLayers: 'size',
+  nHeads: 'size',
+  nKvHeads: 'size',
+  headDim: 'size',
+  nExperts: 'size',
+  topKExperts: 'size',
+  ffnDim: 'size',
+  vocabSize: 'size',
+  maxSeqLen: 'size',
+  ropeBase: 'number > 0',
+  ropeAlpha: 'number > 0',
+  rmsNormEps: 'number > 0',
+  routerAuxLossCoef: 'number >= 0',
+  qkNorm: ['none', 'head', 'full'],
+  attentionBias: ['none', 'qkv', 'qkvo'],
+  normTopkProb: 'boolean',
+  sharedFfnDim: 'size or 0',
+  tieEmbeddings: 'boolean',
+  embeddingMultiplier: 'number > 0',
+  attentionMultiplier: 'number > 0 or null',
+  residualMultiplier: 'number > 0',
+  logitsDivisor: 'number > 0',
+};
 
 const MODEL_TYPE = 'sgemoe';
 
@@ -86,9 +157,18 @@ export class ModelConfig implements Required<ModelConfigOptions> {
   readonly ropeAlpha!: number;
   readonly rmsNormEps!: number;
   readonly routerAuxLossCoef!: number;
+  readonly qkNorm!: QueryKeyNormKind;
+  readonly attentionBias!: AttentionBiasKind;
+  readonly normTopkProb!: boolean;
+  readonly sharedFfnDim!: number;
+  readonly tieEmbeddings!: boolean;
+  readonly embeddingMultiplier!: number;
+  readonly attentionMultiplier!: number | null;
+  readonly residualMultiplier!: number;
+  readonly logitsDivisor!: number;
 
   /**
-   * @throws TypeError for a missing, misspelt or non-numeric field.
+   * @throws TypeError for a missing, misspelt field or one of another type.
    * @throws RangeError for a size that is not a positive integer (at most 2^31 - 1) or fields that don't fit together.
    */
   constructor(options: ModelConfigOptions) {
@@ -100,7 +180,7 @@ export class ModelConfig implements Required<ModelConfigOptions> {
         throw new TypeError(`ModelConfig: unknown field '${key}'; the fields are ${FIELDS.join(', ')}`);
       }
     }
-    const values: Record<string, number | undefined> = { ...DEFAULTS };
+    const values: Record<string, unknown> = { ...DEFAULTS };
     for (const field of FIELDS) {
       if (options[field] !== undefined) values[field] = options[field];
       checkField(field, values[field]);
@@ -172,12 +252,27 @@ export class ModelConfig implements Required<ModelConfigOptions> {
     return this.ropeBase * this.ropeAlpha ** (this.headDim / (this.headDim - 2));
   }
 
-  /** All parameters: 2 V H + H + L (2 H + 2 H nHeads D + 2 H nKvHeads D + E H + 3 E F H). */
+  /** What the scores q.k are multiplied by: attentionMultiplier, or 1/sqrt(headDim). */
+  get attentionScale(): number {
+    return this.attentionMultiplier ?? 1 / Math.sqrt(this.headDim);
+  }
+
+  /**
+   * All parameters: 2 V H + H + L (2 H + 2 H nHeads D + 2 H nKvHeads D + E H + 3 E F H), once V H with tied embeddings,
+   * and in each block what is on of: biases, gains of the query and key norms, 3 sharedFfnDim H + H of the shared expert.
+   */
   totalParams(): number {
-    const { hiddenDim: H, queryDim, kvDim, nExperts: E, ffnDim: F } = this;
-    const attention = 2 * H * queryDim + 2 * H * kvDim;
-    const block = 2 * H + attention + E * H + 3 * E * F * H;
-    return 2 * this.vocabSize * H + H + this.nLayers * block;
+    const { hiddenDim: H, nExperts: E, ffnDim: F, sharedFfnDim } = this;
+    const shared = sharedFfnDim > 0 ? 3 * sharedFfnDim * H + H : 0;
+    const block = 2 * H + this.#attentionParams() + E * H + 3 * E * F * H + shared;
+    return (this.tieEmbeddings ? 1 : 2) * this.vocabSize * H + H + this.nLayers * block;
+  }
+
+  #attentionParams(): number {
+    const { hiddenDim: H, headDim, queryDim, kvDim, attentionBias, qkNorm } = this;
+    const bias = attentionBias === 'none' ? 0 : queryDim + 2 * kvDim + (attentionBias === 'qkvo' ? H : 0);
+    const gains = { none: 0, head: 2 * headDim, full: queryDim + kvDim };
+    return 2 * H * queryDim + 2 * H * kvDim + bias + gains[qkNorm];
   }
 
   /** The parameters that one token passes: all but the nExperts - topKExperts idle experts of each block. */
@@ -227,18 +322,32 @@ function refuseUnknownKey(key: string): never {
   throw new SgemoeError('SGEMOE_CONFIG_INVALID', `config.json: unknown key '${key}'; known keys: ${known}`);
 }
 
-function checkField(field: Field, value: number | undefined): void {
-  if (value === undefined) throw new TypeError(`ModelConfig: ${field} is missing`);
-  if (typeof value !== 'number') {
-    throw new TypeError(`ModelConfig: ${field} must be a number, got ${typeof value} ${String(value)}`);
+function checkField(field: Field, value: unknown): void {
+  const kind = KINDS[field];
+  const what = `ModelConfig: ${field}`;
+  if (value === undefined) throw new TypeError(`${what} is missing`);
+  if (typeof kind !== 'string') {
+    if (kind.includes(value as string)) return;
+    throw new TypeError(
+      `${what} must be ${kind.map((word) => `'${word}'`).join(' or ')}, got ${String(value)}`,
+    );
   }
-  if (SIZES.includes(field)) {
-    if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1) {
-      throw new RangeError(`ModelConfig: ${field} must be a positive integer below 2^31, got ${value}`);
-    }
-  } else if (!Number.isFinite(value) || value < 0) {
-    throw new RangeError(`ModelConfig: ${field} must be a finite number >= 0, got ${value}`);
+  if (value === null && kind === 'number > 0 or null') return;
+  const type = kind === 'boolean' ? 'boolean' : 'number';
+  const got = `got ${typeof value} ${String(value)}`;
+  if (typeof value !== type) throw new TypeError(`${what} must be a ${type}, ${got}`);
+  if (typeof value === 'number') checkNumber(what, kind, value);
+}
+
+function checkNumber(what: string, kind: Kind, value: number): void {
+  if (kind === 'size' || kind === 'size or 0') {
+    if (Number.isInteger(value) && value >= (kind === 'size' ? 1 : 0) && value <= 2 ** 31 - 1) return;
+    const integer = kind === 'size' ? 'a positive integer' : 'an integer >= 0';
+    throw new RangeError(`${what} must be ${integer} below 2^31, got ${value}`);
   }
+  const open = kind !== 'number >= 0';
+  if (Number.isFinite(value) && (value > 0 || (value === 0 && !open))) return;
+  throw new RangeError(`${what} must be ${open ? '> 0' : '>= 0'} and finite, got ${value}`);
 }
 
 function checkTogether(c: ModelConfig): void {
@@ -253,9 +362,6 @@ function checkTogether(c: ModelConfig): void {
       `ModelConfig: topKExperts (${c.topKExperts}) must be at most nExperts (${c.nExperts})`,
     );
   }
-  if (!(c.ropeBase > 0)) throw new RangeError(`ModelConfig: ropeBase must be > 0, got ${c.ropeBase}`);
-  if (!(c.rmsNormEps > 0)) throw new RangeError(`ModelConfig: rmsNormEps must be > 0, got ${c.rmsNormEps}`);
-  if (!(c.ropeAlpha > 0)) throw new RangeError(`ModelConfig: ropeAlpha must be > 0, got ${c.ropeAlpha}`);
   if (c.ropeAlpha > 1 && c.headDim <= 2) {
     throw new RangeError('ModelConfig: ropeAlpha > 1 needs headDim > 2 (its exponent is D/(D-2))');
   }

@@ -12,7 +12,12 @@ export {
 } from './checkpoint/checkpoint';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
 export type { StoredTokenizer, TokenizerFiles } from './checkpoint/tokenizerFiles';
-export { ModelConfig, type ModelConfigOptions } from './config';
+export {
+  type AttentionBiasKind,
+  ModelConfig,
+  type ModelConfigOptions,
+  type QueryKeyNormKind,
+} from './config';
 export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
@@ -28,7 +33,15 @@ export {
   TopKSampling,
   TopPSampling,
 } from './generate';
-export { Embedding, type LayerOptions, Linear, RMSNorm, SwiGLU } from './layers';
+export {
+  Embedding,
+  type EmbeddingOptions,
+  type LayerOptions,
+  Linear,
+  type LinearOptions,
+  RMSNorm,
+  SwiGLU,
+} from './layers';
 export { type ForwardOptions, type ModelOptions, MoETransformer, type Trace } from './model';
 export {
   type BlockDims,
@@ -41,6 +54,7 @@ export {
 } from './moe';
 export type { Parameter, ParameterStore } from './parameters';
 export { Lcg64 } from './random';
+export { SharedExpert } from './sharedExpert';
 export { Tensor } from './tensor';
 export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';

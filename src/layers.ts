@@ -1,11 +1,11 @@
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
-import { checkIds, checkInteger, checkOptions, checkTensor } from './checks';
+import { checkFactor, checkIds, checkInteger, checkOptions, checkTensor } from './checks';
 import { SgemoeError } from './errors';
 import { type Parameter, ParameterStore } from './parameters';
 import { DEFAULT_SEED } from './random';
 import { Tensor } from './tensor';
-import type { Matrix, Weight } from './weight';
+import { type Bias, Matrix, type Weight } from './weight';
 import { Planner, Workspace } from './workspace';
 
 /** Options of every layer. A layer of a model shares the model's store; one of its own has a store of its own. */
@@ -147,13 +147,23 @@ export interface TensorPass<Slots, Scratch> {
   ws: Workspace;
 }
 
+export interface EmbeddingOptions extends LayerOptions {
+  /** m, a number > 0. Default 1. */
+  multiplier?: number;
+  /** Whether a Linear shares the table (`LinearOptions.tiedTo`). Default false. */
+  tied?: boolean;
+}
+
 /**
- * y[t] = W[ids[t]], W [vocabSize,dim], std sqrt(2/dim) at first. Backward: dW[ids[t]] += dy[t]; repeated ids add up.
+ * y[t] = m W[ids[t]], W [vocabSize,dim], std sqrt(2/dim) at first. Backward: dW[ids[t]] += m dy[t]; repeated ids add up.
+ * Of a table that a Linear shares the gradient is the sum of both uses (Press & Wolf 2017); the Linear's backward
+ * comes first.
  */
 export class Embedding {
   readonly kernels: Kernels;
   readonly store: ParameterStore;
   readonly weight: Parameter;
+  readonly multiplier: number;
   readonly #table: Weight;
   #ids: Int32Array | null = null;
   #shape: readonly number[] = [];
@@ -161,14 +171,18 @@ export class Embedding {
   constructor(
     readonly vocabSize: number,
     readonly dim: number,
-    options: LayerOptions = {},
+    options: EmbeddingOptions = {},
   ) {
-    checkOptions('Embedding', options, LAYER_OPTIONS);
+    checkOptions('Embedding', options, [...LAYER_OPTIONS, 'multiplier', 'tied']);
     checkInteger('Embedding: vocabSize', vocabSize, 1);
     checkInteger('Embedding: dim', dim, 1);
+    this.multiplier = options.multiplier ?? 1;
+    checkFactor('Embedding: multiplier', this.multiplier);
     this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
     this.store = options.store ?? new ParameterStore(this.kernels);
-    this.#table = this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim });
+    this.#table = options.tied
+      ? this.store.addMatrix(vocabSize, dim)
+      : this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim });
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [vocabSize, dim], this.#table);
     if (options.store === undefined) {
       this.store.allocate();
@@ -176,19 +190,29 @@ export class Embedding {
     }
   }
 
-  /** Rows for ws.ints[ids ..], written to ws.floats[y ..]. */
-  forwardAt(ws: Workspace, ids: number, y: number, tokens: number): void {
-    this.kernels.gatherRows(this.#table.data, 0, this.vocabSize, ws.ints, ids, ws.floats, y, tokens, this.dim);
+  /** The table, for the Linear that shares it; null unless `tied`. */
+  get tiedMatrix(): Matrix | null {
+    return this.#table instanceof Matrix ? this.#table : null;
   }
 
+  /** Rows for ws.ints[ids ..], written to ws.floats[y ..]. */
+  forwardAt(ws: Workspace, ids: number, y: number, tokens: number): void {
+    const { kernels: k, dim, multiplier } = this;
+    k.gatherRows(this.#table.data, 0, this.vocabSize, ws.ints, ids, ws.floats, y, tokens, dim);
+    if (multiplier !== 1) k.scale(ws.floats, y, tokens * dim, multiplier);
+  }
+
+  /** Uses dy up: it is multiplied by m in place. */
   backwardAt(ws: Workspace, ids: number, dy: number, tokens: number): void {
     const grad = this.#table.grad!;
-    if (this.store.gradBeta === 0) {
+    // What a tied Linear has written must stay.
+    if (this.store.gradBeta === 0 && this.tiedMatrix === null) {
       // Zeros as a product over nothing: `fill` writes shared memory element by element, four times as slow.
       this.kernels.sgemm(
         false, false, this.vocabSize, this.dim, 0, 1, grad, 0, 0, grad, 0, this.dim, 0, grad, 0, this.dim,
       );
     }
+    if (this.multiplier !== 1) this.kernels.scale(ws.floats, dy, tokens * this.dim, this.multiplier);
     this.kernels.embeddingBackward(
       ws.floats, dy, ws.ints, ids, grad, 0, this.vocabSize, tokens, this.dim,
     );
@@ -209,6 +233,7 @@ export class Embedding {
     this.kernels.gatherRows(
       this.#table.data, 0, this.vocabSize, kept, 0, y.data, 0, kept.length, this.dim,
     );
+    if (this.multiplier !== 1) this.kernels.scale(y.data, 0, y.data.length, this.multiplier);
     this.#ids = kept;
     this.#shape = y.shape;
     return y;
@@ -219,8 +244,9 @@ export class Embedding {
     if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
     checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
     this.store.ensureGradients();
+    const scaled = this.multiplier === 1 ? dy : dy.mul(this.multiplier);
     this.kernels.embeddingBackward(
-      dy.data as Float32Array, 0, this.#ids, 0, this.#table.grad!, 0, this.vocabSize, this.#ids.length, this.dim,
+      scaled.data as Float32Array, 0, this.#ids, 0, this.#table.grad!, 0, this.vocabSize, this.#ids.length, this.dim,
     );
   }
 }
@@ -230,23 +256,35 @@ interface RowSlots {
   rows: number;
 }
 
+export interface LinearOptions extends LayerOptions {
+  /** Adds b, zero at first. Default false. */
+  bias?: boolean;
+  /** s, a number > 0. Default 1. */
+  scale?: number;
+  /** Multiply by the table of this embedding, made with `tied` in the same store, instead of a W of one's own. */
+  tiedTo?: Embedding;
+}
+
 /**
- * y = x W^T (+ b), W [outDim,inDim], b [outDim].
- * Backward: dx = dy W, dW += dy^T x, db += sum_t dy. docs/gradients/linear.md
+ * y = s (x W^T (+ b)), W [outDim,inDim], b [outDim].
+ * Backward: dx = s dy W, dW += s dy^T x, db += s sum_t dy. docs/gradients/linear.md
  */
 export class Linear extends Layer<RowSlots & { ones: number }> {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
+  readonly scale: number;
   readonly #w: Matrix;
-  readonly #b: Weight | null;
+  readonly #b: Bias | null;
 
-  /** @param options.bias adds b, zero at first. Default false. */
-  constructor(inDim: number, outDim: number, options: LayerOptions & { bias?: boolean } = {}) {
-    super(inDim, outDim, options, ['bias']);
+  constructor(inDim: number, outDim: number, options: LinearOptions = {}) {
+    super(inDim, outDim, options, ['bias', 'scale', 'tiedTo']);
     const prefix = options.prefix ?? '';
-    this.#w = this.store.addMatrix(outDim, inDim);
-    this.weight = this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
-    this.#b = options.bias ? this.store.addWeight(outDim, { kind: 'zeros' }) : null;
+    this.scale = options.scale ?? 1;
+    checkFactor('Linear: scale', this.scale);
+    const tied = options.tiedTo ? this.#tableOf(options.tiedTo) : null;
+    this.#w = tied ?? this.store.addMatrix(outDim, inDim);
+    this.weight = options.tiedTo?.weight ?? this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
+    this.#b = options.bias ? this.store.addBias(outDim) : null;
     this.bias = this.#b && this.store.expose(`${prefix}bias`, [outDim], this.#b);
     this.built();
   }
@@ -265,28 +303,31 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
   forwardInto(
     ws: Workspace, s: RowSlots & { ones: number }, x: number, out: Float32Array, y: number, accumulate: boolean,
   ): void {
-    const { kernels: k, outDim } = this;
+    const { kernels: k, scale } = this;
     let beta = accumulate ? 1 : 0;
     if (this.#b) {
-      // A sum over tokens, or a broadcast to them, is a matmul with a column of ones.
-      ws.floats.fill(1, s.ones, s.ones + s.rows);
-      k.sgemm(false, false, s.rows, outDim, 1, 1, ws.floats, s.ones, 1, this.#b.data, 0, outDim, beta, out, y, outDim);
+      this.#b.spread(k, s.rows, ws.floats, s.ones, beta, out, y, scale);
       beta = 1;
     }
-    this.#w.multiply(k, s.rows, ws.floats, x, beta, out, y);
+    this.#w.multiply(k, s.rows, ws.floats, x, beta, out, y, scale);
   }
 
   backwardAt(
     ws: Workspace, s: RowSlots & { ones: number }, _: undefined, x: number, dy: number, dx: number, accumulate: boolean,
   ): void {
-    const { kernels: k, inDim, outDim } = this;
+    const { kernels: k, inDim, outDim, scale } = this;
+    const { gradBeta } = this.store;
     const f = ws.floats;
     const beta = accumulate ? 1 : 0;
-    k.sgemm(true, false, outDim, inDim, s.rows, 1, f, dy, outDim, f, x, inDim, this.store.gradBeta, this.#w.grad!, 0, inDim);
-    if (this.#b) {
-      k.sgemm(false, false, 1, outDim, s.rows, 1, f, s.ones, s.rows, f, dy, outDim, this.store.gradBeta, this.#b.grad!, 0, outDim);
-    }
-    k.sgemm(false, false, s.rows, inDim, outDim, 1, f, dy, outDim, this.#w.data, 0, inDim, beta, f, dx, inDim);
+    k.sgemm(true, false, outDim, inDim, s.rows, scale, f, dy, outDim, f, x, inDim, gradBeta, this.#w.grad!, 0, inDim);
+    if (this.#b) this.#b.addGradient(k, s.rows, f, s.ones, dy, gradBeta, scale);
+    k.sgemm(false, false, s.rows, inDim, outDim, scale, f, dy, outDim, this.#w.data, 0, inDim, beta, f, dx, inDim);
+  }
+
+  #tableOf(embedding: Embedding): Matrix {
+    const matrix = embedding.tiedMatrix;
+    if (matrix?.rows === this.outDim && matrix.cols === this.inDim && embedding.store === this.store) return matrix;
+    throw new TypeError('Linear: tiedTo must be an embedding [outDim,inDim] made with `tied`, of the same store');
   }
 }
 
@@ -348,20 +389,24 @@ interface SwiGLUScratch {
 }
 
 /**
- * y = (silu(x W1^T) * x W3^T) W2^T (Shazeer 2020, eq. 6): the feed-forward network of one expert.
+ * y = s (silu(x W1^T) * x W3^T) W2^T (Shazeer 2020, eq. 6): the feed-forward network of one expert.
  * W1 (gate), W3 (up) [ffnDim,dim], stored as one matrix gate|up; W2 (down) [dim,ffnDim]. docs/gradients/swiglu.md
  */
 export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
+  readonly scale: number;
   readonly #gateUp: Matrix;
   readonly #down: Matrix;
 
+  /** @param options.scale s, a number > 0. Default 1. */
   constructor(
     dim: number,
     readonly ffnDim: number,
-    options: LayerOptions = {},
+    options: LayerOptions & { scale?: number } = {},
   ) {
-    super(dim, dim, options);
+    super(dim, dim, options, ['scale']);
     checkInteger('SwiGLU: ffnDim', ffnDim, 1);
+    this.scale = options.scale ?? 1;
+    checkFactor('SwiGLU: scale', this.scale);
     const prefix = options.prefix ?? '';
     this.#gateUp = this.store.addMatrix(2 * ffnDim, dim);
     this.#down = this.store.addMatrix(dim, ffnDim);
@@ -386,17 +431,17 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
     const f = ws.floats;
     this.#gateUp.multiply(k, s.rows, f, x, 0, f, s.gateUp);
     k.swigluForward(f, s.gateUp, f, s.act, s.rows, F);
-    this.#down.multiply(k, s.rows, f, s.act, accumulate ? 1 : 0, f, y);
+    this.#down.multiply(k, s.rows, f, s.act, accumulate ? 1 : 0, f, y, this.scale);
   }
 
   backwardAt(
     ws: Workspace, s: SwiGLUSlots, scratch: SwiGLUScratch, x: number, dy: number, dx: number, accumulate: boolean,
   ): void {
-    const { kernels: k, inDim: H, ffnDim: F } = this;
+    const { kernels: k, inDim: H, ffnDim: F, scale } = this;
     const { dAct, dGateUp } = scratch;
     const f = ws.floats;
-    k.sgemm(true, false, H, F, s.rows, 1, f, dy, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F);
-    k.sgemm(false, false, s.rows, F, H, 1, f, dy, H, this.#down.data, 0, F, 0, f, dAct, F);
+    k.sgemm(true, false, H, F, s.rows, scale, f, dy, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F);
+    k.sgemm(false, false, s.rows, F, H, scale, f, dy, H, this.#down.data, 0, F, 0, f, dAct, F);
     k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, s.rows, F);
     k.sgemm(true, false, 2 * F, H, s.rows, 1, f, dGateUp, 2 * F, f, x, H, this.store.gradBeta, this.#gateUp.grad!, 0, H);
     const beta = accumulate ? 1 : 0;

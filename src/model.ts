@@ -88,7 +88,8 @@ export class MoETransformer implements NextTokenModel {
     const { store } = this;
     const { hiddenDim: H, vocabSize: V, headDim, effectiveRopeBase, rmsNormEps: eps } = config;
     const rope = new RopeTable(headDim, effectiveRopeBase, kernels.floatType);
-    this.embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.' });
+    const { embeddingMultiplier: multiplier, tieEmbeddings: tied, logitsDivisor } = config;
+    this.embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.', multiplier, tied });
     this.blocks = Array.from(
       { length: config.nLayers },
       (_, i) =>
@@ -100,7 +101,8 @@ export class MoETransformer implements NextTokenModel {
         }),
     );
     this.norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
-    this.lmHead = new Linear(H, V, { store, prefix: 'lm_head.' });
+    const tiedTo = tied ? this.embedding : undefined;
+    this.lmHead = new Linear(H, V, { store, prefix: 'lm_head.', scale: 1 / logitsDivisor, tiedTo });
     store.allocate();
     this.#plans = new PassPlans(this);
     this.#byName = new Map(store.parameters.map((p) => [p.name, p]));

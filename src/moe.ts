@@ -1,8 +1,9 @@
 import type { RopeTable, SequenceSlots } from './attention';
 import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAttention } from './attention';
-import { checkInteger } from './checks';
+import { checkFactor, checkInteger } from './checks';
 import { Layer, type LayerOptions, RMSNorm } from './layers';
 import type { Parameter } from './parameters';
+import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 import { Tensor } from './tensor';
 import type { Matrix } from './weight';
 import type { Planner, Workspace } from './workspace';
@@ -51,13 +52,13 @@ export interface Routing {
   probs: Tensor<'float32'>;
   /** int32 [T,K], most probable first */
   indices: Tensor<'int32'>;
-  /** [T,K], summing to 1 */
+  /** [T,K], summing to 1 unless they aren't renormalised */
   weights: Tensor<'float32'>;
 }
 
 /**
  * Chooses K of E experts for each token: p = softmax(x Wg^T) over all experts, the K largest (ties: lower index),
- * their probabilities divided by their sum (Shazeer et al. 2017; Jiang et al. 2024). As a layer its output is the
+ * their probabilities, divided by their sum unless `renormalise` is false (Shazeer et al. 2017; Jiang et al. 2024). As a layer its output is the
  * gate weights [T,K]. Backward: through weights and renormalisation into every logit, plus the gradients of the
  * balance and z-loss set in `losses`. docs/gradients/router.md
  */
@@ -65,6 +66,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
   /** Wg [nExperts, dim]. */
   readonly weight: Parameter;
   readonly losses: RouterLosses;
+  readonly renormalise: boolean;
   /** Assignments to each expert in the last forward; they add up to T*K. */
   readonly counts: Int32Array;
   /** P_e of the last forward: mean probability of each expert over all tokens. */
@@ -75,9 +77,10 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     dim: number,
     readonly nExperts: number,
     readonly topK: number,
-    options: LayerOptions & { losses?: RouterLosses } = {},
+    options: LayerOptions & { losses?: RouterLosses; renormalise?: boolean } = {},
   ) {
-    super(dim, topK, options, ['losses']);
+    super(dim, topK, options, ['losses', 'renormalise']);
+    this.renormalise = options.renormalise ?? true;
     checkInteger('Router: nExperts', nExperts, 1);
     if (topK > nExperts) {
       throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
@@ -112,7 +115,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     this.#gate.multiply(k, s.tokens, f, x, 0, f, s.logits);
     k.routeForward(
       f, s.logits, null, 0, f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, ws.ints, s.rowStarts,
-      ws.ints, s.slotToToken, ws.ints, s.tokenToSlots, f, s.probMeans, s.tokens, E, K, true,
+      ws.ints, s.slotToToken, ws.ints, s.tokenToSlots, f, s.probMeans, s.tokens, E, K, this.renormalise,
     );
     if (y !== s.weights) f.copyWithin(y, s.weights, s.weights + s.tokens * K);
     for (let e = 0; e < E; e++) {
@@ -135,7 +138,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     const zScale = tokens > 0 ? (weight * 2 * zLossCoef) / tokens : 0;
     k.routeBackward(
       f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, f, dy, ws.ints, s.rowStarts, f, dLogits,
-      tokens, E, K, true, auxScale, zScale,
+      tokens, E, K, this.renormalise, auxScale, zScale,
     );
     k.sgemm(true, false, E, H, tokens, 1, f, dLogits, E, f, x, H, this.store.gradBeta, this.#gate.grad!, 0, H);
     k.sgemm(false, false, tokens, H, E, 1, f, dLogits, E, this.#gate.data, 0, H, accumulate ? 1 : 0, f, dx, H);
@@ -187,6 +190,12 @@ export interface MoEDims {
   nExperts: number;
   topKExperts: number;
   ffnDim: number;
+  /** Whether gate weights are divided by their sum. Default true. */
+  normTopkProb?: boolean;
+  /** Width of the shared expert, 0 for none. Default 0. */
+  sharedFfnDim?: number;
+  /** r, a number > 0. Default 1. */
+  residualMultiplier?: number;
 }
 
 export interface MoESlots {
@@ -199,10 +208,12 @@ export interface MoESlots {
   act: number;
   /** [T*K, H] */
   expertOut: number;
+  shared: SharedExpertSlots | null;
 }
 
 export interface MoEScratch {
   router: RouterScratch;
+  shared: SharedExpertScratch | null;
   dWeights: number;
   dExpertOut: number;
   dAct: number;
@@ -210,13 +221,15 @@ export interface MoEScratch {
 }
 
 /**
- * y_t = sum_j w_tj SwiGLU_e(t,j)(x_t): K of E experts for each token, none dropped (Shazeer et al. 2017). Tokens are
+ * y_t = r (sum_j w_tj SwiGLU_e(t,j)(x_t) + Shared(x_t)): K of E experts for each token, none dropped (Shazeer et al. 2017). Tokens are
  * sorted by expert, so that all experts are one grouped matmul a weight matrix. Parameters: gate.weight (router),
  * experts.{e}.w1 (gate), w3 (up) [F,H], w2 (down) [H,F]; in memory one gate|up matrix an expert, experts stacked.
- * Backward: docs/gradients/moe.md
+ * With sharedFfnDim, a SharedExpert beside them. Backward: docs/gradients/moe.md
  */
 export class MoELayer extends Layer<MoESlots, MoEScratch> {
   readonly router: Router;
+  readonly shared: SharedExpert | null;
+  readonly #scale: number;
   readonly #gateUp: Matrix;
   readonly #down: Matrix;
 
@@ -230,8 +243,10 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const prefix = options.prefix ?? '';
     const { store, kernels } = this;
     this.router = new Router(H, E, dims.topKExperts, {
-      prefix: `${prefix}gate.`, store, kernels, losses: options.losses,
+      prefix: `${prefix}gate.`, store, kernels, losses: options.losses, renormalise: dims.normTopkProb,
     });
+    this.#scale = dims.residualMultiplier ?? 1;
+    checkFactor('MoELayer: residualMultiplier', this.#scale);
     this.#gateUp = store.addMatrix(2 * F, H, E);
     this.#down = store.addMatrix(H, F, E);
     for (let e = 0; e < E; e++) {
@@ -240,6 +255,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
       store.expose(`${name}w2.weight`, [H, F], this.#down, e * H * F);
       store.expose(`${name}w3.weight`, [F, H], this.#gateUp, (e * 2 + 1) * F * H);
     }
+    this.shared = dims.sharedFfnDim ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale: this.#scale }) : null;
     this.built();
   }
 
@@ -249,7 +265,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     return {
       router: this.router.plan(planner, batch, seq),
       gathered: planner.floats(rows * H), gateUp: planner.floats(rows * 2 * F), act: planner.floats(rows * F),
-      expertOut: planner.floats(rows * H),
+      expertOut: planner.floats(rows * H), shared: this.shared?.plan(planner, batch, seq) ?? null,
     };
   }
 
@@ -258,6 +274,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const rows = batch * seq * K;
     return {
       router: this.router.planBackward(planner, batch, seq),
+      shared: this.shared?.planBackward(planner, batch, seq) ?? null,
       dWeights: planner.floats(rows), dExpertOut: planner.floats(rows * H), dAct: planner.floats(rows * F),
       dGateUp: planner.floats(rows * 2 * F),
     };
@@ -273,9 +290,10 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     k.gatherRows(f, x, r.tokens, ws.ints, r.slotToToken, f, s.gathered, rows, H);
     this.#gateUp.multiplyGroups(k, ws.ints, r.rowStarts, f, s.gathered, f, s.gateUp);
     k.swigluForward(f, s.gateUp, f, s.act, rows, F);
-    this.#down.multiplyGroups(k, ws.ints, r.rowStarts, f, s.act, f, s.expertOut);
+    this.#down.multiplyGroups(k, ws.ints, r.rowStarts, f, s.act, f, s.expertOut, this.#scale);
     if (!accumulate) f.fill(0, y, y + r.tokens * H);
     k.scatterAddRows(f, s.expertOut, rows, ws.ints, r.tokenToSlots, f, r.weights, f, y, r.tokens, K, H);
+    if (this.shared) this.shared.forwardAt(ws, s.shared!, x, y, true);
   }
 
   backwardAt(
@@ -295,6 +313,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     if (!accumulate) f.fill(0, dx, dx + r.tokens * H);
     k.scatterAddRows(f, dExpertOut, rows, ws.ints, r.tokenToSlots, null, 0, f, dx, r.tokens, K, H);
     this.router.backwardAt(ws, r, scratch.router, x, dWeights, dx, true);
+    if (this.shared) this.shared.backwardAt(ws, s.shared!, scratch.shared!, x, dy, dx, true);
   }
 
   /** In: gradient of expertOut [T*K, H] at `d`. Out: gradient of gathered, in the same place. */
@@ -305,10 +324,10 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const { tokens, rowStarts } = s.router;
     const f = ws.floats;
     k.sgemmGroupedTransA(
-      E, ws.ints, rowStarts, H, F, 1, f, d, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F, H * F,
+      E, ws.ints, rowStarts, H, F, this.#scale, f, d, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F, H * F,
     );
     k.sgemmGrouped(
-      false, E, ws.ints, rowStarts, F, H, 1, f, d, H, this.#down.data, 0, F, H * F, 0, f, dAct, F,
+      false, E, ws.ints, rowStarts, F, H, this.#scale, f, d, H, this.#down.data, 0, F, H * F, 0, f, dAct, F,
     );
     k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, tokens * K, F);
     k.sgemmGroupedTransA(

@@ -1,6 +1,6 @@
 import type { Kernels } from './backend/kernels';
 import { readOnlyView, refuseWrite } from './readOnly';
-import { type Init, Matrix, Weight } from './weight';
+import { Bias, type Init, Matrix, Weight } from './weight';
 
 /** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
 const ALIGNMENT = 16;
@@ -96,6 +96,11 @@ export class ParameterStore {
   /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
   addMatrix(rows: number, cols: number, count = 1): Matrix {
     return this.#add(new Matrix(rows, cols, count));
+  }
+
+  /** Reserves a bias of `size` elements, zeros at first. */
+  addBias(size: number): Bias {
+    return this.#add(new Bias(size));
   }
 
   #add<W extends Weight>(weight: W): W {

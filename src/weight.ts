@@ -55,32 +55,56 @@ export class Matrix extends Weight {
     this.packed = packed;
   }
 
-  /** y = x W^T + beta y by the first matrix: x [m,cols] from xAt on, y [m,rows] from yAt on. */
+  /** y = alpha x W^T + beta y by the first matrix: x [m,cols] from xAt on, y [m,rows] from yAt on. */
   multiply(
-    kernels: Kernels, m: number, x: Float32Array, xAt: number, beta: number, y: Float32Array, yAt: number,
+    kernels: Kernels, m: number, x: Float32Array, xAt: number, beta: number, y: Float32Array, yAt: number, alpha = 1,
   ): void {
     const { rows, cols, packed } = this;
     if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
-      kernels.sgemm(false, true, m, rows, cols, 1, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
+      kernels.sgemm(false, true, m, rows, cols, alpha, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
     } else {
-      kernels.sgemmPacked(m, rows, cols, 1, x, xAt, cols, packed, 0, beta, y, yAt, rows);
+      kernels.sgemmPacked(m, rows, cols, alpha, x, xAt, cols, packed, 0, beta, y, yAt, rows);
     }
   }
 
-  /** y = x W_g^T by matrix g for the rows of group g, rowStarts[at + g] .. rowStarts[at + g + 1]. */
+  /** y = alpha x W_g^T by matrix g for the rows of group g, rowStarts[at + g] .. rowStarts[at + g + 1]. */
   multiplyGroups(
     kernels: Kernels, rowStarts: Int32Array, at: number, x: Float32Array, xAt: number, y: Float32Array, yAt: number,
+    alpha = 1,
   ): void {
     const { rows, cols, count, packed } = this;
     const m = rowStarts[at + count] - rowStarts[at];
     if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
       kernels.sgemmGrouped(
-        true, count, rowStarts, at, rows, cols, 1, x, xAt, cols, this.data, 0, cols, rows * cols, 0, y, yAt, rows,
+        true, count, rowStarts, at, rows, cols, alpha, x, xAt, cols, this.data, 0, cols, rows * cols, 0, y, yAt, rows,
       );
     } else {
       kernels.sgemmGroupedPacked(
-        count, rowStarts, at, rows, cols, 1, x, xAt, cols, packed, 0, 0, y, yAt, rows,
+        count, rowStarts, at, rows, cols, alpha, x, xAt, cols, packed, 0, 0, y, yAt, rows,
       );
     }
+  }
+}
+
+/**
+ * b [size], added to every row of y [m,size]. To spread it over rows, and to sum over them, is a matmul with a column of
+ * m ones, which lies at ws[onesAt].
+ */
+export class Bias extends Weight {
+  constructor(size: number) {
+    super(size, { kind: 'zeros' });
+  }
+
+  /** y = alpha b + beta y in every row; fills the ones. */
+  spread(kernels: Kernels, m: number, ws: Float32Array, onesAt: number, beta: number, y: Float32Array, yAt: number, alpha = 1) {
+    const { size } = this;
+    ws.fill(1, onesAt, onesAt + m);
+    kernels.sgemm(false, false, m, size, 1, alpha, ws, onesAt, 1, this.data, 0, size, beta, y, yAt, size);
+  }
+
+  /** grad = alpha sum over rows of dy + gradBeta grad. The ones are those that `spread` left. */
+  addGradient(kernels: Kernels, m: number, ws: Float32Array, onesAt: number, dyAt: number, gradBeta: number, alpha = 1) {
+    const { size } = this;
+    kernels.sgemm(false, false, 1, size, m, alpha, ws, onesAt, m, ws, dyAt, size, gradBeta, this.grad!, 0, size);
   }
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ModelConfig, MoETransformer } from '../src';
 import { expectError } from './helpers/expectError';
+import { EVERYTHING, SMALL } from './helpers/smallModel';
 
 describe('ModelConfig', () => {
   test.each(['tiny', 'small'] as const)('%s: totalParams counts what the built model has', (preset) => {
@@ -18,9 +19,51 @@ describe('ModelConfig', () => {
     expect(config.activeParams()).toBe(total - idle);
   });
 
+  test.each([
+    { qkNorm: 'head' },
+    { qkNorm: 'full' },
+    { attentionBias: 'qkv' },
+    { attentionBias: 'qkvo' },
+    { sharedFfnDim: 24 },
+    { tieEmbeddings: true },
+    EVERYTHING,
+  ] as const)('%j: totalParams and activeParams count it', (overrides) => {
+    const config = new ModelConfig({ ...SMALL, ...overrides });
+    const model = MoETransformer.create(config);
+    let total = 0;
+    for (const [, { size }] of model.namedParameters()) total += size;
+    expect(config.totalParams()).toBe(total);
+    expect(total).not.toBe(new ModelConfig(SMALL).totalParams());
+    const idle =
+      config.nLayers * (config.nExperts - config.topKExperts) * 3 * config.ffnDim * config.hiddenDim;
+    expect(config.activeParams()).toBe(total - idle);
+  });
+
+  test('what is off by default leaves the weights of a seed as they were', () => {
+    const names = [...MoETransformer.create(SMALL).namedParameters()].map(([name]) => name);
+    expect(
+      names.filter((name) => /bias|_norm\.weight$|shared/.test(name) && /self_attn|shared/.test(name)),
+    ).toEqual([]);
+    const plain = MoETransformer.create(SMALL, { seed: 3 }).parameter(
+      'model.layers.1.self_attn.o_proj.weight',
+    );
+    const same = MoETransformer.create(
+      { ...SMALL, residualMultiplier: 0.5, normTopkProb: false },
+      { seed: 3 },
+    );
+    expect(same.parameter(plain.name).data).toEqual(plain.data);
+  });
+
+  test('attentionScale follows headDim unless it is given', () => {
+    expect(ModelConfig.tiny().attentionScale).toBe(1 / 4);
+    expect(ModelConfig.tiny().with({ headDim: 64 }).attentionScale).toBe(1 / 8);
+    expect(ModelConfig.tiny({ attentionMultiplier: 0.3 }).with({ headDim: 64 }).attentionScale).toBe(0.3);
+  });
+
   test('the presets have the sizes of the cross-language specification', () => {
     const tiny = ModelConfig.tiny();
-    expect(Object.values(tiny)).toEqual([64, 2, 4, 1, 16, 4, 2, 256, 1000, 512, 10000, 1, 1e-6, 0.01]);
+    const sizes = [64, 2, 4, 1, 16, 4, 2, 256, 1000, 512, 10000, 1, 1e-6, 0.01];
+    expect(Object.values(tiny).slice(0, sizes.length)).toEqual(sizes);
     expect(tiny.totalParams()).toBe(542_528);
     const { hiddenDim, ffnDim, headDim, nHeads } = ModelConfig.small();
     expect([hiddenDim, ffnDim, headDim, nHeads]).toEqual([256, 1024, 64, 4]);
@@ -41,7 +84,7 @@ describe('ModelConfig', () => {
   });
 
   test('config.json keeps every field', () => {
-    const config = ModelConfig.tiny({ ropeAlpha: 4, rmsNormEps: 1e-5, routerAuxLossCoef: 0 });
+    const config = ModelConfig.tiny({ ropeAlpha: 4, rmsNormEps: 1e-5, routerAuxLossCoef: 0, ...EVERYTHING });
     expect(ModelConfig.fromJSON(JSON.parse(JSON.stringify(config)))).toEqual(config);
     expect(config.with({ nLayers: 3 })).toEqual(ModelConfig.tiny({ ...config, nLayers: 3 }));
   });
@@ -57,6 +100,12 @@ describe('ModelConfig', () => {
     [{ ropeBase: Number.NaN }, /ropeBase/],
     [{ rmsNormEps: 0 }, /rmsNormEps/],
     [{ ropeAlpha: 2, headDim: 2 }, /needs headDim > 2/],
+    [{ routerAuxLossCoef: -1 }, /routerAuxLossCoef must be >= 0 and finite, got -1/],
+    [{ sharedFfnDim: -1 }, /sharedFfnDim must be an integer >= 0 below 2\^31, got -1/],
+    [{ embeddingMultiplier: 0 }, /embeddingMultiplier must be > 0/],
+    [{ attentionMultiplier: -1 }, /attentionMultiplier must be > 0/],
+    [{ residualMultiplier: Number.NaN }, /residualMultiplier must be > 0/],
+    [{ logitsDivisor: Number.POSITIVE_INFINITY }, /logitsDivisor must be > 0 and finite/],
   ])('%j is refused with a sentence', (overrides, message) => {
     expect(() => ModelConfig.tiny(overrides)).toThrow(RangeError);
     expect(() => ModelConfig.tiny(overrides)).toThrow(message);
@@ -67,6 +116,18 @@ describe('ModelConfig', () => {
     expect(() => ModelConfig.tiny({ hiddenSize: 3 } as never)).toThrow(/unknown field 'hiddenSize'/);
     expect(() => ModelConfig.tiny({ nHeads: '4' } as never)).toThrow(TypeError);
     expect(() => new ModelConfig(null as never)).toThrow(TypeError);
+    expect(() => ModelConfig.tiny({ qkNorm: 'heads' } as never)).toThrow(
+      /qkNorm must be 'none' or 'head' or 'full'/,
+    );
+    expect(() => ModelConfig.tiny({ attentionBias: true } as never)).toThrow(
+      /attentionBias must be 'none' or/,
+    );
+    expect(() => ModelConfig.tiny({ tieEmbeddings: 1 } as never)).toThrow(
+      /tieEmbeddings must be a boolean, got number/,
+    );
+    expect(() => ModelConfig.tiny({ residualMultiplier: null } as never)).toThrow(
+      /residualMultiplier must be a number/,
+    );
   });
 
   test('a config.json of another kind is refused, unknown keys too', async () => {

@@ -1,4 +1,4 @@
-import { MoETransformer } from '../../src';
+import { type ModelConfigOptions, MoETransformer } from '../../src';
 
 /** A model small enough for any backend, with every part that a larger one has. */
 export const SMALL = {
@@ -14,9 +14,19 @@ export const SMALL = {
   maxSeqLen: 32,
 };
 
-export function smallModel(
-  overrides: Partial<typeof SMALL> & { ropeAlpha?: number } = {},
-  seed = 1,
-): MoETransformer {
+/** All that is off by default, on. */
+export const EVERYTHING = {
+  qkNorm: 'head',
+  attentionBias: 'qkvo',
+  normTopkProb: false,
+  sharedFfnDim: 20,
+  tieEmbeddings: true,
+  embeddingMultiplier: 1.5,
+  attentionMultiplier: 0.4,
+  residualMultiplier: 0.7,
+  logitsDivisor: 1.25,
+} as const;
+
+export function smallModel(overrides: Partial<ModelConfigOptions> = {}, seed = 1): MoETransformer {
   return MoETransformer.create({ ...SMALL, ...overrides }, { seed });
 }

@@ -6,7 +6,7 @@ import { evaluate, loadCheckpoint, loadTensorsInto, MoETransformer, Tensor, Trai
 import { getKernels } from '../../src/backend';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
-import { SMALL, smallModel } from '../helpers/smallModel';
+import { EVERYTHING, SMALL, smallModel } from '../helpers/smallModel';
 
 // Of logits that are computed in another order of summation: the bound of the oracle.
 const LOGITS = 1e-5;
@@ -17,15 +17,18 @@ const ids = Tensor.fromIds([
 ]);
 const batch = { ids: ids.data as Int32Array, targets: ids.data as Int32Array, batch: 2, seqLen: 7 };
 
-function frozenModel(): MoETransformer {
-  const model = smallModel();
+function frozenModel(overrides = {}): MoETransformer {
+  const model = smallModel(overrides);
   model.freeze();
   return model;
 }
 
 describe('a frozen model', () => {
-  test('computes the logits of an unfrozen one, for a batch and for the next token', () => {
-    const [frozen, free] = [frozenModel(), smallModel()];
+  test.each([
+    ['as it is by default', {}],
+    ['with all that is off by default', EVERYTHING],
+  ])('%s computes the logits of an unfrozen one, for a batch and for the next token', (_, overrides) => {
+    const [frozen, free] = [frozenModel(overrides), smallModel(overrides)];
     expectRelative('logits', frozen.forward(ids).data, free.forward(ids).data, LOGITS);
     expectRelative('next', frozen.nextTokenLogits([3, 1]), free.nextTokenLogits([3, 1]), LOGITS);
     expect(frozen.generateGreedy([1, 2], 12)).toEqual(free.generateGreedy([1, 2], 12));

@@ -13,7 +13,10 @@ import {
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import type { Layer } from '../../src/layers';
+import { SharedExpert } from '../../src/sharedExpert';
+import { expectRelative } from '../helpers/close';
 import { checkGradient, dot } from '../helpers/finiteDifferences';
+import { EVERYTHING } from '../helpers/smallModel';
 
 // The model code itself, computing in float64.
 const kernels = createReferenceKernels({ floatType: 'float64' });
@@ -70,6 +73,49 @@ describe('finite differences in float64, random upstream', () => {
   test('one expert', () => {
     checkLayer(new MoELayer({ ...experts, nExperts: 1, topKExperts: 1 }, { kernels }), [3]);
   });
+  test('Linear with a scale, with bias too', () => {
+    checkLayer(new Linear(5, 3, { kernels, scale: 0.3 }), [2, 4]);
+    checkLayer(new Linear(5, 3, { kernels, bias: true, scale: 3 }), [7]);
+  });
+  test('SwiGLU with a scale', () => checkLayer(new SwiGLU(5, 7, { kernels, scale: 0.4 }), [2, 3]));
+  test.each([
+    { qkNorm: 'head' },
+    { qkNorm: 'full' },
+    { qkNorm: 'full', rmsNormEps: 0.5 },
+    { attentionBias: 'qkv' },
+    { attentionBias: 'qkvo' },
+    { attentionMultiplier: 1.3 },
+    { residualMultiplier: 0.3 },
+    { qkNorm: 'head', attentionBias: 'qkvo', attentionMultiplier: 0.9, residualMultiplier: 1.7 },
+  ] as const)('attention with %j', (extra) => {
+    checkLayer(new MQAttention({ ...attention, ...extra }, { kernels }), [2, 5]);
+  });
+  test('query and key norms of fewer tokens than heads', () => {
+    checkLayer(new MQAttention({ ...attention, qkNorm: 'head' }, { kernels }), [3]);
+    checkLayer(new MQAttention({ ...attention, qkNorm: 'full' }, { kernels }), [1]);
+  });
+  test('router: probabilities as they are', () => {
+    checkLayer(new Router(6, 5, 3, { kernels, renormalise: false }), [2, 4]);
+    checkLayer(new Router(6, 5, 1, { kernels, renormalise: false }), [5]);
+  });
+  test('shared expert with its gate', () =>
+    checkLayer(new SharedExpert(6, 7, { kernels, scale: 0.6 }), [2, 4]));
+  test('mixture of experts with a shared one, unnormalised weights, a multiplier', () => {
+    const dims = { ...experts, sharedFfnDim: 4, normTopkProb: false, residualMultiplier: 0.6 };
+    checkLayer(new MoELayer(dims, { kernels }), [2, 4]);
+  });
+  test('Embedding with a multiplier', () => {
+    const embedding = new Embedding(6, 3, { kernels, multiplier: 2.5 });
+    const ids = Tensor.fromIds([[1, 4, 1, 1, 0]]);
+    const u = random([1, 5, 3], 3);
+    const loss = () => dot(floats(u), floats(embedding.forward(ids)));
+    loss();
+    const before = u.data.slice();
+    embedding.backward(u);
+    checkGradient('table', embedding.weight.data, embedding.weight.grad!, loss);
+    expect(u.data).toEqual(before);
+  });
+
   test('transformer block', () => {
     checkLayer(new TransformerBlock({ ...attention, ...experts }, { kernels }), [2, 4], 40);
   });
@@ -85,8 +131,14 @@ describe('finite differences in float64, random upstream', () => {
     expect(Array.from(embedding.weight.grad!.subarray(6, 12))).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
-  test('the whole model: logits, balance loss and z-loss, through every parameter', () => {
-    const config = { ...attention, ...experts, nLayers: 2, vocabSize: 11, maxSeqLen: 16, ropeAlpha: 4 };
+  test.each([
+    ['nothing more', {}],
+    ['tied embeddings', { tieEmbeddings: true }],
+    ['tied embeddings and multipliers', { tieEmbeddings: true, embeddingMultiplier: 2, logitsDivisor: 3 }],
+    ['all that is off by default', EVERYTHING],
+  ])('the whole model with %s: logits, balance loss and z-loss, through every parameter', (_, extra) => {
+    const sizes = { ...attention, ...experts, nLayers: 2, vocabSize: 11, maxSeqLen: 16, ropeAlpha: 4 };
+    const config = { ...sizes, ...extra };
     const model = MoETransformer.create(config, { kernels, seed: 7 });
     const ids = Tensor.fromIds([
       [3, 1, 4, 1, 5],
@@ -107,6 +159,7 @@ describe('finite differences in float64, random upstream', () => {
     loss();
     model.zeroGradients();
     model.backward(u, { auxLossAlpha: alpha, zLossCoef });
+    const once = model.store.gradShards.map((shard) => shard.slice());
     for (const [name, parameter] of model.namedParameters()) {
       checkGradient(name, parameter.data, parameter.grad!.slice(), loss, 12);
       const [, layer, expert] = /layers\.(\d+)\..*experts\.(\d+)/.exec(name) ?? [];
@@ -114,5 +167,25 @@ describe('finite differences in float64, random upstream', () => {
       const largest = Math.max(...parameter.grad!.map(Math.abs));
       expect(largest > 0, `${name} has a gradient unless its expert got no token`).toBe(!idle);
     }
+    // A second backward adds the same again; one that overwrites (as training does) gives it once.
+    loss();
+    model.backward(u, { auxLossAlpha: alpha, zLossCoef });
+    model.store.gradShards.forEach((shard, i) => {
+      expectRelative(
+        'twice',
+        shard,
+        once[i].map((g) => 2 * g),
+        1e-12,
+      );
+    });
+    loss();
+    const pass = model.enter(2, 5, 'train');
+    model.copyIds(pass, pass.ids, ids.data as Int32Array);
+    model.hiddenAt(pass);
+    model.workspace.floats.set(floats(u), pass.loss!.logits);
+    model.backwardAt(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
+    model.store.gradShards.forEach((shard, i) => {
+      expectRelative('overwritten', shard, once[i], 1e-12);
+    });
   });
 });
