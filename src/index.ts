@@ -11,6 +11,8 @@ export {
   saveCheckpoint,
 } from './checkpoint/checkpoint';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
+export { SafetensorsShards } from './checkpoint/shards';
+export type { TensorReader } from './checkpoint/tensorReader';
 export type { StoredTokenizer, TokenizerFiles } from './checkpoint/tokenizerFiles';
 export {
   type AttentionBiasKind,

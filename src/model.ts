@@ -1,7 +1,7 @@
 import { fillSequence, RopeTable } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
-import { checkTensorInfo, loadCheckpoint, loadTensorsInto, saveCheckpoint } from './checkpoint/checkpoint';
+import { loadCheckpoint, saveCheckpoint } from './checkpoint/checkpoint';
 import type { TokenizerFiles } from './checkpoint/tokenizerFiles';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
@@ -17,6 +17,7 @@ import {
   TopKSampling,
   TopPSampling,
 } from './generate';
+import { modelSource } from './hf/source';
 import { Embedding, Linear, RMSNorm } from './layers';
 import { type RouterLosses, type Routing, TransformerBlock } from './moe';
 import { type Parameter, ParameterStore, type StoreOptions } from './parameters';
@@ -131,19 +132,19 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Reads a checkpoint folder (config.json, model.safetensors).
+   * Reads a checkpoint folder: config.json and model.safetensors, or shards with their index. Folders of `transformers` too
+   * (docs/checkpoints.md); a process warning lists keys of their config.json that were passed over.
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
    */
   static async load(dir: string, options: Pick<ModelOptions, 'kernels'> = {}): Promise<MoETransformer> {
     const checkpoint = await loadCheckpoint(dir);
     try {
-      const config = ModelConfig.fromJSON(checkpoint.config);
+      const source = modelSource(checkpoint);
+      if (source.notes.length > 0) process.emitWarning(source.notes.join('\n'), 'SgemoeWarning');
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
-      const onExpose = (name: string, shape: readonly number[]) => {
-        checkTensorInfo(checkpoint.tensors, name, shape);
-      };
-      const model = new MoETransformer(config, options.kernels ?? getKernels(), { onExpose });
-      await loadTensorsInto(checkpoint.tensors, model.store.parameters);
+      const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
+      const model = new MoETransformer(source.config, options.kernels ?? getKernels(), { onExpose });
+      await source.fill(model.store.parameters);
       return model;
     } finally {
       await checkpoint.tensors.close();

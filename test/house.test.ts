@@ -14,6 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['moe'],
   ['pass'],
   ['checkpoint', 'generate'],
+  ['hf'],
   ['model'],
   ['text', 'train', 'trainConfig'],
   ['index'],

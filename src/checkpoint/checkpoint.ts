@@ -1,9 +1,12 @@
 import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
 import { encodeSafetensors, SafetensorsFile, writeChunks } from './safetensors';
 import { corrupt, quoteName, type TensorInfo } from './safetensorsHeader';
+import { INDEX_FILE, SafetensorsShards } from './shards';
+import type { TensorReader } from './tensorReader';
 import {
   readStoredTokenizer,
   type StoredTokenizer,
@@ -38,7 +41,7 @@ export interface CheckpointContent extends Partial<TokenizerFiles> {
 export interface Checkpoint extends StoredTokenizer {
   config: Record<string, unknown>;
   /** Open: the caller closes it. */
-  tensors: SafetensorsFile;
+  tensors: TensorReader;
 }
 
 /**
@@ -64,12 +67,12 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors and, if there, the tokenizer's files. Reads only, so the
- * folder may be write-protected; what an interrupted save left is understood. While another process saves, it
- * waits a moment rather than pair files of two checkpoints.
+ * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if there, the tokenizer's
+ * files. Reads only, so the folder may be write-protected; what an interrupted save left is understood. While another
+ * process saves, it waits a moment rather than pair files of two checkpoints.
  * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or
  * unreadable; SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as
- * `SafetensorsFile.open` for the weights.
+ * `SafetensorsFile.open` and `SafetensorsShards.open` for the weights.
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
   let before = await fingerprint(dir);
@@ -93,7 +96,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
  * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR,
  * SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE; as `SafetensorsFile.readInto` while reading.
  */
-export async function loadTensorsInto(file: SafetensorsFile, expected: Iterable<NamedTensor>): Promise<void> {
+export async function loadTensorsInto(file: TensorReader, expected: Iterable<NamedTensor>): Promise<void> {
   const wanted = new Map<string, NamedTensor>();
   for (const tensor of expected) wanted.set(tensor.name, tensor);
   checkNames(file, wanted);
@@ -107,7 +110,7 @@ export async function loadTensorsInto(file: SafetensorsFile, expected: Iterable<
   for (const name of file.tensors.keys()) await file.readInto(name, wanted.get(name)!.data);
 }
 
-function checkNames(file: SafetensorsFile, wanted: ReadonlyMap<string, NamedTensor>): void {
+function checkNames(file: TensorReader, wanted: ReadonlyMap<string, NamedTensor>): void {
   const missing = [...wanted.keys()].filter((name) => !file.tensors.has(name));
   if (missing.length > 0) {
     const what = `the model needs ${listNames(missing)}, which the file does not hold`;
@@ -124,7 +127,7 @@ function checkNames(file: SafetensorsFile, wanted: ReadonlyMap<string, NamedTens
  * What the file says of a tensor that the model wants in this shape.
  * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE.
  */
-export function checkTensorInfo(file: SafetensorsFile, name: string, shape: readonly number[]): TensorInfo {
+export function checkTensorInfo(file: TensorReader, name: string, shape: readonly number[]): TensorInfo {
   const info = file.info(name);
   const tensor = `tensor ${quoteName(name)}`;
   if (info.shape.length !== shape.length || info.shape.some((dim, axis) => dim !== shape[axis])) {
@@ -141,7 +144,8 @@ export function checkTensorInfo(file: SafetensorsFile, name: string, shape: read
   return info;
 }
 
-function listNames(names: readonly string[]): string {
+/** 'tensors "a", "b" and 3 more', for a message. */
+export function listNames(names: readonly string[]): string {
   const shown = names.slice(0, 3).map(quoteName).join(', ');
   const more = names.length > 3 ? ` and ${names.length - 3} more` : '';
   return `${names.length === 1 ? 'tensor' : 'tensors'} ${shown}${more}`;
@@ -158,13 +162,27 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
     throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', dir, what);
   }
   const stored = await readStoredTokenizer(dir);
-  const tensors = await SafetensorsFile.open(await locateFile(dir, WEIGHTS_FILE));
-  return { config, ...stored, tensors };
+  return { config, ...stored, tensors: await openWeights(dir) };
+}
+
+/** model.safetensors, or the shards of an index when there is no such file. */
+async function openWeights(dir: string): Promise<TensorReader> {
+  const single = await locateFile(dir, WEIGHTS_FILE);
+  const index = join(dir, INDEX_FILE);
+  if ((await exists(single)) || !(await exists(index))) return SafetensorsFile.open(single);
+  return SafetensorsShards.open(index);
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Changes when any file of the checkpoint is replaced or moved. */
 async function fingerprint(dir: string): Promise<string> {
-  const parts = [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE].map(async (name) => {
+  const parts = [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE, INDEX_FILE].map(async (name) => {
     const path = await locateFile(dir, name);
     const stats = await stat(path, { bigint: true }).catch(() => null);
     return stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`;

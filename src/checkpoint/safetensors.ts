@@ -19,6 +19,8 @@ import {
   type TensorInfo,
 } from './safetensorsHeader';
 
+import type { TensorReader } from './tensorReader';
+
 export type { Dtype, SafetensorsHeader, TensorArray, TensorInfo } from './safetensorsHeader';
 
 /** Node reads and writes less than 2^31 bytes a call. */
@@ -32,7 +34,7 @@ const HALF_CHUNK_ELEMENTS = 2 ** 16;
  *
  * The format is little-endian, and so is every platform this package supports; data are not swapped.
  */
-export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
+export class SafetensorsFile implements SafetensorsHeader, TensorReader {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
 
@@ -80,10 +82,25 @@ export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
       const what = `destination of tensor ${quoteName(name)}`;
       throw new RangeError(`${what} must have ${info.elements} elements, got ${destination.length}`);
     }
+    await this.readPartInto(name, 0, destination);
+  }
+
+  /**
+   * As `readInto`, for the elements of the tensor from `start` on, as many as `destination` has.
+   * @throws RangeError for elements that the tensor does not have; otherwise as `readInto`.
+   */
+  async readPartInto(name: string, start: number, destination: TensorArray): Promise<void> {
+    const info = this.info(name);
+    if (!Number.isSafeInteger(start) || start < 0 || start + destination.length > info.elements) {
+      const what = `elements of tensor ${quoteName(name)}`;
+      throw new RangeError(
+        `${what} must be in [0, ${info.elements}), got ${start} .. ${start + destination.length}`,
+      );
+    }
     if (destination instanceof arrayType(info.dtype)) {
-      await this.readBytes(info, bytesOf(destination), 0);
+      await this.readBytes(info, bytesOf(destination), start * destination.BYTES_PER_ELEMENT);
     } else if (destination instanceof Float32Array && isHalf(info.dtype)) {
-      await this.readHalves(info, info.dtype, destination);
+      await this.readHalves(info, info.dtype, start, destination);
     } else {
       const what = `tensor ${quoteName(name)} is ${info.dtype} and can not be read into a`;
       throw corrupt('SGEMOE_CHECKPOINT_DTYPE', this.path, `${what} ${destination.constructor.name}`);
@@ -109,14 +126,16 @@ export class SafetensorsFile implements SafetensorsHeader, AsyncDisposable {
   private async readHalves(
     info: TensorInfo,
     dtype: 'F16' | 'BF16',
+    start: number,
     destination: Float32Array,
   ): Promise<void> {
     const from = dtype === 'F16' ? 'float16' : 'bfloat16';
-    const bits = new Uint16Array(Math.min(info.elements, HALF_CHUNK_ELEMENTS));
-    for (let start = 0; start < info.elements; start += HALF_CHUNK_ELEMENTS) {
-      const chunk = bits.subarray(0, Math.min(HALF_CHUNK_ELEMENTS, info.elements - start));
-      await this.readBytes(info, bytesOf(chunk), 2 * start);
-      convertInto(chunk, from, destination.subarray(start, start + chunk.length), 'float32');
+    const { length } = destination;
+    const bits = new Uint16Array(Math.min(length, HALF_CHUNK_ELEMENTS));
+    for (let done = 0; done < length; done += HALF_CHUNK_ELEMENTS) {
+      const chunk = bits.subarray(0, Math.min(HALF_CHUNK_ELEMENTS, length - done));
+      await this.readBytes(info, bytesOf(chunk), 2 * (start + done));
+      convertInto(chunk, from, destination.subarray(done, done + chunk.length), 'float32');
     }
   }
 

@@ -138,7 +138,7 @@ function parseJsonObject(path: string, bytes: Uint8Array): Record<string, unknow
 }
 
 /** JSON.parse keeps the last of equal keys without a word, so they are looked for in the (valid) text. */
-function findDuplicateKey(text: string): string | undefined {
+export function findDuplicateKey(text: string): string | undefined {
   const openObjects: (Set<string> | null)[] = [];
   let keyExpected = false;
   for (let i = 0; i < text.length; i++) {
@@ -238,7 +238,7 @@ function checkLayout(
   }
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -1,0 +1,40 @@
+import { SgemoeError } from '../errors';
+
+/** The values of a config.json of another tool, each checked for its type when it is asked for. */
+export class ConfigValues {
+  constructor(private readonly json: Readonly<Record<string, unknown>>) {}
+
+  /** undefined for a key that is missing or null. */
+  get(key: string): unknown {
+    return Object.hasOwn(this.json, key) ? (this.json[key] ?? undefined) : undefined;
+  }
+
+  /** Whether the key is there, be its value null. */
+  has(key: string): boolean {
+    return Object.hasOwn(this.json, key);
+  }
+
+  keys(): string[] {
+    return Object.keys(this.json);
+  }
+
+  /** @throws SgemoeError SGEMOE_CONFIG_INVALID when there is none and no default, or it is no number. */
+  number(key: string, missing?: number): number {
+    const value = this.get(key) ?? missing;
+    if (value === undefined) throw refused(`${key} is missing`);
+    if (typeof value !== 'number') throw refused(`${key} must be a number, got ${JSON.stringify(value)}`);
+    return value;
+  }
+
+  boolean(key: string, missing: boolean): boolean {
+    const value = this.get(key) ?? missing;
+    if (typeof value !== 'boolean')
+      throw refused(`${key} must be true or false, got ${JSON.stringify(value)}`);
+    return value;
+  }
+}
+
+/** SGEMOE_CONFIG_INVALID: `what` is wrong in config.json. */
+export function refused(what: string): SgemoeError {
+  return new SgemoeError('SGEMOE_CONFIG_INVALID', `config.json: ${what}.`);
+}

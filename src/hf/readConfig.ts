@@ -1,0 +1,163 @@
+import { ModelConfig, type ModelConfigOptions } from '../config';
+import { ARCHITECTURES, type Architecture, CLASS_NAMES, isQwen, KEY_DEFAULTS } from './architectures';
+import { ConfigValues, refused } from './configValues';
+import { ignoredKeys, refuseUnsupported } from './refusals';
+
+export interface HuggingFaceConfig {
+  architecture: Architecture;
+  config: ModelConfig;
+  /** A sentence for what was passed over: unknown keys, keys that change training alone. */
+  notes: readonly string[];
+}
+
+/** Whether a config.json is one of `transformers`, known or not, rather than one of sgemoe. */
+export function isHuggingFaceConfig(json: Readonly<Record<string, unknown>>): boolean {
+  return json.architectures !== undefined || (json.model_type !== undefined && json.model_type !== 'sgemoe');
+}
+
+/**
+ * The model that a config.json of `transformers` (version 4 or 5) describes. What it asks for beyond that is refused,
+ * never ignored; keys that aren't known are listed in `notes`.
+ * @throws SgemoeError SGEMOE_CONFIG_INVALID
+ */
+export function readHuggingFaceConfig(json: Readonly<Record<string, unknown>>): HuggingFaceConfig {
+  const values = new ConfigValues(json);
+  const architecture = chooseArchitecture(values);
+  refuseUnsupported(values, architecture);
+  const options = { ...readSizes(values, architecture), ...readExtras(values, architecture) };
+  let config: ModelConfig;
+  try {
+    config = new ModelConfig(options);
+  } catch (cause) {
+    throw refused((cause as Error).message);
+  }
+  return { architecture, config, notes: ignoredKeys(values) };
+}
+
+function chooseArchitecture(values: ConfigValues): Architecture {
+  const classes = values.get('architectures');
+  const type = values.get('model_type');
+  const name = Array.isArray(classes) ? classes[0] : undefined;
+  const byClass = ARCHITECTURES.find((architecture) => CLASS_NAMES[architecture] === name);
+  if (name !== undefined && byClass === undefined) {
+    const known = Object.values(CLASS_NAMES).join(', ');
+    throw refused(`architecture ${JSON.stringify(name)} is not supported; supported are ${known}`);
+  }
+  const byType = ARCHITECTURES.find((architecture) => architecture === type);
+  if (type !== undefined && byType === undefined) {
+    throw refused(
+      `model_type ${JSON.stringify(type)} is not supported; supported are ${ARCHITECTURES.join(', ')}`,
+    );
+  }
+  if (byClass && byType && byClass !== byType) {
+    throw refused(`architectures says ${CLASS_NAMES[byClass]}, model_type says ${byType}`);
+  }
+  const chosen = byClass ?? byType;
+  if (chosen === undefined) throw refused('neither architectures nor model_type names a model');
+  return chosen;
+}
+
+function readSizes(values: ConfigValues, architecture: Architecture) {
+  const hiddenDim = values.number('hidden_size');
+  const nHeads = values.number('num_attention_heads');
+  return {
+    hiddenDim,
+    nHeads,
+    nLayers: values.number('num_hidden_layers'),
+    nKvHeads: readKvHeads(values, architecture, nHeads),
+    headDim: readHeadDim(values, architecture, hiddenDim / nHeads),
+    nExperts: readExperts(values),
+    topKExperts: values.number('num_experts_per_tok'),
+    ffnDim: values.number(isQwen(architecture) ? 'moe_intermediate_size' : 'intermediate_size'),
+    vocabSize: values.number('vocab_size'),
+    maxSeqLen: values.number('max_position_embeddings'),
+  };
+}
+
+/** null means as many as query heads; what a missing key means depends on the architecture. */
+function readKvHeads(values: ConfigValues, architecture: Architecture, nHeads: number): number {
+  const missing = values.has('num_key_value_heads') ? null : KEY_DEFAULTS[architecture].nKvHeads;
+  return values.number('num_key_value_heads', missing ?? nHeads);
+}
+
+function readHeadDim(values: ConfigValues, architecture: Architecture, even: number): number {
+  const headDim = values.number('head_dim', even);
+  if (headDim === even || architecture === 'mixtral' || architecture === 'qwen3_moe') return headDim;
+  throw refused(
+    `head_dim ${headDim} must be hidden_size / num_attention_heads = ${even} for ${architecture}`,
+  );
+}
+
+/** Version 4 and 5 call it by different names for some architectures. */
+function readExperts(values: ConfigValues): number {
+  const [local, all] = [values.get('num_local_experts'), values.get('num_experts')];
+  if (local !== undefined && all !== undefined && local !== all) {
+    throw refused(`num_local_experts ${local} and num_experts ${all} disagree`);
+  }
+  const experts = values.number(local === undefined ? 'num_experts' : 'num_local_experts');
+  if (experts === 0)
+    throw refused('num_experts 0 describes a model without experts, which sgemoe does not compute');
+  return experts;
+}
+
+function readExtras(values: ConfigValues, architecture: Architecture): Partial<ModelConfigOptions> {
+  const { ropeBase, rmsNormEps, routerAuxLossCoef } = KEY_DEFAULTS[architecture];
+  const common: Partial<ModelConfigOptions> = {
+    ropeBase: readRopeBase(values, ropeBase),
+    rmsNormEps: values.number('rms_norm_eps', rmsNormEps),
+    routerAuxLossCoef: values.number('router_aux_loss_coef', routerAuxLossCoef),
+    tieEmbeddings: values.boolean('tie_word_embeddings', false),
+  };
+  const attentionBias = values.boolean('attention_bias', false) ? 'qkvo' : 'none';
+  const normTopkProb = values.boolean('norm_topk_prob', false);
+  switch (architecture) {
+    case 'mixtral':
+      return common;
+    case 'olmoe':
+      return { ...common, qkNorm: 'full', attentionBias, normTopkProb };
+    case 'qwen3_moe':
+      return { ...common, qkNorm: 'head', attentionBias, normTopkProb };
+    case 'qwen2_moe':
+      return {
+        ...common,
+        attentionBias: values.boolean('qkv_bias', true) ? 'qkv' : 'none',
+        normTopkProb,
+        sharedFfnDim: values.number('shared_expert_intermediate_size', 5632),
+      };
+    case 'granitemoe':
+      return {
+        ...common,
+        attentionBias,
+        embeddingMultiplier: values.number('embedding_multiplier', 1),
+        attentionMultiplier: values.number('attention_multiplier', 1),
+        residualMultiplier: values.number('residual_multiplier', 1),
+        logitsDivisor: values.number('logits_scaling', 1),
+      };
+  }
+}
+
+/** Version 4 writes rope_theta and rope_scaling, version 5 rope_parameters; where both stand, they must agree. */
+function readRopeBase(values: ConfigValues, missing: number): number {
+  const bases = new Set<number>();
+  for (const key of ['rope_parameters', 'rope_scaling']) {
+    const value = values.get(key) ?? {};
+    if (typeof value !== 'object' || Array.isArray(value)) throw refused(`${key} must be an object`);
+    checkRope(key, value as Record<string, unknown>);
+    const inner = new ConfigValues(value as Record<string, unknown>);
+    if (inner.get('rope_theta') !== undefined) bases.add(inner.number('rope_theta'));
+  }
+  if (values.get('rope_theta') !== undefined) bases.add(values.number('rope_theta'));
+  if (bases.size > 1) throw refused(`rope_theta has different values: ${[...bases].join(', ')}`);
+  return bases.size === 0 ? missing : [...bases][0];
+}
+
+function checkRope(key: string, rope: Record<string, unknown>): void {
+  const nested = Object.entries(rope).find(([, value]) => typeof value === 'object' && value !== null);
+  if (nested) throw refused(`${key} differs by layer (${nested[0]}), which sgemoe does not compute`);
+  const type = rope.rope_type ?? rope.type ?? 'default';
+  if (type !== 'default')
+    throw refused(`${key} of type ${JSON.stringify(type)} is not supported, only "default"`);
+  const part = rope.partial_rotary_factor ?? 1;
+  if (part !== 1)
+    throw refused(`partial_rotary_factor ${part} rotates a part of each head, which sgemoe does not compute`);
+}

@@ -1,0 +1,111 @@
+import {
+  type Checkpoint,
+  checkTensorInfo,
+  listNames,
+  loadTensorsInto,
+  type NamedTensor,
+} from '../checkpoint/checkpoint';
+import { corrupt } from '../checkpoint/safetensorsHeader';
+import type { TensorReader } from '../checkpoint/tensorReader';
+import { ModelConfig } from '../config';
+import type { Architecture } from './architectures';
+import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
+import { halvesToNeighbours, isRotated } from './ropePairs';
+import { type Place, placesOf } from './tensorNames';
+
+/** A checkpoint folder as a model sees it, whichever tool wrote it. */
+export interface ModelSource {
+  readonly config: ModelConfig;
+  /** null for a checkpoint of sgemoe. */
+  readonly architecture: Architecture | null;
+  /** What was passed over in config.json, a sentence each. */
+  readonly notes: readonly string[];
+  /** Checks that the files hold a parameter; for all of them, before any memory is asked for. */
+  check(name: string, shape: readonly number[]): void;
+  /** Reads all parameters into their memory. */
+  fill(parameters: readonly NamedTensor[]): Promise<void>;
+}
+
+/** @throws SgemoeError SGEMOE_CONFIG_INVALID */
+export function modelSource({ config: json, tensors }: Checkpoint): ModelSource {
+  if (isHuggingFaceConfig(json)) return new HuggingFaceSource(json, tensors);
+  return {
+    config: ModelConfig.fromJSON(json),
+    architecture: null,
+    notes: [],
+    check: (name, shape) => {
+      checkTensorInfo(tensors, name, shape);
+    },
+    fill: (parameters) => loadTensorsInto(tensors, parameters),
+  };
+}
+
+/** Elements that are compared at a time. */
+const CHUNK = 2 ** 16;
+const LM_HEAD = 'lm_head.weight';
+
+class HuggingFaceSource implements ModelSource {
+  readonly config: ModelConfig;
+  readonly architecture: Architecture;
+  readonly notes: readonly string[];
+
+  constructor(
+    json: Readonly<Record<string, unknown>>,
+    private readonly tensors: TensorReader,
+  ) {
+    const { config, architecture, notes } = readHuggingFaceConfig(json);
+    this.config = config;
+    this.architecture = architecture;
+    this.notes = notes;
+  }
+
+  check(name: string, shape: readonly number[]): void {
+    const { name: stored, shape: storedShape } = this.#placeOf(name, shape);
+    checkTensorInfo(this.tensors, stored, storedShape);
+  }
+
+  async fill(parameters: readonly NamedTensor[]): Promise<void> {
+    this.#refuseExtra(parameters);
+    for (const { name, shape, data } of parameters) {
+      const place = this.#placeOf(name, shape);
+      await this.tensors.readPartInto(place.name, place.start, data);
+      // A bias or a gain has rows of one number.
+      if (isRotated(name)) halvesToNeighbours(data, this.config.headDim, shape[1] ?? 1);
+    }
+    if (this.#hasTiedHead) await this.#compareTiedHead(parameters[0]);
+  }
+
+  /** Tied embeddings need no lm_head, but some files hold it once more. */
+  get #hasTiedHead(): boolean {
+    return this.config.tieEmbeddings && this.tensors.tensors.has(LM_HEAD);
+  }
+
+  #placeOf(name: string, shape: readonly number[]): Place {
+    const places = placesOf(this.architecture, this.config, name, shape);
+    return places.find((place) => this.tensors.tensors.has(place.name)) ?? places[0];
+  }
+
+  #refuseExtra(parameters: readonly NamedTensor[]): void {
+    const used = new Set(parameters.map(({ name, shape }) => this.#placeOf(name, shape).name));
+    if (this.#hasTiedHead) used.add(LM_HEAD);
+    // Old checkpoints hold the angles, which are computed.
+    const isExtra = (name: string) => !used.has(name) && !name.endsWith('rotary_emb.inv_freq');
+    const extra = [...this.tensors.tensors.keys()].filter(isExtra);
+    if (extra.length === 0) return;
+    const what = `the file holds ${listNames(extra)}, which the model does not know`;
+    throw corrupt('SGEMOE_CHECKPOINT_EXTRA_TENSOR', this.tensors.path, what);
+  }
+
+  /** A second copy of the table is skipped; another matrix would be another model. */
+  async #compareTiedHead(table: NamedTensor): Promise<void> {
+    checkTensorInfo(this.tensors, LM_HEAD, table.shape);
+    for (let start = 0; start < table.data.length; start += CHUNK) {
+      const want = table.data.subarray(start, start + CHUNK);
+      const head = new Float32Array(want.length);
+      await this.tensors.readPartInto(LM_HEAD, start, head);
+      if (head.every((value, i) => Object.is(value, want[i]))) continue;
+      const what = `${LM_HEAD} differs from the embedding, though config.json says tie_word_embeddings`;
+      throw corrupt('SGEMOE_CHECKPOINT_EXTRA_TENSOR', this.tensors.path, what);
+    }
+  }
+}
