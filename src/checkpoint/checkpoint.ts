@@ -169,15 +169,14 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
 async function openWeights(dir: string): Promise<TensorReader> {
   const single = await locateFile(dir, WEIGHTS_FILE);
   const index = join(dir, INDEX_FILE);
-  if ((await exists(single)) || !(await exists(index))) return SafetensorsFile.open(single);
+  try {
+    return await SafetensorsFile.open(single);
+  } catch (error) {
+    const missing = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+    const sharded = missing && (await stat(index).catch(() => null)) !== null;
+    if (!sharded) throw error;
+  }
   return SafetensorsShards.open(index);
-}
-
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Changes when any file of the checkpoint is replaced or moved. */

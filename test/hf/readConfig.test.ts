@@ -1,0 +1,187 @@
+import { describe, expect, test } from 'vitest';
+import { ARCHITECTURES, type Architecture } from '../../src/hf/architectures';
+import { isHuggingFaceConfig, readHuggingFaceConfig } from '../../src/hf/readConfig';
+import { expectError } from '../helpers/expectError';
+import { loadHfFixture } from '../helpers/hfFixture';
+
+type Json = Record<string, unknown>;
+
+/** The smallest config.json of each architecture that names all sizes. */
+function sizes(architecture: Architecture): Json {
+  return {
+    model_type: architecture,
+    hidden_size: 32,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    num_local_experts: 4,
+    num_experts_per_tok: 2,
+    intermediate_size: 24,
+    moe_intermediate_size: 20,
+    shared_expert_intermediate_size: architecture === 'qwen2_moe' ? 12 : undefined,
+    vocab_size: 50,
+    max_position_embeddings: 128,
+  };
+}
+const read = (architecture: Architecture, more: Json = {}) =>
+  readHuggingFaceConfig({ ...sizes(architecture), ...more });
+
+describe('config.json of transformers', () => {
+  test.each(ARCHITECTURES)(
+    '%s: version 4 and version 5 describe one model, nothing is passed over',
+    async (name) => {
+      const { config, configV4 } = await loadHfFixture(name);
+      const five = readHuggingFaceConfig(config);
+      expect(five.architecture).toBe(name);
+      expect(five.notes).toEqual([]);
+      expect(readHuggingFaceConfig(configV4)).toEqual(five);
+      expect(isHuggingFaceConfig(config)).toBe(true);
+    },
+  );
+
+  test('what is not one of transformers is left to sgemoe', () => {
+    expect(isHuggingFaceConfig({ model_type: 'sgemoe' })).toBe(false);
+    expect(isHuggingFaceConfig({ hidden_size: 3 })).toBe(false);
+  });
+
+  test('keys that are missing have the defaults of transformers', () => {
+    expect(read('mixtral').config).toMatchObject({
+      ropeBase: 1e6,
+      rmsNormEps: 1e-5,
+      normTopkProb: true,
+      ffnDim: 24,
+    });
+    expect(read('olmoe').config).toMatchObject({
+      qkNorm: 'full',
+      normTopkProb: false,
+      routerAuxLossCoef: 0.01,
+    });
+    expect(read('qwen3_moe').config).toMatchObject({
+      qkNorm: 'head',
+      ffnDim: 20,
+      rmsNormEps: 1e-6,
+      ropeBase: 1e4,
+    });
+    expect(read('qwen2_moe').config).toMatchObject({ attentionBias: 'qkv', ffnDim: 20, sharedFfnDim: 12 });
+    expect(read('granitemoe').config).toMatchObject({
+      attentionMultiplier: 1,
+      normTopkProb: true,
+      logitsDivisor: 1,
+    });
+    for (const name of ARCHITECTURES)
+      expect(read(name).config).toMatchObject({ tieEmbeddings: false, headDim: 8 });
+  });
+
+  test('heads: null is as many as query heads, a missing key what the architecture says', () => {
+    const more = { num_attention_heads: 16, hidden_size: 128 };
+    const without = (name: Architecture) => {
+      const { num_key_value_heads: _, ...json } = { ...sizes(name), ...more } as Json;
+      return readHuggingFaceConfig(json).config.nKvHeads;
+    };
+    expect(ARCHITECTURES.map(without)).toEqual([8, 16, 4, 16, 16]);
+    expect(read('mixtral', { ...more, num_key_value_heads: null }).config.nKvHeads).toBe(16);
+    expect(read('qwen3_moe', { head_dim: 12 }).config.headDim).toBe(12);
+    expect(read('granitemoe', { head_dim: 8 }).config.headDim).toBe(8);
+  });
+
+  test('rotary base: from either version, agreeing where both stand', () => {
+    const base = (more: Json) => read('mixtral', more).config.ropeBase;
+    expect(base({ rope_theta: 500 })).toBe(500);
+    expect(base({ rope_theta: 500, rope_scaling: null })).toBe(500);
+    expect(base({ rope_parameters: { rope_theta: 500, rope_type: 'default' } })).toBe(500);
+    expect(base({ rope_theta: 500, rope_parameters: { rope_theta: 500 } })).toBe(500);
+  });
+
+  test.each<[Architecture, Json]>([
+    ['mixtral', { sliding_window: 128 }],
+    ['mixtral', { sliding_window: null, attention_bias: false, rope_scaling: null, pretraining_tp: 1 }],
+    ['qwen2_moe', { sliding_window: 0, use_sliding_window: false, max_window_layers: 1 }],
+    [
+      'qwen2_moe',
+      { layer_types: ['full_attention', 'full_attention'], mlp_only_layers: [], decoder_sparse_step: 1 },
+    ],
+    ['qwen3_moe', { qkv_bias: false, use_qk_norm: true, shared_expert_intermediate_size: 0, head_dim: null }],
+    ['olmoe', { clip_qkv: null, hidden_act: 'swish', quantization_config: null }],
+    ['granitemoe', { position_embedding_type: 'rope', partial_rotary_factor: 1, attention_dropout: 0.0 }],
+  ])('%s loads with %j, without a word', (architecture, more) => {
+    expect(read(architecture, more).notes).toEqual([]);
+  });
+
+  test('unknown keys are listed, keys of training mentioned', () => {
+    const { notes } = read('mixtral', { num_nextn_predict_layers: 1, mystery: {}, router_jitter_noise: 0.1 });
+    expect(notes).toEqual([
+      'config.json: keys that are not known are ignored: num_nextn_predict_layers, mystery.',
+      'config.json: router_jitter_noise 0.1 changes training alone and is ignored.',
+    ]);
+  });
+
+  test.each<[Architecture, Json, RegExp]>([
+    [
+      'mixtral',
+      { sliding_window: 64 },
+      /sliding_window 64 is smaller than max_position_embeddings 128.*with max_pos/,
+    ],
+    ['mixtral', { sliding_window: 'all' }, /sliding_window "all"/],
+    ['olmoe', { sliding_window: 1 }, /sliding_window 1 /],
+    ['qwen3_moe', { sliding_window: 64, use_sliding_window: true }, /sliding_window 64/],
+    ['qwen2_moe', { layer_types: ['full_attention', 'sliding_attention'] }, /layer_types/],
+    [
+      'mixtral',
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      /rope_scaling of type "linear" is not supported/,
+    ],
+    [
+      'qwen3_moe',
+      { rope_parameters: { rope_type: 'yarn', rope_theta: 1 } },
+      /rope_parameters of type "yarn"/,
+    ],
+    [
+      'mixtral',
+      { rope_parameters: { full_attention: { rope_theta: 1 } } },
+      /differs by layer \(full_attention\)/,
+    ],
+    ['mixtral', { rope_scaling: [1] }, /rope_scaling must be an object/],
+    ['mixtral', { rope_theta: 9, rope_parameters: { rope_theta: 5000 } }, /different values: 5000, 9/],
+    ['mixtral', { rope_theta: 'x' }, /rope_theta must be a number, got "x"/],
+    ['mixtral', { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
+    ['mixtral', { rope_parameters: { partial_rotary_factor: 0.5 } }, /partial_rotary_factor 0.5/],
+    ['mixtral', { hidden_act: 'gelu' }, /hidden_act "gelu" is not SiLU/],
+    ['qwen2_moe', { mlp_only_layers: [0] }, /mlp_only_layers \[0\]/],
+    ['qwen3_moe', { decoder_sparse_step: 2 }, /decoder_sparse_step 2/],
+    ['qwen3_moe', { num_local_experts: 0 }, /without experts/],
+    ['qwen3_moe', { num_experts: 8 }, /num_local_experts 4 and num_experts 8 disagree/],
+    ['olmoe', { clip_qkv: 8 }, /clip_qkv/],
+    ['qwen3_moe', { quantization_config: { quant_method: 'gptq' } }, /quantised/],
+    ['granitemoe', { position_embedding_type: 'alibi' }, /"alibi" is not rotary/],
+    ['mixtral', { attention_bias: true }, /attention_bias true has no meaning for mixtral/],
+    ['qwen2_moe', { attention_bias: true }, /attention_bias/],
+    ['qwen3_moe', { qkv_bias: true }, /qkv_bias true has no meaning/],
+    ['qwen3_moe', { use_qk_norm: false }, /use_qk_norm false contradicts qwen3_moe/],
+    ['mixtral', { use_qk_norm: true }, /use_qk_norm true contradicts mixtral/],
+    ['qwen3_moe', { shared_expert_intermediate_size: 8 }, /shared_expert_intermediate_size 8 has no meaning/],
+    ['mixtral', { norm_topk_prob: false }, /norm_topk_prob false has no meaning for mixtral/],
+    ['mixtral', { logits_scaling: 2 }, /logits_scaling 2 has no meaning/],
+    ['olmoe', { attention_multiplier: 0.1 }, /attention_multiplier 0.1 has no meaning/],
+    ['mixtral', { is_encoder_decoder: true }, /encoder/],
+    ['mixtral', { add_cross_attention: true }, /encoder/],
+    [
+      'mixtral',
+      { architectures: ['MixtralForSequenceClassification'] },
+      /"MixtralForSequenceClassification" is not supp/,
+    ],
+    [
+      'mixtral',
+      { architectures: ['OlmoeForCausalLM'] },
+      /architectures says OlmoeForCausalLM, model_type says mixtral/,
+    ],
+    ['mixtral', { model_type: 'llama' }, /model_type "llama" is not supported/],
+    ['olmoe', { head_dim: 12 }, /head_dim 12 must be hidden_size \/ num_attention_heads = 8 for olmoe/],
+    ['mixtral', { hidden_size: null }, /hidden_size is missing/],
+    ['mixtral', { vocab_size: '50' }, /vocab_size must be a number, got "50"/],
+    ['mixtral', { tie_word_embeddings: 1 }, /tie_word_embeddings must be true or false, got 1/],
+    ['mixtral', { num_key_value_heads: 3 }, /nKvHeads \(3\) must divide/],
+    ['mixtral', { architectures: [], model_type: undefined }, /names a model/],
+  ])('%s with %j is refused', async (architecture, more, message) => {
+    await expectError('SGEMOE_CONFIG_INVALID', message, () => read(architecture, more));
+  });
+});
