@@ -95,7 +95,7 @@
       'target_name': 'random',
       'type': 'static_library',
       'sources': ['native/random.cc'],
-      'cflags': ['-O2', '-ffp-contract=off'],
+      'cflags': ['-O3', '-ffp-contract=off'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['-ffp-contract=off']}},
     },
@@ -107,7 +107,7 @@
       ],
       'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
       'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS'],
-      'cflags': ['-O2'],
+      'cflags': ['-O3'],
       'conditions': [
         ['OS=="mac"', {
           'sources': ['native/blas_accelerate.cc'],

@@ -15,6 +15,7 @@
 #include "cpu.h"
 #include "dispatch.h"
 #include "dynamic_library.h"
+#include "huge_pages.h"
 #include "parallel.h"
 
 namespace sgemoe {
@@ -70,8 +71,14 @@ double alignmentPadding(Args& args) {
   return static_cast<double>((64 - address % 64) % 64 / sizeof(float));
 }
 
+void adviseHugePages(Args& args) {
+  const Floats x = args.floatsWithoutOffset("x");
+  sgemoe::adviseHugePages(x.data, static_cast<size_t>(x.length) * sizeof(float));
+}
+
 std::vector<Entry> allEntries() {
-  std::vector<Entry> entries = {SGEMOE_ENTRY(setThreads), SGEMOE_ENTRY(threads), SGEMOE_ENTRY(alignmentPadding)};
+  std::vector<Entry> entries = {SGEMOE_ENTRY(setThreads), SGEMOE_ENTRY(threads), SGEMOE_ENTRY(alignmentPadding),
+                                SGEMOE_ENTRY(adviseHugePages)};
   addMatmulEntries(entries);
   addRowEntries(entries);
   addAttentionEntries(entries);

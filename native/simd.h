@@ -51,6 +51,9 @@ inline Vd loadd(const double* p) {
 }
 inline void stored(double* p, Vd v) { memcpy(p, &v, sizeof v); }
 
+// Asks for the cache line at p, which may lie beyond an array: nothing is read.
+inline void prefetch(const float* p) { __builtin_prefetch(p); }
+
 // mask lanes are 0 or -1, as comparisons of Vf give them.
 inline Vf select(Vi mask, Vf yes, Vf no) { return mask ? yes : no; }
 
@@ -140,6 +143,18 @@ inline Vf narrow(Vd low, Vd high) {
 }
 #endif
 
+#endif
+
+// sqrt(x) for x >= 0, at most 1 ulp off: an estimate of 14 bits and one Newton step, where the exact one would keep the
+// divider busy for as long as all else in a loop.
+#if defined(__AVX512F__)
+inline Vf quickSqrt(Vf x) {
+  const Vf y = _mm512_rsqrt14_ps(x), root = x * y;
+  const Vf better = fma(root * set1(0.5f), fma(-root, y, set1(1.0f)), root);
+  return _mm512_mask_mov_ps(better, _mm512_fpclass_ps_mask(x, 0x9f), x);  // 0, inf and NaN stay
+}
+#else
+inline Vf quickSqrt(Vf x) { return vsqrt(x); }
 #endif
 
 // swapPairs: (a,b) -> (b,a) in each pair of lanes. spreadPairs: the lower half of the lanes, each twice.

@@ -225,6 +225,7 @@ function allocateAligned(kernels: Kernels, size: number): Float32Array {
   ) as Float32ArrayConstructor;
   const buffer = new SharedArrayBuffer((size + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT);
   const all = new FloatArray(buffer);
+  kernels.adviseHugePages(all);
   const padding = kernels.alignmentPadding(all);
   return all.subarray(padding, padding + size);
 }

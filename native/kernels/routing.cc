@@ -1,6 +1,6 @@
 // Routing of tokens to experts (Shazeer et al. 2017): softmax, top-k, the sorting of assignments by expert, and the
 // gradient of it all.
-#include "softmax_row.h"
+#include "route_lanes.h"
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
@@ -92,11 +92,20 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
                   int32_t* topkIndices, float* topkWeights, int32_t* rowStarts, int32_t* slotToToken,
                   int32_t* tokenToSlots, float* probMeans) {
   const RouteShape s = shape;
-  const double nsPerToken = 40 + 1.5 * (double)s.nExperts + 5 * (double)s.topK;
-  forChunks(s.tokens, nsPerToken, 1, [=](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      routeToken(s, logits + t * s.nExperts, bias, probs + t * s.nExperts, lse + t, topkIndices + t * s.topK,
-                 topkWeights + t * s.topK);
+  const bool inLanes = bias == nullptr && s.nExperts <= kMostLaneExperts;
+  const double nsPerToken = inLanes ? 3 + (double)s.nExperts : 40 + 1.5 * (double)s.nExperts + 5 * (double)s.topK;
+  forChunks(s.tokens, nsPerToken, kLanes, [=](int64_t begin, int64_t end) {
+    const int64_t step = inLanes ? kLanes : 1;
+    for (int64_t t = begin; t < end; t += step) {
+      const float* const x = logits + t * s.nExperts;
+      float* const p = probs + t * s.nExperts;
+      int32_t* const chosen = topkIndices + t * s.topK;
+      float* const weights = topkWeights + t * s.topK;
+      if (inLanes) {
+        routeLanes(s, minOf(kLanes, end - t), x, p, lse + t, chosen, weights);
+      } else {
+        routeToken(s, x, bias, p, lse + t, chosen, weights);
+      }
     }
   });
   sortByExpert(s, topkIndices, rowStarts, slotToToken, tokenToSlots);

@@ -14,19 +14,35 @@ void gatherRows(const float* src, const int32_t* indices, float* dst, int64_t ro
   });
 }
 
+namespace {
+
+// kVectors vectors of y at once, so that the weight and the place of a row are looked up once for all of them.
+template <int kVectors, class Place>
+inline void addWeighted(Place place, const float* x, const int32_t* slot, const float* weight, float* y, int64_t topK,
+                        int64_t cols) {
+  Vf sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) sum[v] = place.load(y + v * kLanes);
+  for (int64_t k = 0; k < topK; ++k) {
+    const Vf w = set1(weight != nullptr ? weight[k] : 1.0f);
+    const float* const row = x + slot[k] * cols;
+    for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, place.load(row + v * kLanes), sum[v]);
+  }
+  for (int v = 0; v < kVectors; ++v) place.store(y + v * kLanes, sum[v]);
+}
+
+}  // namespace
+
 void scatterAddRows(const float* x, const int32_t* slots, const float* weights, float* y, int64_t tokens,
                     int64_t topK, int64_t cols) {
   forChunks(tokens, 3 + 0.15 * (double)(cols * (topK + 1)), 1, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int32_t* const slot = slots + t * topK;
-      const float* const weight = weights + (weights != nullptr ? t * topK : 0);
-      forVectors(cols, [=](auto place, int64_t i) {
-        Vf sum = place.load(y + t * cols + i);
-        for (int64_t k = 0; k < topK; ++k) {
-          const Vf w = set1(weights != nullptr ? weight[k] : 1.0f);
-          sum = fma(w, place.load(x + slot[k] * cols + i), sum);
-        }
-        place.store(y + t * cols + i, sum);
+      const float* const weight = weights != nullptr ? weights + t * topK : nullptr;
+      float* const to = y + t * cols;
+      int64_t i = 0;
+      for (; i + 4 * kLanes <= cols; i += 4 * kLanes) addWeighted<4>(Whole{}, x + i, slot, weight, to + i, topK, cols);
+      forVectors(cols - i, [=](auto place, int64_t rest) {
+        addWeighted<1>(place, x + i + rest, slot, weight, to + i + rest, topK, cols);
       });
     }
   });

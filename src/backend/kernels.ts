@@ -35,6 +35,12 @@ export interface Kernels {
   /** Elements to skip from the start of `x` to the next address that is a multiple of 64 bytes. */
   alignmentPadding(x: Float32Array): number;
 
+  /**
+   * Asks the operating system for large pages behind `x`, when it is at least 4 MiB long: a hint for a new buffer,
+   * before its first touch. Does nothing where there is no such thing. Contents stay.
+   */
+  adviseHugePages(x: Float32Array): void;
+
   // ---------------------------------------------------------------- matmul
 
   /**

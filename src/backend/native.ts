@@ -35,6 +35,7 @@ interface Addon {
 const KERNEL_NAMES: Record<KernelName, true> = {
   setThreads: true,
   alignmentPadding: true,
+  adviseHugePages: true,
   sgemm: true,
   sgemmBatch: true,
   sgemmGrouped: true,

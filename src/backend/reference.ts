@@ -67,6 +67,9 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
       checkType('alignmentPadding', { name: 'x', kind: 'floats' }, x, floatType);
       return 0;
     },
+    adviseHugePages(x) {
+      checkType('adviseHugePages', { name: 'x', kind: 'floats' }, x, floatType);
+    },
     ...(kernels as unknown as Pick<Kernels, KernelName>),
   };
 }

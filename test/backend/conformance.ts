@@ -45,6 +45,12 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
       }
     });
 
+    it('leave the contents of a buffer for which large pages are asked', () => {
+      const x = new Float32Array((8 << 20) / 4 + 7).map((_, i) => i % 1000);
+      for (const part of [x, x.subarray(3), x.subarray(0, 0)]) kernels().adviseHugePages(part);
+      expect(x.every((value, i) => value === i % 1000)).toBe(true);
+    });
+
     matmulConformance(kernels);
     packedConformance(kernels);
     elementwiseConformance(kernels);

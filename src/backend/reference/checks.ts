@@ -6,7 +6,9 @@ import type { Kernels } from '../kernels';
  * with the rest, one line for each argument. Sizes are doubles: a product beyond 2^53 is inexact but still
  * larger than any array, so every comparison below decides right.
  */
-export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'setThreads' | 'alignmentPadding'>;
+export type KernelName = Exclude<
+  keyof Kernels, 'info' | 'floatType' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
+>;
 
 /**
  * A kernel and its arguments in order, `name:kind` separated by blanks; without a kind it is a size, an

@@ -54,6 +54,7 @@ const ints = (...values: number[]): Int32Array => new Int32Array(values);
  */
 export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<string, unknown>> = {
   alignmentPadding: () => ({ x: floats(4) }),
+  adviseHugePages: () => ({ x: floats(4) }),
   sgemm: () => ({
     transA: false, transB: true, m: 2, n: 3, k: 4, alpha: 1, a: floats(8), aOffset: 0, lda: 4,
     b: floats(12), bOffset: 0, ldb: 4, beta: 1, c: floats(6), cOffset: 0, ldc: 3,

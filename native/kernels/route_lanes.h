@@ -1,0 +1,91 @@
+// Routing of as many tokens at once as a vector has lanes, for few experts: expert by expert, a token a lane.
+#pragma once
+#include "softmax_row.h"
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+constexpr int kMostLaneExperts = 16;
+
+// ln x for x >= 1 or 0, at most 2 ulp off; ln 0 = -inf, infinity and NaN stay. x = 2^k m with m in [sqrt 1/2, sqrt 2];
+// ln m = 2 artanh(s), s = (m-1)/(m+1), whose series up to s^9 is 2e-9 off.
+inline Vf logOfSum(Vf x) {
+  const Vi k = ((Vi)x - 0x3f3504f3) >> 23;  // the bits of sqrt 1/2
+  const Vf exponent = __builtin_convertvector(k, Vf), m = (Vf)((Vi)x - (k << 23));
+  const Vf s = (m - set1(1.0f)) / (m + set1(1.0f)), z = s * s;
+  Vf series = fma(z, set1(2.0f / 9), set1(2.0f / 7));
+  series = fma(series, z, set1(2.0f / 5));
+  series = fma(series, z, set1(2.0f / 3)) * z;
+  const Vf lnM = fma(series, s, s + s);
+  const Vf ln = fma(exponent, set1(0.693359375f), fma(exponent, set1(-2.12194440054690583e-4f), lnM));
+  return select(x == Vf{}, set1(-kInfinity), select(x < set1(kInfinity), ln, x));
+}
+
+// One expert's value for each token, or one choice's.
+struct alignas(64) Column {
+  float lanes[kLanes];
+};
+
+// Of `count` <= kLanes tokens: probs [count,E], lse, the chosen experts [count,K] and their weights, as routeForward's
+// documentation says for a null bias. nExperts <= kMostLaneExperts.
+inline void routeLanes(const RouteShape& shape, int64_t count, const float* logits, float* probs, float* lse,
+                       int32_t* topkIndices, float* topkWeights) {
+  const int64_t nExperts = shape.nExperts, topK = shape.topK;
+  Column columns[kMostLaneExperts] = {};
+  for (int64_t t = 0; t < count; ++t) {
+    for (int64_t e = 0; e < nExperts; ++e) columns[e].lanes[t] = logits[t * nExperts + e];
+  }
+
+  Vf p[kMostLaneExperts], key[kMostLaneExperts];
+  Vf max = set1(-kInfinity), sum{};
+  for (int64_t e = 0; e < nExperts; ++e) {
+    p[e] = load(columns[e].lanes);
+    max = vmax(p[e], max);
+  }
+  const Vf shift = select(max == set1(-kInfinity), Vf{}, max);
+  for (int64_t e = 0; e < nExperts; ++e) {
+    p[e] = vexp(p[e] - shift);
+    sum += p[e];
+  }
+  storePartial(lse, logOfSum(sum) + shift, (int)count);
+  const Vf inverse = select(sum == Vf{}, Vf{}, set1(1.0f) / sum);
+  // A NaN is below every probability, an expert that is chosen below that.
+  const Vf kNanKey = set1(-0.5f), kChosenKey = set1(-1.0f);
+  for (int64_t e = 0; e < nExperts; ++e) {
+    p[e] *= inverse;
+    key[e] = select(p[e] == p[e], p[e], kNanKey);
+    store(columns[e].lanes, p[e]);
+  }
+  for (int64_t t = 0; t < count; ++t) {
+    for (int64_t e = 0; e < nExperts; ++e) probs[t * nExperts + e] = columns[e].lanes[t];
+  }
+
+  Vf chosen[kMostLaneExperts], weightSum{};
+  Vi indices[kMostLaneExperts];
+  for (int64_t k = 0; k < topK; ++k) {
+    Vf best = key[0];
+    Vi at{};
+    for (int64_t e = 1; e < nExperts; ++e) {
+      const Vi better = key[e] > best;
+      best = select(better, key[e], best);
+      at = (better & (int32_t)e) | (~better & at);
+    }
+    for (int64_t e = 0; e < nExperts; ++e) key[e] = select(at == (int32_t)e, kChosenKey, key[e]);
+    chosen[k] = select(best == kNanKey, set1(__builtin_nanf("")), best);
+    indices[k] = at;
+    weightSum += chosen[k];
+  }
+  const Vf divisor = shape.renormalise ? select(weightSum == Vf{}, set1(kInfinity), weightSum) : set1(1.0f);
+  for (int64_t k = 0; k < topK; ++k) {
+    store(columns[k].lanes, chosen[k] / divisor);
+    int32_t lanes[kLanes];
+    memcpy(lanes, &indices[k], sizeof lanes);
+    for (int64_t t = 0; t < count; ++t) {
+      topkIndices[t * topK + k] = lanes[t];
+      topkWeights[t * topK + k] = columns[k].lanes[t];
+    }
+  }
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
