@@ -44,6 +44,7 @@ export {
   RMSNorm,
   SwiGLU,
 } from './layers';
+export { type MemoryBytes, type MemoryOptions, memoryBytes } from './memory';
 export { type ForwardOptions, type ModelOptions, MoETransformer, type Trace } from './model';
 export {
   type BlockDims,

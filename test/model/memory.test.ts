@@ -1,0 +1,83 @@
+import { describe, expect, test } from 'vitest';
+import { ModelConfig, MoETransformer, memoryBytes, Tensor, Trainer } from '../../src';
+
+const SHAPES = {
+  tiny: ModelConfig.tiny(),
+  'many narrow layers': ModelConfig.tiny({ nLayers: 6, ffnDim: 64, vocabSize: 128, nKvHeads: 2 }),
+  'all that other architectures add': ModelConfig.tiny({
+    qkNorm: 'head',
+    attentionBias: 'qkvo',
+    sharedFfnDim: 128,
+    tieEmbeddings: true,
+  }),
+  'norms of whole vectors, every expert': ModelConfig.tiny({ qkNorm: 'full', topKExperts: 4, ffnDim: 32 }),
+};
+
+const sum = (arrays: readonly Float32Array[]) =>
+  arrays.reduce((total, { byteLength }) => total + byteLength, 0);
+
+/** Bytes of the arrays that a model and its trainer really hold after one pass. */
+function heldBytes(model: MoETransformer) {
+  const { store, workspace } = model;
+  return {
+    weights: sum(store.shards),
+    gradients: sum(store.gradShards),
+    activations: workspace.floats.byteLength + workspace.ints.byteLength,
+  };
+}
+
+function idsOf(config: ModelConfig, batch: number, seq: number): Tensor {
+  return Tensor.fromIds(
+    Array.from({ length: batch }, (_, b) =>
+      Array.from({ length: seq }, (_, s) => (b * 31 + s * 7) % config.vocabSize),
+    ),
+  );
+}
+
+describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
+  test.each([
+    [2, 8],
+    [3, 33],
+  ])('says what a train step of %i sequences of %i tokens allocates, within a tenth', (batch, seq) => {
+    const model = MoETransformer.create(config);
+    const ids = idsOf(config, batch, seq);
+    new Trainer(model).trainStep(ids, ids);
+    const held = heldBytes(model);
+    const told = memoryBytes(config, { batch, seq });
+    expectWithin(told.weights, held.weights, 0.1);
+    expectWithin(told.gradients, held.gradients, 0.1);
+    expectWithin(told.activations, held.activations, 0.1);
+    expect(told.moments).toBe(2 * told.gradients);
+    expect(told.total).toBe(told.weights + told.gradients + told.moments + told.activations);
+  });
+
+  test('says within a tenth what a forward allocates', () => {
+    const model = MoETransformer.create(config);
+    model.forward(idsOf(config, 2, 32));
+    const told = memoryBytes(config, { batch: 2, seq: 32, mode: 'forward' });
+    expectWithin(told.activations, heldBytes(model).activations, 0.1);
+    expect([told.gradients, told.moments]).toEqual([0, 0]);
+  });
+
+  test('says within a tenth what an evaluation allocates', () => {
+    const model = MoETransformer.create(config);
+    model.enter(2, 32, 'loss');
+    const told = memoryBytes(config, { batch: 2, seq: 32, mode: 'loss' });
+    expectWithin(told.activations, heldBytes(model).activations, 0.1);
+  });
+});
+
+test('memoryBytes refuses shapes and modes that are none', () => {
+  const config = ModelConfig.tiny();
+  expect(() => memoryBytes(config, { batch: 0, seq: 8 })).toThrow(RangeError);
+  expect(() => memoryBytes(config, { batch: 1, seq: 1.5 })).toThrow(RangeError);
+  expect(() => memoryBytes(config, { batch: 1, seq: 8, mode: 'backward' as 'train' })).toThrow(
+    /'forward', 'loss' or 'train'/,
+  );
+  expect(() => memoryBytes(config, { batch: 1, seq: 8, size: 2 } as never)).toThrow(TypeError);
+});
+
+function expectWithin(told: number, held: number, share: number): void {
+  expect(told / held).toBeGreaterThan(1 - share);
+  expect(told / held).toBeLessThan(1 + share);
+}
