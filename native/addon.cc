@@ -187,7 +187,8 @@ const Context* contextFor(const Choice& choice, const KernelTable* table) {
   for (const Context& context : *contexts) {
     if (context.table == table && context.gemm.serial == serial) return &context;
   }
-  contexts->push_back({table, {serial}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly});
+  const KernelTable* large = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly ? table : nullptr;
+  contexts->push_back({table, {serial, large}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly});
   return &contexts->back();
 }
 

@@ -1,8 +1,8 @@
 #include "gemm.h"
 
 #include <algorithm>
-#include <vector>
 
+#include "gemm_large.h"
 #include "parallel.h"
 
 namespace sgemoe {
@@ -70,13 +70,6 @@ struct Shape {
   int64_t ldc;
 };
 
-struct Operands {
-  int64_t m, k;
-  const float* a;
-  const float* b;
-  float* c;
-};
-
 void runTile(const Shape& s, const Operands& p, const Cut& cut, int64_t tile) {
   const int64_t row = tile / cut.colTiles * cut.rows, col = tile % cut.colTiles * cut.cols;
   const int64_t rows = std::min(cut.rows, p.m - row), cols = std::min(cut.cols, s.n - col);
@@ -85,23 +78,63 @@ void runTile(const Shape& s, const Operands& p, const Cut& cut, int64_t tile) {
   s.serial(s.transA, s.transB, rows, cols, p.k, s.alpha, a, s.lda, b, s.ldb, s.beta, p.c + row * s.ldc + col, s.ldc);
 }
 
-// Matmuls of different sizes as one parallel region over all their tiles. operandsOf(g) describes number g.
+// A matmul among those of a region.
+struct Part {
+  Operands operands;
+  Cut cut;
+  int64_t firstTile;
+};
+constexpr int64_t kMaxParts = 128;  // of one region: more groups make more regions
+
+void runParts(const Shape& shape, const Part* parts, int64_t count, double work) {
+  if (count == 0) return;
+  auto body = [&](int64_t tile) {
+    const Part* next = std::upper_bound(parts, parts + count, tile,
+                                        [](int64_t number, const Part& part) { return number < part.firstTile; });
+    const Part& part = next[-1];
+    runTile(shape, part.operands, part.cut, tile - part.firstTile);
+  };
+  const Part& last = parts[count - 1];
+  parallelChunks(last.firstTile + last.cut.tiles(), work, body);
+}
+
+// Matmuls of different sizes, all tiles in one parallel region. operandsOf(g) describes number g.
 template <class OperandsOf>
 void runGroups(const Shape& shape, int64_t groups, OperandsOf operandsOf) {
-  std::vector<int64_t> firstTile(static_cast<size_t>(groups) + 1, 0);
+  Part parts[kMaxParts];
+  int64_t count = 0, tiles = 0;
   double work = 0;
   for (int64_t g = 0; g < groups; g++) {
     const Operands p = operandsOf(g);
-    firstTile[g + 1] = firstTile[g] + cutOf(p.m, shape.n, p.k).tiles();
+    const Cut cut = cutOf(p.m, shape.n, p.k);
+    if (cut.tiles() == 0) continue;
+    parts[count++] = {p, cut, tiles};
+    tiles += cut.tiles();
     work += workOf(p.m, shape.n, p.k);
+    if (count < kMaxParts) continue;
+    runParts(shape, parts, count, work);
+    count = tiles = 0;
+    work = 0;
   }
-  auto body = [&](int64_t tile) {
-    const auto next = std::upper_bound(firstTile.begin(), firstTile.end(), tile);
-    const int64_t g = next - firstTile.begin() - 1;
-    const Operands p = operandsOf(g);
-    runTile(shape, p, cutOf(p.m, shape.n, p.k), tile - firstTile[g]);
-  };
-  parallelChunks(firstTile[groups], work, body);
+  runParts(shape, parts, count, work);
+}
+
+// The smaller ones of uneven groups lose by it: those pay only from so many times the size on (measured at 4 groups).
+constexpr double kGroupedMargin = 4;
+
+// Whether matmuls of this size, on average, are worth packing both operands. Thin ones are not.
+bool isLarge(const Gemm& gemm, bool transA, double m, double n, double k, float alpha, double margin = 1) {
+  if (gemm.large == nullptr || alpha == 0 || m < 64 || n < 64 || k < 64) return false;
+  const PanelKernels& panels = *gemm.large->panels;
+  return m * n * k >= (transA ? panels.minProductsTransA : margin * panels.minProducts);
+}
+
+// The same by packing both operands.
+template <class OperandsOf>
+void runLarge(const Gemm& gemm, const Shape& s, bool shareA, int64_t groups, const OperandsOf& operandsOf) {
+  const auto call = [](const void* context, int64_t g) { return (*static_cast<const OperandsOf*>(context))(g); };
+  sgemmLarge({gemm.large, s.transA, s.transB, s.n, s.alpha, s.lda, s.ldb, s.beta, s.ldc, shareA, groups, call,
+              &operandsOf});
 }
 
 }  // namespace
@@ -110,6 +143,9 @@ void sgemm(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int
            int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
   const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
   const Operands operands{m, k, a, b, c};
+  if (isLarge(gemm, transA, m, n, k, alpha)) {
+    return runLarge(gemm, shape, m <= n, 1, [&](int64_t) { return operands; });
+  }
   const Cut cut = cutOf(m, n, k);
   auto body = [&](int64_t tile) { runTile(shape, operands, cut, tile); };
   parallelChunks(cut.tiles(), workOf(m, n, k), body);
@@ -119,6 +155,11 @@ void sgemmBatch(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n
                 const float* a, int64_t lda, int64_t strideA, const float* b, int64_t ldb, int64_t strideB, float beta,
                 float* c, int64_t ldc, int64_t strideC, int64_t batch) {
   const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
+  if (isLarge(gemm, transA, m, n, k, alpha)) {
+    return runLarge(gemm, shape, m <= n, batch, [&](int64_t i) -> Operands {
+      return {m, k, a + i * strideA, b + i * strideB, c + i * strideC};
+    });
+  }
   const Cut cut = cutOf(m, n, k);
   const int64_t tiles = cut.tiles() * batch;
   if (tiles == 0) return;
@@ -140,20 +181,28 @@ void sgemmGrouped(const Gemm& gemm, bool transB, int64_t groups, const int32_t* 
                   float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t strideB, float beta,
                   float* c, int64_t ldc) {
   const Shape shape{gemm.serial, false, transB, n, alpha, lda, ldb, beta, ldc};
-  runGroups(shape, groups, [&](int64_t g) -> Operands {
+  const auto operandsOf = [&](int64_t g) -> Operands {
     const int64_t start = rowStarts[g];
     return {rowStarts[g + 1] - start, k, a + start * lda, b + g * strideB, c + start * ldc};
-  });
+  };
+  const double meanRows = static_cast<double>(rowStarts[groups] - rowStarts[0]) / static_cast<double>(groups);
+  if (isLarge(gemm, false, meanRows, n, k, alpha, kGroupedMargin)) {
+    return runLarge(gemm, shape, true, groups, operandsOf);
+  }
+  runGroups(shape, groups, operandsOf);
 }
 
 void sgemmGroupedTransA(const Gemm& gemm, int64_t groups, const int32_t* rowStarts, int64_t m, int64_t n, float alpha,
                         const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc,
                         int64_t strideC) {
   const Shape shape{gemm.serial, true, false, n, alpha, lda, ldb, beta, ldc};
-  runGroups(shape, groups, [&](int64_t g) -> Operands {
+  const auto operandsOf = [&](int64_t g) -> Operands {
     const int64_t start = rowStarts[g];
     return {m, rowStarts[g + 1] - start, a + start * lda, b + start * ldb, c + g * strideC};
-  });
+  };
+  const double meanRows = static_cast<double>(rowStarts[groups] - rowStarts[0]) / static_cast<double>(groups);
+  if (isLarge(gemm, true, m, n, meanRows, alpha)) return runLarge(gemm, shape, m <= n, groups, operandsOf);
+  runGroups(shape, groups, operandsOf);
 }
 
 }  // namespace sgemoe

@@ -7,7 +7,8 @@
 namespace sgemoe {
 
 struct Gemm {
-  SgemmFn serial;  // cblas_sgemm at one thread, or the built-in kernel
+  SgemmFn serial;           // cblas_sgemm at one thread, or the built-in kernel
+  const KernelTable* large;  // multiplies large matrices; null where `serial` does
 };
 
 void sgemm(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,

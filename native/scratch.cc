@@ -87,10 +87,10 @@ static int64_t partCount(int64_t chunks, int64_t most) {
   return parts < 1 ? 1 : parts;
 }
 
-ScratchParts::ScratchParts(int64_t chunks, int64_t floatsPerPart)
+ScratchParts::ScratchParts(int64_t chunks, int64_t floatsPerPart, int64_t sharedFloats)
     : parts_(partCount(chunks, kMaxParts)),
       stride_(floatsPerPart / 16 * 16 + 16),
-      memory_(product(parts_, stride_)),
+      memory_(product(parts_, stride_) + sharedFloats),
       free_(parts_ == kMaxParts ? ~uint64_t{0} : (uint64_t{1} << parts_) - 1) {}
 
 float* ScratchParts::take() {

@@ -20,10 +20,11 @@ class Scratch {
   bool owned_;
 };
 
-// Equal parts of scratch for the chunks of a parallel region: as many as can run at once.
+// Equal parts of scratch for the chunks of a parallel region: as many as can run at once; and some for all of them.
 class ScratchParts {
  public:
-  ScratchParts(int64_t chunks, int64_t floatsPerPart);
+  ScratchParts(int64_t chunks, int64_t floatsPerPart, int64_t sharedFloats = 0);
+  float* shared() const { return memory_.data() + parts_ * stride_; }
   float* take();  // from any thread; waits in the rare case that all parts are taken
   void giveBack(float* part);
 

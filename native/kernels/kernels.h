@@ -13,6 +13,33 @@ namespace sgemoe {
 using SgemmFn = void (*)(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
                          int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
+// C [rows, cols] = alpha * A B + beta * C. Panel number i of A is at a + i * aStride, of B at b + i * bStride.
+struct PackedProduct {
+  int64_t rows, cols, depth;
+  float alpha;
+  const float* a;
+  int64_t aStride;
+  const float* b;
+  int64_t bStride;
+  float beta;
+  float* c;
+  int64_t ldc;
+};
+
+// The parts of a large matmul (sgemm_large.cc). A panel of op(A) is [depth, rows], one of op(B) [depth, cols].
+// Packing takes any number of rows or columns, which run along the depth in memory or across it, and puts the panels
+// `stride` apart, with `rows` or `cols` floats a step.
+struct PanelKernels {
+  int64_t rows, cols;
+  int64_t depth;  // to cut long products to
+  double minProducts, minProductsTransA;  // m * n * k from which they beat the other ways
+  void (*packRows)(bool alongDepth, int64_t depth, int64_t rows, const float* a, int64_t lda, float* packed,
+                   int64_t stride);
+  void (*packColumns)(bool alongDepth, int64_t depth, int64_t cols, const float* b, int64_t ldb, float* packed,
+                      int64_t stride);
+  void (*multiply)(const PackedProduct& product);
+};
+
 struct AttentionShape {
   int64_t batch, queryLen, nHeads, nKvHeads, headDim;
   int64_t ldq, ldk, kBatchStride, ldv, vBatchStride, ldo;
@@ -34,6 +61,7 @@ struct KernelTable {
   const char* instructionSet;
 
   SgemmFn sgemm;  // the built-in kernel
+  const PanelKernels* panels;  // its way with large matrices
 
   // B [n, k] packed for C = alpha * A B^T + beta * C. With n a multiple of 32, what is packed of more columns follows.
   int64_t (*packedSize)(int64_t n, int64_t k);

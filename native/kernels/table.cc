@@ -7,10 +7,12 @@
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
+extern const PanelKernels kPanelKernels;
 extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
     sgemm,
+    &kPanelKernels,
     packedSize,
     packWeights,
     sgemmPacked,

@@ -36,7 +36,7 @@ Array numbers(int64_t n, uint32_t seed) {
 }
 
 Array grouped() {
-  const Gemm gemm{kernels().sgemm};
+  const Gemm gemm{kernels().sgemm, &kernels()};
   const Array a = numbers(kRows * kNarrow, 1), b = numbers(kGroups * kWide * kNarrow, 2);
   Array c = numbers(kRows * kWide, 3);
   sgemmGrouped(gemm, true, kGroups, kRowStarts.data(), kWide, kNarrow, 1.5f, a.data(), kNarrow, b.data(), kNarrow,
@@ -45,7 +45,7 @@ Array grouped() {
 }
 
 Array groupedTransA() {
-  const Gemm gemm{kernels().sgemm};
+  const Gemm gemm{kernels().sgemm, &kernels()};
   const Array a = numbers(kRows * kNarrow, 4), b = numbers(kRows * kWide, 5);
   Array c = numbers(kGroups * kNarrow * kWide, 6);
   sgemmGroupedTransA(gemm, kGroups, kRowStarts.data(), kNarrow, kWide, 1.0f, a.data(), kNarrow, b.data(), kWide, 1.0f,
@@ -54,7 +54,7 @@ Array groupedTransA() {
 }
 
 Array batched() {
-  const Gemm gemm{kernels().sgemm};
+  const Gemm gemm{kernels().sgemm, &kernels()};
   constexpr int64_t kBatch = 7, kM = 65, kN = 33, kK = 19;
   const Array a = numbers(kBatch * kM * kK, 7), b = numbers(kBatch * kK * kN, 8);
   Array c(static_cast<size_t>(kBatch * kM * kN));

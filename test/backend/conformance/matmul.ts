@@ -30,6 +30,24 @@ export function product(
 export const SCALARS: readonly (readonly number[])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
 const BOTH = [false, true];
 
+/** x y^T, row-major, rounded to float32. */
+function outer(x: Float64Array, y: Float64Array): Float64Array {
+  return new Float64Array(x.length * y.length).map((_, i) => {
+    const row = Math.floor(i / y.length);
+    return Math.fround(x[row] * y[i - row * y.length]);
+  });
+}
+
+/** The inner product of x and y, and that of their magnitudes. */
+function inner(x: Float64Array, y: Float64Array): { sum: number; magnitude: number } {
+  let sum = 0, magnitude = 0;
+  for (let i = 0; i < x.length; i++) {
+    sum += x[i] * y[i];
+    magnitude += Math.abs(x[i] * y[i]);
+  }
+  return { sum, magnitude };
+}
+
 /** Initial C: NaN when beta = 0, which must never read it. */
 export function initial(dice: Dice, n: number, beta: number): Float64Array {
   return beta === 0 ? new Float64Array(n).fill(Number.NaN) : dice.values(n);
@@ -45,6 +63,7 @@ export const ROW_STARTS: Record<string, number[]> = {
   'a first row above 0': [2, 2, 7, 9, 9],
   'uneven groups': [0, 1, 18, 20, 53],
   'many groups': Array.from({ length: 20 }, (_, g) => g * 3),
+  'more groups than fit in one list': Array.from({ length: 150 }, (_, g) => g * 2),
 };
 
 export function matmulConformance(kernels: () => Kernels): void {
@@ -60,6 +79,32 @@ export function matmulConformance(kernels: () => Kernels): void {
     const b = scene.floats('b', dice.values(k * n), grid(bRows, bCols, ldb));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
     const { want, bounds } = product(transA, transB, m, n, k, alpha, a.read(), b.read(), beta, c.read());
+    kernels().sgemm(
+      transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc,
+    );
+    expectClose(label, c.read(), want, bounds);
+    scene.expectOnlyWritten(label, c);
+  }
+
+  /** With operands of rank one, so that the product is known without multiplying at these sizes. */
+  function checkLarge(
+    scene: Scene, dice: Dice, transA: boolean, transB: boolean, m: number, n: number, k: number,
+    alpha: number, beta: number, padding: number,
+  ): void {
+    const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
+    const rows = dice.values(m), alongA = dice.values(k), alongB = dice.values(k), cols = dice.values(n);
+    const [aRows, aCols] = transA ? [alongA, rows] : [rows, alongA];
+    const [bRows, bCols] = transB ? [cols, alongB] : [alongB, cols];
+    const lda = aCols.length + padding, ldb = bCols.length + 2 * padding, ldc = n + 3 * padding;
+    const a = scene.floats('a', outer(aRows, aCols), grid(aRows.length, aCols.length, lda));
+    const b = scene.floats('b', outer(bRows, bCols), grid(bRows.length, bCols.length, ldb));
+    const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
+    const { sum, magnitude } = inner(alongA, alongB);
+    const factors = outer(rows, cols);
+    const old = Float64Array.from(c.read(), (value) => (beta === 0 ? 0 : beta * value));
+    const want = factors.map((factor, i) => alpha * factor * sum + old[i]);
+    const bounds = factors.map((factor, i) =>
+      bound(k, Math.abs(alpha * factor) * magnitude + Math.abs(old[i])));
     kernels().sgemm(
       transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc,
     );
@@ -123,6 +168,36 @@ export function matmulConformance(kernels: () => Kernels): void {
           checkSgemm(scene, dice, false, true, m, n, k, alpha, beta, index);
         }
       }
+    });
+
+    it('multiplies at sizes where packing both operands pays', () => {
+      const dice = new Dice(12);
+      for (const transA of BOTH) {
+        for (const transB of BOTH) {
+          const index = 2 * Number(transA) + Number(transB);
+          const [m, n, k] = transA === transB ? [450, 389, 431] : [67, 1009, 1030];
+          const [alpha, beta] = SCALARS[(index + 1) % 3];
+          checkLarge(new Scene(PLACEMENTS[index % 3]), dice, transA, transB, m, n, k, alpha, beta, index);
+        }
+      }
+    });
+
+    it('multiplies over a depth that no buffer holds at once', () => {
+      const dice = new Dice(13);
+      checkLarge(new Scene(PLACEMENTS[0]), dice, true, false, 71, 65, 33_000, 1, 1, 1);
+      checkLarge(new Scene(PLACEMENTS[1]), dice, false, true, 65, 71, 33_000, 1, 0, 0);
+    });
+
+    it('keeps a NaN to its row and its column at large sizes', () => {
+      const [m, n, k] = [390, 420, 430];
+      const a = new Float32Array(m * k).fill(1), b = new Float32Array(n * k).fill(2);
+      const c = new Float32Array(m * n), want = new Float64Array(m * n).fill(2 * k);
+      a[m * k - 1] = Number.NaN;
+      b[k] = Number.NaN;
+      want.fill(Number.NaN, (m - 1) * n);
+      for (let i = 0; i < m; i++) want[i * n + 1] = Number.NaN;
+      kernels().sgemm(false, true, m, n, k, 1, a, 0, k, b, 0, k, 0, c, 0, n);
+      expectClose('sgemm', c, want, 0);
     });
 
     it('is beta * C over k = 0, and zeros where beta = 0', () => {
@@ -241,6 +316,26 @@ export function matmulConformance(kernels: () => Kernels): void {
         }
       });
     }
+
+    it('multiplies long groups, an empty and a short one, more than a buffer holds', () => {
+      const dice = new Dice(14), starts = [1, 301, 301, 302, 901], [n, k, groups] = [126, 2400, 4];
+      for (const transB of BOTH) {
+        const rows = dice.values(901), alongA = dice.values(k), b = new Float32Array(groups * n * k);
+        const want = new Float64Array(901 * n), bounds = want.slice(), c = new Float32Array(901 * n);
+        for (let g = 0; g < groups; g++) {
+          const alongB = dice.values(k), cols = dice.values(n), { sum, magnitude } = inner(alongA, alongB);
+          b.set(transB ? outer(cols, alongB) : outer(alongB, cols), g * n * k);
+          const factors = outer(rows.subarray(starts[g], starts[g + 1]), cols);
+          want.set(factors.map((factor) => factor * sum), starts[g] * n);
+          bounds.set(factors.map((factor) => bound(k, Math.abs(factor) * magnitude)), starts[g] * n);
+        }
+        kernels().sgemmGrouped(
+          transB, groups, new Int32Array(starts), 0, n, k, 1, Float32Array.from(outer(rows, alongA)), 0, k,
+          b, 0, transB ? k : n, n * k, 0, c, 0, n,
+        );
+        expectClose(`sgemmGrouped(${transB})`, c, want, bounds);
+      }
+    });
   });
 
   describe('sgemmGroupedTransA', () => {
@@ -280,5 +375,24 @@ export function matmulConformance(kernels: () => Kernels): void {
         everywhere(9, (scene, dice) => check(scene, dice, starts, 17, 33, 0.5, 1));
       });
     }
+
+    it('multiplies over long groups, an empty and a short one', () => {
+      const dice = new Dice(15), starts = [1, 301, 301, 302, 901], [m, n, groups] = [520, 590, 4];
+      const alongA = dice.values(901), alongB = dice.values(901);
+      const rows = dice.values(m), cols = dice.values(n);
+      const c = new Float32Array(groups * m * n), factors = outer(rows, cols);
+      kernels().sgemmGroupedTransA(
+        groups, new Int32Array(starts), 0, m, n, 1, Float32Array.from(outer(alongA, rows)), 0, m,
+        Float32Array.from(outer(alongB, cols)), 0, n, 0, c, 0, n, m * n,
+      );
+      for (let g = 0; g < groups; g++) {
+        const [from, to] = [starts[g], starts[g + 1]];
+        const { sum, magnitude } = inner(alongA.subarray(from, to), alongB.subarray(from, to));
+        expectClose(
+          `group ${g}`, c.subarray(g * m * n, (g + 1) * m * n), factors.map((factor) => factor * sum),
+          factors.map((factor) => bound(to - from, Math.abs(factor) * magnitude)),
+        );
+      }
+    });
   });
 }

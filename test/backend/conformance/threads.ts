@@ -12,6 +12,13 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemm(false, true, m, n, d, 1, floats(dice, m * d), 0, d, floats(dice, n * d), 0, d, 0, c, 0, n);
     return [c];
   },
+  'sgemm in blocks of both operands': (k, dice) => {
+    const [m, n, d] = [260, 253, 261];
+    const a = floats(dice, m * d), b = floats(dice, n * d), c = new Float32Array(m * n), other = c.slice();
+    k.sgemm(false, true, m, n, d, 1, a, 0, d, b, 0, d, 0, c, 0, n);
+    k.sgemm(true, false, m, n, d, 1, a, 0, m, b, 0, n, 0, other, 0, n);
+    return [c, other];
+  },
   'sgemm of few rows': (k, dice) => {
     const [m, n, d] = [2, 4000, 256];
     const c = new Float32Array(m * n);

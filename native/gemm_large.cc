@@ -1,0 +1,181 @@
+#include "gemm_large.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+#include "scratch.h"
+
+namespace sgemoe {
+namespace {
+
+// The shared operand is packed in stages of at most so many floats (8 MiB) and groups.
+constexpr int64_t kStageFloats = int64_t{2} << 20;
+constexpr int64_t kStagePieces = 64;
+
+// A tile packs its own operand by about so many rows or columns of the kernel's depth at a time, which a second-level
+// cache of 512 KiB holds. Tiles of fewer rows are made as long as there are few tiles to share.
+constexpr int64_t kTileRows = 168, kTileCols = 128;
+constexpr int64_t kMinTileRows = 56, kManyTiles = 8;
+
+constexpr int64_t kPanelsPerChunk = 8;  // of the shared operand
+
+int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t roundUp(int64_t x, int64_t unit) { return ceilDiv(x, unit) * unit; }
+
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// One of `parts` about equal parts of a range, cut at multiples of `unit` from its beginning.
+Range partOf(Range range, int64_t part, int64_t parts, int64_t unit) {
+  const int64_t units = ceilDiv(range.size(), unit);
+  const auto cut = [&](int64_t i) { return range.begin + (units / parts * i + std::min(i, units % parts)) * unit; };
+  return {cut(part), std::min(range.end, cut(part + 1))};
+}
+
+// A group, or what it contributes to from a range of the shared operand's rows or columns and of the depth.
+struct Piece {
+  Operands p;
+  Range shared, depth;
+  float beta;
+  int64_t packedAt;              // floats
+  int64_t firstChunk, firstTile;  // numbers in the two parallel regions
+};
+
+// Pieces whose shared operand is packed in one region, and multiplied by the other in the next.
+class Stage {
+ public:
+  explicit Stage(const LargeGemm& s) : s_(s), panels_(*s.kernels->panels) {}
+
+  int64_t sharedUnit() const { return s_.shareA ? panels_.rows : panels_.cols; }
+  int64_t otherUnit() const { return s_.shareA ? panels_.cols : panels_.rows; }
+  bool holds(int64_t floats) const { return pieces_ < kStagePieces && floats_ + floats <= kStageFloats; }
+  void add(const Operands& p, Range shared, Range depth, float beta);
+  void run();
+
+ private:
+  int64_t tilesOf(int64_t other) const;
+  const Piece& pieceOf(int64_t number, int64_t Piece::* first) const;
+  void pack(bool rows, const Piece& piece, Range part, Range depth, float* packed, int64_t stride) const;
+  void packChunk(float* packed, int64_t chunk) const;
+  void multiplyTile(const float* packed, float* own, int64_t tile) const;
+
+  const LargeGemm& s_;
+  const PanelKernels& panels_;
+  int64_t pieces_ = 0, floats_ = 0, chunks_ = 0, tiles_ = 0;
+  double flops_ = 0;
+  Piece piece_[kStagePieces];
+};
+
+int64_t Stage::tilesOf(int64_t other) const {
+  if (s_.shareA) return ceilDiv(other, kTileCols);
+  const int64_t tiles = std::max(ceilDiv(other, kTileRows), std::min(kManyTiles, other / kMinTileRows));
+  return tiles > 4 ? roundUp(tiles, 4) : std::max<int64_t>(tiles, 1);
+}
+
+void Stage::add(const Operands& p, Range shared, Range depth, float beta) {
+  piece_[pieces_++] = {p, shared, depth, beta, floats_, chunks_, tiles_};
+  const int64_t other = s_.shareA ? s_.n : p.m;
+  floats_ += roundUp(shared.size(), sharedUnit()) * depth.size();
+  chunks_ += ceilDiv(shared.size(), sharedUnit() * kPanelsPerChunk);
+  tiles_ += tilesOf(other);
+  flops_ += 2.0 * static_cast<double>(shared.size()) * static_cast<double>(depth.size()) * static_cast<double>(other);
+}
+
+const Piece& Stage::pieceOf(int64_t number, int64_t Piece::* first) const {
+  int64_t i = pieces_ - 1;
+  while (piece_[i].*first > number) i--;
+  return piece_[i];
+}
+
+// Rows of op(A), or columns of op(B).
+void Stage::pack(bool rows, const Piece& piece, Range part, Range depth, float* packed, int64_t stride) const {
+  const bool alongDepth = rows ? !s_.transA : s_.transB;  // in memory
+  const int64_t ld = rows ? s_.lda : s_.ldb;
+  const float* from = (rows ? piece.p.a : piece.p.b) +
+                      (alongDepth ? part.begin * ld + depth.begin : depth.begin * ld + part.begin);
+  const auto packPanels = rows ? panels_.packRows : panels_.packColumns;
+  packPanels(alongDepth, depth.size(), part.size(), from, ld, packed, stride);
+}
+
+void Stage::packChunk(float* packed, int64_t chunk) const {
+  const Piece& piece = pieceOf(chunk, &Piece::firstChunk);
+  const int64_t begin = (chunk - piece.firstChunk) * kPanelsPerChunk * sharedUnit();
+  const Range part{piece.shared.begin + begin,
+                   std::min(piece.shared.end, piece.shared.begin + begin + kPanelsPerChunk * sharedUnit())};
+  pack(s_.shareA, piece, part, piece.depth, packed + piece.packedAt + begin * piece.depth.size(),
+       sharedUnit() * piece.depth.size());
+}
+
+void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
+  const Piece& piece = pieceOf(tile, &Piece::firstTile);
+  const Range other{0, s_.shareA ? s_.n : piece.p.m};
+  const Range part = partOf(other, tile - piece.firstTile, tilesOf(other.end), otherUnit());
+  const Range rows = s_.shareA ? piece.shared : part, cols = s_.shareA ? part : piece.shared;
+  const int64_t sharedStride = sharedUnit() * piece.depth.size();
+  const int64_t blocks = std::max<int64_t>(1, ceilDiv(piece.depth.size(), panels_.depth));
+  for (int64_t block = 0; block < blocks; block++) {
+    const Range depth = partOf(piece.depth, block, blocks, 1);
+    const int64_t ownStride = otherUnit() * depth.size();
+    pack(!s_.shareA, piece, part, depth, own, ownStride);
+    const float* shared = packed + piece.packedAt + (depth.begin - piece.depth.begin) * sharedUnit();
+    panels_.multiply({rows.size(), cols.size(), depth.size(), depth.size() == 0 ? 0 : s_.alpha,
+                      s_.shareA ? shared : own, s_.shareA ? sharedStride : ownStride, s_.shareA ? own : shared,
+                      s_.shareA ? ownStride : sharedStride, block == 0 ? piece.beta : 1,
+                      piece.p.c + rows.begin * s_.ldc + cols.begin, s_.ldc});
+  }
+}
+
+void Stage::run() {
+  if (pieces_ == 0) return;
+  const int64_t ownFloats = panels_.depth * roundUp(std::max(kTileRows, kTileCols), otherUnit());
+  ScratchParts parts(tiles_, ownFloats, floats_);
+  float* const packed = parts.shared();
+  auto packBody = [&](int64_t chunk) { packChunk(packed, chunk); };
+  parallelChunks(chunks_, static_cast<double>(floats_) / 3, packBody);
+  auto tileBody = [&](int64_t tile) {
+    float* const own = parts.take();
+    multiplyTile(packed, own, tile);
+    parts.giveBack(own);
+  };
+  parallelChunks(tiles_, flops_ / 100, tileBody);
+  pieces_ = floats_ = chunks_ = tiles_ = 0;
+  flops_ = 0;
+}
+
+// A group whose shared operand exceeds a stage: piece by piece, the later ones along the depth adding to C.
+void runInPieces(const LargeGemm& s, Stage& stage, const Operands& p, Range shared) {
+  const int64_t unit = stage.sharedUnit(), depthUnit = s.kernels->panels->depth;
+  const int64_t parts = ceilDiv(roundUp(shared.size(), unit) * std::min(depthUnit, p.k), kStageFloats - unit * depthUnit);
+  for (int64_t i = 0; i < parts; i++) {
+    const Range part = partOf(shared, i, parts, unit);
+    const int64_t maxDepth = std::max<int64_t>(1, kStageFloats / roundUp(part.size(), unit) / depthUnit) * depthUnit;
+    const int64_t depthParts = ceilDiv(p.k, maxDepth);
+    for (int64_t d = 0; d < depthParts; d++) {
+      stage.add(p, part, partOf({0, p.k}, d, depthParts, 1), d == 0 ? s.beta : 1);
+      stage.run();
+    }
+  }
+}
+
+}  // namespace
+
+void sgemmLarge(const LargeGemm& s) {
+  Stage stage(s);
+  for (int64_t g = 0; g < s.groups; g++) {
+    const Operands p = s.operandsOf(s.context, g);
+    if (p.m == 0 || s.n == 0) continue;
+    const Range shared{0, s.shareA ? p.m : s.n};
+    const int64_t floats = roundUp(shared.size(), stage.sharedUnit()) * p.k;
+    if (!stage.holds(floats)) stage.run();
+    if (floats <= kStageFloats) {
+      stage.add(p, shared, {0, p.k}, s.beta);
+    } else {
+      runInPieces(s, stage, p, shared);
+    }
+  }
+  stage.run();
+}
+
+}  // namespace sgemoe

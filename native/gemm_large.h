@@ -1,0 +1,35 @@
+// Large matmuls by the built-in kernel, both operands packed: one of them first, shared by all tiles, the other tile
+// by tile (kernels/sgemm_large.cc).
+#pragma once
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace sgemoe {
+
+// One of several matmuls that differ in place and in one size.
+struct Operands {
+  int64_t m, k;
+  const float* a;
+  const float* b;
+  float* c;
+};
+
+struct LargeGemm {
+  const KernelTable* kernels;
+  bool transA, transB;
+  int64_t n;
+  float alpha;
+  int64_t lda, ldb;
+  float beta;
+  int64_t ldc;
+  bool shareA;  // op(A) is packed first and tiles are columns; else op(B), and tiles are rows
+  int64_t groups;
+  Operands (*operandsOf)(const void* context, int64_t g);
+  const void* context;
+};
+
+// C = alpha * op(A) op(B) + beta * C for each of the groups. Throws std::bad_alloc.
+void sgemmLarge(const LargeGemm& s);
+
+}  // namespace sgemoe
