@@ -8,6 +8,7 @@
  * on whatever backend an installed package finds.
  */
 const { spawnSync } = require('node:child_process');
+const fs = require('node:fs');
 const path = require('node:path');
 
 const [reportFolder, what] = process.argv.slice(2);
@@ -15,6 +16,8 @@ const runs = what === 'package' ? [{ name: 'package', script: 'test:package' }] 
 const failed = runs.filter((run) => !passes(run)).map((run) => run.name);
 
 if (failed.length > 0) {
+  for (const name of reportFolder ? failed : [])
+    fs.writeFileSync(path.join(reportFolder, `${name}.failed`), '');
   console.error(`Failed: ${failed.join(', ')}`);
   process.exitCode = 1;
 }

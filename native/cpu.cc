@@ -6,10 +6,22 @@
 #include <cpuid.h>
 #endif
 
+// A build may leave wider instruction sets out: SGEMOE_WITHOUT_ISA of CMakeLists.txt.
+#ifdef SGEMOE_WITHOUT_avx512
+#define SGEMOE_AVX512(X)
+#else
+#define SGEMOE_AVX512(X) X(avx512, hasAvx512())
+#endif
+#ifdef SGEMOE_WITHOUT_avx2
+#define SGEMOE_AVX2(X)
+#else
+#define SGEMOE_AVX2(X) X(avx2, hasAvx2())
+#endif
+
 #if defined(__aarch64__)
 #define SGEMOE_TABLES(X) X(neon, true)
 #elif defined(__x86_64__)
-#define SGEMOE_TABLES(X) X(avx512, hasAvx512()) X(avx2, hasAvx2()) X(baseline, true)
+#define SGEMOE_TABLES(X) SGEMOE_AVX512(X) SGEMOE_AVX2(X) X(baseline, true)
 #else
 #define SGEMOE_TABLES(X) X(baseline, true)
 #endif
@@ -57,7 +69,7 @@ bool hasAvx2() {
          hasAll(features.savedState, kSavesYmm);
 }
 
-bool hasAvx512() {
+[[maybe_unused]] bool hasAvx512() {
   const X86Features features = readFeatures();
   return hasAvx2() && hasAll(features.leaf7Ebx, kAvx512F | kAvx512Dq | kAvx512Bw | kAvx512Vl) &&
          hasAll(features.savedState, kSavesZmm);

@@ -49,7 +49,10 @@ namespace {
 auto chooseFill() {
 #if defined(__SSE2__)
   const char* reason;
-  if (kernelTableNamed("avx2", &reason) != nullptr) return four_counters::fill;
+  // Whatever has AVX-512 has AVX2, in a build without kernels for the latter too.
+  const bool hasAvx2 =
+      kernelTableNamed("avx2", &reason) != nullptr || kernelTableNamed("avx512", &reason) != nullptr;
+  if (hasAvx2) return four_counters::fill;
 #endif
   return two_counters::fill;
 }

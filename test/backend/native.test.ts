@@ -1,32 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import type { Kernels } from '../../src/backend/kernels';
-import { loadNativeKernels, type NativeOptions } from '../../src/backend/native';
+import { loadNativeKernels } from '../../src/backend/native';
 import { conformance } from './conformance';
-
-/** The kernels, or null where this machine can't provide them. */
-function tryLoad(options: NativeOptions): Kernels | null {
-  try {
-    return loadNativeKernels(options);
-  } catch {
-    return null;
-  }
-}
+import { INSTRUCTION_SETS, tryLoad } from './tryLoad';
 
 const builtin = tryLoad({ backend: 'builtin' });
-const instructionSets = process.arch === 'arm64' ? ['baseline', 'neon'] : ['baseline', 'avx2', 'avx512'];
+const openblas = tryLoad({ backend: 'openblas' });
 const best = builtin?.info.instructionSet;
 
-for (const instructionSet of instructionSets) {
-  const kernels = tryLoad({ backend: 'builtin', instructionSet });
-  conformance(`built-in, ${instructionSet}`, () => kernels!, { skip: kernels === null });
-}
-
-const openblas = tryLoad({ backend: 'openblas' });
-conformance('OpenBLAS', () => openblas!, { skip: openblas === null });
+conformance(`built-in, ${best}`, () => builtin!, { skip: builtin === null });
 
 describe.skipIf(builtin === null)('native kernels', () => {
   it('say which instruction set computes: the one asked for, the best of this processor otherwise', () => {
-    expect(instructionSets).toContain(best);
+    expect(INSTRUCTION_SETS).toContain(best);
     const baseline = loadNativeKernels({ backend: 'builtin', instructionSet: 'baseline' });
     expect(baseline.info.instructionSet).toBe('baseline');
   });
