@@ -20,6 +20,13 @@ export {
   type ModelConfigOptions,
   type QueryKeyNormKind,
 } from './config';
+export {
+  type ExportCheckpointOptions,
+  exportCheckpoint,
+  type Inspection,
+  importCheckpoint,
+  inspectCheckpoint,
+} from './convert';
 export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
@@ -35,6 +42,13 @@ export {
   TopKSampling,
   TopPSampling,
 } from './generate';
+export type { Architecture } from './hf/architectures';
+export {
+  type ExportableModel,
+  type ExportDtype,
+  type ExportOptions,
+  exportHuggingFace,
+} from './hf/exportModel';
 export {
   Embedding,
   type EmbeddingOptions,
@@ -45,7 +59,13 @@ export {
   SwiGLU,
 } from './layers';
 export { type MemoryBytes, type MemoryOptions, memoryBytes } from './memory';
-export { type ForwardOptions, type ModelOptions, MoETransformer, type Trace } from './model';
+export {
+  type ForwardOptions,
+  type LoadOptions,
+  type ModelOptions,
+  MoETransformer,
+  type Trace,
+} from './model';
 export {
   type BlockDims,
   type MoEDims,

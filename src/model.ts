@@ -1,4 +1,5 @@
-import { fillSequence, RopeTable } from './attention';
+import { assemble } from './assemble';
+import { fillSequence } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
 import { loadCheckpoint, saveCheckpoint } from './checkpoint/checkpoint';
@@ -18,8 +19,8 @@ import {
   TopPSampling,
 } from './generate';
 import { modelSource } from './hf/source';
-import { Embedding, Linear, RMSNorm } from './layers';
-import { type RouterLosses, type Routing, TransformerBlock } from './moe';
+import type { Embedding, Linear, RMSNorm } from './layers';
+import type { RouterLosses, Routing, TransformerBlock } from './moe';
 import { type Parameter, ParameterStore, type StoreOptions } from './parameters';
 import { type ModelPass, type PassMode, PassPlans } from './pass';
 import { DEFAULT_SEED } from './random';
@@ -31,6 +32,11 @@ export interface ModelOptions {
   seed?: number;
   /** What computes. Default: the process's backend. */
   kernels?: Kernels;
+}
+
+export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
+  /** Told what was passed over in a config.json of `transformers`, a sentence each. Default: process warnings. */
+  onNote?: (note: string) => void;
 }
 
 /** Everything a forward computes on the way, copied. T = B*S tokens. */
@@ -87,23 +93,11 @@ export class MoETransformer implements NextTokenModel {
     this.workspace = new Workspace(kernels);
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
-    const { hiddenDim: H, vocabSize: V, headDim, effectiveRopeBase, rmsNormEps: eps } = config;
-    const rope = new RopeTable(headDim, effectiveRopeBase, kernels.floatType);
-    const { embeddingMultiplier: multiplier, tieEmbeddings: tied, logitsDivisor } = config;
-    this.embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.', multiplier, tied });
-    this.blocks = Array.from(
-      { length: config.nLayers },
-      (_, i) =>
-        new TransformerBlock(config, {
-          store,
-          prefix: `model.layers.${i}.`,
-          rope,
-          losses: this.#routerLosses,
-        }),
-    );
-    this.norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
-    const tiedTo = tied ? this.embedding : undefined;
-    this.lmHead = new Linear(H, V, { store, prefix: 'lm_head.', scale: 1 / logitsDivisor, tiedTo });
+    const parts = assemble(config, store, this.#routerLosses);
+    this.embedding = parts.embedding;
+    this.blocks = parts.blocks;
+    this.norm = parts.norm;
+    this.lmHead = parts.lmHead;
     store.allocate();
     this.#plans = new PassPlans(this);
     this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
@@ -136,11 +130,12 @@ export class MoETransformer implements NextTokenModel {
    * (docs/checkpoints.md); a process warning lists keys of their config.json that were passed over.
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
    */
-  static async load(dir: string, options: Pick<ModelOptions, 'kernels'> = {}): Promise<MoETransformer> {
+  static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
+    checkOptions('MoETransformer.load', options, ['kernels', 'onNote']);
     const checkpoint = await loadCheckpoint(dir);
     try {
       const source = modelSource(checkpoint);
-      if (source.notes.length > 0) process.emitWarning(source.notes.join('\n'), 'SgemoeWarning');
+      source.notes.forEach(options.onNote ?? ((note) => process.emitWarning(note, 'SgemoeWarning')));
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const model = new MoETransformer(source.config, options.kernels ?? getKernels(), { onExpose });

@@ -13,10 +13,11 @@ const LAYERS: readonly (readonly string[])[] = [
   ['attention', 'sharedExpert'],
   ['moe'],
   ['pass'],
+  ['assemble'],
   ['checkpoint', 'generate'],
   ['hf'],
   ['model'],
-  ['text', 'train', 'trainConfig'],
+  ['convert', 'text', 'train', 'trainConfig'],
   ['index'],
   ['cli'],
 ];

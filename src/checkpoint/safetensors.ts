@@ -202,15 +202,50 @@ export function encodeSafetensors(
   sources.forEach(checkSource);
   checkUnique(sources);
   sources.sort((a, b) => b.data.BYTES_PER_ELEMENT - a.data.BYTES_PER_ELEMENT);
+  const header = headerOf(
+    sources.map(({ name, dtype, shape, data }) => ({ name, dtype, shape, byteLength: data.byteLength })),
+    metadata,
+  );
+  return [header, ...sources.map(({ data }) => bytesOf(data))];
+}
+
+/** A tensor whose bytes come in pieces, when they are asked for. */
+export interface StreamedTensor {
+  readonly name: string;
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  chunks(): Iterable<Uint8Array>;
+}
+
+/** The bytes of a safetensors file of tensors that don't lie in memory as they are to be written. Names must differ. */
+export function* streamSafetensors(
+  tensors: readonly StreamedTensor[],
+  metadata: Readonly<Record<string, string>>,
+): Generator<Uint8Array> {
+  const entries = tensors.map(({ name, dtype, shape }) => {
+    return { name, dtype, shape, byteLength: elementCount(shape) * arrayType(dtype).BYTES_PER_ELEMENT };
+  });
+  yield headerOf(entries, metadata);
+  for (const tensor of tensors) yield* tensor.chunks();
+}
+
+interface HeaderEntry {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+  byteLength: number;
+}
+
+function headerOf(tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>>): Uint8Array {
   const entries: string[] = [];
   if (Object.keys(metadata).length > 0) entries.push(encodeMetadata(metadata));
   let offset = 0;
-  for (const { name, dtype, shape, data } of sources) {
-    const entry = { dtype, shape, data_offsets: [offset, offset + data.byteLength] };
+  for (const { name, dtype, shape, byteLength } of tensors) {
+    const entry = { dtype, shape, data_offsets: [offset, offset + byteLength] };
     entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-    offset += data.byteLength;
+    offset += byteLength;
   }
-  return [encodeHeader(`{${entries.join(',')}}`), ...sources.map(({ data }) => bytesOf(data))];
+  return encodeHeader(`{${entries.join(',')}}`);
 }
 
 /** Writes pieces one after another at the handle's position. */

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addCheckpointCommands } from './checkpoints';
 import { addDataCommand } from './data';
 import { reportError } from './errors';
 import { addGenerateCommand } from './generate';
@@ -56,6 +57,7 @@ function createProgram(context: CliContext): Command {
   addGenerateCommand(program, context);
   addTokenizerCommand(program, context);
   addDataCommand(program, context);
+  addCheckpointCommands(program, context);
   addInfoCommand(program, context);
   return program;
 }

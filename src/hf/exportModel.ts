@@ -1,0 +1,136 @@
+import type { NamedTensor } from '../checkpoint/checkpoint';
+import { jsonFile } from '../checkpoint/jsonFile';
+import { replaceFiles } from '../checkpoint/replaceFiles';
+import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
+import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
+import { checkOptions } from '../checks';
+import type { ModelConfig } from '../config';
+import { convertInto } from '../dtype';
+import type { Architecture } from './architectures';
+import { isRotated, neighboursRow } from './ropePairs';
+import { specialTokenIds } from './specialTokens';
+import { placesOf } from './tensorNames';
+import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
+
+export interface ExportOptions extends Partial<TokenizerFiles> {
+  /** What `transformers` shall take it for. Default: the first that can express it, in the order of docs/checkpoints.md. */
+  architecture?: Architecture;
+  /** How weights are stored; 'bf16' and 'f16' round. Default 'f32'. */
+  dtype?: ExportDtype;
+}
+
+const DTYPES = {
+  f32: { name: 'float32', stored: 'F32', bytes: 4 },
+  bf16: { name: 'bfloat16', stored: 'BF16', bytes: 2 },
+  f16: { name: 'float16', stored: 'F16', bytes: 2 },
+} as const;
+export type ExportDtype = keyof typeof DTYPES;
+export const EXPORT_DTYPES = Object.keys(DTYPES) as readonly ExportDtype[];
+
+/** What is exported: a model, or anything that has its configuration and parameters. */
+export interface ExportableModel {
+  readonly config: ModelConfig;
+  namedParameters(): Iterable<[string, NamedTensor]>;
+}
+
+/** Elements that are converted and written at a time. */
+const CHUNK = 2 ** 18;
+
+/**
+ * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors and the tokenizer's files if
+ * given; all of them or none. The rows of q and k are put in that library's order. The weights must not change until the
+ * promise resolves. Returns the architecture.
+ * @throws RangeError when no architecture, or not the one asked for, can express the model, or a weight is too large for
+ * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE.
+ */
+export async function exportHuggingFace(
+  dir: string,
+  model: ExportableModel,
+  options: ExportOptions = {},
+): Promise<Architecture> {
+  checkOptions('export', options, ['architecture', 'dtype', 'tokenizer', 'tokenizerConfig', 'chatTemplate']);
+  const { dtype = 'f32' } = options;
+  if (!Object.hasOwn(DTYPES, dtype))
+    throw new TypeError(`export: dtype must be f32, bf16 or f16, got ${String(dtype)}`);
+  const { config } = model;
+  const architecture = chooseForExport(config, options.architecture);
+  if (dtype === 'f16') refuseTooLarge(model);
+  const json = writeHuggingFaceConfig(config, architecture, DTYPES[dtype].name, specialTokenIds(options));
+  const tensors = tensorsOf(model, architecture, dtype);
+  const weights = {
+    name: 'model.safetensors',
+    // Version 4 refuses a file without this entry.
+    write: (handle: Parameters<typeof writeChunks>[0]) =>
+      writeChunks(handle, streamSafetensors(tensors, { format: 'pt' })),
+  };
+  await replaceFiles(dir, [jsonFile('config.json', json), ...tokenizerFiles(options), weights]);
+  return architecture;
+}
+
+/** From here on a number rounds to infinity in F16. */
+const F16_OVERFLOW = 65520;
+
+function refuseTooLarge(model: ExportableModel): void {
+  for (const [name, parameter] of model.namedParameters()) {
+    for (const chunk of inOrder(parameter)) {
+      const value = chunk.find((element) => Math.abs(element) >= F16_OVERFLOW && Number.isFinite(element));
+      if (value !== undefined)
+        throw new RangeError(`export: ${name} holds ${value}, which f16 can't; use bf16 or f32`);
+    }
+  }
+}
+
+interface Piece {
+  start: number;
+  parameter: NamedTensor;
+}
+
+/** The tensors of the file: parameters, or the stacks of them that the architecture stores as one. */
+function tensorsOf(model: ExportableModel, architecture: Architecture, dtype: ExportDtype): StreamedTensor[] {
+  const { config } = model;
+  const stacks = new Map<string, { shape: readonly number[]; pieces: Piece[] }>();
+  for (const [name, parameter] of model.namedParameters()) {
+    const [place] = placesOf(architecture, config, name, parameter.shape);
+    const stack = stacks.get(place.name) ?? { shape: place.shape, pieces: [] };
+    stack.pieces.push({ start: place.start, parameter });
+    stacks.set(place.name, stack);
+  }
+  return Array.from(stacks, ([name, { shape, pieces }]) => {
+    pieces.sort((a, b) => a.start - b.start);
+    const chunks = () => chunksOf(pieces, config.headDim, dtype);
+    return { name, dtype: DTYPES[dtype].stored, shape, chunks };
+  });
+}
+
+function* chunksOf(pieces: readonly Piece[], headDim: number, dtype: ExportDtype): Generator<Uint8Array> {
+  for (const { parameter } of pieces) {
+    const values = isRotated(parameter.name) ? inHalves(parameter, headDim) : inOrder(parameter);
+    for (const chunk of values) yield bytesOf(chunk, dtype);
+  }
+}
+
+function* inOrder({ data }: NamedTensor): Generator<Float32Array> {
+  // A slice, not a view: the data of a frozen model have no buffer.
+  for (let start = 0; start < data.length; start += CHUNK) yield data.slice(start, start + CHUNK);
+}
+
+/** Rows of queries or keys as `transformers` has them, a head at a time. */
+function* inHalves({ data, shape }: NamedTensor, headDim: number): Generator<Float32Array> {
+  const cols = shape[1] ?? 1;
+  for (let first = 0; first < shape[0]; first += headDim) {
+    const ours = data.slice(first * cols, (first + headDim) * cols);
+    const head = new Float32Array(ours.length);
+    for (let row = 0; row < headDim; row++) {
+      const from = neighboursRow(row, headDim) * cols;
+      head.set(ours.subarray(from, from + cols), row * cols);
+    }
+    yield head;
+  }
+}
+
+function bytesOf(values: Float32Array, dtype: ExportDtype): Uint8Array {
+  if (dtype === 'f32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const bits = new Uint16Array(values.length);
+  convertInto(values, 'float32', bits, dtype === 'f16' ? 'float16' : 'bfloat16');
+  return new Uint8Array(bits.buffer);
+}

@@ -1,0 +1,24 @@
+import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
+import type { SpecialTokenIds } from './writeConfig';
+
+/** The ids that tokenizer.json gives to the special tokens that tokenizer_config.json names. */
+export function specialTokenIds({ tokenizer, tokenizerConfig }: Partial<TokenizerFiles>): SpecialTokenIds {
+  const named = (tokenizerConfig ?? {}) as Record<string, unknown>;
+  const ids = addedTokens((tokenizer ?? {}) as Record<string, unknown>);
+  const idOf = (key: string) => {
+    const token = named[key];
+    // A string, or an object as older versions wrote it.
+    const content =
+      typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
+    return ids.get(content) ?? null;
+  };
+  return { bos: idOf('bos_token'), eos: idOf('eos_token'), pad: idOf('pad_token') };
+}
+
+function addedTokens({ added_tokens: added }: Record<string, unknown>): Map<unknown, number> {
+  const ids = new Map<unknown, number>();
+  for (const { content, id } of Array.isArray(added) ? added : []) {
+    if (Number.isSafeInteger(id)) ids.set(content, id);
+  }
+  return ids;
+}
