@@ -97,21 +97,23 @@ const char* betterCore(void* library) {
   return nullptr;
 }
 
-// OpenBLAS chooses once, while it is loaded, and listens to OPENBLAS_CORETYPE then. So it is closed and opened
-// again, which changes nothing where somebody else in the process holds it open or the user has set the variable.
-void* reopenWithBetterCore(void* library, const std::string& path, std::string* reason) {
+// OpenBLAS chooses while it is loaded, and listens to OPENBLAS_CORETYPE then. Its own two functions choose anew, which
+// takes microseconds; to close it and open it again takes milliseconds. Not while anybody may compute with it: that is
+// for a library which this process opens for the first time. Nor where the user has set the variable.
+void chooseBetterCore(void* library) {
 #if !defined(_WIN32)
   const char* core = betterCore(library);
-  if (core == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr) return library;
-  closeLibrary(library);
+  void (*forget)();
+  void (*choose)();
+  if (core == nullptr || std::getenv("OPENBLAS_CORETYPE") != nullptr) return;
+  if (!load(library, "gotoblas_dynamic_quit", &forget) || !load(library, "gotoblas_dynamic_init", &choose)) return;
   setenv("OPENBLAS_CORETYPE", core, 1);
-  library = openLibrary(path, reason);
+  forget();
+  choose();
   unsetenv("OPENBLAS_CORETYPE");
 #else
-  (void)path;
-  (void)reason;
+  (void)library;
 #endif
-  return library;
 }
 
 std::string coreNote(void* library, const std::string& chosen) {
@@ -177,9 +179,10 @@ const BlasLibrary* openBlas(const std::string& path, std::string* reason) {
   static auto* const mutex = new std::mutex;
   static auto* const libraries = new std::vector<const BlasLibrary*>;
   std::lock_guard<std::mutex> lock(*mutex);
+  const bool wasOpen = isLibraryOpen(path);
   void* library = openLibrary(path, reason);
-  if (library != nullptr) library = reopenWithBetterCore(library, path, reason);
   if (library == nullptr) return nullptr;
+  if (!wasOpen) chooseBetterCore(library);
   Opened opened;
   if (!describe(library, &opened, reason)) return nullptr;
   for (const BlasLibrary* known : *libraries) {

@@ -13,6 +13,11 @@ namespace sgemoe {
 
 #if defined(_WIN32)
 
+bool isLibraryOpen(const std::string& path) {
+  wchar_t wide[4096];
+  return MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, wide, 4096) != 0 && GetModuleHandleW(wide) != nullptr;
+}
+
 void* openLibrary(const std::string& path, std::string* reason) {
   wchar_t wide[4096];
   if (MultiByteToWideChar(CP_UTF8, 0, path.c_str(), -1, wide, 4096) == 0) {
@@ -25,8 +30,6 @@ void* openLibrary(const std::string& path, std::string* reason) {
   if (library == nullptr) *reason = "LoadLibrary failed with error " + std::to_string(GetLastError());
   return library;
 }
-
-void closeLibrary(void* library) { FreeLibrary(static_cast<HMODULE>(library)); }
 
 void* librarySymbol(void* library, const char* name) {
   return reinterpret_cast<void*>(GetProcAddress(static_cast<HMODULE>(library), name));
@@ -51,6 +54,12 @@ void pinThisLibrary() {
 
 #else
 
+bool isLibraryOpen(const std::string& path) {
+  void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (library != nullptr) dlclose(library);
+  return library != nullptr;
+}
+
 void* openLibrary(const std::string& path, std::string* reason) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
@@ -59,8 +68,6 @@ void* openLibrary(const std::string& path, std::string* reason) {
   }
   return library;
 }
-
-void closeLibrary(void* library) { dlclose(library); }
 
 void* librarySymbol(void* library, const char* name) { return dlsym(library, name); }
 

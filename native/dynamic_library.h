@@ -4,10 +4,11 @@
 
 namespace sgemoe {
 
+// Whether anything in this process has opened that library already.
+bool isLibraryOpen(const std::string& path);
+
 // Null on failure, with the system's reason in `reason`. Symbols stay private to the library.
 void* openLibrary(const std::string& path, std::string* reason);
-
-void closeLibrary(void* library);
 
 // Null when the library doesn't export it.
 void* librarySymbol(void* library, const char* name);

@@ -10,8 +10,20 @@ const path = require('node:path');
 const ROOT = path.resolve(__dirname, '..');
 const DIST = path.join(ROOT, 'dist');
 
+/**
+ * Imports that wait until something of theirs is first used: most programs use a part of the package, and reading all
+ * of it takes longer than its first forward. By the importing file of dist/; '*' stands for all of its imports.
+ */
+const DEFERRED = {
+  'index.js': ['*'],
+  'backend/index.js': ['./reference'],
+  'model.js': ['./checkpoint/checkpoint', './generate'],
+  'text/readTokenizer.js': ['node:crypto'],
+};
+
 fs.rmSync(DIST, { recursive: true, force: true });
 compile();
+for (const [file, specifiers] of Object.entries(DEFERRED)) deferImports(path.join(DIST, file), specifiers);
 writeEsmEntry();
 fs.chmodSync(path.join(DIST, 'cli', 'main.js'), 0o755);
 
@@ -23,6 +35,29 @@ function compile() {
     console.error('build-ts: the TypeScript compiler reported errors, dist/ is incomplete.');
     process.exit(1);
   }
+}
+
+/**
+ * `const x_1 = require("x")`, which the compiler puts first, becomes a variable that is filled at the first `x_1.name`.
+ * The specifier stays in a plain `require`, where bundlers see it.
+ */
+function deferImports(file, specifiers) {
+  let text = fs.readFileSync(file, 'utf8');
+  const found = new Set();
+  for (const [declaration, name, specifier] of text.matchAll(
+    /^(?:const|var) (\w+) = require\("(.+)"\);$/gm,
+  )) {
+    if (!specifiers.includes('*') && !specifiers.includes(specifier)) continue;
+    found.add(specifier);
+    text = text
+      .replace(declaration, `let ${name};`)
+      .replace(new RegExp(`\\b${name}\\.`, 'g'), `(${name} ??= require("${specifier}")).`);
+  }
+  const missing = specifiers.find((specifier) =>
+    specifier === '*' ? found.size === 0 : !found.has(specifier),
+  );
+  if (missing !== undefined) throw new Error(`${file} imports no '${missing}' to defer`);
+  fs.writeFileSync(file, text);
 }
 
 function writeEsmEntry() {

@@ -276,10 +276,16 @@ function readStatus() {
 
 /** As src/backend/native.ts names it; that file may not be compiled yet. */
 function platformName() {
-  let musl = '';
-  if (process.platform === 'linux') {
-    process.report.excludeNetwork = true;
-    musl = process.report.getReport().header.glibcVersionRuntime === undefined ? '-musl' : '';
+  const musl = process.platform === 'linux' && headOf(process.execPath).includes('/ld-musl-');
+  return `${process.platform}-${process.arch}${musl ? '-musl' : ''}`;
+}
+
+function headOf(file) {
+  const head = Buffer.alloc(4096);
+  const descriptor = fs.openSync(file, 'r');
+  try {
+    return head.toString('latin1', 0, fs.readSync(descriptor, head, 0, head.length, 0));
+  } finally {
+    fs.closeSync(descriptor);
   }
-  return `${process.platform}-${process.arch}${musl}`;
 }

@@ -177,6 +177,14 @@ describe.skipIf(ADDON === null)('the addon', () => {
     expect(warnings).toEqual([]);
   });
 
+  it.runIf(process.platform === 'linux')('names the platform by the C library of this Node', async () => {
+    process.report.excludeNetwork = true;
+    const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
+    const libc = header.glibcVersionRuntime === undefined ? '-musl' : '';
+    const { info } = await load(built, { SGEMOE_BACKEND: 'builtin' });
+    expect(info?.platform).toBe(`linux-${process.arch}${libc}`);
+  });
+
   it.runIf(process.arch === 'x64')('computes with the instruction set of SGEMOE_ISA', async () => {
     const { info } = await load(built, { SGEMOE_ISA: 'baseline' });
     expect(info?.instructionSet).toBe('baseline');
