@@ -17,7 +17,8 @@ const DIST = path.join(ROOT, 'dist');
 const DEFERRED = {
   'index.js': ['*'],
   'backend/index.js': ['./reference'],
-  'model.js': ['./checkpoint/checkpoint', './generate'],
+  'model.js': ['./checkpoint/checkpoint', './generate', './hf/source'],
+  'tensor/compute.js': ['../backend/reference'],
   'text/readTokenizer.js': ['node:crypto'],
 };
 

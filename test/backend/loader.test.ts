@@ -178,7 +178,7 @@ describe.skipIf(ADDON === null)('the addon', () => {
   });
 
   it.runIf(process.platform === 'linux')('names the platform by the C library of this Node', async () => {
-    process.report.excludeNetwork = true;
+    Object.assign(process.report, { excludeNetwork: true });
     const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
     const libc = header.glibcVersionRuntime === undefined ? '-musl' : '';
     const { info } = await load(built, { SGEMOE_BACKEND: 'builtin' });
