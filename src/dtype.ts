@@ -194,10 +194,34 @@ function encodeStorage(source: Float32Array | Float64Array, target: Uint16Array,
   }
 }
 
+/** From so many elements on, a table of the bits of all 2^16 values (256 KiB) takes 0.4 of the time of taking each apart. */
+const TABLE_ELEMENTS = 2 ** 16;
+const tables = new Map<StorageDType, Int32Array>();
+
+function tableOf(dtype: StorageDType): Int32Array {
+  let table = tables.get(dtype);
+  if (table === undefined) {
+    table = Int32Array.from({ length: 2 ** 16 }, (_, bits) => unpackStorage(bits, STORAGE_FORMATS[dtype]));
+    tables.set(dtype, table);
+  }
+  return table;
+}
+
 function decodeStorage(source: Uint16Array, target: Float32Array, dtype: StorageDType): void {
+  // Signed: V8 keeps an unsigned word above 2^31 as a float64 on the way.
+  const words = new Int32Array(target.buffer, target.byteOffset, target.length);
+  if (source.length >= TABLE_ELEMENTS) {
+    decodeByTable(source, words, tableOf(dtype));
+    return;
+  }
   const format = STORAGE_FORMATS[dtype];
-  const words = new Uint32Array(target.buffer, target.byteOffset, target.length);
   for (let i = 0; i < source.length; i++) words[i] = unpackStorage(source[i], format);
+}
+
+/** A function of its own, so that V8 compiles its loop for these three types alone. */
+function decodeByTable(source: Uint16Array, words: Int32Array, table: Int32Array): void {
+  const n = source.length;
+  for (let i = 0; i < n; i++) words[i] = table[source[i]];
 }
 
 // ---------------------------------------------------------------- conversion
