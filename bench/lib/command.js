@@ -28,19 +28,22 @@ function command(name, description) {
     .configureHelp({ helpWidth: 100 });
 }
 
-/** --threads and --backend, which have to be in the environment before the library is asked to compute. */
+/** --threads, which has to be in the environment before the library is asked to compute. */
+function addThreadsOption(program) {
+  return program.option(
+    '--threads <n>',
+    'size of the thread pool (default: what the library chooses)',
+    integer(1, MOST_THREADS),
+  );
+}
+
+/** --threads and --backend, likewise. */
 function addBackendOptions(program) {
-  return program
-    .option(
-      '--threads <n>',
-      'size of the thread pool (default: what the library chooses)',
-      integer(1, MOST_THREADS),
-    )
-    .option(
-      '--backend <name>',
-      `what computes: ${BACKENDS.join(', ')} (default: the fastest there is)`,
-      backend,
-    );
+  return addThreadsOption(program).option(
+    '--backend <name>',
+    `what computes: ${BACKENDS.join(', ')} (default: the fastest there is)`,
+    backend,
+  );
 }
 
 function applyBackendOptions({ threads, backend: name }) {
@@ -75,6 +78,7 @@ module.exports = {
   MOST_RUNS,
   UsageError,
   addBackendOptions,
+  addThreadsOption,
   applyBackendOptions,
   checkWritable,
   command,

@@ -65,4 +65,4 @@ const LARGE = [
   model('train_512', 'train', HIDDEN_512, 8, 256, true),
 ];
 
-module.exports = { LARGE, STANDARD };
+module.exports = { HIDDEN_512, LARGE, STANDARD };
