@@ -9,8 +9,10 @@ namespace {
 
 struct Route {
   const BlasLibrary* blas;
-  SgemmFn builtin;
+  const KernelTable* table;
   SgemmChoice choice;
+  bool avx512;        // what the table is for
+  bool smallKernels;  // whether the library has kernels of its own for small matrices
 };
 
 // An SgemmFn carries no context, so each combination in use gets a function of its own. Slots are filled once, under
@@ -33,12 +35,43 @@ void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
   }
 }
 
-// Whether the built-in kernel takes a matmul that the library could do as well. C = A B^T of few rows, the forward of
-// a layer whose weights are stored [out, in], is where libraries are weak: they pack the weights for every call.
-// Measured with one thread against OpenBLAS 0.3.21 on Emerald Rapids, built-in over library, AVX-512 against its
-// SkylakeX and AVX2 against its Haswell kernels: 1x256x64 1.4 and 1.6, 8x3072x768 2.3 and 1.8, 16x256x64 2.0 and
-// 1.3, 64x256x64 1.4 and 1.1, 128x3072x768 1.0 and 1.4; only 2 to 4 rows at k = 64 stay behind SkylakeX, at 0.75.
-bool gemmDispatch(bool transA, bool transB, int64_t m) { return !transA && transB && m <= 128; }
+// ---------------------------------------------------------------- by measured crossover
+// What the library is left with, because it wins there or because nobody measured. By bench/crossover.js and more sizes
+// around the borders, on 2026-11-23: one thread of Emerald Rapids, operands in the caches, OpenBLAS 0.3.21; AVX-512
+// against its SkylakeX kernels, AVX2 against its Haswell kernels. Ratios are built-in over library. At all other sizes
+// the built-in kernel is level or ahead: up to 2.7 with AVX2, with AVX-512 up to 5 at 4 to 16 rows.
+
+bool isSkylakeX(const BlasLibrary* blas) {
+  if (blas == nullptr || blas->name != "OpenBLAS") return false;
+  for (const char* core : {"SkylakeX", "Cooperlake", "SapphireRapids"}) {
+    if (blas->core == core) return true;
+  }
+  return false;
+}
+
+// Up to a million multiply-adds these cores of OpenBLAS multiply without packing, A B^T only into up to 1024 elements.
+bool smallKernelsWin(bool transA, bool transB, int64_t m, int64_t n, int64_t k) {
+  constexpr int64_t kMost = 1000000;
+  if (m > kMost || n > kMost || k > kMost || m * n * k > kMost) return false;
+  if (!transA && transB) {
+    // 2 to 4 rows 0.7 to 0.95, 8 columns and fewer 0.5 to 0.95, up to 48 at a long k 0.4 to 1.0.
+    return m > 1 && m * n <= 1024 && (m <= 4 || n <= 8 || (n <= 48 && k >= 256));
+  }
+  if (transA) return m > 8;  // 0.7 to 0.99; fewer rows 0.95 to 1.4
+  // 0.4 to 1.05, at 64 to 128 columns 0.88 to 1.02, at 4 steps 0.94 to 1.0.
+  return m <= 4 || n <= 8 || k <= 4 || (m >= 12 && n >= 64 && n <= 128);
+}
+
+bool libraryWins(const Route& route, bool transA, bool transB, int64_t m, int64_t n, int64_t k) {
+  if (transA && transB) return true;  // not measured: no model has them
+  const bool weightsAsStored = !transA && transB;
+  if (n == 1 || (m == 1 && !weightsAsStored)) return true;  // sgemv: 0.4 to 1.05; a row by weights 1.0 to 1.4
+  if (m >= 96 && n >= 96 && k >= 96) return !(weightsAsStored && m <= 128);  // those that gemm.cc doesn't pack
+  if (transA && m >= 2048 && k >= 64) return true;  // far apart in A: AVX2 0.7 to 1.08, AVX-512 0.83 to 1.06
+  constexpr int64_t kFarBeyondL2 = 4 << 20;
+  if (!route.avx512 && !transA && !transB && n * k >= kFarBeyondL2) return true;  // 0.7 to 0.86
+  return route.smallKernels && smallKernelsWin(transA, transB, m, n, k);
+}
 
 // y = alpha * op(A) x + beta * y, for matmuls with one row or one column: OpenBLAS's sgemm is 3 to 12 times
 // slower there than its sgemv.
@@ -79,8 +112,8 @@ void routedSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, floa
   const bool expressible = fitsInt32(m) && fitsInt32(n) && fitsInt32(k) && fitsInt32(lda) && fitsInt32(ldb) &&
                            fitsInt32(ldc);
   if (route.blas == nullptr || !expressible ||
-      (route.choice == SgemmChoice::fastestOfTheTwo && gemmDispatch(transA, transB, m))) {
-    return route.builtin(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+      (route.choice == SgemmChoice::fastestOfTheTwo && !libraryWins(route, transA, transB, m, n, k))) {
+    return route.table->sgemm(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
   const BlasLibrary& blas = *route.blas;
   prepareThread(Slot, blas);
@@ -111,11 +144,11 @@ SgemmFn serialSgemm(const BlasLibrary* blas, const KernelTable* table, SgemmChoi
   int slot = 0;
   for (; slot < routesInUse; slot++) {
     const Route& known = routes[slot];
-    if (known.blas == blas && known.builtin == table->sgemm && known.choice == choice) break;
+    if (known.blas == blas && known.table == table && known.choice == choice) break;
   }
   if (slot == kMaxRoutes) return nullptr;
   if (slot == routesInUse) {
-    routes[slot] = {blas, table->sgemm, choice};
+    routes[slot] = {blas, table, choice, std::strcmp(table->instructionSet, "avx512") == 0, isSkylakeX(blas)};
     routesInUse++;
   }
   return routedSgemmOfSlot(slot, std::make_integer_sequence<int, kMaxRoutes>());

@@ -26,8 +26,10 @@ function timeInTurn(ways, shape, trials) {
   /** @type {Record<keyof Ways, number[]>} */
   const times = { builtin: [], library: [], choice: [] };
   for (let trial = 0; trial < count; trial++) {
+    const step = trial % 2 === 0 ? 1 : names.length - 1; // forwards, then backwards: each comes after each
     for (let i = 0; i < names.length; i++) {
-      const way = (trial + i) % names.length;
+      const way = (trial + i * step) % names.length;
+      if (inner > 1) runs[way](); // caches as a former run of its own leaves them
       times[names[way]].push(timeOne(runs[way], inner));
     }
   }
