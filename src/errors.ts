@@ -16,6 +16,9 @@ export const ERROR_CODES = {
   SGEMOE_CHECKPOINT_INDEX: 'The index of a sharded checkpoint is unreadable, or its files contradict it.',
   SGEMOE_CHECKPOINT_WRITE:
     'A checkpoint could not be written; what is in the folder, old or new, is whole and loads.',
+  SGEMOE_TRAINING_STATE:
+    'The state of a training is missing, damaged, or belongs to other weights than those beside it.',
+  SGEMOE_TRAINING_SAVING: 'A train step was to be made while the training is being saved.',
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
   SGEMOE_CHAT_TEMPLATE: 'There is no chat template, or it can not be rendered with these messages.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',

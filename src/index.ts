@@ -77,6 +77,13 @@ export {
 } from './moe';
 export type { Parameter, ParameterStore } from './parameters';
 export { Lcg64 } from './random';
+export {
+  type ResumedTraining,
+  type ResumeOptions,
+  resumeTraining,
+  type SaveTrainingOptions,
+  saveTraining,
+} from './resume';
 export { SharedExpert } from './sharedExpert';
 export { Tensor } from './tensor';
 export { bigramConditionalEntropy } from './text/bigram';
@@ -117,4 +124,5 @@ export {
   type StepResult,
   type TrainConfig,
   Trainer,
+  type TrainerState,
 } from './train';

@@ -43,6 +43,12 @@ export class Parameter {
     this.#grad ??= this.weight.grad?.subarray(this.start, this.start + this.size) ?? null;
     return this.#grad;
   }
+
+  /** This tensor's part of buffers that mirror the weights', such as AdamW's moments; a view. */
+  viewIn(shards: readonly Float32Array[]): Float32Array {
+    const from = this.weight.offset + this.start;
+    return shards[this.weight.shard].subarray(from, from + this.size);
+  }
 }
 
 export interface StoreOptions {

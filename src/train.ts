@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from './batch';
 import { checkIds, checkInteger, checkOptions, sameShape } from './checks';
+import { SgemoeError } from './errors';
 import { idsOf, MoETransformer } from './model';
 import type { ParameterStore } from './parameters';
 import type { ModelPass } from './pass';
@@ -34,6 +35,14 @@ export interface StepResult extends LossResult {
   lr: number;
   /** The loss or the gradient was not finite: weights and optimizer are as before. */
   skipped: boolean;
+}
+
+/** Where a training stands, beside the weights and AdamW's moments. */
+export interface TrainerState {
+  /** Updates made. */
+  step: number;
+  /** Steps skipped for a loss or gradient that was not finite. */
+  skippedSteps: number;
 }
 
 export interface EvalResult {
@@ -71,6 +80,7 @@ export class Trainer {
   skippedSteps = 0;
   #m: Float32Array[] = [];
   #v: Float32Array[] = [];
+  #savesRunning = 0;
 
   /**
    * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
@@ -109,7 +119,7 @@ export class Trainer {
 
   /**
    * One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`.
-   * @throws SgemoeError SGEMOE_MODEL_FROZEN before anything is computed.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING before anything is computed.
    */
   trainStep(ids: Tensor, targets: Tensor): StepResult {
     checkPair(ids, targets);
@@ -139,8 +149,49 @@ export class Trainer {
     }
   }
 
+  /** Counters. With the weights and `moments()` they are all that the next step depends on, beside its batch. */
+  getState(): TrainerState {
+    return { step: this.step, skippedSteps: this.skippedSteps };
+  }
+
+  /** @throws RangeError unless both are integers >= 0. */
+  setState({ step, skippedSteps }: TrainerState): void {
+    checkInteger('state: step', step, 0);
+    checkInteger('state: skippedSteps', skippedSteps, 0);
+    this.step = step;
+    this.skippedSteps = skippedSteps;
+  }
+
+  /**
+   * AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`, zeros before the first step. Views: writing
+   * changes the optimizer.
+   */
+  moments(): { name: string; shape: readonly number[]; data: Float32Array }[] {
+    this.#ensureMoments();
+    const { parameters } = this.model.store;
+    const views = (prefix: string, shards: Float32Array[]) =>
+      parameters.map((p) => ({ name: prefix + p.name, shape: p.shape, data: p.viewIn(shards) }));
+    return [...views('m.', this.#m), ...views('v.', this.#v)];
+  }
+
+  /**
+   * Runs a job that reads weights and moments for some time; a train step meanwhile is refused.
+   * @internal
+   */
+  async whileUnchanged<T>(job: () => Promise<T>): Promise<T> {
+    this.#savesRunning++;
+    try {
+      return await job();
+    } finally {
+      this.#savesRunning--;
+    }
+  }
+
   #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {
     this.model.store.requireWritable();
+    if (this.#savesRunning > 0) {
+      throw new SgemoeError('SGEMOE_TRAINING_SAVING', 'trainStep: await saveTraining before the next step.');
+    }
     const result = this.#lossAndGradients(ids, targets, batch, seqLen);
     const step = this.step + 1;
     const lr = this.getLr(step);
@@ -203,13 +254,16 @@ export class Trainer {
     model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
   }
 
+  #ensureMoments(): void {
+    if (this.#m.length > 0) return;
+    this.#m = this.model.store.mirror();
+    this.#v = this.model.store.mirror();
+  }
+
   #update(step: number, lr: number, gradNorm: number): void {
     const { store, kernels } = this.model;
     const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
-    if (this.#m.length === 0) {
-      this.#m = store.mirror();
-      this.#v = store.mirror();
-    }
+    this.#ensureMoments();
     const gradScale = gradNorm > gradClip ? gradClip / gradNorm : 1;
     const correction1 = 1 - beta1 ** step;
     const correction2 = 1 - beta2 ** step;

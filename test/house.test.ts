@@ -18,6 +18,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['hf'],
   ['model'],
   ['convert', 'text', 'train', 'trainConfig'],
+  ['resume'],
   ['index'],
   ['cli'],
 ];

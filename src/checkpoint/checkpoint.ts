@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
-import { encodeSafetensors, SafetensorsFile, writeChunks } from './safetensors';
+import { asF32, encodeSafetensors, type NamedTensor, SafetensorsFile, writeChunks } from './safetensors';
 import { corrupt, quoteName, type TensorInfo } from './safetensorsHeader';
 import { INDEX_FILE, SafetensorsShards } from './shards';
 import type { TensorReader } from './tensorReader';
@@ -14,19 +14,18 @@ import {
   type TokenizerFiles,
   tokenizerFiles,
 } from './tokenizerFiles';
+import { TRAINING_FILES, type TrainingContent, trainingFiles } from './trainingFiles';
+
+export type { NamedTensor } from './safetensors';
 
 const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'model.safetensors';
 
+/** Every file that a checkpoint may have. */
+export const CHECKPOINT_FILES = [CONFIG_FILE, WEIGHTS_FILE, ...TOKENIZER_FILES, ...TRAINING_FILES] as const;
+
 const LOAD_TRIES = 50;
 const LOAD_RETRY_MS = 20;
-
-/** A tensor under its public name, row-major. `data` may be a view into a larger or shared buffer. */
-export interface NamedTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
 
 /** Without tokenizer files, those that are in the folder stay. */
 export interface CheckpointContent extends Partial<TokenizerFiles> {
@@ -36,6 +35,8 @@ export interface CheckpointContent extends Partial<TokenizerFiles> {
   tensors: Iterable<NamedTensor>;
   /** String pairs for the header of model.safetensors. */
   metadata?: Readonly<Record<string, string>>;
+  /** What a training goes on from. */
+  training?: TrainingContent;
 }
 
 export interface Checkpoint extends StoredTokenizer {
@@ -54,15 +55,10 @@ export interface Checkpoint extends StoredTokenizer {
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
   const { config, tensors, metadata = {} } = content;
-  const sources = Array.from(tensors, ({ name, shape, data }) => ({
-    name,
-    shape,
-    data,
-    dtype: 'F32' as const,
-  }));
-  const weights = encodeSafetensors(sources, metadata);
+  const weights = encodeSafetensors(asF32(tensors), metadata);
   const files = [jsonFile(CONFIG_FILE, config), ...tokenizerFiles(content)];
   files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
+  if (content.training !== undefined) files.push(...trainingFiles(content.training));
   await replaceFiles(dir, files);
 }
 

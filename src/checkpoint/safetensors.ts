@@ -164,6 +164,17 @@ export interface TensorSource {
   readonly data: TensorArray;
 }
 
+/** A tensor under its public name, row-major. `data` may be a view into a larger or shared buffer. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+export function asF32(tensors: Iterable<NamedTensor>): TensorSource[] {
+  return Array.from(tensors, ({ name, shape, data }) => ({ name, shape, data, dtype: 'F32' }));
+}
+
 /**
  * Writes a safetensors file and flushes it to the disk. Data go straight from the given arrays to the file,
  * larger element types first, otherwise in the order given, so that every tensor is aligned to its elements.

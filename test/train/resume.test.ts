@@ -1,0 +1,219 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  loadCheckpoint,
+  MoETransformer,
+  resumeTraining,
+  saveTraining,
+  TextDataset,
+  Trainer,
+} from '../../src';
+import { sameBits } from '../helpers/close';
+import { expectError } from '../helpers/expectError';
+import { smallModel } from '../helpers/smallModel';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sgemoe-resume-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).join('');
+
+/** `first` and `second` steps with a save in between; the trainer as it is at the end. */
+async function train(steps: number, dir?: string): Promise<Trainer> {
+  const resumed = dir === undefined ? null : await resumeTraining(dir);
+  const options = { lr: 1e-2, warmupSteps: 3, totalSteps: 20, gradClip: Number.POSITIVE_INFINITY };
+  const trainer = resumed?.trainer ?? new Trainer(smallModel({ vocabSize: 256 }), options);
+  const batches = dataset.batches({ batchSize: 2, seqLen: 8, seed: 3 });
+  if (resumed?.data) batches.setState(resumed.data);
+  for await (const step of trainer.run({ data: batches, steps })) expect(step.skipped).toBe(false);
+  positions.set(trainer, batches.getState());
+  return trainer;
+}
+const dataset = TextDataset.fromText(text);
+const positions = new WeakMap<Trainer, ReturnType<ReturnType<typeof dataset.batches>['getState']>>();
+
+function momentsOf(trainer: Trainer): Map<string, Float32Array> {
+  return new Map(trainer.moments().map(({ name, data }) => [name, data]));
+}
+
+describe('a resumed training', () => {
+  test('makes the steps that it would have made: weights, moments, counters and options to the bit', async () => {
+    const whole = await train(9);
+    const first = await train(4);
+    const dir = join(folder, 'exact');
+    await saveTraining(dir, first, { data: positions.get(first), progress: { best: 2.5 } });
+    const second = await train(5, dir);
+    expect(second.config).toEqual(whole.config);
+    expect(second.getState()).toEqual({ step: 9, skippedSteps: 0 });
+    second.model.store.shards.forEach((shard, i) => {
+      expect(sameBits(shard, whole.model.store.shards[i])).toBe(true);
+    });
+    for (const [name, moment] of momentsOf(second)) {
+      expect(sameBits(moment, momentsOf(whole).get(name)!), name).toBe(true);
+    }
+    expect((await resumeTraining(dir)).progress).toEqual({ best: 2.5 });
+  });
+
+  test('covers every element of the moments but the padding, which is zero', async () => {
+    const trainer = await train(3);
+    const { store } = trainer.model;
+    const named = momentsOf(trainer);
+    expect([...named.keys()]).toEqual(
+      ['m.', 'v.'].flatMap((prefix) => store.parameters.map(({ name }) => prefix + name)),
+    );
+    const shards = new Map<ArrayBufferLike, Float32Array>();
+    for (const data of named.values()) shards.set(data.buffer, new Float32Array(data.buffer));
+    expect(shards.size).toBe(2 * store.shards.length);
+    for (const moment of named.values()) moment.fill(0);
+    for (const shard of shards.values()) expect(shard.every((value) => Object.is(value, 0))).toBe(true);
+  });
+
+  test('takes other options when given', async () => {
+    const dir = join(folder, 'other');
+    await saveTraining(dir, await train(1));
+    const { trainer } = await resumeTraining(dir, { config: { lr: 5e-4 } });
+    expect(trainer.config).toMatchObject({ lr: 5e-4, warmupSteps: 3, gradClip: Number.POSITIVE_INFINITY });
+    await expect(resumeTraining(dir, { config: { lr: -1 } })).rejects.toThrow(RangeError);
+  });
+
+  test('may not have been made a step yet', async () => {
+    const dir = join(folder, 'fresh');
+    await saveTraining(dir, new Trainer(smallModel()));
+    expect((await resumeTraining(dir)).trainer.getState()).toEqual({ step: 0, skippedSteps: 0 });
+  });
+});
+
+describe('what is refused', () => {
+  test('a folder of weights alone, and other weights over those of a training', async () => {
+    const dir = join(folder, 'weights');
+    await smallModel().save(dir);
+    await expectError('SGEMOE_TRAINING_STATE', /holds weights, no training/, () => resumeTraining(dir));
+    await saveTraining(dir, new Trainer(smallModel()));
+    await resumeTraining(dir);
+    await smallModel({}, 7).save(dir);
+    await expectError('SGEMOE_TRAINING_STATE', /state\.json: it belongs to other weights/, () =>
+      resumeTraining(dir),
+    );
+    await MoETransformer.load(dir);
+  });
+
+  test.each([
+    ['version', 2, /version must be 1, got 2/],
+    ['format', 'other', /format must be "sgemoe-training"/],
+    ['step', -1, /step must be an integer >= 0, got -1/],
+    ['skippedSteps', null, /skippedSteps must be a number/],
+    ['config', null, /has no config/],
+    ['config', { lr: 'x' }, /lr must be a number, got string/],
+  ])('a state.json whose %s is %j', async (key, value, message) => {
+    const dir = join(folder, 'damaged');
+    await saveTraining(dir, new Trainer(smallModel()));
+    const file = join(dir, 'state.json');
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), [key]: value }));
+    await expectError('SGEMOE_TRAINING_STATE', message, () => resumeTraining(dir));
+  });
+
+  test('a train step while the files are written, which a failed save ends too', async () => {
+    const trainer = new Trainer(smallModel({ vocabSize: 256 }));
+    const [batch] = dataset.validationBatches({ batchSize: 1, seqLen: 8 });
+    const step = async () => {
+      for await (const { step } of trainer.run({ data: [batch] })) return step;
+    };
+    const saving = saveTraining(join(folder, 'busy'), trainer);
+    await expectError('SGEMOE_TRAINING_SAVING', /await saveTraining/, step);
+    await saving;
+    expect(await step()).toBe(1);
+    writeFileSync(join(folder, 'a file'), '');
+    await expectError('SGEMOE_CHECKPOINT_WRITE', /a file/, () =>
+      saveTraining(join(folder, 'a file', 'run'), trainer),
+    );
+    expect(await step()).toBe(2);
+  });
+
+  test('options that are misspelt or impossible', async () => {
+    const trainer = new Trainer(smallModel());
+    await expect(saveTraining(folder, trainer, { keep: 0 })).rejects.toThrow(/keep must be an integer >= 1/);
+    await expect(saveTraining(folder, trainer, { best: 1 } as never)).rejects.toThrow(
+      /unknown option 'best'/,
+    );
+    await expect(saveTraining(folder, {} as never)).rejects.toThrow(/trainer must be a Trainer/);
+  });
+});
+
+describe('the history', () => {
+  test('holds the last checkpoints, each whole, whatever an interrupted save left in it', async () => {
+    const dir = join(folder, 'history');
+    const trainer = new Trainer(smallModel());
+    for (let step = 1; step <= 5; step++) {
+      trainer.setState({ step, skippedSteps: 0 });
+      await saveTraining(dir, trainer, { keep: 3 });
+    }
+    const history = join(dir, 'checkpoints');
+    const names = ['step-0000000003', 'step-0000000004', 'step-0000000005'];
+    expect(readdirSync(history).sort()).toEqual(names);
+    for (const [i, name] of names.entries()) {
+      expect((await resumeTraining(join(history, name))).trainer.step).toBe(i + 3);
+    }
+    writeFileSync(join(history, '.saving-4'), 'left over');
+    await saveTraining(dir, trainer, { keep: 2 });
+    expect(readdirSync(history).sort()).toEqual(names.slice(1));
+  });
+});
+
+const SCRIPT = `
+const { MoETransformer, ModelConfig, Trainer, TextDataset, saveTraining, resumeTraining, setThreads } =
+  require(${JSON.stringify(resolve(__dirname, '../../dist/index.js'))});
+async function main(what, dir, to) {
+  const dataset = TextDataset.fromText(${JSON.stringify(text)});
+  const sizes = { hiddenDim: 32, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 16, nExperts: 4, topKExperts: 2,
+    ffnDim: 32, vocabSize: 256, maxSeqLen: 16 };
+  const resumed = what === 'resume' ? await resumeTraining(dir) : null;
+  const trainer = resumed ? resumed.trainer
+    : new Trainer(MoETransformer.create(new ModelConfig(sizes), { seed: 5 }), { lr: 1e-2, warmupSteps: 3, totalSteps: 20 });
+  const data = dataset.batches({ batchSize: 4, seqLen: 16, seed: 9 });
+  if (resumed) data.setState(resumed.data);
+  for await (const { step } of trainer.run({ data, steps: what === 'whole' ? 10 : 7 })) {
+    if (what === 'half' && step === 5) await saveTraining(dir, trainer, { data: data.getState() });
+    if (step === 10) return saveTraining(to, trainer, { data: data.getState() });
+  }
+  console.log('beyond');
+  setInterval(() => {}, 1000);
+}
+main(...process.argv.slice(1)).catch((error) => { console.error(error); process.exitCode = 1; });
+`;
+
+function child(backend: string, ...args: string[]) {
+  return spawn(process.execPath, ['-e', SCRIPT, ...args], {
+    env: { ...process.env, SGEMOE_BACKEND: backend },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+// 'auto' is what this machine computes with by default.
+describe.each(['auto', 'builtin', 'reference'])('backend %s, in processes of their own', (backend) => {
+  test.skipIf(backend === 'builtin' && process.env.SGEMOE_BACKEND === 'reference')(
+    '10 steps equal 5, two more that are lost to a kill -9, and 5 after a resume, to the bit',
+    async () => {
+      const [half, whole, end] = ['half', 'whole', 'end'].map((name) => join(folder, backend, name));
+      expect(await once(child(backend, 'whole', '', whole), 'close')).toEqual([0, null]);
+      const killed = child(backend, 'half', half);
+      await once(killed.stdout, 'data');
+      killed.kill('SIGKILL');
+      await once(killed, 'close');
+      expect(await once(child(backend, 'resume', half, end), 'close')).toEqual([0, null]);
+      for (const name of ['config.json', 'model.safetensors', 'optimizer.safetensors', 'state.json']) {
+        expect(readFileSync(join(end, name)).equals(readFileSync(join(whole, name))), name).toBe(true);
+      }
+      const { tensors } = await loadCheckpoint(half);
+      const before = await tensors.read('lm_head.weight');
+      await tensors.close();
+      const after = (await MoETransformer.load(end)).parameter('lm_head.weight').data;
+      expect(sameBits(before as Float32Array, after)).toBe(false);
+    },
+  );
+});
