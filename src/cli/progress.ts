@@ -16,6 +16,8 @@ export interface ProgressStep {
 
 export interface ProgressOptions {
   totalSteps: number;
+  /** Steps of the run that were made before, by another process. Default 0. */
+  doneBefore?: number;
   /** Seconds on some clock; for tests. */
   now?: () => number;
 }
@@ -31,6 +33,7 @@ export class Progress {
   readonly #out: OutStream;
   readonly #line: LiveLine;
   readonly #totalSteps: number;
+  readonly #doneBefore: number;
   readonly #now: () => number;
   readonly #started: number;
   #shownAt = Number.NEGATIVE_INFINITY;
@@ -39,7 +42,11 @@ export class Progress {
   #counted = 0;
   #validationLoss: number | undefined;
 
-  constructor(out: OutStream, { totalSteps, now = () => performance.now() / 1000 }: ProgressOptions) {
+  constructor(
+    out: OutStream,
+    { totalSteps, doneBefore = 0, now = () => performance.now() / 1000 }: ProgressOptions,
+  ) {
+    this.#doneBefore = doneBefore;
     this.#out = out;
     this.#line = new LiveLine(out);
     this.#totalSteps = totalSteps;
@@ -90,7 +97,7 @@ export class Progress {
 
   #describe(done: number, now: number): string {
     const total = String(this.#totalSteps);
-    const left = ((now - this.#started) / done) * (this.#totalSteps - done);
+    const left = ((now - this.#started) / (done - this.#doneBefore)) * (this.#totalSteps - done);
     const parts = [
       `step ${String(done).padStart(total.length)}/${total}`,
       `loss ${formatLoss(this.#loss)}`,

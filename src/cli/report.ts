@@ -46,7 +46,8 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
   lines.push(`Saved to ${dir}; the picture is ${dir}/curve.svg.`);
   if (result.interrupted) {
     lines.push(
-      `Stopped at step ${steps} of ${totalSteps}. Write with the weights so far:  sgemoe generate ${dir} --prompt "..."`,
+      `Stopped at step ${steps} of ${totalSteps}. Go on:  sgemoe train --out ${dir} --resume`,
+      `Write with the weights so far:  sgemoe generate ${dir} --prompt "..."`,
     );
   }
   return lines.join('\n');

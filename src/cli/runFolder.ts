@@ -1,7 +1,11 @@
-import { readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CHECKPOINT_FILES } from '../checkpoint/checkpoint';
+import { jsonFile, readJson } from '../checkpoint/jsonFile';
 import { makeFolder } from '../checkpoint/makeFolder';
-import { TOKENIZER_FILES } from '../checkpoint/tokenizerFiles';
+import { replaceFiles } from '../checkpoint/replaceFiles';
+import { HISTORY_FOLDER } from '../checkpoint/retention';
+import { hasTraining } from '../checkpoint/trainingFiles';
 import { UsageError } from './errors';
 
 /** The folder that a training run writes. */
@@ -26,8 +30,21 @@ export class RunFolder {
     return join(this.path, 'best');
   }
 
+  /** Whole or not at all: a run is resumed by it. */
   async writeRun(content: object): Promise<void> {
-    await writeFile(this.runFile, `${JSON.stringify(content, null, 2)}\n`);
+    await replaceFiles(this.path, [jsonFile(RUN_FILE, content)]);
+  }
+
+  /** Whether there is a checkpoint that the run can go on from. */
+  hasCheckpoint(): Promise<boolean> {
+    return hasTraining(this.path);
+  }
+
+  /** Whether the run has come to its end and told its result. */
+  async isFinished(): Promise<boolean> {
+    const run = await readJson(this.path, RUN_FILE, 'SGEMOE_CONFIG_INVALID');
+    const result = run?.result as { interrupted?: boolean } | undefined;
+    return result !== undefined && !result.interrupted;
   }
 }
 
@@ -39,9 +56,9 @@ const RUN_ENTRIES = [
   '.saved',
   'metrics.jsonl',
   'curve.svg',
-  'config.json',
-  ...TOKENIZER_FILES,
+  ...CHECKPOINT_FILES,
   'best',
+  HISTORY_FOLDER,
 ];
 const MARKS = RUN_ENTRIES.slice(0, 3);
 
@@ -64,10 +81,15 @@ export async function checkRunFolder(path: string, overwrite: boolean): Promise<
   }
 }
 
-/** Makes the folder and removes what an earlier run left in it; other files stay. */
-export async function openRunFolder(path: string): Promise<RunFolder> {
+/**
+ * Makes the folder and removes what an earlier run left in it; other files stay, and run.json too where the same run
+ * starts once more: without it, it could not be resumed.
+ */
+export async function openRunFolder(path: string, { sameRun = false } = {}): Promise<RunFolder> {
   await makeFolder(path);
-  for (const name of RUN_ENTRIES) await rm(join(path, name), { recursive: true, force: true });
+  for (const name of RUN_ENTRIES) {
+    if (!(sameRun && name === RUN_FILE)) await rm(join(path, name), { recursive: true, force: true });
+  }
   return new RunFolder(path);
 }
 

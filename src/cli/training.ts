@@ -2,7 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { RandomSampling } from '../generate';
 import type { MoETransformer } from '../model';
-import type { TokenDataset } from '../text/data';
+import { type ResumedTraining, saveTraining } from '../resume';
+import type { DataPosition, TokenDataset, TrainingBatches } from '../text/data';
 import type { StepResult, Trainer } from '../train';
 import { type LossReference, renderChart } from './chart';
 import { formatLoss } from './format';
@@ -11,6 +12,7 @@ import type { CliIo } from './io';
 import { MetricsLog } from './metrics';
 import { Progress } from './progress';
 import type { RunFolder } from './runFolder';
+import { type SaveInterval, Saver, SaveSchedule } from './saving';
 import { writeText } from './text';
 import { type ValidationResult, validate } from './validation';
 
@@ -27,6 +29,10 @@ export interface TrainingJob {
   evalInterval: number;
   /** Batches of an evaluation on the way; the one at the end reads the whole split. */
   evalBatches: number;
+  /** When to save, and how many checkpoints to keep. Default: the last one, at every evaluation. */
+  saving?: { interval?: SaveInterval; keep?: number; retrySeconds?: readonly number[] };
+  /** What the trainer was resumed with; null or absent for a new run. */
+  resumed?: Pick<ResumedTraining, 'data' | 'progress'> | null;
   /** Losses that the picture compares with. */
   references?: readonly LossReference[];
 }
@@ -50,7 +56,10 @@ export interface TrainingResult {
  * finished and the weights are saved. The folder holds the last weights, folder.best those of the best evaluation.
  */
 export async function runTraining(job: TrainingJob, io: CliIo): Promise<TrainingResult> {
-  const run = new TrainingRun(job, io);
+  const log = job.resumed
+    ? await MetricsLog.continue(job.folder.metricsFile, job.trainer.getState())
+    : new MetricsLog(job.folder.metricsFile);
+  const run = new TrainingRun(job, log, io);
   try {
     return await run.toTheEnd();
   } finally {
@@ -60,6 +69,15 @@ export async function runTraining(job: TrainingJob, io: CliIo): Promise<Training
 
 const MOST_SKIPPED_IN_A_ROW = 20;
 
+/** What a run keeps in state.json beside the trainer's own. */
+export interface RunProgress {
+  best: TrainingResult['best'];
+  skippedInARow: number;
+  /** So far, over all processes. */
+  seconds: number;
+  tokens: { train: number; validation: number };
+}
+
 class TrainingRun {
   readonly #job: TrainingJob;
   readonly #model: MoETransformer;
@@ -68,31 +86,53 @@ class TrainingRun {
   readonly #metrics: MetricsLog;
   readonly #progress: Progress;
   readonly #started = performance.now();
+  readonly #schedule: SaveSchedule;
+  readonly #saver: Saver;
+  readonly #data: TrainingBatches;
+  /** Where the data stood after the last step: an interrupt may come when the next batch is drawn already. */
+  #position: DataPosition;
   #best: TrainingResult['best'] = null;
-  #done = 0;
+  readonly #doneBefore: number;
+  #done: number;
   #skippedInARow = 0;
+  #secondsBefore = 0;
 
-  constructor(job: TrainingJob, io: CliIo) {
+  constructor(job: TrainingJob, metrics: MetricsLog, io: CliIo) {
+    const { trainer, dataset, batchSize, seqLen, seed, resumed, saving } = job;
     this.#job = job;
-    this.#model = job.trainer.model;
-    this.#totalSteps = job.trainer.config.totalSteps;
-    this.#metrics = new MetricsLog(job.folder.metricsFile);
+    this.#model = trainer.model;
+    this.#totalSteps = trainer.config.totalSteps;
+    this.#metrics = metrics;
     this.#interrupt = new Interrupt(io.signals);
-    this.#progress = new Progress(io.stdout, { totalSteps: this.#totalSteps });
+    this.#doneBefore = trainer.step + trainer.skippedSteps;
+    this.#done = this.#doneBefore;
+    this.#progress = new Progress(io.stdout, { totalSteps: this.#totalSteps, doneBefore: this.#done });
+    this.#schedule = new SaveSchedule(saving?.interval);
+    this.#saver = new Saver((line) => this.#progress.say(line), saving?.retrySeconds);
+    this.#data = dataset.batches({ batchSize, seqLen, seed });
+    if (resumed?.data) this.#data.setState(resumed.data);
+    this.#position = this.#data.getState();
+    if (resumed) this.#continue(resumed.progress as Partial<RunProgress>);
+  }
+
+  #continue({ best, skippedInARow, seconds }: Partial<RunProgress>): void {
+    this.#best = best ?? null;
+    this.#skippedInARow = skippedInARow ?? 0;
+    this.#secondsBefore = seconds ?? 0;
   }
 
   async toTheEnd(): Promise<TrainingResult> {
-    const { trainer, dataset, batchSize, seqLen, seed } = this.#job;
+    const { trainer, batchSize, seqLen } = this.#job;
     const { signal } = this.#interrupt;
-    const data = dataset.batches({ batchSize, seqLen, seed });
     let before = performance.now();
-    for await (const step of trainer.run({ data, steps: this.#totalSteps, signal, onAbort: 'return' })) {
+    const steps = Math.max(0, this.#totalSteps - this.#done);
+    for await (const step of trainer.run({ data: this.#data, steps, signal, onAbort: 'return' })) {
       await this.#afterStep(step, (performance.now() - before) / 1000);
       before = performance.now();
     }
     const seconds = (performance.now() - this.#started) / 1000;
+    await this.#saver.insist(() => this.#save());
     const validation = await this.#finalValidation();
-    await this.#save(this.#job.folder.path);
     await this.#draw(validation);
     this.#progress.clear();
     return {
@@ -101,8 +141,8 @@ class TrainingRun {
       interrupted: this.#interrupt.aborted,
       validation,
       best: this.#best,
-      seconds,
-      tokensPerSec: (this.#done * batchSize * seqLen) / seconds,
+      seconds: this.#secondsBefore + seconds,
+      tokensPerSec: ((this.#done - this.#doneBefore) * batchSize * seqLen) / seconds,
     };
   }
 
@@ -114,6 +154,7 @@ class TrainingRun {
 
   async #afterStep(step: StepResult, seconds: number): Promise<void> {
     this.#done++;
+    this.#position = this.#data.getState();
     this.#watchSkips(step.skipped);
     const { evalInterval } = this.#job;
     const due = this.#done % evalInterval === 0 || this.#done === this.#totalSteps;
@@ -123,7 +164,8 @@ class TrainingRun {
     const tokensPerSec = step.tokens / seconds;
     this.#metrics.append({ ...step, tokensPerSec, validationLoss, validationBitsPerByte });
     this.#progress.update({ ...step, done: this.#done, seconds, validationLoss });
-    if (due) await this.#checkpoint(validationLoss);
+    if (validationLoss !== undefined) await this.#keepBest(validationLoss);
+    if (this.#done < this.#totalSteps && this.#schedule.isDue(this.#done, due)) await this.#checkpoint();
   }
 
   /** Tells of the first skipped step in a row, and gives up after many: the weights won't change any more. */
@@ -149,16 +191,20 @@ class TrainingRun {
     return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
   }
 
-  /** Saves weights and picture so far and, after the best evaluation, the weights once more where they stay. */
-  async #checkpoint(validationLoss: number | undefined): Promise<void> {
-    const { folder } = this.#job;
-    if (this.#done < this.#totalSteps) {
-      await this.#save(folder.path);
-      await this.#draw(null);
-    }
-    if (validationLoss === undefined || !(validationLoss < (this.#best?.loss ?? Infinity))) return;
-    this.#best = { step: this.#done, loss: validationLoss };
-    await this.#save(folder.best);
+  async #checkpoint(): Promise<void> {
+    if (await this.#saver.attempt(() => this.#save())) this.#schedule.saved();
+    await this.#draw(null);
+  }
+
+  /**
+   * After the best evaluation: its weights, saved where they stay. Before the checkpoint that says so, since a run that
+   * is cut off in between makes these steps again.
+   */
+  async #keepBest(loss: number): Promise<void> {
+    if (!(loss < (this.#best?.loss ?? Infinity))) return;
+    const { folder, dataset } = this.#job;
+    const save = () => this.#model.save(folder.best, dataset.tokenizer.files());
+    if (await this.#saver.attempt(save)) this.#best = { step: this.#done, loss };
   }
 
   async #finalValidation(): Promise<ValidationResult | null> {
@@ -169,8 +215,19 @@ class TrainingRun {
     return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
   }
 
-  async #save(dir: string): Promise<void> {
-    await this.#model.save(dir, this.#job.dataset.tokenizer.files());
+  async #save(): Promise<void> {
+    const { trainer, dataset, folder, saving } = this.#job;
+    const { tokenizer, trainTokens: train, validationTokens: validation } = dataset;
+    const seconds = this.#secondsBefore + (performance.now() - this.#started) / 1000;
+    const progress: RunProgress = {
+      best: this.#best,
+      skippedInARow: this.#skippedInARow,
+      seconds: Math.round(seconds * 10) / 10,
+      tokens: { train, validation },
+    };
+    this.#metrics.flush();
+    const options = { data: this.#position, tokenizer, progress: { ...progress }, keep: saving?.keep };
+    await saveTraining(folder.path, trainer, options);
   }
 
   async #draw(validation: ValidationResult | null): Promise<void> {
@@ -187,7 +244,7 @@ class TrainingRun {
       references,
       ...this.#metrics.chartData(),
     });
-    await writeFile(folder.chartFile, svg);
+    await this.#saver.attempt(() => writeFile(folder.chartFile, svg));
   }
 }
 

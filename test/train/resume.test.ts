@@ -123,6 +123,7 @@ describe('what is refused', () => {
     const [batch] = dataset.validationBatches({ batchSize: 1, seqLen: 8 });
     const step = async () => {
       for await (const { step } of trainer.run({ data: [batch] })) return step;
+      return undefined;
     };
     const saving = saveTraining(join(folder, 'busy'), trainer);
     await expectError('SGEMOE_TRAINING_SAVING', /await saveTraining/, step);

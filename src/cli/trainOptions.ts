@@ -1,0 +1,182 @@
+import { type Command, Option } from 'commander';
+import { DEFAULT_VOCAB_SIZE } from './dataset';
+import { decimal, integer } from './options';
+import { DEFAULT_RECIPE, DEFAULT_SIZES, type SizeOptions } from './recipe';
+import { type SaveInterval, saveInterval } from './saving';
+
+export interface TrainCliOptions extends SizeOptions {
+  /** Given, unless the run is resumed from a file that should name them. */
+  data: string[];
+  out: string;
+  overwrite?: boolean;
+  resume?: boolean;
+  initFrom?: string;
+  config?: string;
+  seqLen: number;
+  batchSize: number;
+  steps: number;
+  lr: number;
+  warmup?: number;
+  weightDecay: number;
+  gradClip: number;
+  auxLoss: number;
+  zLoss: number;
+  gradAccumulation: number;
+  seed: number;
+  evalInterval: number;
+  evalBatches: number;
+  saveInterval?: SaveInterval;
+  keep: number;
+  tokenizer?: string;
+  vocabSize?: number;
+  validationFraction?: number;
+  threads?: number;
+  sampleTokens: number;
+}
+
+/** Declares every option of `sgemoe train`. */
+export function addTrainOptions(command: Command): void {
+  command
+    .option('--data <paths...>', 'files or folders with text, or one prepared data set')
+    .option(
+      '--out <dir>',
+      'run folder, made if needed; it must be new, empty or (--overwrite, --resume) a run',
+    )
+    .option('--overwrite', 'replace the earlier run in --out (default: refuse)')
+    .option(
+      '--resume',
+      'go on with the run in --out from its last checkpoint, with its own options; --data is not needed (default: a new run)',
+    )
+    .option(
+      '--init-from <dir>',
+      'start from the weights and the tokenizer of this checkpoint, with a fresh optimizer (default: from random weights)',
+    )
+    .option(
+      '--config <file>',
+      'JSON with options by their names, such as { "data": ["book.txt"], "hiddenDim": 64 }, or the run.json of a run; ' +
+        'options of the command line come first (default: none)',
+    )
+    .option(
+      '--tokenizer <name>',
+      "'byte', 'bpe' (trained on the text first), or a tokenizer.json or a folder with one (default: byte, " +
+        'with a prepared data set its own)',
+    )
+    .option(
+      '--vocab-size <n>',
+      `tokens of --tokenizer bpe, an integer >= 257 (default: ${DEFAULT_VOCAB_SIZE})`,
+      integer(257),
+    );
+  addSizeOptions(command);
+  addRecipeOptions(command);
+  addRunOptions(command);
+}
+
+function addSizeOptions(command: Command): void {
+  const sizes = DEFAULT_SIZES;
+  const option = (flags: string, meaning: string, value: number) =>
+    command.option(flags, `${meaning}, an integer >= 1 (default: ${value}, or the preset's)`, integer(1));
+  command
+    .optionsGroup('Size of the model:')
+    .addOption(
+      new Option(
+        '--preset <name>',
+        'start from these sizes: tiny (hidden 64, 2 layers, 4 experts of 256) or small (hidden 256, experts of 1024); ' +
+          'options below change single ones (default: the sizes below, about 1.05 million parameters)',
+      ).choices(['tiny', 'small']),
+    );
+  option('--hidden-dim <n>', 'width of the residual stream', sizes.hiddenDim);
+  option('--layers <n>', 'transformer blocks', sizes.layers);
+  option('--heads <n>', 'query heads', sizes.heads);
+  option('--kv-heads <n>', 'key/value heads; must divide --heads', sizes.kvHeads);
+  command.option(
+    '--head-dim <n>',
+    'width of a head, an even integer >= 2 (default: --hidden-dim / --heads)',
+    integer(2),
+  );
+  option('--experts <n>', 'experts in each block', sizes.experts);
+  option('--top-k-experts <n>', 'experts that each token passes; at most --experts', sizes.topKExperts);
+  option('--ffn-dim <n>', 'inner width of an expert', sizes.ffnDim);
+}
+
+function addRecipeOptions(command: Command): void {
+  const recipe = DEFAULT_RECIPE;
+  const positive = decimal({ min: 0 });
+  command
+    .optionsGroup('Training:')
+    .option('--seq-len <n>', 'tokens in a sequence, an integer >= 1', integer(1), recipe.seqLen)
+    .option('--batch-size <n>', 'sequences in a step, an integer >= 1', integer(1), recipe.batchSize)
+    .option('--steps <n>', 'steps to make, an integer >= 1', integer(1), recipe.steps)
+    .option(
+      '--lr <x>',
+      'highest learning rate, a number >= 0; after the warmup it falls as a cosine to a tenth at --steps',
+      positive,
+      recipe.lr,
+    )
+    .option(
+      '--warmup <n>',
+      'steps of rising learning rate, an integer >= 0 (default: a tenth of --steps, at most 100)',
+      integer(0),
+    )
+    .option('--weight-decay <x>', 'of AdamW, decoupled, a number >= 0', positive, recipe.weightDecay)
+    .option(
+      '--grad-clip <x>',
+      'largest gradient norm, a number >= 0; 0 is no limit',
+      positive,
+      recipe.gradClip,
+    )
+    .option('--aux-loss <x>', "weight of the experts' balance loss, a number >= 0", positive, recipe.auxLoss)
+    .option('--z-loss <x>', "weight of the router's z-loss, a number >= 0; 0 is off", positive, 0)
+    .option(
+      '--grad-accumulation <n>',
+      'parts that a batch is computed in, to save memory, in 1..batch-size',
+      integer(1),
+      1,
+    )
+    .option(
+      '--seed <n>',
+      'of the first weights, the windows and the sample, an integer in 0..2^53-1',
+      integer(0, Number.MAX_SAFE_INTEGER),
+      42,
+    );
+}
+
+function addRunOptions(command: Command): void {
+  const recipe = DEFAULT_RECIPE;
+  command
+    .optionsGroup('Evaluation and run:')
+    .option(
+      '--eval-interval <n>',
+      'steps from one evaluation (and save) to the next, an integer >= 1',
+      integer(1),
+      recipe.evalInterval,
+    )
+    .option(
+      '--eval-batches <n>',
+      'batches in an evaluation on the way, an integer >= 1; the last one reads the whole split',
+      integer(1),
+      recipe.evalBatches,
+    )
+    .option(
+      '--save-interval <n>',
+      "steps from one save to the next, an integer >= 1, or minutes, as '10m' (default: save at every evaluation)",
+      saveInterval,
+    )
+    .option(
+      '--keep <n>',
+      'checkpoints kept beside the best, an integer >= 1; with more than one, the last ones stay in checkpoints/',
+      integer(1),
+      1,
+    )
+    .option(
+      '--validation-fraction <x>',
+      'share of the text kept for validation, 0 <= x < 1; 0 is no validation (default: 0.1; a prepared data set has its own)',
+      decimal({ min: 0, below: 1 }),
+    )
+    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+    .option(
+      '--sample-tokens <n>',
+      'length of the sample at the end, in tokens, an integer >= 0; 0 is none',
+      integer(0),
+      300,
+    );
+}

@@ -1,0 +1,274 @@
+import { EventEmitter } from 'node:events';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
+import { MetricsLog } from '../../src/cli/metrics';
+import { Saver, SaveSchedule } from '../../src/cli/saving';
+import { MoETransformer } from '../../src/model';
+import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
+
+let folder: string;
+let text: string;
+const whole = () => join(folder, 'whole');
+const STEPS = ['--steps', '24', '--eval-interval', '6', '--eval-batches', '2', '--lr', '1e-2'];
+const QUIET = ['--sample-tokens', '0'];
+
+beforeAll(async () => {
+  folder = temporaryFolder();
+  text = writeText(folder);
+  const { code, stderr } = await sgemoe(start(whole()));
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function start(out: string, ...more: string[]): string[] {
+  return ['train', '--data', text, '--out', out, ...TINY, ...STEPS, ...QUIET, ...more];
+}
+
+/** A run that gets a SIGTERM when its first evaluation shows. */
+async function interrupted(name: string): Promise<string> {
+  const out = join(folder, name);
+  const signals = new EventEmitter();
+  const onStdout = (line: string) => line.includes('validation ') && signals.emit('SIGTERM');
+  expect((await sgemoe(start(out), { signals, onStdout })).code).toBe(130);
+  const steps = readMetrics(out).length;
+  expect(steps).toBeGreaterThan(0);
+  expect(steps).toBeLessThan(24);
+  return out;
+}
+
+function expectSameRun(out: string): void {
+  for (const name of ['model.safetensors', 'optimizer.safetensors', 'best/model.safetensors']) {
+    expect(readFileSync(join(out, name)).equals(readFileSync(join(whole(), name))), name).toBe(true);
+  }
+  const lines = (dir: string) => readMetrics(dir).map(({ tokensPerSec, ...line }) => line);
+  expect(lines(out)).toEqual(lines(whole()));
+  const result = (dir: string) => JSON.parse(readFileSync(join(dir, 'run.json'), 'utf8')).result;
+  expect(result(out).best).toEqual(result(whole()).best);
+  expect(result(out).validation).toEqual(result(whole()).validation);
+}
+
+describe('--resume', () => {
+  it('goes on after an interrupt, with its own options: files and metrics as of a run without one', async () => {
+    const out = await interrupted('goes on');
+    // What a crash leaves: lines of steps that no checkpoint holds, the last one cut off.
+    const line = readMetrics(out).at(-1)!;
+    appendFileSync(join(out, 'metrics.jsonl'), `${JSON.stringify({ ...line, step: 23 })}\n{"step":24,"lo`);
+    const { code, stdout, stderr } = await sgemoe(['train', '--out', out, '--resume']);
+    expect(stderr).toBe('');
+    expect(code).toBe(0);
+    expect(stdout).toContain('Validation loss');
+    expectSameRun(out);
+  });
+
+  it('starts at the beginning when there was no checkpoint yet', async () => {
+    const out = join(folder, 'early');
+    mkdirSync(out);
+    writeFileSync(join(out, 'run.json'), readFileSync(join(whole(), 'run.json')));
+    expect((await sgemoe(['train', '--out', out, '--resume'])).code).toBe(0);
+    expectSameRun(out);
+  });
+
+  it('goes on beyond the end with more steps', async () => {
+    const out = await interrupted('longer');
+    const { code } = await sgemoe(['train', '--out', out, '--resume', '--steps', '30', '--threads', '1']);
+    expect(code).toBe(0);
+    expect(readMetrics(out)).toHaveLength(30);
+    expect(JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')).options.steps).toBe(30);
+  });
+
+  it.each([
+    ['a folder without a run', () => ['--out', join(folder, 'none'), '--resume'], /there is no .*run\.json/],
+    ['a run at its end', () => ['--out', whole(), '--resume'], /has made its 24 steps; a larger --steps/],
+    [
+      'another size',
+      () => ['--out', whole(), '--resume', '--ffn-dim', '32'],
+      /own --ffn-dim \(16\); it can't become 32/,
+    ],
+    [
+      'other data',
+      () => ['--out', whole(), '--resume', '--steps', '30', '--data', other()],
+      /data have become/,
+    ],
+    ['--overwrite with it', () => ['--out', whole(), '--resume', '--overwrite'], /give one of them/],
+  ])('refuses %s, with exit code 2', async (_what, argv, message) => {
+    const { code, stderr } = await sgemoe(['train', ...argv()]);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+  });
+});
+
+function other(): string {
+  const file = join(folder, 'other.txt');
+  writeFileSync(file, 'another text '.repeat(200));
+  return file;
+}
+
+describe('--init-from', () => {
+  it('starts from the weights and tokenizer of a checkpoint, with a fresh optimizer', async () => {
+    const out = join(folder, 'tuned');
+    const still = ['--lr', '0', '--steps', '1', '--seq-len', '8'];
+    const argv = ['train', '--data', other(), '--init-from', whole(), '--out', out, ...still, ...QUIET];
+    expect((await sgemoe(argv)).stderr).toBe('');
+    const weights = async (dir: string) => (await MoETransformer.load(dir)).parameter('lm_head.weight').data;
+    expect(await weights(out)).toEqual(await weights(whole()));
+    expect(JSON.parse(readFileSync(join(out, 'state.json'), 'utf8'))).toMatchObject({ step: 1 });
+  });
+
+  it.each([
+    ['sizes', ['--layers', '3'], /takes the sizes of its checkpoint; leave out layers/],
+    ['a longer sequence', ['--seq-len', '32'], /--seq-len must be at most 16/],
+  ])('refuses %s beside it', async (_what, more, message) => {
+    const argv = ['train', '--data', text, '--out', join(folder, 'no'), '--init-from', whole()];
+    const { code, stderr } = await sgemoe([...argv, ...more]);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+  });
+});
+
+describe('--config', () => {
+  const write = (content: unknown) => {
+    const file = join(folder, 'options.json');
+    writeFileSync(file, JSON.stringify(content));
+    return file;
+  };
+
+  it('holds any option; the command line comes first; the whole is stored in run.json', async () => {
+    const options = {
+      ...{
+        data: [text],
+        hiddenDim: 16,
+        layers: 1,
+        heads: 2,
+        kvHeads: 1,
+        ffnDim: 16,
+        seqLen: 8,
+        batchSize: 2,
+      },
+      ...{ steps: 9, lr: 1e-7, sampleTokens: 0, saveInterval: '5m', preset: null },
+    };
+    const out = join(folder, 'by file');
+    const argv = ['train', '--config', write(options), '--out', out, '--steps', '2'];
+    expect((await sgemoe(argv)).stderr).toBe('');
+    const run = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'));
+    const { preset, ...given } = options;
+    expect(run.options).toMatchObject({ ...given, steps: 2, out, weightDecay: 0.1 });
+    expect(run.model).toMatchObject({ hidden_size: 16, num_hidden_layers: 1 });
+  });
+
+  it('repeats a run by its run.json, to the bit', async () => {
+    const out = join(folder, 'repeated');
+    expect((await sgemoe(['train', '--config', join(whole(), 'run.json'), '--out', out])).stderr).toBe('');
+    expectSameRun(out);
+  });
+
+  it.each([
+    ['an unknown key', { learningRate: 1 }, /unknown option 'learningRate'; known: data, out, .*lr/],
+    ['a key that is no option of a run', { resume: true }, /unknown option 'resume'/],
+    ['an impossible value', { steps: 1.5 }, /steps can't be 1\.5\. It must be an integer >= 1/],
+    ['an unknown choice', { preset: 'huge' }, /preset can't be "huge"\. Allowed choices are tiny, small/],
+    ['a value of another kind', { lr: [1] }, /lr must be a text or a number, got \[1\]/],
+    ['data that are no list of texts', { data: [1] }, /data must be a list of texts/],
+    ['what is no object', [1], /must hold a JSON object/],
+  ])('refuses %s, with exit code 2', async (_what, content, message) => {
+    const argv = ['train', '--config', write(content), '--data', text, '--out', join(folder, 'no')];
+    const { code, stderr } = await sgemoe(argv);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+  });
+});
+
+describe('saving', () => {
+  it('every few steps, with the last ones kept', async () => {
+    const out = join(folder, 'kept');
+    const { code } = await sgemoe(start(out, '--save-interval', '5', '--keep', '3'));
+    expect(code).toBe(0);
+    const names = ['step-0000000015', 'step-0000000020', 'step-0000000024'];
+    expect(readdirSync(join(out, 'checkpoints')).sort()).toEqual(names);
+    for (const name of names) await MoETransformer.load(join(out, 'checkpoints', name));
+  });
+
+  it('that fails is told of, does not end the training, and is tried again at the next', async () => {
+    const out = join(folder, 'full');
+    const block = join(out, '.saved');
+    let told = '';
+    const onStdout = (line: string) => {
+      told += line;
+      // A file where the save needs a folder, for the first two checkpoints.
+      if (line.startsWith('Data:')) writeFileSync(block, '');
+      if (line.startsWith('step 18/')) rmSync(block);
+    };
+    const { code } = await sgemoe(start(out), { onStdout });
+    expect(told).toMatch(
+      /NOT SAVED: .*could not be written, what was there is untouched.* next save tries again/,
+    );
+    expect(code).toBe(0);
+    expectSameRun(out);
+  });
+
+  const full = checkpointWriteError('x', Object.assign(new Error('full'), { code: 'ENOSPC' }));
+
+  it('at the end is tried again for a while, then fails', async () => {
+    const lines: string[] = [];
+    let calls = 0;
+    const saver = new Saver((line) => lines.push(line), [0, 0]);
+    const save = (failures: number) => async () => {
+      if (calls++ < failures) throw full;
+    };
+    await saver.insist(save(2));
+    expect(calls).toBe(3);
+    expect(lines).toHaveLength(2);
+    calls = 0;
+    await expect(saver.insist(save(3))).rejects.toBe(full);
+    await expect(saver.attempt(async () => Promise.reject(new TypeError('no')))).rejects.toThrow('no');
+  });
+
+  it('is due by steps, by minutes, or else with the evaluation', () => {
+    expect([4, 5, 10].map((done) => new SaveSchedule({ steps: 5 }).isDue(done, false))).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    expect(new SaveSchedule({ minutes: 1e-9 }).isDue(1, false)).toBe(true);
+    expect(new SaveSchedule({ minutes: 10 }).isDue(1, true)).toBe(false);
+    expect([true, false].map((due) => new SaveSchedule(undefined).isDue(1, due))).toEqual([true, false]);
+  });
+
+  it('keeps lines of metrics that a full disk refused, and writes them later, in pieces if need be', () => {
+    const file = join(folder, 'metrics.jsonl');
+    let room = 0;
+    let written = '';
+    const log = new MetricsLog(file, (_file, bytes) => {
+      const taken = Math.min(room, bytes.length, 7);
+      if (taken === 0) throw new Error('ENOSPC');
+      room -= taken;
+      written += Buffer.from(bytes.subarray(0, taken)).toString();
+      return taken;
+    });
+    const step = { ...readMetrics(whole())[0], expertLoad: [[1]] } as never;
+    log.append(step);
+    room = 20;
+    log.append(step);
+    expect(written).toHaveLength(20);
+    room = Infinity;
+    log.append(step);
+    log.close();
+    expect(
+      written
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line).step),
+    ).toEqual([1, 1, 1]);
+    expect(existsSync(file)).toBe(true);
+  });
+});
