@@ -10,6 +10,7 @@ import {
 import { createInterface } from 'node:readline';
 import type { StepResult, TrainerState } from '../train';
 import type { ChartData } from './chart';
+import { type RouterHealth, routerHealth } from './routerHealth';
 import { BinnedSeries } from './series';
 
 /** One line of metrics.jsonl. Numbers that aren't finite are null, as JSON has none. */
@@ -61,6 +62,7 @@ export class MetricsLog {
       validationLoss,
       validationBitsPerByte,
       expertLoad: expertLoad.map((layer) => layer.map((share) => Math.round(share * 1e4) / 1e4)),
+      router: rounded(routerHealth(expertLoad)),
       skipped,
     };
     this.#pending = Buffer.concat([this.#pending, Buffer.from(`${JSON.stringify(line)}\n`)]);
@@ -127,6 +129,11 @@ export class MetricsLog {
     this.#writePending();
     closeSync(this.#file);
   }
+}
+
+function rounded({ loadEntropy, maxOverMean, deadExperts }: RouterHealth): RouterHealth {
+  const round = (value: number) => Math.round(value * 1e4) / 1e4;
+  return { loadEntropy: loadEntropy.map(round), maxOverMean: maxOverMean.map(round), deadExperts };
 }
 
 /** null for what is not a whole line. */

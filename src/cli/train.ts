@@ -31,7 +31,8 @@ The run folder (--out) gets
   checkpoints/     with --keep, the last checkpoints, whole
   metrics.jsonl    one line for each step: step, loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss,
                    lr, gradNorm, tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated),
-                   expertLoad (by layer), skipped
+                   expertLoad (by layer), router (by layer: loadEntropy, 1 is even; maxOverMean of the load;
+                   deadExperts, without a token), skipped
   curve.svg        the losses and the load of the experts over the steps
   run.json         the settings, and at the end the result
 Losses are in nats per token; bits per byte of text compare between tokenizers. A step whose loss or gradient isn't finite is skipped, and counted.

@@ -11,6 +11,7 @@ import { Interrupt } from './interrupt';
 import type { CliIo } from './io';
 import { MetricsLog } from './metrics';
 import { Progress } from './progress';
+import { StarvationWatch } from './routerHealth';
 import type { RunFolder } from './runFolder';
 import { type SaveInterval, Saver, SaveSchedule } from './saving';
 import { writeText } from './text';
@@ -88,6 +89,7 @@ class TrainingRun {
   readonly #started = performance.now();
   readonly #schedule: SaveSchedule;
   readonly #saver: Saver;
+  readonly #starvation = new StarvationWatch();
   readonly #data: TrainingBatches;
   /** Where the data stood after the last step: an interrupt may come when the next batch is drawn already. */
   #position: DataPosition;
@@ -156,6 +158,8 @@ class TrainingRun {
     this.#done++;
     this.#position = this.#data.getState();
     this.#watchSkips(step.skipped);
+    const starving = step.skipped ? null : this.#starvation.add(step.expertLoad);
+    if (starving !== null) this.#progress.say(`step ${this.#done}: ${starving}`);
     const { evalInterval } = this.#job;
     const due = this.#done % evalInterval === 0 || this.#done === this.#totalSteps;
     const validation = due && this.#hasValidation ? await this.#evaluate() : null;

@@ -1,0 +1,59 @@
+/** How evenly each layer's experts are used in a step; one number a layer. */
+export interface RouterHealth {
+  /** Entropy of the load over ln E: 1 for even shares, 0 when one expert gets every token. */
+  loadEntropy: number[];
+  /** Largest share over the mean share: 1 for even shares, E when one expert gets every token. */
+  maxOverMean: number[];
+  /** Experts without a token. */
+  deadExperts: number[];
+}
+
+/** @param expertLoad for each layer the shares of its experts, which add up to 1. */
+export function routerHealth(expertLoad: readonly (readonly number[])[]): RouterHealth {
+  return {
+    loadEntropy: expertLoad.map(relativeEntropy),
+    maxOverMean: expertLoad.map((shares) => Math.max(...shares) * shares.length),
+    deadExperts: expertLoad.map((shares) => shares.filter((share) => share === 0).length),
+  };
+}
+
+function relativeEntropy(shares: readonly number[]): number {
+  if (shares.length === 1) return 1;
+  const entropy = shares.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0);
+  return entropy / Math.log(shares.length);
+}
+
+const WINDOW_STEPS = 100;
+/** Of the even share 1/E: an expert with less over a whole window learns next to nothing. */
+const STARVING_SHARE = 0.02;
+
+/** Looks for experts that get next to no tokens over 100 steps, and tells of the first one, once. */
+export class StarvationWatch {
+  #sums: number[][] = [];
+  #steps = 0;
+  #told = false;
+
+  /** The warning, at the end of the first window with a starving expert; otherwise null. */
+  add(expertLoad: readonly (readonly number[])[]): string | null {
+    if (this.#told) return null;
+    if (this.#steps === 0) this.#sums = expertLoad.map((shares) => shares.map(() => 0));
+    expertLoad.forEach((shares, layer) => {
+      shares.forEach((share, expert) => {
+        this.#sums[layer][expert] += share;
+      });
+    });
+    if (++this.#steps < WINDOW_STEPS) return null;
+    this.#steps = 0;
+    for (const [layer, sums] of this.#sums.entries()) {
+      const expert = sums.findIndex((sum) => sum / WINDOW_STEPS < STARVING_SHARE / sums.length);
+      if (expert < 0) continue;
+      this.#told = true;
+      const percent = (100 * sums[expert]) / WINDOW_STEPS;
+      return (
+        `expert ${expert} of layer ${layer} starves: ${percent.toFixed(2)} % of the tokens over ${WINDOW_STEPS} steps, ` +
+        `even would be ${(100 / sums.length).toFixed(1)} %; a larger --aux-loss evens the load (told once)`
+      );
+    }
+    return null;
+  }
+}
