@@ -158,12 +158,12 @@ inline void transposeRows(const float* src, int64_t step, int rows, float* dst) 
   UNROLL for (int j = 0; j < 16; j++) storePartial(dst + j * kRows, columns[j], kRows);
 }
 #else
-constexpr int kSquare = kBlock;
+constexpr int kSquare = kTransposeBlock;
 
 // dst[j*kRows + i] = src[i*step + j] for i < rows, j < kSquare.
 inline void transposeRows(const float* src, int64_t step, int rows, float* dst) {
   int i = 0;
-  for (; i + kBlock <= rows; i += kBlock) transposeBlock(src + i * step, step, dst + i, kRows);
+  for (; i + kTransposeBlock <= rows; i += kTransposeBlock) transposeBlock(src + i * step, step, dst + i, kRows);
   for (; i < rows; i++) {
     for (int j = 0; j < kSquare; j++) dst[j * kRows + i] = src[i * step + j];
   }

@@ -1,54 +1,12 @@
 // Copies of a panel of op(B) in the order in which a register tile reads it.
 #pragma once
 #include "sgemm_tile.h"
+#include "transpose.h"
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
 namespace {
-
-#if defined(__AVX2__)
-constexpr int kBlock = 8;
-
-// dst[j*dstStep + i] = src[i*srcStep + j] for i, j < 8. Rows i and i+4 are joined while loading, which leaves two
-// rounds of shuffles within the halves.
-inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
-  UNROLL for (int half = 0; half < 2; half++) {
-    __m256 rows[4];
-    UNROLL for (int i = 0; i < 4; i++) {
-      const __m256 low = _mm256_castps128_ps256(_mm_loadu_ps(src + i * srcStep + 4 * half));
-      rows[i] = _mm256_insertf128_ps(low, _mm_loadu_ps(src + (i + 4) * srcStep + 4 * half), 1);
-    }
-    const __m256 low01 = _mm256_unpacklo_ps(rows[0], rows[1]), high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
-    const __m256 low23 = _mm256_unpacklo_ps(rows[2], rows[3]), high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
-    float* to = dst + 4 * half * dstStep;
-    _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
-    _mm256_storeu_ps(to + dstStep, _mm256_shuffle_ps(low01, low23, 0xee));
-    _mm256_storeu_ps(to + 2 * dstStep, _mm256_shuffle_ps(high01, high23, 0x44));
-    _mm256_storeu_ps(to + 3 * dstStep, _mm256_shuffle_ps(high01, high23, 0xee));
-  }
-}
-#elif defined(__SSE2__)
-constexpr int kBlock = 4;
-
-inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
-  __m128 r0 = _mm_loadu_ps(src), r1 = _mm_loadu_ps(src + srcStep);
-  __m128 r2 = _mm_loadu_ps(src + 2 * srcStep), r3 = _mm_loadu_ps(src + 3 * srcStep);
-  _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-  _mm_storeu_ps(dst, r0);
-  _mm_storeu_ps(dst + dstStep, r1);
-  _mm_storeu_ps(dst + 2 * dstStep, r2);
-  _mm_storeu_ps(dst + 3 * dstStep, r3);
-}
-#else
-constexpr int kBlock = 4;
-
-inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
-  UNROLL for (int j = 0; j < kBlock; j++) {
-    UNROLL for (int i = 0; i < kBlock; i++) dst[j * dstStep + i] = src[i * srcStep + j];
-  }
-}
-#endif
 
 #if defined(__AVX512F__)
 // dst [k, width] from 16 rows of src, k a multiple of 4. Quarters of vectors are gathered while loading, so that rows
@@ -76,16 +34,16 @@ inline void transposeSixteen(const float* src, int64_t ld, int64_t k, float* dst
 
 // dst [k, width] = the transpose of src [cols, k], zeros in columns cols..width.
 inline void packTransposed(const float* src, int64_t ld, int64_t k, int64_t cols, float* dst, int64_t width) {
-  const int64_t wholeK = k / kBlock * kBlock;
+  const int64_t wholeK = k / kTransposeBlock * kTransposeBlock;
   int64_t j = 0;
 #if defined(__AVX512F__)
   for (; j + 16 <= cols && k % 4 == 0; j += 16) transposeSixteen(src + j * ld, ld, k, dst + j, width);
 #endif
-  for (; j + kBlock <= cols; j += kBlock) {
+  for (; j + kTransposeBlock <= cols; j += kTransposeBlock) {
     const float* from = src + j * ld;
-    for (int64_t p = 0; p < wholeK; p += kBlock) transposeBlock(from + p, ld, dst + p * width + j, width);
+    for (int64_t p = 0; p < wholeK; p += kTransposeBlock) transposeBlock(from + p, ld, dst + p * width + j, width);
     for (int64_t p = wholeK; p < k; p++) {
-      for (int i = 0; i < kBlock; i++) dst[p * width + j + i] = from[i * ld + p];
+      for (int i = 0; i < kTransposeBlock; i++) dst[p * width + j + i] = from[i * ld + p];
     }
   }
   for (; j < width; j++) {
