@@ -109,6 +109,17 @@ function usedRows(rowStarts: Int32Array, offset: number, groups: number): number
   return end === rowStarts[offset] ? 0 : end;
 }
 
+/** body(g, first, rows) for each group: its rows begin at `first`. */
+function forGroups(
+  rowStarts: Int32Array, offset: number, groups: number,
+  body: (g: number, first: number, rows: number) => void,
+): void {
+  for (let g = 0; g < groups; g++) {
+    const first = rowStarts[offset + g];
+    body(g, first, rowStarts[offset + g + 1] - first);
+  }
+}
+
 /** Of the layout, which here is the matrix itself, its rows without gaps. */
 function packedSize(n: number, k: number): number {
   return Math.ceil((n * k) / 16) * 16;
@@ -175,12 +186,10 @@ export const matmul: Definitions<MatmulName> = {
       const rows = usedRows(rowStarts, rowStartsOffset, groups);
       requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
       requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
-      for (let g = 0; g < groups; g++) {
-        const first = rowStarts[rowStartsOffset + g];
-        const m = rowStarts[rowStartsOffset + g + 1] - first;
+      forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
         const ag = aOffset + first * lda, bg = bOffset + g * strideB, cg = cOffset + first * ldc;
         multiply(false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
-      }
+      });
     },
   },
 
@@ -201,12 +210,10 @@ export const matmul: Definitions<MatmulName> = {
       const rows = usedRows(rowStarts, rowStartsOffset, groups);
       requireLength(name, 'a', a, aOffset, extent(rows, m, lda));
       requireLength(name, 'b', b, bOffset, extent(rows, n, ldb));
-      for (let g = 0; g < groups; g++) {
-        const first = rowStarts[rowStartsOffset + g];
-        const k = rowStarts[rowStartsOffset + g + 1] - first;
+      forGroups(rowStarts, rowStartsOffset, groups, (g, first, k) => {
         const ag = aOffset + first * lda, bg = bOffset + first * ldb, cg = cOffset + g * strideC;
         multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
-      }
+      });
     },
   },
 
@@ -258,12 +265,10 @@ export const matmul: Definitions<MatmulName> = {
       const rows = usedRows(rowStarts, rowStartsOffset, groups);
       requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
       requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
-      for (let g = 0; g < groups; g++) {
-        const first = rowStarts[rowStartsOffset + g];
-        const m = rowStarts[rowStartsOffset + g + 1] - first;
+      forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
         const ag = aOffset + first * lda, pg = packedOffset + g * size, cg = cOffset + first * ldc;
         multiply(false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);
-      }
+      });
     },
   },
 };
