@@ -1,5 +1,6 @@
 import { checkFactor, checkInteger } from './checks';
 import type { AttentionBiasKind, QueryKeyNormKind } from './config';
+import type { CachedSequences } from './keyValueCache';
 import { Layer, type LayerOptions } from './layers';
 import type { Parameter } from './parameters';
 import { QueryKeyNorm } from './queryKeyNorm';
@@ -52,17 +53,24 @@ export class RopeTable {
 export interface SequenceSlots {
   batch: number;
   seq: number;
-  /** int32 [T]: 0..S-1 for each sequence. */
+  /** Every position is below it. */
+  reach: number;
+  /** int32 [T]: 0..S-1 for each sequence; with a past, what follows it. */
   positions: number;
-  /** int32 [B]: 0, no sequence has a past. */
+  /** int32 [B]: 0, no sequence has a past; else the length of the past. */
   queryStarts: number;
-  /** int32 [B]: S. */
+  /** int32 [B]: S, and the past. */
   kvLengths: number;
+  /** Where the past's keys and values are, and how the T tokens fall into sequences: B and S then say nothing. */
+  cached: CachedSequences | null;
 }
 
-export function planSequence(planner: Planner, batch: number, seq: number): SequenceSlots {
+/** @param cached of sequences with a past, the positions of which `fillSequence` does not know. */
+export function planSequence(
+  planner: Planner, batch: number, seq: number, cached: CachedSequences | null = null,
+): SequenceSlots {
   return {
-    batch, seq,
+    batch, seq, reach: cached?.cache.contextLength ?? seq, cached,
     positions: planner.ints(batch * seq), queryStarts: planner.ints(batch), kvLengths: planner.ints(batch),
   };
 }
@@ -78,6 +86,8 @@ export function fillSequence(ws: Workspace, s: SequenceSlots): void {
 
 export interface AttentionSlots {
   sequence: SequenceSlots;
+  /** Index of the layer, by which a key-value cache finds its part. */
+  layer: number;
   /** [T, (nHeads + 2 nKvHeads) D]: q|k|v; q and k rotated, or as they were before their norm. */
   qkv: number;
   /** [T, (nHeads + nKvHeads) D]: q|k, normed and rotated. Without a norm: qkv. */
@@ -191,6 +201,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const qkv = planner.floats(tokens * (nHeads + 2 * nKvHeads) * D);
     return {
       sequence: sequence ?? planSequence(planner, batch, seq),
+      layer: 0,
       qkv,
       qk: norm ? planner.floats(tokens * norm.width) : qkv,
       invRms: norm ? norm.plan(planner, tokens) : 0,
@@ -228,10 +239,13 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.#qkv.multiply(k, tokens, f, x, this.#qkvBias ? 1 : 0, f, s.qkv);
     this.#norm?.forwardAt(k, ws, s.invRms, s.qkv, width, s.qk, tokens);
     this.#rotate(ws, s.sequence, s.qk, qkWidth, false);
-    k.attentionForward(
-      f, s.qk, qkWidth, f, kAt, qkWidth, seq * qkWidth, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
-      ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
-    );
+    if (s.sequence.cached) this.#attendCached(ws, s, s.sequence.cached, qkWidth, kAt, width, vAt);
+    else {
+      k.attentionForward(
+        f, s.qk, qkWidth, f, kAt, qkWidth, seq * qkWidth, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
+        ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
+      );
+    }
     const beta = accumulate ? 1 : 0;
     this.#outBias?.spread(k, tokens, f, s.ones, beta, f, y, this.#outScale);
     this.#out.multiply(k, tokens, f, s.heads, this.#outBias ? 1 : beta, f, y, this.#outScale);
@@ -270,11 +284,47 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     k.sgemm(false, false, tokens, H, width, 1, f, dQkv, width, this.#qkv.data, 0, H, beta, f, dx, H);
   }
 
+  /** Puts the new keys and values behind those in the cache, then lets the queries attend to the sequences' slots. */
+  #attendCached(
+    ws: Workspace, s: AttentionSlots, cached: CachedSequences, ldq: number, newKeys: number, ldv: number, newValues: number,
+  ): void {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const { cache, runs } = cached;
+    const { positions, queryStarts, kvLengths } = s.sequence;
+    const { width, slotStride } = cache;
+    const f = ws.floats;
+    const qDim = nHeads * D;
+    const keys = cache.keysAt(s.layer);
+    const values = cache.valuesAt(s.layer);
+    let sequence = 0;
+    let token = 0;
+    for (let run = 0; run < runs; run++) {
+      const slot = cached.slot[run];
+      const sequences = cached.sequences[run];
+      const newTokens = cached.newTokens[run];
+      for (let i = 0; i < sequences * newTokens; i++) {
+        const t = token + i;
+        const at = (slot + Math.floor(i / newTokens)) * slotStride + ws.ints[positions + t] * width;
+        f.copyWithin(keys + at, newKeys + t * ldq, newKeys + t * ldq + width);
+        f.copyWithin(values + at, newValues + t * ldv, newValues + t * ldv + width);
+      }
+      const past = slot * slotStride;
+      this.kernels.attentionForward(
+        f, s.qk + token * ldq, ldq, f, keys + past, width, slotStride, f, values + past, width, slotStride,
+        f, s.heads + token * qDim, qDim, f, s.lse + token * nHeads,
+        ws.ints, queryStarts + sequence, ws.ints, kvLengths + sequence,
+        sequences, newTokens, nHeads, nKvHeads, D, this.#scale,
+      );
+      sequence += sequences;
+      token += sequences * newTokens;
+    }
+  }
+
   /** RoPE over q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
   #rotate(ws: Workspace, s: SequenceSlots, qk: number, ld: number, inverse: boolean): void {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const { rope } = this;
-    rope.ensure(s.seq);
+    rope.ensure(s.reach);
     this.kernels.rope(
       ws.floats, qk, ld, rope.cos, 0, rope.sin, 0, rope.length, ws.ints, s.positions,
       s.batch * s.seq, nHeads + nKvHeads, D, inverse,

@@ -59,9 +59,15 @@ export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return true;
 }
 
-/** @throws RangeError naming the first id that is not an integer in [0, vocabSize). */
-export function checkIds(what: string, ids: ArrayLike<number>, vocabSize: number): void {
-  for (let i = 0; i < ids.length; i++) {
+/** @throws RangeError naming the first of ids [from, to) that is not an integer in [0, vocabSize). */
+export function checkIds(
+  what: string,
+  ids: ArrayLike<number>,
+  vocabSize: number,
+  from = 0,
+  to = ids.length,
+): void {
+  for (let i = from; i < to; i++) {
     const id = ids[i];
     if (!(id >= 0 && id < vocabSize && Number.isInteger(id))) {
       throw new RangeError(

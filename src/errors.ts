@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   SGEMOE_MODEL_FROZEN: 'The parameters of a frozen model were to be written.',
   SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
   SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
+  SGEMOE_CONTEXT_FULL: 'A sequence would get longer than the key-value cache has room for.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

@@ -27,6 +27,13 @@ export {
   importCheckpoint,
   inspectCheckpoint,
 } from './convert';
+export {
+  type DecodableModel,
+  type DecodeRow,
+  Decoder,
+  type DecoderOptions,
+  type StepOutputs,
+} from './decode/decoder';
 export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {

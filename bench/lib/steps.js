@@ -1,6 +1,6 @@
 'use strict';
 /** The steps that bench/javascript.js looks into, at the tiny model: functions that make one, on kernels of choice. */
-const { ModelConfig, MoETransformer, Tensor } = require('../..');
+const { Decoder, ModelConfig, MoETransformer, Tensor } = require('../..');
 const { SEED, batchOf, forwardCase, trainCase } = require('./models');
 
 const config = (nLayers) => ModelConfig.tiny({ nLayers });
@@ -21,6 +21,24 @@ function nextToken(kernels, nLayers) {
   return { run: () => model.nextTokenLogits(token, logits) };
 }
 
+/**
+ * The next token of so many sequences of 16 tokens each.
+ * @returns {{ run: () => void }}
+ */
+function decode(kernels, nLayers, sequences) {
+  const model = MoETransformer.create(config(nLayers), { seed: SEED, kernels });
+  const decoder = new Decoder(model, { slots: sequences, contextLength: 32 });
+  const text = Int32Array.from({ length: 16 }, (_, i) => i);
+  const rows = Array.from({ length: sequences }, (_, slot) => ({ slot, tokens: [7] }));
+  for (const { slot } of rows) decoder.prefill(slot, text);
+  const logits = new Float32Array(sequences * model.vocabSize);
+  const run = () => {
+    decoder.step(rows, { logits });
+    for (let slot = 0; slot < sequences; slot++) decoder.truncate(slot, text.length);
+  };
+  return { run };
+}
+
 const LAYERS = 2;
 
 /** @type {Record<string, (kernels?: any, nLayers?: number) => { run: () => void }>} */
@@ -29,6 +47,8 @@ const STEPS = {
   'forward B2 S32': (kernels, nLayers = LAYERS) => forwardCase(config(nLayers), 2, 32, kernels),
   'train step B2 S8': (kernels, nLayers = LAYERS) => trainCase(config(nLayers), 2, 8, kernels),
   'next token, T=1': (kernels, nLayers = LAYERS) => nextToken(kernels, nLayers),
+  'decode, 1 sequence': (kernels, nLayers = LAYERS) => decode(kernels, nLayers, 1),
+  'decode, 8 sequences': (kernels, nLayers = LAYERS) => decode(kernels, nLayers, 8),
 };
 
 module.exports = { LAYERS, STEPS };

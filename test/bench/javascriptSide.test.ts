@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { countingKernels, idleKernels, typedArraysOf } from '../../bench/lib/javascriptSide';
-import { MoETransformer, Tensor, Trainer } from '../../src';
+import { Decoder, MoETransformer, Tensor, Trainer } from '../../src';
 import { getKernels } from '../../src/backend';
 import type { Kernels } from '../../src/backend/kernels';
 import { SMALL } from '../helpers/smallModel';
@@ -23,6 +23,17 @@ const train: Step = (model) => {
 const nextToken: Step = (model) => {
   const logits = new Float32Array(SMALL.vocabSize);
   return () => model.nextTokenLogits([1, 2, 3], logits);
+};
+
+/** One sequence gets a part of its prompt, two others a token. */
+const decode: Step = (model) => {
+  const decoder = new Decoder(model, { slots: 3 });
+  const rows = [[1, 2, 3], [4], [5]].map((tokens, slot) => ({ slot, tokens }));
+  const logits = new Float32Array(3 * SMALL.vocabSize);
+  return () => {
+    decoder.step(rows, { logits });
+    for (const { slot } of rows) decoder.truncate(slot, 0);
+  };
 };
 
 /** A step of a model of so many layers that has been made once. */
@@ -58,6 +69,7 @@ describe('the JavaScript side of a step', () => {
     ['forward', forward],
     ['train step', train],
     ['next token', nextToken],
+    ['decoding step', decode],
   ])('a steady %s makes no typed array and no view', (_, step) => {
     const asleep = idleKernels(getKernels());
     const run = warm(step, 2, asleep.kernels);
