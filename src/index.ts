@@ -37,6 +37,13 @@ export {
 export type { DType, FloatDType } from './dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
+  type EvaluateTextOptions,
+  evaluateBatches,
+  evaluateText,
+  type ScoringOptions,
+  type TextEvalResult,
+} from './evaluateText';
+export {
   type GenerateOptions,
   GreedySampling,
   generate,
@@ -97,11 +104,13 @@ export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
 export type { ChatMessage, ChatOptions } from './text/chatTemplate';
 export type {
+  BatchOptions,
   DataPosition,
+  OrderedBatchOptions,
+  Split,
   TokenDataset,
   TrainBatchOptions,
   TrainingBatches,
-  ValidationBatchOptions,
 } from './text/data';
 export {
   TextDataset,

@@ -18,7 +18,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['hf'],
   ['model'],
   ['convert', 'text', 'train', 'trainConfig'],
-  ['resume'],
+  ['resume', 'evaluateText'],
   ['index'],
   ['cli'],
 ];

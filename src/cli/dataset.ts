@@ -22,7 +22,7 @@ export interface DataOptions {
 }
 
 export const DEFAULT_VOCAB_SIZE = 2000;
-const DEFAULT_VALIDATION_FRACTION = 0.1;
+export const DEFAULT_VALIDATION_FRACTION = 0.1;
 
 /** The tokenizer of a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID. */
 export async function namedTokenizer(name: string): Promise<Tokenizer> {

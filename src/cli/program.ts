@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { addCheckpointCommands } from './checkpoints';
 import { addDataCommand } from './data';
 import { reportError } from './errors';
+import { addEvalCommand } from './eval';
 import { addGenerateCommand } from './generate';
 import { addInfoCommand } from './info';
 import { type CliContext, type CliIo, EXIT } from './io';
@@ -55,6 +56,7 @@ function createProgram(context: CliContext): Command {
     });
   addTrainCommand(program, context);
   addGenerateCommand(program, context);
+  addEvalCommand(program, context);
   addTokenizerCommand(program, context);
   addDataCommand(program, context);
   addCheckpointCommands(program, context);

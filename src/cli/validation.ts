@@ -1,7 +1,6 @@
-import { setImmediate } from 'node:timers/promises';
+import type { Batch } from '../batch';
+import { evaluateBatches, type ScoringOptions } from '../evaluateText';
 import type { MoETransformer } from '../model';
-import type { Tokenizer } from '../text/tokenizer';
-import { type Batch, evaluate } from '../train';
 
 export interface ValidationResult {
   /** Mean cross-entropy in nats per token. */
@@ -11,26 +10,18 @@ export interface ValidationResult {
   bitsPerByte: number;
 }
 
-/**
- * `evaluate`, batch by batch, so that signals get their turn in between.
- * @returns null when `signal` aborts it.
- */
+/** `evaluateBatches`; null when `signal` aborts it. */
 export async function validate(
   model: MoETransformer,
   batches: Iterable<Batch>,
-  tokenizer: Pick<Tokenizer, 'countBytes'>,
+  tokenizer: ScoringOptions['tokenizer'],
   signal?: AbortSignal,
 ): Promise<ValidationResult | null> {
-  let sum = 0;
-  let tokens = 0;
-  let bytes = 0;
-  for (const batch of batches) {
-    await setImmediate();
-    if (signal?.aborted) return null;
-    const result = evaluate(model, [batch]);
-    sum += result.loss * result.countedTokens;
-    tokens += result.countedTokens;
-    bytes += tokenizer.countBytes(batch.targets);
+  try {
+    const result = await evaluateBatches(model, batches, { tokenizer, signal });
+    return { loss: result.loss, tokens: result.countedTokens, bitsPerByte: result.bitsPerByte };
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return null;
+    throw error;
   }
-  return { loss: sum / tokens, tokens, bitsPerByte: sum / Math.LN2 / bytes };
 }

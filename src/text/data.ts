@@ -17,12 +17,17 @@ export interface TokenDataset {
   batches(options: TrainBatchOptions): TrainingBatches;
 
   /**
-   * The validation split in order: windows side by side, in which every token but the first is a target exactly once.
+   * A split in order: windows in which every token but the first is a target that counts exactly once. Window i begins at
+   * token i * stride. Where it overlaps the window before, the targets are ignored (-100): there its ids are context, at
+   * least seqLen - stride tokens of it before each target that counts.
    * Batches have batchSize windows; the last of the whole windows may come as a smaller batch, and what is left after them
-   * as a [1, rest] batch. So a mean over batches must weigh them by their tokens.
-   * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the validation split has fewer than 2 tokens.
+   * as a batch of one shorter window. So a mean over batches must weigh them by the targets that count.
+   * @throws SgemoeError SGEMOE_DATA_TOO_SHORT when the split has fewer than 2 tokens.
    */
-  validationBatches(options: ValidationBatchOptions): IterableIterator<Batch>;
+  batchesInOrder(split: Split, options: OrderedBatchOptions): IterableIterator<Batch>;
+
+  /** `batchesInOrder` of the validation split. */
+  validationBatches(options: OrderedBatchOptions): IterableIterator<Batch>;
 }
 
 export interface TrainingBatches extends IterableIterator<Batch> {
@@ -49,7 +54,14 @@ export interface TrainBatchOptions extends BatchOptions {
   seed?: number | bigint;
 }
 
-export interface ValidationBatchOptions extends BatchOptions {
-  /** Stop after so many batches. Default: the whole validation split. */
+export type Split = 'train' | 'validation';
+
+export interface OrderedBatchOptions extends BatchOptions {
+  /**
+   * Tokens from one window's beginning to the next one's, in 1..seqLen. Default seqLen: windows side by side. Smaller ones
+   * give targets more context and take seqLen / stride times the work.
+   */
+  stride?: number;
+  /** Stop after so many batches. Default: the whole split. */
   maxBatches?: number;
 }

@@ -2,14 +2,15 @@ import type { Batch } from '../batch';
 import { DEFAULT_SEED, Lcg64 } from '../random';
 import type {
   DataPosition,
+  OrderedBatchOptions,
+  Split,
   TokenDataset,
   TrainBatchOptions,
   TrainingBatches,
-  ValidationBatchOptions,
 } from './data';
 import { readTextFiles } from './files';
 import { ByteTokenizer, type Tokenizer } from './tokenizer';
-import { checkSeqLen, checkTraining, checkValidation, emptyBatch, windowsInOrder } from './windows';
+import { checkOrdered, checkSeqLen, checkTraining, emptyBatch, windowsInOrder } from './windows';
 
 export interface TextDatasetOptions {
   /** Default: a new `ByteTokenizer`. */
@@ -106,10 +107,15 @@ export class TextDataset implements TokenDataset {
     return new WindowSampler(this.train, batchSize, seqLen, seed);
   }
 
-  validationBatches(options: ValidationBatchOptions): Generator<Batch, void> {
-    checkValidation(this, options);
-    const copy = (start: number, batch: Batch, row: number) => copyWindow(this.validation, start, batch, row);
-    return windowsInOrder(this.validation.length, copy, options);
+  batchesInOrder(split: Split, options: OrderedBatchOptions): Generator<Batch, void> {
+    checkOrdered(this, split, options);
+    const tokens = this[split];
+    const copy = (start: number, batch: Batch, row: number) => copyWindow(tokens, start, batch, row);
+    return windowsInOrder(tokens.length, copy, options);
+  }
+
+  validationBatches(options: OrderedBatchOptions): Generator<Batch, void> {
+    return this.batchesInOrder('validation', options);
   }
 }
 

@@ -1,28 +1,36 @@
 import type { Batch } from '../batch';
 import { checkInteger, checkOptions } from '../checks';
 import { SgemoeError } from '../errors';
-import type { BatchOptions, TokenDataset, TrainBatchOptions, ValidationBatchOptions } from './data';
+import { IGNORE_INDEX } from '../trainConfig';
+import type { BatchOptions, OrderedBatchOptions, Split, TokenDataset, TrainBatchOptions } from './data';
 
 /** Copies the window from a token on, and its targets one token later, into a row of a batch. */
 export type CopyWindow = (start: number, batch: Batch, row: number) => void;
 
-/** See `TokenDataset.validationBatches`. */
+/** See `TokenDataset.batchesInOrder`. */
 export function* windowsInOrder(
   tokens: number,
   copyWindow: CopyWindow,
-  { batchSize, seqLen, maxBatches = Infinity }: ValidationBatchOptions,
+  { batchSize, seqLen, stride = seqLen, maxBatches = Infinity }: OrderedBatchOptions,
 ): Generator<Batch, void> {
   const targets = tokens - 1;
-  let start = 0;
-  for (let drawn = 0; start < targets && drawn < maxBatches; drawn++) {
-    const wholeWindows = Math.floor((targets - start) / seqLen);
-    const batch =
-      wholeWindows > 0
-        ? emptyBatch(Math.min(batchSize, wholeWindows), seqLen)
-        : emptyBatch(1, targets - start);
-    for (let row = 0; row < batch.batch; row++, start += batch.seqLen) copyWindow(start, batch, row);
+  const wholeWindows = targets < seqLen ? 0 : Math.floor((targets - seqLen) / stride) + 1;
+  const known = seqLen - stride;
+  const copy = (start: number, batch: Batch, row: number) => {
+    copyWindow(start, batch, row);
+    if (start > 0) batch.targets.fill(IGNORE_INDEX, row * batch.seqLen, row * batch.seqLen + known);
+  };
+  let drawn = 0;
+  for (let window = 0; window < wholeWindows && drawn < maxBatches; drawn++) {
+    const batch = emptyBatch(Math.min(batchSize, wholeWindows - window), seqLen);
+    for (let row = 0; row < batch.batch; row++, window++) copy(window * stride, batch, row);
     yield batch;
   }
+  const rest = emptyBatch(1, targets - wholeWindows * stride);
+  const restCounts = wholeWindows === 0 || rest.seqLen > known;
+  if (!restCounts || drawn === maxBatches) return;
+  copy(wholeWindows * stride, rest, 0);
+  yield rest;
 }
 
 export function emptyBatch(batch: number, seqLen: number): Batch {
@@ -33,23 +41,27 @@ export function emptyBatch(batch: number, seqLen: number): Batch {
 export function checkTraining(data: TokenDataset, options: TrainBatchOptions): void {
   checkOptions('batches', options, ['batchSize', 'seqLen', 'seed']);
   checkSizes(options);
-  requireTokens(data, 'training', options.seqLen + 1);
+  requireTokens(data, 'train', options.seqLen + 1);
 }
 
 /** As `checkTraining`. */
-export function checkValidation(data: TokenDataset, options: ValidationBatchOptions): void {
-  checkOptions('validationBatches', options, ['batchSize', 'seqLen', 'maxBatches']);
-  checkSizes(options);
-  if (options.maxBatches !== undefined && options.maxBatches !== Infinity) {
-    checkInteger('maxBatches', options.maxBatches, 1);
+export function checkOrdered(data: TokenDataset, split: Split, options: OrderedBatchOptions): void {
+  checkOptions('batchesInOrder', options, ['batchSize', 'seqLen', 'stride', 'maxBatches']);
+  if (split !== 'train' && split !== 'validation') {
+    throw new RangeError(`split must be 'train' or 'validation', got ${String(split)}`);
   }
-  requireTokens(data, 'validation', 2);
+  checkSizes(options);
+  const { seqLen, stride = seqLen, maxBatches = Infinity } = options;
+  checkInteger('stride', stride, 1);
+  if (stride > seqLen) throw new RangeError(`stride must be at most seqLen (${seqLen}), got ${stride}`);
+  if (maxBatches !== Infinity) checkInteger('maxBatches', maxBatches, 1);
+  requireTokens(data, split, 2);
 }
 
 /** Whether both splits, as far as there is one, are long enough for windows of this length; errors as above. */
 export function checkSeqLen(data: TokenDataset, seqLen: number, validates: boolean): void {
   checkInteger('seqLen', seqLen, 1);
-  requireTokens(data, 'training', seqLen + 1);
+  requireTokens(data, 'train', seqLen + 1);
   if (validates) requireTokens(data, 'validation', 2);
 }
 
@@ -58,13 +70,13 @@ function checkSizes({ batchSize, seqLen }: BatchOptions): void {
   checkInteger('seqLen', seqLen, 1);
 }
 
-function requireTokens(data: TokenDataset, split: 'training' | 'validation', needed: number): void {
-  const tokens = split === 'training' ? data.trainTokens : data.validationTokens;
+function requireTokens(data: TokenDataset, split: Split, needed: number): void {
+  const tokens = split === 'train' ? data.trainTokens : data.validationTokens;
   if (tokens >= needed) return;
   const total = data.trainTokens + data.validationTokens;
   throw new SgemoeError(
     'SGEMOE_DATA_TOO_SHORT',
-    `The ${split} split has ${tokens} of the text's ${total} tokens, but ${needed} are needed ` +
+    `The ${split === 'train' ? 'training' : 'validation'} split has ${tokens} of the text's ${total} tokens, but ${needed} are needed ` +
       'for one window and its targets. Give more text, a shorter sequence length or another ' +
       'validation fraction.',
   );

@@ -3,14 +3,15 @@ import type { Batch } from '../../batch';
 import { DEFAULT_SEED } from '../../random';
 import type {
   DataPosition,
+  OrderedBatchOptions,
+  Split,
   TokenDataset,
   TrainBatchOptions,
   TrainingBatches,
-  ValidationBatchOptions,
 } from '../data';
 import { readTokenizer, tokenizerHash } from '../readTokenizer';
 import type { Tokenizer } from '../tokenizer';
-import { checkSeqLen, checkTraining, checkValidation, emptyBatch, windowsInOrder } from '../windows';
+import { checkOrdered, checkSeqLen, checkTraining, emptyBatch, windowsInOrder } from '../windows';
 import { type DatasetHeader, invalidData, readHeader } from './header';
 import { epochRandom, Shuffle } from './shuffle';
 import { TokenFile } from './tokenFile';
@@ -84,10 +85,14 @@ export class PreparedDataset implements TokenDataset {
     return new ShuffledWindows(this.#train, options);
   }
 
-  validationBatches(options: ValidationBatchOptions): IterableIterator<Batch> {
-    checkValidation(this, options);
-    const file = this.#validation;
+  batchesInOrder(split: Split, options: OrderedBatchOptions): IterableIterator<Batch> {
+    checkOrdered(this, split, options);
+    const file = split === 'train' ? this.#train : this.#validation;
     return windowsInOrder(file.tokens, (start, batch, row) => file.copyWindow(start, batch, row), options);
+  }
+
+  validationBatches(options: OrderedBatchOptions): IterableIterator<Batch> {
+    return this.batchesInOrder('validation', options);
   }
 
   /** Closes the files; batches can't be drawn any more. */
