@@ -142,3 +142,4 @@ export {
   Trainer,
   type TrainerState,
 } from './train';
+export type { DecayExclusion, Schedule } from './trainConfig';

@@ -181,8 +181,8 @@ export class Embedding {
     this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
     this.store = options.store ?? new ParameterStore(this.kernels);
     this.#table = options.tied
-      ? this.store.addMatrix(vocabSize, dim)
-      : this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim });
+      ? this.store.addMatrix(vocabSize, dim, 1, 'embedding')
+      : this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim }, 'embedding');
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [vocabSize, dim], this.#table);
     if (options.store === undefined) {
       this.store.allocate();
@@ -346,7 +346,7 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
     private readonly options: LayerOptions & { eps?: number } = {},
   ) {
     super(dim, dim, options, ['eps']);
-    this.#gamma = this.store.addWeight(dim, { kind: 'ones' });
+    this.#gamma = this.store.addWeight(dim, { kind: 'ones' }, 'norm');
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [dim], this.#gamma);
     this.built();
   }

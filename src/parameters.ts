@@ -1,6 +1,6 @@
 import type { Kernels } from './backend/kernels';
 import { readOnlyView, refuseWrite } from './readOnly';
-import { Bias, type Init, Matrix, Weight } from './weight';
+import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
 
 /** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
 const ALIGNMENT = 16;
@@ -51,6 +51,14 @@ export class Parameter {
   }
 }
 
+/** Elements offset .. offset + size of a buffer, whose weights have the same key. */
+export interface Stretch<Key> {
+  readonly shard: number;
+  readonly offset: number;
+  size: number;
+  readonly key: Key;
+}
+
 export interface StoreOptions {
   /** Longest buffer, in elements. Default 2^31. */
   maxShardElements?: number;
@@ -95,13 +103,13 @@ export class ParameterStore {
   /**
    * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
    */
-  addWeight(size: number, init: Init): Weight {
-    return this.#add(new Weight(size, init));
+  addWeight(size: number, init: Init, kind: WeightKind): Weight {
+    return this.#add(new Weight(size, init, kind));
   }
 
   /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
-  addMatrix(rows: number, cols: number, count = 1): Matrix {
-    return this.#add(new Matrix(rows, cols, count));
+  addMatrix(rows: number, cols: number, count = 1, kind?: WeightKind): Matrix {
+    return this.#add(new Matrix(rows, cols, count, kind));
   }
 
   /** Reserves a bias of `size` elements, zeros at first. */
@@ -110,15 +118,15 @@ export class ParameterStore {
   }
 
   #add<W extends Weight>(weight: W): W {
-    const padded = Math.ceil(weight.size / ALIGNMENT) * ALIGNMENT;
+    const room = padded(weight.size);
     let shard = this.#shardSizes.length - 1;
-    if (this.#shardSizes[shard] + padded > this.#maxShardElements) {
+    if (this.#shardSizes[shard] + room > this.#maxShardElements) {
       this.#shardSizes.push(0);
       shard++;
     }
     weight.shard = shard;
     weight.offset = this.#shardSizes[shard];
-    this.#shardSizes[shard] += padded;
+    this.#shardSizes[shard] += room;
     this.#weights.push(weight);
     return weight;
   }
@@ -215,6 +223,19 @@ export class ParameterStore {
     return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
   }
 
+  /** The buffers cut where `keyOf` of two neighbouring weights differs: as few stretches as there can be, padding included. */
+  stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
+    const found: Stretch<Key>[] = [];
+    for (const { shard, offset, size, kind } of this.#weights) {
+      const key = keyOf(kind);
+      const end = offset + padded(size);
+      const last = found.at(-1);
+      if (last?.shard === shard && last.key === key) last.size = end - last.offset;
+      else found.push({ shard, offset, size: end - offset, key });
+    }
+    return found;
+  }
+
   /** L2 norm over all gradients, sqrt(sum g^2) accumulated in float64. 0 before the first backward. */
   gradNorm(): number {
     let total = 0;
@@ -234,6 +255,11 @@ function allocateAligned(kernels: Kernels, size: number): Float32Array {
   kernels.adviseHugePages(all);
   const padding = kernels.alignmentPadding(all);
   return all.subarray(padding, padding + size);
+}
+
+/** A weight's elements with the padding behind it. */
+function padded(size: number): number {
+  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
 }
 
 function viewOf(shards: Float32Array[], weight: Weight): Float32Array {

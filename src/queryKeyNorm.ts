@@ -41,7 +41,7 @@ export class QueryKeyNorm {
     const pieces = (name: string, start: number, heads: number): Pieces => {
       const count = kind === 'head' ? heads : 1;
       const size = (heads / count) * D;
-      const gain = store.addWeight(size, { kind: 'ones' });
+      const gain = store.addWeight(size, { kind: 'ones' }, 'norm');
       store.expose(`${prefix}${name}.weight`, [size], gain);
       return { start, count, size, gain };
     };

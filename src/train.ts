@@ -3,8 +3,10 @@ import type { Batch } from './batch';
 import { checkIds, checkInteger, checkOptions, sameShape } from './checks';
 import { SgemoeError } from './errors';
 import { idsOf, MoETransformer } from './model';
+import { AdamW, type Moment } from './optimizer';
 import type { ParameterStore } from './parameters';
 import type { ModelPass } from './pass';
+import { learningRate } from './schedule';
 import { Tensor } from './tensor';
 import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from './trainConfig';
 
@@ -68,8 +70,8 @@ export interface RunOptions {
 }
 
 /**
- * Trains a model: cross-entropy + balance loss, hand-derived gradients, global-norm clipping, AdamW, linear warmup
- * then cosine. Gradients stay in `param.grad` after a step, unclipped: the clip factor is applied inside the update.
+ * Trains a model: cross-entropy + balance loss, hand-derived gradients, global-norm clipping, AdamW, linear warmup,
+ * then a schedule. Gradients stay in `param.grad` after a step, unclipped: the clip factor is applied inside the update.
  */
 export class Trainer {
   readonly model: MoETransformer;
@@ -78,8 +80,7 @@ export class Trainer {
   step = 0;
   /** Steps skipped for a loss or gradient that was not finite. */
   skippedSteps = 0;
-  #m: Float32Array[] = [];
-  #v: Float32Array[] = [];
+  readonly #optimizer: AdamW;
   #savesRunning = 0;
 
   /**
@@ -91,19 +92,19 @@ export class Trainer {
     }
     this.model = model;
     this.config = completeTrainConfig(config, model.config.routerAuxLossCoef);
+    this.#optimizer = new AdamW(model.store, this.config);
   }
 
   /**
-   * Learning rate of step t, from 1: lr * t / warmupSteps up to warmupSteps, then
-   * lr * (0.1 + 0.9 * (1 + cos(pi * (t - warmupSteps) / (totalSteps - warmupSteps))) / 2), 0.1 lr from totalSteps on.
+   * Learning rate of step t, from 1. Up to warmupSteps it is lr * t / warmupSteps; then, with
+   * p = (t - warmupSteps) / (totalSteps - warmupSteps), at most 1, and r = minLrRatio, by the schedule:
+   * - cosine: lr * (r + (1 - r) * (1 + cos(pi * p)) / 2) (Loshchilov & Hutter 2017, eq. 5, one period)
+   * - linear: lr * (1 - (1 - r) * p)
+   * - constant: lr
    * @param step default: the step that comes next.
    */
   getLr(step: number = this.step + 1): number {
-    const { lr, warmupSteps, totalSteps } = this.config;
-    if (step <= warmupSteps && warmupSteps > 0) return (lr * step) / warmupSteps;
-    if (step >= totalSteps) return lr * 0.1;
-    const progress = (step - warmupSteps) / (totalSteps - warmupSteps);
-    return lr * (0.1 + 0.45 * (1 + Math.cos(Math.PI * progress)));
+    return learningRate(this.config, step);
   }
 
   /**
@@ -166,12 +167,8 @@ export class Trainer {
    * AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`, zeros before the first step. Views: writing
    * changes the optimizer.
    */
-  moments(): { name: string; shape: readonly number[]; data: Float32Array }[] {
-    this.#ensureMoments();
-    const { parameters } = this.model.store;
-    const views = (prefix: string, shards: Float32Array[]) =>
-      parameters.map((p) => ({ name: prefix + p.name, shape: p.shape, data: p.viewIn(shards) }));
-    return [...views('m.', this.#m), ...views('v.', this.#v)];
+  moments(): Moment[] {
+    return this.#optimizer.moments();
   }
 
   /**
@@ -197,7 +194,10 @@ export class Trainer {
     const lr = this.getLr(step);
     const skipped = !(Number.isFinite(result.loss) && Number.isFinite(result.gradNorm));
     if (skipped) this.skippedSteps++;
-    else this.#update(step, lr, result.gradNorm);
+    else {
+      this.#optimizer.update(step, lr, result.gradNorm);
+      this.step = step;
+    }
     const { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad } = result;
     return { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad, step, lr, skipped };
   }
@@ -252,44 +252,6 @@ export class Trainer {
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
     }
     model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
-  }
-
-  #ensureMoments(): void {
-    if (this.#m.length > 0) return;
-    this.#m = this.model.store.mirror();
-    this.#v = this.model.store.mirror();
-  }
-
-  #update(step: number, lr: number, gradNorm: number): void {
-    const { store, kernels } = this.model;
-    const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
-    this.#ensureMoments();
-    const gradScale = gradNorm > gradClip ? gradClip / gradNorm : 1;
-    const correction1 = 1 - beta1 ** step;
-    const correction2 = 1 - beta2 ** step;
-    for (let i = 0; i < store.shards.length; i++) {
-      const param = store.shards[i];
-      kernels.adamw(
-        param,
-        0,
-        store.gradShards[i],
-        0,
-        this.#m[i],
-        0,
-        this.#v[i],
-        0,
-        param.length,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weightDecay,
-        correction1,
-        correction2,
-        gradScale,
-      );
-    }
-    this.step = step;
   }
 }
 

@@ -1,3 +1,9 @@
+export const SCHEDULES = ['cosine', 'linear', 'constant'] as const;
+export type Schedule = (typeof SCHEDULES)[number];
+
+export const DECAY_EXCLUSIONS = ['norms', 'embeddings', 'biases'] as const;
+export type DecayExclusion = (typeof DECAY_EXCLUSIONS)[number];
+
 export interface TrainConfig {
   /** Peak learning rate. Default 1e-4. */
   lr: number;
@@ -7,14 +13,23 @@ export interface TrainConfig {
   beta2: number;
   /** Added to the root of the second moment. Default 1e-8. */
   eps: number;
-  /** Decoupled weight decay, applied to every parameter. Default 0.1. */
+  /** Decoupled weight decay. Default 0.1. */
   weightDecay: number;
+  /**
+   * Parameters that don't decay: the gains of 'norms', 'embeddings' (tied ones are the lm_head too, which then doesn't
+   * decay either), 'biases'. Default []: every parameter decays.
+   */
+  weightDecayExclude: readonly DecayExclusion[];
   /** Largest global gradient norm; Infinity switches clipping off. Default 1. */
   gradClip: number;
   /** Steps of linear warmup. Default 1000. */
   warmupSteps: number;
-  /** Step at which the cosine has come down to 10 % of lr. Default 100000. */
+  /** Step at which a schedule that falls has come down to minLrRatio * lr. Default 100000. */
   totalSteps: number;
+  /** How the learning rate goes on after the warmup; `Trainer.getLr` has the formulas. Default 'cosine'. */
+  schedule: Schedule;
+  /** Lowest learning rate over lr, in [0, 1]; 'constant' doesn't fall. Default 0.1. */
+  minLrRatio: number;
   /** Weight of the load-balancing loss. Default: the model config's routerAuxLossCoef. */
   auxLossAlpha: number;
   /** Weight of the router z-loss, the mean squared log-sum-exp of the router logits. Default 0: off. */
@@ -33,17 +48,20 @@ export interface TrainConfig {
 export const IGNORE_INDEX = -100;
 
 /** The smallest normal float32: below it a weight that never had a gradient would move by 0/0. */
-const SMALLEST_EPS = 2 ** -126;
+export const SMALLEST_EPS = 2 ** -126;
 
-const DEFAULTS: Omit<TrainConfig, 'auxLossAlpha'> = {
+export const DEFAULT_TRAIN_CONFIG: Readonly<Omit<TrainConfig, 'auxLossAlpha'>> = {
   lr: 1e-4,
   beta1: 0.9,
   beta2: 0.95,
   eps: 1e-8,
   weightDecay: 0.1,
+  weightDecayExclude: Object.freeze([]),
   gradClip: 1,
   warmupSteps: 1000,
   totalSteps: 100_000,
+  schedule: 'cosine',
+  minLrRatio: 0.1,
   zLossCoef: 0,
   gradAccumulationSteps: 1,
   ignoreIndex: IGNORE_INDEX,
@@ -51,52 +69,57 @@ const DEFAULTS: Omit<TrainConfig, 'auxLossAlpha'> = {
 
 /**
  * The options with the defaults filled in, frozen.
- * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
+ * @throws TypeError for an unknown option or a value of another type, RangeError for one out of range.
  */
 export function completeTrainConfig(
   options: Partial<TrainConfig>,
   auxLossAlpha: number,
 ): Readonly<TrainConfig> {
-  const defaults: TrainConfig = { ...DEFAULTS, auxLossAlpha };
-  const config = { ...defaults };
-  for (const [key, value] of Object.entries(options) as [keyof TrainConfig, unknown][]) {
+  const defaults: TrainConfig = { ...DEFAULT_TRAIN_CONFIG, auxLossAlpha };
+  const config: Record<string, unknown> = { ...defaults };
+  for (const [key, value] of Object.entries(options)) {
     if (!Object.hasOwn(defaults, key)) {
       throw new TypeError(`TrainConfig: unknown option '${key}'; known: ${Object.keys(defaults).join(', ')}`);
     }
     if (value === undefined) continue;
-    if (typeof value !== 'number') {
-      throw new TypeError(`TrainConfig: ${key} must be a number, got ${typeof value}`);
+    const type = typeOf(defaults[key as keyof TrainConfig]);
+    if (typeOf(value) !== type) {
+      throw new TypeError(`TrainConfig: ${key} must be a ${type}, got ${typeOf(value)}`);
     }
-    config[key] = value;
+    config[key] = Array.isArray(value) ? Object.freeze([...value]) : value;
   }
-  for (const [key, ok, want] of rulesOf(config)) {
-    if (!ok) throw new RangeError(`TrainConfig: ${key} must be ${want}, got ${config[key]}`);
+  const complete = config as unknown as TrainConfig;
+  for (const [key, ok, want] of rulesOf(complete)) {
+    if (!ok) throw new RangeError(`TrainConfig: ${key} must be ${want}, got ${complete[key]}`);
   }
-  return Object.freeze(config);
+  return Object.freeze(complete);
+}
+
+function typeOf(value: unknown): string {
+  return Array.isArray(value) ? 'list' : typeof value;
 }
 
 /** What must hold of each option, and in which words. */
 function rulesOf(config: TrainConfig): [keyof TrainConfig, boolean, string][] {
+  const { lr, beta1, beta2, eps, weightDecay, weightDecayExclude, schedule, minLrRatio } = config;
+  const { gradClip, warmupSteps, totalSteps, auxLossAlpha, zLossCoef, ignoreIndex } = config;
+  const parts = config.gradAccumulationSteps;
+  const excludable = weightDecayExclude.every((part) => DECAY_EXCLUSIONS.includes(part));
   return [
-    ['lr', config.lr >= 0 && Number.isFinite(config.lr), 'a finite number >= 0'],
-    ['beta1', config.beta1 >= 0 && config.beta1 < 1, 'in [0, 1)'],
-    ['beta2', config.beta2 >= 0 && config.beta2 < 1, 'in [0, 1)'],
-    ['eps', config.eps >= SMALLEST_EPS && Number.isFinite(config.eps), `a finite number >= ${SMALLEST_EPS}`],
-    ['weightDecay', config.weightDecay >= 0 && Number.isFinite(config.weightDecay), 'a finite number >= 0'],
-    ['gradClip', config.gradClip > 0, '> 0 (Infinity: off)'],
-    ['warmupSteps', Number.isInteger(config.warmupSteps) && config.warmupSteps >= 0, 'an integer >= 0'],
-    ['totalSteps', Number.isInteger(config.totalSteps) && config.totalSteps >= 1, 'an integer >= 1'],
-    [
-      'auxLossAlpha',
-      config.auxLossAlpha >= 0 && Number.isFinite(config.auxLossAlpha),
-      'a finite number >= 0',
-    ],
-    ['zLossCoef', config.zLossCoef >= 0 && Number.isFinite(config.zLossCoef), 'a finite number >= 0'],
-    [
-      'gradAccumulationSteps',
-      Number.isInteger(config.gradAccumulationSteps) && config.gradAccumulationSteps >= 1,
-      'an integer >= 1',
-    ],
-    ['ignoreIndex', Number.isInteger(config.ignoreIndex) && config.ignoreIndex < 0, 'a negative integer'],
+    ['lr', lr >= 0 && Number.isFinite(lr), 'a finite number >= 0'],
+    ['beta1', beta1 >= 0 && beta1 < 1, 'in [0, 1)'],
+    ['beta2', beta2 >= 0 && beta2 < 1, 'in [0, 1)'],
+    ['eps', eps >= SMALLEST_EPS && Number.isFinite(eps), `a finite number >= ${SMALLEST_EPS}`],
+    ['weightDecay', weightDecay >= 0 && Number.isFinite(weightDecay), 'a finite number >= 0'],
+    ['weightDecayExclude', excludable, `some of ${DECAY_EXCLUSIONS.join(', ')}`],
+    ['gradClip', gradClip > 0, '> 0 (Infinity: off)'],
+    ['warmupSteps', Number.isInteger(warmupSteps) && warmupSteps >= 0, 'an integer >= 0'],
+    ['totalSteps', Number.isInteger(totalSteps) && totalSteps >= 1, 'an integer >= 1'],
+    ['schedule', SCHEDULES.includes(schedule), `one of ${SCHEDULES.join(', ')}`],
+    ['minLrRatio', minLrRatio >= 0 && minLrRatio <= 1, 'in [0, 1]'],
+    ['auxLossAlpha', auxLossAlpha >= 0 && Number.isFinite(auxLossAlpha), 'a finite number >= 0'],
+    ['zLossCoef', zLossCoef >= 0 && Number.isFinite(zLossCoef), 'a finite number >= 0'],
+    ['gradAccumulationSteps', Number.isInteger(parts) && parts >= 1, 'an integer >= 1'],
+    ['ignoreIndex', Number.isInteger(ignoreIndex) && ignoreIndex < 0, 'a negative integer'],
   ];
 }

@@ -3,6 +3,9 @@ import type { Kernels } from './backend/kernels';
 /** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
 export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
 
+/** What a weight is for, which decides whether it decays: TrainConfig.weightDecayExclude. */
+export type WeightKind = 'matrix' | 'embedding' | 'norm' | 'bias';
+
 /**
  * What a layer computes with. `data` and `grad` are views into the store's flat buffers; `grad` is null until
  * gradients are first needed.
@@ -19,6 +22,7 @@ export class Weight {
   constructor(
     readonly size: number,
     readonly init: Init,
+    readonly kind: WeightKind,
   ) {}
 }
 
@@ -40,8 +44,9 @@ export class Matrix extends Weight {
     readonly rows: number,
     readonly cols: number,
     readonly count: number,
+    kind: WeightKind = 'matrix',
   ) {
-    super(rows * cols * count, { kind: 'kaiming', fanIn: cols });
+    super(rows * cols * count, { kind: 'kaiming', fanIn: cols }, kind);
   }
 
   /** Elements of the packed copy, 0 where it has no use. */
@@ -92,7 +97,7 @@ export class Matrix extends Weight {
  */
 export class Bias extends Weight {
   constructor(size: number) {
-    super(size, { kind: 'zeros' });
+    super(size, { kind: 'zeros' }, 'bias');
   }
 
   /** y = alpha b + beta y in every row; fills the ones. */

@@ -11,7 +11,7 @@ describe('ParameterStore', () => {
   test('weights lie in one shared buffer, each on a 64-byte boundary, padding zero', () => {
     const store = new ParameterStore(getKernels());
     const sizes = [5, 16, 33];
-    const weights = sizes.map((size) => store.addWeight(size, { kind: 'ones' }));
+    const weights = sizes.map((size) => store.addWeight(size, { kind: 'ones' }, 'norm'));
     store.allocate();
     store.initialise(1);
     expect(store.shards).toHaveLength(1);
@@ -25,7 +25,7 @@ describe('ParameterStore', () => {
     const build = (limit?: number) => {
       const store = new ParameterStore(getKernels(), { maxShardElements: limit });
       const parameters = [40, 20, 48, 7].map((n, i) =>
-        store.expose(`w${i}`, [n], store.addWeight(n, kaiming)),
+        store.expose(`w${i}`, [n], store.addWeight(n, kaiming, 'matrix')),
       );
       store.allocate();
       store.initialise(3);
@@ -41,8 +41,34 @@ describe('ParameterStore', () => {
     });
     expect(many.store.gradNorm()).toBe(one.store.gradNorm());
     const tooLarge = new ParameterStore(getKernels(), { maxShardElements: 64 });
-    tooLarge.addWeight(65, kaiming);
+    tooLarge.addWeight(65, kaiming, 'matrix');
     expect(() => tooLarge.allocate()).toThrow(/65 elements exceeds the limit of 64/);
+  });
+
+  test('stretches are cut where the key changes and where a buffer ends, and cover all but nothing twice', () => {
+    const store = new ParameterStore(getKernels(), { maxShardElements: 64 });
+    store.addWeight(20, kaiming, 'embedding');
+    store.addWeight(5, { kind: 'ones' }, 'norm');
+    store.addBias(9);
+    store.addMatrix(3, 11);
+    const stretch = (shard: number, offset: number, size: number, key: unknown) => ({
+      shard,
+      offset,
+      size,
+      key,
+    });
+    expect(store.stretches((kind) => kind)).toEqual([
+      stretch(0, 0, 32, 'embedding'),
+      stretch(0, 32, 16, 'norm'),
+      stretch(0, 48, 16, 'bias'),
+      stretch(1, 0, 48, 'matrix'),
+    ]);
+    expect(store.stretches((kind) => kind === 'norm' || kind === 'bias')).toEqual([
+      stretch(0, 0, 32, false),
+      stretch(0, 32, 32, true),
+      stretch(1, 0, 48, false),
+    ]);
+    expect(store.stretches(() => 1)).toEqual([stretch(0, 0, 64, 1), stretch(1, 0, 48, 1)]);
   });
 
   test('a seed gives the same weights on this backend as on the reference, another seed others', () => {

@@ -82,9 +82,12 @@ function applyOptions(command: Command, values: Record<string, unknown>, where: 
 /** As the command line would take it. */
 function parse(option: Option, value: unknown, what: string): unknown {
   if (option.variadic) {
-    const list = Array.isArray(value) ? value : [value];
-    if (list.length > 0 && list.every((each) => typeof each === 'string')) return list;
-    throw new UsageError(`${what} must be a list of texts, got ${JSON.stringify(value)}.`);
+    const list: unknown[] = Array.isArray(value) ? value : [value];
+    if (list.length === 0 || list.some((each) => typeof each !== 'string')) {
+      throw new UsageError(`${what} must be a list of texts, got ${JSON.stringify(value)}.`);
+    }
+    for (const each of list) parseOne(option, each, what);
+    return list;
   }
   if (!option.required) {
     if (typeof value === 'boolean') return value;
@@ -93,6 +96,10 @@ function parse(option: Option, value: unknown, what: string): unknown {
   if (typeof value !== 'string' && typeof value !== 'number') {
     throw new UsageError(`${what} must be a text or a number, got ${JSON.stringify(value)}.`);
   }
+  return parseOne(option, value, what);
+}
+
+function parseOne(option: Option, value: unknown, what: string): unknown {
   try {
     return option.parseArg === undefined ? String(value) : option.parseArg(String(value), undefined as never);
   } catch (error) {

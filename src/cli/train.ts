@@ -207,20 +207,20 @@ function checkSameData(
 }
 
 function trainConfigOf(options: TrainCliOptions): Partial<TrainConfig> {
-  const { steps, lr, warmup, weightDecay, gradClip, auxLoss, zLoss, gradAccumulation, batchSize } = options;
+  const { steps, warmup, gradClip, gradAccumulation, batchSize } = options;
   if (gradAccumulation > batchSize) {
     throw new UsageError(
       `--grad-accumulation (${gradAccumulation}) must be at most --batch-size (${batchSize}).`,
     );
   }
+  const { lr, schedule, minLrRatio, weightDecay, weightDecayExclude, beta1, beta2, eps } = options;
   return {
-    lr,
-    weightDecay,
+    ...{ lr, schedule, minLrRatio, weightDecay, weightDecayExclude, beta1, beta2, eps },
     gradClip: gradClip === 0 ? Number.POSITIVE_INFINITY : gradClip,
     warmupSteps: warmup ?? defaultWarmup(steps),
     totalSteps: steps,
-    auxLossAlpha: auxLoss,
-    zLossCoef: zLoss,
+    auxLossAlpha: options.auxLoss,
+    zLossCoef: options.zLoss,
     gradAccumulationSteps: gradAccumulation,
   };
 }

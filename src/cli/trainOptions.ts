@@ -1,4 +1,12 @@
 import { type Command, Option } from 'commander';
+import {
+  DECAY_EXCLUSIONS,
+  DEFAULT_TRAIN_CONFIG,
+  type DecayExclusion,
+  SCHEDULES,
+  type Schedule,
+  SMALLEST_EPS,
+} from '../trainConfig';
 import { DEFAULT_VOCAB_SIZE } from './dataset';
 import { decimal, integer } from './options';
 import { DEFAULT_RECIPE, DEFAULT_SIZES, type SizeOptions } from './recipe';
@@ -18,6 +26,12 @@ export interface TrainCliOptions extends SizeOptions {
   lr: number;
   warmup?: number;
   weightDecay: number;
+  weightDecayExclude?: DecayExclusion[];
+  schedule: Schedule;
+  minLrRatio: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
   gradClip: number;
   auxLoss: number;
   zLoss: number;
@@ -100,24 +114,46 @@ function addSizeOptions(command: Command): void {
 
 function addRecipeOptions(command: Command): void {
   const recipe = DEFAULT_RECIPE;
+  const defaults = DEFAULT_TRAIN_CONFIG;
   const positive = decimal({ min: 0 });
+  const share = decimal({ min: 0, below: 1 });
   command
     .optionsGroup('Training:')
     .option('--seq-len <n>', 'tokens in a sequence, an integer >= 1', integer(1), recipe.seqLen)
     .option('--batch-size <n>', 'sequences in a step, an integer >= 1', integer(1), recipe.batchSize)
     .option('--steps <n>', 'steps to make, an integer >= 1', integer(1), recipe.steps)
-    .option(
-      '--lr <x>',
-      'highest learning rate, a number >= 0; after the warmup it falls as a cosine to a tenth at --steps',
-      positive,
-      recipe.lr,
-    )
+    .option('--lr <x>', 'highest learning rate, a number >= 0, reached after the warmup', positive, recipe.lr)
     .option(
       '--warmup <n>',
       'steps of rising learning rate, an integer >= 0 (default: a tenth of --steps, at most 100)',
       integer(0),
     )
+    .addOption(
+      new Option('--schedule <name>', 'how the learning rate goes from the warmup to --steps')
+        .choices(SCHEDULES)
+        .default(defaults.schedule),
+    )
+    .option(
+      '--min-lr-ratio <x>',
+      'share of --lr that cosine and linear come down to, in 0..1',
+      decimal({ min: 0, max: 1 }),
+      defaults.minLrRatio,
+    )
     .option('--weight-decay <x>', 'of AdamW, decoupled, a number >= 0', positive, recipe.weightDecay)
+    .addOption(
+      new Option(
+        '--weight-decay-exclude <parts...>',
+        'what does not decay: norms, embeddings, biases (default: everything decays)',
+      ).choices(DECAY_EXCLUSIONS),
+    )
+    .option('--beta1 <x>', "decay of AdamW's first moment, 0 <= x < 1", share, defaults.beta1)
+    .option('--beta2 <x>', "decay of AdamW's second moment, 0 <= x < 1", share, defaults.beta2)
+    .option(
+      '--eps <x>',
+      "added to the root of AdamW's second moment, a number >= 1.2e-38",
+      decimal({ min: SMALLEST_EPS }),
+      defaults.eps,
+    )
     .option(
       '--grad-clip <x>',
       'largest gradient norm, a number >= 0; 0 is no limit',

@@ -166,6 +166,20 @@ describe('--config', () => {
     expect(run.model).toMatchObject({ hidden_size: 16, num_hidden_layers: 1 });
   });
 
+  it('takes what the trainer is told: schedule, moments, exclusions, and a run.json gives them back', async () => {
+    const told = ['--schedule', 'linear', '--min-lr-ratio', '0.2', '--beta1', '0.8', '--beta2', '0.99'];
+    const more = ['--eps', '1e-6', '--weight-decay-exclude', 'norms', 'biases', '--steps', '2'];
+    const [out, again] = [join(folder, 'told'), join(folder, 'told again')];
+    expect((await sgemoe([...start(out), ...told, ...more])).stderr).toBe('');
+    const config = join(out, 'run.json');
+    expect((await sgemoe(['train', '--config', config, '--out', again])).stderr).toBe('');
+    const given = { schedule: 'linear', minLrRatio: 0.2, beta1: 0.8, beta2: 0.99, eps: 1e-6 };
+    for (const dir of [out, again]) {
+      const state = JSON.parse(readFileSync(join(dir, 'state.json'), 'utf8'));
+      expect(state.config).toMatchObject({ ...given, weightDecayExclude: ['norms', 'biases'] });
+    }
+  });
+
   it('repeats a run by its run.json, to the bit', async () => {
     const out = join(folder, 'repeated');
     expect((await sgemoe(['train', '--config', join(whole(), 'run.json'), '--out', out])).stderr).toBe('');
@@ -178,6 +192,11 @@ describe('--config', () => {
     ['an impossible value', { steps: 1.5 }, /steps can't be 1\.5\. It must be an integer >= 1/],
     ['an unknown choice', { preset: 'huge' }, /preset can't be "huge"\. Allowed choices are tiny, small/],
     ['a value of another kind', { lr: [1] }, /lr must be a text or a number, got \[1\]/],
+    [
+      'an unknown choice in a list',
+      { weightDecayExclude: ['norms', 'heads'] },
+      /weightDecayExclude can't be "heads"\. Allowed choices are norms, embeddings, biases/,
+    ],
     ['data that are no list of texts', { data: [1] }, /data must be a list of texts/],
     ['what is no object', [1], /must hold a JSON object/],
   ])('refuses %s, with exit code 2', async (_what, content, message) => {

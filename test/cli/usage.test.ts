@@ -30,7 +30,7 @@ describe('help and version', () => {
       expect(options.length).toBeGreaterThan(0);
       for (const option of options) {
         if (/--data|--out/.test(option)) continue;
-        expect(option.replaceAll(/\s+/g, ' ')).toMatch(/\(default: /);
+        expect(option.replaceAll(/\s+/g, ' ')).toMatch(/(\(|, )default: /);
       }
     },
   );

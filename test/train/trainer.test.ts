@@ -226,6 +226,26 @@ describe('options and misuse', () => {
     expect(trainer.getLr()).toBe(trainer.getLr(1));
   });
 
+  test('the cosine is the formula of the seed to the bit, at any step', () => {
+    const trainer = new Trainer(small(), { lr: 3e-3, warmupSteps: 7, totalSteps: 1003 });
+    for (let t = 8; t < 1003; t++) {
+      const progress = (t - 7) / 996;
+      expect(trainer.getLr(t)).toBe(3e-3 * (0.1 + 0.45 * (1 + Math.cos(Math.PI * progress))));
+    }
+  });
+
+  test('a linear schedule falls evenly to minLrRatio, a constant one stays, both after the warmup', () => {
+    const rates = (options: object) => {
+      const trainer = new Trainer(small(), { lr: 1, warmupSteps: 10, totalSteps: 110, ...options });
+      return [5, 10, 60, 109, 110, 999].map((t) => trainer.getLr(t));
+    };
+    expect(rates({ schedule: 'constant' })).toEqual([0.5, 1, 1, 1, 1, 1]);
+    expectRelative('linear', rates({ schedule: 'linear' }), [0.5, 1, 0.55, 0.109, 0.1, 0.1], 1e-12);
+    expectRelative('ratio', rates({ schedule: 'linear', minLrRatio: 0 }), [0.5, 1, 0.5, 0.01, 0, 0], 1e-12);
+    const cosine = [0.5, 1, 0.75, 0.75 + 0.25 * Math.cos(0.99 * Math.PI), 0.5, 0.5];
+    expectRelative('cosine', rates({ minLrRatio: 0.5 }), cosine, 1e-12);
+  });
+
   test('clipGradByGlobalNorm scales to the bound and returns the norm before', () => {
     const model = small();
     const { gradNorm } = new Trainer(model).lossAndGradients(randomIds(2, 4, 1), randomIds(2, 4, 2));
@@ -267,6 +287,8 @@ describe('options and misuse', () => {
   test('a misspelt or impossible option is named', () => {
     expect(() => new Trainer(small(), { learningRate: 1 } as never)).toThrow(/unknown option 'learningRate'/);
     expect(() => new Trainer(small(), { lr: '1' } as never)).toThrow(/lr must be a number, got string/);
+    const exclude = { weightDecayExclude: 'norms' } as never;
+    expect(() => new Trainer(small(), exclude)).toThrow(/weightDecayExclude must be a list, got string/);
     for (const option of [
       { lr: -1 },
       { lr: Number.NaN },
@@ -280,6 +302,9 @@ describe('options and misuse', () => {
       { zLossCoef: -1 },
       { gradAccumulationSteps: 0 },
       { ignoreIndex: 3 },
+      { schedule: 'step' as never },
+      { minLrRatio: 1.1 },
+      { weightDecayExclude: ['matrices'] as never },
     ]) {
       const [[key, value]] = Object.entries(option);
       expect(() => new Trainer(small(), option)).toThrow(new RegExp(`${key} must be .*, got ${value}`));
