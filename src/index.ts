@@ -99,6 +99,7 @@ export {
   saveTraining,
 } from './resume';
 export { SharedExpert } from './sharedExpert';
+export type { SharedModel } from './sharedModel';
 export { Tensor } from './tensor';
 export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';

@@ -24,6 +24,7 @@ import type { RouterLosses, Routing, TransformerBlock } from './moe';
 import { type Parameter, ParameterStore, type StoreOptions } from './parameters';
 import { type ModelPass, type PassMode, PassPlans } from './pass';
 import { DEFAULT_SEED } from './random';
+import { freezeAsShared, type SharedModel, shareModel } from './sharedModel';
 import { Tensor } from './tensor';
 import { Workspace } from './workspace';
 
@@ -144,6 +145,29 @@ export class MoETransformer implements NextTokenModel {
     } finally {
       await checkpoint.tensors.close();
     }
+  }
+
+  /**
+   * The weights for worker threads of this process, none of them copied: `MoETransformer.fromShared` makes a model of it on
+   * the other side. Of a frozen model also the packed copies. Writes, such as training, are seen by all: nobody may write
+   * while another computes.
+   */
+  share(): SharedModel {
+    return shareModel(this.config, this.store);
+  }
+
+  /**
+   * A model that computes with the weights of another thread's; frozen when that was. @throws TypeError for anything but
+   * what `share` gives.
+   */
+  static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
+    checkOptions('MoETransformer.fromShared', options, ['kernels']);
+    const { config, shards } = shared;
+    if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
+    const kernels = options.kernels ?? getKernels();
+    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, { shards });
+    freezeAsShared(model.store, shared);
+    return model;
   }
 
   /**

@@ -64,6 +64,8 @@ export interface StoreOptions {
   maxShardElements?: number;
   /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
   onExpose?: (name: string, shape: readonly number[]) => void;
+  /** Buffers of another store of the same weights, to compute with those instead of new ones. */
+  shards?: Float32Array[];
 }
 
 /**
@@ -140,8 +142,8 @@ export class ParameterStore {
   }
 
   /**
-   * Allocates the buffers, zeroed. Called once, when all weights have been added.
-   * @throws RangeError when a single weight is larger than a buffer may be.
+   * Allocates the buffers, zeroed, or takes those of `options.shards`. Called once, when all weights have been added.
+   * @throws RangeError when a single weight is larger than a buffer may be; TypeError for shards that don't fit.
    */
   allocate(): void {
     for (const { size } of this.#weights) {
@@ -149,8 +151,22 @@ export class ParameterStore {
         throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.#maxShardElements}`);
       }
     }
-    this.shards = this.mirror();
+    const { shards } = this.options;
+    if (shards) this.#checkShards(shards);
+    this.shards = shards ?? this.mirror();
     for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
+  }
+
+  #checkShards(shards: readonly Float32Array[]): void {
+    const type = this.kernels.floatType === 'float64' ? Float64Array : Float32Array;
+    const fits = (shard: Float32Array, i: number) =>
+      shard instanceof type &&
+      shard.buffer instanceof SharedArrayBuffer &&
+      shard.length === this.#shardSizes[i];
+    if (Array.isArray(shards) && shards.length === this.#shardSizes.length && shards.every(fits)) return;
+    throw new TypeError(
+      `shards must be ${type.name}s on SharedArrayBuffers of ${this.#shardSizes.join(', ')} elements, as model.share() gives`,
+    );
   }
 
   /**
@@ -173,24 +189,36 @@ export class ParameterStore {
   /**
    * Ends writing to the weights, and keeps a packed copy of those that forwards multiply by, where the backend computes
    * faster by it. Does nothing to a frozen store.
+   * @param shared the `packed` of another store of the same weights, instead of copies of one's own.
    */
-  freeze(): void {
+  freeze(shared?: readonly Float32Array[]): void {
     if (this.frozen) return;
-    const matrices = this.#weights.filter((weight) => weight instanceof Matrix);
+    const matrices = this.#matrices();
     // All memory first: without it nothing is frozen.
-    const packed = matrices.map((matrix) => allocateAligned(this.kernels, matrix.packedSize(this.kernels)));
+    const packed =
+      shared ?? matrices.map((matrix) => allocateAligned(this.kernels, matrix.packedSize(this.kernels)));
     matrices.forEach((matrix, i) => {
-      if (packed[i].length > 0) matrix.pack(this.kernels, packed[i]);
+      if (packed[i].length === 0) return;
+      if (shared) matrix.packed = packed[i];
+      else matrix.pack(this.kernels, packed[i]);
       this.packedBytes += packed[i].byteLength;
     });
     this.#setFrozen(true);
   }
 
+  /** The packed copy of each matrix, empty where there is none; null unless frozen. */
+  get packed(): Float32Array[] | null {
+    if (!this.frozen) return null;
+    return this.#matrices().map((matrix) => matrix.packed ?? allocateAligned(this.kernels, 0));
+  }
+
+  #matrices(): Matrix[] {
+    return this.#weights.filter((weight) => weight instanceof Matrix);
+  }
+
   /** Gives the packed copies up; the weights can be written again. */
   unfreeze(): void {
-    for (const weight of this.#weights) {
-      if (weight instanceof Matrix) weight.packed = null;
-    }
+    for (const matrix of this.#matrices()) matrix.packed = null;
     this.packedBytes = 0;
     this.#setFrozen(false);
   }

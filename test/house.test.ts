@@ -9,7 +9,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['errors', 'dtype', 'random', 'batch', 'checks', 'readOnly'],
   ['backend'],
   ['config', 'weight', 'parameters', 'workspace', 'tensor'],
-  ['layers', 'queryKeyNorm', 'keyValueCache', 'memory'],
+  ['layers', 'sharedModel', 'queryKeyNorm', 'keyValueCache', 'memory'],
   ['attention', 'sharedExpert'],
   ['moe'],
   ['pass'],
