@@ -20,6 +20,7 @@ export const ERROR_CODES = {
     'The state of a training is missing, damaged, or belongs to other weights than those beside it.',
   SGEMOE_TRAINING_SAVING: 'A train step was to be made while the training is being saved.',
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
+  SGEMOE_UNKNOWN_CHARACTER: 'A text has a character that a character tokenizer has no token for.',
   SGEMOE_CHAT_TEMPLATE: 'There is no chat template, or it can not be rendered with these messages.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',

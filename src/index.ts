@@ -132,6 +132,7 @@ export {
   type StreamDecoder,
   type Tokenizer,
 } from './text/tokenizer';
+export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
 export {
   clipGradByGlobalNorm,
   type EvalResult,

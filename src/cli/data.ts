@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { listTextFiles, sizeOfFiles } from '../text/files';
 import { type PrepareProgress, prepareDataset } from '../text/prepared/prepareDataset';
-import { namedTokenizer } from './dataset';
+import { textTokenizer } from './dataset';
 import { formatCount, formatDuration, formatPercent, shellQuote } from './format';
 import { interruptible } from './interrupt';
 import { type CliContext, type CliIo, EXIT } from './io';
@@ -38,7 +38,7 @@ export function addDataCommand(program: Command, context: CliContext): void {
     .requiredOption('--data <paths...>', 'files or folders with text')
     .requiredOption(
       '--tokenizer <name>',
-      "'byte', or a tokenizer.json or a folder with one, such as a checkpoint",
+      "'byte', 'char' (the characters of the text), or a tokenizer.json or a folder with one, such as a checkpoint",
     )
     .requiredOption('--out <dir>', 'folder of the data set, made if needed; new or empty')
     .option(
@@ -56,7 +56,7 @@ export function addDataCommand(program: Command, context: CliContext): void {
 
 async function dataPrepareCommand(options: DataCliOptions, io: CliIo): Promise<number> {
   const { data, out, validationFraction, overwrite } = options;
-  const tokenizer = await namedTokenizer(options.tokenizer);
+  const tokenizer = await textTokenizer(options.tokenizer, data, io);
   const totalBytes = await sizeOfFiles(await listTextFiles(data));
   const progress = new JobProgress(io.stdout);
   const started = performance.now();

@@ -8,11 +8,11 @@ import { ByteTokenizer, type Tokenizer } from '../text/tokenizer';
 import { UsageError } from './errors';
 import { interruptible } from './interrupt';
 import type { CliIo } from './io';
-import { trainOnFiles } from './tokenizer';
+import { charactersOfFiles, trainOnFiles } from './tokenizer';
 
 export interface DataOptions {
   data: string[];
-  /** 'byte', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */
+  /** 'byte', 'char', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */
   tokenizer?: string;
   /** Of 'bpe' only. */
   vocabSize?: number;
@@ -25,8 +25,15 @@ export const DEFAULT_VOCAB_SIZE = 2000;
 export const DEFAULT_VALIDATION_FRACTION = 0.1;
 
 /** The tokenizer of a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID. */
-export async function namedTokenizer(name: string): Promise<Tokenizer> {
+async function namedTokenizer(name: string): Promise<Tokenizer> {
   return name === 'byte' ? new ByteTokenizer() : readTokenizer(name);
+}
+
+/** As `namedTokenizer`; 'char' is made from the text in `data`. */
+export async function textTokenizer(name: string, data: readonly string[], io: CliIo): Promise<Tokenizer> {
+  if (name !== 'char') return namedTokenizer(name);
+  const files = await listTextFiles(data);
+  return interruptible(io.signals, (signal) => charactersOfFiles(files, { signal }, io));
 }
 
 /**
@@ -54,9 +61,9 @@ async function openPrepared({
 }: DataOptions): Promise<TokenDataset> {
   if (data.length > 1)
     throw new UsageError('--data takes one prepared data set, or files and folders with text.');
-  if (tokenizer === 'bpe') {
+  if (tokenizer === 'bpe' || tokenizer === 'char') {
     throw new UsageError(
-      `${data[0]} is tokenized already; --tokenizer bpe needs files or folders with text.`,
+      `${data[0]} is tokenized already; --tokenizer ${tokenizer} needs files or folders with text.`,
     );
   }
   if (validationFraction !== undefined) {
@@ -70,7 +77,7 @@ async function tokenizerFor(
   { data, tokenizer = 'byte', vocabSize }: DataOptions,
   io: CliIo,
 ): Promise<Tokenizer> {
-  if (tokenizer !== 'bpe') return namedTokenizer(tokenizer);
+  if (tokenizer !== 'bpe') return textTokenizer(tokenizer, data, io);
   const files = await listTextFiles(data);
   return interruptible(io.signals, (signal) =>
     trainOnFiles(files, { vocabSize: vocabSize ?? DEFAULT_VOCAB_SIZE, signal }, io),

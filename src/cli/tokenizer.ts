@@ -5,6 +5,7 @@ import { listTextFiles, readChunks, sizeOfFiles } from '../text/files';
 import type { HuggingFaceTokenizer } from '../text/huggingFaceTokenizer';
 import { cutStream } from '../text/pieces';
 import { writeTokenizer } from '../text/readTokenizer';
+import { trainCharacters } from '../text/trainCharacters';
 import { UsageError } from './errors';
 import { formatCount, formatDuration, formatPercent } from './format';
 import { interruptible } from './interrupt';
@@ -114,6 +115,18 @@ export async function trainOnFiles(
   } finally {
     progress.clear();
   }
+}
+
+/** The tokenizer of the characters in files, which are read in pieces. */
+export async function charactersOfFiles(
+  files: readonly string[],
+  { signal }: { signal?: AbortSignal },
+  io: CliIo,
+): Promise<HuggingFaceTokenizer> {
+  const tokenizer = await trainCharacters(piecesOf(files), { signal });
+  const bytes = formatCount(await sizeOfFiles(files));
+  io.stdout.write(`Tokenizer: ${formatCount(tokenizer.vocabSize)} characters from ${bytes} bytes.\n`);
+  return tokenizer;
 }
 
 async function* piecesOf(files: readonly string[]): AsyncGenerator<Uint8Array, void> {

@@ -72,7 +72,7 @@ export function addTrainOptions(command: Command): void {
     )
     .option(
       '--tokenizer <name>',
-      "'byte', 'bpe' (trained on the text first), or a tokenizer.json or a folder with one (default: byte, " +
+      "'byte', 'char' (the characters of the text), 'bpe' (trained on the text first), or a tokenizer.json or a folder with one (default: byte, " +
         'with a prepared data set its own)',
     )
     .option(

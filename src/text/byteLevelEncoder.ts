@@ -9,8 +9,9 @@ export interface Pipeline {
   normalizer: { type?: string } | null;
   decoder: { type?: string } | null;
   pre_tokenizer: Stage | null;
+  post_processor: object | null;
   added_tokens: readonly AddedToken[];
-  model: { type?: string; vocab?: unknown };
+  model: { type?: string; vocab?: unknown; [setting: string]: unknown };
 }
 
 export interface AddedToken {

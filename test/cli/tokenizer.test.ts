@@ -168,6 +168,45 @@ describe('sgemoe train with a BPE', () => {
   });
 });
 
+describe('with --tokenizer char', () => {
+  it('train makes the tokenizer of the text, generate refuses characters that were not in it', async () => {
+    const out = inFolder('char');
+    const { code, stdout, stderr } = await train(text, out, '--tokenizer', 'char');
+    expect(code, stderr).toBe(0);
+    const characters = [...new Set(readFileSync(text, 'utf8'))];
+    expect(stdout).toContain(`Tokenizer: ${characters.length} characters from`);
+    const saved = await readTokenizer(out);
+    expect(saved.vocabSize).toBe(characters.length);
+    expect((await MoETransformer.load(join(out, 'best'))).vocabSize).toBe(characters.length);
+    const [known, unknown] = await Promise.all(
+      ['naïve', 'naïve?'].map((prompt) => sgemoe(['generate', out, '--prompt', prompt, '--max-tokens', '5'])),
+    );
+    expect([known.code, [...known.stdout].length]).toEqual([0, 5]);
+    expect(unknown.stderr).toMatch(/^sgemoe: The tokenizer does not know the character "\?" \(U\+003F\)/);
+    expect(unknown.code).toBe(2);
+  });
+
+  it('data prepare makes the tokenizer of all files, with the newline that stands between them', async () => {
+    const source = inFolder('documents');
+    mkdirSync(source);
+    writeFileSync(join(source, '1.txt'), 'abc '.repeat(20));
+    writeFileSync(join(source, '2.txt'), 'déf '.repeat(20));
+    const data = inFolder('char data');
+    const argv = ['data', 'prepare', '--data', source, '--tokenizer', 'char', '--out', data];
+    const { code, stdout, stderr } = await sgemoe(argv);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toContain('Tokenizer: 8 characters from 180 bytes.');
+    const header = JSON.parse(readFileSync(join(data, 'meta.json'), 'utf8'));
+    expect([header.vocab_size, header.train.tokens + header.validation.tokens]).toEqual([8, 161]);
+    const bin = readFileSync(join(data, 'train.bin'));
+    const ids = new Uint16Array(bin.buffer.slice(bin.byteOffset, bin.byteOffset + bin.length));
+    const tokenizer = await readTokenizer(data);
+    expect(tokenizer.decode(ids)).toBe(`${'abc '.repeat(20)}\n${'déf '.repeat(20)}`.slice(0, ids.length));
+    const trained = await train(data, inFolder('char prepared'));
+    expect(trained.stdout).toContain('vocabulary 8');
+  });
+});
+
 describe('sgemoe data prepare', () => {
   it('writes what train reads from the disk, with its own tokenizer and split', async () => {
     const data = inFolder('data');
@@ -188,6 +227,7 @@ describe('sgemoe data prepare', () => {
   it.each([
     ['another tokenizer', ['--tokenizer', 'byte'], /prepared with another tokenizer/],
     ['a tokenizer to be trained', ['--tokenizer', 'bpe'], /is tokenized already/],
+    ['a tokenizer to be made', ['--tokenizer', 'char'], /is tokenized already; --tokenizer char needs/],
     ['another split', ['--validation-fraction', '0.5'], /has been split already/],
   ])('and train refuses %s for it', async (_, options, message) => {
     const data = inFolder('data for refusals');

@@ -1,9 +1,9 @@
-import { setImmediate } from 'node:timers/promises';
 import { checkInteger, checkOptions } from '../../checks';
 import { BYTE_CHARACTERS } from '../byteAlphabet';
 import { HuggingFaceTokenizer } from '../huggingFaceTokenizer';
 import { cutPieces } from '../pieces';
 import { splitAtTokens } from '../specialTokens';
+import { turns } from '../turns';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { MergeLearner, MOST_TOKENS } from './mergeLearner';
 import { WORD_PATTERN, WordCounts, type WordCountsState } from './words';
@@ -32,10 +32,8 @@ export type BpeProgress =
   | ({ phase: 'count' } & Readonly<WordCountsState>)
   | { phase: 'merge'; tokens: number; vocabSize: number };
 
-type Texts = Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
-
-/** Work between two turns of the event loop. */
-const TURN_MS = 50;
+/** Texts one after the other, each on its own. */
+export type Texts = Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
 
 /**
  * Trains a byte-level BPE tokenizer (Sennrich et al. 2016; the byte alphabet and the words of GPT-2): all 256 bytes are
@@ -83,19 +81,6 @@ function countPiece(piece: Uint8Array, counts: WordCounts, specialTokens: readon
     if (typeof segment === 'number') continue;
     for (const { text } of splitAtTokens(segment, specialTokens)) if (text !== null) counts.add(text);
   }
-}
-
-/** Awaits a turn of the event loop when one is due, and says whether it was; throws when `signal` is aborted. */
-function turns(signal: AbortSignal | undefined): () => Promise<boolean> {
-  signal?.throwIfAborted();
-  let last = performance.now();
-  return async () => {
-    if (performance.now() - last < TURN_MS) return false;
-    await setImmediate();
-    signal?.throwIfAborted();
-    last = performance.now();
-    return true;
-  };
 }
 
 /** The content of tokenizer.json. */

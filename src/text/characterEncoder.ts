@@ -1,0 +1,68 @@
+import { isDeepStrictEqual } from 'node:util';
+import { SgemoeError } from '../errors';
+import type { Pipeline } from './byteLevelEncoder';
+import { decodeUtf8 } from './utf8';
+
+/** Cuts a text into its characters, one code point each, line ends too. */
+export const CHARACTER_SPLIT = {
+  type: 'Split',
+  pattern: { Regex: '[\\s\\S]' },
+  behavior: 'Isolated',
+  invert: false,
+} as const;
+
+/** Of the model in a tokenizer.json: tokens are whole words, here characters, and none stands for unknown ones. */
+export const CHARACTER_MODEL = {
+  type: 'BPE',
+  dropout: null,
+  unk_token: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+  fuse_unk: false,
+  byte_fallback: false,
+  ignore_merges: false,
+  merges: [],
+} as const;
+
+/** Encodes with the tokenizer of `trainCharacters`: a character is a token, and an unknown one is refused. */
+export class CharacterEncoder {
+  readonly #ids: ReadonlyMap<string, number>;
+
+  private constructor(vocab: Readonly<Record<string, number>>) {
+    this.#ids = new Map(Object.entries(vocab));
+  }
+
+  /** null for a tokenizer that works in another way. */
+  static create(pipeline: Pipeline): CharacterEncoder | null {
+    const { normalizer, pre_tokenizer, post_processor, decoder, added_tokens } = pipeline;
+    const { vocab, ...model } = pipeline.model;
+    const stages = { normalizer, pre_tokenizer, post_processor, decoder, added_tokens, model };
+    const ours = {
+      normalizer: null,
+      pre_tokenizer: CHARACTER_SPLIT,
+      post_processor: null,
+      decoder: { type: 'Fuse' },
+      added_tokens: [],
+      model: CHARACTER_MODEL,
+    };
+    return isDeepStrictEqual(stages, ours) ? new CharacterEncoder(vocab as Record<string, number>) : null;
+  }
+
+  /** @throws SgemoeError SGEMOE_UNKNOWN_CHARACTER. Bytes that are not UTF-8 count as U+FFFD. */
+  encode(bytes: Uint8Array): Int32Array {
+    const text = decodeUtf8(bytes);
+    const ids = new Int32Array(text.length);
+    let length = 0;
+    for (const character of text) ids[length++] = this.#ids.get(character) ?? this.#refuse(character);
+    return ids.slice(0, length);
+  }
+
+  #refuse(character: string): never {
+    const code = character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0');
+    throw new SgemoeError(
+      'SGEMOE_UNKNOWN_CHARACTER',
+      `The tokenizer does not know the character ${JSON.stringify(character)} (U+${code}), only the ` +
+        `${this.#ids.size} of the text that it was made from.`,
+    );
+  }
+}
