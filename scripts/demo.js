@@ -34,7 +34,8 @@ const { reportError } = require('../dist/cli/errors');
 const { EXIT, processIo } = require('../dist/cli/io');
 const { describeResult, describeRun } = require('../dist/cli/report');
 const { openRunFolder } = require('../dist/cli/runFolder');
-const { runTraining, writeSample } = require('../dist/cli/training');
+const { showSample } = require('../dist/cli/samples');
+const { runTraining } = require('../dist/cli/training');
 const { validate } = require('../dist/cli/validation');
 
 const SOURCES = ['src', 'native', 'docs', 'scripts', 'bench', 'test'];
@@ -181,7 +182,9 @@ async function reload(model, dataset) {
   const same = expected.every((value, i) => value === actual[i]);
   say(same ? `Loaded again from ${OUT}: the same logits, bit by bit.` : 'FAILED: the loaded model differs.');
   say('It writes:\n');
-  await writeSample(loaded, dataset, { maxTokens: QUICK ? 80 : 400, seed: SEED }, io);
+  const { tokenizer } = dataset;
+  const sample = { prompt: '\n', maxTokens: QUICK ? 80 : 400, seed: SEED };
+  await showSample({ model: loaded, tokenizer }, sample, io);
   say(`\nLet it write more:  node dist/cli/main.js generate ${OUT} --prompt "..."`);
   return same;
 }

@@ -35,6 +35,7 @@ export {
   type StepOutputs,
 } from './decode/decoder';
 export type { DType, FloatDType } from './dtype';
+export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './earlyStopping';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
 export {
   type EvaluateTextOptions,

@@ -17,7 +17,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['checkpoint', 'generate', 'decode'],
   ['hf'],
   ['model'],
-  ['convert', 'text', 'trainConfig'],
+  ['convert', 'text', 'trainConfig', 'earlyStopping'],
   ['schedule', 'optimizer'],
   ['train'],
   ['resume', 'evaluateText'],

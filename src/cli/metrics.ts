@@ -1,15 +1,6 @@
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  fsyncSync,
-  openSync,
-  truncateSync,
-  writeSync,
-} from 'node:fs';
-import { createInterface } from 'node:readline';
 import type { StepResult, TrainerState } from '../train';
 import type { ChartData } from './chart';
+import { JsonLines, keepLines } from './jsonLines';
 import { type RouterHealth, routerHealth } from './routerHealth';
 import { BinnedSeries } from './series';
 
@@ -28,20 +19,15 @@ const LOAD_BINS = 100;
 
 /** Appends a line of JSON for each step to a file, and keeps what the chart shows. */
 export class MetricsLog {
-  readonly #file: number;
+  readonly #lines: JsonLines;
   readonly #train = new BinnedSeries(LOSS_BINS);
   readonly #load = new BinnedSeries(LOAD_BINS);
   readonly #validation: { step: number; loss: number }[] = [];
   #expertsPerLayer: number[] = [];
-  /** What could not be written yet. */
-  #pending: Uint8Array = new Uint8Array(0);
 
   /** @throws Error of the system when the file can't be opened. */
-  constructor(
-    path: string,
-    private readonly write: (file: number, bytes: Uint8Array) => number = writeSync,
-  ) {
-    this.#file = openSync(path, 'a');
+  constructor(path: string) {
+    this.#lines = new JsonLines(path);
   }
 
   /**
@@ -49,7 +35,7 @@ export class MetricsLog {
    */
   static async continue(path: string, at: TrainerState): Promise<MetricsLog> {
     const log = new MetricsLog(path);
-    if (existsSync(path)) truncateSync(path, await log.#replay(path, at));
+    await keepLines(path, log.#replay(at));
     return log;
   }
 
@@ -65,30 +51,13 @@ export class MetricsLog {
       router: rounded(routerHealth(expertLoad)),
       skipped,
     };
-    this.#pending = Buffer.concat([this.#pending, Buffer.from(`${JSON.stringify(line)}\n`)]);
+    this.#lines.append(line);
     this.#record(metrics);
-    this.#writePending();
-  }
-
-  /** Lines that a full disk refused are kept, and written with the next one. */
-  #writePending(): void {
-    try {
-      while (this.#pending.length > 0) {
-        this.#pending = this.#pending.subarray(this.write(this.#file, this.#pending));
-      }
-    } catch {
-      // Told of by the next save, which fails as well.
-    }
   }
 
   /** Makes the lines survive a power cut, as far as the disk takes them. */
   flush(): void {
-    this.#writePending();
-    try {
-      fsyncSync(this.#file);
-    } catch {
-      // As above.
-    }
+    this.#lines.flush();
   }
 
   #record({ step, crossEntropy, expertLoad, validationLoss, skipped }: StepMetrics): void {
@@ -99,21 +68,17 @@ export class MetricsLog {
     if (Number.isFinite(validationLoss)) this.#validation.push({ step, loss: validationLoss! });
   }
 
-  /** Records the lines up to a checkpoint. Returns the bytes they take. */
-  async #replay(path: string, at: TrainerState): Promise<number> {
-    let bytes = 0;
+  /** Records the lines up to a checkpoint and keeps these. */
+  #replay(at: TrainerState): (value: unknown) => boolean {
     let skippedSteps = 0;
-    for await (const text of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-      const line = parseLine(text);
-      if (line === null) break;
-      if (line.skipped) skippedSteps++;
+    return (value) => {
+      if (!isStep(value)) return false;
+      if (value.skipped) skippedSteps++;
       // A skipped step has the number of the next one, so the count tells whether it was before the checkpoint.
-      const after = line.skipped ? skippedSteps > at.skippedSteps : line.step > at.step;
-      if (after) break;
-      bytes += Buffer.byteLength(text) + 1;
-      this.#record(line);
-    }
-    return bytes;
+      const after = value.skipped ? skippedSteps > at.skippedSteps : value.step > at.step;
+      if (!after) this.#record(value);
+      return !after;
+    };
   }
 
   chartData(): Pick<ChartData, 'train' | 'validation' | 'load' | 'expertsPerLayer'> {
@@ -126,8 +91,7 @@ export class MetricsLog {
   }
 
   close(): void {
-    this.#writePending();
-    closeSync(this.#file);
+    this.#lines.close();
   }
 }
 
@@ -136,12 +100,7 @@ function rounded({ loadEntropy, maxOverMean, deadExperts }: RouterHealth): Route
   return { loadEntropy: loadEntropy.map(round), maxOverMean: maxOverMean.map(round), deadExperts };
 }
 
-/** null for what is not a whole line. */
-function parseLine(text: string): StepMetrics | null {
-  try {
-    const line = JSON.parse(text) as StepMetrics;
-    return typeof line.step === 'number' && Array.isArray(line.expertLoad) ? line : null;
-  } catch {
-    return null;
-  }
+function isStep(value: unknown): value is StepMetrics {
+  const { step, expertLoad } = (value ?? {}) as Partial<StepMetrics>;
+  return typeof step === 'number' && Array.isArray(expertLoad);
 }

@@ -31,6 +31,12 @@ export function decimal(range: NumberRange): (text: string) => number {
   };
 }
 
+/** Takes an option's value that may not be empty. */
+export function someText(text: string): string {
+  if (text !== '') return text;
+  throw new InvalidArgumentError('It must not be empty.');
+}
+
 function isWithin(value: number, { min, above, max, below }: NumberRange): boolean {
   return (
     (min === undefined || value >= min) &&

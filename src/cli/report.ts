@@ -38,6 +38,9 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
       `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (the figures on the way: of its first batches).`,
     );
   }
+  if (result.stoppedEarly) {
+    lines.push(`Stopped early, at step ${steps} of ${totalSteps}: the evaluations had ceased to improve.`);
+  }
   if (best !== null && best.step < steps) {
     lines.push(
       `The lowest evaluation was ${formatLoss(best.loss)} at step ${best.step}, kept in ${dir}/best.`,

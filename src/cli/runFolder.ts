@@ -21,6 +21,11 @@ export class RunFolder {
     return join(this.path, 'metrics.jsonl');
   }
 
+  /** Samples written on the way, one JSON object { step, prompt, text } a line. */
+  get samplesFile(): string {
+    return join(this.path, 'samples.jsonl');
+  }
+
   get chartFile(): string {
     return join(this.path, 'curve.svg');
   }
@@ -55,6 +60,7 @@ const RUN_ENTRIES = [
   'model.safetensors',
   '.saved',
   'metrics.jsonl',
+  'samples.jsonl',
   'curve.svg',
   ...CHECKPOINT_FILES,
   'best',

@@ -14,7 +14,8 @@ import { applyConfigFile, applyStoredOptions, storableOptions } from './optionFi
 import { defaultWarmup, modelConfig } from './recipe';
 import { describeResult, describeRun } from './report';
 import { checkRunFolder, openRunFolder, RunFolder } from './runFolder';
-import { type RunProgress, runTraining, type TrainingResult, writeSample } from './training';
+import { type SampleOptions, showSample } from './samples';
+import { type RunProgress, runTraining, type TrainingJob, type TrainingResult } from './training';
 import { addTrainOptions, type TrainCliOptions } from './trainOptions';
 import { packageVersion } from './version';
 
@@ -29,6 +30,7 @@ The run folder (--out) gets
   optimizer.safetensors, state.json   what --resume goes on from, saved with them, all at once
   best/            the weights of the evaluation with the lowest validation loss
   checkpoints/     with --keep, the last checkpoints, whole
+  samples.jsonl    with --sample-interval, one line for each sample: step, prompt, text
   metrics.jsonl    one line for each step: step, loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss,
                    lr, gradNorm, tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated),
                    expertLoad (by layer), router (by layer: loadEntropy, 1 is even; maxOverMean of the load;
@@ -40,7 +42,7 @@ Losses are in nats per token; bits per byte of text compare between tokenizers. 
 A run that was stopped, killed or cut off by a crash goes on with --resume, with the very steps that it would have made. A save
 that fails (disk full) is told of and tried again at the next one; when the last one fails, the exit code is 1.
 
-Ctrl-C (or SIGTERM) finishes the step, saves and ends with exit code 130; once more, half a second later or after, ends
+Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130; once more, half a second later or after, ends
 without waiting for the save.
 
 Examples:
@@ -69,34 +71,40 @@ interface Start {
 
 async function trainCommand(command: Command, io: CliIo): Promise<number> {
   const options = await completeOptions(command);
-  const { out, steps, seqLen, batchSize, seed, evalInterval, evalBatches, saveInterval, keep } = options;
+  const { out, steps, seqLen, batchSize, seed, evalInterval, evalBatches } = options;
   const existing = options.resume ? new RunFolder(out) : null;
   if (existing === null) await checkRunFolder(out, options.overwrite ?? false);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const saved = existing !== null && (await existing.hasCheckpoint());
   const { trainer, dataset, resumed } = await (saved ? resumeRun(options, io) : newRun(options, io));
+  if (options.earlyStopping > 0 && dataset.validationTokens === 0) {
+    throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
+  }
   const { model } = trainer;
   const folder = saved ? existing : await openRunFolder(out, { sameRun: existing !== null });
   const run = { sgemoe: packageVersion(), options: storableOptions(command), files: dataset.files };
   const settings = { ...run, model: model.config, backend: backendInfo() };
   await folder.writeRun(settings);
   io.stdout.write(`${describeRun(dataset, model.config, folder)}\n\n`);
-  const saving = { interval: saveInterval, keep };
-  const job = {
-    trainer,
-    dataset,
-    folder,
-    batchSize,
-    seqLen,
-    seed,
-    evalInterval,
-    evalBatches,
-    saving,
-    resumed,
-  };
-  const result = await runTraining(job, io);
+  const recipe = { batchSize, seqLen, seed, evalInterval, evalBatches, ...runOptions(options) };
+  const result = await runTraining({ trainer, dataset, folder, resumed, ...recipe }, io);
   await folder.writeRun({ ...settings, result });
   return finish(result, { options, model, dataset }, steps, io);
+}
+
+/** What a run does beside its steps. */
+function runOptions(options: TrainCliOptions): Pick<TrainingJob, 'saving' | 'earlyStopping' | 'samples'> {
+  const { saveInterval, keep, earlyStopping: patience, earlyStoppingMinDelta: minDelta } = options;
+  const { sampleInterval: interval } = options;
+  return {
+    saving: { interval: saveInterval, keep },
+    earlyStopping: patience > 0 ? { patience, minDelta } : undefined,
+    samples: interval > 0 ? { interval, ...sampleOptions(options) } : undefined,
+  };
+}
+
+function sampleOptions({ samplePrompt, sampleTokens, seed }: TrainCliOptions): SampleOptions {
+  return { prompt: samplePrompt, maxTokens: sampleTokens, seed };
 }
 
 async function finish(
@@ -105,12 +113,12 @@ async function finish(
   steps: number,
   io: CliIo,
 ): Promise<number> {
-  const { out, sampleTokens, seed } = options;
+  const { out } = options;
   io.stdout.write(`${describeResult(result, steps, out)}\n`);
   if (result.interrupted) return EXIT.interrupted;
-  if (sampleTokens > 0) {
+  if (options.sampleTokens > 0) {
     io.stdout.write('\nSample:\n');
-    await writeSample(model, dataset, { maxTokens: sampleTokens, seed }, io);
+    await showSample({ model, tokenizer: dataset.tokenizer }, sampleOptions(options), io);
   }
   io.stdout.write(`\nLet it write:  sgemoe generate ${shellQuote(out)} --prompt "..."\n`);
   return EXIT.ok;
@@ -132,6 +140,9 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
   }
   const options = command.opts<TrainCliOptions>();
   if (options.data === undefined) throw new UsageError('--data says what to train on; it is missing.');
+  if (options.sampleInterval > 0 && options.sampleTokens === 0) {
+    throw new UsageError('--sample-interval asks for samples, --sample-tokens 0 for none: give one of them.');
+  }
   return options;
 }
 
@@ -180,19 +191,35 @@ async function fineTuning(options: TrainCliOptions, from: string, io: CliIo): Pr
 }
 
 async function resumeRun(options: TrainCliOptions, io: CliIo): Promise<Start> {
-  const { out, steps } = options;
+  const { out } = options;
   const dataset = await openData({ ...options, tokenizer: out, vocabSize: undefined }, io);
   const config = trainConfigOf(options);
   const resumed = await resumeTraining(out, { config });
   if (resumed.tokenizerHash !== tokenizerHash(dataset.tokenizer)) {
     throw new UsageError(`The tokenizer in ${out} is not the one that the run was trained with.`);
   }
-  checkSameData(resumed.progress as Partial<RunProgress>, dataset);
-  const { step, skippedSteps } = resumed.trainer;
-  if (step + skippedSteps >= steps && (await new RunFolder(out).isFinished())) {
+  const progress = resumed.progress as Partial<RunProgress>;
+  checkSameData(progress, dataset);
+  if (await new RunFolder(out).isFinished()) checkStepsLeft(resumed.trainer, progress, options);
+  return { trainer: resumed.trainer, dataset, resumed };
+}
+
+/** Of a run that has told its result. @throws UsageError when the options leave it nothing to do. */
+function checkStepsLeft(
+  { step, skippedSteps }: Trainer,
+  progress: Partial<RunProgress>,
+  { out, steps, earlyStopping }: TrainCliOptions,
+): void {
+  if (step + skippedSteps >= steps) {
     throw new UsageError(`The run in ${out} has made its ${steps} steps; a larger --steps goes on.`);
   }
-  return { trainer: resumed.trainer, dataset, resumed };
+  const waited = progress.earlyStopping?.waited ?? 0;
+  if (earlyStopping > 0 && waited >= earlyStopping) {
+    throw new UsageError(
+      `The run in ${out} stopped early, ${waited} evaluations without improvement; a larger --early-stopping goes ` +
+        'on, as 0 does, which is off.',
+    );
+  }
 }
 
 function checkSameData(

@@ -8,7 +8,7 @@ import {
   SMALLEST_EPS,
 } from '../trainConfig';
 import { DEFAULT_VOCAB_SIZE } from './dataset';
-import { decimal, integer } from './options';
+import { decimal, integer, someText } from './options';
 import { DEFAULT_RECIPE, DEFAULT_SIZES, type SizeOptions } from './recipe';
 import { type SaveInterval, saveInterval } from './saving';
 
@@ -41,6 +41,10 @@ export interface TrainCliOptions extends SizeOptions {
   evalBatches: number;
   saveInterval?: SaveInterval;
   keep: number;
+  earlyStopping: number;
+  earlyStoppingMinDelta: number;
+  sampleInterval: number;
+  samplePrompt: string;
   tokenizer?: string;
   vocabSize?: number;
   validationFraction?: number;
@@ -193,6 +197,18 @@ function addRunOptions(command: Command): void {
       recipe.evalBatches,
     )
     .option(
+      '--early-stopping <n>',
+      'end after so many evaluations in a row without a lower validation loss, an integer >= 0; 0 is off',
+      integer(0),
+      0,
+    )
+    .option(
+      '--early-stopping-min-delta <x>',
+      'what a validation loss must fall by to count as lower, in nats, a number >= 0',
+      decimal({ min: 0 }),
+      0,
+    )
+    .option(
       '--save-interval <n>',
       "steps from one save to the next, an integer >= 1, or minutes, as '10m' (default: save at every evaluation)",
       saveInterval,
@@ -211,8 +227,15 @@ function addRunOptions(command: Command): void {
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
     .option(
       '--sample-tokens <n>',
-      'length of the sample at the end, in tokens, an integer >= 0; 0 is none',
+      'length of a sample and of the one at the end, in tokens, an integer >= 0; 0 is none',
       integer(0),
       300,
-    );
+    )
+    .option(
+      '--sample-interval <n>',
+      'steps from one sample in samples.jsonl to the next, an integer >= 0; 0 is none',
+      integer(0),
+      0,
+    )
+    .option('--sample-prompt <text>', 'what samples continue, not empty', someText, '\n');
 }

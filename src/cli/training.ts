@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
-import { RandomSampling } from '../generate';
+import { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from '../earlyStopping';
 import type { MoETransformer } from '../model';
 import { type ResumedTraining, saveTraining } from '../resume';
 import type { DataPosition, TokenDataset, TrainingBatches } from '../text/data';
@@ -13,8 +13,8 @@ import { MetricsLog } from './metrics';
 import { Progress } from './progress';
 import { StarvationWatch } from './routerHealth';
 import type { RunFolder } from './runFolder';
+import { keepSamples, SampleLog, type SampleOptions } from './samples';
 import { type SaveInterval, Saver, SaveSchedule } from './saving';
-import { writeText } from './text';
 import { type ValidationResult, validate } from './validation';
 
 /** Everything a training run needs; its length is the trainer's totalSteps. */
@@ -30,6 +30,10 @@ export interface TrainingJob {
   evalInterval: number;
   /** Batches of an evaluation on the way; the one at the end reads the whole split. */
   evalBatches: number;
+  /** Ends the run when evaluations cease to improve. Default: the run makes all its steps. */
+  earlyStopping?: EarlyStoppingOptions;
+  /** Samples written on the way, one in so many steps. Default: none. */
+  samples?: SampleOptions & { interval: number };
   /** When to save, and how many checkpoints to keep. Default: the last one, at every evaluation. */
   saving?: { interval?: SaveInterval; keep?: number; retrySeconds?: readonly number[] };
   /** What the trainer was resumed with; null or absent for a new run. */
@@ -43,6 +47,8 @@ export interface TrainingResult {
   steps: number;
   skippedSteps: number;
   interrupted: boolean;
+  /** Ended by earlyStopping, before the last step. */
+  stoppedEarly: boolean;
   /** Over the whole validation split, with the last weights; null without one or when interrupted. */
   validation: ValidationResult | null;
   /** The lowest of the evaluations on the way, whose weights are in folder.best; null when there was none. */
@@ -57,10 +63,11 @@ export interface TrainingResult {
  * finished and the weights are saved. The folder holds the last weights, folder.best those of the best evaluation.
  */
 export async function runTraining(job: TrainingJob, io: CliIo): Promise<TrainingResult> {
-  const log = job.resumed
+  const samples = await openSamples(job);
+  const metrics = job.resumed
     ? await MetricsLog.continue(job.folder.metricsFile, job.trainer.getState())
     : new MetricsLog(job.folder.metricsFile);
-  const run = new TrainingRun(job, log, io);
+  const run = new TrainingRun(job, { metrics, samples }, io);
   try {
     return await run.toTheEnd();
   } finally {
@@ -68,11 +75,19 @@ export async function runTraining(job: TrainingJob, io: CliIo): Promise<Training
   }
 }
 
+async function openSamples({ samples, folder, trainer, dataset }: TrainingJob): Promise<SampleLog | null> {
+  await keepSamples(folder.samplesFile, trainer.step + trainer.skippedSteps);
+  if (samples === undefined) return null;
+  return new SampleLog(folder.samplesFile, { model: trainer.model, tokenizer: dataset.tokenizer }, samples);
+}
+
 const MOST_SKIPPED_IN_A_ROW = 20;
 
 /** What a run keeps in state.json beside the trainer's own. */
 export interface RunProgress {
   best: TrainingResult['best'];
+  /** null without early stopping. */
+  earlyStopping: EarlyStoppingState | null;
   skippedInARow: number;
   /** So far, over all processes. */
   seconds: number;
@@ -85,6 +100,8 @@ class TrainingRun {
   readonly #totalSteps: number;
   readonly #interrupt: Interrupt;
   readonly #metrics: MetricsLog;
+  readonly #samples: SampleLog | null;
+  readonly #earlyStopping: EarlyStopping | null;
   readonly #progress: Progress;
   readonly #started = performance.now();
   readonly #schedule: SaveSchedule;
@@ -99,12 +116,14 @@ class TrainingRun {
   #skippedInARow = 0;
   #secondsBefore = 0;
 
-  constructor(job: TrainingJob, metrics: MetricsLog, io: CliIo) {
-    const { trainer, dataset, batchSize, seqLen, seed, resumed, saving } = job;
+  constructor(job: TrainingJob, logs: { metrics: MetricsLog; samples: SampleLog | null }, io: CliIo) {
+    const { trainer, dataset, batchSize, seqLen, seed, resumed, saving, earlyStopping } = job;
     this.#job = job;
     this.#model = trainer.model;
     this.#totalSteps = trainer.config.totalSteps;
-    this.#metrics = metrics;
+    this.#metrics = logs.metrics;
+    this.#samples = logs.samples;
+    this.#earlyStopping = earlyStopping ? new EarlyStopping(earlyStopping) : null;
     this.#interrupt = new Interrupt(io.signals);
     this.#doneBefore = trainer.step + trainer.skippedSteps;
     this.#done = this.#doneBefore;
@@ -117,8 +136,9 @@ class TrainingRun {
     if (resumed) this.#continue(resumed.progress as Partial<RunProgress>);
   }
 
-  #continue({ best, skippedInARow, seconds }: Partial<RunProgress>): void {
+  #continue({ best, earlyStopping, skippedInARow, seconds }: Partial<RunProgress>): void {
     this.#best = best ?? null;
+    if (earlyStopping) this.#earlyStopping?.setState(earlyStopping);
     this.#skippedInARow = skippedInARow ?? 0;
     this.#secondsBefore = seconds ?? 0;
   }
@@ -127,9 +147,11 @@ class TrainingRun {
     const { trainer, batchSize, seqLen } = this.#job;
     const { signal } = this.#interrupt;
     let before = performance.now();
-    const steps = Math.max(0, this.#totalSteps - this.#done);
+    // A run that was cut off while it ended has no step left to make.
+    const steps = this.#isOver ? 0 : this.#totalSteps - this.#done;
     for await (const step of trainer.run({ data: this.#data, steps, signal, onAbort: 'return' })) {
       await this.#afterStep(step, (performance.now() - before) / 1000);
+      if (this.#isOver) break;
       before = performance.now();
     }
     const seconds = (performance.now() - this.#started) / 1000;
@@ -141,6 +163,7 @@ class TrainingRun {
       steps: this.#done,
       skippedSteps: trainer.skippedSteps,
       interrupted: this.#interrupt.aborted,
+      stoppedEarly: this.#done < this.#totalSteps && this.#isOver,
       validation,
       best: this.#best,
       seconds: this.#secondsBefore + seconds,
@@ -152,6 +175,7 @@ class TrainingRun {
     this.#progress.clear();
     this.#interrupt.release();
     this.#metrics.close();
+    this.#samples?.close();
   }
 
   async #afterStep(step: StepResult, seconds: number): Promise<void> {
@@ -168,8 +192,17 @@ class TrainingRun {
     const tokensPerSec = step.tokens / seconds;
     this.#metrics.append({ ...step, tokensPerSec, validationLoss, validationBitsPerByte });
     this.#progress.update({ ...step, done: this.#done, seconds, validationLoss });
-    if (validationLoss !== undefined) await this.#keepBest(validationLoss);
-    if (this.#done < this.#totalSteps && this.#schedule.isDue(this.#done, due)) await this.#checkpoint();
+    if (validationLoss !== undefined) {
+      this.#earlyStopping?.add(validationLoss);
+      await this.#keepBest(validationLoss);
+    }
+    if (this.#samples?.isDue(this.#done)) await this.#samples.add(this.#done);
+    if (!this.#isOver && this.#schedule.isDue(this.#done, due)) await this.#checkpoint();
+  }
+
+  /** Whether there is no step left to make. */
+  get #isOver(): boolean {
+    return this.#done >= this.#totalSteps || (this.#earlyStopping?.isDue ?? false);
   }
 
   /** Tells of the first skipped step in a row, and gives up after many: the weights won't change any more. */
@@ -189,10 +222,11 @@ class TrainingRun {
     return this.#job.dataset.validationTokens > 0;
   }
 
+  /** Not ended by an interrupt: the run that goes on must have every evaluation that an unbroken one has. */
   #evaluate(): Promise<ValidationResult | null> {
     const { dataset, batchSize, seqLen, evalBatches } = this.#job;
     const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
+    return validate(this.#model, batches, dataset.tokenizer);
   }
 
   async #checkpoint(): Promise<void> {
@@ -225,11 +259,13 @@ class TrainingRun {
     const seconds = this.#secondsBefore + (performance.now() - this.#started) / 1000;
     const progress: RunProgress = {
       best: this.#best,
+      earlyStopping: this.#earlyStopping?.getState() ?? null,
       skippedInARow: this.#skippedInARow,
       seconds: Math.round(seconds * 10) / 10,
       tokens: { train, validation },
     };
     this.#metrics.flush();
+    this.#samples?.flush();
     const options = { data: this.#position, tokenizer, progress: { ...progress }, keep: saving?.keep };
     await saveTraining(folder.path, trainer, options);
   }
@@ -250,21 +286,4 @@ class TrainingRun {
     });
     await this.#saver.attempt(() => writeFile(folder.chartFile, svg));
   }
-}
-
-/** Writes a text that the model begins after a line break. */
-export async function writeSample(
-  model: MoETransformer,
-  { tokenizer }: Pick<TokenDataset, 'tokenizer'>,
-  { maxTokens, seed }: { maxTokens: number; seed: number },
-  io: CliIo,
-): Promise<void> {
-  const interrupt = new Interrupt(io.signals);
-  await writeText(model, tokenizer, tokenizer.encode('\n'), {
-    maxTokens,
-    strategy: new RandomSampling({ temperature: 0.8, seed }),
-    signal: interrupt.signal,
-    write: (text) => io.stdout.write(text),
-  }).finally(() => interrupt.release());
-  io.stdout.write('\n');
 }

@@ -1,17 +1,8 @@
 import { EventEmitter } from 'node:events';
-import {
-  appendFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
-import { MetricsLog } from '../../src/cli/metrics';
 import { Saver, SaveSchedule } from '../../src/cli/saving';
 import { MoETransformer } from '../../src/model';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
@@ -261,33 +252,5 @@ describe('saving', () => {
     expect(new SaveSchedule({ minutes: 1e-9 }).isDue(1, false)).toBe(true);
     expect(new SaveSchedule({ minutes: 10 }).isDue(1, true)).toBe(false);
     expect([true, false].map((due) => new SaveSchedule(undefined).isDue(1, due))).toEqual([true, false]);
-  });
-
-  it('keeps lines of metrics that a full disk refused, and writes them later, in pieces if need be', () => {
-    const file = join(folder, 'metrics.jsonl');
-    let room = 0;
-    let written = '';
-    const log = new MetricsLog(file, (_file, bytes) => {
-      const taken = Math.min(room, bytes.length, 7);
-      if (taken === 0) throw new Error('ENOSPC');
-      room -= taken;
-      written += Buffer.from(bytes.subarray(0, taken)).toString();
-      return taken;
-    });
-    const step = { ...readMetrics(whole())[0], expertLoad: [[1]] } as never;
-    log.append(step);
-    room = 20;
-    log.append(step);
-    expect(written).toHaveLength(20);
-    room = Infinity;
-    log.append(step);
-    log.close();
-    expect(
-      written
-        .trimEnd()
-        .split('\n')
-        .map((line) => JSON.parse(line).step),
-    ).toEqual([1, 1, 1]);
-    expect(existsSync(file)).toBe(true);
   });
 });
