@@ -24,6 +24,7 @@ const DEFERRED = {
 
 fs.rmSync(DIST, { recursive: true, force: true });
 compile();
+copyAssets('cli/runReport/assets');
 for (const [file, specifiers] of Object.entries(DEFERRED)) deferImports(path.join(DIST, file), specifiers);
 writeEsmEntry();
 fs.chmodSync(path.join(DIST, 'cli', 'main.js'), 0o755);
@@ -36,6 +37,12 @@ function compile() {
     console.error('build-ts: the TypeScript compiler reported errors, dist/ is incomplete.');
     process.exit(1);
   }
+}
+
+/** What the compiler leaves out: files for the browser. */
+function copyAssets(folder) {
+  const isAsset = (source) => path.basename(source) !== 'tsconfig.json';
+  fs.cpSync(path.join(ROOT, 'src', folder), path.join(DIST, folder), { recursive: true, filter: isAsset });
 }
 
 /**

@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../convert';
 import { ARCHITECTURES, type Architecture, CLASS_NAMES } from '../hf/architectures';
 import { EXPORT_DTYPES, type ExportDtype } from '../hf/exportModel';
+import type { MemoryBytes } from '../memory';
 import { asUsage } from './errors';
 import { formatBytes, formatCount } from './format';
 import type { CliContext, CliIo } from './io';
@@ -139,8 +140,9 @@ function describe({
   return table(rows);
 }
 
-function memoryOf({ total, weights, activations }: Inspection['memory']['training']): string {
-  return `${formatBytes(total)} (weights ${formatBytes(weights)}, activations ${formatBytes(activations)})`;
+function memoryOf({ total, ...parts }: MemoryBytes): string {
+  const needed = Object.entries(parts).filter(([, bytes]) => bytes > 0);
+  return `${formatBytes(total)} (${needed.map(([name, bytes]) => `${name} ${formatBytes(bytes)}`).join(', ')})`;
 }
 
 function dtypesOf(tensors: Inspection['tensors']): string {

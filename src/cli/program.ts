@@ -6,6 +6,7 @@ import { addEvalCommand } from './eval';
 import { addGenerateCommand } from './generate';
 import { addInfoCommand } from './info';
 import { type CliContext, type CliIo, EXIT } from './io';
+import { addReportCommand } from './runReport/command';
 import { addTokenizerCommand } from './tokenizer';
 import { addTrainCommand } from './train';
 import { packageVersion } from './version';
@@ -57,6 +58,7 @@ function createProgram(context: CliContext): Command {
   addTrainCommand(program, context);
   addGenerateCommand(program, context);
   addEvalCommand(program, context);
+  addReportCommand(program, context);
   addTokenizerCommand(program, context);
   addDataCommand(program, context);
   addCheckpointCommands(program, context);

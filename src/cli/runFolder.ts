@@ -62,6 +62,7 @@ const RUN_ENTRIES = [
   'metrics.jsonl',
   'samples.jsonl',
   'curve.svg',
+  'report.html',
   ...CHECKPOINT_FILES,
   'best',
   HISTORY_FOLDER,

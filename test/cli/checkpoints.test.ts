@@ -49,7 +49,9 @@ describe('sgemoe inspect', () => {
     expect(ours.code).toBe(0);
     expect(ours.stdout).toMatch(/^format +sgemoe$/m);
     expect(ours.stdout).toMatch(/^parameters +[\d,]+ \([\d,]+ active\)$/m);
-    expect(ours.stdout).toMatch(/^ {2}training +[\d.]+ kB \(weights [\d.]+ kB, activations [\d.]+ kB\)$/m);
+    expect(ours.stdout).toMatch(
+      /^ {2}training +[\d.]+ kB \(weights [\d.]+ kB, gradients [\d.]+ kB, moments [\d.]+ kB, activations [\d.]+ kB\)$/m,
+    );
     expect(ours.stdout).toMatch(/^lm_head\.weight +F32 +\[20, 16\]$/m);
     const theirs = await sgemoe(['inspect', hfDir('qwen2_moe'), '--batch', '2', '--seq-len', '10']);
     expect(theirs.stdout).toMatch(/^format +Hugging Face, Qwen2MoeForCausalLM$/m);
