@@ -26,7 +26,7 @@ export async function importCheckpoint(
   // Straight from the model's memory: nobody writes to it meanwhile.
   await saveCheckpoint(to, {
     config: config.toJSON(),
-    tensors: store.parameters,
+    tensors: store.checkpointTensors(),
     ...(await tokenizerOf(from)),
   });
   return config;

@@ -140,7 +140,7 @@ export class MoETransformer implements NextTokenModel {
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const model = new MoETransformer(source.config, options.kernels ?? getKernels(), { onExpose });
-      await source.fill(model.store.parameters);
+      await source.fill(model.store.parameters, model.store.buffers);
       return model;
     } finally {
       await checkpoint.tensors.close();
@@ -162,10 +162,12 @@ export class MoETransformer implements NextTokenModel {
    */
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
-    const { config, shards } = shared;
+    const { config, shards, bufferData } = shared;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
     const kernels = options.kernels ?? getKernels();
-    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, { shards });
+    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, {
+      shared: { shards, bufferData },
+    });
     freezeAsShared(model.store, shared);
     return model;
   }
@@ -178,7 +180,7 @@ export class MoETransformer implements NextTokenModel {
   async save(dir: string, options: Partial<TokenizerFiles> = {}): Promise<void> {
     checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate']);
     if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
-    const tensors = this.store.parameters.map(({ name, shape, data }) => ({
+    const tensors = this.store.checkpointTensors().map(({ name, shape, data }) => ({
       name,
       shape,
       data: data.slice(),
@@ -197,6 +199,14 @@ export class MoETransformer implements NextTokenModel {
   /** Parameters under their checkpoint names, in the order of memory layers. Views: writing changes the model. */
   *namedParameters(): IterableIterator<[string, Parameter]> {
     for (const parameter of this.store.parameters) yield [parameter.name, parameter];
+  }
+
+  /**
+   * What belongs to the model beside its parameters, under checkpoint names: the routers' selection biases. No gradient, no
+   * optimizer. Views. Saved unless all of them are 0.
+   */
+  *namedBuffers(): IterableIterator<[string, Parameter]> {
+    for (const buffer of this.store.buffers) yield [buffer.name, buffer];
   }
 
   /** @throws RangeError for a name the model does not have. */

@@ -5,7 +5,7 @@ import { Layer, type LayerOptions, RMSNorm } from './layers';
 import type { Parameter } from './parameters';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 import { Tensor } from './tensor';
-import type { Matrix } from './weight';
+import type { Matrix, Weight } from './weight';
 import type { Planner, Workspace } from './workspace';
 
 /** What a router's backward adds to the upstream gradient. Shared by all routers of a model. */
@@ -50,28 +50,34 @@ export interface Routing {
   logits: Tensor<'float32'>;
   /** [T,E] */
   probs: Tensor<'float32'>;
-  /** int32 [T,K], most probable first */
+  /** int32 [T,K], largest p + b first */
   indices: Tensor<'int32'>;
   /** [T,K], summing to 1 unless they aren't renormalised */
   weights: Tensor<'float32'>;
 }
 
 /**
- * Chooses K of E experts for each token: p = softmax(x Wg^T) over all experts, the K largest (ties: lower index),
- * their probabilities, divided by their sum unless `renormalise` is false (Shazeer et al. 2017; Jiang et al. 2024). As a layer its output is the
- * gate weights [T,K]. Backward: through weights and renormalisation into every logit, plus the gradients of the
- * balance and z-loss set in `losses`. docs/gradients/router.md
+ * Chooses K of E experts for each token: p = softmax(x Wg^T) over all experts, the K largest of p + b (ties: lower
+ * index), their p, divided by their sum unless `renormalise` is false (Shazeer et al. 2017; Jiang et al. 2024). The
+ * selection bias b changes the choice alone (Wang et al. 2024). As a layer its output is the gate weights [T,K].
+ * Backward: through weights and renormalisation into every logit, plus the gradients of the balance and z-loss set in
+ * `losses`; none for b. docs/gradients/router.md
  */
 export class Router extends Layer<RouterSlots, RouterScratch> {
   /** Wg [nExperts, dim]. */
   readonly weight: Parameter;
+  /** b [nExperts], zeros at first; a buffer, not a parameter: `updateSelectionBias` moves it, no gradient does. */
+  readonly selectionBias: Parameter;
   readonly losses: RouterLosses;
   readonly renormalise: boolean;
   /** Assignments to each expert in the last forward; they add up to T*K. */
   readonly counts: Int32Array;
   /** P_e of the last forward: mean probability of each expert over all tokens. */
   readonly meanProbs: Float64Array;
+  /** Mean squared log-sum-exp of the logits in the last forward; 0 without tokens. */
+  meanSquaredLse = 0;
   readonly #gate: Matrix;
+  readonly #bias: Weight;
 
   constructor(
     dim: number,
@@ -88,6 +94,8 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     this.losses = options.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
     this.#gate = this.store.addMatrix(nExperts, dim);
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [nExperts, dim], this.#gate);
+    this.#bias = this.store.addBuffer(`${options.prefix ?? ''}e_score_correction_bias`, nExperts);
+    this.selectionBias = this.store.buffers[this.store.buffers.length - 1];
     this.counts = new Int32Array(nExperts);
     this.meanProbs = new Float64Array(nExperts);
     this.built();
@@ -114,7 +122,7 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     const f = ws.floats;
     this.#gate.multiply(k, s.tokens, f, x, 0, f, s.logits);
     k.routeForward(
-      f, s.logits, null, 0, f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, ws.ints, s.rowStarts,
+      f, s.logits, this.#biasInUse(), 0, f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, ws.ints, s.rowStarts,
       ws.ints, s.slotToToken, ws.ints, s.tokenToSlots, f, s.probMeans, s.tokens, E, K, this.renormalise,
     );
     if (y !== s.weights) f.copyWithin(y, s.weights, s.weights + s.tokens * K);
@@ -122,6 +130,14 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
       this.counts[e] = ws.ints[s.rowStarts + e + 1] - ws.ints[s.rowStarts + e];
       this.meanProbs[e] = f[s.probMeans + e];
     }
+    this.meanSquaredLse = s.tokens === 0 ? 0 : k.sumSquares(f, s.lse, s.tokens) / s.tokens;
+  }
+
+  /** b, or null when all of it is 0: the kernel is faster without. */
+  #biasInUse(): Float32Array | null {
+    const { data } = this.#bias;
+    for (let e = 0; e < data.length; e++) if (data[e] !== 0) return data;
+    return null;
   }
 
   /** dy: gradient of the gate weights [T,K]. */
@@ -158,10 +174,22 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     return assignments === 0 ? 0 : (alpha * this.nExperts * dot) / assignments;
   }
 
-  /** coef * mean_t lse_t^2 of the forward whose slots are given. */
-  zLossAt(ws: Workspace, s: RouterSlots, coef: number): number {
-    if (coef === 0 || s.tokens === 0) return 0;
-    return (coef * this.kernels.sumSquares(ws.floats, s.lse, s.tokens)) / s.tokens;
+  /** coef * mean_t lse_t^2 of the last forward. 0 before any forward, and for a coef of 0. */
+  computeZLoss(coef: number): number {
+    return coef === 0 ? 0 : coef * this.meanSquaredLse;
+  }
+
+  /**
+   * Balances the load without a loss (Wang et al. 2024, alg. 1): b_e += rate * sign(1/E - load_e), so that an expert that
+   * got less than an even share is chosen more easily from now on.
+   * @param load the share of a batch's assignments that each expert got, [E]. @param rate >= 0; 0 changes nothing.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN
+   */
+  updateSelectionBias(load: ArrayLike<number>, rate: number): void {
+    this.store.requireWritable();
+    const { data } = this.#bias;
+    // Shares are quotients of integers: one that is even equals 1/E exactly.
+    for (let e = 0; e < data.length; e++) data[e] += rate * Math.sign(1 / data.length - load[e]);
   }
 
   /** Routes x [B,S,dim] or [T,dim] and returns everything there is to see. */

@@ -64,8 +64,8 @@ export interface StoreOptions {
   maxShardElements?: number;
   /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
   onExpose?: (name: string, shape: readonly number[]) => void;
-  /** Buffers of another store of the same weights, to compute with those instead of new ones. */
-  shards?: Float32Array[];
+  /** The memory of another store of the same weights and buffers, to compute with instead of new one. */
+  shared?: Pick<ParameterStore, 'shards' | 'bufferData'>;
 }
 
 /**
@@ -75,7 +75,13 @@ export interface StoreOptions {
  */
 export class ParameterStore {
   readonly parameters: Parameter[] = [];
-  /** The weights' buffers. Empty until `allocate`. */
+  /**
+   * What belongs to the model and is no parameter (PyTorch's buffers): zeros at first, without gradient, decay or moments.
+   */
+  readonly buffers: Parameter[] = [];
+  /** The memory of all of them, 0 in between. Empty until `allocate`. */
+  bufferData: Float32Array = new Float32Array(0);
+  /** The weights' memory. Empty until `allocate`. */
   shards: Float32Array[] = [];
   /** The gradients' buffers. Empty until `ensureGradients`. */
   gradShards: Float32Array[] = [];
@@ -92,6 +98,8 @@ export class ParameterStore {
 
   readonly #weights: Weight[] = [];
   readonly #shardSizes: number[] = [0];
+  readonly #bufferWeights: Weight[] = [];
+  #bufferSize = 0;
 
   readonly #maxShardElements: number;
 
@@ -119,6 +127,16 @@ export class ParameterStore {
     return this.#add(new Bias(size));
   }
 
+  /** Reserves a buffer [size] under its public name. */
+  addBuffer(name: string, size: number): Weight {
+    const weight = new Weight(size, { kind: 'zeros' }, 'bias');
+    weight.offset = this.#bufferSize;
+    this.#bufferSize += padded(size);
+    this.#bufferWeights.push(weight);
+    this.buffers.push(new Parameter(name, Object.freeze([size]), weight, 0));
+    return weight;
+  }
+
   #add<W extends Weight>(weight: W): W {
     const room = padded(weight.size);
     let shard = this.#shardSizes.length - 1;
@@ -142,7 +160,7 @@ export class ParameterStore {
   }
 
   /**
-   * Allocates the buffers, zeroed, or takes those of `options.shards`. Called once, when all weights have been added.
+   * Allocates the buffers, zeroed, or takes those of `options.shared`. Called once, when all weights have been added.
    * @throws RangeError when a single weight is larger than a buffer may be; TypeError for shards that don't fit.
    */
   allocate(): void {
@@ -151,21 +169,29 @@ export class ParameterStore {
         throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.#maxShardElements}`);
       }
     }
-    const { shards } = this.options;
-    if (shards) this.#checkShards(shards);
-    this.shards = shards ?? this.mirror();
+    const { shared } = this.options;
+    if (shared) this.#checkShards(shared.shards, this.#shardSizes);
+    if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
+    this.shards = shared?.shards ?? this.mirror();
+    this.bufferData = shared?.bufferData ?? allocateAligned(this.kernels, this.#bufferSize);
     for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
+    for (const weight of this.#bufferWeights) weight.data = viewOf([this.bufferData], weight);
   }
 
-  #checkShards(shards: readonly Float32Array[]): void {
+  /** What a checkpoint holds: the parameters, and the buffers unless all of them are 0, as if there were none. */
+  checkpointTensors(): readonly Parameter[] {
+    return this.bufferData.some((value) => value !== 0)
+      ? [...this.parameters, ...this.buffers]
+      : this.parameters;
+  }
+
+  #checkShards(shards: readonly Float32Array[], sizes: readonly number[]): void {
     const type = this.kernels.floatType === 'float64' ? Float64Array : Float32Array;
     const fits = (shard: Float32Array, i: number) =>
-      shard instanceof type &&
-      shard.buffer instanceof SharedArrayBuffer &&
-      shard.length === this.#shardSizes[i];
-    if (Array.isArray(shards) && shards.length === this.#shardSizes.length && shards.every(fits)) return;
+      shard instanceof type && shard.buffer instanceof SharedArrayBuffer && shard.length === sizes[i];
+    if (Array.isArray(shards) && shards.length === sizes.length && shards.every(fits)) return;
     throw new TypeError(
-      `shards must be ${type.name}s on SharedArrayBuffers of ${this.#shardSizes.join(', ')} elements, as model.share() gives`,
+      `shards must be ${type.name}s on SharedArrayBuffers of ${sizes.join(', ')} elements, as model.share() gives`,
     );
   }
 
@@ -224,7 +250,7 @@ export class ParameterStore {
   }
 
   #setFrozen(frozen: boolean): void {
-    for (const weight of this.#weights) weight.frozen = frozen;
+    for (const weight of [...this.#weights, ...this.#bufferWeights]) weight.frozen = frozen;
     this.frozen = frozen;
   }
 

@@ -57,7 +57,7 @@ export async function saveTraining(
   if (!(trainer instanceof Trainer)) throw new TypeError('saveTraining: trainer must be a Trainer');
   const { data, tokenizer, progress = {}, keep = 1 } = options;
   checkInteger('saveTraining: keep', keep, 1);
-  const { parameters } = trainer.model.store;
+  const tensors = trainer.model.store.checkpointTensors();
   const { gradClip } = trainer.config;
   const state = {
     ...trainer.getState(),
@@ -70,9 +70,9 @@ export async function saveTraining(
   await trainer.whileUnchanged(() =>
     saveCheckpoint(dir, {
       config: trainer.model.config.toJSON(),
-      tensors: parameters,
+      tensors,
       ...tokenizer?.files(),
-      training: { state, optimizer: trainer.moments(), checksum: weightsChecksum(parameters) },
+      training: { state, optimizer: trainer.moments(), checksum: weightsChecksum(tensors) },
     }),
   );
   if (keep === 1) return;
@@ -89,7 +89,7 @@ export async function saveTraining(
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
   checkOptions('resumeTraining', options, ['kernels', 'config']);
   const model = await MoETransformer.load(dir, { kernels: options.kernels });
-  const { state, optimizer } = await openTraining(dir, weightsChecksum(model.store.parameters));
+  const { state, optimizer } = await openTraining(dir, weightsChecksum(model.store.checkpointTensors()));
   try {
     const stored = storedConfig(optimizer.path, state.config);
     const trainer = new Trainer(model, { ...stored, ...options.config });

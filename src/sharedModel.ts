@@ -11,6 +11,8 @@ export interface SharedModel {
   config: Record<string, unknown>;
   /** The weights. */
   shards: Float32Array[];
+  /** What `namedBuffers` names. */
+  bufferData: Float32Array;
   /** The packed copies of a frozen model, null of another. */
   packed: Float32Array[] | null;
   /** What can read the packed copies. */
@@ -18,8 +20,8 @@ export interface SharedModel {
 }
 
 export function shareModel(config: ModelConfig, store: ParameterStore): SharedModel {
-  const { shards, packed } = store;
-  return { config: config.toJSON(), shards, packed, packedFor: packingOf(store.kernels) };
+  const { shards, bufferData, packed } = store;
+  return { config: config.toJSON(), shards, bufferData, packed, packedFor: packingOf(store.kernels) };
 }
 
 /** Freezes a model made from `shared` when that is frozen: with its packed copies, or own ones where it can't read those. */

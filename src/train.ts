@@ -196,6 +196,7 @@ export class Trainer {
     if (skipped) this.skippedSteps++;
     else {
       this.#optimizer.update(step, lr, result.gradNorm);
+      this.#balance(result.expertLoad);
       this.step = step;
     }
     const { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad } = result;
@@ -248,10 +249,17 @@ export class Trainer {
     for (let i = 0; i < model.blocks.length; i++) {
       const { router } = model.blocks[i].moe;
       sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
-      sums.zLoss += weight * router.zLossAt(model.workspace, pass.blocks[i].moe.router, zLossCoef);
+      sums.zLoss += weight * router.computeZLoss(zLossCoef);
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
     }
     model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
+  }
+
+  #balance(load: number[][]): void {
+    const { routerBiasUpdateRate: rate } = this.config;
+    if (rate === 0) return;
+    const { blocks } = this.model;
+    for (let i = 0; i < blocks.length; i++) blocks[i].moe.router.updateSelectionBias(load[i], rate);
   }
 }
 

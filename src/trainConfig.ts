@@ -35,6 +35,12 @@ export interface TrainConfig {
   /** Weight of the router z-loss, the mean squared log-sum-exp of the router logits. Default 0: off. */
   zLossCoef: number;
   /**
+   * Balances the experts without a loss: after each step, every router's selection bias moves by so much, up for experts
+   * with less than the mean load of the batch, down for those with more (Wang et al. 2024). 1e-3 is usual; it works with
+   * auxLossAlpha 0 or beside it. 0 leaves the biases as they are, which still take part in the choice. Default 0.
+   */
+  routerBiasUpdateRate: number;
+  /**
    * Micro-batches a step: a batch of B sequences goes through the model in so many parts, one after the other, and
    * needs the memory of one. The cross-entropy gradient equals the big batch's; the balance and z-loss are taken in
    * each part and weighted by its tokens, which is not the big batch's (f and P are means of the part). Default 1.
@@ -63,6 +69,7 @@ export const DEFAULT_TRAIN_CONFIG: Readonly<Omit<TrainConfig, 'auxLossAlpha'>> =
   schedule: 'cosine',
   minLrRatio: 0.1,
   zLossCoef: 0,
+  routerBiasUpdateRate: 0,
   gradAccumulationSteps: 1,
   ignoreIndex: IGNORE_INDEX,
 };
@@ -103,7 +110,7 @@ function typeOf(value: unknown): string {
 function rulesOf(config: TrainConfig): [keyof TrainConfig, boolean, string][] {
   const { lr, beta1, beta2, eps, weightDecay, weightDecayExclude, schedule, minLrRatio } = config;
   const { gradClip, warmupSteps, totalSteps, auxLossAlpha, zLossCoef, ignoreIndex } = config;
-  const parts = config.gradAccumulationSteps;
+  const { gradAccumulationSteps: parts, routerBiasUpdateRate: biasRate } = config;
   const excludable = weightDecayExclude.every((part) => DECAY_EXCLUSIONS.includes(part));
   return [
     ['lr', lr >= 0 && Number.isFinite(lr), 'a finite number >= 0'],
@@ -119,6 +126,7 @@ function rulesOf(config: TrainConfig): [keyof TrainConfig, boolean, string][] {
     ['minLrRatio', minLrRatio >= 0 && minLrRatio <= 1, 'in [0, 1]'],
     ['auxLossAlpha', auxLossAlpha >= 0 && Number.isFinite(auxLossAlpha), 'a finite number >= 0'],
     ['zLossCoef', zLossCoef >= 0 && Number.isFinite(zLossCoef), 'a finite number >= 0'],
+    ['routerBiasUpdateRate', biasRate >= 0 && Number.isFinite(biasRate), 'a finite number >= 0'],
     ['gradAccumulationSteps', Number.isInteger(parts) && parts >= 1, 'an integer >= 1'],
     ['ignoreIndex', Number.isInteger(ignoreIndex) && ignoreIndex < 0, 'a negative integer'],
   ];

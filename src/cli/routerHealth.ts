@@ -51,7 +51,7 @@ export class StarvationWatch {
       const percent = (100 * sums[expert]) / WINDOW_STEPS;
       return (
         `expert ${expert} of layer ${layer} starves: ${percent.toFixed(2)} % of the tokens over ${WINDOW_STEPS} steps, ` +
-        `even would be ${(100 / sums.length).toFixed(1)} %; a larger --aux-loss evens the load (told once)`
+        `even would be ${(100 / sums.length).toFixed(1)} %; a larger --aux-loss or --router-bias-update-rate evens the load (told once)`
       );
     }
     return null;

@@ -248,6 +248,7 @@ function trainConfigOf(options: TrainCliOptions): Partial<TrainConfig> {
     totalSteps: steps,
     auxLossAlpha: options.auxLoss,
     zLossCoef: options.zLoss,
+    routerBiasUpdateRate: options.routerBiasUpdateRate,
     gradAccumulationSteps: gradAccumulation,
   };
 }

@@ -35,6 +35,7 @@ export interface TrainCliOptions extends SizeOptions {
   gradClip: number;
   auxLoss: number;
   zLoss: number;
+  routerBiasUpdateRate: number;
   gradAccumulation: number;
   seed: number;
   evalInterval: number;
@@ -166,6 +167,13 @@ function addRecipeOptions(command: Command): void {
     )
     .option('--aux-loss <x>', "weight of the experts' balance loss, a number >= 0", positive, recipe.auxLoss)
     .option('--z-loss <x>', "weight of the router's z-loss, a number >= 0; 0 is off", positive, 0)
+    .option(
+      '--router-bias-update-rate <x>',
+      'after each step, move the bias by which experts are chosen this far towards an even load (1e-3 is usual), instead of ' +
+        'or beside --aux-loss; a number >= 0, 0 is off',
+      positive,
+      0,
+    )
     .option(
       '--grad-accumulation <n>',
       'parts that a batch is computed in, to save memory, in 1..batch-size',

@@ -27,10 +27,11 @@ const DTYPES = {
 export type ExportDtype = keyof typeof DTYPES;
 export const EXPORT_DTYPES = Object.keys(DTYPES) as readonly ExportDtype[];
 
-/** What is exported: a model, or anything that has its configuration and parameters. */
+/** What is exported: a model, or anything that has its configuration, parameters and buffers. */
 export interface ExportableModel {
   readonly config: ModelConfig;
   namedParameters(): Iterable<[string, NamedTensor]>;
+  namedBuffers(): Iterable<[string, NamedTensor]>;
 }
 
 /** Elements that are converted and written at a time. */
@@ -54,6 +55,7 @@ export async function exportHuggingFace(
     throw new TypeError(`export: dtype must be f32, bf16 or f16, got ${String(dtype)}`);
   const { config } = model;
   const architecture = chooseForExport(config, options.architecture);
+  refuseBuffers(model);
   if (dtype === 'f16') refuseTooLarge(model);
   const json = writeHuggingFaceConfig(config, architecture, DTYPES[dtype].name, specialTokenIds(options));
   const tensors = tensorsOf(model, architecture, dtype);
@@ -65,6 +67,16 @@ export async function exportHuggingFace(
   };
   await replaceFiles(dir, [jsonFile('config.json', json), ...tokenizerFiles(options), weights]);
   return architecture;
+}
+
+function refuseBuffers(model: ExportableModel): void {
+  for (const [name, { data }] of model.namedBuffers()) {
+    if (data.every((value) => value === 0)) continue;
+    throw new RangeError(
+      `export: ${name} is not 0, and no architecture has a selection bias; the model with biases of 0 is another one, ` +
+        'which can be exported',
+    );
+  }
 }
 
 /** From here on a number rounds to infinity in F16. */

@@ -22,8 +22,8 @@ export interface ModelSource {
   readonly notes: readonly string[];
   /** Checks that the files hold a parameter; for all of them, before any memory is asked for. */
   check(name: string, shape: readonly number[]): void;
-  /** Reads all parameters into their memory. */
-  fill(parameters: readonly NamedTensor[]): Promise<void>;
+  /** Reads all parameters into their memory, and the buffers if the files hold them. */
+  fill(parameters: readonly NamedTensor[], buffers: readonly NamedTensor[]): Promise<void>;
 }
 
 /** @throws SgemoeError SGEMOE_CONFIG_INVALID */
@@ -36,7 +36,10 @@ export function modelSource({ config: json, tensors }: Checkpoint): ModelSource 
     check: (name, shape) => {
       checkTensorInfo(tensors, name, shape);
     },
-    fill: (parameters) => loadTensorsInto(tensors, parameters),
+    fill: (parameters, buffers) => {
+      const hasBuffers = buffers.some(({ name }) => tensors.tensors.has(name));
+      return loadTensorsInto(tensors, hasBuffers ? [...parameters, ...buffers] : parameters);
+    },
   };
 }
 
@@ -64,6 +67,7 @@ class HuggingFaceSource implements ModelSource {
     checkTensorInfo(this.tensors, stored, storedShape);
   }
 
+  /** None of the architectures has the buffers. */
   async fill(parameters: readonly NamedTensor[]): Promise<void> {
     this.#refuseExtra(parameters);
     for (const { name, shape, data } of parameters) {

@@ -59,6 +59,12 @@ describe('finite differences in float64, random upstream', () => {
     checkLayer(new MQAttention({ ...attention, nKvHeads: 1 }, { kernels }), [3, 1]);
   });
   test('router: gate weights, renormalised', () => checkLayer(new Router(6, 5, 3, { kernels }), [2, 4]));
+  test.each([true, false])('router with a selection bias, renormalised: %s', (renormalise) => {
+    const router = new Router(6, 5, 2, { kernels, renormalise });
+    router.selectionBias.data.set([1, -1, 0, 0, 0]);
+    checkLayer(router, [2, 4]);
+    expect([router.counts[0], router.counts[1]]).toEqual([8, 0]);
+  });
   test('router with one choice: the renormalised weight is 1, so its gradient is 0', () => {
     const router = new Router(6, 5, 1, { kernels });
     const x = random([4, 6], 1);
@@ -136,56 +142,62 @@ describe('finite differences in float64, random upstream', () => {
     ['tied embeddings', { tieEmbeddings: true }],
     ['tied embeddings and multipliers', { tieEmbeddings: true, embeddingMultiplier: 2, logitsDivisor: 3 }],
     ['all that is off by default', EVERYTHING],
-  ])('the whole model with %s: logits, balance loss and z-loss, through every parameter', (_, extra) => {
-    const sizes = { ...attention, ...experts, nLayers: 2, vocabSize: 11, maxSeqLen: 16, ropeAlpha: 4 };
-    const config = { ...sizes, ...extra };
-    const model = MoETransformer.create(config, { kernels, seed: 7 });
-    const ids = Tensor.fromIds([
-      [3, 1, 4, 1, 5],
-      [9, 2, 6, 5, 3],
-    ]);
-    const u = random([2, 5, 11], 5);
-    const alpha = 0.3;
-    const zLossCoef = 0.2;
-    const loss = () => {
-      const { logits, routing } = model.trace(ids);
-      let total = dot(floats(u), logits.data);
-      model.blocks.forEach((block, i) => {
-        const lse = routing[i].logits.exp().sum(1).log();
-        total += block.moe.router.computeAuxLoss(alpha) + zLossCoef * lse.mul(lse).mean().item();
+    ['selection biases', {}, [0.2, -0.4, 0.1, 0, 0]],
+  ])(
+    'the whole model with %s: logits, balance loss and z-loss, through every parameter',
+    (_, extra, bias = []) => {
+      const sizes = { ...attention, ...experts, nLayers: 2, vocabSize: 11, maxSeqLen: 16, ropeAlpha: 4 };
+      const config = { ...sizes, ...extra };
+      const model = MoETransformer.create(config, { kernels, seed: 7 });
+      for (const [, { data }] of model.namedBuffers()) data.set(bias);
+      const ids = Tensor.fromIds([
+        [3, 1, 4, 1, 5],
+        [9, 2, 6, 5, 3],
+      ]);
+      const u = random([2, 5, 11], 5);
+      const alpha = 0.3;
+      const zLossCoef = 0.2;
+      const loss = () => {
+        const { logits, routing } = model.trace(ids);
+        let total = dot(floats(u), logits.data);
+        model.blocks.forEach((block, i) => {
+          const lse = routing[i].logits.exp().sum(1).log();
+          total += block.moe.router.computeAuxLoss(alpha) + zLossCoef * lse.mul(lse).mean().item();
+        });
+        return total;
+      };
+      loss();
+      model.zeroGradients();
+      model.backward(u, { auxLossAlpha: alpha, zLossCoef });
+      const once = model.store.gradShards.map((shard) => shard.slice());
+      for (const [name, parameter] of model.namedParameters()) {
+        checkGradient(name, parameter.data, parameter.grad!.slice(), loss, 12);
+        const [, layer, expert] = /layers\.(\d+)\..*experts\.(\d+)/.exec(name) ?? [];
+        const idle =
+          layer !== undefined && model.blocks[Number(layer)].moe.router.counts[Number(expert)] === 0;
+        const largest = Math.max(...parameter.grad!.map(Math.abs));
+        expect(largest > 0, `${name} has a gradient unless its expert got no token`).toBe(!idle);
+      }
+      // A second backward adds the same again; one that overwrites (as training does) gives it once.
+      loss();
+      model.backward(u, { auxLossAlpha: alpha, zLossCoef });
+      model.store.gradShards.forEach((shard, i) => {
+        expectRelative(
+          'twice',
+          shard,
+          once[i].map((g) => 2 * g),
+          1e-12,
+        );
       });
-      return total;
-    };
-    loss();
-    model.zeroGradients();
-    model.backward(u, { auxLossAlpha: alpha, zLossCoef });
-    const once = model.store.gradShards.map((shard) => shard.slice());
-    for (const [name, parameter] of model.namedParameters()) {
-      checkGradient(name, parameter.data, parameter.grad!.slice(), loss, 12);
-      const [, layer, expert] = /layers\.(\d+)\..*experts\.(\d+)/.exec(name) ?? [];
-      const idle = layer !== undefined && model.blocks[Number(layer)].moe.router.counts[Number(expert)] === 0;
-      const largest = Math.max(...parameter.grad!.map(Math.abs));
-      expect(largest > 0, `${name} has a gradient unless its expert got no token`).toBe(!idle);
-    }
-    // A second backward adds the same again; one that overwrites (as training does) gives it once.
-    loss();
-    model.backward(u, { auxLossAlpha: alpha, zLossCoef });
-    model.store.gradShards.forEach((shard, i) => {
-      expectRelative(
-        'twice',
-        shard,
-        once[i].map((g) => 2 * g),
-        1e-12,
-      );
-    });
-    loss();
-    const pass = model.enter(2, 5, 'train');
-    model.copyIds(pass, pass.ids, ids.data as Int32Array);
-    model.hiddenAt(pass);
-    model.workspace.floats.set(floats(u), pass.loss!.logits);
-    model.backwardAt(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
-    model.store.gradShards.forEach((shard, i) => {
-      expectRelative('overwritten', shard, once[i], 1e-12);
-    });
-  });
+      loss();
+      const pass = model.enter(2, 5, 'train');
+      model.copyIds(pass, pass.ids, ids.data as Int32Array);
+      model.hiddenAt(pass);
+      model.workspace.floats.set(floats(u), pass.loss!.logits);
+      model.backwardAt(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
+      model.store.gradShards.forEach((shard, i) => {
+        expectRelative('overwritten', shard, once[i], 1e-12);
+      });
+    },
+  );
 });

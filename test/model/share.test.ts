@@ -36,6 +36,8 @@ test('weights are not copied: what one side writes the other sees', () => {
   expect(twin.config).toEqual(model.config);
   twin.parameter('model.norm.weight').data[3] = 2;
   expect(model.parameter('model.norm.weight').data[3]).toBe(2);
+  twin.blocks[1].moe.router.selectionBias.data.set([0.5, -0.5]);
+  expect(Array.from(model.blocks[1].moe.router.selectionBias.data)).toEqual([0.5, -0.5, 0]);
   expect(sameBits(logitsOf(twin), logitsOf(model))).toBe(true);
 });
 
@@ -59,5 +61,6 @@ test('what share did not give is refused', () => {
   expect(from({ shards: [] })).toThrow(/shards must be Float32Arrays on SharedArrayBuffers/);
   expect(from({ shards: [shared.shards[0].slice()] })).toThrow(TypeError);
   expect(from({ shards: [shared.shards[0].subarray(1)] })).toThrow(TypeError);
+  expect(from({ bufferData: new Float32Array(32) })).toThrow(TypeError);
   expect(from({ config: { ...shared.config, vocab_size: 21 } })).toThrow(TypeError);
 });

@@ -1,0 +1,42 @@
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MoETransformer } from '../../src';
+import { sgemoe, TINY, temporaryFolder, writeText } from './run';
+
+let folder: string;
+let text: string;
+beforeAll(() => {
+  folder = temporaryFolder();
+  text = writeText(folder);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const train = (out: string, ...more: string[]) =>
+  sgemoe(['train', '--data', text, '--out', out, ...TINY, '--sample-tokens', '0', '--steps', '6', ...more]);
+const configOf = (out: string) => JSON.parse(readFileSync(join(out, 'state.json'), 'utf8')).config;
+const biasesOf = async (out: string) =>
+  [...(await MoETransformer.load(out)).namedBuffers()].flatMap(([, { data }]) => Array.from(data));
+
+describe('--router-bias-update-rate', () => {
+  it('trains the biases by which experts are chosen; export has no place for them', async () => {
+    const out = join(folder, 'biased');
+    const options = ['--router-bias-update-rate', '0.25', '--aux-loss', '0'];
+    expect(await train(out, ...options)).toMatchObject({ code: 0, stderr: '' });
+    expect(configOf(out)).toMatchObject({ routerBiasUpdateRate: 0.25, auxLossAlpha: 0 });
+    const biases = await biasesOf(out);
+    expect(biases.some((value) => value !== 0)).toBe(true);
+    for (const value of biases) expect(Number.isInteger(value / 0.25)).toBe(true);
+    const exported = await sgemoe(['export', out, '--out', join(folder, 'exported')]);
+    expect(exported).toMatchObject({ code: 2, stdout: '' });
+    expect(exported.stderr).toMatch(/e_score_correction_bias is not 0/);
+  });
+
+  it('is a number >= 0, and off by default', async () => {
+    const out = join(folder, 'plain');
+    expect((await train(out, '--router-bias-update-rate', '-1')).code).toBe(2);
+    expect((await train(out)).code).toBe(0);
+    expect(configOf(out).routerBiasUpdateRate).toBe(0);
+    expect(new Set(await biasesOf(out))).toEqual(new Set([0]));
+  });
+});
