@@ -99,6 +99,8 @@ export {
   type SaveTrainingOptions,
   saveTraining,
 } from './resume';
+export type { ResolvedSampling, SamplingOptions } from './sampling/options';
+export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
 export { SharedExpert } from './sharedExpert';
 export type { SharedModel } from './sharedModel';
 export { Tensor } from './tensor';
@@ -125,6 +127,7 @@ export type { DatasetHeader, SplitHeader } from './text/prepared/header';
 export { type PrepareOptions, type PrepareProgress, prepareDataset } from './text/prepared/prepareDataset';
 export { PreparedDataset, type PreparedDatasetOptions } from './text/prepared/preparedDataset';
 export { readTokenizer, tokenizerHash, writeTokenizer } from './text/readTokenizer';
+export { TextStream, type TextStreamOptions } from './text/textStream';
 export {
   ByteTokenizer,
   type DecodeOptions,

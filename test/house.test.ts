@@ -14,6 +14,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['moe'],
   ['pass'],
   ['assemble'],
+  ['sampling'],
   ['checkpoint', 'generate', 'decode'],
   ['hf'],
   ['model'],

@@ -1,0 +1,161 @@
+import type { Kernels } from '../backend/kernels';
+
+/**
+ * The tokens that may be drawn, weighed by e^((logit - largest) / temperature), and the filters that leave out some. More
+ * probable comes first; of equals the lower index: a total order, so that filters are unambiguous. Nothing of one draw
+ * is left for the next, so that one object serves all samplers of a thread.
+ */
+export class Candidates {
+  count = 0;
+  /** By token. */
+  #weights = new Float32Array(0);
+  /** The candidates by index. */
+  #tokens = new Int32Array(0);
+  /** The candidates as a selection shuffles them. */
+  #order = new Int32Array(0);
+
+  constructor(private readonly kernels: Kernels) {}
+
+  /** Logits [at, at + n), `largest` among them: all but those of weight 0 become candidates. */
+  weigh(logits: ArrayLike<number>, at: number, n: number, largest: number, temperature: number): void {
+    if (this.#weights.length < n) {
+      this.#weights = new Float32Array(n);
+      this.#tokens = new Int32Array(n);
+      this.#order = new Int32Array(n);
+    }
+    const weights = this.#weights;
+    for (let i = 0; i < n; i++) {
+      const logit = logits[at + i];
+      // Infinity - Infinity and a tiny temperature aside: the largest weighs 1.
+      weights[i] = logit === largest ? 0 : (logit - largest) / temperature;
+    }
+    this.kernels.exp(weights, 0, weights, 0, n);
+    let count = 0;
+    for (let i = 0; i < n; i++) {
+      if (weights[i] > 0) this.#tokens[count++] = i;
+    }
+    this.count = count;
+  }
+
+  /** Keeps the k most probable. */
+  keepTopK(k: number): void {
+    if (k >= this.count) return;
+    const target = k - 1;
+    let low = 0;
+    let high = this.#copyOrder() - 1;
+    while (low < high) {
+      const border = this.#partition(low, high);
+      if (border === target) break;
+      if (border < target) low = border + 1;
+      else high = border - 1;
+    }
+    this.#keepUpTo(this.#order[target]);
+  }
+
+  /** Keeps the most probable whose mass reaches p: a selection by mass, O(n) like the one by rank. */
+  keepTopP(p: number): void {
+    if (p >= 1) return;
+    const weights = this.#weights;
+    const order = this.#order;
+    let low = 0;
+    let high = this.#copyOrder() - 1;
+    let target = p * this.#mass(low, high);
+    while (low < high) {
+      const border = this.#partition(low, high);
+      const mass = this.#mass(low, border);
+      if (mass - weights[order[border]] >= target) high = border - 1;
+      else if (mass >= target) {
+        low = border;
+        break;
+      } else {
+        target -= mass;
+        low = border + 1;
+      }
+    }
+    // Rounding may leave a rest of the target beyond the last candidate.
+    this.#keepUpTo(order[Math.min(low, this.count - 1)]);
+  }
+
+  /** Keeps those at least p times as probable as the best one, which weighs 1. */
+  keepMinP(p: number): void {
+    let kept = 0;
+    for (let i = 0; i < this.count; i++) {
+      const token = this.#tokens[i];
+      if (this.#weights[token] >= p) this.#tokens[kept++] = token;
+    }
+    this.count = kept;
+  }
+
+  /** @param u a uniform number in [0, 1). */
+  draw(u: number): number {
+    const tokens = this.#tokens;
+    let total = 0;
+    for (let i = 0; i < this.count; i++) total += this.#weights[tokens[i]];
+    let left = u * total;
+    for (let i = 0; i < this.count; i++) {
+      left -= this.#weights[tokens[i]];
+      if (left < 0) return tokens[i];
+    }
+    return tokens[this.count - 1];
+  }
+
+  /** Drops the candidates that come after `last`, the others stay in the order of their index. */
+  #keepUpTo(last: number): void {
+    const tokens = this.#tokens;
+    let kept = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (!this.#before(last, tokens[i])) tokens[kept++] = tokens[i];
+    }
+    this.count = kept;
+  }
+
+  #copyOrder(): number {
+    for (let i = 0; i < this.count; i++) this.#order[i] = this.#tokens[i];
+    return this.count;
+  }
+
+  /** Sum of the weights of order[low ..= high]. */
+  #mass(low: number, high: number): number {
+    let sum = 0;
+    for (let i = low; i <= high; i++) sum += this.#weights[this.#order[i]];
+    return sum;
+  }
+
+  /** Puts one of order[low ..= high] in its place, what comes before it on its left; returns the place. */
+  #partition(low: number, high: number): number {
+    const order = this.#order;
+    swap(order, (low + high) >>> 1, high);
+    const pivot = order[high];
+    let border = low;
+    for (let i = low; i < high; i++) {
+      if (this.#before(order[i], pivot)) swap(order, i, border++);
+    }
+    swap(order, border, high);
+    return border;
+  }
+
+  #before(a: number, b: number): boolean {
+    const weights = this.#weights;
+    return weights[a] > weights[b] || (weights[a] === weights[b] && a < b);
+  }
+}
+
+/** Index of the largest of logits [at, at + n); ties: the lower one; never NaN. @throws RangeError when there is none. */
+export function argmax(logits: ArrayLike<number>, at = 0, n = logits.length): number {
+  let best = -1;
+  let largest = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < n; i++) {
+    if (logits[at + i] > largest) {
+      largest = logits[at + i];
+      best = i;
+    }
+  }
+  if (best < 0) throw new RangeError('pickToken: logits hold no number above -Infinity');
+  return best;
+}
+
+function swap(array: Int32Array, i: number, j: number): void {
+  const kept = array[i];
+  array[i] = array[j];
+  array[j] = kept;
+}

@@ -1,0 +1,182 @@
+import { getKernels } from '../backend';
+import type { Kernels } from '../backend/kernels';
+import { checkIds, checkInteger, checkOptions } from '../checks';
+import { Lcg64 } from '../random';
+import { argmax } from './candidates';
+import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './options';
+import { type Scratch, scratchOf } from './scratch';
+
+export interface SamplerSetup {
+  /** Tokens that may be chosen: the first so many logits. A tokenizer's, which may be fewer than the model's. */
+  vocabSize: number;
+  /** What computes. Default: the process's backend. */
+  kernels?: Kernels;
+}
+
+/** A token that was chosen. The object and its arrays are the sampler's own: they change with the next choice. */
+export interface SampledToken {
+  token: number;
+  /** Natural logarithm of the model's probability, softmax(logits), whatever the options make of it. */
+  logprob: number;
+  /** The `topLogprobs` most probable tokens by the model, best first. */
+  readonly top: { readonly tokens: Int32Array; readonly logprobs: Float32Array };
+}
+
+/**
+ * Chooses the tokens of one sequence: its options, its generator, and what it has said so far. A choice allocates nothing.
+ */
+export class Sampler {
+  readonly options: ResolvedSampling;
+  readonly vocabSize: number;
+  readonly kernels: Kernels;
+  readonly #scratch: Scratch;
+  readonly #rng: Lcg64;
+  readonly #result: SampledToken;
+  readonly #biasTokens: Int32Array;
+  readonly #biases: Float64Array;
+  /** Without penalties there is nothing to remember: null. */
+  readonly #history: History | null;
+  readonly #target = new Int32Array(1);
+  readonly #loss = new Float32Array(1);
+
+  /** @throws TypeError or RangeError for an option out of range. */
+  constructor(options: SamplingOptions, setup: SamplerSetup) {
+    checkOptions('Sampler', setup, ['vocabSize', 'kernels']);
+    checkInteger('Sampler: vocabSize', setup.vocabSize, 1);
+    this.vocabSize = setup.vocabSize;
+    this.options = resolveSampling(options, setup.vocabSize);
+    this.kernels = setup.kernels ?? getKernels();
+    this.#scratch = scratchOf(this.kernels);
+    const { seed, logitBias, topLogprobs, repetitionPenalty, presencePenalty, frequencyPenalty } =
+      this.options;
+    this.#rng = new Lcg64(seed);
+    this.#biasTokens = Int32Array.from(logitBias.keys());
+    this.#biases = Float64Array.from(logitBias.values());
+    const isPlain = repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
+    this.#history = isPlain ? null : new History(this.vocabSize);
+    const top = { tokens: new Int32Array(topLogprobs), logprobs: new Float32Array(topLogprobs) };
+    this.#result = { token: 0, logprob: 0, top };
+  }
+
+  /** Tells the tokens of the prompt, which `repetitionPenalty` counts too. */
+  acceptPrompt(tokens: ArrayLike<number>): void {
+    if (this.#history === null) return;
+    checkIds('acceptPrompt', tokens, Number.MAX_SAFE_INTEGER);
+    for (let i = 0; i < tokens.length; i++) this.#history.see(tokens[i]);
+  }
+
+  /**
+   * Chooses the token after those before, by logits [at, at + vocabSize), and counts it as generated.
+   * @throws RangeError when no logit is a number above -Infinity.
+   */
+  next(logits: Float32Array, at = 0): SampledToken {
+    const token = this.#choose(logits, at);
+    this.#history?.count(token);
+    this.#result.token = token;
+    this.#tellLogprobs(logits, at, token);
+    return this.#result;
+  }
+
+  /** As a SamplingStrategy. */
+  pickToken(logits: Float32Array): number {
+    return this.next(logits).token;
+  }
+
+  #choose(logits: Float32Array, at: number): number {
+    const { temperature, topK, topP, minP } = this.options;
+    const { candidates } = this.#scratch;
+    const n = this.vocabSize;
+    let from = logits;
+    let start = at;
+    if (this.#history !== null || this.#biases.length > 0) {
+      from = this.#adjusted(logits, at);
+      start = 0;
+    }
+    const best = argmax(from, start, n);
+    if (temperature === 0) return best;
+    candidates.weigh(from, start, n, from[start + best], temperature);
+    candidates.keepTopK(topK);
+    candidates.keepTopP(topP);
+    if (minP > 0) candidates.keepMinP(minP);
+    return candidates.draw(this.#rng.nextFloat());
+  }
+
+  /** The logits with biases and penalties. */
+  #adjusted(logits: Float32Array, at: number): Float32Array {
+    const n = this.vocabSize;
+    if (this.#scratch.logits.length < n) this.#scratch.logits = new Float32Array(n);
+    const { logits: adjusted } = this.#scratch;
+    for (let i = 0; i < n; i++) adjusted[i] = logits[at + i];
+    for (let i = 0; i < this.#biases.length; i++) adjusted[this.#biasTokens[i]] += this.#biases[i];
+    this.#history?.penalise(adjusted, this.options);
+    return adjusted;
+  }
+
+  #tellLogprobs(logits: Float32Array, at: number, token: number): void {
+    const { tokens, logprobs } = this.#result.top;
+    this.#target[0] = token;
+    // The loss of a token as a target is what its logarithm of probability is, but for the sign.
+    const { kernels: k, vocabSize: n } = this;
+    const loss = k.crossEntropy(logits, at, this.#target, 0, this.#loss, 0, 1, n, -1, 1, false);
+    this.#result.logprob = -loss;
+    if (tokens.length === 0) return;
+    findLargest(logits, at, this.vocabSize, tokens);
+    for (let i = 0; i < tokens.length; i++) logprobs[i] = logits[at + tokens[i]] - logits[at + token] - loss;
+  }
+}
+
+/** What a sequence has said. */
+class History {
+  /** How often each token was generated. */
+  readonly #counts: Int32Array;
+  readonly #isSeen: Uint8Array;
+  /** Tokens of the prompt and generated ones, each once. */
+  readonly #seen: Int32Array;
+  #size = 0;
+
+  constructor(vocabSize: number) {
+    this.#counts = new Int32Array(vocabSize);
+    this.#isSeen = new Uint8Array(vocabSize);
+    this.#seen = new Int32Array(vocabSize);
+  }
+
+  /** Tokens beyond the vocabulary are never chosen, so nothing of them is kept. */
+  see(token: number): void {
+    if (token >= this.#isSeen.length || this.#isSeen[token] === 1) return;
+    this.#isSeen[token] = 1;
+    this.#seen[this.#size++] = token;
+  }
+
+  count(token: number): void {
+    this.see(token);
+    this.#counts[token]++;
+  }
+
+  penalise(logits: Float32Array, options: ResolvedSampling): void {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty } = options;
+    for (let i = 0; i < this.#size; i++) {
+      const token = this.#seen[i];
+      const count = this.#counts[token];
+      const logit = logits[token];
+      const repeated = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+      logits[token] = repeated - frequencyPenalty * count - (count > 0 ? presencePenalty : 0);
+    }
+  }
+}
+
+/** The tokens of the largest logits, best first; ties: the lower index; NaN counts as the lowest. */
+function findLargest(logits: Float32Array, at: number, n: number, tokens: Int32Array): void {
+  let found = 0;
+  for (let token = 0; token < n; token++) {
+    const logit = logits[at + token];
+    if (found === tokens.length && !isAbove(logit, logits[at + tokens[found - 1]])) continue;
+    let place = found < tokens.length ? found++ : found - 1;
+    for (; place > 0 && isAbove(logit, logits[at + tokens[place - 1]]); place--)
+      tokens[place] = tokens[place - 1];
+    tokens[place] = token;
+  }
+}
+
+function isAbove(a: number, b: number): boolean {
+  return a > b || (Number.isNaN(b) && !Number.isNaN(a));
+}
