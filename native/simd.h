@@ -53,6 +53,8 @@ inline void stored(double* p, Vd v) { memcpy(p, &v, sizeof v); }
 
 // Asks for the cache line at p, which may lie beyond an array: nothing is read.
 inline void prefetch(const float* p) { __builtin_prefetch(p); }
+inline void prefetchFar(const float* p) { __builtin_prefetch(p, 0, 2); }  // into the second cache
+inline void prefetchToWrite(const float* p) { __builtin_prefetch(p, 1); }
 
 // mask lanes are 0 or -1, as comparisons of Vf give them.
 inline Vf select(Vi mask, Vf yes, Vf no) { return mask ? yes : no; }

@@ -25,6 +25,12 @@ inline float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p
 // A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
 constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;
 
+// The panel of op(B) behind the one that begins at row p0, column j. A transposed one is fetched by sixteen rows of B.
+Ahead panelBehind(const Matrices& s, int64_t p0, int64_t j) {
+  if (!s.transB) return {s.b + p0 * s.ldb + j + kPanelCols, s.ldb, 0, 0, 1};
+  return {s.b + (j + kPanelCols) * s.ldb + p0, s.ldb, kLine - 16 * s.ldb, 16 * s.ldb, kPanelLines};
+}
+
 // C = alpha * A[:, p0..p0+depth] B[p0..p0+depth, :] + beta * C.
 void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, float* panel) {
   for (int64_t j = 0; j < s.n; j += kPanelCols) {
@@ -40,6 +46,7 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, flo
     t.beta = beta;
     t.b = panel;
     t.bStep = width;
+    if (j + kPanelCols < s.n) t.ahead = panelBehind(s, p0, j);
     if (s.transB) {
       packTransposed(s.b + j * s.ldb + p0, s.ldb, depth, cols, panel, width);
     } else if (cols < width || s.m >= kMinRowsToCopyB) {
@@ -52,12 +59,21 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, flo
   }
 }
 
+// A tile of C that will be written.
+inline void fetchC(const float* c, int64_t ldc, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < cols; j += kLine) prefetchToWrite(c + i * ldc + j);
+  }
+}
+
 // The same in one go, op(B) in place, for an untransposed B that the second-level cache holds: rows outermost, so that C
 // is written along its rows, which matters most where k is short. `panel` holds the ragged last columns.
 void multiplyInPlace(const Matrices& s, int64_t k, float beta, float* panel) {
   const int64_t ragged = s.n % kLanes == 0 ? 0 : s.n % kPanelCols, whole = s.n - ragged;
   if (ragged > 0) packCopied(s.b + whole, s.ldb, k, ragged, panel, roundUp(ragged, kLanes));
   const int64_t tiles = (s.m + kTileRows[2] - 1) / kTileRows[2];
+  constexpr int64_t kBeyondCaches = 1 << 17;  // floats: a smaller C was often written not long ago
+  const bool fetchesC = s.m * s.n >= kBeyondCaches;
   int64_t row = 0;
   for (int64_t i = 0; i < tiles; i++) {
     const int64_t rows = s.m / tiles + (i < s.m % tiles);
@@ -77,6 +93,7 @@ void multiplyInPlace(const Matrices& s, int64_t k, float beta, float* panel) {
       t.b = copied ? panel : s.b + j;
       t.bStep = copied ? vectors * kLanes : s.ldb;
       t.c = s.c + row * s.ldc + j;
+      if (fetchesC) fetchC(t.c + rows * s.ldc, s.ldc, rows, cols);
       kTiles[vectors][rows](t);
     }
     row += rows;

@@ -62,7 +62,10 @@ void dotTile(const Matrices& s, int64_t k, float beta, int64_t row, int64_t col)
   int64_t p = 0;
   for (; p + kLanes <= k; p += kLanes) {
     Vf right[4];
-    UNROLL for (int j = 0; j < 4; j++) right[j] = load(b[j] + p);
+    UNROLL for (int j = 0; j < 4; j++) {
+      right[j] = load(b[j] + p);
+      if (R > 1) prefetch(b[j] + p + 4 * s.ldb);
+    }
     UNROLL for (int i = 0; i < R; i++) {
       const Vf left = load(a + i * s.lda + p);
       UNROLL for (int j = 0; j < 4; j++) sums[i][j] = fma(left, right[j], sums[i][j]);

@@ -12,6 +12,12 @@ namespace {
 constexpr int64_t kDepth = 384;
 constexpr int64_t kRowsOfOnePass = 2 * kMaxTileRows;  // so few rows read a panel once or twice: no need to cut it
 
+// The next panel, line by line; one tile alone leaves every second line to the processor, which fetches them in pairs.
+Ahead aheadOf(const float* next, int64_t m, int64_t depth) {
+  const int tiles = m > kTileRows[kPanelVectors] ? kPanelLines : 1;
+  return {next, kPanelLines / tiles * kLine, 0, depth * kLine, tiles};
+}
+
 }  // namespace
 
 int64_t packedSize(int64_t n, int64_t k) { return roundUp(roundUp(n, kLanes) * k, 16); }
@@ -39,6 +45,7 @@ void sgemmPacked(int64_t m, int64_t n, int64_t k, float alpha, const float* a, i
       t.aStep = 1;
       t.b = packed + j * k + p * width;
       t.bStep = width;
+      t.ahead = aheadOf(t.b + kPanelCols * k, m, depth);
       t.c = c + j;
       t.ldc = ldc;
       t.alpha = alpha;

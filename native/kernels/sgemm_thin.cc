@@ -76,7 +76,8 @@ struct Block {
   float* c;
   int64_t ldc, rows;
   float alpha, beta;
-  int from;  // the first of the columns that is written
+  bool fetches;  // the next eight rows of b, into the second cache
+  int from;      // the first of the columns that is written
 };
 
 inline void writeRow(const Block& t, int64_t row, __m256 value) {
@@ -100,9 +101,17 @@ void multiplyBlock(const Block& arguments) {
     const Vf right = spread<S>(b.row(i, t.ldb));
     UNROLL for (int v = 0; v < NV; v++) sums[v][i] = load(x + v * kLanes) * right;
   }
+  const float* ahead = t.b + kCols * t.ldb;
   for (int64_t p = S; p < t.k; p += S) {
     b.advance(S);
     x += NV * kLanes;
+    if (t.fetches) {
+      UNROLL for (int i = 0; i < S / 2; i++) {
+        prefetchFar(ahead);
+        ahead += t.ldb;
+      }
+      if (p % kLanes == 0) ahead += kLanes - kCols * t.ldb;
+    }
     Vf left[NV];
     UNROLL for (int v = 0; v < NV; v++) left[v] = load(x + v * kLanes);
     UNROLL for (int i = 0; i < kCols; i++) {
@@ -196,8 +205,9 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t k, float beta, float* 
       const int64_t at = least(j, s.n - kCols);
       for (int i = 0; i < count; i++) {
         const Group& g = groups[i];
+        const bool fetches = i == 0 && j + kCols < s.n;
         g.way->multiply({g.x, s.b + at * s.ldb + p0, s.ldb, k, s.c + g.row * s.ldc + at, s.ldc, g.rows, s.alpha, beta,
-                         static_cast<int>(j - at)});
+                         fetches, static_cast<int>(j - at)});
       }
     }
   }
@@ -212,8 +222,8 @@ bool thinWins(const Matrices& s, int64_t k) {
 
 void multiplyThin(const Matrices& s, int64_t k, float beta) {
   alignas(64) float x[kArrangedFloats];
-  constexpr int64_t kMaxDepth = kArrangedFloats / 32;
-  const int64_t blocks = (k + kMaxDepth - 1) / kMaxDepth;
+  const int64_t maxDepth = kArrangedFloats / roundUp(s.m, 8);
+  const int64_t blocks = (k + maxDepth - 1) / maxDepth;
   int64_t p = 0;
   for (int64_t i = 0; i < blocks; i++) {
     const int64_t depth = least(k - p, roundUp(k / blocks, kLanes));

@@ -39,12 +39,12 @@ inline void finish(Vf (&sums)[MR][NV], const TileArgs& t) {
   }
 }
 
-template <int MR, int NV>
-void tile(const TileArgs& t) {
-  Vf sums[MR][NV];
-  const int64_t aRow = t.aRow, aStep = t.aStep, bStep = t.bStep;
+template <int MR, int NV, bool Fetches>
+inline void accumulate(Vf (&sums)[MR][NV], const TileArgs& t) {
+  const int64_t aRow = t.aRow, aStep = t.aStep, bStep = t.bStep, aheadStep = t.ahead.step,
+                aheadTurn = t.ahead.turn;
   RowPointers<MR> a(t.a, aRow);
-  const float* b = t.b;
+  const float *b = t.b, *ahead = t.ahead.at;
   {
     Vf row[NV];
     UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
@@ -56,12 +56,27 @@ void tile(const TileArgs& t) {
   for (int64_t p = 1; p < t.k; p++) {
     a.advance(aStep);
     b += bStep;
+    if (Fetches) {
+      prefetchFar(ahead);
+      ahead += aheadStep;
+      if (p % 16 == 0) ahead += aheadTurn;
+    }
     Vf row[NV];
     UNROLL for (int j = 0; j < NV; j++) row[j] = load(b + j * kLanes);
     UNROLL for (int i = 0; i < MR; i++) {
       const Vf factor = set1(*a.row(i, aRow));
       UNROLL for (int j = 0; j < NV; j++) sums[i][j] = fma(row[j], factor, sums[i][j]);
     }
+  }
+}
+
+template <int MR, int NV>
+void tile(const TileArgs& t) {
+  Vf sums[MR][NV];
+  if (t.ahead.at == nullptr) {
+    accumulate<MR, NV, false>(sums, t);
+  } else {
+    accumulate<MR, NV, true>(sums, t);
   }
   finish(sums, t);
 }
@@ -93,6 +108,7 @@ void multiplyPanel(TileArgs t, int64_t m, int64_t cols) {
     kTiles[vectors][r](t);
     t.a += r * t.aRow;
     t.c += r * t.ldc;
+    t.ahead.at = i + 1 < t.ahead.tiles && t.ahead.at != nullptr ? t.ahead.at + t.ahead.tile : nullptr;
   }
 }
 

@@ -40,6 +40,18 @@ constexpr int kTileRows[3] = {0, 12, 6};
 constexpr int kMaxTileRows = 14;
 constexpr int kPanelVectors = 2;
 constexpr int kPanelCols = kPanelVectors * kLanes;
+constexpr int64_t kLine = 16;  // floats in a line of the cache
+constexpr int kPanelLines = kPanelCols > kLine ? kPanelCols / kLine : 1;  // of a row of a panel
+
+// What the tiles of a panel fetch into the second cache while they compute, for the panel that comes next: the
+// processor's own prefetching stops at each 4 KiB page. A line a step, `step` floats apart, after every sixteen of
+// them `turn` further; the second tile starts `tile` floats behind the first, and `tiles` of them fetch. None where
+// `at` is null.
+struct Ahead {
+  const float* at = nullptr;
+  int64_t step = 0, turn = 0, tile = 0;
+  int tiles = 1;
+};
 
 // Element (i, p) of op(A) is at a[i*aRow + p*aStep]. Row p of the panel of op(B) is at b + p*bStep.
 struct TileArgs {
@@ -51,6 +63,7 @@ struct TileArgs {
   float* c;
   int64_t ldc;
   float alpha, beta;
+  Ahead ahead;
   int lastLanes;  // columns of the last vector that exist in C, 1..kLanes
 };
 
