@@ -2,13 +2,14 @@ import type { Command, Option } from 'commander';
 import { CommanderError } from 'commander';
 import { readJsonFile } from '../checkpoint/jsonFile';
 import { UsageError } from './errors';
+import { MODEL_OPTIONS } from './recipe';
 
 /** Options of one start of a run, not of the run. */
 const NOT_STORED = ['config', 'resume', 'overwrite', 'help'];
 
 /** What can't change while a run goes on: the model, the data and their order. */
 const FIXED = [
-  ...['preset', 'hiddenDim', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'topKExperts', 'ffnDim'],
+  ...MODEL_OPTIONS,
   ...['tokenizer', 'vocabSize', 'validationFraction', 'seqLen', 'batchSize', 'seed', 'initFrom'],
 ];
 

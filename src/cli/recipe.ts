@@ -1,9 +1,9 @@
 import { totalmem } from 'node:os';
-import { ModelConfig } from '../config';
+import { ModelConfig, type QueryKeyNormKind } from '../config';
 import { asUsage, UsageError } from './errors';
 
-/** The options that say how large a model is. */
-export interface SizeOptions {
+/** The options that say what model it is. */
+export interface ModelCliOptions {
   preset?: 'tiny' | 'small';
   hiddenDim?: number;
   layers?: number;
@@ -13,7 +13,14 @@ export interface SizeOptions {
   experts?: number;
   topKExperts?: number;
   ffnDim?: number;
+  qkNorm?: QueryKeyNormKind;
+  embeddingMultiplier?: number;
 }
+
+export const MODEL_OPTIONS: readonly (keyof ModelCliOptions)[] = [
+  ...(['preset', 'hiddenDim', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'topKExperts'] as const),
+  ...(['ffnDim', 'qkNorm', 'embeddingMultiplier'] as const),
+];
 
 /** What a run does without options: about a million parameters, chosen by measuring on 1 MB of plays. */
 export const DEFAULT_SIZES = {
@@ -62,12 +69,13 @@ const FLAGS: Record<string, string> = {
  * The model that the options ask for; the vocabulary is the tokenizer's, and it looks as far back as it is trained to.
  * @throws UsageError, in the words of the options, for sizes that don't fit together.
  */
-export function modelConfig(sizes: SizeOptions, vocabSize: number, seqLen: number): ModelConfig {
-  const preset = sizes.preset === undefined ? defaults() : fromPreset(ModelConfig[sizes.preset]());
-  const given = Object.fromEntries(Object.entries(sizes).filter(([, value]) => value !== undefined));
+export function modelConfig(options: ModelCliOptions, vocabSize: number, seqLen: number): ModelConfig {
+  const { preset, qkNorm, embeddingMultiplier } = options;
+  const sizes = preset === undefined ? defaults() : fromPreset(ModelConfig[preset]());
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const { hiddenDim, layers, heads, kvHeads, experts, topKExperts, ffnDim, headDim } = {
-    ...preset,
-    ...(given as SizeOptions),
+    ...sizes,
+    ...(given as ModelCliOptions),
   };
   const config = asUsage(
     () =>
@@ -82,6 +90,8 @@ export function modelConfig(sizes: SizeOptions, vocabSize: number, seqLen: numbe
         ffnDim,
         vocabSize,
         maxSeqLen: seqLen,
+        qkNorm,
+        embeddingMultiplier,
       }),
     inFlags,
   );

@@ -11,7 +11,7 @@ import { asUsage, UsageError } from './errors';
 import { shellQuote } from './format';
 import { type CliContext, type CliIo, EXIT } from './io';
 import { applyConfigFile, applyStoredOptions, storableOptions } from './optionFiles';
-import { defaultWarmup, modelConfig } from './recipe';
+import { defaultWarmup, MODEL_OPTIONS, modelConfig } from './recipe';
 import { describeResult, describeRun } from './report';
 import { checkRunFolder, openRunFolder, RunFolder } from './runFolder';
 import { type SampleOptions, showSample } from './samples';
@@ -158,20 +158,9 @@ async function newRun(options: TrainCliOptions, io: CliIo): Promise<Start> {
 
 /** Weights and tokenizer of a checkpoint; the optimizer starts afresh. */
 async function fineTuning(options: TrainCliOptions, from: string, io: CliIo): Promise<Start> {
-  const sizes = [
-    'preset',
-    'hiddenDim',
-    'layers',
-    'heads',
-    'kvHeads',
-    'headDim',
-    'experts',
-    'topKExperts',
-    'ffnDim',
-  ];
-  const given = sizes.filter((name) => options[name as keyof TrainCliOptions] !== undefined);
+  const given = MODEL_OPTIONS.filter((name) => options[name] !== undefined);
   if (given.length > 0) {
-    throw new UsageError(`--init-from takes the sizes of its checkpoint; leave out ${given.join(', ')}.`);
+    throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
   }
   const model = await MoETransformer.load(from);
   const { maxSeqLen, vocabSize } = model.config;

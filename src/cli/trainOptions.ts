@@ -9,10 +9,10 @@ import {
 } from '../trainConfig';
 import { DEFAULT_VOCAB_SIZE } from './dataset';
 import { decimal, integer, someText } from './options';
-import { DEFAULT_RECIPE, DEFAULT_SIZES, type SizeOptions } from './recipe';
+import { DEFAULT_RECIPE, DEFAULT_SIZES, type ModelCliOptions } from './recipe';
 import { type SaveInterval, saveInterval } from './saving';
 
-export interface TrainCliOptions extends SizeOptions {
+export interface TrainCliOptions extends ModelCliOptions {
   /** Given, unless the run is resumed from a file that should name them. */
   data: string[];
   out: string;
@@ -85,17 +85,17 @@ export function addTrainOptions(command: Command): void {
       `tokens of --tokenizer bpe, an integer >= 257 (default: ${DEFAULT_VOCAB_SIZE})`,
       integer(257),
     );
-  addSizeOptions(command);
+  addModelOptions(command);
   addRecipeOptions(command);
   addRunOptions(command);
 }
 
-function addSizeOptions(command: Command): void {
+function addModelOptions(command: Command): void {
   const sizes = DEFAULT_SIZES;
   const option = (flags: string, meaning: string, value: number) =>
     command.option(flags, `${meaning}, an integer >= 1 (default: ${value}, or the preset's)`, integer(1));
   command
-    .optionsGroup('Size of the model:')
+    .optionsGroup('Model:')
     .addOption(
       new Option(
         '--preset <name>',
@@ -115,6 +115,19 @@ function addSizeOptions(command: Command): void {
   option('--experts <n>', 'experts in each block', sizes.experts);
   option('--top-k-experts <n>', 'experts that each token passes; at most --experts', sizes.topKExperts);
   option('--ffn-dim <n>', 'inner width of an expert', sizes.ffnDim);
+  command
+    .addOption(
+      new Option(
+        '--qk-norm <kind>',
+        'RMSNorm of queries and keys: of each head (head), or of all heads at once (full); steadies high learning ' +
+          'rates (default: none)',
+      ).choices(['none', 'head', 'full']),
+    )
+    .option(
+      '--embedding-multiplier <x>',
+      'what embeddings are multiplied by, a number > 0; more makes the token weigh more in the first blocks (default: 1)',
+      decimal({ above: 0 }),
+    );
 }
 
 function addRecipeOptions(command: Command): void {

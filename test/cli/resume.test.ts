@@ -117,7 +117,8 @@ describe('--init-from', () => {
   });
 
   it.each([
-    ['sizes', ['--layers', '3'], /takes the sizes of its checkpoint; leave out layers/],
+    ['sizes', ['--layers', '3'], /takes the model of its checkpoint; leave out layers/],
+    ['another kind of model', ['--qk-norm', 'full'], /takes the model of its checkpoint; leave out qkNorm/],
     ['a longer sequence', ['--seq-len', '32'], /--seq-len must be at most 16/],
   ])('refuses %s beside it', async (_what, more, message) => {
     const argv = ['train', '--data', text, '--out', join(folder, 'no'), '--init-from', whole()];

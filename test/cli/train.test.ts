@@ -121,6 +121,25 @@ describe('sgemoe train', () => {
     await sgemoe(['train', '--data', text, '--out', dir, ...more, '--sample-tokens', '0']);
     const { config } = await MoETransformer.load(dir);
     expect(config).toMatchObject({ hiddenDim: 64, nLayers: 1, headDim: 16, ffnDim: 256, vocabSize: 256 });
+    expect(config).toMatchObject({ qkNorm: 'none', embeddingMultiplier: 1 });
+  });
+
+  it('makes the kind of model asked for', async () => {
+    const dir = join(folder, 'kind');
+    const more = [
+      '--qk-norm',
+      'head',
+      '--embedding-multiplier',
+      '2.5',
+      '--steps',
+      '1',
+      '--sample-tokens',
+      '0',
+    ];
+    const { stderr } = await sgemoe(['train', '--data', text, '--out', dir, ...TINY, ...more]);
+    expect(stderr).toBe('');
+    const { config } = await MoETransformer.load(dir);
+    expect(config).toMatchObject({ qkNorm: 'head', embeddingMultiplier: 2.5 });
   });
 });
 

@@ -50,6 +50,12 @@ describe('a wrong command line', () => {
     ['a negative rate', () => train('--lr', '-1'), /--lr[\s\S]*number >= 0/],
     ['a fraction of 1', () => train('--validation-fraction', '1'), /number >= 0 and < 1/],
     ['an unknown preset', () => train('--preset', 'huge'), /Allowed choices are tiny, small/],
+    ['an unknown norm', () => train('--qk-norm', 'tail'), /Allowed choices are none, head, full/],
+    [
+      'embeddings times 0',
+      () => train('--embedding-multiplier', '0'),
+      /embedding-multiplier[\s\S]*number > 0/,
+    ],
     ['too many threads', () => train('--threads', '999'), /integer in 1\.\.256/],
     ['more layers than memory', () => train('--layers', '99999999'), /needs [\d,.]+ GB to train/],
     [
