@@ -23,6 +23,8 @@ export interface MemoryOptions {
   seq: number;
   /** 'forward': logits; 'loss': evaluation; 'train': a train step. Default 'train'. */
   mode?: 'forward' | 'loss' | 'train';
+  /** With 'train': as the TrainConfig's. Default false. */
+  gradientCheckpointing?: boolean;
 }
 
 /**
@@ -30,7 +32,8 @@ export interface MemoryOptions {
  * 4 P bytes of weights (P = config.totalParams()), in training 4 P of gradients and 8 P of moments, and activations of
  *
  * - 4 T (L + 1) (H + b) bytes in training, L blocks, b = what a block keeps of a token (`keptPerToken`), and what the
- *   backward needs meanwhile; 4 T (2 H + b) without a backward, when the blocks share one place;
+ *   backward needs meanwhile; with gradientCheckpointing 4 T ((L + 1) H + b) and that, since the blocks share one place;
+ *   4 T (2 H + b) without a backward;
  * - 4 T V for logits and their gradient, in 'loss' and 'train'.
  *
  * Within a few per cent of the buffers' sizes; they are padded to 64 bytes, and a workspace that had to grow may be up
@@ -38,8 +41,8 @@ export interface MemoryOptions {
  * @throws TypeError or RangeError for a batch or seq that isn't a positive integer, an unknown mode.
  */
 export function memoryBytes(config: ModelConfig, options: MemoryOptions): MemoryBytes {
-  checkOptions('memoryBytes', options, ['batch', 'seq', 'mode']);
-  const { batch, seq, mode = 'train' } = options;
+  checkOptions('memoryBytes', options, ['batch', 'seq', 'mode', 'gradientCheckpointing']);
+  const { batch, seq, mode = 'train', gradientCheckpointing = false } = options;
   checkInteger('memoryBytes: batch', batch, 1);
   checkInteger('memoryBytes: seq', seq, 1);
   if (mode !== 'forward' && mode !== 'loss' && mode !== 'train') {
@@ -48,18 +51,22 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
   const weights = BYTES * config.totalParams();
   const gradients = mode === 'train' ? weights : 0;
   const moments = 2 * gradients;
-  const activations = BYTES * batch * seq * activationsPerToken(config, mode);
+  const activations = BYTES * batch * seq * activationsPerToken(config, mode, gradientCheckpointing);
   return { weights, gradients, moments, activations, total: weights + gradients + moments + activations };
 }
 
 /** Numbers (float32 and int32 alike) that a pass needs for each token. */
-function activationsPerToken(config: ModelConfig, mode: 'forward' | 'loss' | 'train'): number {
+function activationsPerToken(
+  config: ModelConfig,
+  mode: 'forward' | 'loss' | 'train',
+  recompute: boolean,
+): number {
   const { hiddenDim: H, nLayers: L, vocabSize: V } = config;
   const kept = keptPerToken(config);
   // Ids and positions, the final norm, and with a loss: targets, losses and logits.
   const ends = 2 + (H + 1) + (mode === 'forward' ? 0 : V + 2);
   if (mode !== 'train') return 2 * H + kept + ends;
-  return (L + 1) * H + L * kept + 2 * H + backwardPerToken(config) + ends;
+  return (L + 1) * H + (recompute ? 1 : L) * kept + 2 * H + backwardPerToken(config) + ends;
 }
 
 /** What a block writes for each token, all of which its backward reads: attention, two norms, experts, router. */

@@ -57,11 +57,13 @@ export interface Trace {
 export interface ForwardOptions {
   /** Keep the activations for `backward`. Default false. */
   training?: boolean;
+  /** With `training`: keep only each block's input; `backward` computes the rest again. Default false. */
+  gradientCheckpointing?: boolean;
   /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
   out?: Tensor<'float32'>;
 }
 
-const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'out'];
+const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
 const NO_OPTIONS = Object.freeze({});
 
 const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
@@ -245,7 +247,8 @@ export class MoETransformer implements NextTokenModel {
     }
     checkIds('forwardIds', ids, V);
     if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
-    const pass = this.enter(batch, seq, options.training ? 'train' : 'forward');
+    const training = options.gradientCheckpointing ? 'recompute' : 'train';
+    const pass = this.enter(batch, seq, options.training ? training : 'forward');
     this.copyIds(pass, pass.ids, ids);
     const logits = options.out ?? this.#newLogits(batch, seq);
     this.hiddenAt(pass);
@@ -440,10 +443,14 @@ export class MoETransformer implements NextTokenModel {
   #backward(pass: ModelPass): void {
     const ws = this.workspace;
     const { dX, dNorm, block: scratch } = pass.backward!;
-    const { residual, blocks } = pass;
+    const { residual, blocks, mode } = pass;
+    const last = blocks.length - 1;
     this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
-    this.norm.backwardAt(ws, pass.norm, undefined, residual[residual.length - 1], dNorm, dX, false);
-    for (let i = this.blocks.length - 1; i >= 0; i--) {
+    this.norm.backwardAt(ws, pass.norm, undefined, residual[last + 1], dNorm, dX, false);
+    for (let i = last; i >= 0; i--) {
+      // The slots that all blocks share still hold the last one's.
+      if (mode === 'recompute' && i < last)
+        this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
       this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
     }
     this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);

@@ -13,7 +13,7 @@ export interface ModelPass {
   /** int32 [T] */
   ids: number;
   sequence: SequenceSlots;
-  /** One per block; the same object for all when nothing is kept for a backward. */
+  /** One per block; the same object for all unless 'train' keeps them for a backward. */
   blocks: BlockSlots[];
   /** [T,H] input of block i; the last is the output of the last block. */
   residual: number[];
@@ -28,8 +28,12 @@ export interface ModelPass {
   planner: Planner;
 }
 
-/** What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs. */
-export type PassMode = 'forward' | 'loss' | 'train';
+/**
+ * What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs: 'train' keeps what
+ * every block computes, 'recompute' each block's input, from which the backward computes the block again (gradient
+ * checkpointing, Chen et al. 2016).
+ */
+export type PassMode = 'forward' | 'loss' | 'train' | 'recompute';
 
 export interface LossSlots {
   /** int32 [T] */
@@ -84,12 +88,12 @@ export class PassPlans {
 
 function planPass({ config, blocks, norm, lmHead }: ModelParts, batch: number, seq: number, mode: PassMode) {
   const { hiddenDim: H, vocabSize: V, nLayers } = config;
-  const training = mode === 'train';
+  const training = mode === 'train' || mode === 'recompute';
   const planner = new Planner();
   const tokens = batch * seq;
   const sequence = planSequence(planner, batch, seq);
-  // Without a backward all blocks share one set of slots, and two residual buffers take turns.
-  const shared = training ? null : blocks[0].plan(planner, batch, seq, sequence);
+  // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers take turns.
+  const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
   const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
   const pass: ModelPass = {

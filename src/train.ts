@@ -223,7 +223,7 @@ export class Trainer {
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
-      const pass = model.enter(rows, seqLen, 'train');
+      const pass = model.enter(rows, seqLen, config.gradientCheckpointing ? 'recompute' : 'train');
       model.copyIds(pass, pass.ids, ids, first * seqLen);
       model.copyIds(pass, pass.loss!.targets, targets, first * seqLen);
       this.#forwardBackward(pass, counted, pass.tokens / tokens, sums, part === 0);

@@ -46,6 +46,11 @@ export interface TrainConfig {
    * each part and weighted by its tokens, which is not the big batch's (f and P are means of the part). Default 1.
    */
   gradAccumulationSteps: number;
+  /**
+   * Keeps only the input of each block until the backward, which computes the block again from it (activation
+   * recomputation): less memory (`memoryBytes`) for up to a third more time, the same results to the bit. Default false.
+   */
+  gradientCheckpointing: boolean;
   /** Target that is neither learnt nor counted, such as the tokens of a prompt. Default -100. */
   ignoreIndex: number;
 }
@@ -71,6 +76,7 @@ export const DEFAULT_TRAIN_CONFIG: Readonly<Omit<TrainConfig, 'auxLossAlpha'>> =
   zLossCoef: 0,
   routerBiasUpdateRate: 0,
   gradAccumulationSteps: 1,
+  gradientCheckpointing: false,
   ignoreIndex: IGNORE_INDEX,
 };
 

@@ -239,5 +239,6 @@ function trainConfigOf(options: TrainCliOptions): Partial<TrainConfig> {
     zLossCoef: options.zLoss,
     routerBiasUpdateRate: options.routerBiasUpdateRate,
     gradAccumulationSteps: gradAccumulation,
+    gradientCheckpointing: options.gradientCheckpointing ?? false,
   };
 }

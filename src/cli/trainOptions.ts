@@ -37,6 +37,7 @@ export interface TrainCliOptions extends ModelCliOptions {
   zLoss: number;
   routerBiasUpdateRate: number;
   gradAccumulation: number;
+  gradientCheckpointing?: boolean;
   seed: number;
   evalInterval: number;
   evalBatches: number;
@@ -192,6 +193,11 @@ function addRecipeOptions(command: Command): void {
       'parts that a batch is computed in, to save memory, in 1..batch-size',
       integer(1),
       1,
+    )
+    .option(
+      '--gradient-checkpointing',
+      "keep only each block's input for the backward and compute the rest again: less memory, more time, the same results " +
+        '(default: keep all)',
     )
     .option(
       '--seed <n>',

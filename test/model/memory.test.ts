@@ -51,6 +51,19 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
     expect(told.total).toBe(told.weights + told.gradients + told.moments + told.activations);
   });
 
+  test('says within a tenth what a train step with gradientCheckpointing allocates', () => {
+    const model = MoETransformer.create(config);
+    const ids = idsOf(config, 3, 33);
+    new Trainer(model, { gradientCheckpointing: true }).trainStep(ids, ids);
+    const told = memoryBytes(config, { batch: 3, seq: 33, gradientCheckpointing: true });
+    expectWithin(told.activations, heldBytes(model).activations, 0.1);
+    expect({ ...told, activations: 0, total: 0 }).toEqual({
+      ...memoryBytes(config, { batch: 3, seq: 33 }),
+      activations: 0,
+      total: 0,
+    });
+  });
+
   test('says within a tenth what a forward allocates', () => {
     const model = MoETransformer.create(config);
     model.forward(idsOf(config, 2, 32));
@@ -65,6 +78,19 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
     const told = memoryBytes(config, { batch: 2, seq: 32, mode: 'loss' });
     expectWithin(told.activations, heldBytes(model).activations, 0.1);
   });
+});
+
+test('gradientCheckpointing saves what all blocks but one keep, and nothing without a backward', () => {
+  const of = (nLayers: number, gradientCheckpointing: boolean, mode?: 'forward' | 'loss') =>
+    memoryBytes(ModelConfig.tiny({ nLayers }), { batch: 2, seq: 16, gradientCheckpointing, mode })
+      .activations;
+  const block = of(2, false) - of(2, true);
+  expect(block).toBeGreaterThan(0);
+  expect(of(8, false) - of(8, true)).toBe(7 * block);
+  expect(of(1, true)).toBe(of(1, false));
+  // One more block costs its input alone.
+  expect(of(8, true) - of(7, true)).toBe(4 * 2 * 16 * 64);
+  for (const mode of ['forward', 'loss'] as const) expect(of(8, true, mode)).toBe(of(8, false, mode));
 });
 
 test('memoryBytes refuses shapes and modes that are none', () => {

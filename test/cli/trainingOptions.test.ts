@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MoETransformer } from '../../src';
@@ -17,6 +17,31 @@ const train = (out: string, ...more: string[]) =>
 const configOf = (out: string) => JSON.parse(readFileSync(join(out, 'state.json'), 'utf8')).config;
 const biasesOf = async (out: string) =>
   [...(await MoETransformer.load(out)).namedBuffers()].flatMap(([, { data }]) => Array.from(data));
+
+describe('--gradient-checkpointing', () => {
+  it('makes the same run, from the command line or a file of options', async () => {
+    const [kept, recomputed, fromFile] = ['kept', 'recomputed', 'from file'].map((name) =>
+      join(folder, name),
+    );
+    const file = join(folder, 'options.json');
+    writeFileSync(file, '{ "gradientCheckpointing": true }');
+    await train(kept);
+    await train(recomputed, '--gradient-checkpointing');
+    await train(fromFile, '--config', file);
+    expect([kept, recomputed, fromFile].map((out) => configOf(out).gradientCheckpointing)).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    for (const out of [recomputed, fromFile]) {
+      for (const name of ['model.safetensors', 'optimizer.safetensors']) {
+        expect(readFileSync(join(out, name)).equals(readFileSync(join(kept, name))), name).toBe(true);
+      }
+    }
+    const run = JSON.parse(readFileSync(join(recomputed, 'run.json'), 'utf8'));
+    expect(run.options.gradientCheckpointing).toBe(true);
+  });
+});
 
 describe('--router-bias-update-rate', () => {
   it('trains the biases by which experts are chosen; export has no place for them', async () => {
