@@ -10,10 +10,23 @@ export interface NextTokenModel {
   readonly maxSeqLen: number;
   /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
   nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
+  /**
+   * A sequence of up to `contextLength` tokens that keeps what it has computed of them. Where a model has none, every token
+   * costs `nextTokenLogits` of the whole text.
+   */
+  openSequence?(contextLength: number): TokenSequence;
+}
+
+/** A text that grows. The model's weights must not change meanwhile. */
+export interface TokenSequence {
+  /** Takes tokens [start, tokens.length), which follow the ones before; `logits` receives those of the token after. */
+  append(tokens: ArrayLike<number>, start: number, logits: Float32Array): void;
 }
 
 /** Chooses the next token from its logits. */
 export interface SamplingStrategy {
+  /** Told the prompt before the first choice. */
+  acceptPrompt?(tokens: ArrayLike<number>): void;
   /** @throws RangeError when no logit is finite. */
   pickToken(logits: ArrayLike<number>): number;
 }
@@ -113,7 +126,7 @@ export function generate(
   return tokens;
 }
 
-/** As `generate`, one new token at a time. */
+/** As `generate`, one new token at a time. The model's weights must not change before the last one. */
 export function* generateTokens(
   model: NextTokenModel,
   prompt: ArrayLike<number>,
@@ -121,6 +134,32 @@ export function* generateTokens(
   strategy: SamplingStrategy = new GreedySampling(),
   options: GenerateOptions = {},
 ): Generator<number, void, void> {
+  checkGenerate(model, prompt, maxLen, strategy, options);
+  strategy.acceptPrompt?.(prompt);
+  const { maxSeqLen, vocabSize } = model;
+  const tokens = Array.from(prompt);
+  const logits = new Float32Array(vocabSize);
+  const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
+  const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen)) : undefined;
+  let computed = 0;
+  while (tokens.length < maxLen) {
+    if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits);
+    else if (sequence) sequence.append(tokens, computed, logits);
+    else model.nextTokenLogits(tokens, logits);
+    computed = tokens.length;
+    const token = strategy.pickToken(logits);
+    tokens.push(token);
+    yield token;
+  }
+}
+
+function checkGenerate(
+  model: NextTokenModel,
+  prompt: ArrayLike<number>,
+  maxLen: number,
+  strategy: SamplingStrategy,
+  options: GenerateOptions,
+): void {
   checkOptions('generate', options, ['slidingWindow']);
   if (typeof prompt !== 'object' || typeof prompt?.length !== 'number') {
     throw new TypeError('generate: prompt must be an array of token ids; a tokenizer turns text into them');
@@ -128,7 +167,7 @@ export function* generateTokens(
   if (typeof strategy?.pickToken !== 'function') {
     throw new TypeError('generate: strategy must have a pickToken method, such as new GreedySampling()');
   }
-  const { maxSeqLen, vocabSize } = model;
+  const { maxSeqLen } = model;
   if (prompt.length === 0) throw new RangeError('generate: prompt must have at least one token, got none');
   if (!Number.isInteger(maxLen) || maxLen < 0) {
     throw new RangeError(`generate: maxLen must be an integer >= 0, got ${maxLen}`);
@@ -138,13 +177,5 @@ export function* generateTokens(
       `generate: ${Math.max(maxLen, prompt.length)} tokens exceed maxSeqLen (${maxSeqLen}); ` +
         'pass { slidingWindow: true } to look at the last maxSeqLen tokens only',
     );
-  }
-  const tokens = Array.from(prompt);
-  const logits = new Float32Array(vocabSize);
-  while (tokens.length < maxLen) {
-    const context = tokens.length > maxSeqLen ? tokens.slice(-maxSeqLen) : tokens;
-    const token = strategy.pickToken(model.nextTokenLogits(context, logits));
-    tokens.push(token);
-    yield token;
   }
 }

@@ -54,6 +54,7 @@ export {
   type RandomSamplingOptions,
   type SamplingStrategy,
   TemperatureSampling,
+  type TokenSequence,
   TopKSampling,
   TopPSampling,
 } from './generate';

@@ -6,6 +6,7 @@ import { loadCheckpoint, saveCheckpoint } from './checkpoint/checkpoint';
 import type { TokenizerFiles } from './checkpoint/tokenizerFiles';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
+import { Decoder } from './decode/decoder';
 import { allocateUnset } from './dtype';
 import { SgemoeError } from './errors';
 import {
@@ -15,6 +16,7 @@ import {
   type NextTokenModel,
   type SamplingStrategy,
   TemperatureSampling,
+  type TokenSequence,
   TopKSampling,
   TopPSampling,
 } from './generate';
@@ -349,6 +351,12 @@ export class MoETransformer implements NextTokenModel {
     this.norm.forwardAt(ws, pass.last.norm, last, pass.normOut);
     this.lmHead.forwardInto(ws, pass.last.lmHead, pass.normOut, out, 0, false);
     return out;
+  }
+
+  /** A sequence with a key-value cache of its own; a Decoder serves several. */
+  openSequence(contextLength: number): TokenSequence {
+    const decoder = new Decoder(this, { contextLength });
+    return { append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start) };
   }
 
   /** `prompt` continued to `maxLen` tokens in total; greedy unless a strategy is given. */

@@ -6,11 +6,14 @@ import {
   MoETransformer,
   type NextTokenModel,
   RandomSampling,
+  Sampler,
   type SamplingStrategy,
   TemperatureSampling,
   TopKSampling,
   TopPSampling,
 } from '../src';
+import { getKernels } from '../src/backend';
+import { SMALL, smallModel } from './helpers/smallModel';
 
 /** How often each token is drawn from these logits. */
 function frequencies(strategy: SamplingStrategy, logits: number[], draws = 20_000): number[] {
@@ -159,6 +162,46 @@ describe('generate', () => {
       1, 2, 3, 4, 5, 6, 7,
     ]);
     expect(seen.at(-1)).toEqual([3, 4, 5, 6]);
+  });
+
+  test('by the key-value cache, the tokens of the path without one; beyond maxSeqLen too', () => {
+    // 32 tokens of context; margins between the two best logits are far above rounding.
+    const small = smallModel();
+    const cacheFree: NextTokenModel = {
+      vocabSize: small.vocabSize,
+      maxSeqLen: small.maxSeqLen,
+      nextTokenLogits: (tokens, out) => small.nextTokenLogits(tokens, out),
+    };
+    const strategy = () => new TemperatureSampling(1, { seed: 3 });
+    for (const [prompt, maxLen] of [
+      [[1, 2, 3], 32],
+      [[4], 40],
+      [Array(32).fill(5), 36],
+      [Array(35).fill(6), 38],
+    ] as const) {
+      const sliding = { slidingWindow: true };
+      const want = generate(cacheFree, prompt, maxLen, strategy(), sliding);
+      expect(generate(small, prompt, maxLen, strategy(), sliding)).toEqual(want);
+    }
+  });
+
+  test('a token costs the same number of rows wherever it stands', () => {
+    const rows: number[] = [];
+    const kernels = { ...getKernels() };
+    kernels.gatherRows = (...args) => {
+      rows.push(args[7]);
+      getKernels().gatherRows(...args);
+    };
+    const counted = MoETransformer.create({ ...SMALL, nLayers: 1 }, { kernels });
+    counted.generate([1, 2, 3, 4], 8);
+    // Embedding, experts (two a token), of the prompt the last row for the head.
+    expect(rows).toEqual([4, 8, 1, 1, 2, 1, 2, 1, 2]);
+  });
+
+  test('a strategy that wants to know the prompt is told', () => {
+    const sampler = new Sampler({ temperature: 0, repetitionPenalty: 1e6 }, { vocabSize: 1000 });
+    const tokens = model.generate([1, 2, 3], 30, sampler);
+    expect(new Set(tokens).size).toBe(30);
   });
 
   test('an empty prompt and an impossible length are refused', () => {

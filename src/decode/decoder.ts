@@ -17,7 +17,7 @@ export interface DecoderOptions {
   slots?: number;
   /** Most tokens of a sequence, an integer in [1, maxSeqLen]. Default: the model's maxSeqLen. */
   contextLength?: number;
-  /** Most tokens of a step, an integer >= slots: activation memory grows with it. Default: 256, or slots if more. */
+  /** Most tokens of a step, an integer >= slots: activation memory grows with it. Default: 256, less if contextLength is, at least slots. */
   maxStepTokens?: number;
 }
 
@@ -83,7 +83,7 @@ export class Decoder {
     checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens']);
     const { config, kernels } = model;
     const { slots = 1, contextLength = config.maxSeqLen } = options;
-    const { maxStepTokens = Math.max(slots, DEFAULT_STEP_TOKENS) } = options;
+    const { maxStepTokens = Math.max(slots, Math.min(DEFAULT_STEP_TOKENS, contextLength)) } = options;
     checkInteger('Decoder: slots', slots, 1);
     checkInteger('Decoder: contextLength', contextLength, 1);
     checkInteger('Decoder: maxStepTokens', maxStepTokens, slots);
