@@ -1,33 +1,28 @@
 import type { Command } from 'commander';
 import { getKernels } from '../backend';
 import { loadCheckpoint } from '../checkpoint/checkpoint';
-import { RandomSampling } from '../generate';
 import { MoETransformer } from '../model';
+import type { SampledToken } from '../sampling/sampler';
 import { loadTokenizer, type Tokenizer } from '../text/tokenizer';
 import { UsageError } from './errors';
 import { formatRate } from './format';
 import { Interrupt } from './interrupt';
 import { type CliContext, type CliIo, EXIT } from './io';
-import { decimal, integer } from './options';
+import { JsonLines } from './jsonLines';
+import { integer } from './options';
+import { addSamplingOptions, type SamplingCliOptions, samplingOptions } from './samplingOptions';
 import { writeText } from './text';
 
-interface GenerateCliOptions {
+interface GenerateCliOptions extends SamplingCliOptions {
   prompt: string;
   chat?: boolean;
   echo?: boolean;
-  maxTokens: number;
-  temperature: number;
-  topK?: number;
-  topP: number;
-  seed: number;
+  logprobs?: string;
   threads?: number;
 }
 
 /** What an empty prompt stands for: the end of a line, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
-
-/** Measured: packing the weights takes what some 20 tokens gain by it. */
-const FREEZE_FROM_TOKENS = 32;
 
 const NOTES = `
 The text goes to stdout as it is written, figures go to stderr. Ctrl-C ends the text early. The model looks at the last
@@ -37,11 +32,12 @@ prompt, options and seed give the same text.
 Examples:
   $ sgemoe generate runs/book --prompt "Once upon a time" --max-tokens 300
   $ sgemoe generate runs/book --prompt "Once" --temperature 0          # always the most probable token
+  $ sgemoe generate runs/book --prompt "Q: " --stop "Q:" --min-p 0.05 --repetition-penalty 1.1
   $ sgemoe generate runs/book --prompt - --top-p 0.9 < beginning.txt > continued.txt
 `;
 
 export function addGenerateCommand(program: Command, context: CliContext): void {
-  program
+  const command = program
     .command('generate')
     .description('Continue a prompt with a trained model.')
     .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
@@ -51,36 +47,13 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
       '--chat',
       "let the model answer the prompt, put into its tokenizer's chat template (default: continue the prompt)",
     )
-    .option('--echo', 'write the prompt to stdout before the text (default: only new text)')
+    .option('--echo', 'write the prompt to stdout before the text (default: only new text)');
+  addSamplingOptions(command)
     .option(
-      '--max-tokens <n>',
-      'new tokens (bytes, with the byte tokenizer), an integer >= 0; an end-of-text token ends the text before',
-      integer(0),
-      256,
+      '--logprobs <file>',
+      'append a line of JSON for each token: its id, text and log-probability (default: none)',
     )
-    .option(
-      '--temperature <t>',
-      'a number >= 0: below 1 plays safe, above 1 varies, 0 always takes the most probable token',
-      decimal({ min: 0 }),
-      0.8,
-    )
-    .option(
-      '--top-k <k>',
-      'draw from the k most probable tokens only, an integer >= 1 (default: all)',
-      integer(1),
-    )
-    .option(
-      '--top-p <p>',
-      'draw from the most probable tokens that together have probability p, 0 < p <= 1; 1 is all',
-      decimal({ above: 0, max: 1 }),
-      1,
-    )
-    .option(
-      '--seed <n>',
-      'of the random choices, an integer in 0..2^53-1',
-      integer(0, Number.MAX_SAFE_INTEGER),
-      42,
-    )
+    .option('--top-logprobs <n>', 'with --logprobs: also of the n most probable tokens', integer(0), 0)
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: GenerateCliOptions) => {
@@ -101,17 +74,18 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
-  if (options.maxTokens >= FREEZE_FROM_TOKENS) model.freeze();
-  const { temperature, topK, topP, seed } = options;
-  const strategy = new RandomSampling({ temperature, topK, topP, seed });
+  const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
   const interrupt = new Interrupt(io.signals);
   const started = performance.now();
   const tokens = await writeText(model, tokenizer, ids, {
-    maxTokens: options.maxTokens,
-    strategy,
+    sampling: samplingOptions(options),
     signal: interrupt.signal,
     write: (text) => io.stdout.write(text),
-  }).finally(() => interrupt.release());
+    onToken: (sampled) => log?.append(describe(sampled, tokenizer)),
+  }).finally(() => {
+    interrupt.release();
+    log?.close();
+  });
   if (io.stdout.isTTY) io.stdout.write('\n');
   const seconds = (performance.now() - started) / 1000;
   const stopped = interrupt.aborted ? ', stopped early' : '';
@@ -119,6 +93,12 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
     `${tokens} tokens in ${seconds.toFixed(2)} s, ${formatRate(tokens / seconds)} tokens/s${stopped}\n`,
   );
   return interrupt.aborted ? EXIT.interrupted : EXIT.ok;
+}
+
+/** A token as a line of --logprobs. */
+function describe({ token, logprob, top }: SampledToken, tokenizer: Tokenizer): object {
+  const entry = (id: number, value: number) => ({ token: id, text: tokenizer.decode([id]), logprob: value });
+  return { ...entry(token, logprob), top: Array.from(top.tokens, (id, i) => entry(id, top.logprobs[i])) };
 }
 
 function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): Int32Array {

@@ -1,4 +1,3 @@
-import { RandomSampling } from '../generate';
 import type { MoETransformer } from '../model';
 import type { Tokenizer } from '../text/tokenizer';
 import { Interrupt } from './interrupt';
@@ -79,6 +78,6 @@ async function continuePrompt(
   { prompt, maxTokens, seed }: SampleOptions,
   to: { write(text: string): void; signal?: AbortSignal },
 ): Promise<void> {
-  const strategy = new RandomSampling({ temperature: TEMPERATURE, seed });
-  await writeText(model, tokenizer, tokenizer.encode(prompt), { maxTokens, strategy, ...to });
+  const sampling = { maxTokens, temperature: TEMPERATURE, seed };
+  await writeText(model, tokenizer, tokenizer.encode(prompt), { sampling, ...to });
 }

@@ -1,15 +1,19 @@
 import { setImmediate } from 'node:timers/promises';
-import { generateTokens, type NextTokenModel, type SamplingStrategy } from '../generate';
+import { generateTokens, type NextTokenModel } from '../generate';
+import type { SamplingOptions } from '../sampling/options';
+import { type SampledToken, Sampler } from '../sampling/sampler';
+import { TextStream } from '../text/textStream';
 import type { Tokenizer } from '../text/tokenizer';
 
 export interface WriteTextOptions {
-  /** New tokens. */
-  maxTokens: number;
-  strategy: SamplingStrategy;
+  /** How tokens are chosen and where the text ends; maxTokens must be given. */
+  sampling: SamplingOptions & { maxTokens: number };
   /** Ends the text early. */
   signal?: AbortSignal;
   /** Receives the text piece by piece, whole characters only. */
   write(text: string): void;
+  /** Receives each token of the text; the object is the sampler's own. */
+  onToken?(sampled: SampledToken): void;
 }
 
 /**
@@ -21,23 +25,24 @@ export async function writeText(
   model: NextTokenModel,
   tokenizer: Tokenizer,
   prompt: ArrayLike<number>,
-  { maxTokens, strategy, signal, write }: WriteTextOptions,
+  { sampling, signal, write, onToken }: WriteTextOptions,
 ): Promise<number> {
-  const decoder = tokenizer.createDecoder();
-  const total = prompt.length + maxTokens;
-  const known: SamplingStrategy = {
-    pickToken: (logits) => strategy.pickToken((logits as Float32Array).subarray(0, tokenizer.vocabSize)),
+  const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize });
+  const { maxTokens, stop, stopTokens } = sampler.options;
+  const stream = new TextStream(tokenizer, { stop });
+  const give = (text: string) => {
+    if (text !== '') write(text);
   };
   let tokens = 0;
-  for (const token of generateTokens(model, prompt, total, known, { slidingWindow: true })) {
-    if (token === tokenizer.endOfText) break;
-    const text = decoder.push(token);
-    if (text !== '') write(text);
+  const total = prompt.length + maxTokens;
+  for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true })) {
+    if (token === tokenizer.endOfText || stopTokens.includes(token)) break;
+    onToken?.(sampler.last);
+    give(stream.push(token));
     tokens++;
     await setImmediate();
-    if (signal?.aborted) break;
+    if (signal?.aborted || stream.stopped !== null) break;
   }
-  const rest = decoder.flush();
-  if (rest !== '') write(rest);
+  give(stream.flush());
   return tokens;
 }

@@ -77,6 +77,11 @@ export class Sampler {
     return this.#result;
   }
 
+  /** What `next` has returned last. */
+  get last(): SampledToken {
+    return this.#result;
+  }
+
   /** As a SamplingStrategy. */
   pickToken(logits: Float32Array): number {
     return this.next(logits).token;

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Sampler } from '../../src';
 import { MoETransformer } from '../../src/model';
 import { type Outcome, readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 import { elementNames } from './xml';
@@ -203,6 +204,65 @@ describe('sgemoe generate', () => {
     const bytes = Buffer.from(pieces.join(''));
     expect(bytes.toString()).toBe(pieces.join(''));
     expect(pieces.length).toBeGreaterThan(10);
+  });
+
+  it('ends in front of a stop text, which may span tokens, and never says a forbidden token', async () => {
+    const plain = (await generate('--temperature', '0', '--max-tokens', '40')).stdout;
+    const stop = plain.slice(10, 13);
+    const stopped = await generate(
+      '--temperature',
+      '0',
+      '--max-tokens',
+      '40',
+      '--stop',
+      'never',
+      '--stop',
+      stop,
+    );
+    expect(stopped.stdout).toBe(plain.slice(0, plain.indexOf(stop)));
+    const id = plain.charCodeAt(0);
+    const ended = await generate('--temperature', '0', '--max-tokens', '40', '--stop-token', String(id));
+    expect(ended.stdout).toBe('');
+    const forbidden = await generate(
+      '--max-tokens',
+      '40',
+      '--logit-bias',
+      `${id}=-Infinity`,
+      '--logit-bias',
+      '1=0.5',
+    );
+    expect(forbidden.stdout).not.toContain(plain[0]);
+  });
+
+  it('takes every option of sampling', async () => {
+    const { code, stdout } = await generate(
+      ...['--max-tokens', '30', '--top-k', '40', '--top-p', '0.95', '--min-p', '0.01', '--seed', '5'],
+      ...['--repetition-penalty', '1.2', '--presence-penalty', '-0.5', '--frequency-penalty', '0.3'],
+    );
+    const model = await MoETransformer.load(out);
+    const options = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.01, seed: 5, repetitionPenalty: 1.2 };
+    const penalties = { presencePenalty: -0.5, frequencyPenalty: 0.3 };
+    const sampler = new Sampler({ ...options, ...penalties }, { vocabSize: 256 });
+    const ids = model.generate(Buffer.from('one and'), 37, sampler, { slidingWindow: true });
+    expect([code, stdout]).toEqual([0, Buffer.from(ids.slice(7)).toString('utf8')]);
+  });
+
+  it('writes log-probabilities to a file, a line each', async () => {
+    const file = join(folder, 'logprobs.jsonl');
+    const more = ['--temperature', '0', '--max-tokens', '5', '--logprobs', file, '--top-logprobs', '2'];
+    const { stdout } = await generate(...more);
+    const lines = readFileSync(file, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ text }) => text).join('')).toBe(stdout);
+    for (const { token, logprob, top } of lines) {
+      // Greedy: the best alternative is the token itself; float32 of the same logarithm, computed in two ways.
+      expect(top).toHaveLength(2);
+      expect(top[0].token).toBe(token);
+      expect(top[0].logprob).toBeCloseTo(logprob, 5);
+      expect(logprob).toBeLessThanOrEqual(0);
+    }
   });
 
   it('reads the prompt from stdin, and takes a line break for an empty one', async () => {

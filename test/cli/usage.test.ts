@@ -89,6 +89,8 @@ describe('a wrong command line', () => {
       () => ['generate', '/no/such'],
       /\/no\/such: there is no such checkpoint folder/,
     ],
+    ['a bias of nothing', () => ['generate', folder, '--logit-bias', '13'], /token id, '=' and a number/],
+    ['a min-p above 1', () => ['generate', folder, '--min-p', '2'], /number >= 0 and <= 1/],
     ['a top-p of 0', () => ['generate', folder, '--top-p', '0'], /number > 0 and <= 1/],
   ];
 

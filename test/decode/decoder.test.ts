@@ -20,6 +20,7 @@ const SHAPES: Record<string, Partial<ModelConfigOptions>> = {
   'a kv head each': { nKvHeads: 2 },
   'two kv heads of four': { nHeads: 4, nKvHeads: 2 },
   'all options on': { ...EVERYTHING, nHeads: 4, nKvHeads: 2 },
+  'experts chosen by a bias': { nExperts: 3 },
   'queries and keys normed over all heads': { qkNorm: 'full', attentionBias: 'qkv' },
 };
 
@@ -53,6 +54,9 @@ function inChunks(
 
 describe.each(Object.keys(SHAPES))('%s', (shape) => {
   const model = smallModel(SHAPES[shape]);
+  if (shape === 'experts chosen by a bias') {
+    for (const [, { data }] of model.namedBuffers()) data.set([0.3, -0.2, 0.1]);
+  }
   const ids = idsOf(29);
   const want = oracle(model, ids);
 

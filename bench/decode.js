@@ -1,0 +1,113 @@
+'use strict';
+/**
+ * Decoding with a key-value cache, 1, 8 and 64 sequences in a step, of a model whose weights no cache holds: tokens/s, and
+ * the bytes of weights that a step reads against how fast this process reads the same weights in order. Prints Markdown.
+ *
+ *   node bench/decode.js --threads 1
+ */
+const { addBackendOptions, applyBackendOptions, command, integer, start } = require('./lib/command');
+const { median } = require('./lib/stats');
+
+const SEQUENCES = [1, 8, 64];
+const MOST_CONTEXT = 1024;
+/** Steps whose time is taken, of each number of sequences. */
+const STEPS = 15;
+const WARMUP = 2;
+
+/** 1.1 GB of weights, of which a single token reads 0.4. */
+const MODEL = {
+  hiddenDim: 768,
+  nLayers: 6,
+  nHeads: 12,
+  nKvHeads: 2,
+  headDim: 64,
+  nExperts: 8,
+  topKExperts: 2,
+  ffnDim: 2048,
+  vocabSize: 32_000,
+  maxSeqLen: MOST_CONTEXT,
+};
+
+start(async () => {
+  const program = command('decode.js', 'Measures decoding: tokens/s, and bytes of weights a second.')
+    .option('--context <n>', 'tokens that each sequence has already', integer(1, MOST_CONTEXT - 1), 128)
+    .option('--freeze', 'with packed weights (default: as they are)');
+  const options = addBackendOptions(program).parse().opts();
+  applyBackendOptions(options);
+  const { Decoder, MoETransformer } = require('..');
+  const model = MoETransformer.create(MODEL);
+  if (options.freeze) model.freeze();
+  const slots = Math.max(...SEQUENCES);
+  const decoder = new Decoder(model, { slots, contextLength: options.context + 1 });
+  fill(decoder, options.context);
+  const rows = SEQUENCES.map((sequences) => measure(model, decoder, sequences, options.context));
+  process.stdout.write(report(model, rows));
+});
+
+/** Gives every slot a text of its own. */
+function fill(decoder, length) {
+  for (let slot = 0; slot < decoder.slots; slot++) {
+    decoder.prefill(
+      slot,
+      Int32Array.from({ length }, (_, i) => (i * 7919 + slot * 104_729) % MODEL.vocabSize),
+    );
+  }
+}
+
+/** Steps, and reads of all weights in order, by turns. */
+function measure(model, decoder, sequences, context) {
+  const { vocabSize, nLayers, topKExperts } = model.config;
+  const rows = Array.from({ length: sequences }, (_, slot) => ({ slot, tokens: [slot * 499 + 1] }));
+  const logits = new Float32Array(sequences * vocabSize);
+  const experts = new Int32Array(nLayers * sequences * topKExperts);
+  const step = () => {
+    decoder.step(rows, { logits, experts });
+    for (const { slot } of rows) decoder.truncate(slot, context);
+  };
+  const read = () => {
+    for (const shard of model.store.shards) model.kernels.sumSquares(shard, 0, shard.length);
+  };
+  for (let i = 0; i < WARMUP; i++) step();
+  const times = Array.from({ length: STEPS }, () => ({ step: secondsOf(step), read: secondsOf(read) }));
+  const all = model.store.shards.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return {
+    sequences,
+    seconds: median(times.map(({ step: seconds }) => seconds)),
+    bytes: weightBytes(model.config, experts, sequences),
+    readRate: all / median(times.map(({ read: seconds }) => seconds)),
+  };
+}
+
+function secondsOf(run) {
+  const began = process.hrtime.bigint();
+  run();
+  return Number(process.hrtime.bigint() - began) / 1e9;
+}
+
+/** Bytes of the weights that a step needs: of the experts those that some token reached, of the embedding some rows. */
+function weightBytes(config, experts, sequences) {
+  const { hiddenDim: H, vocabSize: V, ffnDim: F, nExperts: E, queryDim, kvDim, topKExperts: K } = config;
+  let numbers = V * H + sequences * H;
+  for (let layer = 0; layer < config.nLayers; layer++) {
+    const reached = new Set(experts.subarray(layer * sequences * K, (layer + 1) * sequences * K)).size;
+    numbers += 2 * H * queryDim + 2 * H * kvDim + E * H + reached * 3 * F * H;
+  }
+  return 4 * numbers;
+}
+
+function report(model, rows) {
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  const { backend, instructionSet, threads } = model.kernels.info;
+  const head = ['sequences', 'ms a step', 'tokens/s', 'weights a step, MB', 'GB/s', 'of reading in order'];
+  const body = rows.map(({ sequences, seconds, bytes, readRate }) => [
+    String(sequences),
+    (1000 * seconds).toFixed(2),
+    (sequences / seconds).toFixed(0),
+    (bytes / 1e6).toFixed(0),
+    (bytes / seconds / 1e9).toFixed(1),
+    `${((100 * bytes) / seconds / readRate).toFixed(0)} % of ${(readRate / 1e9).toFixed(1)}`,
+  ]);
+  const size = (model.config.totalParams() * 4) / 1e9;
+  const title = `${size.toFixed(2)} GB of weights; ${backend}, ${instructionSet}, threads: ${threads}`;
+  return [title, '', line(head), line(head.map(() => '---:')), ...body.map(line), ''].join('\n');
+}
