@@ -80,6 +80,7 @@ export {
   type LoadOptions,
   type ModelOptions,
   MoETransformer,
+  type SaveOptions,
   type Trace,
 } from './model';
 export {

@@ -42,6 +42,11 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
   onNote?: (note: string) => void;
 }
 
+export interface SaveOptions extends Partial<TokenizerFiles> {
+  /** Pairs of texts for the header of model.safetensors, which `SafetensorsFile.metadata` gives back. Default: none. */
+  metadata?: Readonly<Record<string, string>>;
+}
+
 /** Everything a forward computes on the way, copied. T = B*S tokens. */
 export interface Trace {
   /** [B,S,H] */
@@ -181,8 +186,8 @@ export class MoETransformer implements NextTokenModel {
    * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
    * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
    */
-  async save(dir: string, options: Partial<TokenizerFiles> = {}): Promise<void> {
-    checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate']);
+  async save(dir: string, options: SaveOptions = {}): Promise<void> {
+    checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate', 'metadata']);
     if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
     const tensors = this.store.checkpointTensors().map(({ name, shape, data }) => ({
       name,

@@ -10,6 +10,9 @@ import { interruptible } from './interrupt';
 import type { CliIo } from './io';
 import { charactersOfFiles, trainOnFiles } from './tokenizer';
 
+/** What --tokenizer takes beside paths. */
+export const TOKENIZER_NAMES: readonly string[] = ['byte', 'char', 'bpe'];
+
 export interface DataOptions {
   data: string[];
   /** 'byte', 'char', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */

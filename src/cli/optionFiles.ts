@@ -1,6 +1,8 @@
+import { resolve } from 'node:path';
 import type { Command, Option } from 'commander';
 import { CommanderError } from 'commander';
 import { readJsonFile } from '../checkpoint/jsonFile';
+import { TOKENIZER_NAMES } from './dataset';
 import { UsageError } from './errors';
 import { MODEL_OPTIONS } from './recipe';
 
@@ -13,15 +15,18 @@ const FIXED = [
   ...['tokenizer', 'vocabSize', 'validationFraction', 'seqLen', 'batchSize', 'seed', 'initFrom'],
 ];
 
+/** Files and folders; --tokenizer too, unless it is a name. */
+const PATHS = ['data', 'out', 'initFrom'];
+
 const FROM_FILE = 'config';
 
-/** The options that a run is repeated or resumed by, as --config takes them. */
+/** The options that a run is repeated or resumed by, as --config takes them, from any working directory. */
 export function storableOptions(command: Command): Record<string, unknown> {
   const stored: Record<string, unknown> = {};
   for (const option of command.options) {
     const key = option.attributeName();
     const value = command.getOptionValue(key);
-    if (!NOT_STORED.includes(key) && value !== undefined) stored[key] = textOf(value);
+    if (!NOT_STORED.includes(key) && value !== undefined) stored[key] = storedForm(key, value);
   }
   return stored;
 }
@@ -48,7 +53,7 @@ export async function applyStoredOptions(command: Command, path: string): Promis
   for (const key of FIXED) {
     const source = command.getOptionValueSource(key);
     if (source !== 'cli' && source !== FROM_FILE) continue;
-    const [was, is] = [stored[key], textOf(command.getOptionValue(key))];
+    const [was, is] = [stored[key], command.getOptionValue(key)].map((value) => storedForm(key, value));
     if (JSON.stringify(was) === JSON.stringify(is)) continue;
     throw new UsageError(
       `--resume goes on with the run's own ${flagOf(command, key)} (${was ?? 'default'}); it can't become ${is}.`,
@@ -107,6 +112,16 @@ function parseOne(option: Option, value: unknown, what: string): unknown {
     if (!(error instanceof CommanderError)) throw error;
     throw new UsageError(`${what} can't be ${JSON.stringify(value)}. ${error.message}`);
   }
+}
+
+function storedForm(key: string, value: unknown): unknown {
+  if (typeof value === 'string' && isPath(key, value)) return resolve(value);
+  if (Array.isArray(value) && isPath(key)) return value.map((each) => resolve(each));
+  return textOf(value);
+}
+
+function isPath(key: string, value = ''): boolean {
+  return PATHS.includes(key) || (key === 'tokenizer' && !TOKENIZER_NAMES.includes(value));
 }
 
 /** A value as it is written on the command line, where JSON can't hold it as it is. */

@@ -5,6 +5,7 @@ import type { MoETransformer } from '../model';
 import { type ResumedTraining, saveTraining } from '../resume';
 import type { DataPosition, TokenDataset, TrainingBatches } from '../text/data';
 import type { StepResult, Trainer } from '../train';
+import { type Evaluation, readBest, saveBest } from './best';
 import { type LossReference, renderChart } from './chart';
 import { formatLoss } from './format';
 import { Interrupt } from './interrupt';
@@ -52,7 +53,7 @@ export interface TrainingResult {
   /** Over the whole validation split, with the last weights; null without one or when interrupted. */
   validation: ValidationResult | null;
   /** The lowest of the evaluations on the way, whose weights are in folder.best; null when there was none. */
-  best: { step: number; loss: number } | null;
+  best: Evaluation | null;
   seconds: number;
   /** Training tokens in all of these seconds, evaluations and saves included. */
   tokensPerSec: number;
@@ -67,7 +68,8 @@ export async function runTraining(job: TrainingJob, io: CliIo): Promise<Training
   const metrics = job.resumed
     ? await MetricsLog.continue(job.folder.metricsFile, job.trainer.getState())
     : new MetricsLog(job.folder.metricsFile);
-  const run = new TrainingRun(job, { metrics, samples }, io);
+  const best = job.resumed ? await readBest(job.folder.best) : null;
+  const run = new TrainingRun(job, { metrics, samples, best }, io);
   try {
     return await run.toTheEnd();
   } finally {
@@ -85,13 +87,21 @@ const MOST_SKIPPED_IN_A_ROW = 20;
 
 /** What a run keeps in state.json beside the trainer's own. */
 export interface RunProgress {
-  best: TrainingResult['best'];
+  best: Evaluation | null;
   /** null without early stopping. */
   earlyStopping: EarlyStoppingState | null;
   skippedInARow: number;
   /** So far, over all processes. */
   seconds: number;
   tokens: { train: number; validation: number };
+}
+
+/** What a run writes to, beside its checkpoints, and finds there. */
+interface RunFiles {
+  metrics: MetricsLog;
+  samples: SampleLog | null;
+  /** Of folder.best, in a run that goes on; otherwise null. */
+  best: Evaluation | null;
 }
 
 class TrainingRun {
@@ -110,19 +120,19 @@ class TrainingRun {
   readonly #data: TrainingBatches;
   /** Where the data stood after the last step: an interrupt may come when the next batch is drawn already. */
   #position: DataPosition;
-  #best: TrainingResult['best'] = null;
+  #best: Evaluation | null = null;
   readonly #doneBefore: number;
   #done: number;
   #skippedInARow = 0;
   #secondsBefore = 0;
 
-  constructor(job: TrainingJob, logs: { metrics: MetricsLog; samples: SampleLog | null }, io: CliIo) {
+  constructor(job: TrainingJob, { metrics, samples, best }: RunFiles, io: CliIo) {
     const { trainer, dataset, batchSize, seqLen, seed, resumed, saving, earlyStopping } = job;
     this.#job = job;
     this.#model = trainer.model;
     this.#totalSteps = trainer.config.totalSteps;
-    this.#metrics = logs.metrics;
-    this.#samples = logs.samples;
+    this.#metrics = metrics;
+    this.#samples = samples;
     this.#earlyStopping = earlyStopping ? new EarlyStopping(earlyStopping) : null;
     this.#interrupt = new Interrupt(io.signals);
     this.#doneBefore = trainer.step + trainer.skippedSteps;
@@ -134,6 +144,8 @@ class TrainingRun {
     if (resumed?.data) this.#data.setState(resumed.data);
     this.#position = this.#data.getState();
     if (resumed) this.#continue(resumed.progress as Partial<RunProgress>);
+    // What is in folder.best is the best seen, even if the checkpoint is older.
+    this.#best = best ?? this.#best;
   }
 
   #continue({ best, earlyStopping, skippedInARow, seconds }: Partial<RunProgress>): void {
@@ -241,8 +253,9 @@ class TrainingRun {
   async #keepBest(loss: number): Promise<void> {
     if (!(loss < (this.#best?.loss ?? Infinity))) return;
     const { folder, dataset } = this.#job;
-    const save = () => this.#model.save(folder.best, dataset.tokenizer.files());
-    if (await this.#saver.attempt(save)) this.#best = { step: this.#done, loss };
+    const best = { step: this.#done, loss };
+    const save = () => saveBest(folder.best, this.#model, dataset.tokenizer, best);
+    if (await this.#saver.attempt(save)) this.#best = best;
   }
 
   async #finalValidation(): Promise<ValidationResult | null> {

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
 import { Saver, SaveSchedule } from '../../src/cli/saving';
@@ -76,6 +76,37 @@ describe('--resume', () => {
     expect(code).toBe(0);
     expect(readMetrics(out)).toHaveLength(30);
     expect(JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')).options.steps).toBe(30);
+  });
+
+  it('takes the weights in best/ for the best ones, when the steps that made them were lost', async () => {
+    const out = await interrupted('best');
+    cpSync(join(whole(), 'best'), join(out, 'best'), { recursive: true });
+    // Weights that stay as they are have no evaluation that is lower.
+    expect((await sgemoe(['train', '--out', out, '--resume', '--lr', '0'])).code).toBe(0);
+    const best = (dir: string) => JSON.parse(readFileSync(join(dir, 'run.json'), 'utf8')).result.best;
+    expect(best(whole()).step).toBeGreaterThan(6);
+    expect(best(out)).toEqual(best(whole()));
+    const weights = (dir: string) => readFileSync(join(dir, 'best/model.safetensors'));
+    expect(weights(out).equals(weights(whole()))).toBe(true);
+  });
+
+  it('goes on in another working directory, where paths were relative', async () => {
+    const { options } = JSON.parse(readFileSync(join(whole(), 'run.json'), 'utf8'));
+    const before = process.cwd();
+    const out = join(folder, 'moved');
+    const tokenizer = ['--tokenizer', relative(before, whole())];
+    const argv = start(relative(before, out), '--steps', '2', ...tokenizer);
+    expect((await sgemoe(argv.map((arg) => (arg === text ? relative(before, text) : arg)))).stderr).toBe('');
+    process.chdir(folder);
+    try {
+      const more = ['--steps', '4', '--tokenizer', 'whole'];
+      expect((await sgemoe(['train', '--out', 'moved', '--resume', ...more])).stderr).toBe('');
+    } finally {
+      process.chdir(before);
+    }
+    const run = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'));
+    expect(run.options).toMatchObject({ data: options.data, out, tokenizer: whole() });
+    expect(readMetrics(out)).toHaveLength(4);
   });
 
   it.each([
