@@ -60,6 +60,7 @@ export function checkpointWriteError(what: string, cause: unknown): SgemoeError 
   const reasons: Record<string, string> = {
     ENOSPC: 'no space left on the device',
     EDQUOT: 'the disk quota is used up',
+    EFBIG: 'a file would be longer than is permitted',
     EACCES: 'permission denied',
     EPERM: 'permission denied',
     EROFS: 'the file system is read-only',

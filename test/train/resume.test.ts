@@ -12,6 +12,7 @@ import {
   TextDataset,
   Trainer,
 } from '../../src';
+import { getKernels } from '../../src/backend';
 import { sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
 import { smallModel } from '../helpers/smallModel';
@@ -24,11 +25,15 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).join('');
 
-/** `first` and `second` steps with a save in between; the trainer as it is at the end. */
-async function train(steps: number, dir?: string): Promise<Trainer> {
-  const resumed = dir === undefined ? null : await resumeTraining(dir);
-  const options = { lr: 1e-2, warmupSteps: 3, totalSteps: 20, gradClip: Number.POSITIVE_INFINITY };
-  const trainer = resumed?.trainer ?? new Trainer(smallModel({ vocabSize: 256 }), options);
+const OPTIONS = { lr: 1e-2, warmupSteps: 3, totalSteps: 20, gradClip: Number.POSITIVE_INFINITY };
+
+/** Makes so many steps of a trainer, new or resumed from a folder; the trainer as it is at the end. */
+async function train(
+  steps: number,
+  from: Trainer | string = new Trainer(smallModel({ vocabSize: 256 }), OPTIONS),
+): Promise<Trainer> {
+  const resumed = from instanceof Trainer ? null : await resumeTraining(from);
+  const trainer = from instanceof Trainer ? from : resumed!.trainer;
   const batches = dataset.batches({ batchSize: 2, seqLen: 8, seed: 3 });
   if (resumed?.data) batches.setState(resumed.data);
   for await (const step of trainer.run({ data: batches, steps })) expect(step.skipped).toBe(false);
@@ -72,6 +77,30 @@ describe('a resumed training', () => {
     expect(shards.size).toBe(2 * store.shards.length);
     for (const moment of named.values()) moment.fill(0);
     for (const shard of shards.values()) expect(shard.every((value) => Object.is(value, 0))).toBe(true);
+  });
+
+  test('does so from weights and moments in several buffers, which its files do not tell', async () => {
+    const Model = MoETransformer as unknown as new (...args: unknown[]) => MoETransformer;
+    const build = () => {
+      const model = new Model(smallModel({ vocabSize: 256 }).config, getKernels(), {
+        maxShardElements: 4096,
+      });
+      model.store.initialise(1);
+      return new Trainer(model, OPTIONS);
+    };
+    const whole = await train(9, build());
+    expect(whole.model.store.shards.length).toBeGreaterThan(3);
+    const dir = join(folder, 'shards');
+    const first = await train(4, build());
+    await saveTraining(dir, first, { data: positions.get(first) });
+    const second = await train(5, dir);
+    // Without clipping the update of an element depends on no sum over others, so its buffer doesn't matter.
+    for (const [name, { data }] of second.model.namedParameters()) {
+      expect(sameBits(data, whole.model.parameter(name).data), name).toBe(true);
+    }
+    for (const [name, moment] of momentsOf(second)) {
+      expect(sameBits(moment, momentsOf(whole).get(name)!), name).toBe(true);
+    }
   });
 
   test('takes other options when given', async () => {
