@@ -8,6 +8,7 @@ export {
   loadCheckpoint,
   loadTensorsInto,
   type NamedTensor,
+  type SaveOptions,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
@@ -80,7 +81,6 @@ export {
   type LoadOptions,
   type ModelOptions,
   MoETransformer,
-  type SaveOptions,
   type Trace,
 } from './model';
 export {

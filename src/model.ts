@@ -2,8 +2,7 @@ import { assemble } from './assemble';
 import { fillSequence } from './attention';
 import { getKernels } from './backend';
 import type { Kernels } from './backend/kernels';
-import { loadCheckpoint, saveCheckpoint } from './checkpoint/checkpoint';
-import type { TokenizerFiles } from './checkpoint/tokenizerFiles';
+import { loadCheckpoint, type SaveOptions, saveCheckpoint } from './checkpoint/checkpoint';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from './checks';
 import { ModelConfig, type ModelConfigOptions } from './config';
 import { Decoder } from './decode/decoder';
@@ -40,11 +39,6 @@ export interface ModelOptions {
 export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
   /** Told what was passed over in a config.json of `transformers`, a sentence each. Default: process warnings. */
   onNote?: (note: string) => void;
-}
-
-export interface SaveOptions extends Partial<TokenizerFiles> {
-  /** Pairs of texts for the header of model.safetensors, which `SafetensorsFile.metadata` gives back. Default: none. */
-  metadata?: Readonly<Record<string, string>>;
 }
 
 /** Everything a forward computes on the way, copied. T = B*S tokens. */

@@ -39,6 +39,9 @@ export interface CheckpointContent extends Partial<TokenizerFiles> {
   training?: TrainingContent;
 }
 
+/** What `MoETransformer.save` takes beside the weights. */
+export type SaveOptions = Pick<CheckpointContent, 'metadata' | keyof TokenizerFiles>;
+
 export interface Checkpoint extends StoredTokenizer {
   config: Record<string, unknown>;
   /** Open: the caller closes it. */
