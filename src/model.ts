@@ -284,8 +284,8 @@ export class MoETransformer implements NextTokenModel {
   /**
    * Readies the model for forwards alone: keeps a copy of the weights in the layout that matmuls read fastest
    * (`packedBytes` of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS
-   * library), which forward, nextTokenLogits, generate and evaluate then multiply by. It pays when a few forwards or
-   * tokens follow. Logits may differ from those before in the last bits.
+   * library), which forward, nextTokenLogits, generate and evaluate then multiply by. It pays when a few
+   * forwards follow, or decoding of several sequences. Logits may differ from those before in the last bits.
    *
    * From then on the parameters can't be written: a train step, and writes by `parameter(..).data`, throw SgemoeError
    * SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded; what is written through them doesn't

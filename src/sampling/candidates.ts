@@ -1,5 +1,9 @@
 import type { Kernels } from '../backend/kernels';
 
+/** Binary exponents of float32 numbers in [0, 1], biased by 127. */
+const EXPONENTS = 128;
+const EXPONENT_SHIFT = 23;
+
 /**
  * The tokens that may be drawn, weighed by e^((logit - largest) / temperature), and the filters that leave out some. More
  * probable comes first; of equals the lower index: a total order, so that filters are unambiguous. Nothing of one draw
@@ -9,10 +13,15 @@ export class Candidates {
   count = 0;
   /** By token. */
   #weights = new Float32Array(0);
+  /** The same memory, for the exponents. */
+  #bits = new Int32Array(0);
   /** The candidates by index. */
   #tokens = new Int32Array(0);
   /** The candidates as a selection shuffles them. */
   #order = new Int32Array(0);
+  /** By exponent: how many candidates have it, and their mass. */
+  readonly #counts = new Int32Array(EXPONENTS);
+  readonly #masses = new Float64Array(EXPONENTS);
 
   constructor(private readonly kernels: Kernels) {}
 
@@ -20,6 +29,7 @@ export class Candidates {
   weigh(logits: ArrayLike<number>, at: number, n: number, largest: number, temperature: number): void {
     if (this.#weights.length < n) {
       this.#weights = new Float32Array(n);
+      this.#bits = new Int32Array(this.#weights.buffer);
       this.#tokens = new Int32Array(n);
       this.#order = new Int32Array(n);
     }
@@ -40,9 +50,12 @@ export class Candidates {
   /** Keeps the k most probable. */
   keepTopK(k: number): void {
     if (k >= this.count) return;
+    this.#sumByExponent();
+    let least = EXPONENTS - 1;
+    for (let count = this.#counts[least]; count < k; count += this.#counts[least]) least--;
     const target = k - 1;
     let low = 0;
-    let high = this.#copyOrder() - 1;
+    let high = this.#copyOrder(least) - 1;
     while (low < high) {
       const border = this.#partition(low, high);
       if (border === target) break;
@@ -57,9 +70,12 @@ export class Candidates {
     if (p >= 1) return;
     const weights = this.#weights;
     const order = this.#order;
+    let target = p * this.#sumByExponent();
+    let least = EXPONENTS - 1;
+    for (let mass = this.#masses[least]; mass < target && least > 0; mass += this.#masses[least]) least--;
+    const copied = this.#copyOrder(least);
     let low = 0;
-    let high = this.#copyOrder() - 1;
-    let target = p * this.#mass(low, high);
+    let high = copied - 1;
     while (low < high) {
       const border = this.#partition(low, high);
       const mass = this.#mass(low, border);
@@ -73,7 +89,7 @@ export class Candidates {
       }
     }
     // Rounding may leave a rest of the target beyond the last candidate.
-    this.#keepUpTo(order[Math.min(low, this.count - 1)]);
+    this.#keepUpTo(order[Math.min(low, copied - 1)]);
   }
 
   /** Keeps those at least p times as probable as the best one, which weighs 1. */
@@ -109,9 +125,29 @@ export class Candidates {
     this.count = kept;
   }
 
-  #copyOrder(): number {
-    for (let i = 0; i < this.count; i++) this.#order[i] = this.#tokens[i];
-    return this.count;
+  /** Total mass of the candidates, and what is by exponent: most of a vocabulary is below where a filter cuts. */
+  #sumByExponent(): number {
+    this.#counts.fill(0);
+    this.#masses.fill(0);
+    let total = 0;
+    for (let i = 0; i < this.count; i++) {
+      const token = this.#tokens[i];
+      const exponent = this.#bits[token] >>> EXPONENT_SHIFT;
+      this.#counts[exponent]++;
+      this.#masses[exponent] += this.#weights[token];
+      total += this.#weights[token];
+    }
+    return total;
+  }
+
+  /** Copies the candidates with at least this exponent, which all come before the others, and tells how many they are. */
+  #copyOrder(least: number): number {
+    let copied = 0;
+    for (let i = 0; i < this.count; i++) {
+      const token = this.#tokens[i];
+      if (this.#bits[token] >>> EXPONENT_SHIFT >= least) this.#order[copied++] = token;
+    }
+    return copied;
   }
 
   /** Sum of the weights of order[low ..= high]. */
