@@ -203,8 +203,9 @@ async function main(what, dir, to) {
   const sizes = { hiddenDim: 32, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 16, nExperts: 4, topKExperts: 2,
     ffnDim: 32, vocabSize: 256, maxSeqLen: 16 };
   const resumed = what === 'resume' ? await resumeTraining(dir) : null;
+  const options = { lr: 1e-2, warmupSteps: 3, totalSteps: 20, routerBiasUpdateRate: 0.01 };
   const trainer = resumed ? resumed.trainer
-    : new Trainer(MoETransformer.create(new ModelConfig(sizes), { seed: 5 }), { lr: 1e-2, warmupSteps: 3, totalSteps: 20 });
+    : new Trainer(MoETransformer.create(new ModelConfig(sizes), { seed: 5 }), options);
   const data = dataset.batches({ batchSize: 4, seqLen: 16, seed: 9 });
   if (resumed) data.setState(resumed.data);
   for await (const { step } of trainer.run({ data, steps: what === 'whole' ? 10 : 7 })) {
