@@ -70,7 +70,12 @@ export interface Inspection {
   /** What the memory is counted for (`memoryBytes`). */
   batch: number;
   seqLen: number;
-  memory: { training: MemoryBytes; inference: MemoryBytes };
+  memory: {
+    training: MemoryBytes;
+    inference: MemoryBytes;
+    /** Bytes that a `Decoder` keeps of the tokens, when it generates so many sequences of that length. */
+    keyValueCache: number;
+  };
   /** What was passed over in config.json. */
   notes: readonly string[];
 }
@@ -116,7 +121,11 @@ function inspect(checkpoint: Checkpoint, options: { batch?: number; seqLen?: num
     storedBytes: tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
     batch,
     seqLen,
-    memory: { training: memory('train'), inference: memory('forward') },
+    memory: {
+      training: memory('train'),
+      inference: memory('forward'),
+      keyValueCache: 4 * 2 * config.nLayers * config.kvDim * batch * seqLen,
+    },
     notes,
   };
 }

@@ -24,8 +24,8 @@ Examples:
 `;
 
 const INSPECT_NOTES = `
-Reads headers alone, no weights. Memory is counted from the configuration: weights and activations for a forward; weights,
-gradients, AdamW's moments and activations for a train step.
+Reads headers alone, no weights. Memory is counted from the configuration: weights and activations for a forward,
+keys and values of all tokens on top where text is generated; weights, gradients, AdamW's moments and activations for a train step.
 
 Examples:
   $ sgemoe inspect runs/book
@@ -134,6 +134,7 @@ function describe({
   rows.push(
     ['memory for', `batch ${rest.batch}, ${formatCount(rest.seqLen)} tokens each`],
     ['  inference', memoryOf(memory.inference)],
+    ['  generation', `${formatBytes(memory.keyValueCache)} of keys and values on top`],
     ['  training', memoryOf(memory.training)],
     ...rest.notes.map((text): [string, string] => ['note', text]),
   );

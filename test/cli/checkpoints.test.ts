@@ -2,6 +2,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { Decoder, MoETransformer } from '../../src';
 import { hfDir } from '../helpers/hfFixture';
 import { smallModel } from '../helpers/smallModel';
 import { sgemoe } from './run';
@@ -52,6 +53,7 @@ describe('sgemoe inspect', () => {
     expect(ours.stdout).toMatch(
       /^ {2}training +[\d.]+ kB \(weights [\d.]+ kB, gradients [\d.]+ kB, moments [\d.]+ kB, activations [\d.]+ kB\)$/m,
     );
+    expect(ours.stdout).toMatch(/^ {2}generation +4\.1 kB of keys and values on top$/m);
     expect(ours.stdout).toMatch(/^lm_head\.weight +F32 +\[20, 16\]$/m);
     const theirs = await sgemoe(['inspect', hfDir('qwen2_moe'), '--batch', '2', '--seq-len', '10']);
     expect(theirs.stdout).toMatch(/^format +Hugging Face, Qwen2MoeForCausalLM$/m);
@@ -67,6 +69,8 @@ describe('sgemoe inspect', () => {
     expect(found.config.logits_scaling).toBe(3);
     expect(found.tensors[0]).toMatchObject({ dtype: 'F16' });
     expect(found.memory.inference.weights).toBe(4 * found.parameters.total);
+    const decoder = new Decoder(await MoETransformer.load(hfDir('granitemoe')));
+    expect(found.memory.keyValueCache).toBe(decoder.bytes.cache);
   });
 
   test('a length beyond the model is a usage error', async () => {

@@ -166,7 +166,9 @@ describe('inspect', () => {
     const { memory, architecture } = await inspectCheckpoint(dir, { batch: 3, seqLen: 9 });
     const bytes = (mode: 'train' | 'forward') => memoryBytes(model.config, { batch: 3, seq: 9, mode });
     expect(architecture).toBeNull();
-    expect(memory).toEqual({ training: bytes('train'), inference: bytes('forward') });
+    // Two layers, keys and values of one head of 8, in float32.
+    const keyValueCache = 2 * 2 * 8 * 4 * 3 * 9;
+    expect(memory).toEqual({ training: bytes('train'), inference: bytes('forward'), keyValueCache });
     expect((await inspectCheckpoint(dir)).seqLen).toBe(32);
     await expect(inspectCheckpoint(dir, { seqLen: 33 })).rejects.toThrow(/at most maxSeqLen \(32\), got 33/);
     await expect(inspectCheckpoint(dir, { batch: 0 })).rejects.toThrow(RangeError);

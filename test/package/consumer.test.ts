@@ -61,6 +61,7 @@ describe('the tarball', () => {
   it('holds what an installation needs and nothing else', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
+      /^dist\/cli\/runReport\/assets\/page\.css$/,
       /^native\/.+\.(cc|h)$/,
       /^scripts\/install\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp)$/,
@@ -73,6 +74,8 @@ describe('the tarball', () => {
         'dist/index.d.ts',
         'dist/index.d.mts',
         'dist/cli/main.js',
+        'dist/cli/runReport/assets/main.js',
+        'dist/cli/runReport/assets/page.css',
       ]),
     );
     expect(tarball.files).toEqual(
@@ -138,7 +141,7 @@ describe('an installed package', () => {
     expect(wrong.code).toBe(2);
   });
 
-  it("depends on nothing but commander, node-addon-api and two of Hugging Face's packages", () => {
+  it("depends on nothing but commander, node-addon-api, uPlot and two of Hugging Face's packages", () => {
     const { packages } = JSON.parse(readFileSync(join(plain, 'package-lock.json'), 'utf8'));
     const names = Object.keys(packages).filter((name) => name !== '');
     const expected = [
@@ -147,8 +150,15 @@ describe('an installed package', () => {
       'commander',
       'node-addon-api',
       'sgemoe',
+      'uplot',
     ];
     expect(names.sort()).toEqual(expected.map((name) => `node_modules/${name}`));
+  });
+
+  it('draws a report: the files of the page are in it', async () => {
+    writeFileSync(join(plain, 'metrics.jsonl'), '{"step":1,"crossEntropy":2}\n');
+    const { stdout } = await succeed('npx', ['sgemoe', 'report', '.'], plain);
+    expect(stdout).toMatch(/^report\.html: 1 run/);
   });
 });
 

@@ -7,59 +7,73 @@ const WIDE_HEIGHT = 360;
 /** More points than these only thicken a line. */
 const MOST_POINTS = 100;
 
-/** A chart that is drawn anew when the colours change. @param {ChartOptions} options */
-function chart(options) {
-  const { title, unit, wide = false } = options;
-  const plot = element('div', {
-    className: 'plot',
-    label: `${title} over steps. Arrow keys move along the steps, Escape shows all.`,
-  });
-  plot.tabIndex = 0;
-  plot.setAttribute('role', 'group');
-  const legend = element('div', { className: 'legend' });
-  const step = element('span', { className: 'step' });
-  const made = element('figure', { className: wide ? 'chart wide' : 'chart' }, [
-    element('figcaption', {}, [
-      element('strong', { text: title }),
-      element('span', { className: 'unit', text: unit }),
-      step,
-    ]),
-    plot,
-    legend,
-  ]);
-  /** @type {uPlot | null} */
-  let drawn = null;
-  const hidden = new Set();
-  const draw = () => {
-    drawn?.destroy();
-    const lines = options.lines();
-    drawn = plotOf(plot, lines, options, (index) => tell(lines, index));
-    legend.replaceChildren(...lines.map((line) => legendEntry(line, toggle)));
-    for (const line of lines) show(line, !hidden.has(line.label));
-    tell(lines, null);
-  };
-  /** @param {Line} line @param {boolean} shown */
-  const show = (line, shown) => {
-    drawn?.series.forEach((series, i) => {
-      if (series.label === line.label) drawn?.setSeries(i, { show: shown });
+/** A chart that can be drawn anew when the colours change. */
+class Chart {
+  /** @param {ChartOptions} options */
+  constructor(options) {
+    const { title, unit, wide = false } = options;
+    this.options = options;
+    /** @type {uPlot | null} */
+    this.drawn = null;
+    /** Labels of lines that are switched off. @type {Set<string>} */
+    this.hidden = new Set();
+    this.plot = element('div', {
+      className: 'plot',
+      label: `${title} over steps. Arrow keys move along the steps, Escape shows all.`,
     });
-  };
-  /** @param {Line} line @param {boolean} shown */
-  const toggle = (line, shown) => {
-    if (shown) hidden.delete(line.label);
-    else hidden.add(line.label);
-    show(line, shown);
-  };
-  /** The values at a step, or the last ones. @param {Line[]} lines @param {number | null} at */
-  const tell = (lines, at) => {
-    step.textContent = at === null ? '' : `step ${count(at)}`;
-    legend.querySelectorAll('.value').forEach((value, i) => {
-      value.textContent = lines[i] === undefined ? '' : valueAt(lines[i].curve, at);
+    this.plot.tabIndex = 0;
+    this.plot.setAttribute('role', 'group');
+    this.legend = element('div', { className: 'legend' });
+    this.step = element('span', { className: 'step' });
+    const caption = [element('strong', { text: title }), element('span', { className: 'unit', text: unit })];
+    this.element = element('figure', { className: wide ? 'chart wide' : 'chart' }, [
+      element('figcaption', {}, [...caption, this.step]),
+      this.plot,
+      this.legend,
+    ]);
+    this.plot.addEventListener('keydown', (event) => this.drawn && moveByKey(this.drawn, event));
+    new ResizeObserver(() => this.drawn?.setSize(sizeOf(this.plot, wide))).observe(this.plot);
+  }
+
+  draw() {
+    this.drawn?.destroy();
+    const lines = this.options.lines();
+    this.drawn = plotOf(this.plot, lines, this.options, (step) => this.tell(lines, step));
+    this.legend.replaceChildren(...lines.map((line) => this.legendEntry(line)));
+    for (const { label } of lines) this.show(label, !this.hidden.has(label));
+    this.tell(lines, null);
+  }
+
+  /** @param {string} label @param {boolean} shown */
+  show(label, shown) {
+    this.drawn?.series.forEach((series, i) => {
+      if (series.label === label) this.drawn?.setSeries(i, { show: shown });
     });
-  };
-  plot.addEventListener('keydown', (event) => drawn && moveByKey(drawn, event));
-  new ResizeObserver(() => drawn?.setSize(sizeOf(plot, wide))).observe(plot);
-  return { element: made, draw };
+  }
+
+  /** The values at a step, or the last ones. @param {Line[]} lines @param {number | null} step */
+  tell(lines, step) {
+    this.step.textContent = step === null ? '' : `step ${count(step)}`;
+    this.legend.querySelectorAll('.value').forEach((value, i) => {
+      value.textContent = valueAt(lines[i].curve, step);
+    });
+  }
+
+  /** A button that switches its line. @param {Line} line */
+  legendEntry({ label, colour, kind }) {
+    const mark = element('span', { className: `mark ${kind}` });
+    mark.style.color = colour;
+    const parts = [mark, element('span', { text: label }), element('span', { className: 'value' })];
+    const entry = element('button', { className: 'entry' }, parts);
+    const tell = () => entry.setAttribute('aria-pressed', String(!this.hidden.has(label)));
+    entry.addEventListener('click', () => {
+      if (!this.hidden.delete(label)) this.hidden.add(label);
+      this.show(label, !this.hidden.has(label));
+      tell();
+    });
+    tell();
+    return entry;
+  }
 }
 
 /** @param {HTMLElement} place @param {boolean} wide */
@@ -67,32 +81,9 @@ function sizeOf(place, wide) {
   return { width: Math.max(200, place.clientWidth), height: wide ? WIDE_HEIGHT : CHART_HEIGHT };
 }
 
-/** @param {Line} line @param {(line: Line, shown: boolean) => void} toggle */
-function legendEntry(line, toggle) {
-  const mark = element('span', { className: `mark ${line.kind}` });
-  mark.style.color = line.colour;
-  const entry = element('button', { className: 'entry' }, [
-    mark,
-    element('span', { text: line.label }),
-    element('span', { className: 'value' }),
-  ]);
-  entry.setAttribute('aria-pressed', 'true');
-  entry.addEventListener('click', () => {
-    const shown = entry.getAttribute('aria-pressed') !== 'true';
-    entry.setAttribute('aria-pressed', String(shown));
-    toggle(line, shown);
-  });
-  return entry;
-}
-
 /** The value at the first point from a step on, or the last one. @param {Curve} curve @param {number | null} step */
 function valueAt({ steps, mean, range }, step) {
-  if (steps.length === 0) return '–';
-  let i = steps.length - 1;
-  if (step !== null) {
-    const found = lowerBound(steps, step);
-    if (found < steps.length) i = found;
-  }
+  const i = step === null ? steps.length - 1 : lowerBound(steps, step);
   const [low, high] = [number(range?.low[i]), number(range?.high[i])];
   const spread = low === high ? '' : ` (${low} to ${high})`;
   return `${number(mean[i])}${spread}`;

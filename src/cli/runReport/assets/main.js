@@ -28,7 +28,7 @@ function lossChart(runs) {
         made.push({ label: name('validation'), colour: colours[1], curve: validation, kind: 'points' });
       return made;
     });
-  return chart({ title: 'Loss', unit: 'cross-entropy, nats per token', lines, wide: true });
+  return new Chart({ title: 'Loss', unit: 'cross-entropy, nats per token', lines, wide: true });
 }
 
 /** @param {import('../data').RunReport[]} runs */
@@ -42,7 +42,7 @@ function chartsOf(runs) {
         curve: run.curves[name],
         kind: kindOf(name),
       }));
-    return chart({ title, unit, lines, ...options });
+    return new Chart({ title, unit, lines, ...options });
   });
 }
 

@@ -22,6 +22,7 @@ const RESULTS = [
 /** @param {Run} run */
 function stateOf({ run }) {
   if (at(run, 'result') === undefined) return 'not finished';
+  if (at(run, 'result', 'stoppedEarly') === true) return 'stopped early';
   return at(run, 'result', 'interrupted') === true ? 'interrupted' : 'finished';
 }
 
