@@ -28,6 +28,10 @@ export const ERROR_CODES = {
   SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
   SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
   SGEMOE_CONTEXT_FULL: 'A sequence would get longer than the key-value cache has room for.',
+  SGEMOE_QUEUE_FULL: 'An engine has as many waiting requests as it was opened for.',
+  SGEMOE_ENGINE_CLOSED: 'An engine was closed before a request, or before it was answered.',
+  SGEMOE_TIMEOUT: 'A request was not answered within its time.',
+  SGEMOE_WORKER_DIED: 'A worker thread ended before it had answered a request, or could not be started.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

@@ -103,6 +103,23 @@ export {
 } from './resume';
 export type { ResolvedSampling, SamplingOptions } from './sampling/options';
 export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
+export { Engine } from './serve/engine';
+export type { EmbeddingResult } from './serve/engine/messages';
+export type {
+  Completion,
+  EngineMetrics,
+  EngineOptions,
+  FinishReason,
+  GenerateRequest,
+  Histogram,
+  OpenEngineOptions,
+  RequestControl,
+  StreamChunk,
+  TokenLogprob,
+  TokenProbability,
+  TokenRouting,
+  Usage,
+} from './serve/engine/types';
 export { SharedExpert } from './sharedExpert';
 export type { SharedModel } from './sharedModel';
 export { Tensor } from './tensor';

@@ -57,7 +57,7 @@ export interface ResolvedSampling {
   readonly stopTokens: readonly number[];
 }
 
-const NAMES: readonly (keyof SamplingOptions)[] = [
+export const SAMPLING_OPTIONS: readonly (keyof SamplingOptions)[] = [
   ...(['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty'] as const),
   ...(['frequencyPenalty', 'logitBias', 'seed', 'topLogprobs', 'maxTokens', 'stop', 'stopTokens'] as const),
 ];
@@ -67,7 +67,7 @@ const NAMES: readonly (keyof SamplingOptions)[] = [
  * @throws TypeError or RangeError naming the option, what it must be and what came.
  */
 export function resolveSampling(options: SamplingOptions, vocabSize: number): ResolvedSampling {
-  checkOptions('sampling', options, NAMES);
+  checkOptions('sampling', options, SAMPLING_OPTIONS);
   const {
     temperature = 1,
     topK = Number.POSITIVE_INFINITY,

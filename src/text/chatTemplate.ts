@@ -48,6 +48,10 @@ export class ChatTemplates {
     );
   }
 
+  get count(): number {
+    return this.#sources.size;
+  }
+
   /** @throws SgemoeError SGEMOE_CHAT_TEMPLATE */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     const known = ['addGenerationPrompt', 'tools', 'documents', 'template', 'variables'];

@@ -32,6 +32,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly vocabSize: number;
   readonly endOfText: number | null;
   readonly piecewise: boolean;
+  readonly hasChatTemplate: boolean;
   /** Whether ids stand for bytes, so that decoding is lossless and streams byte by byte. */
   readonly byteLevel: boolean;
   /** Tokens outside the text's own, by their text. */
@@ -58,6 +59,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#json = json as Record<string, unknown>;
     this.#files = files;
     this.#chat = new ChatTemplates(config, files.chatTemplate);
+    this.hasChatTemplate = this.#chat.count > 0;
     const special = pipeline.added_tokens.filter((token) => token.special === true);
     this.specialTokens = new Map(special.map(({ content, id }) => [content, id]));
     this.#specialIds = new Set(special.map(({ id }) => id));

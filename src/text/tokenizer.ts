@@ -17,6 +17,8 @@ export interface Tokenizer {
   readonly endOfText: number | null;
   /** Whether a long text can be encoded in pieces that are cut in front of spaces, in little memory. */
   readonly piecewise: boolean;
+  /** Whether `applyChatTemplate` has a template to apply. */
+  readonly hasChatTemplate: boolean;
 
   /** The ids of a text, or of the UTF-8 (or any other) bytes of one. Lone surrogates become U+FFFD. */
   encode(text: string | Uint8Array, options?: EncodeOptions): Int32Array;
@@ -91,6 +93,7 @@ export class ByteTokenizer implements Tokenizer {
   readonly vocabSize = BYTE_VOCAB_SIZE;
   readonly endOfText = null;
   readonly piecewise = true;
+  readonly hasChatTemplate = false;
 
   encode(text: string | Uint8Array, _options?: EncodeOptions): Int32Array {
     if (typeof text === 'string') return new Int32Array(new TextEncoder().encode(text));

@@ -1,0 +1,175 @@
+import type { Kernels } from '../../backend/kernels';
+import type { DecodeRow } from '../../decode/decoder';
+import { SgemoeError } from '../../errors';
+import { type SampledToken, Sampler } from '../../sampling/sampler';
+import { TextStream } from '../../text/textStream';
+import type { Tokenizer } from '../../text/tokenizer';
+import type { GenerateWork, WorkerChunk } from './messages';
+import type { Prompt } from './promptSource';
+import type { Sequence, StepResult } from './sequence';
+import type { FinishReason, TokenLogprob, TokenProbability, TokenRouting } from './types';
+
+export interface CompletionSetup {
+  id: number;
+  work: GenerateWork;
+  prompt: Prompt;
+  tokenizer: Tokenizer | null;
+  contextLength: number;
+  kernels: Kernels;
+  vocabSize: number;
+  nLayers: number;
+  topKExperts: number;
+  /** The slot that it takes, and how many of the prompt's tokens that holds. */
+  takeSlot(ids: Int32Array): { slot: number; reused: number };
+}
+
+/** A completion on its way: reads its prompt, then one token a step. */
+export class CompletionSequence implements Sequence {
+  readonly id: number;
+  readonly slot: number;
+  readonly row: DecodeRow;
+  readonly wantsHidden = false;
+  readonly wantsRouting: boolean;
+  readonly #setup: CompletionSetup;
+  readonly #ids: Int32Array;
+  readonly #reused: number;
+  readonly #sampler: Sampler;
+  readonly #text: TextStream | null;
+  readonly #stopTokens: ReadonlySet<number>;
+  /** Most new tokens. */
+  readonly #limit: number;
+  readonly #next = new Int32Array(1);
+  /** Prompt tokens that the slot holds. */
+  #fed: number;
+  #made = 0;
+  #chunk: WorkerChunk | null = null;
+
+  /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for an empty prompt; before a slot is taken. */
+  constructor(setup: CompletionSetup) {
+    const { id, work, prompt, tokenizer, contextLength, vocabSize, kernels } = setup;
+    checkLength(prompt.ids.length, contextLength);
+    this.#setup = setup;
+    this.id = id;
+    this.#ids = prompt.ids;
+    const { sampling, skipSpecialTokens } = work;
+    const chosenFrom = Math.min(vocabSize, tokenizer?.vocabSize ?? vocabSize);
+    this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, kernels });
+    this.#sampler.acceptPrompt(prompt.ids);
+    const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
+    this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens });
+    const endOfText = tokenizer?.endOfText ?? null;
+    this.#stopTokens = new Set(
+      endOfText === null ? sampling.stopTokens : [...sampling.stopTokens, endOfText],
+    );
+    this.#limit = Math.min(sampling.maxTokens, contextLength - prompt.ids.length);
+    this.wantsRouting = work.routing;
+    const { slot, reused } = setup.takeSlot(prompt.ids);
+    this.slot = slot;
+    this.#reused = reused;
+    this.#fed = reused;
+    this.row = { slot, tokens: prompt.ids, start: 0, end: 0, logits: 'none' };
+  }
+
+  /** Whether it ends before its first step, as no token was asked for. */
+  get endsAtOnce(): boolean {
+    if (this.#limit > 0) return false;
+    this.#finish('length');
+    return true;
+  }
+
+  get ready(): number {
+    return Math.max(1, this.#ids.length - this.#fed);
+  }
+
+  feed(count: number): void {
+    const { row } = this;
+    const rest = this.#ids.length - this.#fed;
+    if (rest === 0) {
+      row.tokens = this.#next;
+      row.start = 0;
+    } else row.start = this.#fed;
+    row.end = row.start + count;
+    row.logits = count >= rest ? 'last' : 'none';
+    this.#fed += Math.min(count, rest);
+  }
+
+  take(step: StepResult): boolean {
+    if (this.row.logits === 'none') return false;
+    const { vocabSize } = this.#setup;
+    const sampled = this.#sampler.next(step.logits, step.logitsRow * vocabSize);
+    if (this.#stopTokens.has(sampled.token)) return this.#finish('stop');
+    this.#add(sampled, step);
+    if (this.#text !== null && this.#text.stopped !== null) return this.#finish('stop');
+    return this.#made < this.#limit ? false : this.#finish('length');
+  }
+
+  /** What has come since the last call, null for nothing. */
+  takeChunk(): WorkerChunk | null {
+    const chunk = this.#chunk;
+    this.#chunk = null;
+    return chunk;
+  }
+
+  #add(sampled: SampledToken, step: StepResult): void {
+    const { token } = sampled;
+    this.#made++;
+    this.#next[0] = token;
+    const chunk = this.#open();
+    chunk.tokens.push(token);
+    chunk.text += this.#text?.push(token) ?? '';
+    chunk.logprobs?.push(this.#logprobOf(sampled));
+    chunk.routing?.push(this.#routingOf(step));
+  }
+
+  #finish(reason: FinishReason): true {
+    const chunk = this.#open();
+    chunk.text += this.#text?.flush() ?? '';
+    chunk.finishReason = reason;
+    return true;
+  }
+
+  /** The chunk to add to. */
+  #open(): WorkerChunk {
+    const { logprobs, routing } = this.#setup.work;
+    this.#chunk ??= {
+      ...{ text: '', tokens: [], logprobs: logprobs ? [] : null, routing: routing ? [] : null },
+      finishReason: null,
+      usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },
+    };
+    this.#chunk.usage.completionTokens = this.#made;
+    return this.#chunk;
+  }
+
+  #logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
+    const { tokenizer } = this.#setup;
+    const tell = (id: number, value: number): TokenProbability => ({
+      token: id,
+      text: tokenizer?.decode([id]) ?? '',
+      logprob: value,
+    });
+    return {
+      ...tell(token, logprob),
+      top: Array.from(top.tokens, (id, i) => tell(id, top.logprobs[i])),
+    };
+  }
+
+  /** Of the last of the sequence's new tokens, which the logits come from. */
+  #routingOf({ experts, gateWeights, tokens, at, count }: StepResult): TokenRouting {
+    const { nLayers, topKExperts: K } = this.#setup;
+    const rowsOf = (values: Int32Array | Float32Array) =>
+      Array.from({ length: nLayers }, (_, layer) => {
+        const start = (layer * tokens + at + count - 1) * K;
+        return Array.from(values.subarray(start, start + K));
+      });
+    return { experts: rowsOf(experts), weights: rowsOf(gateWeights) };
+  }
+}
+
+function checkLength(tokens: number, contextLength: number): void {
+  if (tokens === 0) throw new RangeError('prompt must have at least one token, got none');
+  if (tokens < contextLength) return;
+  throw new SgemoeError(
+    'SGEMOE_CONTEXT_FULL',
+    `The prompt has ${tokens} tokens; the context has room for ${contextLength}, with one at least for the answer.`,
+  );
+}

@@ -1,0 +1,123 @@
+import type { JobOwner } from './job';
+import { fromWire, type WorkerChunk, type WorkerEvent } from './messages';
+import type { Completion, StreamChunk, Usage } from './types';
+
+interface Reader {
+  done: (result: IteratorResult<StreamChunk, undefined>) => void;
+  fail: (error: unknown) => void;
+}
+
+/**
+ * The chunks of a completion as an iterator. What isn't read is kept as one chunk that grows: a slow reader holds nothing up,
+ * and takes no more memory than the completion.
+ */
+export class CompletionStream implements AsyncIterableIterator<StreamChunk>, JobOwner {
+  /** Called with each chunk of the worker's, and what had been used before it. */
+  onChunk: (chunk: WorkerChunk, before: Usage | null) => void = () => {};
+  /** Called when the reader leaves before the end. */
+  onLeave: () => void = () => {};
+  #unread: StreamChunk | null = null;
+  #usage: Usage | null = null;
+  #ended = false;
+  #error: { error: unknown } | null = null;
+  readonly #readers: Reader[] = [];
+  #onEnd: (() => void) | null = null;
+
+  /** @param returns whether it ends with what exists when it is aborted, instead of throwing. */
+  constructor(private readonly returns: boolean) {}
+
+  onEvent({ chunk, error, end }: WorkerEvent): void {
+    if (chunk) {
+      const before = this.#usage;
+      this.#usage = chunk.usage;
+      const usage = chunk.finishReason === null ? null : chunk.usage;
+      this.#add({ ...chunk, usage });
+      this.onChunk(chunk, before);
+    }
+    if (error) this.onError(fromWire(error));
+    else if (end) this.#end();
+    else this.#serve();
+  }
+
+  onError(error: unknown): void {
+    this.#error = { error };
+    this.#end();
+  }
+
+  onAbort(finishReason: 'abort' | 'timeout', error: unknown): void {
+    if (this.returns) {
+      const usage = this.#usage ?? { promptTokens: 0, reusedTokens: 0, completionTokens: 0 };
+      this.#add({ text: '', tokens: [], logprobs: null, routing: null, finishReason, usage });
+      this.#end();
+    } else this.onError(error);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<StreamChunk, undefined>> {
+    return new Promise((done, fail) => {
+      this.#readers.push({ done, fail });
+      this.#serve();
+    });
+  }
+
+  async return(): Promise<IteratorResult<StreamChunk, undefined>> {
+    this.#unread = null;
+    this.#error = null;
+    if (!this.#ended) {
+      this.#end();
+      this.onLeave();
+    }
+    return { done: true, value: undefined };
+  }
+
+  /** Everything that isn't read, in one, when it has ended. */
+  async collect(): Promise<Completion> {
+    if (!this.#ended) {
+      await new Promise<void>((done) => {
+        this.#onEnd = done;
+      });
+    }
+    if (this.#error !== null) throw this.#error.error;
+    return this.#unread as Completion;
+  }
+
+  #add(chunk: StreamChunk): void {
+    if (this.#unread === null) this.#unread = chunk;
+    else append(this.#unread, chunk);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#onEnd?.();
+    this.#serve();
+  }
+
+  /** Answers those who read, as far as there is something. */
+  #serve(): void {
+    while (this.#readers.length > 0) {
+      if (this.#unread !== null) {
+        this.#readers.shift()!.done({ done: false, value: this.#unread });
+        this.#unread = null;
+      } else if (this.#error !== null) {
+        this.#readers.shift()!.fail(this.#error.error);
+        this.#error = null;
+      } else if (this.#ended) this.#readers.shift()!.done({ done: true, value: undefined });
+      else return;
+    }
+  }
+}
+
+function append(
+  to: StreamChunk,
+  { text, tokens, logprobs, routing, finishReason, usage }: StreamChunk,
+): void {
+  to.text += text;
+  to.tokens.push(...tokens);
+  if (logprobs) to.logprobs?.push(...logprobs);
+  if (routing) to.routing?.push(...routing);
+  to.finishReason = finishReason;
+  to.usage = usage;
+}

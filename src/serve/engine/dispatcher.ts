@@ -1,0 +1,171 @@
+import { SgemoeError } from '../../errors';
+import type { Job } from './job';
+import type { WorkerSetup } from './messages';
+import { type WorkerListener, WorkerThread } from './workerThread';
+
+export interface DispatcherOptions {
+  maxBatch: number;
+  maxQueue: number;
+  /** One for each worker. */
+  setups: readonly WorkerSetup[];
+}
+
+/** A worker that dies so often before it is ready won't get ready. */
+const MOST_FAILED_STARTS = 3;
+
+/** Gives jobs to workers in the order in which they came, and replaces workers that die. */
+export class Dispatcher implements WorkerListener {
+  replaced = 0;
+  readonly #threads: (WorkerThread | null)[];
+  readonly #failedStarts: number[];
+  readonly #waiting = new Set<Job>();
+  readonly #running = new Map<Job, WorkerThread>();
+  readonly #options: DispatcherOptions;
+  #closing = false;
+  #ended: Promise<void> | null = null;
+  #onReady: { done: () => void; fail: (error: unknown) => void } | null = null;
+  #onDrained: (() => void) | null = null;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+    this.#failedStarts = options.setups.map(() => 0);
+    this.#threads = options.setups.map((setup) => new WorkerThread(setup, this));
+  }
+
+  /** Until every worker has started. @throws SgemoeError SGEMOE_WORKER_DIED when one can't. */
+  async open(): Promise<void> {
+    await new Promise<void>((done, fail) => {
+      this.#onReady = { done, fail };
+    });
+  }
+
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  get ready(): number {
+    return this.#threads.filter((thread) => thread?.ready).length;
+  }
+
+  get closing(): boolean {
+    return this.#closing;
+  }
+
+  /** @throws SgemoeError when a new job can't be taken. */
+  checkAccepting(): void {
+    if (this.#closing) throw closed();
+    if (this.#threads.every((thread) => thread === null)) {
+      throw new SgemoeError('SGEMOE_WORKER_DIED', 'No worker of the engine could be started again.');
+    }
+    const { maxQueue } = this.#options;
+    if (this.#waiting.size < maxQueue || this.#findThread(true) !== undefined) return;
+    throw new SgemoeError(
+      'SGEMOE_QUEUE_FULL',
+      `The engine's queue is full: ${this.#waiting.size} requests wait.`,
+    );
+  }
+
+  submit(job: Job): void {
+    if (this.#size === 0) this.#keepAlive(true);
+    this.#waiting.add(job);
+    this.#pump();
+  }
+
+  /** To be called once a job is settled, whoever settled it. */
+  forget(job: Job): void {
+    this.#waiting.delete(job);
+    this.#running.get(job)?.cancel(job);
+    this.#running.delete(job);
+    if (this.#size > 0) return;
+    this.#keepAlive(false);
+    this.#onDrained?.();
+  }
+
+  /** Ends the workers: at once, all jobs failing, or, when it is to drain, once the jobs there are have ended. */
+  close(drain: boolean): Promise<void> {
+    this.#closing = true;
+    if (!drain) {
+      for (const job of [...this.#waiting, ...this.#running.keys()]) job.fail(closed(), 'aborted');
+    }
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  onReady(thread: WorkerThread): void {
+    this.#failedStarts[this.#threads.indexOf(thread)] = 0;
+    thread.keepAlive(this.#onReady !== null || this.#size > 0);
+    if (this.ready === this.#threads.length && this.#onReady !== null) {
+      this.#onReady.done();
+      this.#onReady = null;
+      this.#keepAlive(this.#size > 0);
+    }
+    this.#pump();
+  }
+
+  onRoom(): void {
+    this.#pump();
+  }
+
+  onExit(thread: WorkerThread, cause: SgemoeError): void {
+    const at = this.#threads.indexOf(thread);
+    this.#threads[at] = null;
+    if (this.#onReady !== null) this.#onReady.fail(cause);
+    else if (this.#ended === null || this.#size > 0) this.#replace(at, cause);
+  }
+
+  get #size(): number {
+    return this.#waiting.size + this.#running.size;
+  }
+
+  #replace(at: number, cause: SgemoeError): void {
+    if (++this.#failedStarts[at] <= MOST_FAILED_STARTS) {
+      this.replaced++;
+      const next = new WorkerThread(this.#options.setups[at], this);
+      next.keepAlive(this.#size > 0);
+      this.#threads[at] = next;
+    } else if (this.#threads.every((other) => other === null)) {
+      for (const job of this.#waiting) job.fail(cause);
+    }
+  }
+
+  #pump(): void {
+    for (const job of this.#waiting) {
+      const thread = this.#findThread(job.takesPlace);
+      if (thread === undefined) continue;
+      this.#waiting.delete(job);
+      this.#running.set(job, thread);
+      thread.start(job);
+    }
+  }
+
+  /** The ready worker with most room; undefined when there is none, or none with a place that is needed. */
+  #findThread(needsPlace: boolean): WorkerThread | undefined {
+    let found: WorkerThread | undefined;
+    for (const thread of this.#threads) {
+      if (!thread?.ready || (needsPlace && thread.places >= this.#options.maxBatch)) continue;
+      if (found === undefined || thread.places < found.places) found = thread;
+    }
+    return found;
+  }
+
+  #keepAlive(wanted: boolean): void {
+    for (const thread of this.#threads) thread?.keepAlive(wanted);
+  }
+
+  async #end(): Promise<void> {
+    if (this.#size > 0) {
+      await new Promise<void>((done) => {
+        this.#onDrained = done;
+      });
+    }
+    await Promise.all(this.#threads.map((thread) => thread?.terminate()));
+  }
+}
+
+function closed(): SgemoeError {
+  return new SgemoeError('SGEMOE_ENGINE_CLOSED', 'The engine is closed, or closing.');
+}

@@ -1,0 +1,66 @@
+import type { DecodeRow } from '../../decode/decoder';
+import { SgemoeError } from '../../errors';
+import type { EmbeddingResult } from './messages';
+import type { Sequence, StepResult } from './sequence';
+
+/** Embeds texts one after the other in one slot: each the mean of the final norm's output over its tokens. */
+export class EmbeddingSequence implements Sequence {
+  readonly row: DecodeRow;
+  readonly wantsHidden = true;
+  readonly wantsRouting = false;
+  readonly result: EmbeddingResult = { embeddings: [], promptTokens: 0 };
+  readonly #sum: Float64Array;
+  #fed = 0;
+
+  /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for a text without tokens; before a slot is taken. */
+  constructor(
+    readonly id: number,
+    private readonly texts: readonly Int32Array[],
+    hiddenDim: number,
+    contextLength: number,
+    takeSlot: () => number,
+    private readonly empty: (slot: number) => void,
+  ) {
+    for (const [i, { length }] of texts.entries()) {
+      if (length === 0) throw new RangeError(`embed: text ${i} must have at least one token, got none`);
+      if (length <= contextLength) continue;
+      const text = `Text ${i} has ${length} tokens; the context has room for ${contextLength}.`;
+      throw new SgemoeError('SGEMOE_CONTEXT_FULL', text);
+    }
+    this.#sum = new Float64Array(hiddenDim);
+    this.row = { slot: takeSlot(), tokens: texts[0], start: 0, end: 0, logits: 'none' };
+  }
+
+  get slot(): number {
+    return this.row.slot;
+  }
+
+  get #text(): Int32Array {
+    return this.texts[this.result.embeddings.length];
+  }
+
+  get ready(): number {
+    return this.#text.length - this.#fed;
+  }
+
+  feed(count: number): void {
+    if (this.#fed === 0) this.empty(this.slot);
+    this.row.tokens = this.#text;
+    this.row.start = this.#fed;
+    this.#fed += count;
+    this.row.end = this.#fed;
+  }
+
+  take({ hidden, at, count }: StepResult): boolean {
+    const sum = this.#sum;
+    const H = sum.length;
+    for (let t = at; t < at + count; t++) for (let i = 0; i < H; i++) sum[i] += hidden[t * H + i];
+    const { length } = this.#text;
+    if (this.#fed < length) return false;
+    this.result.promptTokens += length;
+    this.result.embeddings.push(Float32Array.from(sum, (value) => value / length));
+    sum.fill(0);
+    this.#fed = 0;
+    return this.result.embeddings.length === this.texts.length;
+  }
+}

@@ -1,0 +1,104 @@
+/** What goes between the engine's thread and its workers. */
+
+import type { BackendName } from '../../backend/kernels';
+import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
+import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../errors';
+import type { ResolvedSampling } from '../../sampling/options';
+import type { SharedModel } from '../../sharedModel';
+import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
+import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
+
+export interface WorkerSetup {
+  model: SharedModel;
+  backend: BackendName;
+  tokenizer: TokenizerFiles | null;
+  /** Sequences at a time. */
+  slots: number;
+  contextLength: number;
+  maxStepTokens: number;
+  /** WorkerCounters. */
+  counters: Float64Array;
+}
+
+/** What a prompt or a text is made of, in the order of preference. */
+export type TextSource =
+  | { ids: Int32Array }
+  | { text: string; addSpecialTokens: boolean }
+  | { messages: readonly ChatMessage[]; chat: ChatOptions };
+
+export interface GenerateWork {
+  kind: 'generate';
+  source: TextSource;
+  sampling: ResolvedSampling;
+  skipSpecialTokens: boolean;
+  logprobs: boolean;
+  routing: boolean;
+}
+
+export interface EmbedWork {
+  kind: 'embed';
+  sources: readonly TextSource[];
+}
+
+export interface TokenizeWork {
+  kind: 'tokenize';
+  source: TextSource;
+}
+
+export interface DetokenizeWork {
+  kind: 'detokenize';
+  ids: Int32Array;
+  skipSpecialTokens: boolean;
+}
+
+export type Work = GenerateWork | EmbedWork | TokenizeWork | DetokenizeWork;
+
+export type ToWorker = { id: number; work: Work } | { id: number; work: null /** Ends it. */; cancel: true };
+
+/** New tokens of a completion; the last one has a finishReason. */
+export interface WorkerChunk {
+  text: string;
+  tokens: number[];
+  logprobs: TokenLogprob[] | null;
+  routing: TokenRouting[] | null;
+  finishReason: FinishReason | null;
+  /** So far. */
+  usage: Usage;
+}
+
+export interface EmbeddingResult {
+  /** One [H] for each text. */
+  embeddings: Float32Array[];
+  promptTokens: number;
+}
+
+/** Exactly one event of each piece of work has `end`; nothing of it comes after. */
+export interface WorkerEvent {
+  id: number;
+  end: boolean;
+  chunk?: WorkerChunk;
+  /** Of work other than 'generate'. */
+  result?: EmbeddingResult | Int32Array | string;
+  error?: WireError;
+}
+
+export type FromWorker = { ready: true } | { ready: false; events: WorkerEvent[] };
+
+/** An error as plain data: structured cloning forgets codes. */
+export interface WireError {
+  name: string;
+  message: string;
+  code?: string;
+}
+
+export function toWire(error: unknown): WireError {
+  const { name, message, code } = error as SgemoeError;
+  return { name: String(name), message: String(message), code };
+}
+
+export function fromWire({ name, message, code }: WireError): Error {
+  if (code !== undefined && code in ERROR_CODES) return new SgemoeError(code as ErrorCode, message);
+  if (name === 'TypeError') return new TypeError(message);
+  if (name === 'RangeError') return new RangeError(message);
+  return new Error(message);
+}

@@ -1,0 +1,140 @@
+/** Requests as users write them, checked and made into work for a worker. */
+import { checkIds, checkInteger, checkOptions } from '../../checks';
+import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
+import type { GenerateWork, TextSource } from './messages';
+import type { EngineOptions, GenerateRequest, RequestControl } from './types';
+
+const MAX_WORKERS = 64;
+const MAX_THREADS = 256;
+const MOST_CONTEXT = 4096;
+const STEP_TOKENS = 128;
+/** What setTimeout takes. */
+const MOST_MS = 2 ** 31 - 1;
+
+export const ENGINE_OPTIONS: readonly (keyof EngineOptions)[] = [
+  ...(['workers', 'threads', 'maxBatch', 'maxQueue', 'contextLength', 'maxStepTokens', 'freeze'] as const),
+];
+
+export type ResolvedEngineOptions = Required<Omit<EngineOptions, 'threads'>> & Pick<EngineOptions, 'threads'>;
+
+/** @throws TypeError or RangeError for an option that is unknown or out of range. */
+export function resolveEngineOptions(
+  what: string,
+  options: EngineOptions,
+  maxSeqLen: number,
+): ResolvedEngineOptions {
+  checkOptions(what, options, ENGINE_OPTIONS);
+  const { workers = 1, threads, maxBatch = 16, maxQueue = 256, freeze = true } = options;
+  checkRange(`${what}: workers`, workers, 1, MAX_WORKERS);
+  if (threads !== undefined) checkRange(`${what}: threads`, threads, 1, MAX_THREADS);
+  checkInteger(`${what}: maxBatch`, maxBatch, 1);
+  checkInteger(`${what}: maxQueue`, maxQueue, 0);
+  const {
+    contextLength = Math.min(maxSeqLen, MOST_CONTEXT),
+    maxStepTokens = Math.max(maxBatch, STEP_TOKENS),
+  } = options;
+  checkRange(`${what}: contextLength`, contextLength, 1, maxSeqLen);
+  checkInteger(`${what}: maxStepTokens`, maxStepTokens, maxBatch);
+  if (typeof freeze !== 'boolean')
+    throw new TypeError(`${what}: freeze must be a boolean, got ${String(freeze)}`);
+  return { workers, threads, maxBatch, maxQueue, contextLength, maxStepTokens, freeze };
+}
+
+const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
+
+const REQUEST: readonly string[] = [
+  ...['prompt', 'addSpecialTokens', 'messages', 'chat', 'skipSpecialTokens', 'routing', 'onAbort'],
+  ...CONTROL,
+];
+
+export interface VocabularySizes {
+  /** What prompts may hold: the model's. */
+  model: number;
+  /** What may be chosen: the tokenizer's, where there is one. */
+  chosen: number;
+}
+
+/** @throws TypeError or RangeError for what a request must not say. */
+export function generateWork(request: GenerateRequest, vocabulary: VocabularySizes): GenerateWork {
+  checkOptions('generate', request, [...REQUEST, ...SAMPLING_OPTIONS]);
+  const { skipSpecialTokens = true, routing = false, onAbort = 'throw' } = request;
+  checkBoolean('generate: skipSpecialTokens', skipSpecialTokens);
+  checkBoolean('generate: routing', routing);
+  if (onAbort !== 'throw' && onAbort !== 'return') {
+    throw new RangeError(`generate: onAbort must be 'throw' or 'return', got ${String(onAbort)}`);
+  }
+  const given = Object.entries(request).filter(([name]) => !REQUEST.includes(name));
+  const sampling = resolveSampling(Object.fromEntries(given) as SamplingOptions, vocabulary.chosen);
+  const logprobs = request.topLogprobs !== undefined;
+  const source = sourceOf(request, vocabulary.model);
+  return { kind: 'generate', source, sampling, skipSpecialTokens, logprobs, routing };
+}
+
+function sourceOf(request: GenerateRequest, vocabSize: number): TextSource {
+  const { prompt, messages, chat, addSpecialTokens } = request;
+  if ((prompt === undefined) === (messages === undefined)) {
+    throw new TypeError('generate: a request must have either a prompt or messages');
+  }
+  if (messages !== undefined) return chatSource(messages, chat);
+  return textSource('generate: prompt', prompt, addSpecialTokens ?? true, vocabSize);
+}
+
+/** @throws TypeError unless `text` is a text or ids, RangeError for an id outside the vocabulary. */
+export function textSource(
+  what: string,
+  text: unknown,
+  addSpecialTokens: boolean,
+  vocabSize: number,
+): TextSource {
+  checkBoolean(`${what}: addSpecialTokens`, addSpecialTokens);
+  if (typeof text === 'string') return { text, addSpecialTokens };
+  return { ids: idsOf(what, text, vocabSize) };
+}
+
+/** A copy of ids. @throws as textSource. */
+export function idsOf(what: string, ids: unknown, vocabSize: number): Int32Array {
+  if (!Array.isArray(ids) && !(ArrayBuffer.isView(ids) && 'length' in ids)) {
+    throw new TypeError(`${what} must be a text or an array of token ids, got ${String(ids)}`);
+  }
+  checkIds(what, ids as ArrayLike<number>, vocabSize);
+  return Int32Array.from(ids as ArrayLike<number>);
+}
+
+/** A copy of a conversation: what the caller does with it later changes nothing. */
+export function chatSource(messages: unknown, chat: unknown = {}): TextSource {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    throw new TypeError(`messages must be an array with one message at least, got ${String(messages)}`);
+  }
+  for (const message of messages) {
+    if (typeof message?.role === 'string') continue;
+    throw new TypeError(`messages: each must have a role that is a text, got ${String(message?.role)}`);
+  }
+  if (typeof chat !== 'object' || chat === null)
+    throw new TypeError(`chat must be an object, got ${String(chat)}`);
+  try {
+    return structuredClone({ messages, chat });
+  } catch (cause) {
+    throw new TypeError('messages and chat must be plain data', { cause });
+  }
+}
+
+/** @throws TypeError or RangeError for what isn't a signal or a time. */
+export function checkControl(what: string, { signal, timeoutMs }: RequestControl): void {
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
+    throw new TypeError(`${what}: signal must be an AbortSignal, got ${String(signal)}`);
+  }
+  if (timeoutMs === undefined) return;
+  if (typeof timeoutMs !== 'number')
+    throw new TypeError(`${what}: timeoutMs must be a number, got ${typeof timeoutMs}`);
+  if (timeoutMs > 0 && timeoutMs <= MOST_MS) return;
+  throw new RangeError(`${what}: timeoutMs must be in (0, ${MOST_MS}], got ${timeoutMs}`);
+}
+
+export function checkBoolean(what: string, value: unknown): void {
+  if (typeof value !== 'boolean') throw new TypeError(`${what} must be a boolean, got ${String(value)}`);
+}
+
+function checkRange(what: string, value: number, low: number, high: number): void {
+  checkInteger(what, value, low);
+  if (value > high) throw new RangeError(`${what} must be at most ${high}, got ${value}`);
+}

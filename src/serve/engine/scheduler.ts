@@ -1,0 +1,212 @@
+import type { DecodeRow, StepOutputs } from '../../decode/decoder';
+import { Decoder } from '../../decode/decoder';
+import type { MoETransformer } from '../../model';
+import type { Tokenizer } from '../../text/tokenizer';
+import { CompletionSequence } from './completion';
+import type { WorkerCounters } from './counters';
+import { EmbeddingSequence } from './embedding';
+import type { EmbedWork, GenerateWork, ToWorker, Work, WorkerEvent } from './messages';
+import { toWire } from './messages';
+import { needTokenizer, readPrompt } from './promptSource';
+import type { Sequence, StepResult } from './sequence';
+import { shareOut } from './shares';
+import { Slots } from './slots';
+
+export interface SchedulerOptions {
+  slots: number;
+  contextLength: number;
+  maxStepTokens: number;
+}
+
+/**
+ * Decodes sequences together: each step takes a token of each running one, and of prompts what there is room for. Work
+ * joins and leaves between steps. Every piece of work ends with one event, whatever becomes of it.
+ */
+export class Scheduler {
+  readonly #decoder: Decoder;
+  readonly #slots: Slots;
+  /** In the order of their slots, which takes fewest calls of the attention kernel. */
+  readonly #sequences: Sequence[] = [];
+  #events: WorkerEvent[] = [];
+  /** Work has ended: its reader waits, and its place is free. */
+  #urgent = false;
+  readonly #rows: DecodeRow[] = [];
+  readonly #shares: Int32Array;
+  readonly #result: StepResult;
+
+  constructor(
+    private readonly model: MoETransformer,
+    private readonly tokenizer: Tokenizer | null,
+    options: SchedulerOptions,
+    private readonly counters: WorkerCounters,
+  ) {
+    const { slots, contextLength, maxStepTokens } = options;
+    this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens });
+    this.#slots = new Slots(this.#decoder);
+    this.#shares = new Int32Array(slots);
+    const { vocabSize, hiddenDim, nLayers, topKExperts } = model.config;
+    const tokens = maxStepTokens;
+    this.#result = {
+      logits: new Float32Array(slots * vocabSize),
+      hidden: new Float32Array(tokens * hiddenDim),
+      experts: new Int32Array(nLayers * tokens * topKExperts),
+      gateWeights: new Float32Array(nLayers * tokens * topKExperts),
+      ...{ tokens: 0, at: 0, count: 0, logitsRow: 0 },
+    };
+  }
+
+  /** Whether there is something to compute. */
+  get active(): boolean {
+    return this.#sequences.length > 0;
+  }
+
+  /** Takes up work, or ends it. @throws never: what is wrong with the work becomes its event. */
+  receive({ id, work }: ToWorker): void {
+    try {
+      if (work === null) this.#cancel(id);
+      else this.#begin(id, work);
+    } catch (error) {
+      this.#end({ id, end: true, error: toWire(error) });
+    }
+  }
+
+  /** Computes a step of all sequences. */
+  step(): void {
+    const sequences = this.#sequences;
+    if (sequences.length === 0) return;
+    const result = this.#result;
+    result.tokens = this.#layOut();
+    this.#decoder.step(this.#rows, this.#outputs());
+    this.counters.countExperts(result.experts, result.tokens * this.model.config.topKExperts);
+    result.at = 0;
+    result.logitsRow = 0;
+    let kept = 0;
+    for (const sequence of sequences) {
+      result.count = sequence.row.end! - sequence.row.start!;
+      if (!this.#take(sequence)) sequences[kept++] = sequence;
+      result.at += result.count;
+      if (sequence.row.logits === 'last') result.logitsRow++;
+    }
+    sequences.length = kept;
+    this.counters.cachedTokens = this.#slots.tokens;
+  }
+
+  /** Whether what `takeEvents` gives should not wait for more. */
+  get urgent(): boolean {
+    return this.#urgent;
+  }
+
+  /** What has happened since the last call. */
+  takeEvents(): WorkerEvent[] {
+    for (const sequence of this.#sequences) {
+      if (!(sequence instanceof CompletionSequence)) continue;
+      const chunk = sequence.takeChunk();
+      if (chunk !== null) this.#events.push({ id: sequence.id, end: false, chunk });
+    }
+    const events = this.#events;
+    this.#events = [];
+    this.#urgent = false;
+    return events;
+  }
+
+  #begin(id: number, work: Work): void {
+    if (work.kind === 'generate') this.#beginCompletion(id, work);
+    else if (work.kind === 'embed') this.#beginEmbedding(id, work);
+    else if (work.kind === 'tokenize') {
+      this.#end({ id, end: true, result: readPrompt(work.source, this.tokenizer).ids });
+    } else {
+      const { ids, skipSpecialTokens } = work;
+      this.#end({ id, end: true, result: needTokenizer(this.tokenizer).decode(ids, { skipSpecialTokens }) });
+    }
+  }
+
+  #beginCompletion(id: number, work: GenerateWork): void {
+    const { vocabSize, nLayers, topKExperts } = this.model.config;
+    const sequence = new CompletionSequence({
+      ...{ id, work, prompt: readPrompt(work.source, this.tokenizer), tokenizer: this.tokenizer },
+      ...{ contextLength: this.#decoder.contextLength, kernels: this.model.kernels },
+      ...{ vocabSize, nLayers, topKExperts },
+      takeSlot: (ids) => {
+        const slot = this.#slots.take(ids);
+        return { slot, reused: this.#decoder.length(slot) };
+      },
+    });
+    if (sequence.endsAtOnce) this.#leave(sequence);
+    else this.#join(sequence);
+  }
+
+  #beginEmbedding(id: number, { sources }: EmbedWork): void {
+    const texts = sources.map((source) => readPrompt(source, this.tokenizer).ids);
+    const { contextLength } = this.#decoder;
+    const sequence = new EmbeddingSequence(
+      ...([id, texts, this.model.config.hiddenDim, contextLength] as const),
+      () => this.#slots.takeEmpty(),
+      (slot) => this.#decoder.truncate(slot, 0),
+    );
+    this.#join(sequence);
+  }
+
+  #join(sequence: Sequence): void {
+    const after = this.#sequences.findIndex(({ slot }) => slot > sequence.slot);
+    this.#sequences.splice(after < 0 ? this.#sequences.length : after, 0, sequence);
+  }
+
+  #cancel(id: number): void {
+    const at = this.#sequences.findIndex((sequence) => sequence.id === id);
+    // It may have ended while the message was on its way.
+    if (at < 0) return;
+    this.#slots.give(this.#sequences[at].slot);
+    this.#sequences.splice(at, 1);
+    this.#end({ id, end: true });
+  }
+
+  /** Says what each sequence feeds; returns how many tokens that is. */
+  #layOut(): number {
+    const sequences = this.#sequences;
+    shareOut(sequences, this.#decoder.maxStepTokens, this.#shares);
+    let tokens = 0;
+    this.#rows.length = 0;
+    for (const [i, sequence] of sequences.entries()) {
+      sequence.feed(this.#shares[i]);
+      this.#rows.push(sequence.row);
+      tokens += this.#shares[i];
+    }
+    return tokens;
+  }
+
+  #outputs(): StepOutputs {
+    const { logits, hidden, experts, gateWeights } = this.#result;
+    return {
+      logits,
+      experts,
+      hidden: this.#sequences.some(({ wantsHidden }) => wantsHidden) ? hidden : undefined,
+      gateWeights: this.#sequences.some(({ wantsRouting }) => wantsRouting) ? gateWeights : undefined,
+    };
+  }
+
+  /** Hands a sequence its part of the step; returns whether it has ended. */
+  #take(sequence: Sequence): boolean {
+    try {
+      if (!sequence.take(this.#result)) return false;
+      this.#leave(sequence);
+    } catch (error) {
+      // Such as logits among which nothing may be chosen: its own fault, not that of the others.
+      this.#slots.give(sequence.slot);
+      this.#end({ id: sequence.id, end: true, error: toWire(error) });
+    }
+    return true;
+  }
+
+  #leave(sequence: Sequence): void {
+    const { id } = sequence;
+    this.#slots.give(sequence.slot);
+    if (sequence instanceof CompletionSequence) {
+      this.#end({ id, end: true, chunk: sequence.takeChunk() ?? undefined });
+    } else if (sequence instanceof EmbeddingSequence) this.#end({ id, end: true, result: sequence.result });
+  }
+
+  #end(event: WorkerEvent): void {
+    this.#events.push(event);
+    this.#urgent = true;
+  }
+}

@@ -1,0 +1,49 @@
+/** What an engine's worker thread runs: a scheduler, fed by messages, that answers at most once a step. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { createKernels } from '../../backend';
+import { MoETransformer } from '../../model';
+import { loadTokenizer } from '../../text/tokenizer';
+import { WorkerCounters } from './counters';
+import type { FromWorker, ToWorker, WorkerSetup } from './messages';
+import { Scheduler } from './scheduler';
+
+/** Text that isn't urgent may wait so long for more: small models would flood the engine's thread with messages. */
+const GATHER_MS = 2;
+
+function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
+  const model = MoETransformer.fromShared(setup.model, { kernels: createKernels(setup.backend) });
+  const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
+  const { nLayers, nExperts } = model.config;
+  const scheduler = new Scheduler(
+    ...([model, tokenizer, setup] as const),
+    new WorkerCounters(nLayers, nExperts, setup.counters),
+  );
+  const post = (message: FromWorker) => port.postMessage(message);
+  let isScheduled = false;
+  let posted = 0;
+
+  const schedule = () => {
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(turn);
+  };
+  // A turn of the event loop for each step: messages come in between two steps.
+  const turn = () => {
+    isScheduled = false;
+    scheduler.step();
+    const now = performance.now();
+    if (scheduler.urgent || !scheduler.active || now - posted >= GATHER_MS) {
+      const events = scheduler.takeEvents();
+      if (events.length > 0) post({ ready: false, events });
+      posted = now;
+    }
+    if (scheduler.active) schedule();
+  };
+  port.on('message', (message: ToWorker) => {
+    scheduler.receive(message);
+    schedule();
+  });
+  post({ ready: true });
+}
+
+if (parentPort !== null) run(parentPort, workerData as WorkerSetup);

@@ -1,0 +1,97 @@
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { SgemoeError } from '../../errors';
+import type { Job } from './job';
+import type { FromWorker, ToWorker, WorkerSetup } from './messages';
+
+const WORKER_FILE = join(__dirname, 'worker.js');
+
+export interface WorkerListener {
+  /** The worker takes jobs. */
+  onReady(thread: WorkerThread): void;
+  /** Jobs have ended, so that there is room. */
+  onRoom(thread: WorkerThread): void;
+  /** It has ended, with all of its jobs. */
+  onExit(thread: WorkerThread, cause: SgemoeError): void;
+}
+
+/** One worker and the jobs that it has. */
+export class WorkerThread {
+  ready = false;
+  readonly #worker: Worker;
+  readonly #jobs = new Map<number, Job>();
+  #places = 0;
+  #error: unknown;
+
+  /** @param listener is called on later turns of the event loop. */
+  constructor(setup: WorkerSetup, listener: WorkerListener) {
+    this.#worker = new Worker(WORKER_FILE, { workerData: setup, name: 'sgemoe engine' });
+    this.#worker.on('message', (message: FromWorker) => this.#receive(message, listener));
+    this.#worker.on('error', (error) => {
+      this.#error = error;
+    });
+    this.#worker.on('exit', (exitCode) => {
+      const cause = this.#deathOf(exitCode);
+      this.ready = false;
+      const jobs = [...this.#jobs.values()];
+      this.#jobs.clear();
+      for (const job of jobs) job.fail(cause);
+      listener.onExit(this, cause);
+    });
+  }
+
+  /** Places of its batch that are taken. */
+  get places(): number {
+    return this.#places;
+  }
+
+  start(job: Job): void {
+    this.#jobs.set(job.id, job);
+    if (job.takesPlace) this.#places++;
+    this.#post({ id: job.id, work: job.work });
+  }
+
+  /** Gives up a job, which frees its place when the worker has heard of it. */
+  cancel(job: Job): void {
+    if (this.#jobs.has(job.id)) this.#post({ id: job.id, work: null, cancel: true });
+  }
+
+  /** Whether the process waits for it. */
+  keepAlive(wanted: boolean): void {
+    if (wanted) this.#worker.ref();
+    else this.#worker.unref();
+  }
+
+  async terminate(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromWorker, listener: WorkerListener): void {
+    if (message.ready) {
+      this.ready = true;
+      listener.onReady(this);
+      return;
+    }
+    let hasRoom = false;
+    for (const event of message.events) {
+      const job = this.#jobs.get(event.id)!;
+      if (event.end) {
+        hasRoom = true;
+        this.#jobs.delete(event.id);
+        if (job.takesPlace) this.#places--;
+      }
+      job.deliver(event);
+    }
+    if (hasRoom) listener.onRoom(this);
+  }
+
+  #deathOf(exitCode: number): SgemoeError {
+    const why = this.#error === undefined ? `exit code ${exitCode}` : String((this.#error as Error).message);
+    const message = `A worker of the engine ended unexpectedly: ${why}.`;
+    return new SgemoeError('SGEMOE_WORKER_DIED', message, { cause: this.#error });
+  }
+}
