@@ -255,8 +255,8 @@ export class Engine implements AsyncDisposable {
   #submit(work: Work, owner: JobOwner, control: RequestControl): Job {
     checkControl(work.kind, control);
     const { signal, timeoutMs } = control;
-    this.#checkAccepting();
     const job = new Job(++this.#lastId, work, owner);
+    this.#checkAccepting(job);
     const onAbort = () => job.abort('abort', signal!.reason);
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeOut(job, timeoutMs), timeoutMs);
     job.onSettled = (outcome) => {
@@ -274,9 +274,9 @@ export class Engine implements AsyncDisposable {
     return job;
   }
 
-  #checkAccepting(): void {
+  #checkAccepting({ takesPlace }: Job): void {
     try {
-      this.#dispatcher.checkAccepting();
+      this.#dispatcher.checkAccepting(takesPlace);
     } catch (error) {
       this.#counters.requests.refused++;
       throw error;

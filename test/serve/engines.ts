@@ -1,3 +1,4 @@
+import type { Worker } from 'node:worker_threads';
 import type { EngineOptions, ModelConfigOptions } from '../../src';
 import { built } from '../helpers/built';
 import { SMALL } from '../helpers/smallModel';
@@ -14,3 +15,10 @@ export function openEngine(options: EngineOptions = {}, overrides: Partial<Model
 }
 
 export const sleep = (ms: number) => new Promise((done) => setTimeout(done, ms));
+
+/** The workers that are started from now on, in order. */
+export function workersStarted(): Worker[] {
+  const workers: Worker[] = [];
+  process.on('worker', (worker) => workers.push(worker as Worker));
+  return workers;
+}

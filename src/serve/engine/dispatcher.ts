@@ -56,13 +56,16 @@ export class Dispatcher implements WorkerListener {
   }
 
   /** @throws SgemoeError when a new job can't be taken. */
-  checkAccepting(): void {
+  checkAccepting(takesPlace: boolean): void {
     if (this.#closing) throw closed();
     if (this.#threads.every((thread) => thread === null)) {
       throw new SgemoeError('SGEMOE_WORKER_DIED', 'No worker of the engine could be started again.');
     }
-    const { maxQueue } = this.#options;
-    if (this.#waiting.size < maxQueue || this.#findThread(true) !== undefined) return;
+    const { maxQueue, maxBatch, setups } = this.#options;
+    // By what is wanted still, not by free places: one that was given up becomes free when its worker has heard of it.
+    const places = maxBatch * setups.length;
+    // What takes no place is done between two steps, but not without limit either.
+    if (this.#size < maxQueue + (takesPlace ? places : 2 * places)) return;
     throw new SgemoeError(
       'SGEMOE_QUEUE_FULL',
       `The engine's queue is full: ${this.#waiting.size} requests wait.`,
