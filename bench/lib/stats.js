@@ -35,4 +35,4 @@ function sort(values) {
   return [...values].sort((a, b) => a - b);
 }
 
-module.exports = { median, summarise };
+module.exports = { median, quantile, sort, summarise };

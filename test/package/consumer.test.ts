@@ -74,6 +74,7 @@ describe('the tarball', () => {
         'dist/index.d.ts',
         'dist/index.d.mts',
         'dist/cli/main.js',
+        'dist/serve/engine/worker.js',
         'dist/cli/runReport/assets/main.js',
         'dist/cli/runReport/assets/page.css',
       ]),

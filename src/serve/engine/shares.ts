@@ -1,27 +1,44 @@
+/** What has tokens ready to be fed to a step. */
+interface Hungry {
+  readonly ready: number;
+}
+
 /**
- * How many of their ready tokens sequences feed to a step of at most `budget` tokens, at least one each: the rest is shared
- * equally, what one doesn't need goes to the others. So short prompts pass long ones by, and no one waits.
+ * How many of their ready tokens sequences feed to a step of at most `budget` tokens. Each feeds one at least, so that none
+ * waits. Half of the rest is shared equally; what is left then goes to those that need least: a short prompt passes a long one
+ * by, and of several that came together some begin to write early.
  * @param budget at least one for each sequence. @param shares receives the numbers.
  */
-export function shareOut(
-  sequences: readonly { readonly ready: number }[],
-  budget: number,
-  shares: Int32Array,
-): void {
-  let left = budget - sequences.length;
+export function shareOut(sequences: readonly Hungry[], budget: number, shares: Int32Array): void {
   let hungry = 0;
   for (let i = 0; i < sequences.length; i++) {
     shares[i] = 1;
     if (sequences[i].ready > 1) hungry++;
   }
-  while (left > 0 && hungry > 0) {
-    const each = Math.max(1, Math.floor(left / hungry));
-    hungry = 0;
-    for (let i = 0; i < sequences.length && left > 0; i++) {
-      const more = Math.min(each, sequences[i].ready - shares[i], left);
-      shares[i] += more;
-      left -= more;
-      if (sequences[i].ready > shares[i]) hungry++;
-    }
+  let left = budget - sequences.length;
+  const each = Math.floor(left / (2 * Math.max(1, hungry)));
+  for (let i = 0; i < sequences.length; i++) left -= add(sequences, shares, i, each);
+  for (let i = leastNeedy(sequences, shares); i >= 0 && left > 0; i = leastNeedy(sequences, shares)) {
+    left -= add(sequences, shares, i, left);
   }
+}
+
+/** Adds at most `most` to the share of sequence i; returns how many. */
+function add(sequences: readonly Hungry[], shares: Int32Array, i: number, most: number): number {
+  const more = Math.min(most, sequences[i].ready - shares[i]);
+  shares[i] += more;
+  return more;
+}
+
+/** Which of those that have more ready has least more, -1 for none. */
+function leastNeedy(sequences: readonly Hungry[], shares: Int32Array): number {
+  let least = -1;
+  let need = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < sequences.length; i++) {
+    const more = sequences[i].ready - shares[i];
+    if (more === 0 || more >= need) continue;
+    least = i;
+    need = more;
+  }
+  return least;
 }
