@@ -120,6 +120,16 @@ export type {
   TokenRouting,
   Usage,
 } from './serve/engine/types';
+export type { HttpOptions } from './serve/http/options';
+export { httpPlugin } from './serve/http/plugin';
+export {
+  createHandler,
+  type ListenOptions,
+  type RequestHandler,
+  type RunningServer,
+  type ServeOptions,
+  serve,
+} from './serve/http/server';
 export { SharedExpert } from './sharedExpert';
 export type { SharedModel } from './sharedModel';
 export { Tensor } from './tensor';

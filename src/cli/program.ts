@@ -7,6 +7,7 @@ import { addGenerateCommand } from './generate';
 import { addInfoCommand } from './info';
 import { type CliContext, type CliIo, EXIT } from './io';
 import { addReportCommand } from './runReport/command';
+import { addServeCommand } from './serve';
 import { addTokenizerCommand } from './tokenizer';
 import { addTrainCommand } from './train';
 import { packageVersion } from './version';
@@ -17,6 +18,7 @@ Environment:
   SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|reference
                          what computes; default auto, the fastest that is there
   SGEMOE_BLAS=<file>     a library with cblas_sgemm to use
+  SGEMOE_API_KEY=<key>   of sgemoe serve, as --api-key
   SGEMOE_DEBUG=1         print the stack of an error
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -57,6 +59,7 @@ function createProgram(context: CliContext): Command {
     });
   addTrainCommand(program, context);
   addGenerateCommand(program, context);
+  addServeCommand(program, context);
   addEvalCommand(program, context);
   addReportCommand(program, context);
   addTokenizerCommand(program, context);

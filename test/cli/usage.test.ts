@@ -21,7 +21,7 @@ describe('help and version', () => {
     expect((await sgemoe(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
-  it.each(['train', 'generate', 'info', 'inspect'])(
+  it.each(['train', 'generate', 'info', 'inspect', 'serve'])(
     'of %s names a default or range for each option, and examples',
     async (name) => {
       const { stdout } = await sgemoe([name, '--help']);

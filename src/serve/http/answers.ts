@@ -1,0 +1,144 @@
+/** Completions in the shapes of OpenAI's API. */
+import { randomUUID } from 'node:crypto';
+import type { Tokenizer } from '../../text/tokenizer';
+import type { StreamChunk, TokenLogprob, TokenProbability, Usage } from '../engine/types';
+
+/** What all chunks of an answer have in common. */
+export interface AnswerHead {
+  id: string;
+  created: number;
+  model: string;
+}
+
+/** One kind of answer: how a choice is written, whole or in chunks. */
+export interface AnswerFormat {
+  head(model: string): AnswerHead;
+  readonly object: string;
+  readonly chunkObject: string;
+  /** A writer for the chunks of one choice, in order. */
+  chunkWriter(index: number): (chunk: StreamChunk) => object;
+  /** A choice that is complete. */
+  whole(index: number, completion: StreamChunk): object;
+}
+
+/** /v1/completions. @param tokenizer null: texts are empty. @param routing adds `sgemoe` to each choice. */
+export function completionFormat(tokenizer: Tokenizer | null, routing: boolean): AnswerFormat {
+  const chunkWriter = (index: number) => {
+    const offsets = { next: 0 };
+    return (chunk: StreamChunk) => ({
+      ...{ index, text: chunk.text, finish_reason: chunk.finishReason },
+      logprobs: chunk.logprobs && listLogprobs(chunk.logprobs, offsets),
+      ...extension(chunk, tokenizer, routing),
+    });
+  };
+  return {
+    head: (model) => newHead('cmpl', model),
+    object: 'text_completion',
+    chunkObject: 'text_completion',
+    chunkWriter,
+    whole: (index, completion) => chunkWriter(index)(completion),
+  };
+}
+
+/** /v1/chat/completions. */
+export function chatFormat(tokenizer: Tokenizer | null, routing: boolean): AnswerFormat {
+  const common = (index: number, chunk: StreamChunk) => ({
+    ...{ index, finish_reason: chunk.finishReason },
+    logprobs: chunk.logprobs && {
+      content: chunk.logprobs.map((one) => chatLogprob(one, tokenizer)),
+      refusal: null,
+    },
+    ...extension(chunk, tokenizer, routing),
+  });
+  return {
+    head: (model) => newHead('chatcmpl', model),
+    object: 'chat.completion',
+    chunkObject: 'chat.completion.chunk',
+    chunkWriter(index) {
+      let role: { role?: string } = { role: 'assistant' };
+      return (chunk) => {
+        const delta = { ...role, content: chunk.text };
+        role = {};
+        return { ...common(index, chunk), delta };
+      };
+    },
+    whole: (index, completion) => ({
+      ...common(index, completion),
+      message: { role: 'assistant', content: completion.text, refusal: null },
+    }),
+  };
+}
+
+/** The prompt counts once for each choice, as it is computed, or found in the cache, for each. */
+export function usageOf(usages: readonly Usage[]): object {
+  const sum = (count: (usage: Usage) => number) => usages.reduce((total, usage) => total + count(usage), 0);
+  const prompt = sum(({ promptTokens }) => promptTokens);
+  const completion = sum(({ completionTokens }) => completionTokens);
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: sum(({ reusedTokens }) => reusedTokens) },
+  };
+}
+
+export function unixSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
+function newHead(prefix: string, model: string): AnswerHead {
+  return { id: `${prefix}-${randomUUID()}`, created: unixSeconds(), model };
+}
+
+/** Lists side by side, one entry a token; `text_offset` counts in the tokens' texts joined. */
+function listLogprobs(logprobs: readonly TokenLogprob[], offsets: { next: number }): object {
+  const text_offset = logprobs.map(({ text }) => {
+    const at = offsets.next;
+    offsets.next += text.length;
+    return at;
+  });
+  return {
+    tokens: logprobs.map(({ text }) => text),
+    token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),
+    top_logprobs: logprobs.map(({ top }) => topByText(top)),
+    text_offset,
+  };
+}
+
+/** Of tokens with the same text, such as parts of characters, the most probable one. */
+function topByText(top: readonly TokenProbability[]): object {
+  return Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)] as const).reverse());
+}
+
+function chatLogprob(one: TokenLogprob, tokenizer: Tokenizer | null): object {
+  const entry = ({ token, text, logprob }: TokenProbability) => ({
+    ...{ token: text, logprob: finite(logprob) },
+    bytes: tokenizer && [...tokenizer.decodeBytes([token])],
+  });
+  return { ...entry(one), top_logprobs: one.top.map(entry) };
+}
+
+/** What only a mixture of experts has: for each token its id, and which experts predicted it. */
+function extension(
+  { tokens, logprobs, routing }: StreamChunk,
+  tokenizer: Tokenizer | null,
+  wanted: boolean,
+): object {
+  if (!wanted) return {};
+  const entry = ({ token, text, logprob }: TokenProbability) => ({
+    id: token,
+    text,
+    logprob: finite(logprob),
+  });
+  const described = tokens.map((token, i) => ({
+    ...{ id: token, text: tokenizer?.decode([token]) ?? '' },
+    ...(logprobs && { ...entry(logprobs[i]), top: logprobs[i].top.map(entry) }),
+    ...routing?.[i],
+  }));
+  return { sgemoe: { tokens: described } };
+}
+
+/** JSON has no -Infinity: as OpenAI, for what is as good as impossible. */
+function finite(logprob: number): number {
+  return Math.max(logprob, -9999);
+}

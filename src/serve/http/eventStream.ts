@@ -1,0 +1,59 @@
+import type { ServerResponse } from 'node:http';
+
+/** Server-sent events to one client, at the client's pace. */
+export class EventStream {
+  /** @param stallMs after so long without room for more the client is given up: its connection is destroyed. */
+  constructor(
+    private readonly response: ServerResponse,
+    private readonly stallMs: number,
+  ) {}
+
+  begin(headers: Readonly<Record<string, number | string | string[] | undefined>>): void {
+    for (const [name, value] of Object.entries(headers)) {
+      if (value !== undefined) this.response.setHeader(name, value);
+    }
+    this.response.writeHead(200, {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+    });
+    this.response.flushHeaders();
+  }
+
+  /** Settles when there is room for more. @throws when the client is gone, or too slow. */
+  async send(data: unknown): Promise<void> {
+    await this.#write(JSON.stringify(data));
+  }
+
+  /** After the last event of an answer that is complete. */
+  async done(): Promise<void> {
+    await this.#write('[DONE]');
+    this.response.end();
+  }
+
+  /** In place of what is missing of the answer, unless the client is gone. */
+  fail(problem: object): void {
+    if (!this.response.destroyed) this.response.end(`data: ${JSON.stringify(problem)}\n\n`);
+  }
+
+  async #write(data: string): Promise<void> {
+    if (this.response.destroyed) throw new Error('the client is gone');
+    if (this.response.write(`data: ${data}\n\n`)) return;
+    await this.#room();
+  }
+
+  #room(): Promise<void> {
+    const { response } = this;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => response.destroy(), this.stallMs);
+      const settle = (end: () => void) => () => {
+        clearTimeout(timer);
+        response.off('drain', onDrain).off('close', onClose);
+        end();
+      };
+      const onDrain = settle(resolve);
+      const onClose = settle(() => reject(new Error('the client is gone')));
+      response.on('drain', onDrain).on('close', onClose);
+    });
+  }
+}

@@ -1,0 +1,147 @@
+import { badRequest } from './problem';
+
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** Deepest nesting of a body. */
+const MAX_DEPTH = 32;
+
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
+/** The object that a body holds. @throws Problem unless it is UTF-8, JSON, an object, and nested as deep as makes sense. */
+export function parseBody(body: Uint8Array): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(decoder.decode(body));
+  } catch (error) {
+    const what = error instanceof SyntaxError ? 'JSON' : 'UTF-8';
+    throw badRequest(`The body is not valid ${what}.`, null, 'invalid_body');
+  }
+  if (isTooDeep(value, MAX_DEPTH)) {
+    throw badRequest(`The body is nested more than ${MAX_DEPTH} levels deep.`, null, 'invalid_body');
+  }
+  return asObject(value);
+}
+
+/** @throws Problem unless a body is there and is an object. */
+export function asObject(value: unknown): JsonObject {
+  if (isObject(value)) return value;
+  throw badRequest(`The body must be a JSON object, got ${describe(value)}.`, null, 'invalid_body');
+}
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isTooDeep(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1));
+}
+
+export interface Range {
+  min?: number;
+  max?: number;
+  /** Excluded lower end. */
+  above?: number;
+}
+
+/** Reads the fields of a body one by one, and remembers which: what nobody asked for is refused. null counts as absent. */
+export class Fields {
+  readonly #known = new Set<string>();
+
+  /** @param path what to call the object in front of its fields, such as 'stream_options.'. */
+  constructor(
+    private readonly body: JsonObject,
+    private readonly path = '',
+  ) {}
+
+  /** The value of a field, undefined when it is absent or null. */
+  take(name: string): unknown {
+    this.#known.add(name);
+    return Object.hasOwn(this.body, name) ? (this.body[name] ?? undefined) : undefined;
+  }
+
+  text(name: string): string | undefined {
+    return this.#check(name, 'a string', (value) => typeof value === 'string') as string | undefined;
+  }
+
+  boolean(name: string): boolean | undefined {
+    return this.#check(name, 'true or false', (value) => typeof value === 'boolean') as boolean | undefined;
+  }
+
+  number(name: string, range: Range): number | undefined {
+    const fits = (value: unknown) =>
+      typeof value === 'number' && Number.isFinite(value) && within(value, range);
+    return this.#check(name, `a number${inWords(range)}`, fits) as number | undefined;
+  }
+
+  integer(name: string, range: Range): number | undefined {
+    const fits = (value: unknown) => Number.isSafeInteger(value) && within(value as number, range);
+    return this.#check(name, `an integer${inWords(range)}`, fits) as number | undefined;
+  }
+
+  /** The fields of an object within, undefined when it is absent. */
+  object(name: string): Fields | undefined {
+    const value = this.#check(name, 'an object', isObject) as JsonObject | undefined;
+    return value === undefined ? undefined : new Fields(value, `${this.path}${name}.`);
+  }
+
+  /** Fields that change nothing here, each with the values that it may have; any, when none are listed. */
+  neutral(allowed: Readonly<Record<string, readonly unknown[]>>): void {
+    for (const [name, values] of Object.entries(allowed)) {
+      const value = this.take(name);
+      if (value === undefined || values.length === 0 || values.includes(value)) continue;
+      const only = values.map((each) => JSON.stringify(each)).join(' or ');
+      throw badRequest(`'${this.path}${name}' is not supported here, except as ${only}.`, this.path + name);
+    }
+  }
+
+  /** Fields of OpenAI's that can't be honoured. @throws Problem with the reason when one is there. */
+  refuse(reasons: Readonly<Record<string, string>>): void {
+    for (const [name, reason] of Object.entries(reasons)) {
+      if (this.take(name) === undefined) continue;
+      throw badRequest(`'${this.path}${name}' is not supported: ${reason}.`, this.path + name);
+    }
+  }
+
+  /** @throws Problem for a field that was never read. */
+  refuseOthers(): void {
+    for (const name of Object.keys(this.body)) {
+      if (this.#known.has(name)) continue;
+      const shown = name.length > 60 ? `${name.slice(0, 60)}...` : name;
+      throw badRequest(`There is no field '${this.path}${shown}'.`, this.path + shown);
+    }
+  }
+
+  /** @throws Problem that names the field, what it must be and what it is. */
+  fail(name: string, must: string, value: unknown): never {
+    throw badRequest(`'${this.path}${name}' must be ${must}, got ${describe(value)}.`, this.path + name);
+  }
+
+  #check(name: string, must: string, fits: (value: unknown) => boolean): unknown {
+    const value = this.take(name);
+    if (value !== undefined && !fits(value)) this.fail(name, must, value);
+    return value;
+  }
+}
+
+/** A value as a sentence about it has it: short, whatever it is. */
+export function describe(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return 'an array';
+  if (isObject(value)) return 'an object';
+  const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
+  return text.length > 40 ? `${text.slice(0, 40)}...` : text;
+}
+
+function within(value: number, { min, max, above }: Range): boolean {
+  return !(value < (min ?? value) || value > (max ?? value) || value <= (above ?? Number.NEGATIVE_INFINITY));
+}
+
+function inWords({ min, max, above }: Range): string {
+  const parts = [
+    min === undefined ? '' : `>= ${min}`,
+    above === undefined ? '' : `> ${above}`,
+    max === undefined ? '' : `<= ${max}`,
+  ].filter((part) => part !== '');
+  return parts.length === 0 ? '' : ` ${parts.join(' and ')}`;
+}

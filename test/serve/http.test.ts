@@ -1,0 +1,343 @@
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { fastify } from 'fastify';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { built } from '../helpers/built';
+import { openEngine } from './engines';
+import { errorOf, eventually, openServer, post, slowEngine } from './servers';
+
+let server: Awaited<ReturnType<typeof openServer>>;
+beforeAll(async () => {
+  server = await openServer();
+});
+afterAll(() => server.close());
+
+const complete = (body: object) =>
+  post(`${server.url}/v1/completions`, { prompt: 'ab', max_tokens: 2, ...body });
+const chat = (body: object) =>
+  post(`${server.url}/v1/chat/completions`, {
+    messages: [{ role: 'user', content: 'x' }],
+    max_tokens: 2,
+    ...body,
+  });
+
+describe('fields of a completion', () => {
+  it.each<[string, object]>([
+    ['sampling', { temperature: 0.5, top_p: 0.9, top_k: 5, min_p: 0.1, repetition_penalty: 1.1, seed: -3 }],
+    [
+      'penalties and biases',
+      { presence_penalty: -2, frequency_penalty: 2, logit_bias: { 65: 100, 66: -100 } },
+    ],
+    ['ends', { stop: ['a', 'b'], stop_token_ids: [10] }],
+    [
+      'neutral ones',
+      { user: 'me', echo: false, best_of: 1, store: false, service_tier: 'auto', suffix: null },
+    ],
+    ['null for the default', { temperature: null, stop: null, stream: null, n: null, logprobs: null }],
+    ['token ids', { prompt: [1, 2, 3] }],
+    ['top_k -1 for all', { top_k: -1 }],
+  ])('%s are taken', async (_, body) => {
+    const response = await complete(body);
+    expect(response.status, await response.clone().text()).toBe(200);
+  });
+
+  it.each<[object, string | null, RegExp]>([
+    [{ temperature: -1 }, 'temperature', /'temperature' must be a number >= 0.*, got -1\./],
+    [{ temperature: 'NaN' }, 'temperature', /got "NaN"/],
+    [{ top_p: 0 }, 'top_p', /> 0 and <= 1/],
+    [{ max_tokens: 1e9 }, 'max_tokens', /integer >= 0 and <= 128, got 1000000000/],
+    [{ max_tokens: 1.5 }, 'max_tokens', /integer/],
+    [{ n: 17 }, 'n', /<= 16/],
+    [{ n: 9, prompt: ['a', 'b'] }, 'n', /16 choices/],
+    [{ prompt: undefined }, 'prompt', /a string.*got nothing/],
+    [{ prompt: '' }, null, /at least one token/],
+    [{ prompt: [256] }, null, /token id 256/],
+    [{ prompt: [] }, 'prompt', /got an array/],
+    [{ stop: '' }, 'stop', /up to 16 strings/],
+    [{ logit_bias: { a: 1 } }, 'logit_bias', /token ids, got "a"/],
+    [{ logit_bias: { 65: 101 } }, 'logit_bias', /-100 to 100, got 101/],
+    [{ logit_bias: { 999: 1 } }, null, /logitBias: a key must be an integer/],
+    [{ echo: true }, 'echo', /'echo' is not supported here, except as false/],
+    [{ suffix: 'x' }, 'suffix', /'suffix' is not supported/],
+    [{ best_of: 3 }, 'best_of', /not supported/],
+    [{ stream_options: {} }, 'stream_options', /needs 'stream': true/],
+    [{ stream: true, stream_options: { x: 1 } }, 'stream_options.x', /no field 'stream_options\.x'/],
+    [{ max_tokenz: 5 }, 'max_tokenz', /There is no field 'max_tokenz'/],
+    [{ sgemoe: { routing: 'yes' } }, 'sgemoe.routing', /true or false/],
+    [{ prompt: 'x'.repeat(200) }, null, /200 tokens; the context has room for 128/],
+  ])('%o is refused with a sentence', async (body, param, message) => {
+    const response = await complete(body);
+    expect(response.status).toBe(400);
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ type: 'invalid_request_error', param });
+    expect(error.message).toMatch(message);
+  });
+
+  it('of a chat that can not be honoured are refused', async () => {
+    const refused: [object, string][] = [
+      [{ tools: [{}] }, 'tools'],
+      [{ response_format: { type: 'json_object' } }, 'response_format'],
+      [{ modalities: ['audio'] }, 'modalities'],
+      [{ top_logprobs: 2 }, 'top_logprobs'],
+      [{ reasoning_effort: 'low' }, 'reasoning_effort'],
+      [{ messages: [] }, 'messages'],
+      [{ messages: [{ role: 'tool', content: 'x' }] }, 'messages[0].role'],
+      [{ messages: [{ role: 'user', content: 5 }] }, 'messages[0].content'],
+      [{ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: {} }] }] }, 'messages'],
+    ];
+    for (const [body, param] of refused) {
+      const response = await chat(body);
+      expect(response.status, param).toBe(400);
+      expect(await errorOf(response)).toMatchObject({ param });
+    }
+    expect(
+      (await chat({ messages: [{ role: 'developer', content: [{ type: 'text', text: 'x' }] }] })).status,
+    ).toBe(200);
+  });
+
+  it('routing tells for each token the experts of each layer and their weights', async () => {
+    const body = { max_tokens: 3, logprobs: 2, sgemoe: { routing: true } };
+    const { choices } = (await (await complete(body)).json()) as {
+      choices: [{ sgemoe: { tokens: Token[] } }];
+    };
+    interface Token {
+      id: number;
+      logprob: number;
+      top: unknown[];
+      experts: number[][];
+      weights: number[][];
+    }
+    const { tokens } = choices[0].sgemoe;
+    expect(tokens).toHaveLength(3);
+    for (const { experts, weights, top, logprob } of tokens) {
+      expect(experts.map((layer) => layer.length)).toEqual([2, 2]);
+      for (const layer of weights) expect(layer[0] + layer[1]).toBeCloseTo(1, 5);
+      expect(top).toHaveLength(2);
+      expect(logprob).toBeLessThan(0);
+    }
+  });
+});
+
+describe('a request that is not one', () => {
+  it.each<[string, number, RegExp, RequestInit]>([
+    ['no JSON', 400, /not valid JSON/, { body: '{' }],
+    ['no UTF-8', 400, /not valid UTF-8/, { body: Uint8Array.of(0x22, 0xff, 0x22) }],
+    ['no object', 400, /must be a JSON object, got an array/, { body: '[]' }],
+    ['deep nesting', 400, /more than 32 levels/, { body: `${'['.repeat(9999)}${']'.repeat(9999)}` }],
+    ['no body', 400, /got nothing/, {}],
+    ['another type', 415, /must be JSON/, { body: '{}', headers: { 'content-type': 'text/plain' } }],
+    ['compressed', 415, /compressed/, { body: '{}', headers: { 'content-encoding': 'gzip' } }],
+    ['too large', 413, /at most 1048576 bytes/, { body: 'x'.repeat(2 ** 20 + 1) }],
+    ['a prototype', 400, /no field '__proto__'/, { body: '{"prompt":"a","__proto__":{"n":2}}' }],
+  ])('%s: %i', async (_, status, message, init) => {
+    const headers = init.body === undefined ? {} : { 'content-type': 'application/json', ...init.headers };
+    const response = await fetch(`${server.url}/v1/completions`, { method: 'POST', ...init, headers });
+    expect(response.status).toBe(status);
+    expect((await errorOf(response)).message).toMatch(message);
+  });
+
+  it('at an unknown path, or outside of the page, is a 404 in the same shape', async () => {
+    for (const path of ['/v1/nothing', '/..%2f..%2fpackage.json', '/%2e%2e/package.json', '/v1/models/x/y']) {
+      const response = await fetch(server.url + path);
+      expect(response.status, path).toBe(404);
+      expect((await errorOf(response)).message, path).toMatch(/There is no/);
+    }
+  });
+
+  it('that is no HTTP gets a 400 with a sentence', async () => {
+    const { port } = new URL(server.url);
+    const socket = connect(Number(port), '127.0.0.1').end('NOT HTTP\r\n\r\n');
+    let text = '';
+    for await (const part of socket) text += part;
+    expect(text).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n[\s\S]*"This is not a valid HTTP request\."/);
+  });
+});
+
+describe('texts', () => {
+  it('are tokenized and put together again', async () => {
+    const ids = await (await post(`${server.url}/tokenize`, { prompt: 'naïve' })).json();
+    expect(ids).toEqual({ count: 6, max_model_len: 128, tokens: [...new TextEncoder().encode('naïve')] });
+    const { tokens } = ids as { tokens: number[] };
+    expect(await (await post(`${server.url}/detokenize`, { tokens })).json()).toEqual({ prompt: 'naïve' });
+    const conversation = { messages: [{ role: 'user', content: 'x' }] };
+    expect(await (await post(`${server.url}/tokenize`, conversation)).json()).toMatchObject({ count: 18 });
+  });
+});
+
+describe('who may ask', () => {
+  it('with a key: that brings it, but for health', async () => {
+    const guarded = await openServer({ apiKeys: ['secret'], engine: server.engine });
+    const status = async (path: string, authorization = '') =>
+      (await fetch(guarded.url + path, { headers: { authorization } })).status;
+    for (const path of ['/v1/models', '/metrics']) {
+      for (const wrong of ['', 'Bearer', 'Bearer wrong', 'secret', 'Bearer secret2']) {
+        expect(await status(path, wrong), `${path} ${wrong}`).toBe(401);
+      }
+      expect(await status(path, 'Bearer secret')).toBe(200);
+    }
+    expect(await status('/health')).toBe(200);
+    expect(await status('/ready')).toBe(200);
+  });
+
+  it('on this machine: whoever means it by its name', async () => {
+    const { port } = new URL(server.url);
+    const ask = async (host: string) => {
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.end(`GET /v1/models HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+      let text = '';
+      for await (const part of socket) text += part;
+      return text.slice(9, 12);
+    };
+    expect(await ask(`localhost:${port}`)).toBe('200');
+    expect(await ask('evil.example')).toBe('403');
+  });
+
+  it('from a page: of an origin that is named', async () => {
+    const open = await openServer({ corsOrigins: ['https://good.example'], engine: server.engine });
+    const preflight = (origin: string) =>
+      fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers: { origin } });
+    const allowed = await preflight('https://good.example');
+    expect(allowed.status).toBe(204);
+    expect(allowed.headers.get('access-control-allow-origin')).toBe('https://good.example');
+    const denied = await preflight('https://evil.example');
+    expect(denied.status).toBe(403);
+    expect(denied.headers.get('access-control-allow-origin')).toBeNull();
+    const headers = { origin: 'https://good.example' };
+    expect(
+      (await fetch(`${open.url}/v1/models`, { headers })).headers.has('access-control-allow-origin'),
+    ).toBe(true);
+    const plain = await fetch(`${server.url}/v1/models`, { headers });
+    expect(plain.headers.has('access-control-allow-origin')).toBe(false);
+  });
+});
+
+describe('under load', () => {
+  it('a full queue is a 429 that says when to come back, and no choice of the request goes on', async () => {
+    const full = await openServer({ engine: await slowEngine({ maxBatch: 1, maxQueue: 1 }) });
+    const response = await post(`${full.url}/v1/completions`, { prompt: 'x', n: 4, max_tokens: 4000 });
+    expect(response.status).toBe(429);
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
+    expect(await errorOf(response)).toMatchObject({ type: 'rate_limit_error', code: 'queue_full' });
+    await eventually(() => full.engine.metrics().running + full.engine.metrics().waiting === 0);
+    await full.close();
+  });
+
+  it('a request that takes too long is a 504, or an error at the end of its stream', async () => {
+    const hasty = await openServer({ engine: await slowEngine(), timeoutMs: 100 });
+    const body = { prompt: 'x', max_tokens: 4000 };
+    expect((await post(`${hasty.url}/v1/completions`, body)).status).toBe(504);
+    const stream = await (await post(`${hasty.url}/v1/completions`, { ...body, stream: true })).text();
+    expect(stream).toMatch(/\ndata: \{"error":\{"message":"The request was not answered within 100 ms\."/);
+    expect(stream).not.toContain('[DONE]');
+    await hasty.close();
+  });
+
+  it('a client that reads nothing is given up, and its completion ends', async () => {
+    const strict = await openServer({ engine: await slowEngine(), stallMs: 50 });
+    const { hostname, port } = new URL(strict.url);
+    const socket = connect(Number(port), hostname).pause();
+    // Routing and alternatives make a token so many bytes that the buffers of the system are full before the end.
+    const request = {
+      prompt: 'x',
+      max_tokens: 4000,
+      n: 4,
+      stream: true,
+      logprobs: 20,
+      sgemoe: { routing: true },
+    };
+    const body = JSON.stringify(request);
+    const head = ['POST /v1/completions HTTP/1.1', 'host: localhost', 'content-type: application/json'];
+    socket.write(`${head.join('\r\n')}\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    await eventually(() => strict.engine.metrics().requests.aborted === 4);
+    socket.destroy();
+    await strict.close();
+  });
+
+  it('closing lets the requests that run come to their end and takes no others', async () => {
+    const engine = await slowEngine();
+    const closing = await built.serve({ engine, port: 0 });
+    const running = post(`${closing.url}/v1/completions`, { prompt: 'x', max_tokens: 100, stream: true });
+    const response = await running;
+    const closed = Promise.all([engine.close({ drain: true }), closing.close()]);
+    expect(engine.ready).toBe(false);
+    expect(await response.text()).toMatch(/data: \[DONE\]\n\n$/);
+    await closed;
+    await expect(fetch(`${closing.url}/health`)).rejects.toThrow();
+  });
+});
+
+describe('metrics', () => {
+  it("are Prometheus' text: each family once, histograms cumulative", async () => {
+    await complete({});
+    const text = await (await fetch(`${server.url}/metrics`)).text();
+    const types = Array.from(text.matchAll(/^# TYPE (\w+) (\w+)$/gm), (match) => match[1]);
+    expect(new Set(types).size).toBe(types.length);
+    const buckets = Array.from(
+      text.matchAll(/^sgemoe_time_to_first_token_seconds_bucket\{le="(.+)"\} (\d+)$/gm),
+    );
+    const counts = buckets.map((match) => Number(match[2]));
+    expect(counts).toEqual(counts.toSorted((a, b) => a - b));
+    expect(buckets.at(-1)![1]).toBe('+Inf');
+    expect(text).toContain(`sgemoe_time_to_first_token_seconds_count ${counts.at(-1)}\n`);
+    expect(text).toMatch(/^sgemoe_http_responses_total\{status="400"\} \d+$/m);
+    expect(text).toMatch(/^sgemoe_expert_tokens_total\{layer="1",expert="2"\} \d+$/m);
+    for (const line of text.trim().split('\n'))
+      expect(line).toMatch(/^(# (HELP|TYPE) .+|\w+(\{.*\})? [\d.e+-]+)$/);
+  });
+});
+
+describe('the log', () => {
+  it('is JSON by line, has no prompt and no text unless asked for', async () => {
+    for (const logPrompts of [false, true]) {
+      const lines: string[] = [];
+      const log = { write: (line: string) => lines.push(line) };
+      const logged = await openServer({ engine: server.engine, log, logPrompts });
+      await (await post(`${logged.url}/v1/completions`, { prompt: 'my secret', max_tokens: 2 })).text();
+      await post(`${logged.url}/v1/completions`, '{"prompt":"my secret"');
+      const entries = lines.map((line) => JSON.parse(line));
+      expect(entries).toContainEqual(
+        expect.objectContaining({ msg: 'completion', finishReasons: ['length'] }),
+      );
+      expect(lines.join('').includes('my secret')).toBe(logPrompts);
+    }
+  });
+});
+
+describe('in a program of its own', () => {
+  it('the plugin serves below a prefix and leaves the other routes alone', async () => {
+    const engine = await openEngine();
+    const app = fastify();
+    app.post('/mine', async (request) => ({ got: request.body }));
+    await app.register(built.httpPlugin, { engine, prefix: '/llm' });
+    app.addHook('onClose', () => engine.close());
+    const payload = { prompt: 'a', max_tokens: 1 };
+    const answer = await app.inject({ method: 'POST', url: '/llm/v1/completions', payload });
+    expect(answer.json()).toMatchObject({ object: 'text_completion' });
+    const mine = await app.inject({ method: 'POST', url: '/mine', payload });
+    expect(mine.json()).toEqual({ got: payload });
+    await app.close();
+  });
+
+  it('the handler serves from a plain server', async () => {
+    const handler = await built.createHandler({ engine: server.engine, model: 'mine' });
+    const plain = createServer(handler).listen(0, '127.0.0.1');
+    await eventually(() => plain.listening);
+    const { port } = plain.address() as AddressInfo;
+    const models = await (await fetch(`http://127.0.0.1:${port}/v1/models`)).json();
+    expect(models).toMatchObject({ data: [{ id: 'mine' }] });
+    plain.closeAllConnections();
+    plain.close();
+  });
+
+  it.each<[object, RegExp]>([
+    [{ engine: {} }, /engine must be an Engine/],
+    [{ modle: 'x' }, /unknown option 'modle'/],
+    [{ apiKeys: 'secret' }, /apiKeys must be an array/],
+    [{ apiKeys: [''] }, /apiKeys must be an array of texts that are not empty/],
+    [{ maxTokens: 0 }, /maxTokens must be an integer >= 1/],
+    [{ timeoutMs: 2 ** 31 }, /timeoutMs must be at most/],
+  ])('options are checked: %o', async (options, message) => {
+    await expect(built.serve({ engine: server.engine, port: 0, ...options })).rejects.toThrow(message);
+    await expect(built.createHandler({ engine: server.engine, ...options })).rejects.toThrow(message);
+  });
+});
