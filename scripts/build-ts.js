@@ -25,6 +25,7 @@ const DEFERRED = {
 fs.rmSync(DIST, { recursive: true, force: true });
 compile();
 copyAssets('cli/runReport/assets');
+copyAssets('serve/playground');
 for (const [file, specifiers] of Object.entries(DEFERRED)) deferImports(path.join(DIST, file), specifiers);
 writeEsmEntry();
 fs.chmodSync(path.join(DIST, 'cli', 'main.js'), 0o755);

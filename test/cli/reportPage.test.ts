@@ -1,19 +1,11 @@
 /** The page of `sgemoe report` in a real browser. */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { launchBrowser, skippedWithoutBrowser } from '../helpers/browser';
 import { type RunContent, writeRun } from './reportRuns';
 import { sgemoe } from './run';
-
-const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
-  .map((name) => `/usr/bin/${name}`)
-  .find(existsSync);
-/** In CI a missing browser is a failure. */
-const skipped = CHROMIUM === undefined && !process.env.CI;
-if (skipped)
-  console.warn('reportPage.test.ts is skipped: there is no Chromium (Debian: apt-get install chromium)');
 
 const HURT = '</script><script>window.hurt = 1</script><img src=x onerror="window.hurt = 1">';
 const BOOK: RunContent = {
@@ -30,14 +22,13 @@ const BOOK: RunContent = {
   },
 };
 
-describe.skipIf(skipped)('the report in a browser', () => {
+describe.skipIf(skippedWithoutBrowser(__filename))('the report in a browser', () => {
   let browser: Browser;
   const failures: string[] = [];
   const requests: string[] = [];
 
   beforeAll(async () => {
-    if (CHROMIUM === undefined) throw new Error('There is no Chromium; .ci/run installs it.');
-    browser = await chromium.launch({ executablePath: CHROMIUM });
+    browser = await launchBrowser();
   });
   afterAll(() => browser?.close());
 
