@@ -27,6 +27,9 @@ beforeAll(() => {
   project = mkdtempSync(join(tmpdir(), 'sgemoe-docs-'));
   mkdirSync(join(project, 'node_modules'));
   symlinkSync(ROOT, join(project, 'node_modules', 'sgemoe'), 'junction');
+  for (const name of ['fastify', 'openai']) {
+    symlinkSync(join(ROOT, 'node_modules', name), join(project, 'node_modules', name), 'junction');
+  }
   writeFileSync(join(project, 'package.json'), '{ "type": "module" }');
 });
 afterAll(() => rmSync(project, { recursive: true, force: true }));
@@ -78,7 +81,9 @@ describe('the command line and the service, one after the other', () => {
     for (const line of lines) {
       const args = wordsOf(line).slice(1);
       const shorter = args.includes('--help') ? [] : (SHORTER[args[0]] ?? []);
-      const { code, stderr } = await run([join(ROOT, 'dist', 'cli', 'main.js'), ...args, ...shorter]).ended;
+      const running = run([join(ROOT, 'dist', 'cli', 'main.js'), ...args, ...shorter]);
+      if (args[0] === 'serve') await running.firstLine.then(() => running.child.kill('SIGTERM'));
+      const { code, stderr } = await running.ended;
       expect(code, `${line}\n${stderr}`).toBe(0);
     }
   });
@@ -108,6 +113,7 @@ const SHORTER: Record<string, string[]> = {
   tokenizer: ['--vocab-size', '280'],
   train: ['--steps', '2', '--batch-size', '2', '--seq-len', '16', '--sample-tokens', '5', '--layers', '1'],
   generate: ['--max-tokens', '5'],
+  serve: ['--host', '127.0.0.1', '--port', '0'],
 };
 
 function urlOf(all: Example[]): string {

@@ -93,6 +93,12 @@ function createApp(options: HttpOptions, logger: FastifyServerOptions['logger'])
     // The engine says so itself once it is closed, in the shape of the API.
     return503OnClosing: false,
   });
+  app.server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+    const problem = new Problem(417, 'The expect header asks for what this server does not do.');
+    const body = JSON.stringify(problem.toJSON());
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    response.writeHead(417, headers).end(body);
+  });
   app.setNotFoundHandler(async (_request, reply) => {
     const problem = new Problem(
       404,
