@@ -10,6 +10,7 @@ const { median } = require('../lib/stats');
 
 const CASES = [
   { id: 'overhead_forward_64', work: 'forward', model: 'tiny', batch: 2, seq: 32 },
+  { id: 'overhead_forward_64_out', work: 'forwardInto', model: 'tiny', batch: 2, seq: 32 },
   { id: 'overhead_train_64', work: 'train', model: 'tiny', batch: 2, seq: 8 },
   { id: 'overhead_forward_64_frozen', work: 'forward', model: 'tiny', batch: 2, seq: 32, frozen: true },
   { id: 'overhead_forward_256', work: 'forward', model: 'small', batch: 2, seq: 32 },

@@ -104,16 +104,22 @@ function timeTrials(subject, { innerIterations = 1 }, count) {
   /** @type {{ wall: number[], cpu: number[], baseline: number[] }} */
   const timings = { wall: [], cpu: [], baseline: [] };
   for (let trial = 0; trial < count; trial++) {
-    // Beside a baseline, each of the two finds the caches as a former run of its own left them.
-    if (baseline) run();
+    // Beside a baseline, each of the two finds the caches as former runs of its own left them.
+    if (baseline) settle(run);
     const { wall, cpu } = timeOne(run, innerIterations);
     timings.wall.push(wall);
     timings.cpu.push(cpuNs?.() ?? cpu);
     if (!baseline) continue;
-    baseline();
+    settle(baseline);
     timings.baseline.push(timeOne(baseline, innerIterations).wall);
   }
   return timings;
+}
+
+const SETTLING_RUNS = 3;
+
+function settle(run) {
+  for (let i = 0; i < SETTLING_RUNS; i++) run();
 }
 
 /** Nanoseconds of wall and CPU time a run; the CPU time is that of all threads of the process. */

@@ -47,12 +47,20 @@ function trainCase(config, batch, seq, kernels) {
 }
 
 /** The two kinds of work that most scenarios consist of, by name, so that a worker thread can be told which. */
-const WORK = { forward: forwardCase, train: trainCase };
+/** The same into one tensor, as a loop would that makes no new one. */
+function forwardIntoCase(config, batch, seq, kernels) {
+  const model = MoETransformer.create(config, { seed: SEED, kernels });
+  const { ids } = batchOf(batch, seq, config.vocabSize);
+  const out = Tensor.zeros([batch, seq, config.vocabSize]);
+  return { model, run: () => model.forward(ids, { out }), outputs: () => [out.data] };
+}
+
+const WORK = { forward: forwardCase, forwardInto: forwardIntoCase, train: trainCase };
 
 /**
  * A scenario that forwards or trains a model.
  * @param {string} id
- * @param {{ work: 'forward' | 'train', model?: string, batch: number, seq: number }} what
+ * @param {{ work: 'forward' | 'forwardInto' | 'train', model?: string, batch: number, seq: number }} what
  * @returns {import('./measure').Scenario}
  */
 function modelScenario(id, { work, model = 'tiny', batch, seq }) {
@@ -69,4 +77,14 @@ function modelParams(model, config, batch, seq) {
   return { model, batch, seq_len: seq, hidden_dim: config.hiddenDim };
 }
 
-module.exports = { SEED, WORK, batchOf, configOf, forwardCase, modelParams, modelScenario, trainCase };
+module.exports = {
+  SEED,
+  WORK,
+  batchOf,
+  configOf,
+  forwardCase,
+  forwardIntoCase,
+  modelParams,
+  modelScenario,
+  trainCase,
+};

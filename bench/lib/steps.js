@@ -1,17 +1,9 @@
 'use strict';
 /** The steps that bench/javascript.js looks into, at the tiny model: functions that make one, on kernels of choice. */
-const { Decoder, ModelConfig, MoETransformer, Tensor } = require('../..');
-const { SEED, batchOf, forwardCase, trainCase } = require('./models');
+const { Decoder, ModelConfig, MoETransformer } = require('../..');
+const { SEED, forwardCase, forwardIntoCase, trainCase } = require('./models');
 
 const config = (nLayers) => ModelConfig.tiny({ nLayers });
-
-/** @returns {{ run: () => void }} */
-function forwardInto(kernels, nLayers) {
-  const model = MoETransformer.create(config(nLayers), { seed: SEED, kernels });
-  const { ids } = batchOf(2, 32, model.vocabSize);
-  const out = Tensor.zeros([2, 32, model.vocabSize]);
-  return { run: () => model.forward(ids, { out }) };
-}
 
 /** @returns {{ run: () => void }} */
 function nextToken(kernels, nLayers) {
@@ -43,7 +35,7 @@ const LAYERS = 2;
 
 /** @type {Record<string, (kernels?: any, nLayers?: number) => { run: () => void }>} */
 const STEPS = {
-  'forward B2 S32, with out': (kernels, nLayers = LAYERS) => forwardInto(kernels, nLayers),
+  'forward B2 S32, with out': (kernels, nLayers = LAYERS) => forwardIntoCase(config(nLayers), 2, 32, kernels),
   'forward B2 S32': (kernels, nLayers = LAYERS) => forwardCase(config(nLayers), 2, 32, kernels),
   'train step B2 S8': (kernels, nLayers = LAYERS) => trainCase(config(nLayers), 2, 8, kernels),
   'next token, T=1': (kernels, nLayers = LAYERS) => nextToken(kernels, nLayers),

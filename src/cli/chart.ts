@@ -62,6 +62,7 @@ export function renderChart(data: ChartData): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" ` +
       `font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="13" fill="${INK}">`,
+    `<title>${escapeXml(data.title)}</title>`,
     `<rect width="100%" height="100%" fill="#ffffff"/>`,
     text(LEFT, 30, data.title, 'font-size="18" font-weight="600"'),
     text(LEFT, 50, data.subtitle, `fill="${REFERENCE}"`),
