@@ -112,11 +112,23 @@ describe('misuse', () => {
     model.forward(ids);
     await refuse();
     model.forward(ids, { training: true });
-    model.generate([1], 3);
+    model.nextTokenLogits([1]);
     await refuse();
     model.forward(ids, { training: true });
     model.backward(upstream);
     await refuse();
+  });
+
+  test('generating between forward and backward leaves the activations alone', () => {
+    const gradientsOf = (between: (model: MoETransformer) => void) => {
+      const model = small();
+      model.forward(ids, { training: true });
+      between(model);
+      model.backward(upstream, { auxLossAlpha: 0.1, zLossCoef: 0.1 });
+      return [...model.namedParameters()].map(([, { grad }]) => grad);
+    };
+    const generated = gradientsOf((model) => model.generate([1], 9));
+    expect(generated).toEqual(gradientsOf(() => {}));
   });
 
   test('ids, shapes and names that do not fit are named', () => {
