@@ -16,7 +16,7 @@ import {
 } from './project';
 
 const MINUTES = 60_000;
-const TARBALL_LIMIT_BYTES = 400_000;
+const TARBALL_LIMIT_BYTES = 500_000;
 
 let folder: string;
 let tarball: Tarball;
@@ -62,6 +62,7 @@ describe('the tarball', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
       /^dist\/cli\/runReport\/assets\/page\.css$/,
+      /^dist\/serve\/playground\/(index\.html|page\.css|icon\.svg|package\.json)$/,
       /^native\/.+\.(cc|h)$/,
       /^scripts\/install\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp)$/,
@@ -77,6 +78,8 @@ describe('the tarball', () => {
         'dist/serve/engine/worker.js',
         'dist/cli/runReport/assets/main.js',
         'dist/cli/runReport/assets/page.css',
+        'dist/serve/playground/index.html',
+        'dist/serve/playground/main.js',
       ]),
     );
     expect(tarball.files).toEqual(
