@@ -178,11 +178,16 @@ export class ParameterStore {
     for (const weight of this.#bufferWeights) weight.data = viewOf([this.bufferData], weight);
   }
 
-  /** What a checkpoint holds: the parameters, and the buffers unless all of them are 0, as if there were none. */
-  checkpointTensors(): readonly Parameter[] {
-    return this.bufferData.some((value) => value !== 0)
-      ? [...this.parameters, ...this.buffers]
-      : this.parameters;
+  /**
+   * What a checkpoint holds: the parameters, and the buffers unless all of them are 0, as if there were none. To be read:
+   * of a frozen model too these are the weights themselves, since files are written from an array's buffer.
+   */
+  checkpointTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
+    const viewsIn = (tensors: readonly Parameter[], shards: readonly Float32Array[]) =>
+      tensors.map((each) => ({ name: each.name, shape: each.shape, data: each.viewIn(shards) }));
+    const parameters = viewsIn(this.parameters, this.shards);
+    if (this.bufferData.every((value) => value === 0)) return parameters;
+    return [...parameters, ...viewsIn(this.buffers, [this.bufferData])];
   }
 
   #checkShards(shards: readonly Float32Array[], sizes: readonly number[]): void {

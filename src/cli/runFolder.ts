@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs';
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CHECKPOINT_FILES } from '../checkpoint/checkpoint';
 import { jsonFile, readJson } from '../checkpoint/jsonFile';
 import { makeFolder } from '../checkpoint/makeFolder';
-import { replaceFiles } from '../checkpoint/replaceFiles';
+import { locateFile, replaceFiles } from '../checkpoint/replaceFiles';
 import { HISTORY_FOLDER } from '../checkpoint/retention';
 import { hasTraining } from '../checkpoint/trainingFiles';
 import { UsageError } from './errors';
@@ -43,6 +44,13 @@ export class RunFolder {
   /** Whether there is a checkpoint that the run can go on from. */
   hasCheckpoint(): Promise<boolean> {
     return hasTraining(this.path);
+  }
+
+  /** Whether there are weights outside of best/, with or without the state of a training. */
+  async hasWeights(): Promise<boolean> {
+    const names = ['model.safetensors', HISTORY_FOLDER];
+    const found = await Promise.all(names.map(async (name) => existsSync(await locateFile(this.path, name))));
+    return found.includes(true);
   }
 
   /** Whether the run has come to its end and told its result. */

@@ -1,5 +1,6 @@
 import type { MoETransformer } from '../model';
 import type { Tokenizer } from '../text/tokenizer';
+import { UsageError } from './errors';
 import { Interrupt } from './interrupt';
 import type { CliIo } from './io';
 import { JsonLines, keepLines } from './jsonLines';
@@ -26,13 +27,12 @@ interface Writer {
 export class SampleLog {
   readonly #lines: JsonLines;
 
-  /** @throws Error of the system when the file can't be opened; as `encode` for a prompt the tokenizer can't encode. */
+  /** @throws Error of the system when the file can't be opened. */
   constructor(
     path: string,
     private readonly writer: Writer,
     private readonly options: SampleOptions & { interval: number },
   ) {
-    writer.tokenizer.encode(options.prompt);
     this.#lines = new JsonLines(path);
   }
 
@@ -56,6 +56,17 @@ export class SampleLog {
   close(): void {
     this.#lines.close();
   }
+}
+
+/**
+ * Of a prompt that nothing can be written after: told before the training that the first sample would end.
+ * @throws UsageError when it has no tokens; as `encode` when the tokenizer can't encode it.
+ */
+export function checkPrompt(prompt: string, tokenizer: Tokenizer): void {
+  if (tokenizer.encode(prompt).length > 0) return;
+  throw new UsageError(
+    `--sample-prompt ${JSON.stringify(prompt)} has no tokens in this tokenizer; give another, or --sample-tokens 0.`,
+  );
 }
 
 /** Removes the samples of steps after `stepsDone`, which a run that goes on there makes again. */

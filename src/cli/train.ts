@@ -14,7 +14,7 @@ import { applyConfigFile, applyStoredOptions, storableOptions } from './optionFi
 import { defaultWarmup, MODEL_OPTIONS, modelConfig } from './recipe';
 import { describeResult, describeRun } from './report';
 import { checkRunFolder, openRunFolder, RunFolder } from './runFolder';
-import { type SampleOptions, showSample } from './samples';
+import { checkPrompt, type SampleOptions, showSample } from './samples';
 import { type RunProgress, runTraining, type TrainingJob, type TrainingResult } from './training';
 import { addTrainOptions, type TrainCliOptions } from './trainOptions';
 import { packageVersion } from './version';
@@ -75,11 +75,12 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   const existing = options.resume ? new RunFolder(out) : null;
   if (existing === null) await checkRunFolder(out, options.overwrite ?? false);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const saved = existing !== null && (await existing.hasCheckpoint());
+  const saved = existing !== null && (await canGoOn(existing));
   const { trainer, dataset, resumed } = await (saved ? resumeRun(options, io) : newRun(options, io));
   if (options.earlyStopping > 0 && dataset.validationTokens === 0) {
     throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
   }
+  if (options.sampleTokens > 0) checkPrompt(options.samplePrompt, dataset.tokenizer);
   const { model } = trainer;
   const folder = saved ? existing : await openRunFolder(out, { sameRun: existing !== null });
   const run = { sgemoe: packageVersion(), options: storableOptions(command), files: dataset.files };
@@ -90,6 +91,15 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   const result = await runTraining({ trainer, dataset, folder, resumed, ...recipe }, io);
   await folder.writeRun({ ...settings, result });
   return finish(result, { options, model, dataset }, steps, io);
+}
+
+/** false where a run made no checkpoint yet: it starts anew. @throws UsageError when that would remove weights. */
+async function canGoOn(folder: RunFolder): Promise<boolean> {
+  if (await folder.hasCheckpoint()) return true;
+  if (!(await folder.hasWeights())) return false;
+  throw new UsageError(
+    `${folder.path} has weights, but no state.json to go on from; --init-from starts a new run from them.`,
+  );
 }
 
 /** What a run does beside its steps. */

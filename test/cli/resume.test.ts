@@ -70,6 +70,17 @@ describe('--resume', () => {
     expectSameRun(out);
   });
 
+  it.each(['model.safetensors', 'checkpoints'])('refuses to start anew over %s', async (name) => {
+    const out = join(folder, `over ${name}`);
+    mkdirSync(join(out, 'checkpoints'), { recursive: true });
+    for (const file of ['run.json', 'model.safetensors']) cpSync(join(whole(), file), join(out, file));
+    rmSync(join(out, name === 'checkpoints' ? 'model.safetensors' : 'checkpoints'), { recursive: true });
+    const { code, stderr } = await sgemoe(['train', '--out', out, '--resume']);
+    expect(stderr).toMatch(/has weights, but no state\.json to go on from; --init-from/);
+    expect(code).toBe(2);
+    expect(readdirSync(out).sort()).toEqual([name, 'run.json'].sort());
+  });
+
   it('goes on beyond the end with more steps', async () => {
     const out = await interrupted('longer');
     const { code } = await sgemoe(['train', '--out', out, '--resume', '--steps', '30', '--threads', '1']);

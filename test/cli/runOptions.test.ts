@@ -142,10 +142,31 @@ describe('--sample-interval', () => {
   it.each([
     ['no tokens', ['--sample-interval', '5'], /--sample-interval asks for samples, --sample-tokens 0/],
     ['an empty prompt', ['--sample-prompt', ''], /--sample-prompt[\s\S]*must not be empty/],
-  ])('is refused with %s', async (_what, more, message) => {
+    [
+      'a prompt of unknown characters',
+      ['--tokenizer', 'char', '--sample-tokens', '9', '--sample-prompt', '?'],
+      /does not know the character "\?"/,
+    ],
+  ])('is refused with %s, before the first step', async (_what, more, message) => {
     const { code, stderr } = await sgemoe(start(join(folder, 'no'), ...more));
     expect(stderr).toMatch(message);
     expect(code).toBe(2);
+    expect(existsSync(join(folder, 'no'))).toBe(false);
+  });
+
+  it('is refused with a prompt that the tokenizer drops', async () => {
+    const file = join(folder, 'words.json');
+    const model = { type: 'WordLevel', vocab: { '[UNK]': 0, and: 1 }, unk_token: '[UNK]' };
+    const other = { normalizer: null, post_processor: null, decoder: null, added_tokens: [] };
+    writeFileSync(file, JSON.stringify({ ...other, pre_tokenizer: { type: 'WhitespaceSplit' }, model }));
+    const { code, stderr } = await sgemoe(
+      start(join(folder, 'no'), '--tokenizer', file, '--sample-tokens', '9'),
+    );
+    expect(stderr).toMatch(
+      /--sample-prompt "\\n" has no tokens in this tokenizer; give another, or --sample-tokens 0/,
+    );
+    expect(code).toBe(2);
+    expect(existsSync(join(folder, 'no'))).toBe(false);
   });
 });
 

@@ -48,6 +48,21 @@ function momentsOf(trainer: Trainer): Map<string, Float32Array> {
 }
 
 describe('a resumed training', () => {
+  test('may have been saved of a frozen model, with its selection biases', async () => {
+    const dirs = ['thawed', 'frozen'].map((name) => join(folder, name));
+    const trainer = new Trainer(smallModel({ vocabSize: 256 }), { ...OPTIONS, routerBiasUpdateRate: 0.01 });
+    await train(2, trainer);
+    expect(trainer.model.store.bufferData.some((value) => value !== 0)).toBe(true);
+    await saveTraining(dirs[0], trainer);
+    trainer.model.freeze();
+    await saveTraining(dirs[1], trainer);
+    for (const name of ['model.safetensors', 'optimizer.safetensors', 'state.json']) {
+      const [thawed, frozen] = dirs.map((dir) => readFileSync(join(dir, name)));
+      expect(frozen.equals(thawed), name).toBe(true);
+    }
+    expect((await resumeTraining(dirs[1])).trainer.step).toBe(2);
+  });
+
   test('makes the steps that it would have made: weights, moments, counters and options to the bit', async () => {
     const whole = await train(9);
     const first = await train(4);
