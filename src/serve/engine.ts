@@ -5,6 +5,7 @@ import { SgemoeError } from '../errors';
 import { MoETransformer } from '../model';
 import type { ChatMessage, ChatOptions } from '../text/chatTemplate';
 import { type DecodeOptions, type EncodeOptions, loadTokenizer, type Tokenizer } from '../text/tokenizer';
+import { listen, unlisten } from './engine/abortListeners';
 import { CompletionStream } from './engine/completionStream';
 import { WorkerCounters } from './engine/counters';
 import { Dispatcher } from './engine/dispatcher';
@@ -16,6 +17,7 @@ import {
   chatSource,
   checkBoolean,
   checkControl,
+  checkTokenizer,
   generateWork,
   idsOf,
   type ResolvedEngineOptions,
@@ -97,6 +99,7 @@ export class Engine implements AsyncDisposable {
   ): Promise<Engine> {
     if (!(model instanceof MoETransformer))
       throw new TypeError('Engine.create: model must be a MoETransformer');
+    checkTokenizer('Engine.create: tokenizer', tokenizer);
     const resolved = resolveEngineOptions('Engine', options, model.config.maxSeqLen);
     if (tokenizer !== null && tokenizer.vocabSize > model.vocabSize) {
       throw new RangeError(
@@ -261,14 +264,14 @@ export class Engine implements AsyncDisposable {
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeOut(job, timeoutMs), timeoutMs);
     job.onSettled = (outcome) => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
+      if (signal) unlisten(signal, onAbort);
       this.#counters.requests[outcome]++;
       this.#dispatcher.forget(job);
     };
     this.#counters.requests.accepted++;
     if (signal?.aborted) onAbort();
     else {
-      signal?.addEventListener('abort', onAbort);
+      if (signal) listen(signal, onAbort);
       this.#dispatcher.submit(job);
     }
     return job;

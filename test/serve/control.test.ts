@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Engine, GenerateRequest, StreamChunk } from '../../src';
-import { openEngine, sleep, workersStarted } from './engines';
+import { Engine as BuiltEngine, byteModel, openEngine, sleep, workersStarted } from './engines';
 
 const workers = workersStarted();
 
@@ -44,6 +44,23 @@ describe('a request ends early', () => {
       })();
       await expect(reading).rejects.toBe(reason);
       expect(got.length).toBeGreaterThan(0);
+      await idle(engine);
+    }));
+
+  test('with many others by one signal, which nobody takes for a leak', () =>
+    withEngine({ maxBatch: 2 }, async (engine) => {
+      const warnings: Error[] = [];
+      const onWarning = (warning: Error) => void warnings.push(warning);
+      process.on('warning', onWarning);
+      const controller = new AbortController();
+      const { signal } = controller;
+      const all = Array.from({ length: 20 }, () => engine.generate({ ...LONG, signal, onAbort: 'return' }));
+      await sleep(5);
+      controller.abort();
+      const reasons = (await Promise.all(all)).map(({ finishReason }) => finishReason);
+      process.off('warning', onWarning);
+      expect(new Set(reasons)).toEqual(new Set(['abort']));
+      expect(warnings).toEqual([]);
       await idle(engine);
     }));
 
@@ -286,5 +303,9 @@ describe('misuse says what is wrong', () => {
     await expect(openEngine({ contextLength: 129 })).rejects.toThrow(/contextLength must be at most 128/);
     await expect(openEngine({ maxBatch: 8, maxStepTokens: 4 })).rejects.toThrow(/maxStepTokens must be/);
     await expect(openEngine({ batch: 8 } as object)).rejects.toThrow(/unknown option 'batch'/);
+    for (const tokenizer of [undefined, {}, 'gpt2']) {
+      const created = BuiltEngine.create(byteModel(), tokenizer as unknown as null);
+      await expect(created).rejects.toThrow(/tokenizer must be a Tokenizer, or null for none/);
+    }
   });
 });

@@ -1,6 +1,7 @@
 /** Requests as users write them, checked and made into work for a worker. */
 import { checkIds, checkInteger, checkOptions } from '../../checks';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
+import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateWork, TextSource } from './messages';
 import type { EngineOptions, GenerateRequest, RequestControl } from './types';
 
@@ -128,6 +129,12 @@ export function checkControl(what: string, { signal, timeoutMs }: RequestControl
     throw new TypeError(`${what}: timeoutMs must be a number, got ${typeof timeoutMs}`);
   if (timeoutMs > 0 && timeoutMs <= MOST_MS) return;
   throw new RangeError(`${what}: timeoutMs must be in (0, ${MOST_MS}], got ${timeoutMs}`);
+}
+
+/** @throws TypeError unless `value` is a tokenizer whose files a worker can make it from again, or null. */
+export function checkTokenizer(what: string, value: Tokenizer | null): void {
+  if (value === null || typeof value?.files === 'function') return;
+  throw new TypeError(`${what} must be a Tokenizer, or null for none, got ${String(value)}`);
 }
 
 export function checkBoolean(what: string, value: unknown): void {
