@@ -15,6 +15,7 @@ import { interruptible } from './interrupt';
 import type { CliContext, CliIo } from './io';
 import { JobProgress } from './liveLine';
 import { decimal, integer } from './options';
+import { requireOneCheckpoint } from './text';
 
 interface EvalCliOptions {
   data: string[];
@@ -88,6 +89,7 @@ async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Pro
   const { dataset, split, tokens } = await openSplit(options, tokenizer);
   requireScorable(tokens);
   const model = await MoETransformer.load(dir);
+  requireOneCheckpoint(dir, model, tokenizer);
   const windows = asUsage(() => scoringWindows(model, options), inFlags);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);
   model.freeze();

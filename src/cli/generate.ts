@@ -11,7 +11,7 @@ import { type CliContext, type CliIo, EXIT } from './io';
 import { JsonLines } from './jsonLines';
 import { integer } from './options';
 import { addSamplingOptions, type SamplingCliOptions, samplingOptions } from './samplingOptions';
-import { writeText } from './text';
+import { requireOneCheckpoint, writeText } from './text';
 
 interface GenerateCliOptions extends SamplingCliOptions {
   prompt: string;
@@ -65,12 +65,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const tokenizer = await readTokenizer(dir);
   const model = await MoETransformer.load(dir);
-  if (tokenizer.vocabSize > model.vocabSize) {
-    throw new UsageError(
-      `The tokenizer in ${dir} has ${tokenizer.vocabSize} tokens, its model ${model.vocabSize}: ` +
-        'the folder mixes two checkpoints.',
-    );
-  }
+  requireOneCheckpoint(dir, model, tokenizer);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);

@@ -23,7 +23,7 @@ export function saveInterval(text: string): SaveInterval {
 /** When to save. Without an interval: whenever there is an evaluation. */
 export class SaveSchedule {
   readonly #interval: SaveInterval | undefined;
-  #savedAt = performance.now();
+  #triedAt = performance.now();
 
   constructor(interval: SaveInterval | undefined) {
     this.#interval = interval;
@@ -32,11 +32,12 @@ export class SaveSchedule {
   isDue(stepsDone: number, evaluationDue: boolean): boolean {
     if (this.#interval === undefined) return evaluationDue;
     if ('steps' in this.#interval) return stepsDone % this.#interval.steps === 0;
-    return performance.now() - this.#savedAt >= this.#interval.minutes * 60_000;
+    return performance.now() - this.#triedAt >= this.#interval.minutes * 60_000;
   }
 
-  saved(): void {
-    this.#savedAt = performance.now();
+  /** After a save, also one that failed: on a full disk each try takes as long as the weights that still fit. */
+  tried(): void {
+    this.#triedAt = performance.now();
   }
 }
 

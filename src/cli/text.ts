@@ -4,6 +4,7 @@ import type { SamplingOptions } from '../sampling/options';
 import { type SampledToken, Sampler } from '../sampling/sampler';
 import { TextStream } from '../text/textStream';
 import type { Tokenizer } from '../text/tokenizer';
+import { UsageError } from './errors';
 
 export interface WriteTextOptions {
   /** How tokens are chosen and where the text ends; maxTokens must be given. */
@@ -45,4 +46,17 @@ export async function writeText(
   }
   give(stream.flush());
   return tokens;
+}
+
+/** @throws UsageError when the tokenizer of a folder has tokens that the model beside it doesn't know. */
+export function requireOneCheckpoint(
+  dir: string,
+  model: Pick<NextTokenModel, 'vocabSize'>,
+  tokenizer: Pick<Tokenizer, 'vocabSize'>,
+): void {
+  if (tokenizer.vocabSize <= model.vocabSize) return;
+  throw new UsageError(
+    `The tokenizer in ${dir} has ${tokenizer.vocabSize} tokens, its model ${model.vocabSize}: ` +
+      'the folder mixes two checkpoints.',
+  );
 }

@@ -242,7 +242,8 @@ class TrainingRun {
   }
 
   async #checkpoint(): Promise<void> {
-    if (await this.#saver.attempt(() => this.#save())) this.#schedule.saved();
+    await this.#saver.attempt(() => this.#save());
+    this.#schedule.tried();
     await this.#draw(null);
   }
 

@@ -74,11 +74,14 @@ describe('sgemoe eval', () => {
     const empty = join(folder, 'empty.txt');
     writeFileSync(empty, '');
     mkdirSync(join(folder, 'bare'));
+    const mixed = join(folder, 'mixed');
+    await smallModel({ vocabSize: 19 }).save(mixed, tokenizer.files());
     const refusals: [string[], RegExp][] = [
       [['eval', run], /required option '--data/],
       [['eval', run, '--data', empty], /^sgemoe: The text has 0 tokens, but 2 are needed/],
       [['eval', run, '--data', join(folder, 'none.txt')], /does not exist/],
       [['eval', join(folder, 'bare'), '--data', book], /There is no tokenizer at/],
+      [['eval', mixed, '--data', book], /has 256 tokens, its model 19: the folder mixes two checkpoints/],
       [
         ['eval', run, '--data', book, '--seq-len', '33'],
         /--seq-len must be at most maxSeqLen \(32\), got 33/,

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
 import { Saver, SaveSchedule } from '../../src/cli/saving';
 import { MoETransformer } from '../../src/model';
@@ -267,6 +267,27 @@ describe('saving', () => {
     );
     expect(code).toBe(0);
     expectSameRun(out);
+  });
+
+  it('every few minutes that fails is tried again after as many, not at every step', async () => {
+    const out = join(folder, 'full for minutes');
+    const block = join(out, '.saved');
+    let told = '';
+    const onStdout = (line: string) => {
+      told += line;
+      if (line.startsWith('Data:')) writeFileSync(block, '');
+      if (line.startsWith('step 24/')) rmSync(block);
+    };
+    // A step looks at the clock a few times, so a save is due once or twice.
+    let minutes = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => 60_000 * minutes++);
+    const { code } = await sgemoe(start(out, '--save-interval', '40m'), { onStdout }).finally(() =>
+      clock.mockRestore(),
+    );
+    expect(code).toBe(0);
+    const failures = told.split('NOT SAVED').length - 1;
+    expect(failures).toBeGreaterThan(0);
+    expect(failures).toBeLessThan(4);
   });
 
   const full = checkpointWriteError('x', Object.assign(new Error('full'), { code: 'ENOSPC' }));
