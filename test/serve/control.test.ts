@@ -91,8 +91,10 @@ describe('a request ends early', () => {
     withEngine({ maxBatch: 1 }, async (engine) => {
       const running = engine.generate({ ...LONG, timeoutMs: 30 });
       const waiting = engine.generate({ ...LONG, timeoutMs: 20, onAbort: 'return' });
-      expect(await waiting).toMatchObject({ finishReason: 'timeout', tokens: [] });
-      await expect(running).rejects.toThrow(coded('SGEMOE_TIMEOUT'));
+      // Together: on a busy machine either may be the first to end.
+      const [thrown, returned] = await Promise.allSettled([running, waiting]);
+      expect(thrown).toMatchObject({ reason: coded('SGEMOE_TIMEOUT') });
+      expect(returned).toMatchObject({ value: { finishReason: 'timeout', tokens: [] } });
       await idle(engine);
     }));
 
