@@ -25,7 +25,7 @@ MoETransformer.load(process.argv[2]).then((model) => {
 });
 `;
 
-// 24 million parameters: 96 MB of float32.
+// 45 million parameters, 180 MB of float32: what the process itself takes on the way differs by a few MB from run to run.
 const CONFIG = {
   hiddenDim: 256,
   nLayers: 2,
@@ -34,7 +34,7 @@ const CONFIG = {
   headDim: 64,
   nExperts: 8,
   topKExperts: 2,
-  ffnDim: 1664,
+  ffnDim: 3328,
   vocabSize: 6000,
   maxSeqLen: 64,
 };
@@ -57,7 +57,7 @@ describe.runIf(process.platform === 'linux')('peak memory of loading', () => {
     const args = ['-e', PROGRAM, DIST, join(root, name)];
     const { risen, size, value } = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }));
     expect(value).toBe(1);
-    expect(size).toBeGreaterThan(90e6);
+    expect(size).toBeGreaterThan(170e6);
     expect(risen).toBeLessThan(LIMIT * size);
     // The weights are really there.
     expect(risen).toBeGreaterThan(0.8 * size);
