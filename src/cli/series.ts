@@ -1,3 +1,5 @@
+import { Bins } from './bins';
+
 /** Mean values of some steps in a row. */
 export interface Bin {
   firstStep: number;
@@ -10,38 +12,20 @@ export interface Bin {
  * there are more bins than fit.
  */
 export class BinnedSeries {
-  readonly #maxBins: number;
-  readonly #bins: (Bin & { count: number })[] = [];
-  #stepsPerBin = 1;
+  readonly #bins: Bins<Bin & { count: number }>;
 
   /** @param maxBins an even number */
   constructor(maxBins: number) {
-    this.#maxBins = maxBins;
+    this.#bins = new Bins(maxBins, merge);
   }
 
   get bins(): readonly Bin[] {
-    return this.#bins;
+    return this.#bins.all;
   }
 
   /** Adds the values of one step: always the same number of them. */
   add(step: number, values: ArrayLike<number>): void {
-    const last = this.#bins.at(-1);
-    if (last !== undefined && last.count < this.#stepsPerBin) {
-      merge(last, { firstStep: step, lastStep: step, mean: Float64Array.from(values), count: 1 });
-      return;
-    }
-    if (this.#bins.length === this.#maxBins) this.#halve();
-    this.#bins.push({ firstStep: step, lastStep: step, mean: Float64Array.from(values), count: 1 });
-  }
-
-  #halve(): void {
-    for (let i = 0; i < this.#bins.length; i += 2) {
-      const bin = this.#bins[i];
-      merge(bin, this.#bins[i + 1]);
-      this.#bins[i / 2] = bin;
-    }
-    this.#bins.length /= 2;
-    this.#stepsPerBin *= 2;
+    this.#bins.add({ firstStep: step, lastStep: step, mean: Float64Array.from(values), count: 1 });
   }
 }
 

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SgemoeError } from '../errors';
+import { PLAIN_BPE } from './bpe/model';
 import type { Pipeline } from './byteLevelEncoder';
 import { decodeUtf8 } from './utf8';
 
@@ -12,17 +13,7 @@ export const CHARACTER_SPLIT = {
 } as const;
 
 /** Of the model in a tokenizer.json: tokens are whole words, here characters, and none stands for unknown ones. */
-export const CHARACTER_MODEL = {
-  type: 'BPE',
-  dropout: null,
-  unk_token: null,
-  continuing_subword_prefix: null,
-  end_of_word_suffix: null,
-  fuse_unk: false,
-  byte_fallback: false,
-  ignore_merges: false,
-  merges: [],
-} as const;
+export const CHARACTER_MODEL = { ...PLAIN_BPE, merges: [] } as const;
 
 /** Encodes with the tokenizer of `trainCharacters`: a character is a token, and an unknown one is refused. */
 export class CharacterEncoder {

@@ -1,3 +1,4 @@
+import { Bins } from '../bins';
 import type { Curve } from './data';
 
 interface Bin {
@@ -15,43 +16,24 @@ const DIGITS = 5;
 
 /** Collects a curve in bounded memory. However long the run, its extremes are kept. */
 export class CurveBuilder {
-  readonly #bins: Bin[] = [];
-  readonly #mostBins: number;
-  #valuesPerBin = 1;
+  readonly #bins: Bins<Bin>;
 
   /** @param mostBins an even number */
   constructor(mostBins = MOST_BINS) {
-    this.#mostBins = mostBins;
+    this.#bins = new Bins(mostBins, merge);
   }
 
   /** Anything but a finite number is left out. */
   add(step: number, value: unknown): void {
     if (typeof value !== 'number' || !Number.isFinite(value)) return;
-    const one = { lastStep: step, count: 1, sum: value, low: value, high: value };
-    const last = this.#bins.at(-1);
-    if (last !== undefined && last.count < this.#valuesPerBin) {
-      merge(last, one);
-      return;
-    }
-    if (this.#bins.length === this.#mostBins) this.#halve();
-    this.#bins.push(one);
-  }
-
-  #halve(): void {
-    for (let i = 0; i < this.#bins.length; i += 2) {
-      const bin = this.#bins[i];
-      merge(bin, this.#bins[i + 1]);
-      this.#bins[i / 2] = bin;
-    }
-    this.#bins.length /= 2;
-    this.#valuesPerBin *= 2;
+    this.#bins.add({ lastStep: step, count: 1, sum: value, low: value, high: value });
   }
 
   build(): Curve {
     const round = (value: number) => Number(value.toPrecision(DIGITS));
-    const bins = this.#bins;
+    const { all: bins, valuesPerBin } = this.#bins;
     const range =
-      this.#valuesPerBin === 1
+      valuesPerBin === 1
         ? null
         : { low: bins.map(({ low }) => round(low)), high: bins.map(({ high }) => round(high)) };
     return {

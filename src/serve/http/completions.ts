@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { StreamChunk, Usage } from '../engine/types';
 import { type AnswerFormat, usageOf } from './answers';
+import { clientController } from './clientController';
 import { EventStream } from './eventStream';
 import type { ResolvedHttpOptions } from './options';
 import { toProblem } from './problem';
@@ -17,8 +18,7 @@ export async function complete(
   options: ResolvedHttpOptions,
 ): Promise<unknown> {
   const { engine, timeoutMs } = options;
-  const cancel = new AbortController();
-  reply.raw.once('close', () => cancel.abort());
+  const cancel = clientController(reply);
   const requests = order.requests.map((each) => ({ ...each, signal: cancel.signal, timeoutMs }));
   const record = new CompletionRecord(order.requests.length);
   try {

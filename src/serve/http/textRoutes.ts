@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { RequestControl } from '../engine/types';
+import { clientController } from './clientController';
 import { asObject, Fields } from './fields';
 import type { ResolvedHttpOptions } from './options';
 import { checkModel, isIds, messagesOf } from './requests';
@@ -10,11 +11,10 @@ const MAX_INPUTS = 256;
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
 export function addTextRoutes(app: FastifyInstance, options: ResolvedHttpOptions): void {
   const { engine, model, timeoutMs } = options;
-  const control = (reply: FastifyReply): RequestControl => {
-    const cancel = new AbortController();
-    reply.raw.once('close', () => cancel.abort());
-    return { signal: cancel.signal, timeoutMs };
-  };
+  const control = (reply: FastifyReply): RequestControl => ({
+    signal: clientController(reply).signal,
+    timeoutMs,
+  });
 
   app.post('/v1/embeddings', async (request, reply) => {
     const { inputs, base64 } = embeddingOrder(new Fields(asObject(request.body)), options);

@@ -6,6 +6,7 @@ import { splitAtTokens } from '../specialTokens';
 import { turns } from '../turns';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { MergeLearner, MOST_TOKENS } from './mergeLearner';
+import { PLAIN_BPE } from './model';
 import { WORD_PATTERN, WordCounts, type WordCountsState } from './words';
 
 export const END_OF_TEXT = '<|endoftext|>';
@@ -110,14 +111,7 @@ function describe({ tokens, merges }: MergeLearner, specialTokens: readonly stri
     post_processor: null,
     decoder: { type: 'ByteLevel', ...byteLevel },
     model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      ignore_merges: false,
+      ...PLAIN_BPE,
       vocab,
       merges: merges.map((pair) => pair.join(' ')),
     },

@@ -1,0 +1,11 @@
+/** The options of the model in a tokenizer.json that `tokenizers` calls BPE, beside its vocabulary and its merges: all off. */
+export const PLAIN_BPE = {
+  type: 'BPE',
+  dropout: null,
+  unk_token: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+  fuse_unk: false,
+  byte_fallback: false,
+  ignore_merges: false,
+} as const;
