@@ -17,15 +17,15 @@ const DIST = path.join(ROOT, 'dist');
 const DEFERRED = {
   'index.js': ['*'],
   'backend/index.js': ['./reference'],
-  'model.js': ['./checkpoint/checkpoint', './generate', './hf/source'],
+  'model/model.js': ['../checkpoint/checkpoint', '../sampling/generate', '../hf/source'],
   'tensor/compute.js': ['../backend/reference'],
   'text/readTokenizer.js': ['node:crypto'],
 };
 
 fs.rmSync(DIST, { recursive: true, force: true });
 compile();
-copyAssets('cli/runReport/assets');
-copyAssets('serve/playground');
+copyAssets('cli/report/assets');
+copyAssets('serve/page');
 for (const [file, specifiers] of Object.entries(DEFERRED)) deferImports(path.join(DIST, file), specifiers);
 writeEsmEntry();
 fs.chmodSync(path.join(DIST, 'cli', 'main.js'), 0o755);

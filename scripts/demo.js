@@ -30,13 +30,13 @@ const {
   TextDataset,
   Trainer,
 } = require('../dist');
-const { reportError } = require('../dist/cli/errors');
-const { EXIT, processIo } = require('../dist/cli/io');
-const { describeResult, describeRun } = require('../dist/cli/report');
-const { openRunFolder } = require('../dist/cli/runFolder');
-const { showSample } = require('../dist/cli/samples');
-const { runTraining } = require('../dist/cli/training');
-const { validate } = require('../dist/cli/validation');
+const { reportError } = require('../dist/cli/terminal/usageError');
+const { EXIT, processIo } = require('../dist/cli/terminal/io');
+const { describeResult, describeRun } = require('../dist/cli/terminal/runSummary');
+const { openRunFolder } = require('../dist/training/run/runFolder');
+const { showSample } = require('../dist/training/run/samples');
+const { runTraining } = require('../dist/training/run/trainingRun');
+const { validate } = require('../dist/training/run/validation');
 
 const SOURCES = ['src', 'native', 'docs', 'scripts', 'bench', 'test'];
 const ENDINGS = ['.ts', '.js', '.cc', '.h', '.md'];

@@ -1,7 +1,9 @@
-export { type AttentionDims, MQAttention, RopeTable } from './attention';
 export { type BackendRequest, backendInfo, createKernels, setThreads } from './backend';
 export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
-export type { Batch } from './batch';
+export type { Batch } from './base/batch';
+export type { DType, FloatDType } from './base/dtype';
+export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';
+export { Lcg64 } from './base/random';
 export {
   type Checkpoint,
   type CheckpointContent,
@@ -20,31 +22,59 @@ export {
   ModelConfig,
   type ModelConfigOptions,
   type QueryKeyNormKind,
-} from './config';
+} from './config/modelConfig';
+export type { DecayExclusion, Schedule } from './config/trainConfig';
+export type { Architecture } from './hf/architectures';
+export {
+  type ExportableModel,
+  type ExportDtype,
+  type ExportOptions,
+  exportHuggingFace,
+} from './hf/exportModel';
+export type { Parameter, ParameterStore } from './memory/parameters';
+export type { SharedModel } from './memory/sharedModel';
+export { type AttentionDims, MQAttention, RopeTable } from './model/attention';
 export {
   type ExportCheckpointOptions,
   exportCheckpoint,
   type Inspection,
   importCheckpoint,
   inspectCheckpoint,
-} from './convert';
+} from './model/convert';
 export {
   type DecodableModel,
   type DecodeRow,
   Decoder,
   type DecoderOptions,
   type StepOutputs,
-} from './decode/decoder';
-export type { DType, FloatDType } from './dtype';
-export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './earlyStopping';
-export { ERROR_CODES, type ErrorCode, SgemoeError } from './errors';
+} from './model/decoder';
 export {
-  type EvaluateTextOptions,
-  evaluateBatches,
-  evaluateText,
-  type ScoringOptions,
-  type TextEvalResult,
-} from './evaluateText';
+  Embedding,
+  type EmbeddingOptions,
+  type LayerOptions,
+  Linear,
+  type LinearOptions,
+  RMSNorm,
+  SwiGLU,
+} from './model/layers';
+export { type MemoryBytes, type MemoryOptions, memoryBytes } from './model/memoryBytes';
+export {
+  type ForwardOptions,
+  type LoadOptions,
+  type ModelOptions,
+  MoETransformer,
+  type Trace,
+} from './model/model';
+export {
+  type BlockDims,
+  type MoEDims,
+  MoELayer,
+  Router,
+  type RouterLosses,
+  type Routing,
+  TransformerBlock,
+} from './model/moe';
+export { SharedExpert } from './model/sharedExpert';
 export {
   type GenerateOptions,
   GreedySampling,
@@ -58,52 +88,10 @@ export {
   type TokenSequence,
   TopKSampling,
   TopPSampling,
-} from './generate';
-export type { Architecture } from './hf/architectures';
-export {
-  type ExportableModel,
-  type ExportDtype,
-  type ExportOptions,
-  exportHuggingFace,
-} from './hf/exportModel';
-export {
-  Embedding,
-  type EmbeddingOptions,
-  type LayerOptions,
-  Linear,
-  type LinearOptions,
-  RMSNorm,
-  SwiGLU,
-} from './layers';
-export { type MemoryBytes, type MemoryOptions, memoryBytes } from './memory';
-export {
-  type ForwardOptions,
-  type LoadOptions,
-  type ModelOptions,
-  MoETransformer,
-  type Trace,
-} from './model';
-export {
-  type BlockDims,
-  type MoEDims,
-  MoELayer,
-  Router,
-  type RouterLosses,
-  type Routing,
-  TransformerBlock,
-} from './moe';
-export type { Parameter, ParameterStore } from './parameters';
-export { Lcg64 } from './random';
-export {
-  type ResumedTraining,
-  type ResumeOptions,
-  resumeTraining,
-  type SaveTrainingOptions,
-  saveTraining,
-} from './resume';
+} from './sampling/generate';
 export type { ResolvedSampling, SamplingOptions } from './sampling/options';
 export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
-export { Engine } from './serve/engine';
+export { Engine } from './serve/engine/engine';
 export type { EmbeddingResult } from './serve/engine/messages';
 export type {
   Completion,
@@ -130,9 +118,7 @@ export {
   type ServeOptions,
   serve,
 } from './serve/http/server';
-export { SharedExpert } from './sharedExpert';
-export type { SharedModel } from './sharedModel';
-export { Tensor } from './tensor';
+export { Tensor } from './tensor/tensor';
 export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
 export type { ChatMessage, ChatOptions } from './text/chatTemplate';
@@ -166,6 +152,21 @@ export {
   type Tokenizer,
 } from './text/tokenizer';
 export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
+export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './training/earlyStopping';
+export {
+  type EvaluateTextOptions,
+  evaluateBatches,
+  evaluateText,
+  type ScoringOptions,
+  type TextEvalResult,
+} from './training/evaluateText';
+export {
+  type ResumedTraining,
+  type ResumeOptions,
+  resumeTraining,
+  type SaveTrainingOptions,
+  saveTraining,
+} from './training/saving';
 export {
   clipGradByGlobalNorm,
   type EvalResult,
@@ -176,5 +177,4 @@ export {
   type TrainConfig,
   Trainer,
   type TrainerState,
-} from './train';
-export type { DecayExclusion, Schedule } from './trainConfig';
+} from './training/trainer';

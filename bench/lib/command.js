@@ -13,9 +13,9 @@ if (!fs.existsSync(path.join(__dirname, '..', '..', 'dist', 'cli', 'errors.js'))
 }
 
 const { Command, InvalidArgumentError } = require('commander');
-const { UsageError, reportError } = require('../../dist/cli/errors');
-const { processIo } = require('../../dist/cli/io');
-const { integer } = require('../../dist/cli/options');
+const { UsageError, reportError } = require('../../dist/cli/terminal/usageError');
+const { processIo } = require('../../dist/cli/terminal/io');
+const { integer } = require('../../dist/cli/options/values');
 
 /**
  * @param {string} name

@@ -1,7 +1,7 @@
 'use strict';
 const { MoETransformer, Tensor, Trainer, bigramConditionalEntropy, evaluate } = require('../..');
-const { renderChart } = require('../../dist/cli/chart');
-const { BinnedSeries } = require('../../dist/cli/series');
+const { renderChart } = require('../../dist/training/run/chart');
+const { BinnedSeries } = require('../../dist/training/run/series');
 const { SEED, batchOf, configOf } = require('./models');
 
 const FIXED = { batch: 2, seq: 8, lr: 1e-3, warmupSteps: 10 };

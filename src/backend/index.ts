@@ -10,7 +10,7 @@
  * A demand that can't be met throws. Without one, the best that loads is used, and one process warning says what is
  * missing when that is not the fastest kind.
  */
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 import { loadNativeKernels, type NativeOptions } from './native';
 import { createReferenceKernels } from './reference';

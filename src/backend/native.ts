@@ -4,7 +4,7 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 
 export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;

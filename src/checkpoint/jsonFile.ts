@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { type ErrorCode, SgemoeError } from '../errors';
+import { type ErrorCode, SgemoeError } from '../base/errors';
 import { locateFile, type NewFile } from './replaceFiles';
 import { writeChunks } from './safetensors';
 

@@ -1,6 +1,6 @@
 import { access, type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 import { makeFolder } from './makeFolder';
 
 /*

@@ -1,6 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { convertInto } from '../dtype';
-import { SgemoeError } from '../errors';
+import { convertInto } from '../base/dtype';
+import { SgemoeError } from '../base/errors';
 import { checkpointWriteError } from './replaceFiles';
 import {
   arrayType,

@@ -1,5 +1,5 @@
 import { TextDecoder } from 'node:util';
-import { type ErrorCode, SgemoeError } from '../errors';
+import { type ErrorCode, SgemoeError } from '../base/errors';
 
 /** The typed array of each dtype; half floats are their bits in a Uint16Array, float8 and BOOL are bytes. */
 const ARRAY_TYPES = {

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 import { jsonFile, readJson, textFile } from './jsonFile';
 import { locateFile, type NewFile } from './replaceFiles';
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { EXIT, processIo } from './io';
 import { main } from './program';
+import { EXIT, processIo } from './terminal/io';
 
 /**
  * Output that can't be written counts as an interrupt: training saves, generating stops. A reader that went away

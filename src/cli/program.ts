@@ -1,15 +1,15 @@
 import { Command } from 'commander';
-import { addCheckpointCommands } from './checkpoints';
-import { addDataCommand } from './data';
-import { reportError } from './errors';
-import { addEvalCommand } from './eval';
-import { addGenerateCommand } from './generate';
-import { addInfoCommand } from './info';
-import { type CliContext, type CliIo, EXIT } from './io';
-import { addReportCommand } from './runReport/command';
-import { addServeCommand } from './serve';
-import { addTokenizerCommand } from './tokenizer';
-import { addTrainCommand } from './train';
+import { addCheckpointCommands } from './commands/checkpoints';
+import { addDataCommand } from './commands/data';
+import { addEvalCommand } from './commands/eval';
+import { addGenerateCommand } from './commands/generate';
+import { addInfoCommand } from './commands/info';
+import { addReportCommand } from './commands/report';
+import { addServeCommand } from './commands/serve';
+import { addTokenizerCommand } from './commands/tokenizer';
+import { addTrainCommand } from './commands/train';
+import { type CliContext, type CliIo, EXIT } from './terminal/io';
+import { reportError } from './terminal/usageError';
 import { packageVersion } from './version';
 
 const NOTES = `

@@ -1,4 +1,4 @@
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 
 /** The values of a config.json of another tool, each checked for its type when it is asked for. */
 export class ConfigValues {

@@ -1,11 +1,11 @@
+import { checkOptions } from '../base/checks';
+import { convertInto } from '../base/dtype';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import { jsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { checkOptions } from '../checks';
-import type { ModelConfig } from '../config';
-import { convertInto } from '../dtype';
+import type { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from './architectures';
 import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';

@@ -1,4 +1,4 @@
-import { ModelConfig, type ModelConfigOptions } from '../config';
+import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { ARCHITECTURES, type Architecture, CLASS_NAMES, isQwen, KEY_DEFAULTS } from './architectures';
 import { ConfigValues, refused } from './configValues';
 import { ignoredKeys, refuseUnsupported } from './refusals';

@@ -7,7 +7,7 @@ import {
 } from '../checkpoint/checkpoint';
 import { corrupt } from '../checkpoint/safetensorsHeader';
 import type { TensorReader } from '../checkpoint/tensorReader';
-import { ModelConfig } from '../config';
+import { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from './architectures';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
 import { halvesToNeighbours, isRotated } from './ropePairs';

@@ -1,4 +1,4 @@
-import type { ModelConfig } from '../config';
+import type { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from './architectures';
 
 /** Where a parameter lies in a file: elements `start ..` of tensor `name`, which has this shape. */

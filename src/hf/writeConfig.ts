@@ -1,4 +1,4 @@
-import type { ModelConfig, ModelConfigOptions } from '../config';
+import type { ModelConfig, ModelConfigOptions } from '../config/modelConfig';
 import { ARCHITECTURES, type Architecture, CLASS_NAMES, isQwen } from './architectures';
 
 /** What each architecture can be of the fields that are off by default; a list of the values it may have. */

@@ -1,5 +1,5 @@
-import { checkOptions } from '../checks';
-import { DEFAULT_SEED } from '../random';
+import { checkOptions } from '../base/checks';
+import { DEFAULT_SEED } from '../base/random';
 
 /**
  * How the tokens of a completion are chosen, and where it ends. The order of what changes the probabilities, as in

@@ -1,7 +1,7 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
-import { checkIds, checkInteger, checkOptions } from '../checks';
-import { Lcg64 } from '../random';
+import { checkIds, checkInteger, checkOptions } from '../base/checks';
+import { Lcg64 } from '../base/random';
 import { argmax } from './candidates';
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './options';
 import { type Scratch, scratchOf } from './scratch';

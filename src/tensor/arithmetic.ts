@@ -2,7 +2,7 @@
  * Elementwise arithmetic on float32 and float64 arrays. Each operation is one loop of its own: a shared loop that is
  * handed the operation as a function would call it for every element.
  */
-import { allocate } from '../dtype';
+import { allocate } from '../base/dtype';
 import {
   broadcastStrides,
   forEachRun,

@@ -3,7 +3,7 @@
  * contiguous. Axes that can be walked as one are merged first, so that equal shapes, and a scalar against a tensor,
  * become a single run.
  */
-import type { TensorData } from '../dtype';
+import type { TensorData } from '../base/dtype';
 import { formatShape, stridesOf } from './shape';
 
 /** n elements: reads a at aStart + i*aStep and b at bStart + i*bStep, writes out at outStart + i. */

@@ -2,7 +2,7 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { createReferenceKernels } from '../backend/reference';
-import { allocate, type FloatDType } from '../dtype';
+import { allocate, type FloatDType } from '../base/dtype';
 import { type FloatParts, requireFloat, type TensorParts } from './parts';
 
 let float64Kernels: Kernels | undefined;

@@ -1,5 +1,5 @@
 /** Matrix products with NumPy's rules, on the kernels' sgemm. */
-import { allocate, convert } from '../dtype';
+import { allocate, convert } from '../base/dtype';
 import { broadcastShape, broadcastStrides, forEachRun, type RunLoop } from './broadcast';
 import { kernelsFor } from './compute';
 import { type FloatParts, promote, requireFloat, requireFloatOperand, type TensorParts } from './parts';

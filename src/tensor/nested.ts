@@ -1,5 +1,5 @@
 /** Nested arrays in and out. */
-import { allocate, type DataOf, type DType, fromElement, type TensorData, toElement } from '../dtype';
+import { allocate, type DataOf, type DType, fromElement, type TensorData, toElement } from '../base/dtype';
 import { formatShape, sizeOf } from './shape';
 
 /** A number, or arrays of equal length nested to any depth. Rows may be typed arrays. */

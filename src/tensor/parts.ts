@@ -1,5 +1,5 @@
 /** What the functions of this folder know of a tensor: its three fields. */
-import { type DataOf, type DType, type FloatDType, holds } from '../dtype';
+import { type DataOf, type DType, type FloatDType, holds } from '../base/dtype';
 
 export interface TensorParts<D extends DType = DType> {
   readonly data: DataOf<D>;

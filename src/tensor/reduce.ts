@@ -1,6 +1,6 @@
-import { checkOptions } from '../checks';
+import { checkOptions } from '../base/checks';
 /** Reductions over one axis, or over everything. A tensor is seen as [outer, length, inner] around the axis. */
-import { allocate } from '../dtype';
+import { allocate } from '../base/dtype';
 import { type FloatData, type FloatParts, requireFloat, type TensorParts } from './parts';
 import { formatShape, resolveAxis, sizeOf } from './shape';
 import type { ReduceOptions } from './types';

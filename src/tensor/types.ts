@@ -1,5 +1,5 @@
 /** Types of Tensor's methods. */
-import type { DType, FloatDType } from '../dtype';
+import type { DType, FloatDType } from '../base/dtype';
 import type { NestedNumbers } from './nested';
 
 /** What `Tensor.from` reads. A Uint16Array holds the bits of float16 or bfloat16. */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 import { PLAIN_BPE } from './bpe/model';
 import type { Pipeline } from './byteLevelEncoder';
 import { decodeUtf8 } from './utf8';

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
-import { checkOptions } from '../checks';
-import { SgemoeError } from '../errors';
+import { checkOptions } from '../base/checks';
+import { SgemoeError } from '../base/errors';
 
 /** A turn of a conversation; templates know more keys, such as tool_calls. */
 export interface ChatMessage {

@@ -1,4 +1,4 @@
-import type { Batch } from '../batch';
+import type { Batch } from '../base/batch';
 import type { Tokenizer } from './tokenizer';
 
 /** Tokens to train on and to validate on, wherever they are kept. */

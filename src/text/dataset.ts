@@ -1,5 +1,5 @@
-import type { Batch } from '../batch';
-import { DEFAULT_SEED, Lcg64 } from '../random';
+import type { Batch } from '../base/batch';
+import { DEFAULT_SEED, Lcg64 } from '../base/random';
 import type {
   DataPosition,
   OrderedBatchOptions,

@@ -1,6 +1,6 @@
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
-import { SgemoeError } from '../errors';
+import { SgemoeError } from '../base/errors';
 
 export interface TextFile {
   /** As it was given, or the given folder joined with the path inside it. */

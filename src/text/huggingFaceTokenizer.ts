@@ -1,7 +1,7 @@
 import { TextDecoder } from 'node:util';
+import { checkOptions } from '../base/checks';
+import { SgemoeError } from '../base/errors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { checkOptions } from '../checks';
-import { SgemoeError } from '../errors';
 import { charactersToBytes } from './byteAlphabet';
 import { ByteLevelEncoder, type Pipeline } from './byteLevelEncoder';
 import { CharacterEncoder } from './characterEncoder';

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { SgemoeError } from '../base/errors';
 import { jsonFile, readJsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { readStoredTokenizer, type StoredTokenizer, tokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { SgemoeError } from '../errors';
 import { loadTokenizer, type Tokenizer } from './tokenizer';
 
 /**

@@ -1,4 +1,4 @@
-import { checkOptions } from '../checks';
+import { checkOptions } from '../base/checks';
 import type { DecodeOptions, StreamDecoder, Tokenizer } from './tokenizer';
 
 export interface TextStreamOptions extends DecodeOptions {

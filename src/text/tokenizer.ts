@@ -1,6 +1,6 @@
 import { TextDecoder } from 'node:util';
+import { SgemoeError } from '../base/errors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { SgemoeError } from '../errors';
 import { type ChatMessage, type ChatOptions, noChatTemplate } from './chatTemplate';
 import { HuggingFaceTokenizer } from './huggingFaceTokenizer';
 

@@ -1,4 +1,4 @@
-import { checkOptions } from '../checks';
+import { checkOptions } from '../base/checks';
 import type { Texts } from './bpe/trainBpe';
 import { CHARACTER_MODEL, CHARACTER_SPLIT } from './characterEncoder';
 import { HuggingFaceTokenizer } from './huggingFaceTokenizer';

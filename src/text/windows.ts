@@ -1,7 +1,7 @@
-import type { Batch } from '../batch';
-import { checkInteger, checkOptions } from '../checks';
-import { SgemoeError } from '../errors';
-import { IGNORE_INDEX } from '../trainConfig';
+import type { Batch } from '../base/batch';
+import { checkInteger, checkOptions } from '../base/checks';
+import { SgemoeError } from '../base/errors';
+import { IGNORE_INDEX } from '../config/trainConfig';
 import type { BatchOptions, OrderedBatchOptions, Split, TokenDataset, TrainBatchOptions } from './data';
 
 /** Copies the window from a token on, and its targets one token later, into a row of a batch. */

@@ -33,7 +33,7 @@ export function runNode(script: string, env: Record<string, string> = {}, args: 
 }
 
 /**
- * A folder that looks like an installed package, holding the boundary alone (src/backend and src/errors.ts, compiled
+ * A folder that looks like an installed package, holding the boundary alone (src/backend and src/base/errors.ts, compiled
  * as they are in dist/), without an addon unless one is named.
  */
 export function installedBoundary(addon: string | null = null): string {

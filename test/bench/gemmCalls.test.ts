@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { recordingKernels, replay } from '../../bench/lib/gemmCalls';
 import { getKernels } from '../../src/backend';
-import { ModelConfig } from '../../src/config';
-import { MoETransformer } from '../../src/model';
-import { Tensor } from '../../src/tensor';
-import { Trainer } from '../../src/train';
+import { ModelConfig } from '../../src/config/modelConfig';
+import { MoETransformer } from '../../src/model/model';
+import { Tensor } from '../../src/tensor/tensor';
+import { Trainer } from '../../src/training/trainer';
 
 const B = 2;
 const S = 8;

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ErrorCode } from '../../src/base/errors';
+import { SgemoeError } from '../../src/base/errors';
 import {
   type Dtype,
   readSafetensorsHeader,
@@ -11,8 +13,6 @@ import {
   type TensorSource,
   writeSafetensors,
 } from '../../src/checkpoint/safetensors';
-import type { ErrorCode } from '../../src/errors';
-import { SgemoeError } from '../../src/errors';
 import { expectError } from '../helpers/expectError';
 
 let folder: string;

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { Interrupt } from '../../src/cli/interrupt';
+import { Interrupt } from '../../src/cli/terminal/interrupt';
 
 beforeEach(() => {
   vi.useFakeTimers();

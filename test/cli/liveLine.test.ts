@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { JobProgress } from '../../src/cli/liveLine';
+import { JobProgress } from '../../src/cli/terminal/liveLine';
 
 function harness(isTTY: boolean) {
   let seconds = 0;

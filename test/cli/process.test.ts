@@ -5,7 +5,7 @@ import { rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MoETransformer } from '../../src/model';
+import { MoETransformer } from '../../src/model/model';
 import { readMetrics, TINY, temporaryFolder, writeText } from './run';
 
 const MAIN = resolve(__dirname, '..', '..', 'dist', 'cli', 'main.js');

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { formatDuration, formatRate, shellQuote } from '../../src/cli/format';
-import { Progress } from '../../src/cli/progress';
+import { formatDuration, formatRate, shellQuote } from '../../src/cli/terminal/format';
+import { Progress } from '../../src/cli/terminal/progress';
 
 function progressOn({ isTTY, columns }: { isTTY: boolean; columns?: number }) {
   const written: string[] = [];

@@ -2,9 +2,9 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { CurveBuilder } from '../../src/cli/runReport/curves';
-import { LoadMapBuilder } from '../../src/cli/runReport/loadMap';
-import { readRun } from '../../src/cli/runReport/readRun';
+import { CurveBuilder } from '../../src/cli/report/curves';
+import { LoadMapBuilder } from '../../src/cli/report/loadMap';
+import { readRun } from '../../src/cli/report/readRun';
 import { writeRun } from './reportRuns';
 import { sgemoe, temporaryFolder } from './run';
 

@@ -3,8 +3,8 @@ import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, w
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
-import { Saver, SaveSchedule } from '../../src/cli/saving';
-import { MoETransformer } from '../../src/model';
+import { MoETransformer } from '../../src/model/model';
+import { Saver, SaveSchedule } from '../../src/training/run/saveSchedule';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;

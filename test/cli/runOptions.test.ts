@@ -4,9 +4,9 @@ import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TextDataset, type TokenDataset, Trainer } from '../../src';
-import { type CliIo, processIo } from '../../src/cli/io';
-import { openRunFolder } from '../../src/cli/runFolder';
-import { runTraining } from '../../src/cli/training';
+import { type CliIo, processIo } from '../../src/cli/terminal/io';
+import { openRunFolder } from '../../src/training/run/runFolder';
+import { runTraining } from '../../src/training/run/trainingRun';
 import { smallModel } from '../helpers/smallModel';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 

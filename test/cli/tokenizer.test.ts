@@ -3,12 +3,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ModelConfig } from '../../src/config';
-import { MoETransformer } from '../../src/model';
+import { ModelConfig } from '../../src/config/modelConfig';
+import { MoETransformer } from '../../src/model/model';
 import { TextDataset } from '../../src/text/dataset';
 import type { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
 import { readTokenizer } from '../../src/text/readTokenizer';
-import { evaluate } from '../../src/train';
+import { evaluate } from '../../src/training/trainer';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sampler } from '../../src';
-import { MoETransformer } from '../../src/model';
+import { MoETransformer } from '../../src/model/model';
 import { type Outcome, readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 import { elementNames } from './xml';
 

@@ -67,10 +67,10 @@ describe.each(['README.md', 'docs/equations.md'])('%s', (path) => {
 
 it('the search tells a declared name from one that is only used, of another class, or misspelt', () => {
   const at = (file: string, symbol: string) => missing({ equation: '', file, symbol });
-  expect(at('src/attention.ts', 'RopeTable.frequencies')).toBe(false);
-  expect(at('src/attention.ts', 'MQAttention.#rotate')).toBe(false);
-  expect(at('src/attention.ts', 'MQAttention.frequencies')).toBe(true);
-  expect(at('src/attention.ts', 'attentionForward')).toBe(true);
+  expect(at('src/model/attention.ts', 'RopeTable.frequencies')).toBe(false);
+  expect(at('src/model/attention.ts', 'MQAttention.#rotate')).toBe(false);
+  expect(at('src/model/attention.ts', 'MQAttention.frequencies')).toBe(true);
+  expect(at('src/model/attention.ts', 'attentionForward')).toBe(true);
   expect(at('native/kernels/rope.cc', 'rope')).toBe(false);
   expect(at('native/kernels/attention_few_rows.cc', 'expRow')).toBe(true);
 });

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ERROR_CODES } from '../../src/errors';
+import { ERROR_CODES } from '../../src/base/errors';
 import { codeSpansOf, fencesOf, ROOT, readPage, readPages, tableRowsOf } from './markdown';
 
 const readme = readPage('README.md');

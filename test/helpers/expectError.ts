@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { type ErrorCode, SgemoeError } from '../../src/errors';
+import { type ErrorCode, SgemoeError } from '../../src/base/errors';
 
 /** Runs `action` and asserts that it fails with a SgemoeError of this code and message; returns the error. */
 export async function expectError(

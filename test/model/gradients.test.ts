@@ -12,8 +12,8 @@ import {
   TransformerBlock,
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
-import type { Layer } from '../../src/layers';
-import { SharedExpert } from '../../src/sharedExpert';
+import type { Layer } from '../../src/model/layers';
+import { SharedExpert } from '../../src/model/sharedExpert';
 import { expectRelative } from '../helpers/close';
 import { checkGradient, dot } from '../helpers/finiteDifferences';
 import { EVERYTHING } from '../helpers/smallModel';

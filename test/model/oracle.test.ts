@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MoETransformer, Tensor, Trainer } from '../../src';
-import type { TrainConfig } from '../../src/train';
+import type { TrainConfig } from '../../src/training/trainer';
 import { expectClose, expectRelative } from '../helpers/close';
 import { type Fixture, fixtureDirs, loadFixture } from '../helpers/fixture';
 

@@ -61,8 +61,8 @@ describe('the tarball', () => {
   it('holds what an installation needs and nothing else', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
-      /^dist\/cli\/runReport\/assets\/page\.css$/,
-      /^dist\/serve\/playground\/(index\.html|page\.css|icon\.svg|package\.json)$/,
+      /^dist\/cli\/report\/assets\/page\.css$/,
+      /^dist\/serve\/page\/(index\.html|page\.css|icon\.svg|package\.json)$/,
       /^native\/.+\.(cc|h)$/,
       /^scripts\/install\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp)$/,
@@ -76,10 +76,10 @@ describe('the tarball', () => {
         'dist/index.d.mts',
         'dist/cli/main.js',
         'dist/serve/engine/worker.js',
-        'dist/cli/runReport/assets/main.js',
-        'dist/cli/runReport/assets/page.css',
-        'dist/serve/playground/index.html',
-        'dist/serve/playground/main.js',
+        'dist/cli/report/assets/main.js',
+        'dist/cli/report/assets/page.css',
+        'dist/serve/page/index.html',
+        'dist/serve/page/main.js',
       ]),
     );
     expect(tarball.files).toEqual(

@@ -1,6 +1,6 @@
 /** The playground's finding of which token wrote which piece of the text. */
 import { describe, expect, test } from 'vitest';
-import { Aligner } from '../../src/serve/playground/align.js';
+import { Aligner } from '../../src/serve/page/align.js';
 
 const tokens = (...texts: string[]) => texts.map((text) => ({ text }));
 const HALF = '\ufffd';

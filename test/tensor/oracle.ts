@@ -1,7 +1,7 @@
 /** Naive definitions that the tests compare with: one element at a time, by its indices. */
 import fc from 'fast-check';
-import type { FloatDType } from '../../src/dtype';
-import { Tensor } from '../../src/tensor';
+import type { FloatDType } from '../../src/base/dtype';
+import { Tensor } from '../../src/tensor/tensor';
 
 /** Every index of a shape, in row-major order. */
 export function* indicesOf(shape: readonly number[]): Generator<number[]> {

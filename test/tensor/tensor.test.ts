@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';
-import { DTYPES, type DType } from '../../src/dtype';
-import { Tensor } from '../../src/tensor';
+import { DTYPES, type DType } from '../../src/base/dtype';
+import { Tensor } from '../../src/tensor/tensor';
 import { anyTensor, elements, elementsBy, shapeArb } from './oracle';
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((product, dim) => product * dim, 1);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Batch } from '../../src/batch';
+import type { Batch } from '../../src/base/batch';
 import { TextDataset } from '../../src/text/dataset';
 import { ByteTokenizer, type Tokenizer } from '../../src/text/tokenizer';
 import { expectError } from '../helpers/expectError';

@@ -1,6 +1,6 @@
 import type { Kernels } from '../../backend/kernels';
-import type { DecodeRow } from '../../decode/decoder';
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
+import type { DecodeRow } from '../../model/decoder';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';

@@ -1,4 +1,4 @@
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
 import type { Job } from './job';
 import type { WorkerSetup } from './messages';
 import { type WorkerListener, WorkerThread } from './workerThread';

@@ -1,5 +1,5 @@
-import type { DecodeRow } from '../../decode/decoder';
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
+import type { DecodeRow } from '../../model/decoder';
 import type { EmbeddingResult } from './messages';
 import type { Sequence, StepResult } from './sequence';
 

@@ -1,10 +1,10 @@
 /** What goes between the engine's thread and its workers. */
 
 import type { BackendName } from '../../backend/kernels';
+import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
-import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../errors';
+import type { SharedModel } from '../../memory/sharedModel';
 import type { ResolvedSampling } from '../../sampling/options';
-import type { SharedModel } from '../../sharedModel';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 

@@ -1,4 +1,4 @@
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
 import type { ChatMessage } from '../../text/chatTemplate';
 
 /** Ends an answer where the model would go on with the next question. */

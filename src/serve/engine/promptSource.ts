@@ -1,4 +1,4 @@
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { TextSource } from './messages';
 import { PLAIN_CHAT_STOP, plainChat } from './plainChat';

@@ -1,5 +1,5 @@
 /** Requests as users write them, checked and made into work for a worker. */
-import { checkIds, checkInteger, checkOptions } from '../../checks';
+import { checkIds, checkInteger, checkOptions } from '../../base/checks';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateWork, TextSource } from './messages';

@@ -1,6 +1,6 @@
-import type { DecodeRow, StepOutputs } from '../../decode/decoder';
-import { Decoder } from '../../decode/decoder';
-import type { MoETransformer } from '../../model';
+import type { DecodeRow, StepOutputs } from '../../model/decoder';
+import { Decoder } from '../../model/decoder';
+import type { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
 import { CompletionSequence } from './completion';
 import type { WorkerCounters } from './counters';

@@ -1,4 +1,4 @@
-import type { DecodeRow } from '../../decode/decoder';
+import type { DecodeRow } from '../../model/decoder';
 
 /** What a step computed: the row of this sequence within it. */
 export interface StepResult {

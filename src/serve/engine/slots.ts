@@ -1,4 +1,4 @@
-import type { Decoder } from '../../decode/decoder';
+import type { Decoder } from '../../model/decoder';
 
 /**
  * The slots of a decoder's cache. A sequence that has ended leaves its tokens in its slot, until the slot is needed: one

@@ -1,4 +1,4 @@
-import type { LoadOptions } from '../../model';
+import type { LoadOptions } from '../../model/model';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 

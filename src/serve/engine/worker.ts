@@ -1,7 +1,7 @@
 /** What an engine's worker thread runs: a scheduler, fed by messages, that answers at most once a step. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { createKernels } from '../../backend';
-import { MoETransformer } from '../../model';
+import { MoETransformer } from '../../model/model';
 import { loadTokenizer } from '../../text/tokenizer';
 import { WorkerCounters } from './counters';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { SgemoeError } from '../../errors';
+import { SgemoeError } from '../../base/errors';
 import type { Job } from './job';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
 

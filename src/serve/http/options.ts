@@ -1,5 +1,5 @@
-import { checkInteger, checkOptions } from '../../checks';
-import type { Engine } from '../engine';
+import { checkInteger, checkOptions } from '../../base/checks';
+import type { Engine } from '../engine/engine';
 
 const KIB = 1024;
 /** Completions that an unhurried machine needs minutes for end by this. */

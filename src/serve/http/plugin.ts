@@ -4,7 +4,7 @@ import { chatFormat, completionFormat, unixSeconds } from './answers';
 import { complete } from './completions';
 import { asObject, parseBody } from './fields';
 import { type HttpOptions, type ResolvedHttpOptions, resolveHttpOptions } from './options';
-import { PAGE_HEADERS, readPlayground } from './playground';
+import { PAGE_HEADERS, readPlayground } from './page';
 import { Problem, toProblem } from './problem';
 import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
 import { chatOrder, completionOrder } from './requests';

@@ -1,4 +1,4 @@
-import { type ErrorCode, SgemoeError } from '../../errors';
+import { type ErrorCode, SgemoeError } from '../../base/errors';
 
 export type ProblemType =
   | 'invalid_request_error'

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createRequire } from 'node:module';
 import type { Duplex } from 'node:stream';
 import type { ConnectionError, FastifyInstance, FastifyReply, FastifyServerOptions } from 'fastify';
-import { checkInteger } from '../../checks';
+import { checkInteger } from '../../base/checks';
 import { type HttpOptions, resolveHttpOptions } from './options';
 import { httpPlugin } from './plugin';
 import { Problem } from './problem';

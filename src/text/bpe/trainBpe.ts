@@ -1,4 +1,4 @@
-import { checkInteger, checkOptions } from '../../checks';
+import { checkInteger, checkOptions } from '../../base/checks';
 import { BYTE_CHARACTERS } from '../byteAlphabet';
 import { HuggingFaceTokenizer } from '../huggingFaceTokenizer';
 import { cutPieces } from '../pieces';

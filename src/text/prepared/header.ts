@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SgemoeError } from '../../base/errors';
 import { readJsonFile } from '../../checkpoint/jsonFile';
-import { SgemoeError } from '../../errors';
 
 export const HEADER_FILE = 'meta.json';
 export const FORMAT = 'sgemoe-tokens';

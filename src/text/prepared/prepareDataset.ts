@@ -1,13 +1,13 @@
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { checkOptions } from '../../base/checks';
+import { SgemoeError } from '../../base/errors';
 import { jsonFile } from '../../checkpoint/jsonFile';
 import { makeFolder } from '../../checkpoint/makeFolder';
 import { type NewFile, syncFolder } from '../../checkpoint/replaceFiles';
 import { writeChunks } from '../../checkpoint/safetensors';
 import { tokenizerFiles } from '../../checkpoint/tokenizerFiles';
-import { checkOptions } from '../../checks';
-import { SgemoeError } from '../../errors';
 import { separatorOf } from '../dataset';
 import { listTextFiles, readChunks } from '../files';
 import { cutStream } from '../pieces';

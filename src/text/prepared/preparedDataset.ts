@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import type { Batch } from '../../batch';
-import { DEFAULT_SEED } from '../../random';
+import type { Batch } from '../../base/batch';
+import { DEFAULT_SEED } from '../../base/random';
 import type {
   DataPosition,
   OrderedBatchOptions,

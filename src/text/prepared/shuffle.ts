@@ -1,4 +1,4 @@
-import { Lcg64 } from '../../random';
+import { Lcg64 } from '../../base/random';
 
 const ROUNDS = 6;
 /** Outputs that are thrown away, since close seeds have close first ones. */

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import type { Batch } from '../../batch';
+import type { Batch } from '../../base/batch';
 import { BYTES_PER_TOKEN, invalidData, type TokenType } from './header';
 
 /** Reads windows of token ids from a file, by position, through a buffer as long as one window. */

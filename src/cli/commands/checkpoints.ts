@@ -1,0 +1,160 @@
+import { type Command, Option } from 'commander';
+import { ARCHITECTURES, type Architecture, CLASS_NAMES } from '../../hf/architectures';
+import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
+import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
+import type { MemoryBytes } from '../../model/memoryBytes';
+import { integer } from '../options/values';
+import { formatBytes, formatCount } from '../terminal/format';
+import type { CliContext, CliIo } from '../terminal/io';
+import { asUsage } from '../terminal/usageError';
+
+const IMPORT_NOTES = `
+Reads folders of MixtralForCausalLM, OlmoeForCausalLM, Qwen2MoeForCausalLM, Qwen3MoeForCausalLM and
+GraniteMoeForCausalLM, in one file or in shards. The other commands read them too, without an import; what is imported is
+float32, in one file, with sgemoe's config.json. Keys of config.json that are passed over are listed.
+
+Examples:
+  $ sgemoe import downloads/OLMoE-1B-7B --out models/olmoe
+`;
+
+const EXPORT_NOTES = `
+Examples:
+  $ sgemoe export runs/book --out exported
+  $ sgemoe export runs/book --out exported --dtype bf16 --architecture mixtral
+`;
+
+const INSPECT_NOTES = `
+Reads headers alone, no weights. Memory is counted from the configuration: weights and activations for a forward,
+keys and values of all tokens on top where text is generated; weights, gradients, AdamW's moments and activations for a train step.
+
+Examples:
+  $ sgemoe inspect runs/book
+  $ sgemoe inspect downloads/OLMoE-1B-7B --batch 4 --seq-len 1024 --tensors
+  $ sgemoe inspect runs/book --json
+`;
+
+export function addCheckpointCommands(program: Command, { io }: CliContext): void {
+  const note = (text: string) => io.stderr.write(`${text}\n`);
+  program
+    .command('import')
+    .description('Turn a Hugging Face checkpoint into one of sgemoe.')
+    .argument('<dir>', 'folder with config.json and model.safetensors, or shards with their index')
+    .requiredOption('--out <dir>', 'folder to write')
+    .addHelpText('after', IMPORT_NOTES)
+    .action(async (dir: string, { out }: { out: string }) => {
+      const config = await importCheckpoint(dir, out, { onNote: note });
+      io.stdout.write(`${out}: ${formatCount(config.totalParams())} parameters\n`);
+    });
+  program
+    .command('export')
+    .description('Write a checkpoint that Hugging Face transformers loads.')
+    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
+    .requiredOption('--out <dir>', 'folder to write')
+    .addOption(
+      new Option(
+        '--architecture <name>',
+        'what to write it as (default: the first that can express it)',
+      ).choices(ARCHITECTURES),
+    )
+    .addOption(new Option('--dtype <name>', 'how weights are stored').choices(EXPORT_DTYPES).default('f32'))
+    .addHelpText('after', EXPORT_NOTES)
+    .action(
+      async (dir: string, options: { out: string; architecture?: Architecture; dtype: ExportDtype }) => {
+        const { out, architecture, dtype } = options;
+        const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
+        io.stdout.write(`${out}: ${CLASS_NAMES[written]}, ${dtype}\n`);
+      },
+    );
+  program
+    .command('inspect')
+    .description('Tell what a checkpoint holds and how much memory it takes.')
+    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face')
+    .option('--batch <n>', 'sequences to count the memory for, an integer >= 1', integer(1), 1)
+    .option(
+      '--seq-len <n>',
+      "tokens of each, an integer >= 1 (default: the model's, at most 2048)",
+      integer(1),
+    )
+    .option('--tensors', 'list every tensor (default: one line for all)')
+    .option('--json', 'print one JSON object, tensors included (default: lines)')
+    .addHelpText('after', INSPECT_NOTES)
+    .action((dir: string, options: InspectCliOptions) => inspectCommand(dir, options, io));
+}
+
+interface InspectCliOptions {
+  batch: number;
+  seqLen?: number;
+  tensors?: boolean;
+  json?: boolean;
+}
+
+async function inspectCommand(dir: string, options: InspectCliOptions, io: CliIo): Promise<void> {
+  const { batch, seqLen } = options;
+  const found = await usage(inspectCheckpoint(dir, { batch, seqLen }));
+  if (options.json) {
+    io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
+    return;
+  }
+  io.stdout.write(describe(found));
+  if (options.tensors) io.stdout.write(tensorTable(found));
+}
+
+/** A RangeError of the library is the value of an option. */
+async function usage<T>(action: Promise<T>): Promise<T> {
+  const result = await action.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  );
+  return asUsage(() => {
+    if ('error' in result) throw result.error;
+    return result.value;
+  });
+}
+
+function describe({
+  architecture,
+  config,
+  parameters,
+  tensors,
+  storedBytes,
+  memory,
+  ...rest
+}: Inspection): string {
+  const rows: [string, string][] = [
+    ['format', architecture === null ? 'sgemoe' : `Hugging Face, ${CLASS_NAMES[architecture]}`],
+    [
+      'parameters',
+      `${parameters.total.toLocaleString('en-US')} (${parameters.active.toLocaleString('en-US')} active)`,
+    ],
+    ['tensors', `${formatCount(tensors.length)}, ${formatBytes(storedBytes)} of ${dtypesOf(tensors)}`],
+  ];
+  for (const [key, value] of Object.entries(config.toJSON())) {
+    if (key !== 'model_type') rows.push([key, String(value)]);
+  }
+  rows.push(
+    ['memory for', `batch ${rest.batch}, ${formatCount(rest.seqLen)} tokens each`],
+    ['  inference', memoryOf(memory.inference)],
+    ['  generation', `${formatBytes(memory.keyValueCache)} of keys and values on top`],
+    ['  training', memoryOf(memory.training)],
+    ...rest.notes.map((text): [string, string] => ['note', text]),
+  );
+  return table(rows);
+}
+
+function memoryOf({ total, ...parts }: MemoryBytes): string {
+  const needed = Object.entries(parts).filter(([, bytes]) => bytes > 0);
+  return `${formatBytes(total)} (${needed.map(([name, bytes]) => `${name} ${formatBytes(bytes)}`).join(', ')})`;
+}
+
+function dtypesOf(tensors: Inspection['tensors']): string {
+  return [...new Set(tensors.map(({ dtype }) => dtype))].join(', ') || 'nothing';
+}
+
+function tensorTable({ tensors }: Inspection): string {
+  return table(tensors.map(({ name, dtype, shape }) => [name, `${dtype.padEnd(4)} [${shape.join(', ')}]`]));
+}
+
+function table(rows: readonly [string, string][]): string {
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}

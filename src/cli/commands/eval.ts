@@ -1,0 +1,156 @@
+import { type Command, Option } from 'commander';
+import { getKernels } from '../../backend';
+import { MoETransformer } from '../../model/model';
+import type { BatchOptions, Split, TokenDataset } from '../../text/data';
+import { TextDataset } from '../../text/dataset';
+import { isPreparedDataset } from '../../text/prepared/header';
+import { PreparedDataset } from '../../text/prepared/preparedDataset';
+import { readTokenizer } from '../../text/readTokenizer';
+import type { Tokenizer } from '../../text/tokenizer';
+import {
+  evaluateBatches,
+  requireScorable,
+  scoringWindows,
+  type TextEvalResult,
+} from '../../training/evaluateText';
+import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
+import { decimal, integer } from '../options/values';
+import { formatCount, formatDuration, formatPercent, formatRate } from '../terminal/format';
+import { interruptible } from '../terminal/interrupt';
+import type { CliContext, CliIo } from '../terminal/io';
+import { JobProgress } from '../terminal/liveLine';
+import { asUsage, UsageError } from '../terminal/usageError';
+import { requireOneCheckpoint } from '../terminal/writeText';
+
+interface EvalCliOptions {
+  data: string[];
+  split?: Split;
+  validationFraction?: number;
+  seqLen?: number;
+  stride?: number;
+  batchSize?: number;
+  threads?: number;
+  json?: boolean;
+}
+
+const NOTES = `
+A window slides over the text, and every token but the first is scored once: in the first window all of them, in each further
+one its last --stride. So a token has at least --seq-len minus --stride tokens of context, where the text has them. A smaller
+stride gives more context, a lower loss, and takes seq-len / stride times the work; --stride equal to --seq-len is what
+training calls the validation loss. Losses are in nats per token; bits per byte of text compare between tokenizers.
+
+Files and folders are joined as in training. Without --split the whole text is scored; of a prepared data set the validation
+split, or the training split where there is no other.
+
+Examples:
+  $ sgemoe eval runs/book --data other.txt
+  $ sgemoe eval runs/book/best --data book.txt --split validation --stride 16
+  $ sgemoe eval runs/book --data data/book --json
+`;
+
+export function addEvalCommand(program: Command, { io }: CliContext): void {
+  program
+    .command('eval')
+    .description('Tell how well a model predicts a text: loss, perplexity, bits per byte.')
+    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face, with its tokenizer')
+    .requiredOption('--data <paths...>', 'files or folders with text, or one prepared data set')
+    .addOption(
+      new Option('--split <name>', 'score this part alone (default: the whole text)').choices([
+        'train',
+        'validation',
+      ]),
+    )
+    .option(
+      '--validation-fraction <x>',
+      `share at the end of the text that --split counts as validation, 0 < x < 1 (default: ${DEFAULT_VALIDATION_FRACTION})`,
+      decimal({ above: 0, below: 1 }),
+    )
+    .option(
+      '--seq-len <n>',
+      "tokens of a window, an integer >= 1 (default: the model's context, at most 2048)",
+      integer(1),
+    )
+    .option(
+      '--stride <n>',
+      'tokens from one window to the next, in 1..seq-len (default: half of --seq-len)',
+      integer(1),
+    )
+    .option(
+      '--batch-size <n>',
+      'windows computed at once, an integer >= 1 (default: as many as make 2,048 tokens)',
+      integer(1),
+    )
+    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+    .option('--json', 'print one JSON object (default: lines)')
+    .addHelpText('after', NOTES)
+    .action((dir: string, options: EvalCliOptions) => evalCommand(dir, options, io));
+}
+
+type Windows = BatchOptions & { stride: number };
+
+async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Promise<void> {
+  if (options.threads !== undefined) getKernels().setThreads(options.threads);
+  const tokenizer = await readTokenizer(dir);
+  const { dataset, split, tokens } = await openSplit(options, tokenizer);
+  requireScorable(tokens);
+  const model = await MoETransformer.load(dir);
+  requireOneCheckpoint(dir, model, tokenizer);
+  const windows = asUsage(() => scoringWindows(model, options), inFlags);
+  const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);
+  model.freeze();
+  const progress = new JobProgress(io.stderr);
+  const started = performance.now();
+  const onProgress = (scored: number) =>
+    progress.update(() => `${formatPercent(scored / (tokens - 1))} of ${formatCount(tokens - 1)} tokens`);
+  const result = await interruptible(io.signals, (signal) =>
+    evaluateBatches(model, batches, { tokenizer, signal, onProgress }),
+  ).finally(() => progress.clear());
+  const seconds = (performance.now() - started) / 1000;
+  const told = { ...result, ...windows, files: dataset.files, seconds };
+  io.stdout.write(options.json ? `${JSON.stringify(told, null, 2)}\n` : describe(result, windows, seconds));
+}
+
+async function openSplit(
+  { data, split, validationFraction }: EvalCliOptions,
+  tokenizer: Tokenizer,
+): Promise<{ dataset: TokenDataset; split: Split; tokens: number }> {
+  const prepared = (await Promise.all(data.map(isPreparedDataset))).includes(true);
+  if (prepared && data.length > 1) {
+    throw new UsageError('--data takes one prepared data set, or files and folders with text.');
+  }
+  if (validationFraction !== undefined && (prepared || split === undefined)) {
+    throw new UsageError(
+      '--validation-fraction goes with --split and text; a prepared data set has been split already.',
+    );
+  }
+  const fraction = split === undefined ? 0 : (validationFraction ?? DEFAULT_VALIDATION_FRACTION);
+  const dataset = prepared
+    ? await PreparedDataset.open(data[0], { tokenizer })
+    : await TextDataset.fromPaths(data, { tokenizer, validationFraction: fraction });
+  const chosen = split ?? (dataset.validationTokens > 0 ? 'validation' : 'train');
+  const tokens = chosen === 'train' ? dataset.trainTokens : dataset.validationTokens;
+  return { dataset, split: chosen, tokens };
+}
+
+function describe(result: TextEvalResult, { seqLen, stride }: Windows, seconds: number): string {
+  const { loss, perplexity, bitsPerByte, countedTokens, countedBytes } = result;
+  const rows: [string, string][] = [
+    ['loss', `${loss.toFixed(4)} nats per token`],
+    ['perplexity', perplexity.toPrecision(5)],
+    ['bits per byte', bitsPerByte.toFixed(4)],
+    ['scored', `${formatCount(countedTokens)} tokens, ${formatCount(countedBytes)} bytes of text`],
+    ['windows', `${formatCount(seqLen)} tokens, ${formatCount(stride)} apart`],
+    ['time', `${formatDuration(seconds)}, ${formatRate(countedTokens / seconds)} tokens/s`],
+  ];
+  return rows.map(([label, value]) => `${label.padEnd(15)}${value}\n`).join('');
+}
+
+const FLAGS: Record<string, string> = {
+  seqLen: '--seq-len',
+  stride: '--stride',
+  batchSize: '--batch-size',
+};
+
+function inFlags(message: string): string {
+  return message.replaceAll(/\w+/g, (word) => FLAGS[word] ?? word);
+}

@@ -1,0 +1,123 @@
+import type { Command } from 'commander';
+import { getKernels } from '../../backend';
+import { loadCheckpoint } from '../../checkpoint/checkpoint';
+import { JsonLines } from '../../checkpoint/jsonLines';
+import { MoETransformer } from '../../model/model';
+import type { SampledToken } from '../../sampling/sampler';
+import { loadTokenizer, type Tokenizer } from '../../text/tokenizer';
+import { addSamplingOptions, type SamplingCliOptions, samplingOptions } from '../options/samplingOptions';
+import { integer } from '../options/values';
+import { formatRate } from '../terminal/format';
+import { Interrupt } from '../terminal/interrupt';
+import { type CliContext, type CliIo, EXIT } from '../terminal/io';
+import { UsageError } from '../terminal/usageError';
+import { requireOneCheckpoint, writeText } from '../terminal/writeText';
+
+interface GenerateCliOptions extends SamplingCliOptions {
+  prompt: string;
+  chat?: boolean;
+  echo?: boolean;
+  logprobs?: string;
+  threads?: number;
+}
+
+/** What an empty prompt stands for: the end of a line, after which a text may begin. */
+const EMPTY_PROMPT = '\n';
+
+const NOTES = `
+The text goes to stdout as it is written, figures go to stderr. Ctrl-C ends the text early. The model looks at the last
+tokens only, as many as it was trained for: a longer text is written through a sliding window. The same checkpoint,
+prompt, options and seed give the same text.
+
+Examples:
+  $ sgemoe generate runs/book --prompt "Once upon a time" --max-tokens 300
+  $ sgemoe generate runs/book --prompt "Once" --temperature 0          # always the most probable token
+  $ sgemoe generate runs/book --prompt "Q: " --stop "Q:" --min-p 0.05 --repetition-penalty 1.1
+  $ sgemoe generate runs/book --prompt - --top-p 0.9 < beginning.txt > continued.txt
+`;
+
+export function addGenerateCommand(program: Command, context: CliContext): void {
+  const command = program
+    .command('generate')
+    .description('Continue a prompt with a trained model.')
+    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
+    .optionsGroup('Options:')
+    .option('--prompt <text>', "text to continue; '-' reads stdin, '' stands for a line break", '')
+    .option(
+      '--chat',
+      "let the model answer the prompt, put into its tokenizer's chat template (default: continue the prompt)",
+    )
+    .option('--echo', 'write the prompt to stdout before the text (default: only new text)');
+  addSamplingOptions(command)
+    .option(
+      '--logprobs <file>',
+      'append a line of JSON for each token: its id, text and log-probability (default: none)',
+    )
+    .option('--top-logprobs <n>', 'with --logprobs: also of the n most probable tokens', integer(0), 0)
+    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+    .addHelpText('after', NOTES)
+    .action(async (dir: string, options: GenerateCliOptions) => {
+      context.exitCode = await generateCommand(dir, options, context.io);
+    });
+}
+
+async function generateCommand(dir: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
+  if (options.threads !== undefined) getKernels().setThreads(options.threads);
+  const tokenizer = await readTokenizer(dir);
+  const model = await MoETransformer.load(dir);
+  requireOneCheckpoint(dir, model, tokenizer);
+  const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
+  if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
+  const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
+  const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
+  const interrupt = new Interrupt(io.signals);
+  const started = performance.now();
+  const tokens = await writeText(model, tokenizer, ids, {
+    sampling: samplingOptions(options),
+    signal: interrupt.signal,
+    write: (text) => io.stdout.write(text),
+    onToken: (sampled) => log?.append(describe(sampled, tokenizer)),
+  }).finally(() => {
+    interrupt.release();
+    log?.close();
+  });
+  if (io.stdout.isTTY) io.stdout.write('\n');
+  const seconds = (performance.now() - started) / 1000;
+  const stopped = interrupt.aborted ? ', stopped early' : '';
+  io.stderr.write(
+    `${tokens} tokens in ${seconds.toFixed(2)} s, ${formatRate(tokens / seconds)} tokens/s${stopped}\n`,
+  );
+  return interrupt.aborted ? EXIT.interrupted : EXIT.ok;
+}
+
+/** A token as a line of --logprobs. */
+function describe({ token, logprob, top }: SampledToken, tokenizer: Tokenizer): object {
+  const entry = (id: number, value: number) => ({ token: id, text: tokenizer.decode([id]), logprob: value });
+  return { ...entry(token, logprob), top: Array.from(top.tokens, (id, i) => entry(id, top.logprobs[i])) };
+}
+
+function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): Int32Array {
+  if (!chat) return tokenizer.encode(prompt.length === 0 ? EMPTY_PROMPT : prompt, { addSpecialTokens: true });
+  const messages = [{ role: 'user', content: new TextDecoder().decode(prompt) }];
+  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }));
+}
+
+async function readTokenizer(dir: string): Promise<Tokenizer> {
+  const { tokenizer, tokenizerConfig, chatTemplate, tensors } = await loadCheckpoint(dir);
+  await tensors.close();
+  if (tokenizer === null) {
+    throw new UsageError(
+      `${dir} has no tokenizer.json, so text can't be turned into the model's tokens; ` +
+        'the library generates from token ids without one.',
+    );
+  }
+  return loadTokenizer(tokenizer, { tokenizerConfig, chatTemplate });
+}
+
+async function readAll(stream: CliIo['stdin']): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream) {
+    chunks.push(typeof chunk === 'string' ? new TextEncoder().encode(chunk) : chunk);
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,56 @@
+import type { Command } from 'commander';
+import { backendInfo } from '../../backend';
+import type { BackendInfo } from '../../backend/kernels';
+import type { CliContext } from '../terminal/io';
+import { packageVersion } from '../version';
+
+const EXAMPLES = `
+Examples:
+  $ sgemoe info
+  $ sgemoe info --json
+  $ SGEMOE_BACKEND=builtin sgemoe info
+`;
+
+export function addInfoCommand(program: Command, { io }: CliContext): void {
+  program
+    .command('info')
+    .description('Tell what computes on this machine: backend, BLAS library, instruction set, threads.')
+    .option('--json', 'print one JSON object instead of lines (default: lines)')
+    .addHelpText('after', EXAMPLES)
+    .action((options: { json?: boolean }) => {
+      const info = { sgemoe: packageVersion(), node: process.version, ...backendInfo() };
+      io.stdout.write(options.json ? `${JSON.stringify(info, null, 2)}\n` : describe(info));
+    });
+}
+
+function describe(info: BackendInfo & { sgemoe: string; node: string }): string {
+  const { blas } = info;
+  const rows: [string, string][] = [
+    ['sgemoe', info.sgemoe],
+    ['Node', info.node],
+    ['platform', info.platform],
+    ['backend', info.backend],
+    ['BLAS library', blas === null ? 'none' : `${blas.name} ${blas.version}`.trim()],
+  ];
+  if (blas !== null) {
+    if (blas.core !== '') rows.push(['BLAS core', blas.core]);
+    rows.push(['BLAS file', blas.path]);
+  }
+  rows.push(
+    ['instruction set', info.instructionSet],
+    ['threads', String(info.threads)],
+    ['addon', info.addonPath ?? 'none'],
+  );
+  info.notes.forEach((note, i) => {
+    rows.push([i === 0 ? 'notes' : '', note]);
+  });
+  const width = Math.max(...rows.map(([label]) => label.length));
+  return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}
+
+/** One line for the head of a run. */
+export function describeBackend({ backend, blas, instructionSet, threads }: BackendInfo): string {
+  const library =
+    blas === null ? backend : [blas.name, blas.version, blas.core && `(${blas.core})`].join(' ');
+  return `${library.trim()}, ${instructionSet}, ${threads} thread${threads === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,201 @@
+import { readFileSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { Engine } from '../../serve/engine/engine';
+import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
+import { integer, someText } from '../options/values';
+import { Interrupt } from '../terminal/interrupt';
+import { type CliContext, type CliIo, EXIT } from '../terminal/io';
+import { asUsage, UsageError } from '../terminal/usageError';
+
+interface ServeCliOptions {
+  host: string;
+  port: number;
+  modelName?: string;
+  apiKey: string[];
+  apiKeyFile?: string;
+  corsOrigin: string[];
+  allowedHost: string[];
+  workers: number;
+  threads?: number;
+  maxBatch: number;
+  maxQueue: number;
+  contextLength?: number;
+  maxTokens?: number;
+  maxBody: number;
+  timeout: number;
+  grace: number;
+  playground: boolean;
+  logLevel: string;
+  logPrompts?: boolean;
+}
+
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'];
+
+const NOTES = `
+The routes of OpenAI's API that make completions, chats and embeddings, and a page at / to try the model. Only this
+machine is listened to, unless --host says otherwise; then give keys. The log goes to stdout, a line of JSON for each
+request, without prompts and texts. SIGTERM and Ctrl-C let what runs come to its end, a second one doesn't.
+
+Examples:
+  $ sgemoe serve runs/book
+  $ sgemoe serve runs/book --host 0.0.0.0 --port 80 --api-key-file keys.txt
+  $ curl http://127.0.0.1:8000/v1/completions -H "content-type: application/json" -d '{"prompt":"Once"}'
+`;
+
+export function addServeCommand(program: Command, context: CliContext): void {
+  const command = program
+    .command('serve')
+    .description("Serve a trained model over HTTP, as OpenAI's API does.")
+    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
+    .optionsGroup('Options:')
+    .option('--host <address>', 'address to listen on; 0.0.0.0 is all', someText, '127.0.0.1')
+    .option('--port <n>', 'port to listen on, in 0..65535; 0 takes a free one', integer(0, 65_535), 8000)
+    .option('--model-name <name>', 'what clients call the model (default: the name of the folder)', someText);
+  addAccessOptions(command);
+  addCapacityOptions(command)
+    .option('--no-playground', 'serve no page at / (default: it is served)')
+    .addOption(new Option('--log-level <level>', 'least that is logged').choices(LOG_LEVELS).default('info'))
+    .option('--log-prompts', 'log prompts and texts, too (default: they stay out)')
+    .addHelpText('after', NOTES)
+    .action(async (dir: string, options: ServeCliOptions) => {
+      context.exitCode = await serveCommand(dir, options, context.io);
+    });
+}
+
+function addAccessOptions(command: Command): void {
+  const collect = (value: string, values: string[]) => [...values, someText(value)];
+  command
+    .option('--api-key <key>', 'that requests must bring; may be given several times', collect, [])
+    .option('--api-key-file <file>', 'with a key on each line (default: none)', someText)
+    .option(
+      '--cors-origin <origin>',
+      "whose pages may read the answers, '*' is all; several times",
+      collect,
+      [],
+    )
+    .option(
+      '--allowed-host <name>',
+      'another name of this host, such as behind a proxy; several times',
+      collect,
+      [],
+    );
+}
+
+function addCapacityOptions(command: Command): Command {
+  const seconds = integer(1, 1_000_000);
+  return command
+    .option('--workers <n>', 'threads that decode, in 1..64, each with a batch of its own', integer(1, 64), 1)
+    .option('--threads <n>', 'threads of the matmuls, in 1..256 (default: one per core)', integer(1, 256))
+    .option('--max-batch <n>', 'sequences decoded together, an integer >= 1', integer(1), 16)
+    .option(
+      '--max-queue <n>',
+      'requests that wait; beyond, they are refused; an integer >= 0',
+      integer(0),
+      256,
+    )
+    .option(
+      '--context-length <n>',
+      'most tokens of a sequence (default: what the model knows, at most 4096)',
+      integer(1),
+    )
+    .option('--max-tokens <n>', 'most new tokens of a request (default: the context length)', integer(1))
+    .option('--max-body <bytes>', 'most bytes of a request, an integer >= 1', integer(1), 2 ** 20)
+    .option('--timeout <s>', 'seconds that a request may take, an integer >= 1', seconds, 600)
+    .option(
+      '--grace <s>',
+      'seconds that requests have to end after SIGTERM, an integer >= 0',
+      integer(0, 1_000_000),
+      30,
+    );
+}
+
+async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): Promise<number> {
+  const apiKeys = keysOf(options, io);
+  if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+    io.stderr.write(`Anybody who reaches ${options.host} can use the model: --api-key asks for a key.\n`);
+  }
+  const interrupt = new Interrupt(io.signals);
+  try {
+    const { workers, threads, maxBatch, maxQueue, contextLength } = options;
+    const opening = Engine.open(dir, { workers, threads, maxBatch, maxQueue, contextLength });
+    const engine = await opening.catch(blameOption);
+    try {
+      const server = await serve(serveOptions(dir, options, engine, apiKeys, io)).catch(blameOption);
+      io.stderr.write(`${dir} is served at ${server.url}\n`);
+      await aborted(interrupt.signal);
+      await drain(server, engine, options.grace, io);
+    } finally {
+      await engine.close();
+    }
+  } finally {
+    interrupt.release();
+  }
+  return EXIT.ok;
+}
+
+function serveOptions(
+  dir: string,
+  options: ServeCliOptions,
+  engine: Engine,
+  apiKeys: string[],
+  io: CliIo,
+): ServeOptions {
+  const { host, port, logLevel, logPrompts, playground, maxTokens, corsOrigin: corsOrigins } = options;
+  return {
+    ...{ engine, apiKeys, corsOrigins, host, port, playground, logLevel, logPrompts, maxTokens },
+    allowedHosts: options.allowedHost.length === 0 ? undefined : options.allowedHost,
+    model: options.modelName ?? basename(resolve(dir)),
+    maxBodyBytes: options.maxBody,
+    timeoutMs: options.timeout * 1000,
+    log: io.stdout,
+  };
+}
+
+function keysOf({ apiKey, apiKeyFile }: ServeCliOptions, { env }: CliIo): string[] {
+  const fromEnvironment = env.SGEMOE_API_KEY ?? '';
+  const keys = [...apiKey, ...(fromEnvironment === '' ? [] : [fromEnvironment])];
+  if (apiKeyFile !== undefined) keys.push(...keysInFile(apiKeyFile));
+  if (keys.every((key) => !/\s/.test(key))) return keys;
+  throw new UsageError('A key must be without spaces.');
+}
+
+/** A file without keys would open to all what somebody meant to close. */
+function keysInFile(file: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new UsageError(`--api-key-file ${file} can not be read: ${(cause as Error).message}`, { cause });
+  }
+  const keys = text.split(/\r?\n/).filter((line) => line.trim() !== '');
+  if (keys.length === 0) throw new UsageError(`--api-key-file ${file} has no key in it.`);
+  return keys.map((key) => key.trim());
+}
+
+/** The library's sentence about an option, under the name that it has here. */
+function blameOption(error: unknown): never {
+  const option = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return asUsage(
+    () => {
+      throw error;
+    },
+    (message) => message.replace(/^\w+: (\w+)/, (_, name: string) => option(name)),
+  );
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    if (signal.aborted) done();
+    else signal.addEventListener('abort', () => done());
+  });
+}
+
+/** Refuses new requests and lets those that run come to their end, for a while. */
+async function drain(server: RunningServer, engine: Engine, graceSeconds: number, io: CliIo): Promise<void> {
+  const { running, waiting } = engine.metrics();
+  io.stderr.write(`Closing: ${running + waiting} requests have ${graceSeconds} s to end.\n`);
+  const timer = setTimeout(() => void engine.close(), graceSeconds * 1000);
+  await Promise.all([engine.close({ drain: true }), server.close({ graceMs: graceSeconds * 1000 })]);
+  clearTimeout(timer);
+}

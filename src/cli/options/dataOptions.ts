@@ -1,0 +1,88 @@
+import type { TokenDataset } from '../../text/data';
+import { TextDataset } from '../../text/dataset';
+import { listTextFiles } from '../../text/files';
+import { isPreparedDataset } from '../../text/prepared/header';
+import { PreparedDataset } from '../../text/prepared/preparedDataset';
+import { readTokenizer } from '../../text/readTokenizer';
+import { ByteTokenizer, type Tokenizer } from '../../text/tokenizer';
+import { charactersOfFiles, trainOnFiles } from '../commands/tokenizer';
+import { interruptible } from '../terminal/interrupt';
+import type { CliIo } from '../terminal/io';
+import { UsageError } from '../terminal/usageError';
+
+/** What --tokenizer takes beside paths. */
+export const TOKENIZER_NAMES: readonly string[] = ['byte', 'char', 'bpe'];
+
+export interface DataOptions {
+  data: string[];
+  /** 'byte', 'char', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */
+  tokenizer?: string;
+  /** Of 'bpe' only. */
+  vocabSize?: number;
+  /** Of text only. Default 0.1. */
+  validationFraction?: number;
+  seqLen: number;
+}
+
+export const DEFAULT_VOCAB_SIZE = 2000;
+export const DEFAULT_VALIDATION_FRACTION = 0.1;
+
+/** The tokenizer of a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID. */
+async function namedTokenizer(name: string): Promise<Tokenizer> {
+  return name === 'byte' ? new ByteTokenizer() : readTokenizer(name);
+}
+
+/** As `namedTokenizer`; 'char' is made from the text in `data`. */
+export async function textTokenizer(name: string, data: readonly string[], io: CliIo): Promise<Tokenizer> {
+  if (name !== 'char') return namedTokenizer(name);
+  const files = await listTextFiles(data);
+  return interruptible(io.signals, (signal) => charactersOfFiles(files, { signal }, io));
+}
+
+/**
+ * What to train on: text, tokenized in memory, or one prepared data set.
+ * @throws UsageError for options that contradict the data.
+ */
+export async function openData(options: DataOptions, io: CliIo): Promise<TokenDataset> {
+  const { data, seqLen, validationFraction = DEFAULT_VALIDATION_FRACTION } = options;
+  if (options.vocabSize !== undefined && options.tokenizer !== 'bpe') {
+    throw new UsageError(
+      '--vocab-size goes with --tokenizer bpe; other tokenizers have a size of their own.',
+    );
+  }
+  const prepared = await Promise.all(data.map(isPreparedDataset));
+  if (prepared.includes(true)) return openPrepared(options);
+  const tokenizer = await tokenizerFor(options, io);
+  return TextDataset.fromPaths(data, { tokenizer, seqLen, validationFraction });
+}
+
+async function openPrepared({
+  data,
+  tokenizer,
+  validationFraction,
+  seqLen,
+}: DataOptions): Promise<TokenDataset> {
+  if (data.length > 1)
+    throw new UsageError('--data takes one prepared data set, or files and folders with text.');
+  if (tokenizer === 'bpe' || tokenizer === 'char') {
+    throw new UsageError(
+      `${data[0]} is tokenized already; --tokenizer ${tokenizer} needs files or folders with text.`,
+    );
+  }
+  if (validationFraction !== undefined) {
+    throw new UsageError('--validation-fraction is for text; a prepared data set has been split already.');
+  }
+  const given = tokenizer === undefined ? undefined : await namedTokenizer(tokenizer);
+  return PreparedDataset.open(data[0], { tokenizer: given, seqLen });
+}
+
+async function tokenizerFor(
+  { data, tokenizer = 'byte', vocabSize }: DataOptions,
+  io: CliIo,
+): Promise<Tokenizer> {
+  if (tokenizer !== 'bpe') return textTokenizer(tokenizer, data, io);
+  const files = await listTextFiles(data);
+  return interruptible(io.signals, (signal) =>
+    trainOnFiles(files, { vocabSize: vocabSize ?? DEFAULT_VOCAB_SIZE, signal }, io),
+  );
+}

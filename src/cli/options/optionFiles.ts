@@ -1,0 +1,136 @@
+import { resolve } from 'node:path';
+import type { Command, Option } from 'commander';
+import { CommanderError } from 'commander';
+import { readJsonFile } from '../../checkpoint/jsonFile';
+import { UsageError } from '../terminal/usageError';
+import { TOKENIZER_NAMES } from './dataOptions';
+import { MODEL_OPTIONS } from './recipe';
+
+/** Options of one start of a run, not of the run. */
+const NOT_STORED = ['config', 'resume', 'overwrite', 'help'];
+
+/** What can't change while a run goes on: the model, the data and their order. */
+const FIXED = [
+  ...MODEL_OPTIONS,
+  ...['tokenizer', 'vocabSize', 'validationFraction', 'seqLen', 'batchSize', 'seed', 'initFrom'],
+];
+
+/** Files and folders; --tokenizer too, unless it is a name. */
+const PATHS = ['data', 'out', 'initFrom'];
+
+const FROM_FILE = 'config';
+
+/** The options that a run is repeated or resumed by, as --config takes them, from any working directory. */
+export function storableOptions(command: Command): Record<string, unknown> {
+  const stored: Record<string, unknown> = {};
+  for (const option of command.options) {
+    const key = option.attributeName();
+    const value = command.getOptionValue(key);
+    if (!NOT_STORED.includes(key) && value !== undefined) stored[key] = storedForm(key, value);
+  }
+  return stored;
+}
+
+/**
+ * Takes the options of a JSON file that the command line does not give.
+ * @throws UsageError for a file that can't be read, an unknown option or an impossible value.
+ */
+export async function applyConfigFile(command: Command, path: string): Promise<void> {
+  const json = await readOptions(path, `--config ${path}`);
+  // A run.json, whose other keys tell of the run.
+  const isRun = typeof json.sgemoe === 'string' && typeof json.options === 'object';
+  applyOptions(command, isRun ? (json.options as Record<string, unknown>) : json, `--config ${path}`);
+}
+
+/**
+ * Takes the options that a run was started with, where neither the command line nor --config gives others.
+ * @throws UsageError where these change what a run can't change.
+ */
+export async function applyStoredOptions(command: Command, path: string): Promise<void> {
+  const { options } = await readOptions(path, '--resume');
+  if (typeof options !== 'object' || options === null) throw new UsageError(`${path} names no options.`);
+  const stored = options as Record<string, unknown>;
+  for (const key of FIXED) {
+    const source = command.getOptionValueSource(key);
+    if (source !== 'cli' && source !== FROM_FILE) continue;
+    const [was, is] = [stored[key], command.getOptionValue(key)].map((value) => storedForm(key, value));
+    if (JSON.stringify(was) === JSON.stringify(is)) continue;
+    throw new UsageError(
+      `--resume goes on with the run's own ${flagOf(command, key)} (${was ?? 'default'}); it can't become ${is}.`,
+    );
+  }
+  applyOptions(command, stored, path);
+}
+
+async function readOptions(path: string, what: string): Promise<Record<string, unknown>> {
+  const json = await readJsonFile(path, 'SGEMOE_CONFIG_INVALID').catch((error: Error) => {
+    throw new UsageError(`${what}: ${error.message}`, { cause: error });
+  });
+  if (json === null) throw new UsageError(`${what}: there is no ${path}.`);
+  return json;
+}
+
+function applyOptions(command: Command, values: Record<string, unknown>, where: string): void {
+  const options = new Map(command.options.map((option) => [option.attributeName(), option]));
+  for (const name of NOT_STORED) options.delete(name);
+  for (const [key, value] of Object.entries(values)) {
+    const option = options.get(key);
+    if (option === undefined) {
+      throw new UsageError(`${where}: unknown option '${key}'; known: ${[...options.keys()].join(', ')}.`);
+    }
+    if (value === null) continue;
+    const parsed = parse(option, value, `${where}: ${key}`);
+    const source = command.getOptionValueSource(key);
+    if (source !== 'cli' && source !== FROM_FILE) command.setOptionValueWithSource(key, parsed, FROM_FILE);
+  }
+}
+
+/** As the command line would take it. */
+function parse(option: Option, value: unknown, what: string): unknown {
+  if (option.variadic) {
+    const list: unknown[] = Array.isArray(value) ? value : [value];
+    if (list.length === 0 || list.some((each) => typeof each !== 'string')) {
+      throw new UsageError(`${what} must be a list of texts, got ${JSON.stringify(value)}.`);
+    }
+    for (const each of list) parseOne(option, each, what);
+    return list;
+  }
+  if (!option.required) {
+    if (typeof value === 'boolean') return value;
+    throw new UsageError(`${what} must be true or false, got ${JSON.stringify(value)}.`);
+  }
+  if (typeof value !== 'string' && typeof value !== 'number') {
+    throw new UsageError(`${what} must be a text or a number, got ${JSON.stringify(value)}.`);
+  }
+  return parseOne(option, value, what);
+}
+
+function parseOne(option: Option, value: unknown, what: string): unknown {
+  try {
+    return option.parseArg === undefined ? String(value) : option.parseArg(String(value), undefined as never);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    throw new UsageError(`${what} can't be ${JSON.stringify(value)}. ${error.message}`);
+  }
+}
+
+function storedForm(key: string, value: unknown): unknown {
+  if (typeof value === 'string' && isPath(key, value)) return resolve(value);
+  if (Array.isArray(value) && isPath(key)) return value.map((each) => resolve(each));
+  return textOf(value);
+}
+
+function isPath(key: string, value = ''): boolean {
+  return PATHS.includes(key) || (key === 'tokenizer' && !TOKENIZER_NAMES.includes(value));
+}
+
+/** A value as it is written on the command line, where JSON can't hold it as it is. */
+function textOf(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const [[unit, count]] = Object.entries(value);
+  return unit === 'minutes' ? `${count}m` : count;
+}
+
+function flagOf(command: Command, key: string): string {
+  return command.options.find((option) => option.attributeName() === key)?.long ?? key;
+}

@@ -1,0 +1,57 @@
+import { backendInfo } from '../../backend';
+import type { ModelConfig } from '../../config/modelConfig';
+import type { TokenDataset } from '../../text/data';
+import type { RunFolder } from '../../training/run/runFolder';
+import type { TrainingResult } from '../../training/run/trainingRun';
+import { describeBackend } from '../commands/info';
+import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
+
+/** The lines at the head of a run: what learns what, with what, where. */
+export function describeRun(dataset: TokenDataset, config: ModelConfig, folder: RunFolder): string {
+  const { trainTokens, validationTokens, tokenizer, files } = dataset;
+  const source = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
+  return [
+    `Data:    ${formatCount(trainTokens)} tokens to train on, ${formatCount(validationTokens)} to validate (${source}); ` +
+      `vocabulary ${formatCount(tokenizer.vocabSize)}`,
+    `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
+      `hidden ${config.hiddenDim}, ${config.nLayers} layers, ${config.nExperts} experts, top ${config.topKExperts}`,
+    `Backend: ${describeBackend(backendInfo())}`,
+    `Run:     ${folder.path}`,
+  ].join('\n');
+}
+
+/** The lines at the end: how it went, what is saved where and, after an interrupt, how to go on. */
+export function describeResult(result: TrainingResult, totalSteps: number, out: string): string {
+  const { steps, validation, best, seconds, tokensPerSec, skippedSteps } = result;
+  const dir = shellQuote(out);
+  const lines = [
+    `${formatCount(steps)} steps in ${formatDuration(seconds)}, ${formatRate(tokensPerSec)} tokens/s.`,
+  ];
+  if (skippedSteps > 0) {
+    lines.push(
+      `${formatCount(skippedSteps)} of them skipped: loss or gradient not finite; a lower learning rate may help.`,
+    );
+  }
+  if (validation !== null) {
+    const bits = validation.bitsPerByte.toFixed(3);
+    lines.push(
+      `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (the figures on the way: of its first batches).`,
+    );
+  }
+  if (result.stoppedEarly) {
+    lines.push(`Stopped early, at step ${steps} of ${totalSteps}: the evaluations had ceased to improve.`);
+  }
+  if (best !== null && best.step < steps) {
+    lines.push(
+      `The lowest evaluation was ${formatLoss(best.loss)} at step ${best.step}, kept in ${dir}/best.`,
+    );
+  }
+  lines.push(`Saved to ${dir}; the picture is ${dir}/curve.svg.`);
+  if (result.interrupted) {
+    lines.push(
+      `Stopped at step ${steps} of ${totalSteps}. Go on:  sgemoe train --out ${dir} --resume`,
+      `Write with the weights so far:  sgemoe generate ${dir} --prompt "..."`,
+    );
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,334 @@
+import type { Kernels } from '../backend/kernels';
+import { readOnlyView, refuseWrite } from './readOnly';
+import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
+
+/** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
+const ALIGNMENT = 16;
+
+/** Longest buffer. Larger models get several (V8 and BLAS are at ease below 2^31 elements). */
+const MAX_SHARD_ELEMENTS = 2 ** 31;
+
+/** A public tensor of the model: a part of a weight, under its checkpoint name. */
+export class Parameter {
+  #grad: Float32Array | null = null;
+  #data: Float32Array | null = null;
+  #readOnly: Float32Array | null = null;
+
+  constructor(
+    readonly name: string,
+    readonly shape: readonly number[],
+    private readonly weight: Weight,
+    private readonly start: number,
+  ) {}
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((product, n) => product * n, 1);
+  }
+
+  /**
+   * The values, row-major; a live view of the model's weights. Of a frozen model a view for reading: what writes to it
+   * throws SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). An array taken before the model was frozen can still be
+   * written, unnoticed: the model then computes with copies of what was there before.
+   */
+  get data(): Float32Array {
+    this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
+    if (!this.weight.frozen) return this.#data;
+    this.#readOnly ??= readOnlyView(this.#data);
+    return this.#readOnly;
+  }
+
+  /** The gradient of the last backward; a live view, null before the first one. */
+  get grad(): Float32Array | null {
+    this.#grad ??= this.weight.grad?.subarray(this.start, this.start + this.size) ?? null;
+    return this.#grad;
+  }
+
+  /** This tensor's part of buffers that mirror the weights', such as AdamW's moments; a view. */
+  viewIn(shards: readonly Float32Array[]): Float32Array {
+    const from = this.weight.offset + this.start;
+    return shards[this.weight.shard].subarray(from, from + this.size);
+  }
+}
+
+/** Elements offset .. offset + size of a buffer, whose weights have the same key. */
+export interface Stretch<Key> {
+  readonly shard: number;
+  readonly offset: number;
+  size: number;
+  readonly key: Key;
+}
+
+export interface StoreOptions {
+  /** Longest buffer, in elements. Default 2^31. */
+  maxShardElements?: number;
+  /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
+  onExpose?: (name: string, shape: readonly number[]) => void;
+  /** The memory of another store of the same weights and buffers, to compute with instead of new one. */
+  shared?: Pick<ParameterStore, 'shards' | 'bufferData'>;
+}
+
+/**
+ * All weights of a model in flat buffers on SharedArrayBuffers, in the order they were added, each padded to 64
+ * bytes. Gradients and optimizer moments mirror the buffers, so that norm, clipping and AdamW are one kernel call a
+ * buffer and worker threads can share weights without copying. The padding is 0 and stays 0.
+ */
+export class ParameterStore {
+  readonly parameters: Parameter[] = [];
+  /**
+   * What belongs to the model and is no parameter (PyTorch's buffers): zeros at first, without gradient, decay or moments.
+   */
+  readonly buffers: Parameter[] = [];
+  /** The memory of all of them, 0 in between. Empty until `allocate`. */
+  bufferData: Float32Array = new Float32Array(0);
+  /** The weights' memory. Empty until `allocate`. */
+  shards: Float32Array[] = [];
+  /** The gradients' buffers. Empty until `ensureGradients`. */
+  gradShards: Float32Array[] = [];
+  /**
+   * What a backward does with the gradients it finds: 1 adds to them; 0 overwrites, which saves the pass over memory
+   * that zeroing them takes. 0 only while a whole model's backward runs, which reaches every weight.
+   */
+  gradBeta: 0 | 1 = 1;
+
+  /** Whether the weights may not be written: between `freeze` and `unfreeze`. */
+  frozen = false;
+  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 otherwise. */
+  packedBytes = 0;
+
+  readonly #weights: Weight[] = [];
+  readonly #shardSizes: number[] = [0];
+  readonly #bufferWeights: Weight[] = [];
+  #bufferSize = 0;
+
+  readonly #maxShardElements: number;
+
+  constructor(
+    readonly kernels: Kernels,
+    private readonly options: StoreOptions = {},
+  ) {
+    this.#maxShardElements = options.maxShardElements ?? MAX_SHARD_ELEMENTS;
+  }
+
+  /**
+   * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
+   */
+  addWeight(size: number, init: Init, kind: WeightKind): Weight {
+    return this.#add(new Weight(size, init, kind));
+  }
+
+  /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
+  addMatrix(rows: number, cols: number, count = 1, kind?: WeightKind): Matrix {
+    return this.#add(new Matrix(rows, cols, count, kind));
+  }
+
+  /** Reserves a bias of `size` elements, zeros at first. */
+  addBias(size: number): Bias {
+    return this.#add(new Bias(size));
+  }
+
+  /** Reserves a buffer [size] under its public name. */
+  addBuffer(name: string, size: number): Weight {
+    const weight = new Weight(size, { kind: 'zeros' }, 'bias');
+    weight.offset = this.#bufferSize;
+    this.#bufferSize += padded(size);
+    this.#bufferWeights.push(weight);
+    this.buffers.push(new Parameter(name, Object.freeze([size]), weight, 0));
+    return weight;
+  }
+
+  #add<W extends Weight>(weight: W): W {
+    const room = padded(weight.size);
+    let shard = this.#shardSizes.length - 1;
+    if (this.#shardSizes[shard] + room > this.#maxShardElements) {
+      this.#shardSizes.push(0);
+      shard++;
+    }
+    weight.shard = shard;
+    weight.offset = this.#shardSizes[shard];
+    this.#shardSizes[shard] += room;
+    this.#weights.push(weight);
+    return weight;
+  }
+
+  /** Gives elements `start ..` of a weight a public name. Throws what `options.onExpose` throws. */
+  expose(name: string, shape: readonly number[], weight: Weight, start = 0): Parameter {
+    this.options.onExpose?.(name, shape);
+    const parameter = new Parameter(name, Object.freeze([...shape]), weight, start);
+    this.parameters.push(parameter);
+    return parameter;
+  }
+
+  /**
+   * Allocates the buffers, zeroed, or takes those of `options.shared`. Called once, when all weights have been added.
+   * @throws RangeError when a single weight is larger than a buffer may be; TypeError for shards that don't fit.
+   */
+  allocate(): void {
+    for (const { size } of this.#weights) {
+      if (size > this.#maxShardElements) {
+        throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.#maxShardElements}`);
+      }
+    }
+    const { shared } = this.options;
+    if (shared) this.#checkShards(shared.shards, this.#shardSizes);
+    if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
+    this.shards = shared?.shards ?? this.mirror();
+    this.bufferData = shared?.bufferData ?? allocateAligned(this.kernels, this.#bufferSize);
+    for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
+    for (const weight of this.#bufferWeights) weight.data = viewOf([this.bufferData], weight);
+  }
+
+  /**
+   * What a checkpoint holds: the parameters, and the buffers unless all of them are 0, as if there were none. To be read:
+   * of a frozen model too these are the weights themselves, since files are written from an array's buffer.
+   */
+  checkpointTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
+    const viewsIn = (tensors: readonly Parameter[], shards: readonly Float32Array[]) =>
+      tensors.map((each) => ({ name: each.name, shape: each.shape, data: each.viewIn(shards) }));
+    const parameters = viewsIn(this.parameters, this.shards);
+    if (this.bufferData.every((value) => value === 0)) return parameters;
+    return [...parameters, ...viewsIn(this.buffers, [this.bufferData])];
+  }
+
+  #checkShards(shards: readonly Float32Array[], sizes: readonly number[]): void {
+    const type = this.kernels.floatType === 'float64' ? Float64Array : Float32Array;
+    const fits = (shard: Float32Array, i: number) =>
+      shard instanceof type && shard.buffer instanceof SharedArrayBuffer && shard.length === sizes[i];
+    if (Array.isArray(shards) && shards.length === sizes.length && shards.every(fits)) return;
+    throw new TypeError(
+      `shards must be ${type.name}s on SharedArrayBuffers of ${sizes.join(', ')} elements, as model.share() gives`,
+    );
+  }
+
+  /**
+   * Fills the weights: a pure function of the seed and the order of the weights, on every backend and machine.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN
+   */
+  initialise(seed: number): void {
+    this.requireWritable();
+    const [low, high] = splitSeed(seed);
+    this.#weights.forEach((weight, stream) => {
+      const { init, data, size } = weight;
+      if (init.kind === 'kaiming') {
+        this.kernels.randomNormal(data, 0, size, low, high, stream, Math.sqrt(2 / init.fanIn));
+      } else {
+        data.fill(init.kind === 'ones' ? 1 : 0);
+      }
+    });
+  }
+
+  /**
+   * Ends writing to the weights, and keeps a packed copy of those that forwards multiply by, where the backend computes
+   * faster by it. Does nothing to a frozen store.
+   * @param shared the `packed` of another store of the same weights, instead of copies of one's own.
+   */
+  freeze(shared?: readonly Float32Array[]): void {
+    if (this.frozen) return;
+    const matrices = this.#matrices();
+    // All memory first: without it nothing is frozen.
+    const packed =
+      shared ?? matrices.map((matrix) => allocateAligned(this.kernels, matrix.packedSize(this.kernels)));
+    matrices.forEach((matrix, i) => {
+      if (packed[i].length === 0) return;
+      if (shared) matrix.packed = packed[i];
+      else matrix.pack(this.kernels, packed[i]);
+      this.packedBytes += packed[i].byteLength;
+    });
+    this.#setFrozen(true);
+  }
+
+  /** The packed copy of each matrix, empty where there is none; null unless frozen. */
+  get packed(): Float32Array[] | null {
+    if (!this.frozen) return null;
+    return this.#matrices().map((matrix) => matrix.packed ?? allocateAligned(this.kernels, 0));
+  }
+
+  #matrices(): Matrix[] {
+    return this.#weights.filter((weight) => weight instanceof Matrix);
+  }
+
+  /** Gives the packed copies up; the weights can be written again. */
+  unfreeze(): void {
+    for (const matrix of this.#matrices()) matrix.packed = null;
+    this.packedBytes = 0;
+    this.#setFrozen(false);
+  }
+
+  #setFrozen(frozen: boolean): void {
+    for (const weight of [...this.#weights, ...this.#bufferWeights]) weight.frozen = frozen;
+    this.frozen = frozen;
+  }
+
+  /** To be called before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN */
+  requireWritable(): void {
+    if (this.frozen) refuseWrite();
+  }
+
+  /** Allocates the gradients at first use; afterwards does nothing. */
+  ensureGradients(): void {
+    if (this.gradShards.length > 0) return;
+    this.gradShards = this.mirror();
+    for (const weight of this.#weights) weight.grad = viewOf(this.gradShards, weight);
+  }
+
+  /** Sets all gradients to 0. */
+  zeroGradients(): void {
+    this.ensureGradients();
+    for (const shard of this.gradShards) shard.fill(0);
+  }
+
+  /** New zeroed buffers of the same sizes, 64-byte aligned: for gradients and optimizer moments. */
+  mirror(): Float32Array[] {
+    return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
+  }
+
+  /** The buffers cut where `keyOf` of two neighbouring weights differs: as few stretches as there can be, padding included. */
+  stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
+    const found: Stretch<Key>[] = [];
+    for (const { shard, offset, size, kind } of this.#weights) {
+      const key = keyOf(kind);
+      const end = offset + padded(size);
+      const last = found.at(-1);
+      if (last?.shard === shard && last.key === key) last.size = end - last.offset;
+      else found.push({ shard, offset, size: end - offset, key });
+    }
+    return found;
+  }
+
+  /** L2 norm over all gradients, sqrt(sum g^2) accumulated in float64. 0 before the first backward. */
+  gradNorm(): number {
+    let total = 0;
+    for (const shard of this.gradShards) total += this.kernels.sumSquares(shard, 0, shard.length);
+    return Math.sqrt(total);
+  }
+}
+
+/** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */
+function allocateAligned(kernels: Kernels, size: number): Float32Array {
+  // The reference's float64 form computes on Float64Arrays behind the same type; see Kernels.floatType.
+  const FloatArray = (
+    kernels.floatType === 'float64' ? Float64Array : Float32Array
+  ) as Float32ArrayConstructor;
+  const buffer = new SharedArrayBuffer((size + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT);
+  const all = new FloatArray(buffer);
+  kernels.adviseHugePages(all);
+  const padding = kernels.alignmentPadding(all);
+  return all.subarray(padding, padding + size);
+}
+
+/** A weight's elements with the padding behind it. */
+function padded(size: number): number {
+  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+}
+
+function viewOf(shards: Float32Array[], weight: Weight): Float32Array {
+  return shards[weight.shard].subarray(weight.offset, weight.offset + weight.size);
+}
+
+/** The two 32-bit halves of a seed. @throws RangeError unless it is an integer in [0, 2^53). */
+export function splitSeed(seed: number): [low: number, high: number] {
+  if (!Number.isSafeInteger(seed) || seed < 0) {
+    throw new RangeError(`seed must be an integer in [0, 2^53), got ${seed}`);
+  }
+  return [seed % 2 ** 32, Math.floor(seed / 2 ** 32)];
+}

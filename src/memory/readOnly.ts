@@ -1,0 +1,50 @@
+import { SgemoeError } from '../base/errors';
+
+/** Of every typed array: where slice, map and the others are defined. */
+const TYPED_ARRAY = Object.getPrototypeOf(Float32Array.prototype) as object;
+
+const MUTATORS = new Set<PropertyKey>(['set', 'fill', 'sort', 'reverse', 'copyWithin']);
+
+/** Methods that hand the array itself to a function. */
+const WITH_CALLBACK = new Set<PropertyKey>(
+  'every some forEach map filter find findIndex findLast findLastIndex reduce reduceRight'.split(' '),
+);
+
+type Method = (...args: unknown[]) => unknown;
+
+/** @throws SgemoeError SGEMOE_MODEL_FROZEN */
+export function refuseWrite(): never {
+  throw new SgemoeError(
+    'SGEMOE_MODEL_FROZEN',
+    'the model is frozen: its parameters can not be written; model.unfreeze() ends that',
+  );
+}
+
+/**
+ * A view of `array` that can be read in every way but through its `buffer`: indices, length, iteration, methods.
+ * Assigning an element, `buffer` and the methods that write throw SgemoeError SGEMOE_MODEL_FROZEN; `subarray` gives
+ * such a view again. It stays one. Reading an element takes about 50 times as long as from an array: for loops take
+ * `slice()`. It is a Proxy, so what wants a typed array of the engine's (kernels, structuredClone) refuses it.
+ */
+export function readOnlyView(array: Float32Array): Float32Array {
+  const view: Float32Array = new Proxy(array, {
+    get(target, key) {
+      if (key === 'buffer' || MUTATORS.has(key)) return key === 'buffer' ? refuseWrite() : refuseWrite;
+      if (key === 'subarray') {
+        return (begin?: number, end?: number) => readOnlyView(target.subarray(begin, end));
+      }
+      const value: unknown = Reflect.get(target, key, target);
+      if (typeof value !== 'function' || key === 'constructor' || !Object.hasOwn(TYPED_ARRAY, key))
+        return value;
+      const method = value as Method;
+      if (!WITH_CALLBACK.has(key)) return method.bind(target);
+      return (callback: Method, ...rest: unknown[]) => {
+        const guarded = (...args: unknown[]) => callback.apply(rest[0], [...args.slice(0, -1), view]);
+        return method.call(target, typeof callback === 'function' ? guarded : callback, ...rest);
+      };
+    },
+    set: refuseWrite,
+    defineProperty: refuseWrite,
+  });
+  return view;
+}

@@ -1,0 +1,35 @@
+import type { Kernels } from '../backend/kernels';
+import type { ModelConfig } from '../config/modelConfig';
+import type { ParameterStore } from './parameters';
+
+/**
+ * A model for other threads of the process: plain data and views of SharedArrayBuffers, which postMessage and workerData
+ * hand over without copying the weights.
+ */
+export interface SharedModel {
+  /** As config.json. */
+  config: Record<string, unknown>;
+  /** The weights. */
+  shards: Float32Array[];
+  /** What `namedBuffers` names. */
+  bufferData: Float32Array;
+  /** The packed copies of a frozen model, null of another. */
+  packed: Float32Array[] | null;
+  /** What can read the packed copies. */
+  packedFor: string;
+}
+
+export function shareModel(config: ModelConfig, store: ParameterStore): SharedModel {
+  const { shards, bufferData, packed } = store;
+  return { config: config.toJSON(), shards, bufferData, packed, packedFor: packingOf(store.kernels) };
+}
+
+/** Freezes a model made from `shared` when that is frozen: with its packed copies, or own ones where it can't read those. */
+export function freezeAsShared(store: ParameterStore, { packed, packedFor }: SharedModel): void {
+  if (packed !== null) store.freeze(packedFor === packingOf(store.kernels) ? packed : undefined);
+}
+
+/** Names the layout of packed weights: two kernels of the same name read each other's. */
+function packingOf({ info, floatType }: Kernels): string {
+  return [info.backend, info.blas?.path, info.instructionSet, floatType].join(' ');
+}

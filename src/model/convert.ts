@@ -1,0 +1,131 @@
+import { getKernels } from '../backend';
+import { checkOptions } from '../base/checks';
+import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
+import type { TensorInfo } from '../checkpoint/safetensorsHeader';
+import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
+import type { ModelConfig } from '../config/modelConfig';
+import type { Architecture } from '../hf/architectures';
+import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
+import { modelSource } from '../hf/source';
+import { ParameterStore } from '../memory/parameters';
+import { assemble } from './assemble';
+import { type MemoryBytes, memoryBytes } from './memoryBytes';
+import { type LoadOptions, MoETransformer } from './model';
+
+/**
+ * Reads a checkpoint of any kind that `MoETransformer.load` reads and writes it as one of sgemoe, in float32, tokenizer
+ * files included. @throws as MoETransformer.load and save.
+ */
+export async function importCheckpoint(
+  from: string,
+  to: string,
+  options: LoadOptions = {},
+): Promise<ModelConfig> {
+  const model = await MoETransformer.load(from, options);
+  const { config, store } = model;
+  // Straight from the model's memory: nobody writes to it meanwhile.
+  await saveCheckpoint(to, {
+    config: config.toJSON(),
+    tensors: store.checkpointTensors(),
+    ...(await tokenizerOf(from)),
+  });
+  return config;
+}
+
+export interface ExportCheckpointOptions extends LoadOptions {
+  /** As `ExportOptions.architecture`. */
+  architecture?: Architecture;
+  /** As `ExportOptions.dtype`. */
+  dtype?: ExportDtype;
+}
+
+/** Reads a checkpoint and writes it for `transformers`, tokenizer files included: see `exportHuggingFace`. */
+export async function exportCheckpoint(
+  from: string,
+  to: string,
+  options: ExportCheckpointOptions = {},
+): Promise<Architecture> {
+  const { architecture, dtype, ...loadOptions } = options;
+  const model = await MoETransformer.load(from, loadOptions);
+  return exportHuggingFace(to, model, { architecture, dtype, ...(await tokenizerOf(from)) });
+}
+
+async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {
+  const { tokenizer, ...rest } = await readStoredTokenizer(dir);
+  return { ...rest, ...(tokenizer && { tokenizer }) };
+}
+
+/** The longest sequence that memory is counted for unasked. */
+const DEFAULT_SEQ_LEN = 2048;
+
+export interface Inspection {
+  /** null for a checkpoint of sgemoe. */
+  architecture: Architecture | null;
+  config: ModelConfig;
+  parameters: { total: number; active: number };
+  /** As the files hold them. */
+  tensors: readonly Pick<TensorInfo, 'name' | 'dtype' | 'shape' | 'byteLength'>[];
+  /** Of all tensors in the files. */
+  storedBytes: number;
+  /** What the memory is counted for (`memoryBytes`). */
+  batch: number;
+  seqLen: number;
+  memory: {
+    training: MemoryBytes;
+    inference: MemoryBytes;
+    /** Bytes that a `Decoder` keeps of the tokens, when it generates so many sequences of that length. */
+    keyValueCache: number;
+  };
+  /** What was passed over in config.json. */
+  notes: readonly string[];
+}
+
+/**
+ * What a checkpoint folder holds, from its headers alone: no weight is read. Checks that every tensor of the model is there.
+ * @param options.batch B of the memory, default 1. @param options.seqLen S, default maxSeqLen, at most 2048.
+ * @throws as MoETransformer.load; RangeError for a batch or length that can't be.
+ */
+export async function inspectCheckpoint(
+  dir: string,
+  options: { batch?: number; seqLen?: number } = {},
+): Promise<Inspection> {
+  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen']);
+  const checkpoint = await loadCheckpoint(dir);
+  try {
+    return inspect(checkpoint, options);
+  } finally {
+    await checkpoint.tensors.close();
+  }
+}
+
+function inspect(checkpoint: Checkpoint, options: { batch?: number; seqLen?: number }): Inspection {
+  const source = modelSource(checkpoint);
+  const { config, architecture, notes } = source;
+  assemble(
+    config,
+    new ParameterStore(getKernels(), { onExpose: (name, shape) => source.check(name, shape) }),
+  );
+  const { batch = 1, seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN) } = options;
+  if (seqLen > config.maxSeqLen) {
+    throw new RangeError(`inspect: seqLen must be at most maxSeqLen (${config.maxSeqLen}), got ${seqLen}`);
+  }
+  const memory = (mode: 'forward' | 'train') => memoryBytes(config, { batch, seq: seqLen, mode });
+  const tensors = Array.from(checkpoint.tensors.tensors.values(), ({ name, dtype, shape, byteLength }) => {
+    return { name, dtype, shape, byteLength };
+  });
+  return {
+    architecture,
+    config,
+    parameters: { total: config.totalParams(), active: config.activeParams() },
+    tensors,
+    storedBytes: tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    batch,
+    seqLen,
+    memory: {
+      training: memory('train'),
+      inference: memory('forward'),
+      keyValueCache: 4 * 2 * config.nLayers * config.kvDim * batch * seqLen,
+    },
+    notes,
+  };
+}

@@ -1,0 +1,335 @@
+import type { Kernels } from '../backend/kernels';
+import { checkIds, checkInteger, checkOptions } from '../base/checks';
+import { CachedSequences, KeyValueCache } from '../memory/keyValueCache';
+import { Planner, Workspace } from '../memory/workspace';
+import type { Embedding } from './layers';
+import type { ModelParts } from './pass';
+import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
+
+/** What a decoder needs of a model: a MoETransformer. */
+export interface DecodableModel extends ModelParts {
+  readonly kernels: Kernels;
+  readonly embedding: Embedding;
+}
+
+export interface DecoderOptions {
+  /** Sequences that the cache has room for, an integer >= 1. Default 1. */
+  slots?: number;
+  /** Most tokens of a sequence, an integer in [1, maxSeqLen]. Default: the model's maxSeqLen. */
+  contextLength?: number;
+  /** Most tokens of a step, an integer >= slots: activation memory grows with it. Default: 256, less if contextLength is, at least slots. */
+  maxStepTokens?: number;
+}
+
+/** New tokens of one sequence. */
+export interface DecodeRow {
+  /** Where the sequence is kept. */
+  slot: number;
+  /** Ids of which those from `start` to `end` (excluded) follow what the slot holds; at least one. */
+  tokens: ArrayLike<number>;
+  /** Default 0. */
+  start?: number;
+  /** Default: tokens.length. */
+  end?: number;
+  /** Of which of the new tokens the logits are wanted: those of the last predict the next token. Default 'last'. */
+  logits?: 'last' | 'all' | 'none';
+}
+
+/** What a step hands out; whatever is left out isn't computed. T: new tokens of all rows, in their order. */
+export interface StepOutputs {
+  /** Float32Array [R,V] at least: the logits that the rows ask for, in their order. */
+  logits?: Float32Array;
+  /** Float32Array [T,H] at least: the final norm's output, which the lm_head sees. */
+  hidden?: Float32Array;
+  /** Int32Array [nLayers,T,K] at least: the experts that each token reached, most probable first. */
+  experts?: Int32Array;
+  /** Float32Array [nLayers,T,K] at least: their gate weights. */
+  gateWeights?: Float32Array;
+}
+
+const DEFAULT_STEP_TOKENS = 256;
+
+/**
+ * Continues several sequences with a key-value cache: a step takes new tokens of any of them, a whole prompt or one token
+ * each, and costs what these tokens cost; only attention looks back. All of a step's tokens share every matmul, so that
+ * the weights are read once for all sequences.
+ *
+ * A sequence is a slot: it begins by tokens for an empty slot and ends by `truncate(slot, 0)`. All memory is reserved at
+ * construction (`bytes`); a step whose numbers of tokens have occurred before allocates none.
+ *
+ * It reads the model's weights, packed ones when the model is frozen. What is in the cache belongs to the weights at the
+ * time: when they change, truncate every slot.
+ */
+export class Decoder {
+  readonly slots: number;
+  readonly contextLength: number;
+  readonly maxStepTokens: number;
+  readonly #model: DecodableModel;
+  readonly #cache: KeyValueCache;
+  readonly #cached: CachedSequences;
+  readonly #workspace: Workspace;
+  /** What lies in front of a step's plan, and of the head's: the cache; the cache and a step. */
+  readonly #cacheEnd = new Planner();
+  readonly #stepEnd: Planner;
+  /** By number of tokens, of rows. */
+  readonly #steps: (StepPlan | undefined)[];
+  readonly #heads: (HeadPlan | undefined)[];
+  /** Of each slot, the last step it took part in. */
+  readonly #seen: Float64Array;
+  #stepCount = 0;
+
+  /** @throws TypeError or RangeError for an option out of range. */
+  constructor(model: DecodableModel, options: DecoderOptions = {}) {
+    checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens']);
+    const { config, kernels } = model;
+    const { slots = 1, contextLength = config.maxSeqLen } = options;
+    const { maxStepTokens = Math.max(slots, Math.min(DEFAULT_STEP_TOKENS, contextLength)) } = options;
+    checkInteger('Decoder: slots', slots, 1);
+    checkInteger('Decoder: contextLength', contextLength, 1);
+    checkInteger('Decoder: maxStepTokens', maxStepTokens, slots);
+    if (contextLength > config.maxSeqLen) {
+      throw new RangeError(
+        `Decoder: contextLength must be at most maxSeqLen (${config.maxSeqLen}), got ${contextLength}`,
+      );
+    }
+    this.slots = slots;
+    this.contextLength = contextLength;
+    this.maxStepTokens = maxStepTokens;
+    this.#model = model;
+    this.#cache = new KeyValueCache(config, slots, contextLength, this.#cacheEnd);
+    this.#cached = new CachedSequences(this.#cache);
+    this.#steps = new Array(maxStepTokens + 1).fill(undefined);
+    this.#heads = new Array(maxStepTokens + 1).fill(undefined);
+    this.#seen = new Float64Array(slots);
+    this.#workspace = new Workspace(kernels);
+    // The largest plans: all others lie within, so that the workspace never grows, which would lose the cache.
+    this.#stepEnd = this.#planStep(maxStepTokens).planner;
+    this.#workspace.ensure(this.#planHead(maxStepTokens).planner);
+    model.blocks[0].attention.rope.ensure(contextLength);
+  }
+
+  /** Bytes of the cache and of the activations. */
+  get bytes(): { cache: number; activations: number } {
+    const { floats, ints } = this.#workspace;
+    const cache = this.#cache.size * floats.BYTES_PER_ELEMENT;
+    return { cache, activations: floats.byteLength + ints.byteLength - cache };
+  }
+
+  /** Tokens that a slot holds. @throws RangeError for a slot that there isn't. */
+  length(slot: number): number {
+    this.#cache.checkSlot('length: slot', slot);
+    return this.#cache.lengths[slot];
+  }
+
+  /** Forgets the tokens of a slot from `length` on; 0 empties it. @throws RangeError when it holds fewer. */
+  truncate(slot: number, length: number): void {
+    this.#cache.truncate(slot, length);
+  }
+
+  /**
+   * How many of the first `tokens` a slot begins with: truncated to that, it needs only the rest of them. Logits come
+   * from new tokens alone, so leave it one less where that is all of them.
+   */
+  commonPrefix(slot: number, tokens: ArrayLike<number>): number {
+    return this.#cache.commonPrefix(slot, tokens);
+  }
+
+  /** Makes slot `to` hold the first `length` tokens of slot `from` and nothing else, without computing them. */
+  copyPrefix(from: number, to: number, length: number): void {
+    this.#cache.copyPrefix(this.#workspace.floats, from, to, length);
+  }
+
+  /**
+   * Computes the rows' new tokens and keeps their keys and values. Rows in the order of their slots, with equally many
+   * tokens, take fewest calls. Returns R, the number of rows of logits that were asked for.
+   * @throws before anything is computed or kept: SgemoeError SGEMOE_CONTEXT_FULL when a slot has no room for its tokens,
+   * RangeError for a slot that there isn't or that occurs twice, an id outside the vocabulary, no token, more than
+   * maxStepTokens, an output that is too short; TypeError for an output of another type.
+   */
+  step(rows: readonly DecodeRow[], outputs: StepOutputs): number {
+    const tokens = this.#checkRows(rows);
+    const wanted = countLogits(rows);
+    this.#checkOutputs(outputs, tokens, wanted);
+    if (tokens === 0) return 0;
+    const plan = this.#planStep(tokens);
+    this.#layOut(rows, plan);
+    const last = this.#blocksAt(plan, tokens, outputs);
+    if (outputs.hidden) this.#writeHidden(last, tokens, outputs.hidden);
+    if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, tokens, wanted, outputs.logits);
+    for (let i = 0; i < rows.length; i++) this.#cache.lengths[rows[i].slot] += newTokensOf(rows[i]);
+    return wanted;
+  }
+
+  /**
+   * Steps of at most maxStepTokens tokens for one sequence alone: its prompt, from `start` on. `logits` [V] receives those
+   * of the last token.
+   */
+  prefill(slot: number, tokens: ArrayLike<number>, logits?: Float32Array, start = 0): void {
+    this.#cache.checkSlot('prefill: slot', slot);
+    checkInteger('prefill: start', start, 0);
+    this.#cache.checkRoom(slot, tokens.length - start);
+    checkIds('prefill', tokens, this.#model.config.vocabSize, start);
+    for (let from = start; from < tokens.length; from += this.maxStepTokens) {
+      const end = Math.min(from + this.maxStepTokens, tokens.length);
+      const isLast = end === tokens.length && logits !== undefined;
+      const row: DecodeRow = { slot, tokens, start: from, end, logits: isLast ? 'last' : 'none' };
+      this.step([row], isLast ? { logits } : {});
+    }
+  }
+
+  /** Number of tokens of a step, everything about the rows checked. */
+  #checkRows(rows: readonly DecodeRow[]): number {
+    const { vocabSize } = this.#model.config;
+    this.#stepCount++;
+    let total = 0;
+    for (let i = 0; i < rows.length; i++) {
+      const { slot, tokens, start = 0, end = tokens.length } = rows[i];
+      this.#cache.checkSlot('step: slot', slot);
+      if (this.#seen[slot] === this.#stepCount) throw new RangeError(`step: slot ${slot} occurs twice`);
+      this.#seen[slot] = this.#stepCount;
+      checkInteger('step: start', start, 0);
+      checkInteger('step: end', end, start + 1);
+      if (end > tokens.length) throw new RangeError(`step: end must be at most ${tokens.length}, got ${end}`);
+      checkIds('step', tokens, vocabSize, start, end);
+      this.#cache.checkRoom(slot, end - start);
+      total += end - start;
+    }
+    if (total <= this.maxStepTokens) return total;
+    throw new RangeError(`step: at most ${this.maxStepTokens} tokens (maxStepTokens), got ${total}`);
+  }
+
+  #checkOutputs(outputs: StepOutputs, tokens: number, wanted: number): void {
+    const { vocabSize: V, hiddenDim: H, nLayers, topKExperts: K } = this.#model.config;
+    checkOptions('step', outputs, OUTPUTS);
+    const { floats, ints } = this.#workspace;
+    checkOutput('logits', outputs.logits, floats, wanted * V);
+    checkOutput('hidden', outputs.hidden, floats, tokens * H);
+    checkOutput('experts', outputs.experts, ints, nLayers * tokens * K);
+    checkOutput('gateWeights', outputs.gateWeights, floats, nLayers * tokens * K);
+  }
+
+  /** Ids, positions and lengths of the step's tokens; notes which slots they belong to. */
+  #layOut(rows: readonly DecodeRow[], { ids, sequence }: StepPlan): void {
+    const { ints } = this.#workspace;
+    this.#cached.clear();
+    let t = 0;
+    for (let i = 0; i < rows.length; i++) {
+      const { slot, tokens, start = 0, end = tokens.length } = rows[i];
+      const past = this.#cache.lengths[slot];
+      this.#cache.note(slot, tokens, start, end);
+      this.#cached.add(slot, end - start);
+      ints[sequence.queryStarts + i] = past;
+      ints[sequence.kvLengths + i] = past + end - start;
+      for (let j = start; j < end; j++, t++) {
+        ints[ids + t] = tokens[j];
+        ints[sequence.positions + t] = past + j - start;
+      }
+    }
+  }
+
+  /** Embedding and blocks; returns the offset of the last block's output. */
+  #blocksAt(plan: StepPlan, tokens: number, { experts, gateWeights }: StepOutputs): number {
+    const { embedding, blocks, config } = this.#model;
+    const ws = this.#workspace;
+    const { residual } = plan;
+    const choices = tokens * config.topKExperts;
+    embedding.forwardAt(ws, plan.ids, residual[0], tokens);
+    for (let i = 0; i < blocks.length; i++) {
+      blocks[i].forwardAt(ws, plan.blocks[i], residual[i], residual[i + 1]);
+      const { indices, weights } = plan.blocks[i].moe.router;
+      if (experts) copy(ws.ints, indices, experts, i * choices, choices);
+      if (gateWeights) copy(ws.floats, weights, gateWeights, i * choices, choices);
+    }
+    return residual[blocks.length];
+  }
+
+  #writeHidden(last: number, tokens: number, out: Float32Array): void {
+    const { norm, config } = this.#model;
+    const head = this.#planHead(tokens);
+    norm.forwardAt(this.#workspace, head.norm, last, head.normOut);
+    copy(this.#workspace.floats, head.normOut, out, 0, tokens * config.hiddenDim);
+  }
+
+  #writeLogits(rows: readonly DecodeRow[], last: number, tokens: number, wanted: number, out: Float32Array) {
+    const { kernels, norm, lmHead, config } = this.#model;
+    const ws = this.#workspace;
+    const f = ws.floats;
+    const head = this.#planHead(wanted);
+    let from = last;
+    if (wanted < tokens) {
+      this.#listWanted(rows, head.rows);
+      from = head.gathered;
+      kernels.gatherRows(f, last, tokens, ws.ints, head.rows, f, from, wanted, config.hiddenDim);
+    }
+    norm.forwardAt(ws, head.norm, from, head.normOut);
+    lmHead.forwardInto(ws, head.lmHead, head.normOut, out, 0, false);
+  }
+
+  #listWanted(rows: readonly DecodeRow[], at: number): void {
+    const { ints } = this.#workspace;
+    let t = 0;
+    for (let i = 0; i < rows.length; i++) {
+      const count = newTokensOf(rows[i]);
+      const wanted = logitsOf(rows[i]);
+      for (let j = count - wanted; j < count; j++) ints[at++] = t + j;
+      t += count;
+    }
+  }
+
+  #planStep(tokens: number): StepPlan {
+    this.#steps[tokens] ??= planStep(this.#model, this.#cached, this.#cacheEnd, tokens);
+    return this.#steps[tokens];
+  }
+
+  #planHead(rows: number): HeadPlan {
+    this.#heads[rows] ??= planHead(this.#model, this.#stepEnd, rows);
+    return this.#heads[rows];
+  }
+}
+
+const OUTPUTS: readonly (keyof StepOutputs)[] = ['logits', 'hidden', 'experts', 'gateWeights'];
+
+function newTokensOf({ tokens, start = 0, end = tokens.length }: DecodeRow): number {
+  return end - start;
+}
+
+/** How many rows of logits a row asks for. @throws RangeError for another word than the three. */
+function logitsOf(row: DecodeRow): number {
+  const { logits = 'last' } = row;
+  if (logits === 'last') return 1;
+  if (logits === 'none') return 0;
+  if (logits === 'all') return newTokensOf(row);
+  throw new RangeError(`step: logits must be 'last', 'all' or 'none', got ${String(logits)}`);
+}
+
+function countLogits(rows: readonly DecodeRow[]): number {
+  let count = 0;
+  for (let i = 0; i < rows.length; i++) count += logitsOf(rows[i]);
+  return count;
+}
+
+/** @param like an array of the type that `out` must have. */
+function checkOutput(
+  what: string,
+  out: Float32Array | Int32Array | undefined,
+  like: object,
+  size: number,
+): void {
+  if (out === undefined) return;
+  if (out?.constructor !== like.constructor) {
+    throw new TypeError(`step: ${what} must be a ${like.constructor.name}, got ${out?.constructor?.name}`);
+  }
+  if (out.length < size) {
+    throw new RangeError(`step: ${what} must hold ${size} numbers at least, got ${out.length}`);
+  }
+}
+
+function copy(
+  from: ArrayLike<number>,
+  at: number,
+  to: Float32Array | Int32Array,
+  toAt: number,
+  n: number,
+): void {
+  for (let i = 0; i < n; i++) to[toAt + i] = from[at + i];
+}

@@ -1,0 +1,496 @@
+import { getKernels } from '../backend';
+import type { Kernels } from '../backend/kernels';
+import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '../base/checks';
+import { allocateUnset } from '../base/dtype';
+import { SgemoeError } from '../base/errors';
+import { DEFAULT_SEED } from '../base/random';
+import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
+import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
+import { modelSource } from '../hf/source';
+import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
+import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
+import { Workspace } from '../memory/workspace';
+import {
+  type GenerateOptions,
+  GreedySampling,
+  generate,
+  type NextTokenModel,
+  type SamplingStrategy,
+  TemperatureSampling,
+  type TokenSequence,
+  TopKSampling,
+  TopPSampling,
+} from '../sampling/generate';
+import { Tensor } from '../tensor/tensor';
+import { assemble } from './assemble';
+import { fillSequence } from './attention';
+import { Decoder } from './decoder';
+import type { Embedding, Linear, RMSNorm } from './layers';
+import type { RouterLosses, Routing, TransformerBlock } from './moe';
+import { type ModelPass, type PassMode, PassPlans } from './pass';
+
+export interface ModelOptions {
+  /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
+  seed?: number;
+  /** What computes. Default: the process's backend. */
+  kernels?: Kernels;
+}
+
+export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
+  /** Told what was passed over in a config.json of `transformers`, a sentence each. Default: process warnings. */
+  onNote?: (note: string) => void;
+}
+
+/** Everything a forward computes on the way, copied. T = B*S tokens. */
+export interface Trace {
+  /** [B,S,H] */
+  embedding: Tensor<'float32'>;
+  /** [B,S,H] output of each block */
+  hidden: Tensor<'float32'>[];
+  /** [B,S,H] after the final norm */
+  norm: Tensor<'float32'>;
+  /** [B,S,V] */
+  logits: Tensor<'float32'>;
+  /** Of each block: logits, probs [T,E], indices, weights [T,K] */
+  routing: Routing[];
+}
+
+export interface ForwardOptions {
+  /** Keep the activations for `backward`. Default false. */
+  training?: boolean;
+  /** With `training`: keep only each block's input; `backward` computes the rest again. Default false. */
+  gradientCheckpointing?: boolean;
+  /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
+  out?: Tensor<'float32'>;
+}
+
+const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
+const NO_OPTIONS = Object.freeze({});
+
+const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
+
+/**
+ * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
+ * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout.
+ */
+export class MoETransformer implements NextTokenModel {
+  readonly config: ModelConfig;
+  readonly kernels: Kernels;
+  readonly store: ParameterStore;
+  readonly embedding: Embedding;
+  readonly blocks: readonly TransformerBlock[];
+  readonly norm: RMSNorm;
+  readonly lmHead: Linear;
+  /** @internal */
+  readonly workspace: Workspace;
+  /** What the routers' backward adds while `backwardAt` runs; nothing otherwise. */
+  readonly #routerLosses: RouterLosses = { ...NO_ROUTER_LOSSES };
+  readonly #byName: Map<string, Parameter>;
+  readonly #plans: PassPlans;
+  /** The pass whose activations the workspace holds for a backward. */
+  #kept: ModelPass | null = null;
+
+  private constructor(config: ModelConfig, kernels: Kernels, storeOptions?: StoreOptions) {
+    if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
+    this.config = config;
+    this.kernels = kernels;
+    this.workspace = new Workspace(kernels);
+    this.store = new ParameterStore(kernels, storeOptions);
+    const { store } = this;
+    const parts = assemble(config, store, this.#routerLosses);
+    this.embedding = parts.embedding;
+    this.blocks = parts.blocks;
+    this.norm = parts.norm;
+    this.lmHead = parts.lmHead;
+    store.allocate();
+    this.#plans = new PassPlans(this);
+    this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
+  }
+
+  /**
+   * A model with Kaiming normal weights, std sqrt(2/fan_in), norms at 1: the same for a seed on every machine.
+   * @throws TypeError or RangeError for an invalid config or seed.
+   */
+  static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
+    checkOptions('MoETransformer.create', options, ['seed', 'kernels']);
+    const checked = config instanceof ModelConfig ? config : new ModelConfig(config);
+    const model = new MoETransformer(checked, options.kernels ?? getKernels());
+    model.store.initialise(options.seed ?? DEFAULT_SEED);
+    return model;
+  }
+
+  /** The `tiny` preset: 542,528 parameters. */
+  static tiny(options: ModelOptions = {}): MoETransformer {
+    return MoETransformer.create(ModelConfig.tiny(), options);
+  }
+
+  /** The `small` preset: hidden 256, experts of width 1024. */
+  static small(options: ModelOptions = {}): MoETransformer {
+    return MoETransformer.create(ModelConfig.small(), options);
+  }
+
+  /**
+   * Reads a checkpoint folder: config.json and model.safetensors, or shards with their index. Folders of `transformers` too
+   * (docs/checkpoints.md); a process warning lists keys of their config.json that were passed over.
+   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
+   */
+  static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
+    checkOptions('MoETransformer.load', options, ['kernels', 'onNote']);
+    const checkpoint = await loadCheckpoint(dir);
+    try {
+      const source = modelSource(checkpoint);
+      source.notes.forEach(options.onNote ?? ((note) => process.emitWarning(note, 'SgemoeWarning')));
+      // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
+      const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
+      const model = new MoETransformer(source.config, options.kernels ?? getKernels(), { onExpose });
+      await source.fill(model.store.parameters, model.store.buffers);
+      return model;
+    } finally {
+      await checkpoint.tensors.close();
+    }
+  }
+
+  /**
+   * The weights for worker threads of this process, none of them copied: `MoETransformer.fromShared` makes a model of it on
+   * the other side. Of a frozen model also the packed copies. Writes, such as training, are seen by all: nobody may write
+   * while another computes.
+   */
+  share(): SharedModel {
+    return shareModel(this.config, this.store);
+  }
+
+  /**
+   * A model that computes with the weights of another thread's; frozen when that was. @throws TypeError for anything but
+   * what `share` gives.
+   */
+  static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
+    checkOptions('MoETransformer.fromShared', options, ['kernels']);
+    const { config, shards, bufferData } = shared;
+    if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
+    const kernels = options.kernels ?? getKernels();
+    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, {
+      shared: { shards, bufferData },
+    });
+    freezeAsShared(model.store, shared);
+    return model;
+  }
+
+  /**
+   * Writes config.json and model.safetensors (and a tokenizer's `files()` when given): all of them or none. What is written
+   * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
+   * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
+   */
+  async save(dir: string, options: SaveOptions = {}): Promise<void> {
+    checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate', 'metadata']);
+    if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
+    const tensors = this.store.checkpointTensors().map(({ name, shape, data }) => ({
+      name,
+      shape,
+      data: data.slice(),
+    }));
+    await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, ...options });
+  }
+
+  get vocabSize(): number {
+    return this.config.vocabSize;
+  }
+
+  get maxSeqLen(): number {
+    return this.config.maxSeqLen;
+  }
+
+  /** Parameters under their checkpoint names, in the order of memory layers. Views: writing changes the model. */
+  *namedParameters(): IterableIterator<[string, Parameter]> {
+    for (const parameter of this.store.parameters) yield [parameter.name, parameter];
+  }
+
+  /**
+   * What belongs to the model beside its parameters, under checkpoint names: the routers' selection biases. No gradient, no
+   * optimizer. Views. Saved unless all of them are 0.
+   */
+  *namedBuffers(): IterableIterator<[string, Parameter]> {
+    for (const buffer of this.store.buffers) yield [buffer.name, buffer];
+  }
+
+  /** @throws RangeError for a name the model does not have. */
+  parameter(name: string): Parameter {
+    const found = this.#byName.get(name);
+    if (!found) throw new RangeError(`the model has no parameter named '${name}'`);
+    return found;
+  }
+
+  /**
+   * Logits [B,S,V] of int32 or int64 ids [B,S].
+   * @throws RangeError for an id outside the vocabulary or S > maxSeqLen; TypeError for another dtype.
+   */
+  forward(ids: Tensor, options: ForwardOptions = NO_OPTIONS): Tensor<'float32'> {
+    if (!(ids instanceof Tensor) || ids.ndim !== 2) {
+      throw new TypeError('forward: ids must be a Tensor of shape [B,S]; Tensor.fromIds makes one');
+    }
+    return this.forwardIds(idsOf(ids), ids.shape[0], ids.shape[1], options);
+  }
+
+  /** As `forward`, for `batch` sequences of `seq` ids in row-major order. */
+  forwardIds(
+    ids: ArrayLike<number>,
+    batch: number,
+    seq: number,
+    options: ForwardOptions = NO_OPTIONS,
+  ): Tensor<'float32'> {
+    const { vocabSize: V } = this.config;
+    checkInteger('forwardIds: batch', batch, 0);
+    checkInteger('forwardIds: seq', seq, 0);
+    checkOptions('forward', options, FORWARD_OPTIONS);
+    if (ids.length !== batch * seq) {
+      throw new RangeError(
+        `forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`,
+      );
+    }
+    checkIds('forwardIds', ids, V);
+    if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
+    const training = options.gradientCheckpointing ? 'recompute' : 'train';
+    const pass = this.enter(batch, seq, options.training ? training : 'forward');
+    this.copyIds(pass, pass.ids, ids);
+    const logits = options.out ?? this.#newLogits(batch, seq);
+    this.hiddenAt(pass);
+    this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
+    return logits;
+  }
+
+  /**
+   * Adds the gradient of sum(dLogits * logits) of the last training forward to every parameter's `grad`, plus, when
+   * asked for, that of the balance loss and the z-loss. `zeroGradients` starts afresh.
+   * @param options.auxLossAlpha default 0. @param options.zLossCoef default 0.
+   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one with { training: true }.
+   */
+  backward(dLogits: Tensor, options: { auxLossAlpha?: number; zLossCoef?: number } = {}): void {
+    const pass = this.#kept;
+    if (pass === null) {
+      throw new SgemoeError(
+        'SGEMOE_NO_FORWARD',
+        'backward: the last forward kept no activations; call forward with { training: true } just before',
+      );
+    }
+    checkOptions('backward', options, ['auxLossAlpha', 'zLossCoef']);
+    const { auxLossAlpha = 0, zLossCoef = 0 } = options;
+    checkWeight('backward: auxLossAlpha', auxLossAlpha);
+    checkWeight('backward: zLossCoef', zLossCoef);
+    const shape = [pass.batch, pass.seq, this.config.vocabSize];
+    checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
+    this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
+    this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
+  }
+
+  /**
+   * Readies the model for forwards alone: keeps a copy of the weights in the layout that matmuls read fastest
+   * (`packedBytes` of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS
+   * library), which forward, nextTokenLogits, generate and evaluate then multiply by. It pays when a few
+   * forwards follow, or decoding of several sequences. Logits may differ from those before in the last bits.
+   *
+   * From then on the parameters can't be written: a train step, and writes by `parameter(..).data`, throw SgemoeError
+   * SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded; what is written through them doesn't
+   * reach the copy. Gradients are not weights: `backward` works. Does nothing to a frozen model.
+   */
+  freeze(): void {
+    this.store.freeze();
+  }
+
+  /** Ends `freeze`: the copy is given up, the parameters can be written again, through a new `data`. */
+  unfreeze(): void {
+    this.store.unfreeze();
+  }
+
+  /** Whether the parameters may not be written: between `freeze` and `unfreeze`. */
+  get frozen(): boolean {
+    return this.store.frozen;
+  }
+
+  /** Bytes of the copy that a frozen model keeps beside its weights, 0 otherwise. */
+  get packedBytes(): number {
+    return this.store.packedBytes;
+  }
+
+  /** Sets every gradient to 0. */
+  zeroGradients(): void {
+    this.store.zeroGradients();
+  }
+
+  /** Forward of ids [B,S] that returns copies of all hidden states and routings. */
+  trace(ids: Tensor): Trace {
+    const { hiddenDim: H } = this.config;
+    const logits = this.forward(ids, { training: true });
+    const [batch, seq] = ids.shape;
+    const pass = this.#kept!;
+    const { floats } = this.workspace;
+    const read = (at: number) =>
+      new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.#floatType);
+    return {
+      embedding: read(pass.residual[0]),
+      hidden: pass.residual.slice(1).map(read),
+      norm: read(pass.normOut),
+      logits,
+      routing: this.blocks.map((block, i) =>
+        block.moe.router.readRouting(this.workspace, pass.blocks[i].moe.router),
+      ),
+    };
+  }
+
+  /** Logits [V] of the token after `tokens`: the lm_head sees the last position only. */
+  nextTokenLogits(
+    tokens: ArrayLike<number>,
+    out: Float32Array = new Float32Array(this.vocabSize),
+  ): Float32Array {
+    if (tokens.length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
+    checkIds('nextTokenLogits', tokens, this.vocabSize);
+    const pass = this.enter(1, tokens.length, 'forward');
+    this.copyIds(pass, pass.ids, tokens);
+    const { hiddenDim: H } = this.config;
+    const { workspace: ws } = this;
+    const last = this.#blocksAt(pass) + (pass.tokens - 1) * H;
+    this.norm.forwardAt(ws, pass.last.norm, last, pass.normOut);
+    this.lmHead.forwardInto(ws, pass.last.lmHead, pass.normOut, out, 0, false);
+    return out;
+  }
+
+  /** A sequence with a key-value cache of its own; a Decoder serves several. */
+  openSequence(contextLength: number): TokenSequence {
+    const decoder = new Decoder(this, { contextLength });
+    return { append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start) };
+  }
+
+  /** `prompt` continued to `maxLen` tokens in total; greedy unless a strategy is given. */
+  generate(
+    prompt: ArrayLike<number>,
+    maxLen: number,
+    strategy: SamplingStrategy = new GreedySampling(),
+    options: GenerateOptions = {},
+  ): number[] {
+    return generate(this, prompt, maxLen, strategy, options);
+  }
+
+  /** The most probable token each time. */
+  generateGreedy(prompt: ArrayLike<number>, maxLen: number): number[] {
+    return generate(this, prompt, maxLen);
+  }
+
+  /** Drawn from softmax(logits / temperature). */
+  generateSample(prompt: ArrayLike<number>, maxLen: number, temperature = 1, seed = DEFAULT_SEED): number[] {
+    return generate(this, prompt, maxLen, new TemperatureSampling(temperature, { seed }));
+  }
+
+  /** Drawn from the k most probable tokens. */
+  generateTopK(prompt: ArrayLike<number>, maxLen: number, k: number, temperature = 1, seed = DEFAULT_SEED) {
+    return generate(this, prompt, maxLen, new TopKSampling(k, { temperature, seed }));
+  }
+
+  /** Drawn from the smallest set of tokens whose probability reaches p. */
+  generateTopP(prompt: ArrayLike<number>, maxLen: number, p: number, temperature = 1, seed = DEFAULT_SEED) {
+    return generate(this, prompt, maxLen, new TopPSampling(p, { temperature, seed }));
+  }
+
+  // ------------------------------------------------------------------ passes, for the Trainer
+
+  /**
+   * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
+   * @internal
+   */
+  enter(batch: number, seq: number, mode: PassMode): ModelPass {
+    const { maxSeqLen } = this.config;
+    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
+    const pass = this.#plans.find(batch, seq, mode);
+    this.workspace.ensure(pass.planner);
+    this.#kept = null;
+    return pass;
+  }
+
+  /**
+   * Copies the pass's T ids (or targets) from `source[from]` on to ws.ints[at]; the caller has checked them.
+   * @internal
+   */
+  copyIds(pass: ModelPass, at: number, source: ArrayLike<number>, from = 0): void {
+    const { ints } = this.workspace;
+    for (let t = 0; t < pass.tokens; t++) ints[at + t] = source[from + t];
+  }
+
+  /**
+   * Embedding, blocks and final norm: the output is at pass.normOut.
+   * @internal
+   */
+  hiddenAt(pass: ModelPass): void {
+    const last = this.#blocksAt(pass);
+    this.norm.forwardAt(this.workspace, pass.norm, last, pass.normOut);
+    this.#kept = pass.backward ? pass : null;
+  }
+
+  /**
+   * From the gradient at pass.loss.logits into every parameter's gradient, added to it or overwriting it; the routers
+   * add theirs of `losses`.
+   * @internal
+   */
+  backwardAt(pass: ModelPass, losses: RouterLosses, overwrite: boolean): void {
+    this.#setRouterLosses(losses);
+    this.store.ensureGradients();
+    this.store.gradBeta = overwrite ? 0 : 1;
+    try {
+      this.#backward(pass);
+    } finally {
+      this.store.gradBeta = 1;
+      this.#setRouterLosses(NO_ROUTER_LOSSES);
+      this.#kept = null;
+    }
+  }
+
+  #setRouterLosses({ auxLossAlpha, zLossCoef, weight }: RouterLosses): void {
+    const losses = this.#routerLosses;
+    losses.auxLossAlpha = auxLossAlpha;
+    losses.zLossCoef = zLossCoef;
+    losses.weight = weight;
+  }
+
+  #backward(pass: ModelPass): void {
+    const ws = this.workspace;
+    const { dX, dNorm, block: scratch } = pass.backward!;
+    const { residual, blocks, mode } = pass;
+    const last = blocks.length - 1;
+    this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
+    this.norm.backwardAt(ws, pass.norm, undefined, residual[last + 1], dNorm, dX, false);
+    for (let i = last; i >= 0; i--) {
+      // The slots that all blocks share still hold the last one's.
+      if (mode === 'recompute' && i < last)
+        this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
+      this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
+    }
+    this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
+  }
+
+  /** Embedding and blocks; returns the offset of the last block's output. */
+  #blocksAt(pass: ModelPass): number {
+    const ws = this.workspace;
+    const { residual, blocks } = pass;
+    fillSequence(ws, pass.sequence);
+    this.embedding.forwardAt(ws, pass.ids, residual[0], pass.tokens);
+    for (let i = 0; i < blocks.length; i++) {
+      this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
+    }
+    return residual[blocks.length];
+  }
+
+  #newLogits(batch: number, seq: number): Tensor<'float32'> {
+    const { vocabSize: V } = this.config;
+    const data = allocateUnset(this.#floatType, batch * seq * V);
+    return new Tensor(data, [batch, seq, V], this.#floatType);
+  }
+
+  /** See Kernels.floatType: float64 hides behind the same type. */
+  get #floatType(): 'float32' {
+    return this.kernels.floatType as 'float32';
+  }
+}
+
+/** The ids of an int32 or int64 tensor as numbers. */
+export function idsOf(ids: Tensor): ArrayLike<number> {
+  if (ids.data instanceof Int32Array) return ids.data;
+  // Numbers, not int32: what doesn't fit must be seen by the check of the ids, not wrapped before it.
+  if (ids.data instanceof BigInt64Array) return Array.from(ids.data, Number);
+  throw new TypeError(`ids must be an int32 or int64 tensor, got ${ids.dtype}`);
+}

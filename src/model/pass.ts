@@ -1,0 +1,131 @@
+import type { ModelConfig } from '../config/modelConfig';
+import { Planner } from '../memory/workspace';
+import { planSequence, type SequenceSlots } from './attention';
+import type { Linear, RMSNorm } from './layers';
+import type { BlockScratch, BlockSlots, TransformerBlock } from './moe';
+
+/** Where a forward of one shape finds its memory: offsets into the workspace. */
+export interface ModelPass {
+  mode: PassMode;
+  batch: number;
+  seq: number;
+  tokens: number;
+  /** int32 [T] */
+  ids: number;
+  sequence: SequenceSlots;
+  /** One per block; the same object for all unless 'train' keeps them for a backward. */
+  blocks: BlockSlots[];
+  /** [T,H] input of block i; the last is the output of the last block. */
+  residual: number[];
+  norm: { rows: number; invRms: number };
+  /** [T,H] output of the final norm */
+  normOut: number;
+  lmHead: { rows: number; ones: number };
+  /** The final norm and lm_head of the last position alone. */
+  last: { norm: { rows: number; invRms: number }; lmHead: { rows: number; ones: number } };
+  loss: LossSlots | null;
+  backward: BackwardSlots | null;
+  planner: Planner;
+}
+
+/**
+ * What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs: 'train' keeps what
+ * every block computes, 'recompute' each block's input, from which the backward computes the block again (gradient
+ * checkpointing, Chen et al. 2016).
+ */
+export type PassMode = 'forward' | 'loss' | 'train' | 'recompute';
+
+export interface LossSlots {
+  /** int32 [T] */
+  targets: number;
+  /** [T,V] logits, then their gradient in place */
+  logits: number;
+  /** [T] cross-entropy of each token */
+  losses: number;
+}
+
+export interface BackwardSlots {
+  /** [T,H] gradient of the residual stream */
+  dX: number;
+  /** [T,H] gradient of the final norm's output */
+  dNorm: number;
+  block: BlockScratch;
+}
+
+/** What a pass is planned for: the parts of a model. */
+export interface ModelParts {
+  readonly config: ModelConfig;
+  readonly blocks: readonly TransformerBlock[];
+  readonly norm: RMSNorm;
+  readonly lmHead: Linear;
+}
+
+/** Plans kept for shapes seen last; a plan is a few hundred numbers. */
+const MAX_PLANS = 16;
+
+/** The plans of a model, each made once for a shape. */
+export class PassPlans {
+  /** The one used last comes first. */
+  readonly #plans: ModelPass[] = [];
+
+  constructor(private readonly parts: ModelParts) {}
+
+  find(batch: number, seq: number, mode: PassMode): ModelPass {
+    const plans = this.#plans;
+    for (let i = 0; i < plans.length; i++) {
+      const plan = plans[i];
+      if (plan.batch !== batch || plan.seq !== seq || plan.mode !== mode) continue;
+      for (let j = i; j > 0; j--) plans[j] = plans[j - 1];
+      plans[0] = plan;
+      return plan;
+    }
+    const plan = planPass(this.parts, batch, seq, mode);
+    if (plans.length >= MAX_PLANS) plans.pop();
+    plans.unshift(plan);
+    return plan;
+  }
+}
+
+function planPass({ config, blocks, norm, lmHead }: ModelParts, batch: number, seq: number, mode: PassMode) {
+  const { hiddenDim: H, vocabSize: V, nLayers } = config;
+  const training = mode === 'train' || mode === 'recompute';
+  const planner = new Planner();
+  const tokens = batch * seq;
+  const sequence = planSequence(planner, batch, seq);
+  // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers take turns.
+  const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
+  const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
+  const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
+  const pass: ModelPass = {
+    mode,
+    batch,
+    seq,
+    tokens,
+    sequence,
+    blocks: slots,
+    planner,
+    ids: planner.ints(tokens),
+    residual: Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]),
+    norm: norm.plan(planner, batch, seq),
+    normOut: planner.floats(tokens * H),
+    lmHead: lmHead.plan(planner, batch, seq),
+    last: { norm: norm.plan(planner, 1, 1), lmHead: lmHead.plan(planner, 1, 1) },
+    loss: mode === 'forward' ? null : planLoss(planner, tokens, V),
+    backward: training
+      ? {
+          dX: planner.floats(tokens * H),
+          dNorm: planner.floats(tokens * H),
+          block: blocks[0].planBackward(planner, batch, seq),
+        }
+      : null,
+  };
+  return pass;
+}
+
+function planLoss(planner: Planner, tokens: number, vocabSize: number): LossSlots {
+  return {
+    targets: planner.ints(tokens),
+    logits: planner.floats(tokens * vocabSize),
+    losses: planner.floats(tokens),
+  };
+}

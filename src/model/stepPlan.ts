@@ -1,0 +1,70 @@
+import type { CachedSequences } from '../memory/keyValueCache';
+import { Planner } from '../memory/workspace';
+import { planSequence, type SequenceSlots } from './attention';
+import type { BlockSlots } from './moe';
+import type { ModelParts } from './pass';
+
+/** Where a step of T tokens finds its memory: offsets into the decoder's workspace. */
+export interface StepPlan {
+  /** int32 [T] */
+  ids: number;
+  sequence: SequenceSlots;
+  /** One per block; they differ in the layer alone. */
+  blocks: BlockSlots[];
+  /** [T,H] input of block i, and the last one's output; two buffers that take turns. */
+  residual: number[];
+  planner: Planner;
+}
+
+/** The final norm and lm_head of R of the tokens. */
+export interface HeadPlan {
+  /** int32 [R] the tokens */
+  rows: number;
+  /** [R,H] their rows of the last block's output */
+  gathered: number;
+  norm: { rows: number; invRms: number };
+  /** [R,H] */
+  normOut: number;
+  lmHead: { rows: number; ones: number };
+  planner: Planner;
+}
+
+/** @param before what lies in the workspace in front. */
+export function planStep(
+  { config, blocks }: ModelParts,
+  cached: CachedSequences,
+  before: Planner,
+  tokens: number,
+): StepPlan {
+  const planner = behind(before);
+  const sequence = planSequence(planner, tokens, 1, cached);
+  const shared = blocks[0].plan(planner, tokens, 1, sequence);
+  const buffers = [0, 1].map(() => planner.floats(tokens * config.hiddenDim));
+  return {
+    planner,
+    sequence,
+    ids: planner.ints(tokens),
+    blocks: blocks.map((_, layer) => ({ ...shared, attention: { ...shared.attention, layer } })),
+    residual: Array.from({ length: blocks.length + 1 }, (_, i) => buffers[i % 2]),
+  };
+}
+
+/** @param before what lies in the workspace in front. */
+export function planHead({ config, norm, lmHead }: ModelParts, before: Planner, rows: number): HeadPlan {
+  const planner = behind(before);
+  return {
+    planner,
+    rows: planner.ints(rows),
+    gathered: planner.floats(rows * config.hiddenDim),
+    norm: norm.plan(planner, rows, 1),
+    normOut: planner.floats(rows * config.hiddenDim),
+    lmHead: lmHead.plan(planner, rows, 1),
+  };
+}
+
+function behind(before: Planner): Planner {
+  const planner = new Planner();
+  planner.floatCount = before.floatCount;
+  planner.intCount = before.intCount;
+  return planner;
+}

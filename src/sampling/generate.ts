@@ -1,0 +1,181 @@
+import { checkOptions } from '../base/checks';
+import { DEFAULT_SEED, Lcg64 } from '../base/random';
+import { argmax } from './candidates';
+import { checkChoice } from './options';
+import { scratchOf } from './scratch';
+
+/** What generation needs of a model. */
+export interface NextTokenModel {
+  readonly vocabSize: number;
+  readonly maxSeqLen: number;
+  /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
+  nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
+  /**
+   * A sequence of up to `contextLength` tokens that keeps what it has computed of them. Where a model has none, every token
+   * costs `nextTokenLogits` of the whole text.
+   */
+  openSequence?(contextLength: number): TokenSequence;
+}
+
+/** A text that grows. The model's weights must not change meanwhile. */
+export interface TokenSequence {
+  /** Takes tokens [start, tokens.length), which follow the ones before; `logits` receives those of the token after. */
+  append(tokens: ArrayLike<number>, start: number, logits: Float32Array): void;
+}
+
+/** Chooses the next token from its logits. */
+export interface SamplingStrategy {
+  /** Told the prompt before the first choice. */
+  acceptPrompt?(tokens: ArrayLike<number>): void;
+  /** @throws RangeError when no logit is finite. */
+  pickToken(logits: ArrayLike<number>): number;
+}
+
+/** The largest logit; ties: the lower index. NaN is never chosen. */
+export class GreedySampling implements SamplingStrategy {
+  pickToken(logits: ArrayLike<number>): number {
+    return argmax(logits);
+  }
+}
+
+export interface RandomSamplingOptions {
+  /** Logits are divided by it, > 0: below 1 sharpens, above 1 flattens. 0 means greedy. Default 1. */
+  temperature?: number;
+  /** Keeps the k most probable tokens, an integer >= 1. Default: all. */
+  topK?: number;
+  /** Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. */
+  topP?: number;
+  /** Start of the 64-bit generator; the same seed gives the same choices. Default 42. */
+  seed?: number | bigint;
+}
+
+/**
+ * Draws from softmax(logits / temperature), restricted first to the topK most probable tokens, then to the nucleus of
+ * mass topP among them (Holtzman et al. 2020). Ties at a border keep the lower index.
+ */
+export class RandomSampling implements SamplingStrategy {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly rng: Lcg64;
+
+  constructor(options: RandomSamplingOptions = {}) {
+    checkOptions('RandomSampling', options, ['temperature', 'topK', 'topP', 'seed']);
+    const { temperature = 1, topK = Number.POSITIVE_INFINITY, topP = 1, seed = DEFAULT_SEED } = options;
+    checkChoice(temperature, topK, topP);
+    this.temperature = temperature;
+    this.topK = topK;
+    this.topP = topP;
+    this.rng = new Lcg64(seed);
+  }
+
+  pickToken(logits: ArrayLike<number>): number {
+    const best = argmax(logits);
+    if (this.temperature === 0) return best;
+    const { candidates } = scratchOf();
+    candidates.weigh(logits, 0, logits.length, logits[best], this.temperature);
+    candidates.keepTopK(this.topK);
+    candidates.keepTopP(this.topP);
+    return candidates.draw(this.rng.nextFloat());
+  }
+}
+
+/** softmax(logits / temperature). */
+export class TemperatureSampling extends RandomSampling {
+  constructor(temperature: number, options: { seed?: number | bigint } = {}) {
+    checkOptions('TemperatureSampling', options, ['seed']);
+    super({ ...options, temperature });
+  }
+}
+
+/** The k most probable tokens. */
+export class TopKSampling extends RandomSampling {
+  constructor(topK: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+    checkOptions('TopKSampling', options, ['temperature', 'seed']);
+    super({ ...options, topK });
+  }
+}
+
+/** The smallest set of most probable tokens whose probability reaches p. */
+export class TopPSampling extends RandomSampling {
+  constructor(topP: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+    checkOptions('TopPSampling', options, ['temperature', 'seed']);
+    super({ ...options, topP });
+  }
+}
+
+export interface GenerateOptions {
+  /** Beyond maxSeqLen look at the last maxSeqLen tokens only, instead of throwing. Default false. */
+  slidingWindow?: boolean;
+}
+
+/**
+ * Continues `prompt` to `maxLen` tokens in total (prompt included) and returns them all. A prompt that is as long
+ * already comes back as it is.
+ * @throws RangeError for an empty prompt, or maxLen > maxSeqLen without slidingWindow.
+ */
+export function generate(
+  model: NextTokenModel,
+  prompt: ArrayLike<number>,
+  maxLen: number,
+  strategy: SamplingStrategy = new GreedySampling(),
+  options: GenerateOptions = {},
+): number[] {
+  const tokens = Array.from(prompt);
+  for (const token of generateTokens(model, prompt, maxLen, strategy, options)) tokens.push(token);
+  return tokens;
+}
+
+/** As `generate`, one new token at a time. The model's weights must not change before the last one. */
+export function* generateTokens(
+  model: NextTokenModel,
+  prompt: ArrayLike<number>,
+  maxLen: number,
+  strategy: SamplingStrategy = new GreedySampling(),
+  options: GenerateOptions = {},
+): Generator<number, void, void> {
+  checkGenerate(model, prompt, maxLen, strategy, options);
+  strategy.acceptPrompt?.(prompt);
+  const { maxSeqLen, vocabSize } = model;
+  const tokens = Array.from(prompt);
+  const logits = new Float32Array(vocabSize);
+  const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
+  const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen)) : undefined;
+  let computed = 0;
+  while (tokens.length < maxLen) {
+    if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits);
+    else if (sequence) sequence.append(tokens, computed, logits);
+    else model.nextTokenLogits(tokens, logits);
+    computed = tokens.length;
+    const token = strategy.pickToken(logits);
+    tokens.push(token);
+    yield token;
+  }
+}
+
+function checkGenerate(
+  model: NextTokenModel,
+  prompt: ArrayLike<number>,
+  maxLen: number,
+  strategy: SamplingStrategy,
+  options: GenerateOptions,
+): void {
+  checkOptions('generate', options, ['slidingWindow']);
+  if (typeof prompt !== 'object' || typeof prompt?.length !== 'number') {
+    throw new TypeError('generate: prompt must be an array of token ids; a tokenizer turns text into them');
+  }
+  if (typeof strategy?.pickToken !== 'function') {
+    throw new TypeError('generate: strategy must have a pickToken method, such as new GreedySampling()');
+  }
+  const { maxSeqLen } = model;
+  if (prompt.length === 0) throw new RangeError('generate: prompt must have at least one token, got none');
+  if (!Number.isInteger(maxLen) || maxLen < 0) {
+    throw new RangeError(`generate: maxLen must be an integer >= 0, got ${maxLen}`);
+  }
+  if (Math.max(maxLen, prompt.length) > maxSeqLen && !options.slidingWindow) {
+    throw new RangeError(
+      `generate: ${Math.max(maxLen, prompt.length)} tokens exceed maxSeqLen (${maxSeqLen}); ` +
+        'pass { slidingWindow: true } to look at the last maxSeqLen tokens only',
+    );
+  }
+}

@@ -1,0 +1,293 @@
+import { checkOptions } from '../../base/checks';
+import { SgemoeError } from '../../base/errors';
+import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
+import type { ModelConfig } from '../../config/modelConfig';
+import { MoETransformer } from '../../model/model';
+import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
+import { type DecodeOptions, type EncodeOptions, loadTokenizer, type Tokenizer } from '../../text/tokenizer';
+import { listen, unlisten } from './abortListeners';
+import { CompletionStream } from './completionStream';
+import { WorkerCounters } from './counters';
+import { Dispatcher } from './dispatcher';
+import { Job, type JobOwner } from './job';
+import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
+import { EngineCounters } from './metrics';
+import { needTokenizer } from './promptSource';
+import {
+  chatSource,
+  checkBoolean,
+  checkControl,
+  checkTokenizer,
+  generateWork,
+  idsOf,
+  type ResolvedEngineOptions,
+  resolveEngineOptions,
+  textSource,
+} from './requests';
+import type {
+  Completion,
+  EngineMetrics,
+  EngineOptions,
+  GenerateRequest,
+  OpenEngineOptions,
+  RequestControl,
+  StreamChunk,
+} from './types';
+
+/**
+ * Serves a model from worker threads that share its weights: the thread that it is used in never waits for a matmul.
+ * Requests that run at the same time are decoded together, and join and leave between two tokens; what several of them
+ * begin with is computed once as long as it is kept.
+ *
+ * Requests are taken up in the order in which they are made. The same request gives the same text, whatever else runs, but
+ * for rounding: which tokens share a matmul may change the last bits of the logits, and so, rarely, a choice between two
+ * tokens that are as good as equally probable.
+ *
+ * An engine without requests doesn't keep the process alive.
+ */
+export class Engine implements AsyncDisposable {
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer | null;
+  readonly maxBatch: number;
+  readonly maxQueue: number;
+  readonly contextLength: number;
+  readonly #dispatcher: Dispatcher;
+  readonly #counters = new EngineCounters();
+  readonly #workerCounters: readonly WorkerCounters[];
+  readonly #slots: number;
+  #lastId = 0;
+
+  private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
+    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens } = options;
+    this.config = model.config;
+    this.tokenizer = tokenizer;
+    this.maxBatch = maxBatch;
+    this.maxQueue = maxQueue;
+    this.contextLength = contextLength;
+    this.#slots = workers * maxBatch;
+    const { nLayers, nExperts } = model.config;
+    this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(nLayers, nExperts));
+    const setup: Omit<WorkerSetup, 'counters'> = {
+      ...{ model: model.share(), backend: model.kernels.info.backend, tokenizer: tokenizer?.files() ?? null },
+      ...{ slots: maxBatch, contextLength, maxStepTokens },
+    };
+    const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
+    this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups });
+  }
+
+  /**
+   * Loads a checkpoint folder and its tokenizer, if it has one, and starts the workers.
+   * @throws as MoETransformer.load and Engine.create.
+   */
+  static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
+    const { onNote, ...engineOptions } = options;
+    const model = await MoETransformer.load(dir, { onNote });
+    const { tokenizer, ...beside } = await readStoredTokenizer(dir);
+    return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
+  }
+
+  /**
+   * Serves a model that is there already; its weights must not be written until the engine is closed, and it is frozen
+   * unless `freeze` is false. Without a tokenizer requests are of token ids.
+   * @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_WORKER_DIED when a worker can't start, for
+   * instance for lack of memory.
+   */
+  static async create(
+    model: MoETransformer,
+    tokenizer: Tokenizer | null,
+    options: EngineOptions = {},
+  ): Promise<Engine> {
+    if (!(model instanceof MoETransformer))
+      throw new TypeError('Engine.create: model must be a MoETransformer');
+    checkTokenizer('Engine.create: tokenizer', tokenizer);
+    const resolved = resolveEngineOptions('Engine', options, model.config.maxSeqLen);
+    if (tokenizer !== null && tokenizer.vocabSize > model.vocabSize) {
+      throw new RangeError(
+        `Engine: the tokenizer must have at most as many tokens as the model (${model.vocabSize}), got ${tokenizer.vocabSize}`,
+      );
+    }
+    if (resolved.threads !== undefined) model.kernels.setThreads(resolved.threads);
+    if (resolved.freeze) model.freeze();
+    const engine = new Engine(model, tokenizer, resolved);
+    try {
+      await engine.#dispatcher.open();
+    } catch (error) {
+      await engine.close();
+      throw error;
+    }
+    return engine;
+  }
+
+  /** Whether requests are taken, and a worker is there to answer them. */
+  get ready(): boolean {
+    return !this.#dispatcher.closing && this.#dispatcher.ready > 0;
+  }
+
+  /**
+   * The completion of a request, chunk by chunk. It is taken up at once, not at the first `next()`; leaving the iterator
+   * early ends it.
+   * @throws at once: TypeError or RangeError for a request that is wrong in itself, SgemoeError SGEMOE_QUEUE_FULL or
+   * SGEMOE_ENGINE_CLOSED. While iterating, before the first chunk: SGEMOE_CONTEXT_FULL, SGEMOE_CHAT_TEMPLATE and others of
+   * the tokenizer's, RangeError for an empty prompt. At any time: SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
+   */
+  stream(request: GenerateRequest): AsyncIterableIterator<StreamChunk, undefined> {
+    return this.#complete(request);
+  }
+
+  /** The completion of a request as a whole. @throws as `stream`. */
+  async generate(request: GenerateRequest): Promise<Completion> {
+    return this.#complete(request).collect();
+  }
+
+  /**
+   * Embeddings [H] of texts or ids: the mean over their tokens of the final norm's output, not scaled to length 1.
+   * @throws as `stream`.
+   */
+  async embed(
+    texts: readonly (string | ArrayLike<number>)[],
+    options: RequestControl & EncodeOptions = {},
+  ): Promise<EmbeddingResult> {
+    checkOptions('embed', options, ['signal', 'timeoutMs', 'addSpecialTokens']);
+    if (!Array.isArray(texts)) throw new TypeError(`embed: texts must be an array, got ${String(texts)}`);
+    if (texts.length === 0) return { embeddings: [], promptTokens: 0 };
+    const { addSpecialTokens = true } = options;
+    const sources = texts.map((text, i) =>
+      textSource(`embed: texts[${i}]`, text, addSpecialTokens, this.config.vocabSize),
+    );
+    const result = await this.#ask<EmbeddingResult>({ kind: 'embed', sources }, options);
+    this.#counters.usage.promptTokens += result.promptTokens;
+    return result;
+  }
+
+  /**
+   * Token ids of a text, or of a conversation as `stream` writes it. Computed in a worker: long texts don't hold up this
+   * thread. @param options.addSpecialTokens default true. @throws as `stream`.
+   */
+  async tokenize(
+    text: string | { messages: readonly ChatMessage[]; chat?: ChatOptions },
+    options: RequestControl & EncodeOptions = {},
+  ): Promise<Int32Array> {
+    checkOptions('tokenize', options, ['signal', 'timeoutMs', 'addSpecialTokens']);
+    const { addSpecialTokens = true } = options;
+    needTokenizer(this.tokenizer);
+    const source =
+      typeof text === 'object' && text !== null && 'messages' in text
+        ? chatSource(text.messages, text.chat)
+        : textSource('tokenize: text', text, addSpecialTokens, this.config.vocabSize);
+    return this.#ask<Int32Array>({ kind: 'tokenize', source }, options);
+  }
+
+  /** The text of token ids. @throws as `stream`. */
+  async detokenize(ids: ArrayLike<number>, options: RequestControl & DecodeOptions = {}): Promise<string> {
+    checkOptions('detokenize', options, ['signal', 'timeoutMs', 'skipSpecialTokens']);
+    const { skipSpecialTokens = false } = options;
+    checkBoolean('detokenize: skipSpecialTokens', skipSpecialTokens);
+    const { vocabSize } = needTokenizer(this.tokenizer);
+    const work: Work = {
+      kind: 'detokenize',
+      ids: idsOf('detokenize: ids', ids, vocabSize),
+      skipSpecialTokens,
+    };
+    return this.#ask<string>(work, options);
+  }
+
+  metrics(): EngineMetrics {
+    const { requests, usage, tokens, firstToken, duration } = this.#counters;
+    const { waiting, running, ready, replaced } = this.#dispatcher;
+    const { nLayers, nExperts } = this.config;
+    const expertLoad = Array.from({ length: nLayers }, () => new Array<number>(nExperts).fill(0));
+    for (const counters of this.#workerCounters) counters.addLoadTo(expertLoad);
+    const cached = this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
+    return {
+      requests: { ...requests },
+      ...{ waiting, running, ...usage, tokensPerSecond: tokens.read() },
+      ...{ timeToFirstToken: firstToken.read(), duration: duration.read() },
+      cache: { tokens: cached, capacity: this.#slots * this.contextLength },
+      expertLoad,
+      workers: { ready, replaced },
+    };
+  }
+
+  /**
+   * Refuses new requests and ends the workers: at once, requests failing with SGEMOE_ENGINE_CLOSED; or with `drain` once all
+   * that were accepted have ended. It may be called again, so that a drain which takes too long is cut short.
+   */
+  async close(options: { drain?: boolean } = {}): Promise<void> {
+    checkOptions('close', options, ['drain']);
+    const { drain = false } = options;
+    checkBoolean('close: drain', drain);
+    await this.#dispatcher.close(drain);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #complete(request: GenerateRequest): CompletionStream {
+    const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
+    const work = generateWork(request, { model: this.config.vocabSize, chosen });
+    if (!('ids' in work.source) || work.sampling.stop.length > 0) needTokenizer(this.tokenizer);
+    const stream = new CompletionStream(request.onAbort === 'return');
+    const job = this.#submit(work, stream, request);
+    stream.onLeave = () => job.giveUp();
+    stream.onChunk = ({ usage, finishReason }, before) => {
+      this.#counters.addUsage(before, usage);
+      if (finishReason !== null) this.#counters.duration.observe(performance.now() - job.started);
+      const isFirst = (before?.completionTokens ?? 0) === 0 && usage.completionTokens > 0;
+      if (isFirst) this.#counters.firstToken.observe(performance.now() - job.started);
+    };
+    return stream;
+  }
+
+  /** The result of work that has one answer. */
+  #ask<T>(work: Work, control: RequestControl): Promise<T> {
+    return new Promise<T>((done, fail) => {
+      const owner: JobOwner = {
+        onEvent: ({ error, result }) => {
+          if (error === undefined) done(result as T);
+          else fail(fromWire(error));
+        },
+        onError: fail,
+        onAbort: (_reason, error) => fail(error),
+      };
+      this.#submit(work, owner, control);
+    });
+  }
+
+  /** Hands a job to the dispatcher, to be ended by what `control` says. */
+  #submit(work: Work, owner: JobOwner, control: RequestControl): Job {
+    checkControl(work.kind, control);
+    const { signal, timeoutMs } = control;
+    const job = new Job(++this.#lastId, work, owner);
+    this.#checkAccepting(job);
+    const onAbort = () => job.abort('abort', signal!.reason);
+    const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeOut(job, timeoutMs), timeoutMs);
+    job.onSettled = (outcome) => {
+      clearTimeout(timer);
+      if (signal) unlisten(signal, onAbort);
+      this.#counters.requests[outcome]++;
+      this.#dispatcher.forget(job);
+    };
+    this.#counters.requests.accepted++;
+    if (signal?.aborted) onAbort();
+    else {
+      if (signal) listen(signal, onAbort);
+      this.#dispatcher.submit(job);
+    }
+    return job;
+  }
+
+  #checkAccepting({ takesPlace }: Job): void {
+    try {
+      this.#dispatcher.checkAccepting(takesPlace);
+    } catch (error) {
+      this.#counters.requests.refused++;
+      throw error;
+    }
+  }
+}
+
+function timeOut(job: Job, timeoutMs: number): void {
+  const message = `The request was not answered within ${timeoutMs} ms.`;
+  job.abort('timeout', new SgemoeError('SGEMOE_TIMEOUT', message));
+}

@@ -1,0 +1,85 @@
+import type { DecayExclusion, TrainConfig } from '../config/trainConfig';
+import type { Parameter, ParameterStore, Stretch } from '../memory/parameters';
+import type { WeightKind } from '../memory/weight';
+
+/** What excludes a weight from decay; null: nothing does. */
+const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
+  matrix: null,
+  embedding: 'embeddings',
+  norm: 'norms',
+  bias: 'biases',
+};
+
+/** A parameter's part of a moment. */
+export interface Moment {
+  name: string;
+  shape: Parameter['shape'];
+  data: Float32Array;
+}
+
+/**
+ * AdamW with bias correction (Loshchilov & Hutter 2019, alg. 2) over all weights of a store: one kernel call a buffer, or
+ * a stretch of it where weights are excluded from decay.
+ */
+export class AdamW {
+  #m: Float32Array[] = [];
+  #v: Float32Array[] = [];
+  #stretches: Stretch<boolean>[] = [];
+
+  constructor(
+    private readonly store: ParameterStore,
+    private readonly config: Readonly<TrainConfig>,
+  ) {}
+
+  /** Both moments of each parameter, as `m.<name>` and `v.<name>`; views. */
+  moments(): Moment[] {
+    this.#ensureMoments();
+    const views = (prefix: string, shards: Float32Array[]) =>
+      this.store.parameters.map((p) => ({ name: prefix + p.name, shape: p.shape, data: p.viewIn(shards) }));
+    return [...views('m.', this.#m), ...views('v.', this.#v)];
+  }
+
+  /** Update `step`, from 1, by the store's gradients; these are scaled where their norm exceeds gradClip. */
+  update(step: number, lr: number, gradNorm: number): void {
+    const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
+    const { shards, gradShards, kernels } = this.store;
+    this.#ensureMoments();
+    const gradScale = gradNorm > gradClip ? gradClip / gradNorm : 1;
+    const correction1 = 1 - beta1 ** step;
+    const correction2 = 1 - beta2 ** step;
+    for (let i = 0; i < this.#stretches.length; i++) {
+      const { shard, offset, size, key: decays } = this.#stretches[i];
+      kernels.adamw(
+        shards[shard],
+        offset,
+        gradShards[shard],
+        offset,
+        this.#m[shard],
+        offset,
+        this.#v[shard],
+        offset,
+        size,
+        lr,
+        beta1,
+        beta2,
+        eps,
+        decays ? weightDecay : 0,
+        correction1,
+        correction2,
+        gradScale,
+      );
+    }
+  }
+
+  #decays(kind: WeightKind): boolean {
+    const exclusion = EXCLUSION[kind];
+    return exclusion === null || !this.config.weightDecayExclude.includes(exclusion);
+  }
+
+  #ensureMoments(): void {
+    if (this.#m.length > 0) return;
+    this.#m = this.store.mirror();
+    this.#v = this.store.mirror();
+    this.#stretches = this.store.stretches((kind) => this.#decays(kind));
+  }
+}

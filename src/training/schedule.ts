@@ -1,0 +1,12 @@
+import type { TrainConfig } from '../config/trainConfig';
+
+/** Learning rate of step t, from 1: `Trainer.getLr` has the formulas. */
+export function learningRate(config: Readonly<TrainConfig>, step: number): number {
+  const { lr, warmupSteps, totalSteps, schedule, minLrRatio } = config;
+  if (step <= warmupSteps && warmupSteps > 0) return (lr * step) / warmupSteps;
+  if (schedule === 'constant') return lr;
+  if (step >= totalSteps) return lr * minLrRatio;
+  const progress = (step - warmupSteps) / (totalSteps - warmupSteps);
+  if (schedule === 'linear') return lr * (1 - (1 - minLrRatio) * progress);
+  return lr * (minLrRatio + ((1 - minLrRatio) / 2) * (1 + Math.cos(Math.PI * progress)));
+}

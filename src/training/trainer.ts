@@ -1,0 +1,455 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Batch } from '../base/batch';
+import { checkIds, checkInteger, checkOptions, sameShape } from '../base/checks';
+import { SgemoeError } from '../base/errors';
+import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from '../config/trainConfig';
+import type { ParameterStore } from '../memory/parameters';
+import { idsOf, MoETransformer } from '../model/model';
+import type { ModelPass } from '../model/pass';
+import { Tensor } from '../tensor/tensor';
+import { AdamW, type Moment } from './optimizer';
+import { learningRate } from './schedule';
+
+export type { Batch } from '../base/batch';
+export type { TrainConfig } from '../config/trainConfig';
+
+export interface LossResult {
+  /** crossEntropy + auxLoss + zLoss. */
+  loss: number;
+  /** Mean over the tokens that count, in nats. */
+  crossEntropy: number;
+  /** Sum over the layers of alpha * E * sum_e f_e P_e. */
+  auxLoss: number;
+  /** Sum over the layers of the z-loss; 0 when it is off. */
+  zLoss: number;
+  /** L2 norm of all gradients, before clipping. */
+  gradNorm: number;
+  /** Tokens in the batch. */
+  tokens: number;
+  /** For each layer the share of the assignments that each expert received; a layer's shares add up to 1. */
+  expertLoad: number[][];
+}
+
+export interface StepResult extends LossResult {
+  /** Number of this step, from 1. A skipped step keeps the number for the next one. */
+  step: number;
+  /** Learning rate of this step. */
+  lr: number;
+  /** The loss or the gradient was not finite: weights and optimizer are as before. */
+  skipped: boolean;
+}
+
+/** Where a training stands, beside the weights and AdamW's moments. */
+export interface TrainerState {
+  /** Updates made. */
+  step: number;
+  /** Steps skipped for a loss or gradient that was not finite. */
+  skippedSteps: number;
+}
+
+export interface EvalResult {
+  /** Mean cross-entropy in nats per token. */
+  loss: number;
+  /** e^loss */
+  perplexity: number;
+  /** loss / ln 2 * tokens / bytes */
+  bitsPerByte: number;
+  /** Targets that were not ignored. */
+  countedTokens: number;
+}
+
+export interface RunOptions {
+  /** Batches, one a step; the run ends with them. */
+  data: Iterable<Batch> | AsyncIterable<Batch>;
+  /** Steps to make. Default: up to totalSteps. */
+  steps?: number;
+  /** Stops the run between two steps. */
+  signal?: AbortSignal;
+  /** What an abort does: throw the signal's reason, or end the iteration. Default 'throw'. */
+  onAbort?: 'throw' | 'return';
+}
+
+/**
+ * Trains a model: cross-entropy + balance loss, hand-derived gradients, global-norm clipping, AdamW, linear warmup,
+ * then a schedule. Gradients stay in `param.grad` after a step, unclipped: the clip factor is applied inside the update.
+ */
+export class Trainer {
+  readonly model: MoETransformer;
+  readonly config: Readonly<TrainConfig>;
+  /** Updates made so far. */
+  step = 0;
+  /** Steps skipped for a loss or gradient that was not finite. */
+  skippedSteps = 0;
+  readonly #optimizer: AdamW;
+  #savesRunning = 0;
+
+  /**
+   * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
+   */
+  constructor(model: MoETransformer, config: Partial<TrainConfig> = {}) {
+    if (!(model instanceof MoETransformer)) {
+      throw new TypeError(`Trainer: model must be a MoETransformer, got ${typeof model}`);
+    }
+    this.model = model;
+    this.config = completeTrainConfig(config, model.config.routerAuxLossCoef);
+    this.#optimizer = new AdamW(model.store, this.config);
+  }
+
+  /**
+   * Learning rate of step t, from 1. Up to warmupSteps it is lr * t / warmupSteps; then, with
+   * p = (t - warmupSteps) / (totalSteps - warmupSteps), at most 1, and r = minLrRatio, by the schedule:
+   * - cosine: lr * (r + (1 - r) * (1 + cos(pi * p)) / 2) (Loshchilov & Hutter 2017, eq. 5, one period)
+   * - linear: lr * (1 - (1 - r) * p)
+   * - constant: lr
+   * @param step default: the step that comes next.
+   */
+  getLr(step: number = this.step + 1): number {
+    return learningRate(this.config, step);
+  }
+
+  /**
+   * Losses of a batch and, in `param.grad`, their gradients, without clipping or update.
+   * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is what follows ids[b,s].
+   * @throws RangeError for shapes that differ, ids out of range, a batch without a target that counts.
+   */
+  lossAndGradients(ids: Tensor, targets: Tensor): LossResult {
+    checkPair(ids, targets);
+    const [batch, seqLen] = ids.shape;
+    return this.#lossAndGradients(idsOf(ids), idsOf(targets), batch, seqLen);
+  }
+
+  /**
+   * One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING before anything is computed.
+   */
+  trainStep(ids: Tensor, targets: Tensor): StepResult {
+    checkPair(ids, targets);
+    const [batch, seqLen] = ids.shape;
+    return this.#trainStep(idsOf(ids), idsOf(targets), batch, seqLen);
+  }
+
+  /**
+   * Trains on `data`, a step at a time, giving signals and timers their turn in between:
+   * `for await (const step of trainer.run({ data, signal })) ...`. Leaving the loop ends the run.
+   */
+  async *run(options: RunOptions): AsyncGenerator<StepResult, void, void> {
+    const { data, signal, onAbort } = checkRun(options);
+    const steps = options.steps ?? this.config.totalSteps - this.step;
+    if (steps <= 0) return;
+    let made = 0;
+    try {
+      for await (const { ids, targets, batch, seqLen } of untilAborted(data, signal)) {
+        await setImmediate();
+        signal?.throwIfAborted();
+        yield this.#trainStep(ids, targets, batch, seqLen);
+        if (++made >= steps) return;
+      }
+    } catch (error) {
+      if (onAbort === 'return' && signal?.aborted && error === signal.reason) return;
+      throw error;
+    }
+  }
+
+  /** Counters. With the weights and `moments()` they are all that the next step depends on, beside its batch. */
+  getState(): TrainerState {
+    return { step: this.step, skippedSteps: this.skippedSteps };
+  }
+
+  /** @throws RangeError unless both are integers >= 0. */
+  setState({ step, skippedSteps }: TrainerState): void {
+    checkInteger('state: step', step, 0);
+    checkInteger('state: skippedSteps', skippedSteps, 0);
+    this.step = step;
+    this.skippedSteps = skippedSteps;
+  }
+
+  /**
+   * AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`, zeros before the first step. Views: writing
+   * changes the optimizer.
+   */
+  moments(): Moment[] {
+    return this.#optimizer.moments();
+  }
+
+  /**
+   * Runs a job that reads weights and moments for some time; a train step meanwhile is refused.
+   * @internal
+   */
+  async whileUnchanged<T>(job: () => Promise<T>): Promise<T> {
+    this.#savesRunning++;
+    try {
+      return await job();
+    } finally {
+      this.#savesRunning--;
+    }
+  }
+
+  #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {
+    this.model.store.requireWritable();
+    if (this.#savesRunning > 0) {
+      throw new SgemoeError('SGEMOE_TRAINING_SAVING', 'trainStep: await saveTraining before the next step.');
+    }
+    const result = this.#lossAndGradients(ids, targets, batch, seqLen);
+    const step = this.step + 1;
+    const lr = this.getLr(step);
+    const skipped = !(Number.isFinite(result.loss) && Number.isFinite(result.gradNorm));
+    if (skipped) this.skippedSteps++;
+    else {
+      this.#optimizer.update(step, lr, result.gradNorm);
+      this.#balance(result.expertLoad);
+      this.step = step;
+    }
+    const { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad } = result;
+    return { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad, step, lr, skipped };
+  }
+
+  #lossAndGradients(
+    ids: ArrayLike<number>,
+    targets: ArrayLike<number>,
+    batch: number,
+    seqLen: number,
+  ): LossResult {
+    const { model, config } = this;
+    const counted = checkBatch(ids, targets, batch, seqLen, model.vocabSize, config.ignoreIndex);
+    if (counted === 0) throw new RangeError('the batch has no target that counts');
+    const parts = config.gradAccumulationSteps;
+    if (parts > batch) {
+      throw new RangeError(
+        `gradAccumulationSteps (${parts}) must not exceed the batch's sequences (${batch})`,
+      );
+    }
+    const tokens = batch * seqLen;
+    const sums: LossSums = { crossEntropy: 0, auxLoss: 0, zLoss: 0, load: zeroLoad(model) };
+    for (let part = 0; part < parts; part++) {
+      const first = Math.floor((part * batch) / parts);
+      const rows = Math.floor(((part + 1) * batch) / parts) - first;
+      const pass = model.enter(rows, seqLen, config.gradientCheckpointing ? 'recompute' : 'train');
+      model.copyIds(pass, pass.ids, ids, first * seqLen);
+      model.copyIds(pass, pass.loss!.targets, targets, first * seqLen);
+      this.#forwardBackward(pass, counted, pass.tokens / tokens, sums, part === 0);
+    }
+    const crossEntropy = sums.crossEntropy / counted;
+    for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
+    return {
+      loss: crossEntropy + sums.auxLoss + sums.zLoss,
+      crossEntropy,
+      auxLoss: sums.auxLoss,
+      zLoss: sums.zLoss,
+      gradNorm: model.store.gradNorm(),
+      tokens,
+      expertLoad: sums.load,
+    };
+  }
+
+  /** One micro-batch, whose ids and targets are set. The first overwrites the gradients, the others add to them. */
+  #forwardBackward(pass: ModelPass, counted: number, weight: number, sums: LossSums, first: boolean): void {
+    const { model, config } = this;
+    const { auxLossAlpha, zLossCoef } = config;
+    sums.crossEntropy += crossEntropyAt(model, pass, config.ignoreIndex, 1 / counted);
+    for (let i = 0; i < model.blocks.length; i++) {
+      const { router } = model.blocks[i].moe;
+      sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
+      sums.zLoss += weight * router.computeZLoss(zLossCoef);
+      for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
+    }
+    model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
+  }
+
+  #balance(load: number[][]): void {
+    const { routerBiasUpdateRate: rate } = this.config;
+    if (rate === 0) return;
+    const { blocks } = this.model;
+    for (let i = 0; i < blocks.length; i++) blocks[i].moe.router.updateSelectionBias(load[i], rate);
+  }
+}
+
+/**
+ * Mean cross-entropy of a model over batches, without gradients.
+ * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, right for bytes.
+ * @throws RangeError when no target counts.
+ */
+export function evaluate(
+  model: MoETransformer,
+  batches: Iterable<Batch>,
+  options: { bytesPerToken?: number; ignoreIndex?: number } = {},
+): EvalResult {
+  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
+  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
+  if (!batches?.[Symbol.iterator]) {
+    throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
+  }
+  if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
+  let sum = 0;
+  let counted = 0;
+  for (const { ids, targets, batch, seqLen } of batches) {
+    counted += checkBatch(ids, targets, batch, seqLen, model.vocabSize, ignoreIndex);
+    const pass = model.enter(batch, seqLen, 'loss');
+    model.copyIds(pass, pass.ids, ids);
+    model.copyIds(pass, pass.loss!.targets, targets);
+    sum += crossEntropyAt(model, pass, ignoreIndex, null);
+  }
+  if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
+  const loss = sum / counted;
+  const bitsPerByte = loss / Math.LN2 / bytesPerToken;
+  return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
+}
+
+/**
+ * Forward of a pass whose ids and targets are set; returns the summed cross-entropy. With a gradScale the logits turn
+ * into gradScale times its gradient.
+ */
+function crossEntropyAt(
+  model: MoETransformer,
+  pass: ModelPass,
+  ignoreIndex: number,
+  gradScale: number | null,
+): number {
+  const { floats, ints } = model.workspace;
+  const { logits, targets, losses } = pass.loss!;
+  model.hiddenAt(pass);
+  model.lmHead.forwardAt(model.workspace, pass.lmHead, pass.normOut, logits, false);
+  return model.kernels.crossEntropy(
+    floats,
+    logits,
+    ints,
+    targets,
+    floats,
+    losses,
+    pass.tokens,
+    model.vocabSize,
+    ignoreIndex,
+    gradScale ?? 1,
+    gradScale !== null,
+  );
+}
+
+/**
+ * Scales all gradients by maxNorm / norm when their global L2 norm exceeds maxNorm (Pascanu et al. 2013, alg. 1).
+ * Returns the norm before. The Trainer does the same inside its update.
+ * @throws RangeError unless maxNorm > 0.
+ */
+export function clipGradByGlobalNorm(model: { store: ParameterStore }, maxNorm: number): number {
+  if (!(maxNorm > 0)) throw new RangeError(`clipGradByGlobalNorm: maxNorm must be > 0, got ${maxNorm}`);
+  const { store } = model;
+  const norm = store.gradNorm();
+  if (norm > maxNorm && Number.isFinite(norm)) {
+    for (const shard of store.gradShards) store.kernels.scale(shard, 0, shard.length, maxNorm / norm);
+  }
+  return norm;
+}
+
+interface LossSums {
+  crossEntropy: number;
+  auxLoss: number;
+  zLoss: number;
+  load: number[][];
+}
+
+/** The options of a run, complete. @throws TypeError or RangeError for what can't be. */
+function checkRun(options: RunOptions): RunOptions & { onAbort: 'throw' | 'return' } {
+  checkOptions('run', options, ['data', 'steps', 'signal', 'onAbort']);
+  const { data, steps, onAbort = 'throw' } = options;
+  const iterable = data as Partial<Iterable<Batch> & AsyncIterable<Batch>> | undefined;
+  if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {
+    throw new TypeError('run: data must be an iterable or async iterable of batches');
+  }
+  if (steps !== undefined) checkInteger('run: steps', steps, 0);
+  if (onAbort !== 'throw' && onAbort !== 'return') {
+    throw new TypeError(`run: onAbort must be 'throw' or 'return', got ${String(onAbort)}`);
+  }
+  return { ...options, onAbort };
+}
+
+/** The batches of `data`; an abort throws the signal's reason, even while the next batch is awaited. */
+async function* untilAborted(
+  data: RunOptions['data'],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Batch, void, void> {
+  signal?.throwIfAborted();
+  const iterator = Symbol.asyncIterator in data ? data[Symbol.asyncIterator]() : data[Symbol.iterator]();
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal?.reason);
+  });
+  aborted.catch(() => {}); // nobody may be waiting when it comes
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([iterator.next(), aborted]);
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    // Not awaited: a source that hangs in `next` would hang in `return` too.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+/** Checks a batch and returns how many targets count. @throws RangeError naming what does not fit. */
+function checkBatch(
+  ids: ArrayLike<number>,
+  targets: ArrayLike<number>,
+  batch: number,
+  seqLen: number,
+  vocabSize: number,
+  ignoreIndex: number,
+): number {
+  checkNoTensor('ids', ids);
+  checkNoTensor('targets', targets);
+  checkInteger('batch', batch, 0);
+  checkInteger('seqLen', seqLen, 0);
+  checkTokens('ids', ids, batch * seqLen);
+  checkTokens('targets', targets, batch * seqLen);
+  checkIds('ids', ids, vocabSize);
+  return countTargets(targets, vocabSize, ignoreIndex);
+}
+
+function checkNoTensor(name: string, array: ArrayLike<number>): void {
+  if (array instanceof Tensor) throw new TypeError(`${name} of a batch must be an Int32Array, got a Tensor`);
+}
+
+function checkTokens(name: string, array: ArrayLike<number> | undefined, tokens: number): void {
+  if (array?.length === tokens) return;
+  throw new RangeError(`${name} must hold batch * seqLen = ${tokens} tokens, got ${array?.length}`);
+}
+
+/** How many targets count. @throws RangeError for one that is neither a token nor ignoreIndex. */
+function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex: number): number {
+  let counted = 0;
+  for (let t = 0; t < targets.length; t++) {
+    const id = targets[t];
+    if (id === ignoreIndex) continue;
+    if (!(id >= 0 && id < vocabSize && Number.isInteger(id))) {
+      throw new RangeError(`target ${id} at position ${t} must be an integer in [0, ${vocabSize})`);
+    }
+    counted++;
+  }
+  return counted;
+}
+
+/** Zeros for each expert of each layer: part of the result, so new for each step. */
+function zeroLoad({ blocks }: MoETransformer): number[][] {
+  const load: number[][] = [];
+  for (let i = 0; i < blocks.length; i++) {
+    const counts: number[] = [];
+    for (let e = 0; e < blocks[i].moe.router.nExperts; e++) counts.push(0);
+    load.push(counts);
+  }
+  return load;
+}
+
+function toShares(counts: number[]): void {
+  let total = 0;
+  for (let e = 0; e < counts.length; e++) total += counts[e];
+  for (let e = 0; e < counts.length; e++) counts[e] /= total;
+}
+
+function checkPair(ids: Tensor, targets: Tensor): void {
+  if (!(ids instanceof Tensor) || !(targets instanceof Tensor) || ids.ndim !== 2) {
+    throw new TypeError('ids and targets must be Tensors of shape [B,S]; Tensor.fromIds makes them');
+  }
+  if (!sameShape(ids.shape, targets.shape)) {
+    throw new RangeError(`targets must have the shape of ids [${ids.shape}], got [${targets.shape}]`);
+  }
+}

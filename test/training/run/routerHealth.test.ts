@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+import { routerHealth, StarvationWatch } from '../../../src/training/run/routerHealth';
+
+describe('routerHealth', () => {
+  it('is 1, 1, 0 for even shares and 0, E, E - 1 when one expert gets all', () => {
+    const { loadEntropy, maxOverMean, deadExperts } = routerHealth([
+      [0.25, 0.25, 0.25, 0.25],
+      [0, 1, 0, 0],
+      [0.5, 0.5, 0, 0],
+    ]);
+    expect(loadEntropy[0]).toBeCloseTo(1, 12);
+    expect(loadEntropy[1]).toBe(0);
+    expect(loadEntropy[2]).toBeCloseTo(0.5, 12);
+    expect(maxOverMean).toEqual([1, 4, 2]);
+    expect(deadExperts).toEqual([0, 3, 2]);
+  });
+
+  it('of a single expert is even', () => {
+    expect(routerHealth([[1]])).toEqual({ loadEntropy: [1], maxOverMean: [1], deadExperts: [0] });
+  });
+});
+
+describe('StarvationWatch', () => {
+  const warnings = (steps: number, load: (step: number) => number[][]) => {
+    const watch = new StarvationWatch();
+    const told: [number, string][] = [];
+    for (let step = 1; step <= steps; step++) {
+      const line = watch.add(load(step));
+      if (line !== null) told.push([step, line]);
+    }
+    return told;
+  };
+
+  it('tells of an expert without tokens once, after 100 steps', () => {
+    const told = warnings(500, () => [
+      [0.5, 0.5],
+      [1, 0],
+    ]);
+    expect(told).toEqual([
+      [100, expect.stringMatching(/^expert 1 of layer 1 starves: 0\.00 % .* even would be 50/)],
+    ]);
+  });
+
+  it('leaves alone an expert that only now and then gets none', () => {
+    expect(warnings(500, (step) => [step % 2 === 0 ? [1, 0] : [0, 1]])).toEqual([]);
+  });
+});
