@@ -4,79 +4,104 @@ import { describe, expect, test } from 'vitest';
 
 const SRC = resolve(__dirname, '../src');
 
-/** Layers from the bottom up; an import may point within a layer or down, never up. */
-const LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'dtype', 'random', 'batch', 'checks', 'readOnly'],
-  ['backend'],
-  ['config', 'weight', 'parameters', 'workspace', 'tensor'],
-  ['layers', 'sharedModel', 'queryKeyNorm', 'keyValueCache', 'memory'],
-  ['attention', 'sharedExpert'],
-  ['moe'],
-  ['pass'],
-  ['assemble'],
-  ['sampling'],
-  ['checkpoint', 'generate', 'decode'],
-  ['hf'],
-  ['model'],
-  ['convert', 'text', 'trainConfig', 'earlyStopping'],
-  ['schedule', 'optimizer'],
-  ['train'],
-  ['resume', 'evaluateText'],
-  ['serve'],
-  ['index'],
-  ['cli'],
-];
+const DOWN_TO_TEXT = ['base', 'config', 'backend', 'checkpoint', 'memory', 'tensor', 'sampling', 'hf'] as const;
 
-/** Imports that point down and still are none of the importer's business. */
-const FORBIDDEN: Record<string, readonly string[]> = {
-  // They see interfaces (named tensors, next-token logits), never the model.
-  checkpoint: ['backend', 'config', 'parameters', 'workspace', 'tensor', 'layers', 'attention', 'moe'],
-  generate: [
-    'backend',
-    'config',
-    'parameters',
-    'workspace',
-    'tensor',
-    'layers',
-    'attention',
-    'moe',
-    'checkpoint',
-  ],
-  text: ['layers', 'attention', 'moe', 'model', 'train'],
-  train: ['text', 'checkpoint'],
+/** The rooms of src/, from the bottom up, and the rooms that each may import from. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  base: [],
+  config: ['base'],
+  backend: ['base'],
+  checkpoint: ['base'],
+  memory: ['base', 'config', 'backend'],
+  tensor: ['base', 'backend'],
+  sampling: ['base', 'backend'],
+  text: ['base', 'config', 'checkpoint'],
+  hf: ['base', 'config', 'checkpoint'],
+  model: DOWN_TO_TEXT,
+  training: [...DOWN_TO_TEXT, 'text', 'model'],
+  serve: [...DOWN_TO_TEXT, 'text', 'model'],
+  cli: [...DOWN_TO_TEXT, 'text', 'model', 'training', 'serve'],
 };
 
-const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+/** Files that stand alone in the root: what users import. */
+const ENTRIES = ['index.ts'];
+
+interface Source {
+  /** Below src/, with '/'. */
+  name: string;
+  room: string;
+  text: string;
+  /** Files below src/ that it imports, types included. */
+  imports: string[];
+}
+
+const files: Source[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.ts'))
-  .map((name) => ({ name, module: moduleOf(join(SRC, name)), text: readFileSync(join(SRC, name), 'utf8') }));
+  .map((path) => {
+    const name = path.replaceAll('\\', '/');
+    const text = readFileSync(join(SRC, path), 'utf8');
+    return { name, room: name.split('/')[0], text, imports: importsOf(name, text) };
+  });
+const names = new Set(files.map(({ name }) => name));
 
-/** The top-level name below src/ that a path belongs to: 'backend', 'tensor', 'cli', ... */
-function moduleOf(path: string): string {
-  return relative(SRC, path).split(/[\\/]/)[0].replace(/\.ts$/, '');
-}
-
-function importsOf(file: { name: string; text: string }): string[] {
-  const specifiers = [...file.text.matchAll(/(?:from|import|require\()\s*'(\.[^']*)'/g)].map(
-    (match) => match[1],
+function importsOf(name: string, text: string): string[] {
+  return [...text.matchAll(/(?:from|import|import\(|require\()\s*'(\.[^']*)'/g)].map(([, specifier]) =>
+    relative(SRC, resolve(SRC, dirname(name), specifier)).replaceAll('\\', '/'),
   );
-  return specifiers.map((specifier) => moduleOf(resolve(SRC, dirname(file.name), specifier)));
 }
 
-const rankOf = (module: string) => LAYERS.findIndex((layer) => layer.includes(module));
+/** The file that an import means; undefined for a script of a page. */
+function fileOf(target: string): string | undefined {
+  return [`${target}.ts`, `${target}/index.ts`].find((name) => names.has(name));
+}
+
+/** The first circle of imports that is reached, as its files in order; null when there is none. */
+function findCircle(): string[] | null {
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (name: string): string[] | null => {
+    if (done.has(name)) return null;
+    if (path.includes(name)) return [...path.slice(path.indexOf(name)), name];
+    path.push(name);
+    for (const target of files.find((file) => file.name === name)!.imports) {
+      const next = fileOf(target);
+      const circle = next === undefined ? null : visit(next);
+      if (circle) return circle;
+    }
+    path.pop();
+    done.add(name);
+    return null;
+  };
+  for (const { name } of files) {
+    const circle = visit(name);
+    if (circle) return circle;
+  }
+  return null;
+}
 
 describe('the house', () => {
-  test('every source belongs to a layer', () => {
-    for (const { name, module } of files) expect(rankOf(module), name).toBeGreaterThanOrEqual(0);
+  test('every source has a room; only the entries stand in the root', () => {
+    const loose = files.filter(({ name }) => !name.includes('/')).map(({ name }) => name);
+    expect(loose).toEqual(ENTRIES);
+    const rooms = new Set(files.filter(({ name }) => name.includes('/')).map(({ room }) => room));
+    expect([...rooms].sort()).toEqual(Object.keys(MAY_IMPORT).sort());
   });
 
-  test('imports only point down', () => {
-    expect(importsOf(files.find(({ name }) => name === 'model.ts')!)).toContain('moe');
-    for (const file of files) {
-      for (const target of importsOf(file)) {
-        expect(rankOf(target), `${file.name} imports ${target}`).toBeLessThanOrEqual(rankOf(file.module));
-        expect(FORBIDDEN[file.module] ?? [], `${file.name} imports ${target}`).not.toContain(target);
+  test('imports go only where the plan lets them', () => {
+    expect(files.find(({ name }) => name === 'model/model.ts')!.imports).toContain('model/moe');
+    const astray: string[] = [];
+    for (const { name, room, imports } of files) {
+      if (ENTRIES.includes(name)) continue;
+      for (const target of imports) {
+        const to = target.split('/')[0];
+        if (to !== room && !MAY_IMPORT[room].includes(to)) astray.push(`${name} imports ${target}`);
       }
     }
+    expect(astray).toEqual([]);
+  });
+
+  test('no two files import each other, however far around', () => {
+    expect(findCircle()).toBeNull();
   });
 
   test('only the loader knows the addon', () => {
@@ -85,10 +110,10 @@ describe('the house', () => {
   });
 
   test('only the command line prints, and no file below serve/ starts a worker or opens a socket', () => {
-    for (const { name, module, text } of files) {
-      if (module === 'cli') continue;
+    for (const { name, room, text } of files) {
+      if (room === 'cli') continue;
       expect(text, name).not.toMatch(/console\.|process\.std(out|err)/);
-      if (module === 'serve') continue;
+      if (room === 'serve') continue;
       expect(text, name).not.toMatch(/node:(worker_threads|net|http|https|child_process|cluster)'/);
     }
   });
@@ -97,7 +122,7 @@ describe('the house', () => {
     const tops = ['src', 'native', 'bench', 'scripts'].map((name) => resolve(__dirname, '..', name));
     for (const top of tops) {
       for (const name of readdirSync(top, { recursive: true, encoding: 'utf8' })) {
-        if (!/\.(ts|js|cc|h)$/.test(name)) continue;
+        if (!/\.(ts|js|cc|h|def)$/.test(name)) continue;
         const lines = readFileSync(join(top, name), 'utf8').split('\n').length;
         expect(lines, `${name} has ${lines} lines`).toBeLessThanOrEqual(501);
       }
