@@ -16,7 +16,7 @@ const ROOT = path.resolve(__dirname, '..');
 const QUICK = process.argv.includes('--quick');
 const OUT = path.join('runs', QUICK ? 'demo-quick' : 'demo');
 
-if (!fs.existsSync(path.join(ROOT, 'dist', 'cli', 'training.js'))) {
+if (!fs.existsSync(path.join(ROOT, 'dist', 'index.js'))) {
   console.error('demo: dist/ is missing; npm ci makes it, and so does npm run build:ts.');
   process.exit(1);
 }

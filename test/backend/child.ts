@@ -38,7 +38,7 @@ export function runNode(script: string, env: Record<string, string> = {}, args: 
  */
 export function installedBoundary(addon: string | null = null): string {
   const root = join(mkdtempSync(join(tmpdir(), 'sgemoe loader-')), 'node_modules', 'sgemoe');
-  const sources = [join(ROOT, 'src', 'errors.ts'), ...filesUnder(join(ROOT, 'src', 'backend'))];
+  const sources = [join(ROOT, 'src', 'base', 'errors.ts'), ...filesUnder(join(ROOT, 'src', 'backend'))];
   for (const source of sources) {
     const target = join(root, 'dist', source.slice(join(ROOT, 'src').length).replace(/\.ts$/, '.js'));
     mkdirSync(dirname(target), { recursive: true });

@@ -23,8 +23,8 @@ it('requiring the package reads its entry alone', async () => {
 
 it.skipIf(ADDON === null)('a forward reads neither text, checkpoints nor the reference kernels', async () => {
   const files = await filesReadBy('sgemoe.MoETransformer.tiny().forwardIds([1, 2], 1, 2)');
-  expect(files).toContain('model.js');
-  expect(files.filter((file) => /^(text|checkpoint|hf|train|generate|backend\/reference)/.test(file))).toEqual([]);
+  expect(files).toContain('model/model.js');
+  expect(files.filter((file) => /^(text|checkpoint|hf|training|sampling|serve|backend\/reference)/.test(file))).toEqual([]);
 });
 
 it('every name of the package is there when it is asked for', async () => {
