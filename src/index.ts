@@ -121,6 +121,7 @@ export {
 export { Tensor } from './tensor/tensor';
 export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
+export { ByteTokenizer } from './text/byteTokenizer';
 export type { ChatMessage, ChatOptions } from './text/chatTemplate';
 export type {
   BatchOptions,
@@ -138,19 +139,13 @@ export {
   WindowSampler,
 } from './text/dataset';
 export { HuggingFaceTokenizer } from './text/huggingFaceTokenizer';
+export { loadTokenizer } from './text/loadTokenizer';
 export type { DatasetHeader, SplitHeader } from './text/prepared/header';
 export { type PrepareOptions, type PrepareProgress, prepareDataset } from './text/prepared/prepareDataset';
 export { PreparedDataset, type PreparedDatasetOptions } from './text/prepared/preparedDataset';
 export { readTokenizer, tokenizerHash, writeTokenizer } from './text/readTokenizer';
 export { TextStream, type TextStreamOptions } from './text/textStream';
-export {
-  ByteTokenizer,
-  type DecodeOptions,
-  type EncodeOptions,
-  loadTokenizer,
-  type StreamDecoder,
-  type Tokenizer,
-} from './text/tokenizer';
+export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './text/tokenizer';
 export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
 export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './training/earlyStopping';
 export {

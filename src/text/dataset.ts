@@ -1,5 +1,6 @@
 import type { Batch } from '../base/batch';
 import { DEFAULT_SEED, Lcg64 } from '../base/random';
+import { ByteTokenizer } from './byteTokenizer';
 import type {
   DataPosition,
   OrderedBatchOptions,
@@ -9,7 +10,7 @@ import type {
   TrainingBatches,
 } from './data';
 import { readTextFiles } from './files';
-import { ByteTokenizer, type Tokenizer } from './tokenizer';
+import type { Tokenizer } from './tokenizer';
 import { checkOrdered, checkSeqLen, checkTraining, emptyBatch, windowsInOrder } from './windows';
 
 export interface TextDatasetOptions {

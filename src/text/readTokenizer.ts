@@ -5,7 +5,8 @@ import { SgemoeError } from '../base/errors';
 import { jsonFile, readJsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { readStoredTokenizer, type StoredTokenizer, tokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { loadTokenizer, type Tokenizer } from './tokenizer';
+import { loadTokenizer } from './loadTokenizer';
+import type { Tokenizer } from './tokenizer';
 
 /**
  * The tokenizer in a folder (tokenizer.json and, if there, tokenizer_config.json and chat_template.jinja), such as a

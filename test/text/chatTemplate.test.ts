@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ByteTokenizer } from '../../src/text/byteTokenizer';
 import { ChatTemplates } from '../../src/text/chatTemplate';
-import { ByteTokenizer } from '../../src/text/tokenizer';
 import { expectError } from '../helpers/expectError';
 
 const CHATML = `{%- for message in messages %}

@@ -4,8 +4,9 @@ import { dirname, join, relative, sep } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Batch } from '../../src/base/batch';
+import { ByteTokenizer } from '../../src/text/byteTokenizer';
 import { TextDataset } from '../../src/text/dataset';
-import { ByteTokenizer, type Tokenizer } from '../../src/text/tokenizer';
+import type { Tokenizer } from '../../src/text/tokenizer';
 import { expectError } from '../helpers/expectError';
 
 let folder: string;

@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { trainBpe } from '../../src/text/bpe/trainBpe';
 import { bytesToCharacters } from '../../src/text/byteAlphabet';
 import { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
-import { loadTokenizer } from '../../src/text/tokenizer';
+import { loadTokenizer } from '../../src/text/loadTokenizer';
 
 const TEXT =
   "The quick brown fox doesn't jump. It'll say: 1,234 naïve words\r\n\r\n  indented\tline \u3000 全角 😀😀 don't\n".repeat(

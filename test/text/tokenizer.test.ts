@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ByteTokenizer, loadTokenizer } from '../../src/text/tokenizer';
+import { ByteTokenizer } from '../../src/text/byteTokenizer';
+import { loadTokenizer } from '../../src/text/loadTokenizer';
 import { expectError } from '../helpers/expectError';
 
 const tokenizer = new ByteTokenizer();

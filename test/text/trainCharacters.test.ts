@@ -2,7 +2,7 @@ import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
-import { loadTokenizer } from '../../src/text/tokenizer';
+import { loadTokenizer } from '../../src/text/loadTokenizer';
 import { trainCharacters } from '../../src/text/trainCharacters';
 import { expectError } from '../helpers/expectError';
 

@@ -1,10 +1,11 @@
+import { ByteTokenizer } from '../../text/byteTokenizer';
 import type { TokenDataset } from '../../text/data';
 import { TextDataset } from '../../text/dataset';
 import { listTextFiles } from '../../text/files';
 import { isPreparedDataset } from '../../text/prepared/header';
 import { PreparedDataset } from '../../text/prepared/preparedDataset';
 import { readTokenizer } from '../../text/readTokenizer';
-import { ByteTokenizer, type Tokenizer } from '../../text/tokenizer';
+import type { Tokenizer } from '../../text/tokenizer';
 import { charactersOfFiles, trainOnFiles } from '../commands/tokenizer';
 import { interruptible } from '../terminal/interrupt';
 import type { CliIo } from '../terminal/io';

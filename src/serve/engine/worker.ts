@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { createKernels } from '../../backend';
 import { MoETransformer } from '../../model/model';
-import { loadTokenizer } from '../../text/tokenizer';
+import { loadTokenizer } from '../../text/loadTokenizer';
 import { WorkerCounters } from './counters';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
 import { Scheduler } from './scheduler';

@@ -15,13 +15,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Batch } from '../../../src/base/batch';
 import { Lcg64 } from '../../../src/base/random';
 import { trainBpe } from '../../../src/text/bpe/trainBpe';
+import { ByteTokenizer } from '../../../src/text/byteTokenizer';
 import { TextDataset } from '../../../src/text/dataset';
 import type { HuggingFaceTokenizer } from '../../../src/text/huggingFaceTokenizer';
 import { type PrepareProgress, prepareDataset } from '../../../src/text/prepared/prepareDataset';
 import { PreparedDataset } from '../../../src/text/prepared/preparedDataset';
 import { Shuffle } from '../../../src/text/prepared/shuffle';
 import { writeTokenizer } from '../../../src/text/readTokenizer';
-import { ByteTokenizer, type Tokenizer } from '../../../src/text/tokenizer';
+import type { Tokenizer } from '../../../src/text/tokenizer';
 import { expectError } from '../../helpers/expectError';
 
 let folder: string;
