@@ -1,13 +1,31 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
+
+/** What builds something or runs a benchmark: `npm run test:slow`. */
+const SLOW = ['test/package/**/*.test.ts', 'test/bench/**/*.test.ts', 'test/**/*.slow.test.ts'];
+
+/** What takes many minutes, and what does more by SGEMOE_TEST_SCALE: `npm run test:full`, part of .ci/full. */
+const FULL = ['test/**/*.full.test.ts', 'test/cli/kill.test.ts', 'test/serve/stress.test.ts'];
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     globalSetup: ['test/globalSetup.ts'],
     // The addon owns process-wide state (thread pool, BLAS library): one process per file.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Limits against a hang, not on speed: a machine with ten times the load passes too.
+    testTimeout: 600_000,
+    hookTimeout: 1_800_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'fast',
+          include: ['test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, ...SLOW, 'test/**/*.full.test.ts'],
+        },
+      },
+      { extends: true, test: { name: 'slow', include: SLOW } },
+      { extends: true, test: { name: 'full', include: FULL } },
+    ],
   },
 });

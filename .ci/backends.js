@@ -2,17 +2,17 @@
 /**
  * The README's test command on every backend of this platform: `npm run test:all`.
  *
- *   node .ci/backends.js [reportFolder] [package]
+ *   node .ci/backends.js [reportFolder] [slow | full]
  *
- * With a folder, each run leaves the test runner's JSON report there. `package` runs the package tests instead, once,
- * on whatever backend an installed package finds.
+ * With a folder, each run leaves the test runner's JSON report there. `slow` and `full` run the other suites instead
+ * (`npm run test:slow`, `npm run test:full`), once, on the backend that is found.
  */
 const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 
-const [reportFolder, what] = process.argv.slice(2);
-const runs = what === 'package' ? [{ name: 'package', script: 'test:package' }] : backends().map(backendRun);
+const [reportFolder, suite] = process.argv.slice(2);
+const runs = suite ? [{ name: suite, script: `test:${suite}` }] : backends().map(backendRun);
 const failed = runs.filter((run) => !passes(run)).map((run) => run.name);
 
 if (failed.length > 0) {

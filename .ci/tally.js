@@ -1,20 +1,19 @@
 'use strict';
 /**
- * node .ci/tally.js <reportFolder> <failedSteps>: sums the JSON reports; the last line is "N passed, N failed".
+ * node .ci/tally.js <reportFolder> <failedSteps> <run>...: sums the JSON reports of these runs; the last line is
+ * "N passed, N failed".
  * A run without a report, a report without tests and a test file that couldn't be loaded are a failure each, and so is
  * a run that failed, as <name>.failed says, without a test that did: tests that a crash cut off are in no count.
  */
 const fs = require('node:fs');
 const path = require('node:path');
 
-const EXPECTED = ['openblas', 'builtin', 'reference', 'package', 'address', 'thread'];
-
-const [folder, failedSteps] = process.argv.slice(2);
+const [folder, failedSteps, ...expected] = process.argv.slice(2);
 let passed = 0;
 let failed = Number(failedSteps);
 
 console.log('');
-for (const name of EXPECTED) {
+for (const name of expected) {
   const counts = count(path.join(folder, `${name}.json`));
   if (counts.failed === 0 && fs.existsSync(path.join(folder, `${name}.failed`))) {
     counts.failed = 1;

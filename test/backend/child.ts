@@ -26,7 +26,7 @@ export function runNode(script: string, env: Record<string, string> = {}, args: 
   return new Promise((done) => {
     const child = execFile(
       process.execPath, ['-e', script, ...args],
-      { env: { ...inherited, ...env }, timeout: 60_000, killSignal: 'SIGKILL', maxBuffer: 1 << 24 },
+      { env: { ...inherited, ...env }, timeout: 600_000, killSignal: 'SIGKILL', maxBuffer: 1 << 24 },
       (_error, stdout, stderr) => done({ code: child.exitCode, signal: child.signalCode, stdout, stderr }),
     );
   });

@@ -6,11 +6,12 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Lcg64 } from '../../src';
+import { scaled } from '../helpers/scale';
 import { readMetrics, temporaryFolder, writeText } from './run';
 
 const MAIN = resolve(__dirname, '..', '..', 'dist', 'cli', 'main.js');
-const KILLS = 50;
-const STEPS = '3000';
+const KILLS = scaled(50);
+const STEPS = String(scaled(3000));
 
 let folder: string;
 let text: string;
@@ -105,4 +106,4 @@ it(`survives ${KILLS} kills, each resumed, and ends with the files of a run that
   expect(withoutTimes(out)).toEqual(withoutTimes(alone));
   const steps = readMetrics(out).map(({ step }) => step);
   expect(steps).toEqual(Array.from({ length: Number(STEPS) }, (_, i) => i + 1));
-}, 240_000);
+});

@@ -51,7 +51,7 @@ describe.runIf(process.platform === 'linux')('peak memory of loading', () => {
     const granite = MoETransformer.create({ ...CONFIG, logitsDivisor: 2 });
     await exportHuggingFace(join(root, 'granite'), granite, { dtype: 'bf16' });
     await granite.save(join(root, 'ours'));
-  }, 120_000);
+  });
 
   test.each(['f32', 'bf16', 'f16', 'granite', 'ours'])('%s: at most 1.15 times the float32 size', (name) => {
     const args = ['-e', PROGRAM, DIST, join(root, name)];

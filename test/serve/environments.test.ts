@@ -23,7 +23,7 @@ const BODY = `
 function run(name: string, code: string, flags: string[] = []) {
   writeFileSync(join(project, name), code);
   return new Promise<{ code: number | null; stdout: string; stderr: string }>((done) => {
-    const child = spawn(process.execPath, [...flags, name], { cwd: project, timeout: 30_000 });
+    const child = spawn(process.execPath, [...flags, name], { cwd: project, timeout: 600_000 });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (data) => (stdout += data));

@@ -2,9 +2,10 @@ import type { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import type { Engine, GenerateRequest } from '../../src';
 import { Lcg64 } from '../../src';
+import { scaled } from '../helpers/scale';
 import { openEngine, sleep, workersStarted } from './engines';
 
-const BURSTS = 12;
+const BURSTS = scaled(12);
 /** More than there is room for. */
 const BURST = 40;
 

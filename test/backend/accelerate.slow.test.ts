@@ -11,8 +11,6 @@ import { loadNativeKernels } from '../../src/backend/native';
 import { ROOT } from './child';
 import { conformance } from './conformance';
 
-const BUILD_LIMIT_MS = 300_000;
-
 /** Kept between runs: only the first one compiles everything. */
 const FOLDER = join(ROOT, 'build', 'fake-accelerate');
 
@@ -39,7 +37,7 @@ beforeAll(() => {
     addonPath = output.trim().split('\n').at(-1) as string;
     kernels = loadNativeKernels({ addonPath, backend: 'accelerate' });
   }
-}, BUILD_LIMIT_MS);
+});
 
 describe.skipIf(!here)('an addon linked with Accelerate', () => {
   it('says so, and takes it without being asked', () => {
