@@ -365,17 +365,18 @@ async function* untilAborted(
   data: RunOptions['data'],
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Batch, void, void> {
-  signal?.throwIfAborted();
   const iterator = Symbol.asyncIterator in data ? data[Symbol.asyncIterator]() : data[Symbol.iterator]();
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal?.reason);
-  });
-  aborted.catch(() => {}); // nobody may be waiting when it comes
+  let giveUp: (reason: unknown) => void = () => {};
+  const abort = () => giveUp(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
   try {
     for (;;) {
-      const { done, value } = await Promise.race([iterator.next(), aborted]);
+      signal?.throwIfAborted();
+      // A promise for each batch. In a race with one promise for the whole run, that one would keep every batch.
+      const { done, value } = await new Promise<IteratorResult<Batch, unknown>>((resolve, reject) => {
+        giveUp = reject;
+        Promise.resolve(iterator.next()).then(resolve, reject);
+      });
       if (done) return;
       yield value;
     }

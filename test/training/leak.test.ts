@@ -42,3 +42,35 @@ test('2,000 train steps and 2,000 forwards at changing shapes leave memory flat'
   expect(after.heap - before.heap).toBeLessThan(1e6);
   expect(after.rss - before.rss).toBeLessThan(16e6);
 });
+
+const RUN = `
+  const { MoETransformer, Trainer, TextDataset } = require(process.argv[1]);
+  const config = { hiddenDim: 8, nLayers: 1, nHeads: 1, nKvHeads: 1, headDim: 8, nExperts: 2, topKExperts: 1,
+    ffnDim: 8, vocabSize: 256, maxSeqLen: 8 };
+  const trainer = new Trainer(MoETransformer.create(config), { totalSteps: 20000 });
+  const text = TextDataset.fromText('to be or not to be, that is the question. '.repeat(50));
+  const data = text.batches({ batchSize: 1, seqLen: 8, seed: 1 });
+  const used = () => {
+    global.gc(); global.gc();
+    const { heapUsed, external, arrayBuffers } = process.memoryUsage();
+    return heapUsed + external + arrayBuffers;
+  };
+  (async () => {
+    const seen = [];
+    for await (const { step } of trainer.run({ data, signal: new AbortController().signal })) {
+      if (step === 5000 || step === 20000) seen.push(used());
+    }
+    console.log(JSON.stringify(seen));
+  })();
+`;
+
+test('a run keeps nothing of its steps: memory is flat from step 5,000 to 20,000', () => {
+  const output = execFileSync(
+    process.execPath,
+    ['--expose-gc', '-e', RUN, resolve(__dirname, '../../dist')],
+    { encoding: 'utf8' },
+  );
+  const [before, after] = JSON.parse(output);
+  // 32 bytes a step, less than any object: a batch that is kept takes more than 1,000.
+  expect(after - before).toBeLessThan(32 * 15_000);
+}, 120_000);
