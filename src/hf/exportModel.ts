@@ -6,10 +6,9 @@ import { replaceFiles } from '../checkpoint/replaceFiles';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
-import type { Architecture } from './architectures';
+import { type Architecture, definitionOf } from './architectures';
 import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';
-import { placesOf } from './tensorNames';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
 
 export interface ExportOptions extends Partial<TokenizerFiles> {
@@ -102,7 +101,7 @@ function tensorsOf(model: ExportableModel, architecture: Architecture, dtype: Ex
   const { config } = model;
   const stacks = new Map<string, { shape: readonly number[]; pieces: Piece[] }>();
   for (const [name, parameter] of model.namedParameters()) {
-    const [place] = placesOf(architecture, config, name, parameter.shape);
+    const [place] = definitionOf(architecture).places(config, name, parameter.shape);
     const stack = stacks.get(place.name) ?? { shape: place.shape, pieces: [] };
     stack.pieces.push({ start: place.start, parameter });
     stacks.set(place.name, stack);

@@ -1,5 +1,6 @@
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
-import { ARCHITECTURES, type Architecture, CLASS_NAMES, isQwen, KEY_DEFAULTS } from './architectures';
+import type { KeyDefaults } from './architecture';
+import { ARCHITECTURES, type Architecture, classNameOf, definitionOf } from './architectures';
 import { ConfigValues, refused } from './configValues';
 import { ignoredKeys, refuseUnsupported } from './refusals';
 
@@ -24,7 +25,13 @@ export function readHuggingFaceConfig(json: Readonly<Record<string, unknown>>): 
   const values = new ConfigValues(json);
   const architecture = chooseArchitecture(values);
   refuseUnsupported(values, architecture);
-  const options = { ...readSizes(values, architecture), ...readExtras(values, architecture) };
+  const { defaults, qkNorm, readOwn } = definitionOf(architecture);
+  const options = {
+    ...readSizes(values, architecture),
+    ...readScalars(values, defaults),
+    qkNorm,
+    ...readOwn(values),
+  };
   let config: ModelConfig;
   try {
     config = new ModelConfig(options);
@@ -38,9 +45,9 @@ function chooseArchitecture(values: ConfigValues): Architecture {
   const classes = values.get('architectures');
   const type = values.get('model_type');
   const name = Array.isArray(classes) ? classes[0] : undefined;
-  const byClass = ARCHITECTURES.find((architecture) => CLASS_NAMES[architecture] === name);
+  const byClass = ARCHITECTURES.find((architecture) => classNameOf(architecture) === name);
   if (name !== undefined && byClass === undefined) {
-    const known = Object.values(CLASS_NAMES).join(', ');
+    const known = ARCHITECTURES.map(classNameOf).join(', ');
     throw refused(`architecture ${JSON.stringify(name)} is not supported; supported are ${known}`);
   }
   const byType = ARCHITECTURES.find((architecture) => architecture === type);
@@ -50,7 +57,7 @@ function chooseArchitecture(values: ConfigValues): Architecture {
     );
   }
   if (byClass && byType && byClass !== byType) {
-    throw refused(`architectures says ${CLASS_NAMES[byClass]}, model_type says ${byType}`);
+    throw refused(`architectures says ${classNameOf(byClass)}, model_type says ${byType}`);
   }
   const chosen = byClass ?? byType;
   if (chosen === undefined) throw refused('neither architectures nor model_type names a model');
@@ -60,29 +67,30 @@ function chooseArchitecture(values: ConfigValues): Architecture {
 function readSizes(values: ConfigValues, architecture: Architecture) {
   const hiddenDim = values.number('hidden_size');
   const nHeads = values.number('num_attention_heads');
+  const { defaults, ffnDimKey } = definitionOf(architecture);
   return {
     hiddenDim,
     nHeads,
     nLayers: values.number('num_hidden_layers'),
-    nKvHeads: readKvHeads(values, architecture, nHeads),
+    nKvHeads: readKvHeads(values, defaults, nHeads),
     headDim: readHeadDim(values, architecture, hiddenDim / nHeads),
     nExperts: readExperts(values),
     topKExperts: values.number('num_experts_per_tok'),
-    ffnDim: values.number(isQwen(architecture) ? 'moe_intermediate_size' : 'intermediate_size'),
+    ffnDim: values.number(ffnDimKey),
     vocabSize: values.number('vocab_size'),
     maxSeqLen: values.number('max_position_embeddings'),
   };
 }
 
 /** null means as many as query heads; what a missing key means depends on the architecture. */
-function readKvHeads(values: ConfigValues, architecture: Architecture, nHeads: number): number {
-  const missing = values.has('num_key_value_heads') ? null : KEY_DEFAULTS[architecture].nKvHeads;
+function readKvHeads(values: ConfigValues, defaults: KeyDefaults, nHeads: number): number {
+  const missing = values.has('num_key_value_heads') ? null : defaults.nKvHeads;
   return values.number('num_key_value_heads', missing ?? nHeads);
 }
 
 function readHeadDim(values: ConfigValues, architecture: Architecture, even: number): number {
   const headDim = values.number('head_dim', even);
-  if (headDim === even || architecture === 'mixtral' || architecture === 'qwen3_moe') return headDim;
+  if (headDim === even || definitionOf(architecture).expresses.headDim) return headDim;
   throw refused(
     `head_dim ${headDim} must be hidden_size / num_attention_heads = ${even} for ${architecture}`,
   );
@@ -100,40 +108,13 @@ function readExperts(values: ConfigValues): number {
   return experts;
 }
 
-function readExtras(values: ConfigValues, architecture: Architecture): Partial<ModelConfigOptions> {
-  const { ropeBase, rmsNormEps, routerAuxLossCoef } = KEY_DEFAULTS[architecture];
-  const common: Partial<ModelConfigOptions> = {
-    ropeBase: readRopeBase(values, ropeBase),
-    rmsNormEps: values.number('rms_norm_eps', rmsNormEps),
-    routerAuxLossCoef: values.number('router_aux_loss_coef', routerAuxLossCoef),
+function readScalars(values: ConfigValues, defaults: KeyDefaults): Partial<ModelConfigOptions> {
+  return {
+    ropeBase: readRopeBase(values, defaults.ropeBase),
+    rmsNormEps: values.number('rms_norm_eps', defaults.rmsNormEps),
+    routerAuxLossCoef: values.number('router_aux_loss_coef', defaults.routerAuxLossCoef),
     tieEmbeddings: values.boolean('tie_word_embeddings', false),
   };
-  const attentionBias = values.boolean('attention_bias', false) ? 'qkvo' : 'none';
-  const normTopkProb = values.boolean('norm_topk_prob', false);
-  switch (architecture) {
-    case 'mixtral':
-      return common;
-    case 'olmoe':
-      return { ...common, qkNorm: 'full', attentionBias, normTopkProb };
-    case 'qwen3_moe':
-      return { ...common, qkNorm: 'head', attentionBias, normTopkProb };
-    case 'qwen2_moe':
-      return {
-        ...common,
-        attentionBias: values.boolean('qkv_bias', true) ? 'qkv' : 'none',
-        normTopkProb,
-        sharedFfnDim: values.number('shared_expert_intermediate_size', 5632),
-      };
-    case 'granitemoe':
-      return {
-        ...common,
-        attentionBias,
-        embeddingMultiplier: values.number('embedding_multiplier', 1),
-        attentionMultiplier: values.number('attention_multiplier', 1),
-        residualMultiplier: values.number('residual_multiplier', 1),
-        logitsDivisor: values.number('logits_scaling', 1),
-      };
-  }
 }
 
 /** Version 4 writes rope_theta and rope_scaling, version 5 rope_parameters; where both stand, they must agree. */

@@ -8,10 +8,10 @@ import {
 import { corrupt } from '../checkpoint/safetensorsHeader';
 import type { TensorReader } from '../checkpoint/tensorReader';
 import { ModelConfig } from '../config/modelConfig';
-import type { Architecture } from './architectures';
+import type { Place } from './architecture';
+import { type Architecture, definitionOf } from './architectures';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
 import { halvesToNeighbours, isRotated } from './ropePairs';
-import { type Place, placesOf } from './tensorNames';
 
 /** A checkpoint folder as a model sees it, whichever tool wrote it. */
 export interface ModelSource {
@@ -85,7 +85,7 @@ class HuggingFaceSource implements ModelSource {
   }
 
   #placeOf(name: string, shape: readonly number[]): Place {
-    const places = placesOf(this.architecture, this.config, name, shape);
+    const places = definitionOf(this.architecture).places(this.config, name, shape);
     return places.find((place) => this.tensors.tensors.has(place.name)) ?? places[0];
   }
 

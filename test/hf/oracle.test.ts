@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MoETransformer, Tensor, Trainer } from '../../src';
-import { ARCHITECTURES } from '../../src/hf/architectures';
-import { placesOf } from '../../src/hf/tensorNames';
+import { ARCHITECTURES, definitionOf } from '../../src/hf/architectures';
 import { expectClose, expectRelative } from '../helpers/close';
 import { type HfFixture, inTheirOrder, loadHfFixture } from '../helpers/hfFixture';
 
@@ -65,7 +64,7 @@ describe.each(ARCHITECTURES)('%s', (architecture) => {
     expectClose('gradient norm', result.gradNorm, fixture.gradNorm, GRAD_NORM);
     const seen = new Map<string, number>();
     for (const [name, { shape, size, grad }] of model.namedParameters()) {
-      const place = placesOf(architecture, model.config, name, shape)[0];
+      const place = definitionOf(architecture).places(model.config, name, shape)[0];
       const expected = Array.from(want(`grad.${place.name}`));
       const scale = Math.max(...expected.map(Math.abs));
       const ours = inTheirOrder(name, shape, grad!, headDim);

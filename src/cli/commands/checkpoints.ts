@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { ARCHITECTURES, type Architecture, CLASS_NAMES } from '../../hf/architectures';
+import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
@@ -9,8 +9,8 @@ import type { CliContext, CliIo } from '../terminal/io';
 import { asUsage } from '../terminal/usageError';
 
 const IMPORT_NOTES = `
-Reads folders of MixtralForCausalLM, OlmoeForCausalLM, Qwen2MoeForCausalLM, Qwen3MoeForCausalLM and
-GraniteMoeForCausalLM, in one file or in shards. The other commands read them too, without an import; what is imported is
+Reads folders of ${ARCHITECTURES.map(classNameOf).join(', ')},
+in one file or in shards. The other commands read them too, without an import; what is imported is
 float32, in one file, with sgemoe's config.json. Keys of config.json that are passed over are listed.
 
 Examples:
@@ -62,7 +62,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       async (dir: string, options: { out: string; architecture?: Architecture; dtype: ExportDtype }) => {
         const { out, architecture, dtype } = options;
         const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
-        io.stdout.write(`${out}: ${CLASS_NAMES[written]}, ${dtype}\n`);
+        io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
       },
     );
   program
@@ -121,7 +121,7 @@ function describe({
   ...rest
 }: Inspection): string {
   const rows: [string, string][] = [
-    ['format', architecture === null ? 'sgemoe' : `Hugging Face, ${CLASS_NAMES[architecture]}`],
+    ['format', architecture === null ? 'sgemoe' : `Hugging Face, ${classNameOf(architecture)}`],
     [
       'parameters',
       `${parameters.total.toLocaleString('en-US')} (${parameters.active.toLocaleString('en-US')} active)`,

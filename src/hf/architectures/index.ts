@@ -1,0 +1,33 @@
+import type { ArchitectureDefinition } from '../architecture';
+import { granitemoe } from './granitemoe';
+import { mixtral } from './mixtral';
+import { olmoe } from './olmoe';
+import { qwen2_moe } from './qwen2_moe';
+import { qwen3_moe } from './qwen3_moe';
+
+/** By `model_type`. A model is exported as the first that can express it. */
+const REGISTRY = {
+  mixtral,
+  olmoe,
+  qwen3_moe,
+  qwen2_moe,
+  granitemoe,
+} as const satisfies Record<string, ArchitectureDefinition>;
+
+/** The Hugging Face architectures that are read and written, by their `model_type`. */
+export type Architecture = keyof typeof REGISTRY;
+export const ARCHITECTURES = Object.keys(REGISTRY) as readonly Architecture[];
+
+export function definitionOf(architecture: Architecture): ArchitectureDefinition {
+  return REGISTRY[architecture];
+}
+
+/** What config.json calls an architecture in `architectures`. */
+export function classNameOf(architecture: Architecture): string {
+  return REGISTRY[architecture].className;
+}
+
+/** Every key that some architecture obeys and another does not, with the value that asks nothing of the others. */
+export const OWN_KEYS: ReadonlyMap<string, unknown> = new Map(
+  ARCHITECTURES.flatMap((architecture) => Object.entries(REGISTRY[architecture].ownKeys)),
+);

@@ -1,0 +1,27 @@
+import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
+import { FUSED, placesBy, projection } from '../tensorPlaces';
+
+/** OLMoE: a norm of all queries, and of all keys, of a token at once; gate weights as they are; biases in some models. */
+export const olmoe: ArchitectureDefinition = {
+  className: 'OlmoeForCausalLM',
+  defaults: { ropeBase: 1e4, rmsNormEps: 1e-5, routerAuxLossCoef: 0.01, nKvHeads: null },
+  ffnDimKey: 'intermediate_size',
+  qkNorm: 'full',
+  ownKeys: { attention_bias: false, norm_topk_prob: true },
+  readOwn: (values) => ({
+    attentionBias: values.boolean('attention_bias', false) ? 'qkvo' : 'none',
+    normTopkProb: values.boolean('norm_topk_prob', false),
+  }),
+  expresses: { attentionBias: oneOf('none', 'qkvo'), normTopkProb: anyValue },
+  writeOwn: ({ nExperts, normTopkProb, ffnDim, attentionBias }) => ({
+    num_experts: nExperts,
+    norm_topk_prob: normTopkProb,
+    intermediate_size: ffnDim,
+    attention_bias: attentionBias !== 'none',
+  }),
+  places: placesBy({
+    router: ['mlp.gate.weight'],
+    expert: (expert, matrix) => projection(`mlp.experts.${expert}.`, matrix),
+    stacked: [FUSED],
+  }),
+};

@@ -1,0 +1,57 @@
+import type { ModelConfig } from '../config/modelConfig';
+import type { ArchitectureDefinition, Place } from './architecture';
+
+/** Our names of the three matrices of SwiGLU, and those of most architectures. */
+const PROJECTIONS = { w1: 'gate_proj', w2: 'down_proj', w3: 'up_proj' } as const;
+export type Matrix = keyof typeof PROJECTIONS;
+
+/** `prefix` and the matrix as most architectures call it: gate_proj, down_proj or up_proj. */
+export const projection = (prefix: string, matrix: Matrix): string =>
+  `${prefix}${PROJECTIONS[matrix]}.weight`;
+
+/** Names of a layer's router and experts, below `model.layers.<i>.`; all other tensors are named as ours. */
+export interface MoeNames {
+  /** The router's matrix, first as the files call it. */
+  router: readonly string[];
+  /** An expert's matrix, where files hold experts apart. */
+  expert?: (expert: number, matrix: Matrix) => string;
+  /** Tensors that hold all experts of a layer: gate above up in [E,2F,H], down in [E,H,F]. */
+  stacked: readonly { readonly gateUp: string; readonly down: string }[];
+  /** The shared expert. */
+  shared?: { readonly gate: string; matrix(matrix: Matrix): string };
+}
+
+/** As `transformers` 5 holds experts in memory; some files are written so. */
+export const FUSED = { gateUp: 'mlp.experts.gate_up_proj', down: 'mlp.experts.down_proj' } as const;
+
+/** The `places` of an architecture that names router and experts so. */
+export function placesBy(names: MoeNames): ArchitectureDefinition['places'] {
+  return (config, name, shape) => {
+    const whole = (...found: string[]): Place[] => found.map((other) => ({ name: other, shape, start: 0 }));
+    const [, layer, rest] = /^(model\.layers\.\d+\.)block_sparse_moe\.(.*)$/.exec(name) ?? [];
+    if (layer === undefined) return whole(name);
+    if (rest === 'gate.weight') return whole(...names.router.map((router) => layer + router));
+    if (rest === 'shared_expert_gate.weight' && names.shared) return whole(layer + names.shared.gate);
+    const [, owner, matrix] = /^(.*)\.(w[123])\.weight$/.exec(rest) ?? [];
+    if (owner === 'shared_expert' && names.shared)
+      return whole(layer + names.shared.matrix(matrix as Matrix));
+    const [, expert] = /^experts\.(\d+)$/.exec(owner ?? '') ?? [];
+    if (expert === undefined) throw new Error(`no tensor of the files is known for ${name}`);
+    const stacked = names.stacked.map(({ gateUp, down }) => {
+      return stackedPlace(
+        config,
+        layer + (matrix === 'w2' ? down : gateUp),
+        Number(expert),
+        matrix as Matrix,
+      );
+    });
+    if (!names.expert) return stacked;
+    return [...whole(layer + names.expert(Number(expert), matrix as Matrix)), ...stacked];
+  };
+}
+
+function stackedPlace(config: ModelConfig, name: string, expert: number, matrix: Matrix): Place {
+  const { nExperts: E, ffnDim: F, hiddenDim: H } = config;
+  if (matrix === 'w2') return { name, shape: [E, H, F], start: expert * H * F };
+  return { name, shape: [E, 2 * F, H], start: (2 * expert + (matrix === 'w3' ? 1 : 0)) * F * H };
+}
