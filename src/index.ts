@@ -31,7 +31,7 @@ export {
   type ExportOptions,
   exportHuggingFace,
 } from './hf/exportModel';
-export type { Parameter, ParameterStore } from './memory/parameters';
+export type { Parameter, ParameterStore, WeightRange } from './memory/parameters';
 export type { SharedModel } from './memory/sharedModel';
 export { type AttentionDims, MQAttention, RopeTable } from './model/attention';
 export {
@@ -74,6 +74,7 @@ export {
   type Routing,
   TransformerBlock,
 } from './model/moe';
+export type { OnGradients } from './model/passes';
 export { SharedExpert } from './model/sharedExpert';
 export {
   type GenerateOptions,

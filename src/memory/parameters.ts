@@ -51,11 +51,15 @@ export class Parameter {
   }
 }
 
-/** Elements offset .. offset + size of a buffer, whose weights have the same key. */
-export interface Stretch<Key> {
+/** Elements offset .. offset + size of buffer `shard`: whole weights, their padding included. */
+export interface WeightRange {
   readonly shard: number;
   readonly offset: number;
-  size: number;
+  readonly size: number;
+}
+
+/** A range whose weights have the same key. */
+export interface Stretch<Key> extends WeightRange {
   readonly key: Key;
 }
 
@@ -282,25 +286,54 @@ export class ParameterStore {
     return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
   }
 
-  /** The buffers cut where `keyOf` of two neighbouring weights differs: as few stretches as there can be, padding included. */
-  stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
-    const found: Stretch<Key>[] = [];
-    for (const { shard, offset, size, kind } of this.#weights) {
-      const key = keyOf(kind);
-      const end = offset + padded(size);
-      const last = found.at(-1);
-      if (last?.shard === shard && last.key === key) last.size = end - last.offset;
-      else found.push({ shard, offset, size: end - offset, key });
-    }
-    return found;
+  /** Weights reserved so far. */
+  get weightCount(): number {
+    return this.#weights.length;
   }
 
-  /** L2 norm over all gradients, sqrt(sum g^2) accumulated in float64. 0 before the first backward. */
-  gradNorm(): number {
-    let total = 0;
-    for (const shard of this.gradShards) total += this.kernels.sumSquares(shard, 0, shard.length);
-    return Math.sqrt(total);
+  /** Where the weights first .. end (excluded) lie, counted in the order they were added: a range for each buffer. */
+  rangesOf(first: number, end: number): WeightRange[] {
+    return cut(this.#weights.slice(first, end), () => null).map(({ shard, offset, size }) => {
+      return { shard, offset, size };
+    });
   }
+
+  /** The buffers cut where `keyOf` of two neighbouring weights differs: as few stretches as there can be, padding included. */
+  stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
+    return cut(this.#weights, ({ kind }) => keyOf(kind));
+  }
+
+  /**
+   * Sum of the squares of all gradients, or of those in `range`, accumulated in float64. 0 before the first backward. Sums
+   * of ranges may differ from the sum of all in the last bits.
+   */
+  gradSquares(range?: WeightRange): number {
+    const { gradShards, kernels } = this;
+    if (gradShards.length === 0) return 0;
+    if (range) return kernels.sumSquares(gradShards[range.shard], range.offset, range.size);
+    let total = 0;
+    for (const shard of gradShards) total += kernels.sumSquares(shard, 0, shard.length);
+    return total;
+  }
+
+  /** L2 norm over all gradients, sqrt(sum g^2). 0 before the first backward. */
+  gradNorm(): number {
+    return Math.sqrt(this.gradSquares());
+  }
+}
+
+/** Stretches of weights that follow one another in memory and have the same key. */
+function cut<Key>(weights: readonly Weight[], keyOf: (weight: Weight) => Key): Stretch<Key>[] {
+  const found: { shard: number; offset: number; size: number; key: Key }[] = [];
+  for (const weight of weights) {
+    const { shard, offset, size } = weight;
+    const key = keyOf(weight);
+    const end = offset + padded(size);
+    const last = found.at(-1);
+    if (last?.shard === shard && last.key === key) last.size = end - last.offset;
+    else found.push({ shard, offset, size: end - offset, key });
+  }
+  return found;
 }
 
 /** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */

@@ -1,16 +1,27 @@
 import type { ModelConfig } from '../config/modelConfig';
-import type { ParameterStore } from '../memory/parameters';
+import type { ParameterStore, WeightRange } from '../memory/parameters';
 import { RopeTable } from './attention';
 import { Embedding, Linear, RMSNorm } from './layers';
 import { type RouterLosses, TransformerBlock } from './moe';
 import type { ModelParts } from './pass';
 
+/** A model's layers and where their weights lie. */
+export interface AssembledParts extends ModelParts {
+  readonly store: ParameterStore;
+  readonly embedding: Embedding;
+  /** What the routers' backward adds while a whole model's runs. */
+  readonly routerLosses: RouterLosses;
+  /** The store's buffers, cut by who owns the weights: disjoint, and all of them. `head`: final norm and lm_head. */
+  readonly ranges: {
+    readonly embedding: readonly WeightRange[];
+    readonly blocks: readonly (readonly WeightRange[])[];
+    readonly head: readonly WeightRange[];
+  };
+}
+
 /** The layers of a model, their weights reserved in `store` in the order of checkpoints, nothing allocated. */
-export function assemble(
-  config: ModelConfig,
-  store: ParameterStore,
-  losses?: RouterLosses,
-): ModelParts & { readonly embedding: Embedding } {
+export function assemble(config: ModelConfig, store: ParameterStore): AssembledParts {
+  const routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
   const {
     hiddenDim: H,
     vocabSize: V,
@@ -22,11 +33,22 @@ export function assemble(
   const rope = new RopeTable(headDim, effectiveRopeBase, store.kernels.floatType);
   const multiplier = config.embeddingMultiplier;
   const embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.', multiplier, tied });
+  const embeddingEnd = store.weightCount;
+  const blockEnds: number[] = [];
   const blocks = Array.from({ length: config.nLayers }, (_, i) => {
-    return new TransformerBlock(config, { store, prefix: `model.layers.${i}.`, rope, losses });
+    const prefix = `model.layers.${i}.`;
+    const block = new TransformerBlock(config, { store, prefix, rope, losses: routerLosses });
+    blockEnds.push(store.weightCount);
+    return block;
   });
   const norm = new RMSNorm(H, { store, prefix: 'model.norm.', eps });
   const tiedTo = tied ? embedding : undefined;
   const lmHead = new Linear(H, V, { store, prefix: 'lm_head.', scale: 1 / config.logitsDivisor, tiedTo });
-  return { config, embedding, blocks, norm, lmHead };
+  const starts = [embeddingEnd, ...blockEnds];
+  const ranges = {
+    embedding: store.rangesOf(0, embeddingEnd),
+    blocks: blockEnds.map((end, i) => store.rangesOf(starts[i], end)),
+    head: store.rangesOf(starts[starts.length - 1], store.weightCount),
+  };
+  return { config, store, embedding, blocks, norm, lmHead, routerLosses, ranges };
 }

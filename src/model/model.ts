@@ -2,14 +2,13 @@ import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '../base/checks';
 import { allocateUnset } from '../base/dtype';
-import { SgemoeError } from '../base/errors';
 import { DEFAULT_SEED } from '../base/random';
 import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { modelSource } from '../hf/source';
 import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
-import { Workspace } from '../memory/workspace';
+import type { Workspace } from '../memory/workspace';
 import {
   type GenerateOptions,
   GreedySampling,
@@ -22,12 +21,12 @@ import {
   TopPSampling,
 } from '../sampling/generate';
 import { Tensor } from '../tensor/tensor';
-import { assemble } from './assemble';
-import { fillSequence } from './attention';
+import { type AssembledParts, assemble } from './assemble';
 import { Decoder } from './decoder';
 import type { Embedding, Linear, RMSNorm } from './layers';
-import type { RouterLosses, Routing, TransformerBlock } from './moe';
-import { type ModelPass, type PassMode, PassPlans } from './pass';
+import { ModelLoss } from './loss';
+import type { Routing, TransformerBlock } from './moe';
+import { Passes } from './passes';
 
 export interface ModelOptions {
   /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
@@ -67,8 +66,6 @@ export interface ForwardOptions {
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
 const NO_OPTIONS = Object.freeze({});
 
-const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-
 /**
  * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
  * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout.
@@ -81,29 +78,28 @@ export class MoETransformer implements NextTokenModel {
   readonly blocks: readonly TransformerBlock[];
   readonly norm: RMSNorm;
   readonly lmHead: Linear;
-  /** @internal */
-  readonly workspace: Workspace;
-  /** What the routers' backward adds while `backwardAt` runs; nothing otherwise. */
-  readonly #routerLosses: RouterLosses = { ...NO_ROUTER_LOSSES };
+  /**
+   * Forward with loss, and its backward: what trainings and evaluations call.
+   * @internal
+   */
+  readonly loss: ModelLoss;
   readonly #byName: Map<string, Parameter>;
-  readonly #plans: PassPlans;
-  /** The pass whose activations the workspace holds for a backward. */
-  #kept: ModelPass | null = null;
+  readonly #passes: Passes;
 
   private constructor(config: ModelConfig, kernels: Kernels, storeOptions?: StoreOptions) {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
     this.kernels = kernels;
-    this.workspace = new Workspace(kernels);
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
-    const parts = assemble(config, store, this.#routerLosses);
+    const parts: AssembledParts = assemble(config, store);
     this.embedding = parts.embedding;
     this.blocks = parts.blocks;
     this.norm = parts.norm;
     this.lmHead = parts.lmHead;
     store.allocate();
-    this.#plans = new PassPlans(this);
+    this.#passes = new Passes(parts);
+    this.loss = new ModelLoss(parts, this.#passes);
     this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
   }
 
@@ -249,10 +245,11 @@ export class MoETransformer implements NextTokenModel {
     checkIds('forwardIds', ids, V);
     if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
     const training = options.gradientCheckpointing ? 'recompute' : 'train';
-    const pass = this.enter(batch, seq, options.training ? training : 'forward');
-    this.copyIds(pass, pass.ids, ids);
+    const passes = this.#passes;
+    const pass = passes.enter(batch, seq, options.training ? training : 'forward');
+    passes.copyIds(pass, pass.ids, ids);
     const logits = options.out ?? this.#newLogits(batch, seq);
-    this.hiddenAt(pass);
+    passes.hidden(pass);
     this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
     return logits;
   }
@@ -264,13 +261,7 @@ export class MoETransformer implements NextTokenModel {
    * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one with { training: true }.
    */
   backward(dLogits: Tensor, options: { auxLossAlpha?: number; zLossCoef?: number } = {}): void {
-    const pass = this.#kept;
-    if (pass === null) {
-      throw new SgemoeError(
-        'SGEMOE_NO_FORWARD',
-        'backward: the last forward kept no activations; call forward with { training: true } just before',
-      );
-    }
+    const pass = this.#passes.kept();
     checkOptions('backward', options, ['auxLossAlpha', 'zLossCoef']);
     const { auxLossAlpha = 0, zLossCoef = 0 } = options;
     checkWeight('backward: auxLossAlpha', auxLossAlpha);
@@ -278,7 +269,7 @@ export class MoETransformer implements NextTokenModel {
     const shape = [pass.batch, pass.seq, this.config.vocabSize];
     checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
     this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
-    this.backwardAt(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
+    this.#passes.backward(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
   }
 
   /**
@@ -320,7 +311,7 @@ export class MoETransformer implements NextTokenModel {
     const { hiddenDim: H } = this.config;
     const logits = this.forward(ids, { training: true });
     const [batch, seq] = ids.shape;
-    const pass = this.#kept!;
+    const pass = this.#passes.kept();
     const { floats } = this.workspace;
     const read = (at: number) =>
       new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.#floatType);
@@ -342,11 +333,12 @@ export class MoETransformer implements NextTokenModel {
   ): Float32Array {
     if (tokens.length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
     checkIds('nextTokenLogits', tokens, this.vocabSize);
-    const pass = this.enter(1, tokens.length, 'forward');
-    this.copyIds(pass, pass.ids, tokens);
+    const passes = this.#passes;
+    const pass = passes.enter(1, tokens.length, 'forward');
+    passes.copyIds(pass, pass.ids, tokens);
     const { hiddenDim: H } = this.config;
-    const { workspace: ws } = this;
-    const last = this.#blocksAt(pass) + (pass.tokens - 1) * H;
+    const ws = passes.workspace;
+    const last = passes.blocks(pass) + (pass.tokens - 1) * H;
     this.norm.forwardAt(ws, pass.last.norm, last, pass.normOut);
     this.lmHead.forwardInto(ws, pass.last.lmHead, pass.normOut, out, 0, false);
     return out;
@@ -388,91 +380,12 @@ export class MoETransformer implements NextTokenModel {
     return generate(this, prompt, maxLen, new TopPSampling(p, { temperature, seed }));
   }
 
-  // ------------------------------------------------------------------ passes, for the Trainer
-
   /**
-   * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
+   * Where passes find their memory.
    * @internal
    */
-  enter(batch: number, seq: number, mode: PassMode): ModelPass {
-    const { maxSeqLen } = this.config;
-    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    const pass = this.#plans.find(batch, seq, mode);
-    this.workspace.ensure(pass.planner);
-    this.#kept = null;
-    return pass;
-  }
-
-  /**
-   * Copies the pass's T ids (or targets) from `source[from]` on to ws.ints[at]; the caller has checked them.
-   * @internal
-   */
-  copyIds(pass: ModelPass, at: number, source: ArrayLike<number>, from = 0): void {
-    const { ints } = this.workspace;
-    for (let t = 0; t < pass.tokens; t++) ints[at + t] = source[from + t];
-  }
-
-  /**
-   * Embedding, blocks and final norm: the output is at pass.normOut.
-   * @internal
-   */
-  hiddenAt(pass: ModelPass): void {
-    const last = this.#blocksAt(pass);
-    this.norm.forwardAt(this.workspace, pass.norm, last, pass.normOut);
-    this.#kept = pass.backward ? pass : null;
-  }
-
-  /**
-   * From the gradient at pass.loss.logits into every parameter's gradient, added to it or overwriting it; the routers
-   * add theirs of `losses`.
-   * @internal
-   */
-  backwardAt(pass: ModelPass, losses: RouterLosses, overwrite: boolean): void {
-    this.#setRouterLosses(losses);
-    this.store.ensureGradients();
-    this.store.gradBeta = overwrite ? 0 : 1;
-    try {
-      this.#backward(pass);
-    } finally {
-      this.store.gradBeta = 1;
-      this.#setRouterLosses(NO_ROUTER_LOSSES);
-      this.#kept = null;
-    }
-  }
-
-  #setRouterLosses({ auxLossAlpha, zLossCoef, weight }: RouterLosses): void {
-    const losses = this.#routerLosses;
-    losses.auxLossAlpha = auxLossAlpha;
-    losses.zLossCoef = zLossCoef;
-    losses.weight = weight;
-  }
-
-  #backward(pass: ModelPass): void {
-    const ws = this.workspace;
-    const { dX, dNorm, block: scratch } = pass.backward!;
-    const { residual, blocks, mode } = pass;
-    const last = blocks.length - 1;
-    this.lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
-    this.norm.backwardAt(ws, pass.norm, undefined, residual[last + 1], dNorm, dX, false);
-    for (let i = last; i >= 0; i--) {
-      // The slots that all blocks share still hold the last one's.
-      if (mode === 'recompute' && i < last)
-        this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
-      this.blocks[i].backwardAt(ws, blocks[i], scratch, residual[i], dX, dX);
-    }
-    this.embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
-  }
-
-  /** Embedding and blocks; returns the offset of the last block's output. */
-  #blocksAt(pass: ModelPass): number {
-    const ws = this.workspace;
-    const { residual, blocks } = pass;
-    fillSequence(ws, pass.sequence);
-    this.embedding.forwardAt(ws, pass.ids, residual[0], pass.tokens);
-    for (let i = 0; i < blocks.length; i++) {
-      this.blocks[i].forwardAt(ws, blocks[i], residual[i], residual[i + 1]);
-    }
-    return residual[blocks.length];
+  get workspace(): Workspace {
+    return this.#passes.workspace;
   }
 
   #newLogits(batch: number, seq: number): Tensor<'float32'> {

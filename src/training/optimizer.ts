@@ -1,5 +1,5 @@
 import type { DecayExclusion, TrainConfig } from '../config/trainConfig';
-import type { Parameter, ParameterStore, Stretch } from '../memory/parameters';
+import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
 
 /** What excludes a weight from decay; null: nothing does. */
@@ -39,8 +39,12 @@ export class AdamW {
     return [...views('m.', this.#m), ...views('v.', this.#v)];
   }
 
-  /** Update `step`, from 1, by the store's gradients; these are scaled where their norm exceeds gradClip. */
-  update(step: number, lr: number, gradNorm: number): void {
+  /**
+   * Update `step`, from 1, by the store's gradients; these are scaled where their norm exceeds gradClip.
+   * @param gradNorm of all gradients. @param range what to update: disjoint ranges, one after the other, update what all
+   * of them together do, to the bit. Default: every weight.
+   */
+  update(step: number, lr: number, gradNorm: number, range?: WeightRange): void {
     const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
     const { shards, gradShards, kernels } = this.store;
     this.#ensureMoments();
@@ -48,7 +52,12 @@ export class AdamW {
     const correction1 = 1 - beta1 ** step;
     const correction2 = 1 - beta2 ** step;
     for (let i = 0; i < this.#stretches.length; i++) {
-      const { shard, offset, size, key: decays } = this.#stretches[i];
+      const { shard, key: decays } = this.#stretches[i];
+      if (range && range.shard !== shard) continue;
+      const offset = Math.max(this.#stretches[i].offset, range?.offset ?? 0);
+      const end = Math.min(endOf(this.#stretches[i]), range ? endOf(range) : Number.POSITIVE_INFINITY);
+      const size = end - offset;
+      if (size <= 0) continue;
       kernels.adamw(
         shards[shard],
         offset,
@@ -82,4 +91,8 @@ export class AdamW {
     this.#v = this.store.mirror();
     this.#stretches = this.store.stretches((kind) => this.#decays(kind));
   }
+}
+
+function endOf({ offset, size }: WeightRange): number {
+  return offset + size;
 }

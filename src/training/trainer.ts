@@ -5,7 +5,7 @@ import { SgemoeError } from '../base/errors';
 import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from '../config/trainConfig';
 import type { ParameterStore } from '../memory/parameters';
 import { idsOf, MoETransformer } from '../model/model';
-import type { ModelPass } from '../model/pass';
+import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { AdamW, type Moment } from './optimizer';
 import { learningRate } from './schedule';
@@ -110,12 +110,15 @@ export class Trainer {
   /**
    * Losses of a batch and, in `param.grad`, their gradients, without clipping or update.
    * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is what follows ids[b,s].
+   * @param options.onGradients told, while the backward runs, which parts of `model.store.gradShards` are final: those of
+   * lm_head and the final norm, then of the last block .. the first, then of the embedding; each weight once.
    * @throws RangeError for shapes that differ, ids out of range, a batch without a target that counts.
    */
-  lossAndGradients(ids: Tensor, targets: Tensor): LossResult {
+  lossAndGradients(ids: Tensor, targets: Tensor, options: { onGradients?: OnGradients } = {}): LossResult {
     checkPair(ids, targets);
+    checkOptions('lossAndGradients', options, ['onGradients']);
     const [batch, seqLen] = ids.shape;
-    return this.#lossAndGradients(idsOf(ids), idsOf(targets), batch, seqLen);
+    return this.#lossAndGradients(idsOf(ids), idsOf(targets), batch, seqLen, options.onGradients);
   }
 
   /**
@@ -208,6 +211,7 @@ export class Trainer {
     targets: ArrayLike<number>,
     batch: number,
     seqLen: number,
+    onGradients?: OnGradients,
   ): LossResult {
     const { model, config } = this;
     const counted = checkBatch(ids, targets, batch, seqLen, model.vocabSize, config.ignoreIndex);
@@ -219,14 +223,16 @@ export class Trainer {
       );
     }
     const tokens = batch * seqLen;
-    const sums: LossSums = { crossEntropy: 0, auxLoss: 0, zLoss: 0, load: zeroLoad(model) };
+    const sums = model.loss.noSums();
+    const mode = config.gradientCheckpointing ? 'recompute' : 'train';
+    const { auxLossAlpha, zLossCoef, ignoreIndex } = config;
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
-      const pass = model.enter(rows, seqLen, config.gradientCheckpointing ? 'recompute' : 'train');
-      model.copyIds(pass, pass.ids, ids, first * seqLen);
-      model.copyIds(pass, pass.loss!.targets, targets, first * seqLen);
-      this.#forwardBackward(pass, counted, pass.tokens / tokens, sums, part === 0);
+      const terms = { auxLossAlpha, zLossCoef, weight: rows / batch, ignoreIndex, gradScale: 1 / counted };
+      model.loss.forward({ ids, targets, from: first * seqLen, batch: rows, seq: seqLen }, terms, mode, sums);
+      // The first part overwrites the gradients, the others add to them; the last one's backward completes them.
+      model.loss.backward(part === 0, part === parts - 1 ? onGradients : undefined);
     }
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
@@ -239,20 +245,6 @@ export class Trainer {
       tokens,
       expertLoad: sums.load,
     };
-  }
-
-  /** One micro-batch, whose ids and targets are set. The first overwrites the gradients, the others add to them. */
-  #forwardBackward(pass: ModelPass, counted: number, weight: number, sums: LossSums, first: boolean): void {
-    const { model, config } = this;
-    const { auxLossAlpha, zLossCoef } = config;
-    sums.crossEntropy += crossEntropyAt(model, pass, config.ignoreIndex, 1 / counted);
-    for (let i = 0; i < model.blocks.length; i++) {
-      const { router } = model.blocks[i].moe;
-      sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
-      sums.zLoss += weight * router.computeZLoss(zLossCoef);
-      for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
-    }
-    model.backwardAt(pass, { auxLossAlpha, zLossCoef, weight }, first);
   }
 
   #balance(load: number[][]): void {
@@ -279,48 +271,17 @@ export function evaluate(
     throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
   }
   if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
-  let sum = 0;
+  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1 };
+  const sums = model.loss.noSums();
   let counted = 0;
   for (const { ids, targets, batch, seqLen } of batches) {
     counted += checkBatch(ids, targets, batch, seqLen, model.vocabSize, ignoreIndex);
-    const pass = model.enter(batch, seqLen, 'loss');
-    model.copyIds(pass, pass.ids, ids);
-    model.copyIds(pass, pass.loss!.targets, targets);
-    sum += crossEntropyAt(model, pass, ignoreIndex, null);
+    model.loss.forward({ ids, targets, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
   }
   if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
-  const loss = sum / counted;
+  const loss = sums.crossEntropy / counted;
   const bitsPerByte = loss / Math.LN2 / bytesPerToken;
   return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
-}
-
-/**
- * Forward of a pass whose ids and targets are set; returns the summed cross-entropy. With a gradScale the logits turn
- * into gradScale times its gradient.
- */
-function crossEntropyAt(
-  model: MoETransformer,
-  pass: ModelPass,
-  ignoreIndex: number,
-  gradScale: number | null,
-): number {
-  const { floats, ints } = model.workspace;
-  const { logits, targets, losses } = pass.loss!;
-  model.hiddenAt(pass);
-  model.lmHead.forwardAt(model.workspace, pass.lmHead, pass.normOut, logits, false);
-  return model.kernels.crossEntropy(
-    floats,
-    logits,
-    ints,
-    targets,
-    floats,
-    losses,
-    pass.tokens,
-    model.vocabSize,
-    ignoreIndex,
-    gradScale ?? 1,
-    gradScale !== null,
-  );
 }
 
 /**
@@ -336,13 +297,6 @@ export function clipGradByGlobalNorm(model: { store: ParameterStore }, maxNorm: 
     for (const shard of store.gradShards) store.kernels.scale(shard, 0, shard.length, maxNorm / norm);
   }
   return norm;
-}
-
-interface LossSums {
-  crossEntropy: number;
-  auxLoss: number;
-  zLoss: number;
-  load: number[][];
 }
 
 /** The options of a run, complete. @throws TypeError or RangeError for what can't be. */
@@ -427,17 +381,6 @@ function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex
     counted++;
   }
   return counted;
-}
-
-/** Zeros for each expert of each layer: part of the result, so new for each step. */
-function zeroLoad({ blocks }: MoETransformer): number[][] {
-  const load: number[][] = [];
-  for (let i = 0; i < blocks.length; i++) {
-    const counts: number[] = [];
-    for (let e = 0; e < blocks[i].moe.router.nExperts; e++) counts.push(0);
-    load.push(counts);
-  }
-  return load;
 }
 
 function toShares(counts: number[]): void {

@@ -13,6 +13,7 @@ import {
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import type { Layer } from '../../src/model/layers';
+import { Passes } from '../../src/model/passes';
 import { SharedExpert } from '../../src/model/sharedExpert';
 import { expectRelative } from '../helpers/close';
 import { checkGradient, dot } from '../helpers/finiteDifferences';
@@ -189,12 +190,13 @@ describe('finite differences in float64, random upstream', () => {
           1e-12,
         );
       });
-      loss();
-      const pass = model.enter(2, 5, 'train');
-      model.copyIds(pass, pass.ids, ids.data as Int32Array);
-      model.hiddenAt(pass);
-      model.workspace.floats.set(floats(u), pass.loss!.logits);
-      model.backwardAt(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
+      const { losses: routerLosses } = model.blocks[0].moe.router;
+      const passes = new Passes({ ...model, routerLosses, ranges: { embedding: [], blocks: [], head: [] } });
+      const pass = passes.enter(2, 5, 'train');
+      passes.copyIds(pass, pass.ids, ids.data as Int32Array);
+      passes.hidden(pass);
+      passes.workspace.floats.set(floats(u), pass.loss!.logits);
+      passes.backward(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
       model.store.gradShards.forEach((shard, i) => {
         expectRelative('overwritten', shard, once[i], 1e-12);
       });

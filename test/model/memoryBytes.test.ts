@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ModelConfig, MoETransformer, memoryBytes, Tensor, Trainer } from '../../src';
+import { evaluate, ModelConfig, MoETransformer, memoryBytes, Tensor, Trainer } from '../../src';
 
 const SHAPES = {
   tiny: ModelConfig.tiny(),
@@ -74,7 +74,9 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
 
   test('says within a tenth what an evaluation allocates', () => {
     const model = MoETransformer.create(config);
-    model.enter(2, 32, 'loss');
+    const { data } = idsOf(config, 2, 32);
+    const ids = data as Int32Array;
+    evaluate(model, [{ ids, targets: ids, batch: 2, seqLen: 32 }]);
     const told = memoryBytes(config, { batch: 2, seq: 32, mode: 'loss' });
     expectWithin(told.activations, heldBytes(model).activations, 0.1);
   });

@@ -1,0 +1,112 @@
+import { SgemoeError } from '../base/errors';
+import type { AssembledParts } from './assemble';
+import type { RouterLosses } from './moe';
+import type { PassMode } from './pass';
+import type { OnGradients, Passes } from './passes';
+
+/** Sequences of a batch that one pass takes, checked: `batch` of `seq` tokens each, from ids[from] and targets[from] on. */
+export interface LossPart {
+  ids: ArrayLike<number>;
+  targets: ArrayLike<number>;
+  from: number;
+  batch: number;
+  seq: number;
+}
+
+/** What the loss of a part is made of. */
+export interface LossTerms extends RouterLosses {
+  /** Targets of this value don't count. */
+  ignoreIndex: number;
+  /** Factor of the cross-entropy's gradient: 1 / the targets that count in the whole batch. */
+  gradScale: number;
+}
+
+/** What the parts of a batch add up to. */
+export interface LossSums {
+  /** Summed over the targets that count, in nats. */
+  crossEntropy: number;
+  /** weight * alpha * E * sum_e f_e P_e, summed over the layers. */
+  auxLoss: number;
+  /** weight * coef * mean_t lse_t^2, summed over the layers. */
+  zLoss: number;
+  /** For each layer the assignments of each expert. */
+  load: number[][];
+}
+
+/**
+ * A model with its loss: -log softmax(z)_c of each token's logits z [V] and target c, summed over those that count, plus
+ * each router's balance loss and z-loss. A train step is `forward`, `backward`, and the optimizer's update.
+ */
+export class ModelLoss {
+  /** Of the last forward that kept activations, and that pass's number. */
+  #terms: LossTerms | null = null;
+  #entered = 0;
+
+  constructor(
+    private readonly parts: AssembledParts,
+    private readonly passes: Passes,
+  ) {}
+
+  /** Zeros, to add parts to. */
+  noSums(): LossSums {
+    const load: number[][] = [];
+    for (const { moe } of this.parts.blocks) load.push(Array.from(moe.router.counts, () => 0));
+    return { crossEntropy: 0, auxLoss: 0, zLoss: 0, load };
+  }
+
+  /**
+   * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, and turn the logits into
+   * gradScale (softmax(z) - onehot(c)), the gradient, in place.
+   */
+  forward(part: LossPart, terms: LossTerms, mode: Exclude<PassMode, 'forward'>, sums: LossSums): void {
+    const { passes } = this;
+    const pass = passes.enter(part.batch, part.seq, mode);
+    const { logits, targets, losses } = pass.loss!;
+    passes.copyIds(pass, pass.ids, part.ids, part.from);
+    passes.copyIds(pass, targets, part.targets, part.from);
+    passes.hidden(pass);
+    const { lmHead, store, config } = this.parts;
+    const ws = passes.workspace;
+    lmHead.forwardAt(ws, pass.lmHead, pass.normOut, logits, false);
+    sums.crossEntropy += store.kernels.crossEntropy(
+      ws.floats,
+      logits,
+      ws.ints,
+      targets,
+      ws.floats,
+      losses,
+      pass.tokens,
+      config.vocabSize,
+      terms.ignoreIndex,
+      terms.gradScale,
+      mode !== 'loss',
+    );
+    this.#addRouters(terms, sums);
+    this.#terms = terms;
+    this.#entered = passes.entered;
+  }
+
+  /**
+   * The gradients of what the last `forward` computed, into every weight's: added to it or, with `overwrite`, instead.
+   * @param onGradients told which gradients are final as soon as they are: lm_head and norm, the last block .. the first,
+   * the embedding; each weight once.
+   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one that keeps activations.
+   */
+  backward(overwrite: boolean, onGradients?: OnGradients): void {
+    const pass = this.passes.kept();
+    if (this.#terms === null || this.#entered !== this.passes.entered) {
+      throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward: the last forward computed logits alone, no loss');
+    }
+    this.passes.backward(pass, this.#terms, overwrite, onGradients);
+  }
+
+  #addRouters({ auxLossAlpha, zLossCoef, weight }: LossTerms, sums: LossSums): void {
+    const { blocks } = this.parts;
+    for (let i = 0; i < blocks.length; i++) {
+      const { router } = blocks[i].moe;
+      sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
+      sums.zLoss += weight * router.computeZLoss(zLossCoef);
+      for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import { SgemoeError } from '../base/errors';
+import type { WeightRange } from '../memory/parameters';
+import { Workspace } from '../memory/workspace';
+import type { AssembledParts } from './assemble';
+import { fillSequence } from './attention';
+import type { RouterLosses } from './moe';
+import { type ModelPass, type PassMode, PassPlans } from './pass';
+
+/** Told which gradients are final: elements `offset` .. `offset + size` of gradient buffer `shard`. */
+export type OnGradients = (range: WeightRange) => void;
+
+const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
+
+/**
+ * The passes of a model over its workspace: `enter` makes room, the caller copies the ids in, `hidden` computes up to the
+ * final norm, `backward` goes from the gradient of the logits to those of all weights.
+ */
+export class Passes {
+  readonly workspace: Workspace;
+  /** Passes entered so far, by which the caller knows whether another one came in between. */
+  entered = 0;
+  /** The pass whose activations the workspace holds for a backward. */
+  #kept: ModelPass | null = null;
+  readonly #plans: PassPlans;
+
+  constructor(private readonly parts: AssembledParts) {
+    this.workspace = new Workspace(parts.store.kernels);
+    this.#plans = new PassPlans(parts);
+  }
+
+  /**
+   * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
+   * @throws RangeError for a sequence longer than maxSeqLen.
+   */
+  enter(batch: number, seq: number, mode: PassMode): ModelPass {
+    const { maxSeqLen } = this.parts.config;
+    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
+    const pass = this.#plans.find(batch, seq, mode);
+    this.workspace.ensure(pass.planner);
+    this.#kept = null;
+    this.entered++;
+    return pass;
+  }
+
+  /** Copies the pass's T ids (or targets) from `source[from]` on to ws.ints[at]; the caller has checked them. */
+  copyIds(pass: ModelPass, at: number, source: ArrayLike<number>, from = 0): void {
+    const { ints } = this.workspace;
+    for (let t = 0; t < pass.tokens; t++) ints[at + t] = source[from + t];
+  }
+
+  /** Embedding and blocks; returns the offset of the last block's output. */
+  blocks(pass: ModelPass): number {
+    const ws = this.workspace;
+    const { embedding, blocks } = this.parts;
+    const { residual } = pass;
+    fillSequence(ws, pass.sequence);
+    embedding.forwardAt(ws, pass.ids, residual[0], pass.tokens);
+    for (let i = 0; i < blocks.length; i++) {
+      blocks[i].forwardAt(ws, pass.blocks[i], residual[i], residual[i + 1]);
+    }
+    return residual[blocks.length];
+  }
+
+  /** Embedding, blocks and final norm: the output is at pass.normOut. */
+  hidden(pass: ModelPass): void {
+    const last = this.blocks(pass);
+    this.parts.norm.forwardAt(this.workspace, pass.norm, last, pass.normOut);
+    this.#kept = pass.backward ? pass : null;
+  }
+
+  /** The pass that a backward can follow. @throws SgemoeError SGEMOE_NO_FORWARD */
+  kept(): ModelPass {
+    if (this.#kept !== null) return this.#kept;
+    throw new SgemoeError(
+      'SGEMOE_NO_FORWARD',
+      'backward: the last forward kept no activations; call forward with { training: true } just before',
+    );
+  }
+
+  /**
+   * From the gradient at pass.loss.logits into every weight's gradient, added to it or overwriting it; the routers add
+   * theirs of `losses`. The activations are used up.
+   */
+  backward(pass: ModelPass, losses: RouterLosses, overwrite: boolean, onGradients?: OnGradients): void {
+    const { store, routerLosses } = this.parts;
+    setRouterLosses(routerLosses, losses);
+    store.ensureGradients();
+    store.gradBeta = overwrite ? 0 : 1;
+    try {
+      this.#backward(pass, onGradients);
+    } finally {
+      store.gradBeta = 1;
+      setRouterLosses(routerLosses, NO_ROUTER_LOSSES);
+      this.#kept = null;
+    }
+  }
+
+  #backward(pass: ModelPass, onGradients?: OnGradients): void {
+    const ws = this.workspace;
+    const { embedding, blocks, norm, lmHead, ranges } = this.parts;
+    const { dX, dNorm, block: scratch } = pass.backward!;
+    const { residual, mode } = pass;
+    const last = blocks.length - 1;
+    lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
+    norm.backwardAt(ws, pass.norm, undefined, residual[last + 1], dNorm, dX, false);
+    if (onGradients) ranges.head.forEach(onGradients);
+    for (let i = last; i >= 0; i--) {
+      // The slots that all blocks share still hold the last one's.
+      if (mode === 'recompute' && i < last) {
+        blocks[i].forwardAt(ws, pass.blocks[i], residual[i], residual[i + 1]);
+      }
+      blocks[i].backwardAt(ws, pass.blocks[i], scratch, residual[i], dX, dX);
+      if (onGradients) ranges.blocks[i].forEach(onGradients);
+    }
+    // A table that is lm_head too has its gradient complete only here.
+    embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
+    if (onGradients) ranges.embedding.forEach(onGradients);
+  }
+}
+
+function setRouterLosses(losses: RouterLosses, { auxLossAlpha, zLossCoef, weight }: RouterLosses): void {
+  losses.auxLossAlpha = auxLossAlpha;
+  losses.zLossCoef = zLossCoef;
+  losses.weight = weight;
+}
