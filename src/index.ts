@@ -109,12 +109,12 @@ export type {
   TokenRouting,
   Usage,
 } from './serve/engine/types';
+export type { RequestHandler } from './serve/http/handler';
 export type { HttpOptions } from './serve/http/options';
 export { httpPlugin } from './serve/http/plugin';
 export {
   createHandler,
   type ListenOptions,
-  type RequestHandler,
   type RunningServer,
   type ServeOptions,
   serve,

@@ -1,9 +1,8 @@
+import { lookup } from 'node:dns/promises';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { fastify } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { built } from '../helpers/built';
-import { openEngine } from './engines';
 import { errorOf, eventually, openServer, post, slowEngine } from './servers';
 
 let server: Awaited<ReturnType<typeof openServer>>;
@@ -286,6 +285,45 @@ describe('metrics', () => {
   });
 });
 
+describe('targets', () => {
+  const raw = async (head: string) => {
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
+    socket.end(`${head}\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
+    let text = '';
+    for await (const part of socket) text += part;
+    return text;
+  };
+
+  it('may have a query, escapes, or be a whole URL, as HTTP allows', async () => {
+    for (const target of ['/health?x=/y', '/he%61lth', 'http://localhost/health']) {
+      expect(await raw(`GET ${target} HTTP/1.1`), target).toMatch(/^HTTP\/1\.1 200 OK/);
+    }
+    expect(await raw('GET /v1/models/sge%6doe HTTP/1.1')).toMatch(/^HTTP\/1\.1 200 OK/);
+  });
+
+  it('that are no URLs are a 400', async () => {
+    for (const target of ['/%zz', '/v1/models/%ff']) {
+      const text = await raw(`GET ${target} HTTP/1.1`);
+      expect(text, target).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n[\s\S]*not a valid URL/);
+    }
+  });
+
+  it('HEAD gives the headers of GET alone', async () => {
+    const text = await raw('HEAD /health HTTP/1.1');
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*content-length: 15\r\n[\s\S]*\r\n\r\n$/i);
+  });
+
+  it('at localhost are reached at each of its addresses', async () => {
+    const named = await openServer({ host: 'localhost', engine: server.engine });
+    const { port } = new URL(named.url);
+    const addresses = await lookup('localhost', { all: true });
+    for (const { address, family } of addresses) {
+      const host = family === 6 ? `[${address}]` : address;
+      expect((await fetch(`http://${host}:${port}/health`)).status, address).toBe(200);
+    }
+  });
+});
+
 describe('the log', () => {
   it('is JSON by line, has no prompt and no text unless asked for', async () => {
     for (const logPrompts of [false, true]) {
@@ -304,20 +342,6 @@ describe('the log', () => {
 });
 
 describe('in a program of its own', () => {
-  it('the plugin serves below a prefix and leaves the other routes alone', async () => {
-    const engine = await openEngine();
-    const app = fastify();
-    app.post('/mine', async (request) => ({ got: request.body }));
-    await app.register(built.httpPlugin, { engine, prefix: '/llm' });
-    app.addHook('onClose', () => engine.close());
-    const payload = { prompt: 'a', max_tokens: 1 };
-    const answer = await app.inject({ method: 'POST', url: '/llm/v1/completions', payload });
-    expect(answer.json()).toMatchObject({ object: 'text_completion' });
-    const mine = await app.inject({ method: 'POST', url: '/mine', payload });
-    expect(mine.json()).toEqual({ got: payload });
-    await app.close();
-  });
-
   it('the handler serves from a plain server', async () => {
     const handler = await built.createHandler({ engine: server.engine, model: 'mine' });
     const plain = createServer(handler).listen(0, '127.0.0.1');

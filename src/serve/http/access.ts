@@ -1,14 +1,18 @@
 /** Who may ask: keys, names of this host, origins of pages. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Headers } from './exchange';
 import { Problem } from './problem';
 
+/** @throws Problem for a request that may not be answered. */
+export type AccessCheck = (headers: IncomingHttpHeaders) => void;
+
 /** @returns a check in a time that doesn't depend on how much of a key is right. */
-export function keyCheck(keys: readonly string[]): (request: FastifyRequest) => void {
+export function keyCheck(keys: readonly string[]): AccessCheck {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const known = keys.map(digest);
-  return ({ headers }) => {
-    const given = /^Bearer +(\S+) *$/i.exec(headers.authorization ?? '')?.[1];
+  return ({ authorization }) => {
+    const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
     const own = digest(given ?? '');
     const matches = known.filter((key) => timingSafeEqual(key, own)).length;
     if (given !== undefined && matches > 0) return;
@@ -24,31 +28,50 @@ export function keyCheck(keys: readonly string[]): (request: FastifyRequest) => 
  * @returns a check that the request was meant for one of these names: a page of another site, whose name an attacker has
  * made to point at this machine, sends its own.
  */
-export function hostCheck(names: readonly string[]): (request: FastifyRequest) => void {
+export function hostCheck(names: readonly string[]): AccessCheck {
   const allowed = new Set(names.map((name) => name.toLowerCase()));
-  return ({ headers }) => {
-    const name = (headers.host ?? '').replace(/:\d*$/, '').toLowerCase();
-    if (allowed.has(name)) return;
+  return ({ host = '' }) => {
+    if (allowed.has(host.replace(/:\d*$/, '').toLowerCase())) return;
     throw new Problem(403, 'The host header names another host than this server answers for.', null, 'host');
   };
 }
 
-/** Lets pages of these origins read the answers; '*' stands for all. Says whether it was a preflight, answered now. */
-export function crossOrigin(
-  origins: readonly string[],
-  request: FastifyRequest,
-  reply: FastifyReply,
-): boolean {
-  const { origin } = request.headers;
-  reply.header('vary', 'origin');
-  if (origin === undefined || !(origins.includes('*') || origins.includes(origin))) return false;
-  reply.header('access-control-allow-origin', origins.includes('*') ? '*' : origin);
-  if (request.method !== 'OPTIONS') return false;
-  reply.headers({
-    'access-control-allow-methods': 'GET, POST',
-    'access-control-allow-headers': request.headers['access-control-request-headers'] ?? 'content-type',
-    'access-control-max-age': '600',
-  });
-  void reply.code(204).send();
-  return true;
+/** What lets pages of these origins read the answers; '*' stands for all. */
+export class CrossOrigin {
+  constructor(private readonly origins: readonly string[]) {}
+
+  /** Whether pages of any origin may read them. */
+  get any(): boolean {
+    return this.origins.length > 0;
+  }
+
+  /** Headers of each answer. */
+  headersFor(request: IncomingHttpHeaders): Headers {
+    if (!this.any) return {};
+    const origin = this.#allowed(request);
+    return origin === null
+      ? { vary: 'origin' }
+      : { vary: 'origin', 'access-control-allow-origin': origin, 'access-control-expose-headers': EXPOSED };
+  }
+
+  /** Headers of the answer to a preflight. @throws Problem for an origin that is not named. */
+  preflight(request: IncomingHttpHeaders): Headers {
+    if (this.#allowed(request) === null) {
+      throw new Problem(403, 'Pages of this origin may not read the answers.', null, 'origin');
+    }
+    return {
+      'access-control-allow-methods': 'GET, POST',
+      'access-control-allow-headers': String(request['access-control-request-headers'] ?? 'content-type'),
+      'access-control-max-age': '600',
+    };
+  }
+
+  #allowed({ origin }: IncomingHttpHeaders): string | null {
+    if (origin === undefined) return null;
+    if (this.origins.includes('*')) return '*';
+    return this.origins.includes(origin) ? origin : null;
+  }
 }
+
+/** What a page may read beside the headers that it always may. */
+const EXPOSED = 'x-request-id, retry-after';

@@ -1,10 +1,7 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { StreamChunk, Usage } from '../engine/types';
 import { type AnswerFormat, usageOf } from './answers';
-import { clientController } from './clientController';
-import { EventStream } from './eventStream';
+import type { Answer, Call } from './exchange';
 import type { ResolvedHttpOptions } from './options';
-import { toProblem } from './problem';
 import type { Order } from './requests';
 
 type Streams = readonly AsyncIterableIterator<StreamChunk, undefined>[];
@@ -13,67 +10,61 @@ type Streams = readonly AsyncIterableIterator<StreamChunk, undefined>[];
 export async function complete(
   order: Order,
   format: AnswerFormat,
-  request: FastifyRequest,
-  reply: FastifyReply,
+  call: Call,
   options: ResolvedHttpOptions,
-): Promise<unknown> {
-  const { engine, timeoutMs } = options;
-  const cancel = clientController(reply);
-  const requests = order.requests.map((each) => ({ ...each, signal: cancel.signal, timeoutMs }));
+): Promise<Answer> {
+  const { engine, timeoutMs, model } = options;
+  const { signal } = call.cancel;
+  const requests = order.requests.map((each) => ({ ...each, signal, timeoutMs }));
   const record = new CompletionRecord(order.requests.length);
+  const finish = () => {
+    call.cancel.abort();
+    call.log.info(record.entry(order, options.logPrompts), 'completion');
+  };
+  let events: AsyncGenerator<object, void> | null = null;
   try {
     if (order.stream) {
-      const streams = requests.map((each) => engine.stream(each));
-      await sendStream(streams, order, format, reply, record, options);
-      return reply;
+      const chunks = merge(requests.map((each) => engine.stream(each)));
+      // What is wrong with a prompt shows here, while the answer can still be an error.
+      const first = await chunks.next();
+      events = eventsOf(first, chunks, order, format, model, record, finish);
+      return { events };
     }
     const completions = await Promise.all(requests.map((each) => engine.generate(each)));
     for (const [i, completion] of completions.entries()) record.add(i, completion);
-    return {
-      ...{ ...format.head(options.model), object: format.object },
+    const body = {
+      ...{ ...format.head(model), object: format.object },
       choices: completions.map((completion, i) => format.whole(i, completion)),
       usage: usageOf(record.usages),
     };
+    return { body };
   } finally {
-    cancel.abort();
-    const { finishReasons, usages, texts } = record;
-    const prompts = order.requests.map(({ prompt, messages }) => prompt ?? messages);
-    const contents = options.logPrompts ? { prompts, texts } : {};
-    request.log.info({ finishReasons, usage: usageOf(usages), ...contents }, 'completion');
+    if (events === null) finish();
   }
 }
 
-async function sendStream(
-  streams: Streams,
+async function* eventsOf(
+  first: IteratorResult<ChoiceChunk, void>,
+  chunks: AsyncGenerator<ChoiceChunk, void>,
   order: Order,
   format: AnswerFormat,
-  reply: FastifyReply,
+  model: string,
   record: CompletionRecord,
-  options: ResolvedHttpOptions,
-): Promise<void> {
-  const chunks = merge(streams);
-  // What is wrong with a prompt shows here, while the answer can still be an error.
-  let next = await chunks.next();
-  const head = { ...format.head(options.model), object: format.chunkObject };
-  const writers = streams.map((_, i) => format.chunkWriter(i));
+  finish: () => void,
+): AsyncGenerator<object, void> {
+  const head = { ...format.head(model), object: format.chunkObject };
+  const writers = order.requests.map((_, i) => format.chunkWriter(i));
   const noUsage = order.includeUsage ? { usage: null } : {};
-  const events = new EventStream(reply.raw, options.stallMs);
-  reply.hijack();
   try {
-    events.begin(reply.getHeaders());
-    for (; !next.done; next = await chunks.next()) {
+    for (let next = first; !next.done; next = await chunks.next()) {
       const { index, chunk } = next.value;
       record.add(index, chunk);
-      await events.send({ ...head, choices: [writers[index](chunk)], ...noUsage });
+      yield { ...head, choices: [writers[index](chunk)], ...noUsage };
     }
-    if (order.includeUsage) await events.send({ ...head, choices: [], usage: usageOf(record.usages) });
-    await events.done();
-  } catch (error) {
-    const problem = toProblem(error);
-    if (problem.status === 500 && !reply.raw.destroyed) reply.log.error(error);
-    events.fail(problem);
+    if (order.includeUsage) yield { ...head, choices: [], usage: usageOf(record.usages) };
   } finally {
     await chunks.return();
+    finish();
   }
 }
 
@@ -103,13 +94,13 @@ async function* merge(streams: Streams): AsyncGenerator<ChoiceChunk, void, undef
 
 /** What the log tells of a completion, by choice. */
 class CompletionRecord {
-  readonly finishReasons: (string | null)[];
-  readonly texts: string[];
+  readonly #finishReasons: (string | null)[];
+  readonly #texts: string[];
   readonly #usages: (Usage | null)[];
 
   constructor(choices: number) {
-    this.finishReasons = new Array(choices).fill(null);
-    this.texts = new Array(choices).fill('');
+    this.#finishReasons = new Array(choices).fill(null);
+    this.#texts = new Array(choices).fill('');
     this.#usages = new Array(choices).fill(null);
   }
 
@@ -119,8 +110,15 @@ class CompletionRecord {
   }
 
   add(index: number, { text, finishReason, usage }: StreamChunk): void {
-    this.texts[index] += text;
-    this.finishReasons[index] ??= finishReason;
+    this.#texts[index] += text;
+    this.#finishReasons[index] ??= finishReason;
     this.#usages[index] ??= usage;
+  }
+
+  /** @param withTexts prompts and texts, too. */
+  entry({ requests }: Order, withTexts: boolean): object {
+    const prompts = requests.map(({ prompt, messages }) => prompt ?? messages);
+    const contents = withTexts ? { prompts, texts: this.#texts } : {};
+    return { finishReasons: this.#finishReasons, usage: usageOf(this.usages), ...contents };
   }
 }

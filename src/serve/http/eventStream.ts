@@ -1,17 +1,46 @@
-import type { ServerResponse } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { type Problem, toProblem } from './problem';
 
-/** Server-sent events to one client, at the client's pace. */
-export class EventStream {
-  /** @param stallMs after so long without room for more the client is given up: its connection is destroyed. */
+/** What ended a stream before its end. */
+export interface StreamFailure {
+  error: unknown;
+  problem: Problem;
+}
+
+/**
+ * Sends events at the client's pace, and leaves them when the client has gone.
+ * @param stallMs after so long without room for more the client is given up: its connection is destroyed.
+ * @returns null when all of them were sent
+ */
+export async function sendEvents(
+  response: ServerResponse,
+  headers: OutgoingHttpHeaders,
+  events: AsyncGenerator<object, void>,
+  stallMs: number,
+): Promise<StreamFailure | null> {
+  const stream = new EventStream(response, stallMs);
+  try {
+    stream.begin(headers);
+    for await (const event of events) await stream.send(event);
+    await stream.done();
+    return null;
+  } catch (error) {
+    const problem = toProblem(error, response.destroyed);
+    stream.fail(problem);
+    return { error, problem };
+  }
+}
+
+/** Server-sent events to one client. */
+class EventStream {
   constructor(
     private readonly response: ServerResponse,
     private readonly stallMs: number,
   ) {}
 
-  begin(headers: Readonly<Record<string, number | string | string[] | undefined>>): void {
-    for (const [name, value] of Object.entries(headers)) {
+  begin(headers: OutgoingHttpHeaders): void {
+    for (const [name, value] of Object.entries(headers))
       if (value !== undefined) this.response.setHeader(name, value);
-    }
     this.response.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache, no-transform',

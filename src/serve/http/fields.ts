@@ -108,13 +108,16 @@ export class Fields {
     for (const name of Object.keys(this.body)) {
       if (this.#known.has(name)) continue;
       const shown = name.length > 60 ? `${name.slice(0, 60)}...` : name;
-      throw badRequest(`There is no field '${this.path}${shown}'.`, this.path + shown);
+      const message = `There is no field '${this.path}${shown}'.`;
+      throw badRequest(message, this.path + shown, null, 'There is a field that is not known.');
     }
   }
 
   /** @throws Problem that names the field, what it must be and what it is. */
   fail(name: string, must: string, value: unknown): never {
-    throw badRequest(`'${this.path}${name}' must be ${must}, got ${describe(value)}.`, this.path + name);
+    const sentence = `'${this.path}${name}' must be ${must}, got `;
+    const logged = `${sentence}${typeof value === 'string' ? 'a string' : describe(value)}.`;
+    throw badRequest(`${sentence}${describe(value)}.`, this.path + name, null, logged);
   }
 
   #check(name: string, must: string, fits: (value: unknown) => boolean): unknown {

@@ -7,17 +7,30 @@ export type ProblemType =
   | 'rate_limit_error'
   | 'server_error';
 
+/** What a field's name looks like. Any other may be a text that has come to the wrong place. */
+const NAME = /^[\w.[\]-]{1,64}$/;
+
 /** What a client is told instead of an answer, in OpenAI's shape. */
 export class Problem extends Error {
-  /** @param param the field that is wrong; @param code for programs. */
+  /**
+   * @param param the field that is wrong. @param code for programs.
+   * @param logMessage stands in the log for a message that has something of the request's content in it.
+   */
   constructor(
     readonly status: number,
     message: string,
     readonly param: string | null = null,
     readonly code: string | null = null,
+    private readonly logMessage: string = message,
   ) {
     super(message);
     this.name = 'Problem';
+  }
+
+  /** For the log: what was wrong, and where, without anything of a prompt. */
+  get logEntry(): object {
+    const { logMessage: message, type, param, code } = this;
+    return { message, type, param: param === null || NAME.test(param) ? param : '(another name)', code };
   }
 
   get type(): ProblemType {
@@ -38,8 +51,9 @@ export function badRequest(
   message: string,
   param: string | null = null,
   code: string | null = null,
+  logMessage: string = message,
 ): Problem {
-  return new Problem(400, message, param, code);
+  return new Problem(400, message, param, code, logMessage);
 }
 
 const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>> = {
@@ -53,30 +67,31 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
   SGEMOE_WORKER_DIED: [500, 'worker_died'],
 };
 
-/** Sentences for what the HTTP framework refuses by itself, by its code. */
-const FRAMEWORK: Readonly<Record<string, string>> = {
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'The body must be JSON: the content-type must be application/json.',
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'The body has another length than the content-length header says.',
-  FST_ERR_BAD_URL: 'The path of the request is not a valid URL.',
-  FST_ERR_MAX_PARAM_LENGTH: 'The path of the request is too long.',
+/** For the log, in place of a sentence that may quote the request. */
+const LOG_MESSAGE: Partial<Record<ErrorCode, string>> = {
+  SGEMOE_CHAT_TEMPLATE: 'The chat template refuses the messages.',
+  SGEMOE_UNKNOWN_CHARACTER: 'The text has a character that the tokenizer does not know.',
 };
 
 /**
  * The problem that an error is to the client. What nobody foresaw says nothing of itself: its message may tell of the
  * inside, so it belongs in the log.
  */
-export function toProblem(error: unknown): Problem {
+export function toProblem(error: unknown, isClientGone = false): Problem {
+  if (isClientGone) return new Problem(499, 'The client is gone.');
   if (error instanceof Problem) return error;
   if (error instanceof SgemoeError) {
     const [status, code] = STATUS[error.code] ?? [];
-    if (status !== undefined) return new Problem(status, error.message, null, code);
+    if (status !== undefined) return new Problem(status, error.message, null, code, LOG_MESSAGE[error.code]);
   }
   // The library's sentence about a value, such as an id outside the vocabulary.
-  if (error instanceof RangeError && error.message.includes(' must ')) return badRequest(error.message);
-  const { code, statusCode } = (error ?? {}) as { code?: unknown; statusCode?: unknown };
+  if (error instanceof RangeError && error.message.includes(' must ')) {
+    return badRequest(error.message, null, null, `${error.message.replace(/, got [\s\S]*$/, '')}.`);
+  }
+  const { statusCode } = (error ?? {}) as { statusCode?: unknown };
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    const known = typeof code === 'string' ? FRAMEWORK[code] : undefined;
-    return new Problem(statusCode, known ?? 'The request can not be read.');
+    // The server's that the routes are mounted in.
+    return new Problem(statusCode, 'The request can not be read.');
   }
   return new Problem(500, 'The server failed to answer; its log says why.', null, 'internal_error');
 }

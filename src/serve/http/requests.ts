@@ -97,7 +97,7 @@ export function checkModel(fields: Fields, served: string): void {
   const model = fields.text('model');
   if (model === undefined || model === served) return;
   const message = `There is no model ${describe(model)} here, only ${describe(served)}.`;
-  throw new Problem(404, message, 'model', 'model_not_found');
+  throw new Problem(404, message, 'model', 'model_not_found', 'There is no model of this name here.');
 }
 
 function messageOf(fields: Fields): ChatMessage {

@@ -1,13 +1,15 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createRequire } from 'node:module';
+import { randomUUID } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { ConnectionError, FastifyInstance, FastifyReply, FastifyServerOptions } from 'fastify';
 import { checkInteger } from '../../base/checks';
+import type { Log } from './exchange';
+import { type RequestHandler, requestHandler } from './handler';
+import { JsonLog, type LogSink } from './log';
 import { type HttpOptions, resolveHttpOptions } from './options';
-import { httpPlugin } from './plugin';
 import { Problem } from './problem';
-
-type Fastify = typeof import('fastify');
+import { Service } from './service';
 
 export interface ListenOptions {
   /** Address to listen on. Default '127.0.0.1': this machine only. */
@@ -15,7 +17,7 @@ export interface ListenOptions {
   /** An integer in [0, 65535]; 0 takes a free one. Default 8000. */
   port?: number;
   /** Takes the log, a line of JSON at a time. Default: none is written. */
-  log?: { write(line: string): unknown };
+  log?: LogSink;
   /** 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
   logLevel?: string;
 }
@@ -42,32 +44,25 @@ const SWEEP_MS = 100;
 
 /** Serves an engine over HTTP. @throws TypeError or RangeError for an option that is wrong; the system's error for an address in use. */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
-  const { host = '127.0.0.1', port = 8000, log, logLevel = 'info', ...http } = options;
+  const { host = '127.0.0.1', port = 8000, log: sink, logLevel = 'info', ...http } = options;
   checkInteger('serve: port', port, 0);
-  const app = createApp(withLoopbackNames(http, host), log && { stream: log, level: logLevel });
-  await app.listen({ host, port });
-  const { port: taken } = app.server.address() as { port: number };
-  const name = host.includes(':') ? `[${host}]` : host;
+  const log = new JsonLog(sink, logLevel);
+  const service = new Service(resolveHttpOptions(withLoopbackNames(http, host)));
+  const servers = await listen(requestHandler(service, log), log, host, port);
+  const { port: taken } = servers[0].address() as AddressInfo;
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${taken}`;
+  log.info({}, `Server listening at ${url}`);
   return {
-    ...{ url: `http://${name}:${taken}`, port: taken },
-    async close({ graceMs = GRACE_MS } = {}) {
-      const timer = setTimeout(() => app.server.closeAllConnections(), graceMs);
-      // A connection that is kept alive becomes idle only after the answer that is under way.
-      const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_MS);
-      await app.close();
-      clearTimeout(timer);
-      clearInterval(sweep);
+    ...{ url, port: taken },
+    close: async ({ graceMs = GRACE_MS } = {}) => {
+      await Promise.all(servers.map((server) => close(server, graceMs)));
     },
   };
 }
 
-export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
-
 /** The routes as a plain handler, `createServer(await createHandler({ engine }))`. Timeouts of connections are the server's. */
 export async function createHandler(options: HttpOptions): Promise<RequestHandler> {
-  const app = createApp(options, undefined);
-  await app.ready();
-  return (request, response) => app.routing(request, response);
+  return requestHandler(new Service(resolveHttpOptions(options)), new JsonLog(undefined, 'silent'));
 }
 
 /** On a loopback address only its own names are meant for it. */
@@ -76,40 +71,45 @@ function withLoopbackNames(options: HttpOptions, host: string): HttpOptions {
   return { ...options, allowedHosts: [...LOOPBACK, ...(options.allowedHosts ?? [])] };
 }
 
-function createApp(options: HttpOptions, logger: FastifyServerOptions['logger']): FastifyInstance {
-  // Before fastify is loaded, and not when the app gets ready: as any other argument.
-  resolveHttpOptions(options);
-  const { fastify } = createRequire(__filename)('fastify') as Fastify;
-  const app: FastifyInstance = fastify({
-    logger,
-    requestTimeout: BODY_MS,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    http: { headersTimeout: HEADERS_MS, connectionsCheckingInterval: HEADERS_MS / 10 },
-    clientErrorHandler: (error, socket) => refuse(error, socket),
-    frameworkErrors: (_error, _request, reply) => {
-      const problem = new Problem(400, 'The path of the request is not a valid URL.');
-      void (reply as FastifyReply).code(400).send(problem.toJSON());
+/** @returns one server, and for 'localhost', which has several addresses, one for each other address that can be had. */
+async function listen(handler: RequestHandler, log: Log, host: string, port: number): Promise<Server[]> {
+  const addresses = host === 'localhost' ? await lookup(host, { all: true }) : [{ address: host }];
+  const first = await listenAt(handler, log, addresses[0].address, port);
+  const { port: taken } = first.address() as AddressInfo;
+  const others = addresses.slice(1).map(({ address }) => listenAt(handler, log, address, taken));
+  const settled = await Promise.allSettled(others);
+  return [first, ...settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))];
+}
+
+function listenAt(handler: RequestHandler, log: Log, host: string, port: number): Promise<Server> {
+  const server = createServer(
+    {
+      requestTimeout: BODY_MS,
+      headersTimeout: HEADERS_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connectionsCheckingInterval: HEADERS_MS / 10,
     },
-    // The engine says so itself once it is closed, in the shape of the API.
-    return503OnClosing: false,
+    handler,
+  );
+  server.on('clientError', (error, socket) => refuse(error, socket, log));
+  server.on('checkExpectation', handler);
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve(server);
+    });
   });
-  app.server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
-    const problem = new Problem(417, 'The expect header asks for what this server does not do.');
-    const body = JSON.stringify(problem.toJSON());
-    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-    response.writeHead(417, headers).end(body);
-  });
-  app.setNotFoundHandler(async (_request, reply) => {
-    const problem = new Problem(
-      404,
-      'There is nothing at this path, or not for this method.',
-      null,
-      'not_found',
-    );
-    return reply.code(404).send(problem.toJSON());
-  });
-  void app.register(httpPlugin, options);
-  return app;
+}
+
+async function close(server: Server, graceMs: number): Promise<void> {
+  const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+  // A connection that is kept alive becomes idle only after the answer that is under way.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+  // Again after it was closed, it tells that it isn't listening, which is what was wanted.
+  await new Promise<void>((done) => server.close(() => done()));
+  clearTimeout(timer);
+  clearInterval(sweep);
 }
 
 const BROKEN: Readonly<Record<string, readonly [status: number, phrase: string, message: string]>> = {
@@ -118,21 +118,26 @@ const BROKEN: Readonly<Record<string, readonly [status: number, phrase: string, 
 };
 
 /** Answers what is not HTTP, and what never became a whole request, and closes the connection. */
-function refuse(error: ConnectionError, socket: Duplex): void {
+function refuse(error: NodeJS.ErrnoException, socket: Duplex, log: Log): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
-  const [status, phrase, message] = BROKEN[error.code] ?? [
+  const [status, phrase, message] = BROKEN[error.code ?? ''] ?? [
     400,
     'Bad Request',
     'This is not a valid HTTP request.',
   ];
-  const body = JSON.stringify(new Problem(status, message).toJSON());
+  const problem = new Problem(status, message);
+  const requestId = randomUUID();
+  const body = JSON.stringify(problem.toJSON());
   const head = [
+    `HTTP/1.1 ${status} ${phrase}`,
     'content-type: application/json',
     `content-length: ${Buffer.byteLength(body)}`,
+    `x-request-id: ${requestId}`,
     'connection: close',
   ];
-  socket.end(`HTTP/1.1 ${status} ${phrase}\r\n${head.join('\r\n')}\r\n\r\n${body}`);
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  log.info({ requestId, res: { statusCode: status }, error: problem.logEntry }, 'request refused');
 }

@@ -1,6 +1,5 @@
-import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { RequestControl } from '../engine/types';
-import { clientController } from './clientController';
+import type { Answer, Call, Route } from './exchange';
 import { asObject, Fields } from './fields';
 import type { ResolvedHttpOptions } from './options';
 import { checkModel, isIds, messagesOf } from './requests';
@@ -9,48 +8,55 @@ import { checkModel, isIds, messagesOf } from './requests';
 const MAX_INPUTS = 256;
 
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
-export function addTextRoutes(app: FastifyInstance, options: ResolvedHttpOptions): void {
-  const { engine, model, timeoutMs } = options;
-  const control = (reply: FastifyReply): RequestControl => ({
-    signal: clientController(reply).signal,
-    timeoutMs,
-  });
+export function textRoutes(options: ResolvedHttpOptions): Route[] {
+  return [
+    { method: 'POST', path: '/v1/embeddings', answer: (call) => embed(call, options) },
+    { method: 'POST', path: '/tokenize', answer: (call) => tokenize(call, options) },
+    { method: 'POST', path: '/detokenize', answer: (call) => detokenize(call, options) },
+  ];
+}
 
-  app.post('/v1/embeddings', async (request, reply) => {
-    const { inputs, base64 } = embeddingOrder(new Fields(asObject(request.body)), options);
-    const { embeddings, promptTokens } = await engine.embed(inputs, control(reply));
-    return {
-      ...{ object: 'list', model, usage: { prompt_tokens: promptTokens, total_tokens: promptTokens } },
-      data: embeddings.map((embedding, index) => ({
-        ...{ object: 'embedding', index },
-        embedding: base64 ? base64Of(embedding) : [...embedding],
-      })),
-    };
-  });
+function controlOf({ cancel }: Call, { timeoutMs }: ResolvedHttpOptions): RequestControl {
+  return { signal: cancel.signal, timeoutMs };
+}
 
-  app.post('/tokenize', async (request, reply) => {
-    const fields = new Fields(asObject(request.body));
-    checkModel(fields, model);
-    const prompt = fields.text('prompt');
-    const messages = fields.take('messages') === undefined ? undefined : messagesOf(fields);
-    const addSpecialTokens = fields.boolean('add_special_tokens') ?? true;
-    fields.refuseOthers();
-    if (prompt === undefined && messages === undefined) fields.fail('prompt', 'a string', prompt);
-    if (prompt !== undefined && messages !== undefined)
-      fields.fail('prompt', "absent beside 'messages'", prompt);
-    const text = messages === undefined ? prompt! : { messages };
-    const tokens = await engine.tokenize(text, { ...control(reply), addSpecialTokens });
-    return { count: tokens.length, max_model_len: engine.contextLength, tokens: [...tokens] };
-  });
+async function embed(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
+  const { engine, model } = options;
+  const { inputs, base64 } = embeddingOrder(new Fields(asObject(call.body)), options);
+  const { embeddings, promptTokens } = await engine.embed(inputs, controlOf(call, options));
+  const body = {
+    ...{ object: 'list', model, usage: { prompt_tokens: promptTokens, total_tokens: promptTokens } },
+    data: embeddings.map((embedding, index) => ({
+      ...{ object: 'embedding', index },
+      embedding: base64 ? base64Of(embedding) : [...embedding],
+    })),
+  };
+  return { body };
+}
 
-  app.post('/detokenize', async (request, reply) => {
-    const fields = new Fields(asObject(request.body));
-    checkModel(fields, model);
-    const tokens = fields.take('tokens');
-    fields.refuseOthers();
-    if (!isIds(tokens)) return fields.fail('tokens', 'an array of token ids', tokens);
-    return { prompt: await engine.detokenize(tokens, control(reply)) };
-  });
+async function tokenize(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
+  const { engine, model } = options;
+  const fields = new Fields(asObject(call.body));
+  checkModel(fields, model);
+  const prompt = fields.text('prompt');
+  const messages = fields.take('messages') === undefined ? undefined : messagesOf(fields);
+  const addSpecialTokens = fields.boolean('add_special_tokens') ?? true;
+  fields.refuseOthers();
+  if (prompt === undefined && messages === undefined) fields.fail('prompt', 'a string', prompt);
+  if (prompt !== undefined && messages !== undefined)
+    fields.fail('prompt', "absent beside 'messages'", prompt);
+  const text = messages === undefined ? prompt! : { messages };
+  const tokens = await engine.tokenize(text, { ...controlOf(call, options), addSpecialTokens });
+  return { body: { count: tokens.length, max_model_len: engine.contextLength, tokens: [...tokens] } };
+}
+
+async function detokenize(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
+  const fields = new Fields(asObject(call.body));
+  checkModel(fields, options.model);
+  const tokens = fields.take('tokens');
+  fields.refuseOthers();
+  if (!isIds(tokens)) return fields.fail('tokens', 'an array of token ids', tokens);
+  return { body: { prompt: await options.engine.detokenize(tokens, controlOf(call, options)) } };
 }
 
 function embeddingOrder(fields: Fields, { model, engine }: ResolvedHttpOptions) {

@@ -1,0 +1,63 @@
+/** A log of JSON, one object a line, in the form that pino has made common: numbers for levels, milliseconds for times. */
+import { hostname } from 'node:os';
+import type { Log } from './exchange';
+
+export interface LogSink {
+  write(line: string): unknown;
+}
+
+const LEVELS: Readonly<Record<string, number>> = {
+  trace: 10,
+  debug: 20,
+  info: 30,
+  warn: 40,
+  error: 50,
+  fatal: 60,
+  silent: Number.POSITIVE_INFINITY,
+};
+
+export class JsonLog implements Log {
+  readonly #base = { pid: process.pid, hostname: hostname() };
+  readonly #least: number;
+
+  /**
+   * @param sink takes the lines; undefined: none are written.
+   * @param level the least that is written.
+   * @throws TypeError or RangeError for another sink or level.
+   */
+  constructor(
+    private readonly sink: LogSink | undefined,
+    level: string,
+  ) {
+    if (sink !== undefined && typeof sink?.write !== 'function') {
+      throw new TypeError(`serve: log must have a method write, got ${String(sink)}`);
+    }
+    if (typeof level !== 'string' || !Object.hasOwn(LEVELS, level)) {
+      const known = Object.keys(LEVELS).join(', ');
+      throw new RangeError(`serve: logLevel must be one of ${known}, got ${String(level)}`);
+    }
+    this.#least = sink === undefined ? LEVELS.silent : LEVELS[level];
+  }
+
+  info(fields: object, message: string): void {
+    this.#write(LEVELS.info, fields, message);
+  }
+
+  error(fields: object, message: string): void {
+    this.#write(LEVELS.error, fields, message);
+  }
+
+  #write(level: number, fields: object, msg: string): void {
+    if (level < this.#least) return;
+    const entry = { level, time: Date.now(), ...this.#base, ...fields, msg };
+    this.sink!.write(`${JSON.stringify(entry, plain)}\n`);
+  }
+}
+
+/** What JSON leaves out of errors, and can't have: large integers. */
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (!(value instanceof Error)) return value;
+  const { name, message, stack, cause } = value;
+  return { type: name, ...value, message, stack, cause };
+}

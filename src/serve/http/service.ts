@@ -1,0 +1,139 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { EngineMetrics } from '../engine/types';
+import { type AccessCheck, CrossOrigin, hostCheck, keyCheck } from './access';
+import { chatFormat, completionFormat, unixSeconds } from './answers';
+import { complete } from './completions';
+import type { Headers, Route, WholeAnswer } from './exchange';
+import { asObject } from './fields';
+import type { ResolvedHttpOptions } from './options';
+import { PAGE_HEADERS, readPlayground } from './page';
+import { Problem } from './problem';
+import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
+import { chatOrder, completionOrder } from './requests';
+import { textRoutes } from './textRoutes';
+
+/** The API over one engine: its routes, and who may use them. A server only carries requests to it and answers away. */
+export class Service {
+  readonly routes: readonly Route[];
+  readonly crossOrigin: CrossOrigin;
+  readonly #checkHost: AccessCheck | null;
+  readonly #checkKey: AccessCheck | null;
+  /** How many answers went out, by status code. */
+  readonly #responses = new Map<number, number>();
+
+  constructor(readonly options: ResolvedHttpOptions) {
+    const { apiKeys, allowedHosts, corsOrigins } = options;
+    this.crossOrigin = new CrossOrigin(corsOrigins);
+    this.#checkHost = allowedHosts === undefined ? null : hostCheck(allowedHosts);
+    this.#checkKey = apiKeys.length === 0 ? null : keyCheck(apiKeys);
+    this.routes = [
+      ...openRoutes(options),
+      ...modelRoutes(options),
+      ...completionRoutes(options),
+      ...textRoutes(options),
+      { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
+    ];
+  }
+
+  /** Headers of each answer, refusals included. */
+  headersFor(request: IncomingHttpHeaders, requestId: string): Headers {
+    return { 'x-request-id': requestId, ...this.crossOrigin.headersFor(request) };
+  }
+
+  /** @throws Problem unless the request is meant for this host and, where the route needs one, brings a key. */
+  admit(request: IncomingHttpHeaders, route: Route | null): void {
+    this.#checkHost?.(request);
+    if (route !== null && !route.open) this.#checkKey?.(request);
+  }
+
+  /** The answer to what was refused. */
+  refuse(problem: Problem): WholeAnswer {
+    return { status: problem.status, headers: this.#headersOf(problem), body: problem.toJSON() };
+  }
+
+  count(status: number): void {
+    this.#responses.set(status, (this.#responses.get(status) ?? 0) + 1);
+  }
+
+  #headersOf({ status }: Problem): Headers {
+    if (status === 401) return { 'www-authenticate': 'Bearer' };
+    if (status === 429) return { 'retry-after': String(secondsUntilRoom(this.options.engine.metrics())) };
+    return {};
+  }
+
+  #metrics(): WholeAnswer {
+    const body = prometheusText(this.options.engine.metrics(), this.#responses);
+    return { headers: { 'content-type': PROMETHEUS_TYPE }, body };
+  }
+}
+
+/** As long as a request has taken on average, within reason. */
+function secondsUntilRoom({ duration }: EngineMetrics): number {
+  return Math.min(60, Math.max(1, Math.ceil(duration.sum / Math.max(1, duration.count))));
+}
+
+/** Those that need no key. */
+function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
+  const files = playground ? readPlayground() : [];
+  const routes: Omit<Route, 'method' | 'open'>[] = [
+    { path: '/health', answer: () => ({ body: { status: 'ok' } }) },
+    {
+      path: '/ready',
+      answer: () => ({
+        status: engine.ready ? 200 : 503,
+        body: { status: engine.ready ? 'ready' : 'not ready' },
+      }),
+    },
+    ...files.map(({ path, type, content: body }) => {
+      const headers = { ...PAGE_HEADERS, 'content-type': type };
+      return { path, answer: () => ({ headers, body }) };
+    }),
+  ];
+  return routes.map((route) => ({ ...route, method: 'GET', open: true }));
+}
+
+function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
+  const { nLayers, nExperts, topKExperts } = engine.config;
+  const description = {
+    ...{ id: model, object: 'model', created: unixSeconds(), owned_by: 'sgemoe' },
+    ...{ max_model_len: engine.contextLength, n_layers: nLayers },
+    ...{ n_experts: nExperts, experts_per_token: topKExperts },
+  };
+  return [
+    {
+      method: 'GET',
+      path: '/v1/models',
+      answer: () => ({ body: { object: 'list', data: [description] } }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/models/*',
+      answer({ rest }) {
+        if (rest === model) return { body: description };
+        throw new Problem(404, 'There is no model of this name here.', 'model', 'model_not_found');
+      },
+    },
+  ];
+}
+
+function completionRoutes(options: ResolvedHttpOptions): Route[] {
+  const { tokenizer } = options.engine;
+  return [
+    {
+      method: 'POST',
+      path: '/v1/completions',
+      answer(call) {
+        const order = completionOrder(asObject(call.body), options);
+        return complete(order, completionFormat(tokenizer, order.routing), call, options);
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/chat/completions',
+      answer(call) {
+        const order = chatOrder(asObject(call.body), options);
+        return complete(order, chatFormat(tokenizer, order.routing), call, options);
+      },
+    },
+  ];
+}
