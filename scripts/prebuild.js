@@ -1,0 +1,199 @@
+'use strict';
+/**
+ * npm run prebuild [-- --target <name>]... [--out <folder>]
+ *
+ * Builds the addon for every platform on one machine: prebuilds/<platform>/sgemoe.node, which the loader takes where
+ * nobody built one. The compiler is zig's clang (PyPI's ziglang, pinned in ziglang.txt, kept in build/zig), which brings
+ * the headers and libraries of all targets. The same sources give the same bytes; their checksums are printed and
+ * written to prebuilds/checksums.txt.
+ */
+const { execFile, execFileSync } = require('node:child_process');
+const { createHash } = require('node:crypto');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { promisify } = require('node:util');
+const { writeNodeApiStubs } = require('./nodeApiStubs');
+
+const ROOT = path.resolve(__dirname, '..');
+const WORK = path.join('build', 'prebuild');
+const ZIG_FOLDER = path.join(ROOT, 'build', 'zig');
+const REQUIREMENTS = path.join(__dirname, 'ziglang.txt');
+
+/** glibc 2.17 is that of 2012; macOS 11 the oldest that Node 20 and 22 run on. */
+const TARGETS = {
+  'linux-x64': { triple: 'x86_64-linux-gnu.2.17' },
+  'linux-arm64': { triple: 'aarch64-linux-gnu.2.17' },
+  'linux-x64-musl': { triple: 'x86_64-linux-musl' },
+  'linux-arm64-musl': { triple: 'aarch64-linux-musl' },
+  'darwin-arm64': { triple: 'aarch64-macos.11.0' },
+  'darwin-x64': { triple: 'x86_64-macos.11.0' },
+  'win32-x64': { triple: 'x86_64-windows-gnu' },
+  'win32-arm64': { triple: 'aarch64-windows-gnu' },
+};
+
+const INSTRUCTION_SETS = {
+  x64: {
+    baseline: [],
+    avx2: ['-mavx2', '-mfma'],
+    // evex512: zig's baseline switches the wide registers off.
+    avx512: [
+      ...['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mprefer-vector-width=512'],
+      '-mevex512',
+    ],
+  },
+  arm64: { neon: [] },
+};
+
+const COMMON = [
+  ...['-std=c++17', '-O3', '-DNDEBUG', '-g0', '-Wall', '-Wextra', '-fno-sanitize=undefined'],
+  ...['-fvisibility=hidden', '-fvisibility-inlines-hidden', '-ffunction-sections', '-fdata-sections'],
+];
+const KERNEL = ['-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'];
+const ADDON = [
+  ...['-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=sgemoe'],
+  ...['-isystem', 'node_modules/node-addon-api', '-isystem', 'node_modules/node-api-headers/include'],
+];
+
+const run = promisify(execFile);
+
+main(process.argv.slice(2)).catch((error) => {
+  console.error(`prebuild: ${error.stderr || error.message}`);
+  process.exitCode = 1;
+});
+
+async function main(argv) {
+  const { targets, out } = parse(argv);
+  process.chdir(ROOT);
+  const zig = findZig();
+  const lines = [];
+  for (const target of targets) {
+    const started = performance.now();
+    const file = path.join(out, target, 'sgemoe.node');
+    await build(zig, target, file);
+    const bytes = fs.readFileSync(file);
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    const checksum = createHash('sha256').update(bytes).digest('hex');
+    lines.push(`${checksum}  ${target}/sgemoe.node`);
+    console.log(`${lines.at(-1)}  ${bytes.length} bytes, ${seconds} s`);
+  }
+  if (targets.length === Object.keys(TARGETS).length) {
+    fs.writeFileSync(path.join(out, 'checksums.txt'), `${lines.join('\n')}\n`);
+  }
+}
+
+function parse(argv) {
+  const targets = [];
+  let out = 'prebuilds';
+  for (let i = 0; i < argv.length; i += 2) {
+    const [flag, value] = argv.slice(i, i + 2);
+    if (flag === '--target' && Object.hasOwn(TARGETS, value)) targets.push(value);
+    else if (flag === '--out' && value) out = path.resolve(value);
+    else
+      throw new Error(
+        `usage: --target ${Object.keys(TARGETS).join('|')}, --out <folder>; got ${flag} ${value}`,
+      );
+  }
+  return { targets: targets.length > 0 ? targets : Object.keys(TARGETS), out };
+}
+
+/** The compiler, installed on first use. */
+function findZig() {
+  const zig = path.join(ZIG_FOLDER, 'ziglang', process.platform === 'win32' ? 'zig.exe' : 'zig');
+  if (!fs.existsSync(zig)) {
+    const args = [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--no-deps',
+      '--require-hashes',
+    ];
+    execFileSync('python3', [...args, '--target', ZIG_FOLDER, '-r', REQUIREMENTS], { stdio: 'inherit' });
+  }
+  return zig;
+}
+
+async function build(zig, target, file) {
+  const folder = path.join(WORK, target);
+  fs.mkdirSync(folder, { recursive: true });
+  const compiler = [zig, 'c++', '-target', TARGETS[target].triple];
+  const jobs = [...kernelJobs(target), ...addonJobs(target)].map((job) => ({
+    ...job,
+    object: path.join(folder, `${job.name}.o`),
+  }));
+  await inParallel(jobs, ({ source, flags, object }) =>
+    call(compiler, [...flags, '-c', source, '-o', object]),
+  );
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const objects = jobs.map(({ object }) => object);
+  await call(compiler, ['-shared', '-o', file, ...objects, ...linkFlags(target)]);
+  // Beside a dll, the linker leaves what only a debugger or an importer wants.
+  for (const name of fs.readdirSync(path.dirname(file))) {
+    if (name !== path.basename(file)) fs.rmSync(path.join(path.dirname(file), name));
+  }
+}
+
+/** Every kernel once per instruction set. */
+function kernelJobs(target) {
+  const sets = Object.entries(INSTRUCTION_SETS[target.split('-')[1]]);
+  return sets.flatMap(([set, flags]) =>
+    sources('native/kernels').map((source) => ({
+      name: `${set}_${path.basename(source, '.cc')}`,
+      source,
+      flags: [...commonFlags(target), ...KERNEL, ...flags, `-DSGEMOE_ISA=${set}`],
+    })),
+  );
+}
+
+function addonJobs(target) {
+  const darwin = target.startsWith('darwin');
+  const own = [...sources('native'), ...sources('native/addon')].filter(
+    (source) => darwin || path.basename(source) !== 'blas_accelerate.cc',
+  );
+  const jobs = own.map((source) => ({
+    name: `addon_${path.basename(source, '.cc')}`,
+    source,
+    flags: [
+      ...commonFlags(target),
+      ...ADDON,
+      ...(path.basename(source) === 'random.cc' ? ['-ffp-contract=off'] : []),
+      ...(darwin ? ['-DSGEMOE_ACCELERATE', '-DSGEMOE_ACCELERATE_AT_RUN_TIME'] : []),
+    ],
+  }));
+  if (!target.startsWith('win32')) return jobs;
+  const stubs = writeNodeApiStubs(path.join(WORK, target), target.split('-')[1]);
+  return [...jobs, { name: 'node_api_stubs', source: stubs, flags: ['-target', TARGETS[target].triple] }];
+}
+
+function commonFlags(target) {
+  return [...COMMON, ...(target.startsWith('win32') ? [] : ['-fPIC'])];
+}
+
+function linkFlags(target) {
+  if (target.startsWith('darwin')) return ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip', '-Wl,-x'];
+  if (target.startsWith('win32')) return ['-s', '-Wl,--gc-sections'];
+  return ['-Wl,-z,nodelete', '-Wl,--gc-sections', '-s', '-lpthread', '-ldl'];
+}
+
+function sources(folder) {
+  return fs
+    .readdirSync(folder)
+    .filter((name) => name.endsWith('.cc'))
+    .sort()
+    .map((name) => `${folder}/${name}`);
+}
+
+async function call([command, ...first], args) {
+  const { stderr } = await run(command, [...first, ...args], { maxBuffer: 1 << 26 });
+  if (stderr.trim()) process.stderr.write(stderr);
+}
+
+async function inParallel(jobs, work) {
+  const queue = [...jobs];
+  const worker = async () => {
+    for (let job = queue.shift(); job; job = queue.shift()) await work(job);
+  };
+  await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
+}
