@@ -23,7 +23,7 @@ static inline U multiply(U a, uint32_t b) {
   return (U)_mm256_mul_epu32((__m256i)a, (__m256i)splat((uint64_t)b));
 #elif defined(__SSE2__)
   return (U)_mm_mul_epu32((__m128i)a, (__m128i)splat((uint64_t)b));
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
   return (U)vmull_u32(vmovn_u64((uint64x2_t)a), vdup_n_u32(b));
 #else
   return a * splat((uint64_t)b);
@@ -112,7 +112,7 @@ static inline D root(D x) {
   return _mm256_sqrt_pd(x);
 #elif defined(__SSE2__)
   return _mm_sqrt_pd(x);
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
   return (D)vsqrtq_f64((float64x2_t)x);
 #else
   for (int i = 0; i < kCounters; ++i) x[i] = __builtin_sqrt(x[i]);

@@ -14,7 +14,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
@@ -132,7 +132,7 @@ inline float hmax(Vf v) {
 inline Vd widenLow(Vf v) { return _mm_cvtps_pd(v); }
 inline Vd widenHigh(Vf v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
 inline Vf narrow(Vd low, Vd high) { return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high)); }
-#else
+#elif defined(__aarch64__)
 inline Vf fma(Vf a, Vf b, Vf c) { return (Vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 inline Vf vmax(Vf a, Vf b) { return (Vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 inline Vf vmin(Vf a, Vf b) { return (Vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
@@ -143,6 +143,21 @@ inline Vd widenHigh(Vf v) { return (Vd)vcvt_high_f64_f32((float32x4_t)v); }
 inline Vf narrow(Vd low, Vd high) {
   return (Vf)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)low), (float64x2_t)high);
 }
+#else  // the compiler's vectors alone: WebAssembly, RISC-V, POWER, 32-bit ARM, ...
+inline Vf fma(Vf a, Vf b, Vf c) { return a * b + c; }
+inline Vf vmax(Vf a, Vf b) { return select(a > b, a, b); }
+inline Vf vmin(Vf a, Vf b) { return select(a < b, a, b); }
+inline Vf vsqrt(Vf a) {
+  for (int i = 0; i < kLanes; ++i) a[i] = __builtin_sqrtf(a[i]);
+  return a;
+}
+inline float hmax(Vf v) {
+  v = vmax(v, Vf{v[2], v[3], v[2], v[3]});
+  return v[0] > v[1] ? v[0] : v[1];
+}
+inline Vd widenLow(Vf v) { return Vd{(double)v[0], (double)v[1]}; }
+inline Vd widenHigh(Vf v) { return Vd{(double)v[2], (double)v[3]}; }
+inline Vf narrow(Vd low, Vd high) { return Vf{(float)low[0], (float)low[1], (float)high[0], (float)high[1]}; }
 #endif
 
 #endif
@@ -171,9 +186,12 @@ inline Vf spreadPairs(Vf v) { return _mm256_permutevar8x32_ps(v, _mm256_setr_epi
 #elif defined(__SSE2__)
 inline Vf swapPairs(Vf v) { return _mm_shuffle_ps(v, v, 0xB1); }
 inline Vf spreadPairs(Vf v) { return _mm_unpacklo_ps(v, v); }
-#else
+#elif defined(__aarch64__)
 inline Vf swapPairs(Vf v) { return (Vf)vrev64q_f32((float32x4_t)v); }
 inline Vf spreadPairs(Vf v) { return (Vf)vzip1q_f32((float32x4_t)v, (float32x4_t)v); }
+#else
+inline Vf swapPairs(Vf v) { return Vf{v[1], v[0], v[3], v[2]}; }
+inline Vf spreadPairs(Vf v) { return Vf{v[0], v[0], v[1], v[1]}; }
 #endif
 
 // The two ways a loop body sees its place: a whole vector, or the last few elements of an array.

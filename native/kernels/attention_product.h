@@ -54,7 +54,7 @@ using ProductTileFn = void (*)(const Product&);
 
 // As many rows as leave registers for a row of b and a broadcast, and need no more than the integer registers for the
 // rows of a. Taller tiles were slower.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kMostTileRows[3] = {0, 8, 8};
 #else
 constexpr int kMostTileRows[3] = {0, 8, 6};

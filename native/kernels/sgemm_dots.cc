@@ -86,7 +86,7 @@ void dotTile(const Matrices& s, int64_t k, float beta, int64_t row, int64_t col)
   }
 }
 
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kDotRows = 4;
 #else
 constexpr int kDotRows = 2;

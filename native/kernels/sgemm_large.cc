@@ -86,7 +86,7 @@ using PackedTileFn = void (*)(const PackedTile&);
 const PackedTileFn kPackedTiles[kRows + 1] = {
     nullptr,        packedTile<1>,  packedTile<2>,  packedTile<3>,  packedTile<4>,
     packedTile<5>,  packedTile<6>,
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(__aarch64__)
     packedTile<7>,  packedTile<8>,  packedTile<9>,  packedTile<10>, packedTile<11>,
     packedTile<12>, packedTile<13>, packedTile<14>,
 #endif

@@ -32,7 +32,7 @@ struct Matrices {
 // ---------------------------------------------------------------- register tiles (sgemm_tile.cc)
 
 // Rows of a tile that is one or two vectors wide: as many as leave registers for a row of B and one of A.
-#if defined(__AVX512F__) || defined(__ARM_NEON)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows[3] = {0, 14, 14};
 #else
 constexpr int kTileRows[3] = {0, 12, 6};
