@@ -8,6 +8,31 @@ export interface KeyValueCacheDims {
   headDim: number;
 }
 
+/** Reserves the keys and values; returns their offset. */
+export function planCache(
+  planner: Planner,
+  dims: KeyValueCacheDims,
+  slots: number,
+  contextLength: number,
+): number {
+  return planner.floats(numbersOf(dims, slots, contextLength));
+}
+
+/** Bytes of keys and values, and of the ids that a cache keeps of the tokens. */
+export function cacheBytes(
+  dims: KeyValueCacheDims,
+  slots: number,
+  contextLength: number,
+  bytesPerFloat: number,
+): number {
+  const ids = slots * contextLength;
+  return numbersOf(dims, slots, contextLength) * bytesPerFloat + ids * Int32Array.BYTES_PER_ELEMENT;
+}
+
+function numbersOf({ nLayers, nKvHeads, headDim }: KeyValueCacheDims, slots: number, contextLength: number) {
+  return 2 * nLayers * slots * contextLength * nKvHeads * headDim;
+}
+
 /**
  * Keys and values of the tokens that sequences have so far (Pope et al. 2022, section 2.1): room for `slots` sequences of
  * `contextLength` tokens each, reserved at once. In memory: layer, keys | values, slot, position, then the nKvHeads D
@@ -22,27 +47,25 @@ export class KeyValueCache {
   /** Tokens that each slot holds. */
   readonly lengths: Int32Array;
   readonly #tokens: Int32Array;
-  readonly #nLayers: number;
   readonly #start: number;
 
   /** @param planner of the workspace that the cache lies in. */
   constructor(
-    { nLayers, nKvHeads, headDim }: KeyValueCacheDims,
+    private readonly dims: KeyValueCacheDims,
     readonly slots: number,
     readonly contextLength: number,
     planner: Planner,
   ) {
-    this.width = nKvHeads * headDim;
+    this.width = dims.nKvHeads * dims.headDim;
     this.slotStride = contextLength * this.width;
     this.lengths = new Int32Array(slots);
     this.#tokens = new Int32Array(slots * contextLength);
-    this.#nLayers = nLayers;
-    this.#start = planner.floats(2 * nLayers * slots * this.slotStride);
+    this.#start = planCache(planner, dims, slots, contextLength);
   }
 
   /** Numbers that the keys and values take. */
   get size(): number {
-    return 2 * this.#nLayers * this.slots * this.slotStride;
+    return numbersOf(this.dims, this.slots, this.contextLength);
   }
 
   /** Offset of the keys of a layer: those of token p of slot s lie s slotStride + p width further on. */
@@ -106,7 +129,7 @@ export class KeyValueCache {
       throw new RangeError(`copyPrefix: length must be at most ${this.lengths[from]}, got ${length}`);
     }
     const { slotStride, contextLength } = this;
-    for (let part = 0; part < 2 * this.#nLayers; part++) {
+    for (let part = 0; part < 2 * this.dims.nLayers; part++) {
       const at = this.#start + part * this.slots * slotStride;
       const source = at + from * slotStride;
       floats.copyWithin(at + to * slotStride, source, source + length * this.width);

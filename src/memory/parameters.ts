@@ -1,6 +1,7 @@
 import type { Kernels } from '../backend/kernels';
 import { readOnlyView, refuseWrite } from './readOnly';
 import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
+import { floatBytes } from './workspace';
 
 /** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
 const ALIGNMENT = 16;
@@ -279,6 +280,22 @@ export class ParameterStore {
   zeroGradients(): void {
     this.ensureGradients();
     for (const shard of this.gradShards) shard.fill(0);
+  }
+
+  /** Bytes of the weights and buffers, allocated or not yet. */
+  get weightBytes(): number {
+    return this.mirrorBytes + this.#bufferSize * floatBytes(this.kernels);
+  }
+
+  /** Bytes of what `mirror` makes: the gradients, or one of the moments. */
+  get mirrorBytes(): number {
+    return this.#shardSizes.reduce((sum, size) => sum + size, 0) * floatBytes(this.kernels);
+  }
+
+  /** Bytes of the packed copies that `freeze` makes. */
+  frozenBytes(): number {
+    const elements = this.#matrices().reduce((sum, matrix) => sum + matrix.packedSize(this.kernels), 0);
+    return elements * floatBytes(this.kernels);
   }
 
   /** New zeroed buffers of the same sizes, 64-byte aligned: for gradients and optimizer moments. */

@@ -5,6 +5,11 @@ const ALIGNMENT = 16;
 
 const GROWTH = 1.5;
 
+/** Bytes of a number that the kernels compute with; see Kernels.floatType. */
+export function floatBytes({ floatType }: Kernels): number {
+  return floatType === 'float64' ? Float64Array.BYTES_PER_ELEMENT : Float32Array.BYTES_PER_ELEMENT;
+}
+
 /**
  * Lays out a workspace: hands out offsets, remembers how much is needed. Layers plan once per (batch, seq); computing
  * then uses offsets only.

@@ -73,7 +73,7 @@ export interface Inspection {
   memory: {
     training: MemoryBytes;
     inference: MemoryBytes;
-    /** Bytes that a `Decoder` keeps of the tokens, when it generates so many sequences of that length. */
+    /** Bytes that a `Decoder` keeps of the tokens (keys, values, ids), when it generates so many sequences of that length. */
     keyValueCache: number;
   };
   /** What was passed over in config.json. */
@@ -124,7 +124,7 @@ function inspect(checkpoint: Checkpoint, options: { batch?: number; seqLen?: num
     memory: {
       training: memory('train'),
       inference: memory('forward'),
-      keyValueCache: 4 * 2 * config.nLayers * config.kvDim * batch * seqLen,
+      keyValueCache: memoryBytes(config, { mode: 'decode', slots: batch, contextLength: seqLen }).cache,
     },
     notes,
   };

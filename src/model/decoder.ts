@@ -1,8 +1,9 @@
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
-import { CachedSequences, KeyValueCache } from '../memory/keyValueCache';
+import { CachedSequences, cacheBytes, KeyValueCache } from '../memory/keyValueCache';
 import { Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
+import { defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './pass';
 import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 
@@ -47,8 +48,6 @@ export interface StepOutputs {
   gateWeights?: Float32Array;
 }
 
-const DEFAULT_STEP_TOKENS = 256;
-
 /**
  * Continues several sequences with a key-value cache: a step takes new tokens of any of them, a whole prompt or one token
  * each, and costs what these tokens cost; only attention looks back. All of a step's tokens share every matmul, so that
@@ -83,7 +82,7 @@ export class Decoder {
     checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens']);
     const { config, kernels } = model;
     const { slots = 1, contextLength = config.maxSeqLen } = options;
-    const { maxStepTokens = Math.max(slots, Math.min(DEFAULT_STEP_TOKENS, contextLength)) } = options;
+    const { maxStepTokens = defaultStepTokens(slots, contextLength) } = options;
     checkInteger('Decoder: slots', slots, 1);
     checkInteger('Decoder: contextLength', contextLength, 1);
     checkInteger('Decoder: maxStepTokens', maxStepTokens, slots);
@@ -108,11 +107,13 @@ export class Decoder {
     model.blocks[0].attention.rope.ensure(contextLength);
   }
 
-  /** Bytes of the cache and of the activations. */
+  /** Bytes of the cache (keys, values and ids of the tokens) and of the activations. */
   get bytes(): { cache: number; activations: number } {
     const { floats, ints } = this.#workspace;
-    const cache = this.#cache.size * floats.BYTES_PER_ELEMENT;
-    return { cache, activations: floats.byteLength + ints.byteLength - cache };
+    const { slots, contextLength } = this;
+    const keysAndValues = this.#cache.size * floats.BYTES_PER_ELEMENT;
+    const cache = cacheBytes(this.#model.config, slots, contextLength, floats.BYTES_PER_ELEMENT);
+    return { cache, activations: floats.byteLength + ints.byteLength - keysAndValues };
   }
 
   /** Tokens that a slot holds. @throws RangeError for a slot that there isn't. */

@@ -1,92 +1,126 @@
+import { getKernels } from '../backend';
+import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
 import type { ModelConfig } from '../config/modelConfig';
+import { cacheBytes, planCache } from '../memory/keyValueCache';
+import { ParameterStore } from '../memory/parameters';
+import { floatBytes, Planner } from '../memory/workspace';
+import { type AssembledParts, assemble } from './assemble';
+import { planPass } from './pass';
+import { planHead, planStep } from './stepPlan';
 
-const BYTES = 4;
-
-/** What a model's buffers take, in bytes. Scratch of the kernels (some MB at most), results and Node itself come on top. */
+/** What a model's arrays take, in bytes. Scratch of the kernels (some MB at most), results and Node itself come on top. */
 export interface MemoryBytes {
   weights: number;
+  /** Copies of the weights that a frozen model keeps (`model.packedBytes`); 0 unless `frozen`. */
+  packed: number;
   /** 0 unless training. */
   gradients: number;
   /** AdamW's two moments; 0 unless training. */
   moments: number;
-  /** The workspace: what the layers hand on and, in training, keep for the backward. */
+  /** Keys, values and ids of a Decoder's tokens; 0 unless decoding. */
+  cache: number;
+  /** The workspace: what the layers hand on and, in training, keep for the backward; and the table of rotary angles. */
   activations: number;
-  /** weights + gradients + moments + activations. */
+  /** The sum of all of them. */
   total: number;
 }
 
 export interface MemoryOptions {
-  /** Sequences in a batch, B. With gradAccumulationSteps: those of one part. */
-  batch: number;
+  /**
+   * 'forward': logits; 'loss': evaluation; 'train': a train step; these three take `batch` and `seq`. 'decode': a Decoder, which
+   * takes `slots`, `contextLength` and `maxStepTokens`. Default 'train'.
+   */
+  mode?: 'forward' | 'loss' | 'train' | 'decode';
+  /** Sequences in a batch, B. With gradAccumulationSteps: the most that a part has. */
+  batch?: number;
   /** Tokens in a sequence, S. */
-  seq: number;
-  /** 'forward': logits; 'loss': evaluation; 'train': a train step. Default 'train'. */
-  mode?: 'forward' | 'loss' | 'train';
+  seq?: number;
   /** With 'train': as the TrainConfig's. Default false. */
   gradientCheckpointing?: boolean;
+  /** With 'decode': as DecoderOptions. Default 1. */
+  slots?: number;
+  /** With 'decode': as DecoderOptions. Default: the model's maxSeqLen. */
+  contextLength?: number;
+  /** With 'decode': as DecoderOptions. */
+  maxStepTokens?: number;
+  /** Count the copies that `model.freeze()` makes. Default false. */
+  frozen?: boolean;
+  /** What computes, which decides how copies are laid out. Default: the process's backend. */
+  kernels?: Kernels;
+}
+
+const OPTIONS: readonly (keyof MemoryOptions)[] = [
+  ...(['mode', 'batch', 'seq', 'gradientCheckpointing'] as const),
+  ...(['slots', 'contextLength', 'maxStepTokens', 'frozen', 'kernels'] as const),
+];
+
+const MODES: readonly NonNullable<MemoryOptions['mode']>[] = ['forward', 'loss', 'train', 'decode'];
+
+/** A Decoder's `maxStepTokens` unless it is given. */
+export function defaultStepTokens(slots: number, contextLength: number): number {
+  return Math.max(slots, Math.min(256, contextLength));
 }
 
 /**
- * The memory of a model that works on batches of T = batch * seq tokens, before it exists:
- * 4 P bytes of weights (P = config.totalParams()), in training 4 P of gradients and 8 P of moments, and activations of
- *
- * - 4 T (L + 1) (H + b) bytes in training, L blocks, b = what a block keeps of a token (`keptPerToken`), and what the
- *   backward needs meanwhile; with gradientCheckpointing 4 T ((L + 1) H + b) and that, since the blocks share one place;
- *   4 T (2 H + b) without a backward;
- * - 4 T V for logits and their gradient, in 'loss' and 'train'.
- *
- * Within a few per cent of the buffers' sizes; they are padded to 64 bytes, and a workspace that had to grow may be up
- * to half larger. `model.packedBytes` of a frozen model comes on top.
- * @throws TypeError or RangeError for a batch or seq that isn't a positive integer, an unknown mode.
+ * The memory of a model before it exists, as the model itself would ask for it: its layers are put together without
+ * weights, and the pass that `mode` names is planned. Exact for the first pass; a workspace that has to grow later may get
+ * up to half larger than its largest pass.
+ * @throws TypeError or RangeError for an unknown mode, a size that isn't a positive integer.
  */
 export function memoryBytes(config: ModelConfig, options: MemoryOptions): MemoryBytes {
-  checkOptions('memoryBytes', options, ['batch', 'seq', 'mode', 'gradientCheckpointing']);
-  const { batch, seq, mode = 'train', gradientCheckpointing = false } = options;
-  checkInteger('memoryBytes: batch', batch, 1);
-  checkInteger('memoryBytes: seq', seq, 1);
-  if (mode !== 'forward' && mode !== 'loss' && mode !== 'train') {
-    throw new RangeError(`memoryBytes: mode must be 'forward', 'loss' or 'train', got ${String(mode)}`);
+  checkOptions('memoryBytes', options, OPTIONS);
+  const { mode = 'train', frozen = false, kernels = getKernels() } = options;
+  if (!MODES.includes(mode)) {
+    throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
-  const weights = BYTES * config.totalParams();
-  const gradients = mode === 'train' ? weights : 0;
+  const parts = assemble(config, new ParameterStore(kernels));
+  const { cache, activations } = mode === 'decode' ? decoding(parts, options) : passing(parts, mode, options);
+  const { weightBytes: weights, mirrorBytes } = parts.store;
+  const gradients = mode === 'train' ? mirrorBytes : 0;
   const moments = 2 * gradients;
-  const activations = BYTES * batch * seq * activationsPerToken(config, mode, gradientCheckpointing);
-  return { weights, gradients, moments, activations, total: weights + gradients + moments + activations };
+  const packed = frozen ? parts.store.frozenBytes() : 0;
+  const total = weights + packed + gradients + moments + cache + activations;
+  return { weights, packed, gradients, moments, cache, activations, total };
 }
 
-/** Numbers (float32 and int32 alike) that a pass needs for each token. */
-function activationsPerToken(
-  config: ModelConfig,
+type Working = Pick<MemoryBytes, 'cache' | 'activations'>;
+
+function passing(
+  parts: AssembledParts,
   mode: 'forward' | 'loss' | 'train',
-  recompute: boolean,
-): number {
-  const { hiddenDim: H, nLayers: L, vocabSize: V } = config;
-  const kept = keptPerToken(config);
-  // Ids and positions, the final norm, and with a loss: targets, losses and logits.
-  const ends = 2 + (H + 1) + (mode === 'forward' ? 0 : V + 2);
-  if (mode !== 'train') return 2 * H + kept + ends;
-  return (L + 1) * H + (recompute ? 1 : L) * kept + 2 * H + backwardPerToken(config) + ends;
+  { batch, seq, gradientCheckpointing = false }: MemoryOptions,
+): Working {
+  checkInteger('memoryBytes: batch', batch as number, 1);
+  checkInteger('memoryBytes: seq', seq as number, 1);
+  const passMode = mode === 'train' && gradientCheckpointing ? 'recompute' : mode;
+  const { planner } = planPass(parts, batch as number, seq as number, passMode);
+  return { cache: 0, activations: planned(parts, planner) + ropeBytes(parts, seq as number) };
 }
 
-/** What a block writes for each token, all of which its backward reads: attention, two norms, experts, router. */
-function keptPerToken(config: ModelConfig): number {
-  const { hiddenDim: H, nHeads, nExperts: E, topKExperts: K, ffnDim: F, sharedFfnDim: S } = config;
-  const { queryDim, kvDim, qkNorm } = config;
-  const normed =
-    qkNorm === 'none' ? 0 : queryDim + kvDim + (qkNorm === 'full' ? 2 : nHeads + config.nKvHeads);
-  const attention =
-    queryDim + 2 * kvDim + normed + queryDim + nHeads + (config.attentionBias === 'none' ? 0 : 1);
-  const router = 2 * E + 1 + 4 * K;
-  const experts = K * (2 * H + 3 * F);
-  const shared = S > 0 ? 3 * S + H + 2 : 0;
-  return attention + 3 * H + 2 + router + experts + shared;
+/** As a Decoder lays out its workspace: the cache, the largest step, the largest head. */
+function decoding(parts: AssembledParts, options: MemoryOptions): Working {
+  const { config } = parts;
+  const { slots = 1, contextLength = config.maxSeqLen } = options;
+  checkInteger('memoryBytes: slots', slots, 1);
+  checkInteger('memoryBytes: contextLength', contextLength, 1);
+  const { maxStepTokens = defaultStepTokens(slots, contextLength) } = options;
+  checkInteger('memoryBytes: maxStepTokens', maxStepTokens, slots);
+  const planner = new Planner();
+  planCache(planner, config, slots, contextLength);
+  const step = planStep(parts, null, planner, maxStepTokens);
+  const head = planHead(parts, step.planner, maxStepTokens);
+  const cache = cacheBytes(config, slots, contextLength, floatBytes(parts.store.kernels));
+  const ids = slots * contextLength * Int32Array.BYTES_PER_ELEMENT;
+  const activations = planned(parts, head.planner) - (cache - ids) + ropeBytes(parts, contextLength);
+  return { cache, activations };
 }
 
-/** What the backward of a block needs meanwhile, once for all blocks. */
-function backwardPerToken(config: ModelConfig): number {
-  const { hiddenDim: H, nExperts: E, topKExperts: K, ffnDim: F, sharedFfnDim: S, queryDim, kvDim } = config;
-  const normed = config.qkNorm === 'none' ? 0 : queryDim + kvDim;
-  const shared = S > 0 ? 3 * S + H + 1 : 0;
-  return 2 * queryDim + 2 * kvDim + normed + E + K * (H + 3 * F + 1) + shared + H;
+function planned({ store }: AssembledParts, { floatCount, intCount }: Planner): number {
+  return floatCount * floatBytes(store.kernels) + intCount * Int32Array.BYTES_PER_ELEMENT;
+}
+
+/** Cosines and sines of `positions` positions. */
+function ropeBytes({ config, store }: AssembledParts, positions: number): number {
+  return positions * config.headDim * floatBytes(store.kernels);
 }

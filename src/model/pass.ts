@@ -86,7 +86,12 @@ export class PassPlans {
   }
 }
 
-function planPass({ config, blocks, norm, lmHead }: ModelParts, batch: number, seq: number, mode: PassMode) {
+export function planPass(
+  { config, blocks, norm, lmHead }: ModelParts,
+  batch: number,
+  seq: number,
+  mode: PassMode,
+): ModelPass {
   const { hiddenDim: H, vocabSize: V, nLayers } = config;
   const training = mode === 'train' || mode === 'recompute';
   const planner = new Planner();
@@ -96,7 +101,7 @@ function planPass({ config, blocks, norm, lmHead }: ModelParts, batch: number, s
   const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
   const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
-  const pass: ModelPass = {
+  return {
     mode,
     batch,
     seq,
@@ -119,7 +124,6 @@ function planPass({ config, blocks, norm, lmHead }: ModelParts, batch: number, s
         }
       : null,
   };
-  return pass;
 }
 
 function planLoss(planner: Planner, tokens: number, vocabSize: number): LossSlots {

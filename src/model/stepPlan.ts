@@ -29,10 +29,10 @@ export interface HeadPlan {
   planner: Planner;
 }
 
-/** @param before what lies in the workspace in front. */
+/** @param cached of the sequences; null to know the size alone. @param before what lies in the workspace in front. */
 export function planStep(
   { config, blocks }: ModelParts,
-  cached: CachedSequences,
+  cached: CachedSequences | null,
   before: Planner,
   tokens: number,
 ): StepPlan {

@@ -166,8 +166,8 @@ describe('inspect', () => {
     const { memory, architecture } = await inspectCheckpoint(dir, { batch: 3, seqLen: 9 });
     const bytes = (mode: 'train' | 'forward') => memoryBytes(model.config, { batch: 3, seq: 9, mode });
     expect(architecture).toBeNull();
-    // Two layers, keys and values of one head of 8, in float32.
-    const keyValueCache = 2 * 2 * 8 * 4 * 3 * 9;
+    // Of each token two layers, keys and values of one head of 8, in float32; and its id.
+    const keyValueCache = (2 * 2 * 8 * 4 + 4) * 3 * 9;
     expect(memory).toEqual({ training: bytes('train'), inference: bytes('forward'), keyValueCache });
     expect((await inspectCheckpoint(dir)).seqLen).toBe(32);
     await expect(inspectCheckpoint(dir, { seqLen: 33 })).rejects.toThrow(/at most maxSeqLen \(32\), got 33/);
