@@ -13,6 +13,7 @@ export {
   type SaveOptions,
   saveCheckpoint,
 } from './checkpoint/checkpoint';
+export type { GenerationConfig } from './checkpoint/generationConfig';
 export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
 export { SafetensorsShards } from './checkpoint/shards';
 export type { TensorReader } from './checkpoint/tensorReader';

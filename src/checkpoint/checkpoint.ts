@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { GENERATION_FILE, type GenerationConfig } from './generationConfig';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
 import { asF32, encodeSafetensors, type NamedTensor, SafetensorsFile, writeChunks } from './safetensors';
@@ -22,15 +23,23 @@ const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'model.safetensors';
 
 /** Every file that a checkpoint may have. */
-export const CHECKPOINT_FILES = [CONFIG_FILE, WEIGHTS_FILE, ...TOKENIZER_FILES, ...TRAINING_FILES] as const;
+export const CHECKPOINT_FILES = [
+  CONFIG_FILE,
+  GENERATION_FILE,
+  WEIGHTS_FILE,
+  ...TOKENIZER_FILES,
+  ...TRAINING_FILES,
+] as const;
 
 const LOAD_TRIES = 50;
 const LOAD_RETRY_MS = 20;
 
-/** Without tokenizer files, those that are in the folder stay. */
+/** Without tokenizer files or a generation_config.json, those that are in the folder stay. */
 export interface CheckpointContent extends Partial<TokenizerFiles> {
   /** Becomes config.json. */
   config: object;
+  /** Becomes generation_config.json: what ends a text, in `eos_token_id`, and what other tools read. null is as none. */
+  generationConfig?: GenerationConfig | null;
   /** Become model.safetensors, as F32. They must not change until the save is done. */
   tensors: Iterable<NamedTensor>;
   /** String pairs for the header of model.safetensors. */
@@ -40,10 +49,12 @@ export interface CheckpointContent extends Partial<TokenizerFiles> {
 }
 
 /** What `MoETransformer.save` takes beside the weights. */
-export type SaveOptions = Pick<CheckpointContent, 'metadata' | keyof TokenizerFiles>;
+export type SaveOptions = Pick<CheckpointContent, 'metadata' | 'generationConfig' | keyof TokenizerFiles>;
 
 export interface Checkpoint extends StoredTokenizer {
   config: Record<string, unknown>;
+  /** What generation_config.json holds; null when there is none. */
+  generationConfig: GenerationConfig | null;
   /** Open: the caller closes it. */
   tensors: TensorReader;
 }
@@ -57,17 +68,18 @@ export interface Checkpoint extends StoredTokenizer {
  * removed.
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
-  const { config, tensors, metadata = {} } = content;
+  const { config, generationConfig = null, tensors, metadata = {} } = content;
   const weights = encodeSafetensors(asF32(tensors), metadata);
   const files = [jsonFile(CONFIG_FILE, config), ...tokenizerFiles(content)];
+  if (generationConfig !== null) files.push(jsonFile(GENERATION_FILE, generationConfig));
   files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
   if (content.training !== undefined) files.push(...trainingFiles(content.training));
   await replaceFiles(dir, files);
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if there, the tokenizer's
- * files. Reads only, so the folder may be write-protected; what an interrupted save left is understood. While another
+ * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if there,
+ * generation_config.json and the tokenizer's files. Reads only, so the folder may be write-protected; what an interrupted save left is understood. While another
  * process saves, it waits a moment rather than pair files of two checkpoints.
  * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or
  * unreadable; SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as
@@ -160,8 +172,9 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
     const what = exists ? `there is no ${CONFIG_FILE} in this folder` : 'there is no such checkpoint folder';
     throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', dir, what);
   }
+  const generationConfig = await readJson(dir, GENERATION_FILE, 'SGEMOE_CONFIG_INVALID');
   const stored = await readStoredTokenizer(dir);
-  return { config, ...stored, tensors: await openWeights(dir) };
+  return { config, generationConfig, ...stored, tensors: await openWeights(dir) };
 }
 
 /** model.safetensors, or the shards of an index when there is no such file. */
@@ -180,10 +193,12 @@ async function openWeights(dir: string): Promise<TensorReader> {
 
 /** Changes when any file of the checkpoint is replaced or moved. */
 async function fingerprint(dir: string): Promise<string> {
-  const parts = [CONFIG_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE, INDEX_FILE].map(async (name) => {
-    const path = await locateFile(dir, name);
-    const stats = await stat(path, { bigint: true }).catch(() => null);
-    return stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`;
-  });
+  const parts = [CONFIG_FILE, GENERATION_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE, INDEX_FILE].map(
+    async (name) => {
+      const path = await locateFile(dir, name);
+      const stats = await stat(path, { bigint: true }).catch(() => null);
+      return stats === null ? '' : `${path} ${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs}`;
+    },
+  );
   return (await Promise.all(parts)).join('\n');
 }

@@ -34,7 +34,7 @@ export class ConfigValues {
   }
 }
 
-/** SGEMOE_CONFIG_INVALID: `what` is wrong in config.json. */
-export function refused(what: string): SgemoeError {
-  return new SgemoeError('SGEMOE_CONFIG_INVALID', `config.json: ${what}.`);
+/** SGEMOE_CONFIG_INVALID: `what` is wrong in config.json, or another file. */
+export function refused(what: string, file = 'config.json'): SgemoeError {
+  return new SgemoeError('SGEMOE_CONFIG_INVALID', `${file}: ${what}.`);
 }

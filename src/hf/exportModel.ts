@@ -1,12 +1,14 @@
 import { checkOptions } from '../base/checks';
 import { convertInto } from '../base/dtype';
 import type { NamedTensor } from '../checkpoint/checkpoint';
+import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
 import { jsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import { type Architecture, definitionOf } from './architectures';
+import { endTokensOf, joinIds, withEndTokens } from './endTokens';
 import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
@@ -16,6 +18,8 @@ export interface ExportOptions extends Partial<TokenizerFiles> {
   architecture?: Architecture;
   /** How weights are stored; 'bf16' and 'f16' round. Default 'f32'. */
   dtype?: ExportDtype;
+  /** Becomes generation_config.json. Default: the model's. */
+  generationConfig?: GenerationConfig | null;
 }
 
 const DTYPES = {
@@ -26,9 +30,16 @@ const DTYPES = {
 export type ExportDtype = keyof typeof DTYPES;
 export const EXPORT_DTYPES = Object.keys(DTYPES) as readonly ExportDtype[];
 
+const EXPORT_OPTIONS: readonly (keyof ExportOptions)[] = [
+  ...(['architecture', 'dtype', 'generationConfig'] as const),
+  ...(['tokenizer', 'tokenizerConfig', 'chatTemplate'] as const),
+];
+
 /** What is exported: a model, or anything that has its configuration, parameters and buffers. */
 export interface ExportableModel {
   readonly config: ModelConfig;
+  /** What generation_config.json held; its ends of a text are written. */
+  readonly generationConfig?: GenerationConfig | null;
   namedParameters(): Iterable<[string, NamedTensor]>;
   namedBuffers(): Iterable<[string, NamedTensor]>;
 }
@@ -37,26 +48,29 @@ export interface ExportableModel {
 const CHUNK = 2 ** 18;
 
 /**
- * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors and the tokenizer's files if
- * given; all of them or none. The rows of q and k are put in that library's order. The weights must not change until the
+ * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors, generation_config.json if the
+ * model has one, and the tokenizer's files if given; all of them or none. The rows of q and k are put in that library's order. The weights must not change until the
  * promise resolves. Returns the architecture.
  * @throws RangeError when no architecture, or not the one asked for, can express the model, or a weight is too large for
- * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE.
+ * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE, or SGEMOE_CONFIG_INVALID for an `eos_token_id` that is
+ * no token id.
  */
 export async function exportHuggingFace(
   dir: string,
   model: ExportableModel,
   options: ExportOptions = {},
 ): Promise<Architecture> {
-  checkOptions('export', options, ['architecture', 'dtype', 'tokenizer', 'tokenizerConfig', 'chatTemplate']);
-  const { dtype = 'f32' } = options;
+  checkOptions('export', options, EXPORT_OPTIONS);
+  const { dtype = 'f32', generationConfig = model.generationConfig ?? null } = options;
   if (!Object.hasOwn(DTYPES, dtype))
     throw new TypeError(`export: dtype must be f32, bf16 or f16, got ${String(dtype)}`);
   const { config } = model;
   const architecture = chooseForExport(config, options.architecture);
   refuseBuffers(model);
   if (dtype === 'f16') refuseTooLarge(model);
-  const json = writeHuggingFaceConfig(config, architecture, DTYPES[dtype].name, specialTokenIds(options));
+  const { bos, eos, pad } = specialTokenIds(options);
+  const ends = joinIds(endTokensOf(generationConfig, config.vocabSize), eos === null ? [] : [eos]);
+  const json = writeHuggingFaceConfig(config, architecture, DTYPES[dtype].name, { bos, ends, pad });
   const tensors = tensorsOf(model, architecture, dtype);
   const weights = {
     name: 'model.safetensors',
@@ -64,7 +78,10 @@ export async function exportHuggingFace(
     write: (handle: Parameters<typeof writeChunks>[0]) =>
       writeChunks(handle, streamSafetensors(tensors, { format: 'pt' })),
   };
-  await replaceFiles(dir, [jsonFile('config.json', json), ...tokenizerFiles(options), weights]);
+  const files = [jsonFile('config.json', json), ...tokenizerFiles(options), weights];
+  if (generationConfig !== null)
+    files.push(jsonFile(GENERATION_FILE, { ...withEndTokens(generationConfig, ends) }));
+  await replaceFiles(dir, files);
   return architecture;
 }
 

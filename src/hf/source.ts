@@ -5,11 +5,13 @@ import {
   loadTensorsInto,
   type NamedTensor,
 } from '../checkpoint/checkpoint';
+import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { corrupt } from '../checkpoint/safetensorsHeader';
 import type { TensorReader } from '../checkpoint/tensorReader';
 import { ModelConfig } from '../config/modelConfig';
 import type { Place } from './architecture';
 import { type Architecture, definitionOf } from './architectures';
+import { readGenerationConfig } from './endTokens';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
 import { halvesToNeighbours, isRotated } from './ropePairs';
 
@@ -18,7 +20,9 @@ export interface ModelSource {
   readonly config: ModelConfig;
   /** null for a checkpoint of sgemoe. */
   readonly architecture: Architecture | null;
-  /** What was passed over in config.json, a sentence each. */
+  /** What generation_config.json holds, with every end of a text that either file lists; null for nothing. */
+  readonly generationConfig: GenerationConfig | null;
+  /** What was passed over in config.json and generation_config.json, a sentence each. */
   readonly notes: readonly string[];
   /** Checks that the files hold a parameter; for all of them, before any memory is asked for. */
   check(name: string, shape: readonly number[]): void;
@@ -27,12 +31,14 @@ export interface ModelSource {
 }
 
 /** @throws SgemoeError SGEMOE_CONFIG_INVALID */
-export function modelSource({ config: json, tensors }: Checkpoint): ModelSource {
-  if (isHuggingFaceConfig(json)) return new HuggingFaceSource(json, tensors);
+export function modelSource(checkpoint: Checkpoint): ModelSource {
+  const { config: json, tensors } = checkpoint;
+  if (isHuggingFaceConfig(json)) return new HuggingFaceSource(checkpoint);
+  const config = ModelConfig.fromJSON(json);
   return {
-    config: ModelConfig.fromJSON(json),
+    config,
     architecture: null,
-    notes: [],
+    ...readGenerationConfig(checkpoint.generationConfig, {}, config.vocabSize),
     check: (name, shape) => {
       checkTensorInfo(tensors, name, shape);
     },
@@ -50,16 +56,18 @@ const LM_HEAD = 'lm_head.weight';
 class HuggingFaceSource implements ModelSource {
   readonly config: ModelConfig;
   readonly architecture: Architecture;
+  readonly generationConfig: GenerationConfig | null;
   readonly notes: readonly string[];
+  private readonly tensors: TensorReader;
 
-  constructor(
-    json: Readonly<Record<string, unknown>>,
-    private readonly tensors: TensorReader,
-  ) {
+  constructor({ config: json, generationConfig, tensors }: Checkpoint) {
     const { config, architecture, notes } = readHuggingFaceConfig(json);
+    const generation = readGenerationConfig(generationConfig, json, config.vocabSize);
     this.config = config;
     this.architecture = architecture;
-    this.notes = notes;
+    this.generationConfig = generation.generationConfig;
+    this.notes = [...notes, ...generation.notes];
+    this.tensors = tensors;
   }
 
   check(name: string, shape: readonly number[]): void {

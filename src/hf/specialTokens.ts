@@ -1,5 +1,11 @@
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
-import type { SpecialTokenIds } from './writeConfig';
+
+/** Ids of special tokens, null when there is none. */
+export interface SpecialTokenIds {
+  bos: number | null;
+  eos: number | null;
+  pad: number | null;
+}
 
 /** The ids that tokenizer.json gives to the special tokens that tokenizer_config.json names. */
 export function specialTokenIds({ tokenizer, tokenizerConfig }: Partial<TokenizerFiles>): SpecialTokenIds {

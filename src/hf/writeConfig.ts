@@ -1,6 +1,7 @@
 import type { ModelConfig } from '../config/modelConfig';
 import { type Expresses, PLAIN } from './architecture';
 import { ARCHITECTURES, type Architecture, classNameOf, definitionOf } from './architectures';
+import { endTokenValue } from './endTokens';
 
 /** Why a model can't be written as this architecture: the fields that are in the way. Empty when it can. */
 export function obstacles(config: ModelConfig, architecture: Architecture): string[] {
@@ -31,9 +32,10 @@ export function chooseForExport(config: ModelConfig, asked?: Architecture): Arch
 }
 
 /** Ids of special tokens, null when there is none. */
-export interface SpecialTokenIds {
+export interface SpecialTokens {
   bos: number | null;
-  eos: number | null;
+  /** Every token that ends a text. */
+  ends: readonly number[];
   pad: number | null;
 }
 
@@ -45,7 +47,7 @@ export function writeHuggingFaceConfig(
   config: ModelConfig,
   architecture: Architecture,
   dtype: string,
-  special: SpecialTokenIds,
+  special: SpecialTokens,
 ): Record<string, unknown> {
   return {
     architectures: [classNameOf(architecture)],
@@ -65,7 +67,7 @@ export function writeHuggingFaceConfig(
     router_aux_loss_coef: config.routerAuxLossCoef,
     tie_word_embeddings: config.tieEmbeddings,
     bos_token_id: special.bos,
-    eos_token_id: special.eos,
+    eos_token_id: endTokenValue(special.ends),
     pad_token_id: special.pad,
     ...definitionOf(architecture).writeOwn(config),
   };

@@ -9,6 +9,8 @@ import type { ParameterStore } from './parameters';
 export interface SharedModel {
   /** As config.json. */
   config: Record<string, unknown>;
+  /** As generation_config.json; null for none. */
+  generationConfig: Readonly<Record<string, unknown>> | null;
   /** The weights. */
   shards: Float32Array[];
   /** What `namedBuffers` names. */
@@ -19,9 +21,20 @@ export interface SharedModel {
   packedFor: string;
 }
 
-export function shareModel(config: ModelConfig, store: ParameterStore): SharedModel {
+export function shareModel(
+  config: ModelConfig,
+  generationConfig: SharedModel['generationConfig'],
+  store: ParameterStore,
+): SharedModel {
   const { shards, bufferData, packed } = store;
-  return { config: config.toJSON(), shards, bufferData, packed, packedFor: packingOf(store.kernels) };
+  return {
+    config: config.toJSON(),
+    generationConfig,
+    shards,
+    bufferData,
+    packed,
+    packedFor: packingOf(store.kernels),
+  };
 }
 
 /** Freezes a model made from `shared` when that is frozen: with its packed copies, or own ones where it can't read those. */

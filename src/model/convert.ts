@@ -22,10 +22,11 @@ export async function importCheckpoint(
   options: LoadOptions = {},
 ): Promise<ModelConfig> {
   const model = await MoETransformer.load(from, options);
-  const { config, store } = model;
+  const { config, generationConfig, store } = model;
   // Straight from the model's memory: nobody writes to it meanwhile.
   await saveCheckpoint(to, {
     config: config.toJSON(),
+    generationConfig,
     tensors: store.checkpointTensors(),
     ...(await tokenizerOf(from)),
   });

@@ -4,7 +4,9 @@ import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '
 import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
+import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
+import { endTokensOf } from '../hf/endTokens';
 import { modelSource } from '../hf/source';
 import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
@@ -36,7 +38,7 @@ export interface ModelOptions {
 }
 
 export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
-  /** Told what was passed over in a config.json of `transformers`, a sentence each. Default: process warnings. */
+  /** Told what was passed over in config.json and generation_config.json, a sentence each. Default: process warnings. */
   onNote?: (note: string) => void;
 }
 
@@ -64,6 +66,9 @@ export interface ForwardOptions {
 }
 
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
+const SAVE_OPTIONS: readonly (keyof SaveOptions)[] = [
+  ...(['tokenizer', 'tokenizerConfig', 'chatTemplate', 'generationConfig', 'metadata'] as const),
+];
 const NO_OPTIONS = Object.freeze({});
 
 /**
@@ -72,6 +77,13 @@ const NO_OPTIONS = Object.freeze({});
  */
 export class MoETransformer implements NextTokenModel {
   readonly config: ModelConfig;
+  /** What generation_config.json held, with the ends that config.json listed; null for none. `save` and exports write it. */
+  readonly generationConfig: GenerationConfig | null;
+  /**
+   * Tokens that end a text, as the checkpoint's config.json and generation_config.json list them (`eos_token_id`). The tokenizer's
+   * own comes on top where there is one.
+   */
+  readonly endTokens: readonly number[];
   readonly kernels: Kernels;
   readonly store: ParameterStore;
   readonly embedding: Embedding;
@@ -86,9 +98,16 @@ export class MoETransformer implements NextTokenModel {
   readonly #byName: Map<string, Parameter>;
   readonly #passes: Passes;
 
-  private constructor(config: ModelConfig, kernels: Kernels, storeOptions?: StoreOptions) {
+  private constructor(
+    config: ModelConfig,
+    kernels: Kernels,
+    storeOptions?: StoreOptions,
+    generationConfig: GenerationConfig | null = null,
+  ) {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
+    this.generationConfig = generationConfig;
+    this.endTokens = endTokensOf(generationConfig, config.vocabSize);
     this.kernels = kernels;
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
@@ -138,7 +157,8 @@ export class MoETransformer implements NextTokenModel {
       source.notes.forEach(options.onNote ?? ((note) => process.emitWarning(note, 'SgemoeWarning')));
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
-      const model = new MoETransformer(source.config, options.kernels ?? getKernels(), { onExpose });
+      const kernels = options.kernels ?? getKernels();
+      const model = new MoETransformer(source.config, kernels, { onExpose }, source.generationConfig);
       await source.fill(model.store.parameters, model.store.buffers);
       return model;
     } finally {
@@ -152,7 +172,7 @@ export class MoETransformer implements NextTokenModel {
    * while another computes.
    */
   share(): SharedModel {
-    return shareModel(this.config, this.store);
+    return shareModel(this.config, this.generationConfig, this.store);
   }
 
   /**
@@ -161,30 +181,32 @@ export class MoETransformer implements NextTokenModel {
    */
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
-    const { config, shards, bufferData } = shared;
+    const { config, generationConfig = null, shards, bufferData } = shared;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
     const kernels = options.kernels ?? getKernels();
-    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, {
-      shared: { shards, bufferData },
-    });
+    const storeOptions = { shared: { shards, bufferData } };
+    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, storeOptions, generationConfig);
     freezeAsShared(model.store, shared);
     return model;
   }
 
   /**
-   * Writes config.json and model.safetensors (and a tokenizer's `files()` when given): all of them or none. What is written
+   * Writes config.json, model.safetensors, generation_config.json if the model has one or it is given, and a tokenizer's `files()`
+   * when given: all of them or none. What is written
    * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
-   * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
+   * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE, or SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
    */
   async save(dir: string, options: SaveOptions = {}): Promise<void> {
-    checkOptions('save', options, ['tokenizer', 'tokenizerConfig', 'chatTemplate', 'metadata']);
+    checkOptions('save', options, SAVE_OPTIONS);
     if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
+    const { generationConfig = this.generationConfig } = options;
+    endTokensOf(generationConfig, this.config.vocabSize);
     const tensors = this.store.checkpointTensors().map(({ name, shape, data }) => ({
       name,
       shape,
       data: data.slice(),
     }));
-    await saveCheckpoint(dir, { config: this.config.toJSON(), tensors, ...options });
+    await saveCheckpoint(dir, { ...options, config: this.config.toJSON(), generationConfig, tensors });
   }
 
   get vocabSize(): number {

@@ -8,6 +8,8 @@ import { scratchOf } from './scratch';
 export interface NextTokenModel {
   readonly vocabSize: number;
   readonly maxSeqLen: number;
+  /** Tokens that end a text. Default: none. */
+  readonly endTokens?: readonly number[];
   /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
   nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
   /**
@@ -107,11 +109,13 @@ export class TopPSampling extends RandomSampling {
 export interface GenerateOptions {
   /** Beyond maxSeqLen look at the last maxSeqLen tokens only, instead of throwing. Default false. */
   slidingWindow?: boolean;
+  /** Tokens that end the text when they are chosen; they are not handed out. `[]`: none. Default: the model's `endTokens`. */
+  endTokens?: readonly number[];
 }
 
 /**
- * Continues `prompt` to `maxLen` tokens in total (prompt included) and returns them all. A prompt that is as long
- * already comes back as it is.
+ * Continues `prompt` to `maxLen` tokens in total (prompt included), or to an end token, and returns them all without that. A prompt
+ * that is as long already comes back as it is.
  * @throws RangeError for an empty prompt, or maxLen > maxSeqLen without slidingWindow.
  */
 export function generate(
@@ -137,6 +141,7 @@ export function* generateTokens(
   checkGenerate(model, prompt, maxLen, strategy, options);
   strategy.acceptPrompt?.(prompt);
   const { maxSeqLen, vocabSize } = model;
+  const ends = new Set(options.endTokens ?? model.endTokens);
   const tokens = Array.from(prompt);
   const logits = new Float32Array(vocabSize);
   const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
@@ -148,6 +153,7 @@ export function* generateTokens(
     else model.nextTokenLogits(tokens, logits);
     computed = tokens.length;
     const token = strategy.pickToken(logits);
+    if (ends.has(token)) return;
     tokens.push(token);
     yield token;
   }
@@ -160,7 +166,11 @@ function checkGenerate(
   strategy: SamplingStrategy,
   options: GenerateOptions,
 ): void {
-  checkOptions('generate', options, ['slidingWindow']);
+  checkOptions('generate', options, ['slidingWindow', 'endTokens']);
+  if (options.endTokens !== undefined && !Array.isArray(options.endTokens))
+    throw new TypeError(
+      `generate: endTokens must be an array of token ids, got ${String(options.endTokens)}`,
+    );
   if (typeof prompt !== 'object' || typeof prompt?.length !== 'number') {
     throw new TypeError('generate: prompt must be an array of token ids; a tokenizer turns text into them');
   }

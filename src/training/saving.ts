@@ -70,6 +70,7 @@ export async function saveTraining(
   await trainer.whileUnchanged(() =>
     saveCheckpoint(dir, {
       config: trainer.model.config.toJSON(),
+      generationConfig: trainer.model.generationConfig,
       tensors,
       ...tokenizer?.files(),
       training: { state, optimizer: trainer.moments(), checksum: weightsChecksum(tensors) },

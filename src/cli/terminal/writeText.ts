@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { generateTokens, type NextTokenModel } from '../../sampling/generate';
 import type { SamplingOptions } from '../../sampling/options';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
+import { allEndTokens } from '../../text/endTokens';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { UsageError } from './usageError';
@@ -19,7 +20,7 @@ export interface WriteTextOptions {
 
 /**
  * Continues a prompt, handing out the text while it is generated, and gives signals their turn between tokens. The
- * model sees the last maxSeqLen tokens. The end-of-text token ends the text; ids that the tokenizer doesn't have, with
+ * model sees the last maxSeqLen tokens. The end tokens of the checkpoint and of the tokenizer end the text; ids that the tokenizer doesn't have, with
  * which models are padded, are never chosen. Returns the number of new tokens.
  */
 export async function writeText(
@@ -36,8 +37,8 @@ export async function writeText(
   };
   let tokens = 0;
   const total = prompt.length + maxTokens;
-  for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true })) {
-    if (token === tokenizer.endOfText || stopTokens.includes(token)) break;
+  const endTokens = [...allEndTokens(model, tokenizer), ...stopTokens];
+  for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true, endTokens })) {
     onToken?.(sampler.last);
     give(stream.push(token));
     tokens++;

@@ -14,6 +14,8 @@ export interface CompletionSetup {
   work: GenerateWork;
   prompt: Prompt;
   tokenizer: Tokenizer | null;
+  /** End the text, beside the request's own. */
+  endTokens: readonly number[];
   contextLength: number;
   kernels: Kernels;
   vocabSize: number;
@@ -57,10 +59,7 @@ export class CompletionSequence implements Sequence {
     this.#sampler.acceptPrompt(prompt.ids);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
     this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens });
-    const endOfText = tokenizer?.endOfText ?? null;
-    this.#stopTokens = new Set(
-      endOfText === null ? sampling.stopTokens : [...sampling.stopTokens, endOfText],
-    );
+    this.#stopTokens = new Set([...sampling.stopTokens, ...setup.endTokens]);
     this.#limit = Math.min(sampling.maxTokens, contextLength - prompt.ids.length);
     this.wantsRouting = work.routing;
     const { slot, reused } = setup.takeSlot(prompt.ids);

@@ -1,6 +1,7 @@
 import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
 import type { MoETransformer } from '../../model/model';
+import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
 import { CompletionSequence } from './completion';
 import type { WorkerCounters } from './counters';
@@ -32,6 +33,7 @@ export class Scheduler {
   #urgent = false;
   readonly #rows: DecodeRow[] = [];
   readonly #shares: Int32Array;
+  readonly #endTokens: readonly number[];
   readonly #result: StepResult;
 
   constructor(
@@ -44,6 +46,7 @@ export class Scheduler {
     this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens });
     this.#slots = new Slots(this.#decoder);
     this.#shares = new Int32Array(slots);
+    this.#endTokens = allEndTokens(model, tokenizer);
     const { vocabSize, hiddenDim, nLayers, topKExperts } = model.config;
     const tokens = maxStepTokens;
     this.#result = {
@@ -124,6 +127,7 @@ export class Scheduler {
     const { vocabSize, nLayers, topKExperts } = this.model.config;
     const sequence = new CompletionSequence({
       ...{ id, work, prompt: readPrompt(work.source, this.tokenizer), tokenizer: this.tokenizer },
+      endTokens: this.#endTokens,
       ...{ contextLength: this.#decoder.contextLength, kernels: this.model.kernels },
       ...{ vocabSize, nLayers, topKExperts },
       takeSlot: (ids) => {

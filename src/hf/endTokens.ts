@@ -1,0 +1,66 @@
+import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
+import { ConfigValues, refused } from './configValues';
+
+const KEY = 'eos_token_id';
+
+interface EndTokens {
+  ids: number[];
+  /** A sentence for what of a list ends nothing. */
+  notes: string[];
+}
+
+/**
+ * generation_config.json with the ends of both files: config.json's first, as old checkpoints have no other list.
+ * @throws SgemoeError SGEMOE_CONFIG_INVALID
+ */
+export function readGenerationConfig(
+  generationConfig: GenerationConfig | null,
+  config: Readonly<Record<string, unknown>>,
+  vocabSize: number,
+): { generationConfig: GenerationConfig | null; notes: string[] } {
+  const first = readEndTokens('config.json', config, vocabSize);
+  const second = readEndTokens(GENERATION_FILE, generationConfig ?? {}, vocabSize);
+  return {
+    generationConfig: withEndTokens(generationConfig, joinIds(first.ids, second.ids)),
+    notes: [...first.notes, ...second.notes],
+  };
+}
+
+/** The ends that a generation_config.json lists. @throws SgemoeError SGEMOE_CONFIG_INVALID. */
+export function endTokensOf(generationConfig: GenerationConfig | null, vocabSize: number): readonly number[] {
+  return readEndTokens(GENERATION_FILE, generationConfig ?? {}, vocabSize).ids;
+}
+
+/**
+ * An id, a list of them, or null. Ids that the model doesn't have end nothing, as in `transformers` (-1 often stands for
+ * none), and are noted. @throws SgemoeError SGEMOE_CONFIG_INVALID for what is no id.
+ */
+function readEndTokens(file: string, json: Readonly<Record<string, unknown>>, vocabSize: number): EndTokens {
+  const value = new ConfigValues(json).get(KEY) ?? [];
+  const all: unknown[] = Array.isArray(value) ? value : [value];
+  if (!all.every((id): id is number => Number.isSafeInteger(id))) {
+    throw refused(`${KEY} must be a token id, a list of them or null, got ${JSON.stringify(value)}`, file);
+  }
+  const isToken = (id: number) => id >= 0 && id < vocabSize;
+  const others = all.filter((id) => !isToken(id));
+  const note = `${file}: ${KEY} ${others.join(', ')} ends nothing: the model's tokens are 0 to ${vocabSize - 1}.`;
+  return { ids: all.filter(isToken), notes: others.length > 0 ? [note] : [] };
+}
+
+/** A generation_config.json with these ends; as it is, or none, when there are no ends. */
+export function withEndTokens(
+  json: GenerationConfig | null,
+  ids: readonly number[],
+): GenerationConfig | null {
+  return ids.length === 0 ? json : { ...json, [KEY]: endTokenValue(ids) };
+}
+
+/** What `eos_token_id` is set to: null, an id, or a list. */
+export function endTokenValue(ids: readonly number[]): number | readonly number[] | null {
+  return ids.length > 1 ? ids : (ids[0] ?? null);
+}
+
+/** Every id once, in this order. */
+export function joinIds(...lists: readonly (readonly number[])[]): number[] {
+  return [...new Set(lists.flat())];
+}

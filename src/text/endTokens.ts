@@ -1,0 +1,11 @@
+import type { Tokenizer } from './tokenizer';
+
+/** Every token that ends a text: those of the model's checkpoint, and the tokenizer's end of text. */
+export function allEndTokens(
+  model: { readonly endTokens?: readonly number[] },
+  tokenizer: Pick<Tokenizer, 'endOfText'> | null,
+): number[] {
+  const { endTokens = [] } = model;
+  const endOfText = tokenizer?.endOfText ?? null;
+  return endOfText === null || endTokens.includes(endOfText) ? [...endTokens] : [...endTokens, endOfText];
+}
