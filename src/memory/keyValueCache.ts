@@ -1,5 +1,7 @@
 import { checkInteger } from '../base/checks';
 import { SgemoeError } from '../base/errors';
+import type { IndexView, MatrixView } from './matrixView';
+import type { AttentionRun } from './operations';
 import type { Planner } from './workspace';
 
 export interface KeyValueCacheDims {
@@ -8,14 +10,14 @@ export interface KeyValueCacheDims {
   headDim: number;
 }
 
-/** Reserves the keys and values; returns their offset. */
+/** Reserves the keys and values [2 nLayers slots contextLength, nKvHeads D]. */
 export function planCache(
   planner: Planner,
-  dims: KeyValueCacheDims,
+  { nLayers, nKvHeads, headDim }: KeyValueCacheDims,
   slots: number,
   contextLength: number,
-): number {
-  return planner.floats(numbersOf(dims, slots, contextLength));
+): MatrixView {
+  return planner.floats(2 * nLayers * slots * contextLength, nKvHeads * headDim);
 }
 
 /** Bytes of keys and values, and of the ids that a cache keeps of the tokens. */
@@ -40,14 +42,13 @@ function numbersOf({ nLayers, nKvHeads, headDim }: KeyValueCacheDims, slots: num
  * yet take no memory on most systems.
  */
 export class KeyValueCache {
-  /** nKvHeads D: numbers of the keys of a token, and of its values. */
-  readonly width: number;
-  /** Numbers from a slot to the next one. */
-  readonly slotStride: number;
+  /** Of each layer [slots contextLength, nKvHeads D]: token p of slot s is row s contextLength + p. */
+  readonly keys: readonly MatrixView[];
+  /** Laid out as the keys. */
+  readonly values: readonly MatrixView[];
   /** Tokens that each slot holds. */
   readonly lengths: Int32Array;
   readonly #tokens: Int32Array;
-  readonly #start: number;
 
   /** @param planner of the workspace that the cache lies in. */
   constructor(
@@ -56,26 +57,17 @@ export class KeyValueCache {
     readonly contextLength: number,
     planner: Planner,
   ) {
-    this.width = dims.nKvHeads * dims.headDim;
-    this.slotStride = contextLength * this.width;
+    const rows = slots * contextLength;
+    const all = planCache(planner, dims, slots, contextLength);
+    this.keys = Array.from({ length: dims.nLayers }, (_, layer) => all.slice(2 * layer * rows, rows));
+    this.values = this.keys.map((_, layer) => all.slice((2 * layer + 1) * rows, rows));
     this.lengths = new Int32Array(slots);
-    this.#tokens = new Int32Array(slots * contextLength);
-    this.#start = planCache(planner, dims, slots, contextLength);
+    this.#tokens = new Int32Array(rows);
   }
 
   /** Numbers that the keys and values take. */
   get size(): number {
     return numbersOf(this.dims, this.slots, this.contextLength);
-  }
-
-  /** Offset of the keys of a layer: those of token p of slot s lie s slotStride + p width further on. */
-  keysAt(layer: number): number {
-    return this.#start + 2 * layer * this.slots * this.slotStride;
-  }
-
-  /** Offset of the values of a layer, laid out as its keys. */
-  valuesAt(layer: number): number {
-    return this.keysAt(layer) + this.slots * this.slotStride;
   }
 
   /** @throws RangeError unless `slot` is one. */
@@ -121,22 +113,37 @@ export class KeyValueCache {
   }
 
   /** Makes slot `to` hold the first `length` tokens of slot `from` and nothing else. */
-  copyPrefix(floats: Float32Array, from: number, to: number, length: number): void {
+  copyPrefix(from: number, to: number, length: number): void {
     this.checkSlot('copyPrefix: from', from);
     this.checkSlot('copyPrefix: to', to);
     checkInteger('copyPrefix: length', length, 0);
     if (length > this.lengths[from]) {
       throw new RangeError(`copyPrefix: length must be at most ${this.lengths[from]}, got ${length}`);
     }
-    const { slotStride, contextLength } = this;
-    for (let part = 0; part < 2 * this.dims.nLayers; part++) {
-      const at = this.#start + part * this.slots * slotStride;
-      const source = at + from * slotStride;
-      floats.copyWithin(at + to * slotStride, source, source + length * this.width);
+    const { contextLength } = this;
+    for (const { data, at, ld } of [...this.keys, ...this.values]) {
+      const source = at + from * contextLength * ld;
+      data.copyWithin(at + to * contextLength * ld, source, source + length * ld);
     }
     const tokens = from * contextLength;
     this.#tokens.copyWithin(to * contextLength, tokens, tokens + length);
     this.lengths[to] = length;
+  }
+
+  /** Puts a run's keys and values, rows of k and v in the same workspace, where their positions [T] are in a layer. */
+  append(layer: number, run: AttentionRun, positions: IndexView, k: MatrixView, v: MatrixView): void {
+    const keys = this.keys[layer];
+    const values = this.values[layer];
+    const { data, cols } = keys;
+    const { token, newTokens, kvRow, kvRows } = run;
+    for (let i = 0; i < run.sequences * newTokens; i++) {
+      const t = token + i;
+      const row = kvRow + Math.floor(i / newTokens) * kvRows + positions.data[positions.at + t];
+      const key = k.at + t * k.ld;
+      const value = v.at + t * v.ld;
+      data.copyWithin(keys.at + row * cols, key, key + cols);
+      data.copyWithin(values.at + row * cols, value, value + cols);
+    }
   }
 }
 
@@ -145,16 +152,15 @@ export class KeyValueCache {
  * call of the attention kernel.
  */
 export class CachedSequences {
+  /** How many of `run` are in use. */
   runs = 0;
-  /** Of each run: its first slot, how many there are, how many new tokens each has. */
-  readonly slot: Int32Array;
-  readonly sequences: Int32Array;
-  readonly newTokens: Int32Array;
+  /** The runs, one behind the other, as rows of the cache; those in use come first. */
+  readonly run: readonly AttentionRun[];
 
   constructor(readonly cache: KeyValueCache) {
-    this.slot = new Int32Array(cache.slots);
-    this.sequences = new Int32Array(cache.slots);
-    this.newTokens = new Int32Array(cache.slots);
+    this.run = Array.from({ length: cache.slots }, () => {
+      return { sequence: 0, token: 0, sequences: 0, newTokens: 0, kvRow: 0, kvRows: cache.contextLength };
+    });
   }
 
   clear(): void {
@@ -163,14 +169,18 @@ export class CachedSequences {
 
   /** Adds the sequence of a slot, behind those before. */
   add(slot: number, newTokens: number): void {
-    const last = this.runs - 1;
-    const follows = last >= 0 && this.slot[last] + this.sequences[last] === slot;
-    if (follows && this.newTokens[last] === newTokens) {
-      this.sequences[last]++;
+    const kvRow = slot * this.cache.contextLength;
+    const last = this.runs > 0 ? this.run[this.runs - 1] : null;
+    const follows = last !== null && last.kvRow + last.sequences * last.kvRows === kvRow;
+    if (follows && last.newTokens === newTokens) {
+      last.sequences++;
       return;
     }
-    this.slot[this.runs] = slot;
-    this.sequences[this.runs] = 1;
-    this.newTokens[this.runs++] = newTokens;
+    const next = this.run[this.runs++];
+    next.sequence = last === null ? 0 : last.sequence + last.sequences;
+    next.token = last === null ? 0 : last.token + last.sequences * last.newTokens;
+    next.sequences = 1;
+    next.newTokens = newTokens;
+    next.kvRow = kvRow;
   }
 }

@@ -119,7 +119,12 @@ export class ParameterStore {
    * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
    */
   addWeight(size: number, init: Init, kind: WeightKind): Weight {
-    return this.#add(new Weight(size, init, kind));
+    return this.#add(new Weight(1, size, init, kind));
+  }
+
+  /** Reserves a table [rows,cols] to read rows of, Kaiming normal with fan-in cols. */
+  addTable(rows: number, cols: number): Weight {
+    return this.#add(new Weight(rows, cols, { kind: 'kaiming', fanIn: cols }, 'embedding'));
   }
 
   /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
@@ -134,7 +139,7 @@ export class ParameterStore {
 
   /** Reserves a buffer [size] under its public name. */
   addBuffer(name: string, size: number): Weight {
-    const weight = new Weight(size, { kind: 'zeros' }, 'bias');
+    const weight = new Weight(1, size, { kind: 'zeros' }, 'bias');
     weight.offset = this.#bufferSize;
     this.#bufferSize += padded(size);
     this.#bufferWeights.push(weight);
@@ -179,8 +184,8 @@ export class ParameterStore {
     if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
     this.shards = shared?.shards ?? this.mirror();
     this.bufferData = shared?.bufferData ?? allocateAligned(this.kernels, this.#bufferSize);
-    for (const weight of this.#weights) weight.data = viewOf(this.shards, weight);
-    for (const weight of this.#bufferWeights) weight.data = viewOf([this.bufferData], weight);
+    for (const weight of this.#weights) weight.values.space.data = viewOf(this.shards, weight);
+    for (const weight of this.#bufferWeights) weight.values.space.data = viewOf([this.bufferData], weight);
   }
 
   /**
@@ -273,7 +278,7 @@ export class ParameterStore {
   ensureGradients(): void {
     if (this.gradShards.length > 0) return;
     this.gradShards = this.mirror();
-    for (const weight of this.#weights) weight.grad = viewOf(this.gradShards, weight);
+    for (const weight of this.#weights) weight.gradient.space.data = viewOf(this.gradShards, weight);
   }
 
   /** Sets all gradients to 0. */

@@ -1,4 +1,7 @@
 import type { Kernels } from '../backend/kernels';
+import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
+import { matmul, matmulTransA, matmulTransB } from './operations';
+import type { Planner } from './workspace';
 
 /** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
 export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
@@ -6,13 +9,12 @@ export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kin
 /** What a weight is for, which decides whether it decays: TrainConfig.weightDecayExclude. */
 export type WeightKind = 'matrix' | 'embedding' | 'norm' | 'bias';
 
-/**
- * What a layer computes with. `data` and `grad` are views into the store's flat buffers; `grad` is null until
- * gradients are first needed.
- */
+/** What a layer computes with: a matrix in the store's flat buffers, and its gradient in theirs. */
 export class Weight {
-  data!: Float32Array;
-  grad: Float32Array | null = null;
+  /** [rows,cols]; empty until the store allocates. */
+  readonly values: MatrixView;
+  /** As `values`; empty until gradients are first needed. */
+  readonly gradient: MatrixView;
   /** Whether writing is an error: ParameterStore.freeze. */
   frozen = false;
   /** Which buffer of the store, and where in it. */
@@ -20,10 +22,29 @@ export class Weight {
   offset = 0;
 
   constructor(
-    readonly size: number,
+    rows: number,
+    cols: number,
     readonly init: Init,
     readonly kind: WeightKind,
-  ) {}
+  ) {
+    this.values = viewIn(new Space(new Float32Array(0)), 0, rows, cols);
+    this.gradient = viewIn(new Space(new Float32Array(0)), 0, rows, cols);
+  }
+
+  get size(): number {
+    return this.values.size;
+  }
+
+  /** The values, row-major; a view of the store's buffer. */
+  get data(): Float32Array {
+    return this.values.data;
+  }
+
+  /** The gradient likewise; null until gradients are first needed. */
+  get grad(): Float32Array | null {
+    const { data } = this.gradient;
+    return data.length === 0 ? null : data;
+  }
 }
 
 /** Measured: a router's 4 columns of output take 1.2 to 1.5 times as long by a packed matrix. */
@@ -34,7 +55,8 @@ const MOST_ROWS_BY_MATRIX = 2;
 
 /**
  * `count` matrices W [rows,cols], one behind the other, by which forwards multiply: y = x W^T. Matrices that are read
- * together are one (q|k|v, gate|up), and so are those of all experts (count).
+ * together are one (q|k|v, gate|up), and so are those of all experts (count). Rows of x and y that belong to matrix g, in
+ * the methods for groups, are rowStarts[g] .. rowStarts[g+1], rowStarts [count+1].
  */
 export class Matrix extends Weight {
   /** The copy that products are fastest by, of a frozen model; null otherwise, and where the backend has none. */
@@ -46,7 +68,7 @@ export class Matrix extends Weight {
     readonly count: number,
     kind: WeightKind = 'matrix',
   ) {
-    super(rows * cols * count, { kind: 'kaiming', fanIn: cols }, kind);
+    super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
   }
 
   /** Elements of the packed copy, 0 where it has no use. */
@@ -60,56 +82,108 @@ export class Matrix extends Weight {
     this.packed = packed;
   }
 
-  /** y = alpha x W^T + beta y by the first matrix: x [m,cols] from xAt on, y [m,rows] from yAt on. */
-  multiply(
-    kernels: Kernels, m: number, x: Float32Array, xAt: number, beta: number, y: Float32Array, yAt: number, alpha = 1,
-  ): void {
+  /** y = alpha x W^T + beta y by the first matrix: x [T,cols], y [T,rows]. */
+  multiply(kernels: Kernels, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
     const { rows, cols, packed } = this;
-    if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
-      kernels.sgemm(false, true, m, rows, cols, alpha, x, xAt, cols, this.data, 0, cols, beta, y, yAt, rows);
-    } else {
-      kernels.sgemmPacked(m, rows, cols, alpha, x, xAt, cols, packed, 0, beta, y, yAt, rows);
+    if (packed === null || x.rows <= MOST_ROWS_BY_MATRIX) {
+      matmulTransB(kernels, x, this.values, y, alpha, beta);
+      return;
     }
+    // biome-ignore format: arguments grouped by array
+    kernels.sgemmPacked(
+      x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld,
+    );
   }
 
-  /** y = alpha x W_g^T by matrix g for the rows of group g, rowStarts[at + g] .. rowStarts[at + g + 1]. */
-  multiplyGroups(
-    kernels: Kernels, rowStarts: Int32Array, at: number, x: Float32Array, xAt: number, y: Float32Array, yAt: number,
+  /** dx = alpha dy W + beta dx: the backward of `multiply`. */
+  multiplyBack(kernels: Kernels, dy: MatrixView, dx: MatrixView, alpha = 1, beta = 0): void {
+    matmul(kernels, dy, this.values, dx, alpha, beta);
+  }
+
+  /** gradient = alpha dy^T x + gradBeta gradient. */
+  addGradient(kernels: Kernels, dy: MatrixView, x: MatrixView, gradBeta: number, alpha = 1): void {
+    matmulTransA(kernels, dy, x, this.gradient, alpha, gradBeta);
+  }
+
+  /** y = alpha x W_g^T for the rows of each group g. */
+  multiplyGroups(kernels: Kernels, rowStarts: IndexView, x: MatrixView, y: MatrixView, alpha = 1): void {
+    const { rows, cols, count, packed, values } = this;
+    const { data: starts, at } = rowStarts;
+    const used = starts[at + count] - starts[at];
+    if (packed === null || used <= MOST_ROWS_BY_MATRIX) {
+      // biome-ignore format: arguments grouped by array
+      kernels.sgemmGrouped(
+        true, count, starts, at, rows, cols, alpha, x.data, x.at, x.ld,
+        values.data, values.at, cols, rows * cols, 0, y.data, y.at, y.ld,
+      );
+      return;
+    }
+    // biome-ignore format: arguments grouped by array
+    kernels.sgemmGroupedPacked(
+      count, starts, at, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, 0, y.data, y.at, y.ld,
+    );
+  }
+
+  /** dx = alpha dy W_g for the rows of each group g. */
+  multiplyGroupsBack(
+    kernels: Kernels,
+    rowStarts: IndexView,
+    dy: MatrixView,
+    dx: MatrixView,
     alpha = 1,
   ): void {
-    const { rows, cols, count, packed } = this;
-    const m = rowStarts[at + count] - rowStarts[at];
-    if (packed === null || m <= MOST_ROWS_BY_MATRIX) {
-      kernels.sgemmGrouped(
-        true, count, rowStarts, at, rows, cols, alpha, x, xAt, cols, this.data, 0, cols, rows * cols, 0, y, yAt, rows,
-      );
-    } else {
-      kernels.sgemmGroupedPacked(
-        count, rowStarts, at, rows, cols, alpha, x, xAt, cols, packed, 0, 0, y, yAt, rows,
-      );
-    }
+    const { rows, cols, count, values } = this;
+    // biome-ignore format: arguments grouped by array
+    kernels.sgemmGrouped(
+      false, count, rowStarts.data, rowStarts.at, cols, rows, alpha, dy.data, dy.at, dy.ld,
+      values.data, values.at, cols, rows * cols, 0, dx.data, dx.at, dx.ld,
+    );
+  }
+
+  /** gradient_g = alpha dy^T x + gradBeta gradient_g over the rows of each group g. */
+  addGroupGradients(
+    kernels: Kernels,
+    rowStarts: IndexView,
+    dy: MatrixView,
+    x: MatrixView,
+    gradBeta: number,
+    alpha = 1,
+  ): void {
+    const { rows, cols, count, gradient } = this;
+    // biome-ignore format: arguments grouped by array
+    kernels.sgemmGroupedTransA(
+      count, rowStarts.data, rowStarts.at, rows, cols, alpha, dy.data, dy.at, dy.ld, x.data, x.at, x.ld,
+      gradBeta, gradient.data, gradient.at, cols, rows * cols,
+    );
   }
 }
 
-/**
- * b [size], added to every row of y [m,size]. To spread it over rows, and to sum over them, is a matmul with a column of
- * m ones, which lies at ws[onesAt].
- */
+/** T ones, as a column [T,1] and as a row [1,T]. */
+export interface Ones {
+  readonly column: MatrixView;
+  readonly row: MatrixView;
+}
+
+/** Room for `tokens` ones, which `Bias.spread` fills. */
+export function planOnes(planner: Planner, tokens: number): Ones {
+  const column = planner.floats(tokens);
+  return { column, row: viewIn(column.space, column.at, 1, tokens) };
+}
+
+/** b [size], added to every row of y [T,size]. To spread it over rows, and to sum over them, are products with ones. */
 export class Bias extends Weight {
   constructor(size: number) {
-    super(size, { kind: 'zeros' }, 'bias');
+    super(1, size, { kind: 'zeros' }, 'bias');
   }
 
   /** y = alpha b + beta y in every row; fills the ones. */
-  spread(kernels: Kernels, m: number, ws: Float32Array, onesAt: number, beta: number, y: Float32Array, yAt: number, alpha = 1) {
-    const { size } = this;
-    ws.fill(1, onesAt, onesAt + m);
-    kernels.sgemm(false, false, m, size, 1, alpha, ws, onesAt, 1, this.data, 0, size, beta, y, yAt, size);
+  spread(kernels: Kernels, { column }: Ones, y: MatrixView, alpha = 1, beta = 0): void {
+    column.data.fill(1, column.at, column.at + column.rows);
+    matmul(kernels, column, this.values, y, alpha, beta);
   }
 
-  /** grad = alpha sum over rows of dy + gradBeta grad. The ones are those that `spread` left. */
-  addGradient(kernels: Kernels, m: number, ws: Float32Array, onesAt: number, dyAt: number, gradBeta: number, alpha = 1) {
-    const { size } = this;
-    kernels.sgemm(false, false, 1, size, m, alpha, ws, onesAt, m, ws, dyAt, size, gradBeta, this.grad!, 0, size);
+  /** gradient = alpha sum over the rows of dy + gradBeta gradient. The ones are those that `spread` left. */
+  addGradient(kernels: Kernels, { row }: Ones, dy: MatrixView, gradBeta: number, alpha = 1): void {
+    matmul(kernels, row, dy, this.gradient, alpha, gradBeta);
   }
 }

@@ -1,4 +1,5 @@
 import type { Kernels } from '../backend/kernels';
+import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 
 /** Elements to which every slot is padded: 64 bytes of float32, so that rows of different slots share no cache line. */
 const ALIGNMENT = 16;
@@ -10,26 +11,55 @@ export function floatBytes({ floatType }: Kernels): number {
   return floatType === 'float64' ? Float64Array.BYTES_PER_ELEMENT : Float32Array.BYTES_PER_ELEMENT;
 }
 
+/** One float and one int32 array. */
+export class PlannedMemory {
+  readonly floatSpace: Space<Float32Array>;
+  readonly intSpace = new Space(new Int32Array(0));
+
+  constructor(floats: Float32Array) {
+    this.floatSpace = new Space(floats);
+  }
+
+  get floats(): Float32Array {
+    return this.floatSpace.data;
+  }
+
+  get ints(): Int32Array {
+    return this.intSpace.data;
+  }
+}
+
 /**
- * Lays out a workspace: hands out offsets, remembers how much is needed. Layers plan once per (batch, seq); computing
- * then uses offsets only.
+ * Lays out a workspace: hands out matrices in it, remembers how much is needed. Layers plan once per (batch, seq);
+ * computing then uses what they were given.
  */
 export class Planner {
   floatCount = 0;
   intCount = 0;
 
-  /** Offset of `n` floats. */
-  floats(n: number): number {
-    const offset = this.floatCount;
-    this.floatCount += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
-    return offset;
+  /** @param memory that the matrices will lie in. Default: none, where only the counts matter. */
+  constructor(readonly memory: PlannedMemory = new PlannedMemory(new Float32Array(0))) {}
+
+  /** A planner of the same memory that goes on behind this one. */
+  behind(): Planner {
+    const planner = new Planner(this.memory);
+    planner.floatCount = this.floatCount;
+    planner.intCount = this.intCount;
+    return planner;
   }
 
-  /** Offset of `n` int32. */
-  ints(n: number): number {
-    const offset = this.intCount;
-    this.intCount += Math.ceil(n / ALIGNMENT) * ALIGNMENT;
-    return offset;
+  /** A float matrix [rows,cols]; without cols a vector [rows]. */
+  floats(rows: number, cols = 1): MatrixView {
+    const at = this.floatCount;
+    this.floatCount += padded(rows * cols);
+    return viewIn(this.memory.floatSpace, at, rows, cols);
+  }
+
+  /** An int32 matrix [rows,cols]; without cols a vector [rows]. */
+  ints(rows: number, cols = 1): IndexView {
+    const at = this.intCount;
+    this.intCount += padded(rows * cols);
+    return viewIn(this.memory.intSpace, at, rows, cols);
   }
 }
 
@@ -37,27 +67,29 @@ export class Planner {
  * Activation memory: one float and one int32 array, grown when a plan needs more, never shrunk. A steady state of
  * forwards and train steps allocates nothing. What it holds is valid until the next plan is entered.
  */
-export class Workspace {
-  floats: Float32Array;
-  ints: Int32Array = new Int32Array(0);
-
+export class Workspace extends PlannedMemory {
   constructor(readonly kernels: Kernels) {
-    this.floats = allocate(kernels, 0);
+    super(allocate(kernels, 0));
   }
 
   /**
    * Makes room for a plan. Contents are lost when it has to grow: to the plan's size at first, by half at least
-   * afterwards, so that a text that gets longer token by token costs few allocations.
+   * afterwards, so that a text that gets longer token by token costs few allocations. Views see the new arrays.
    */
   ensure({ floatCount, intCount }: Planner): void {
     const { floats, ints } = this;
     if (floats.length < floatCount) {
-      this.floats = allocate(this.kernels, Math.max(floatCount, Math.ceil(floats.length * GROWTH)));
+      const size = Math.max(floatCount, Math.ceil(floats.length * GROWTH));
+      this.floatSpace.data = allocate(this.kernels, size);
     }
     if (ints.length < intCount) {
-      this.ints = new Int32Array(Math.max(intCount, Math.ceil(ints.length * GROWTH)));
+      this.intSpace.data = new Int32Array(Math.max(intCount, Math.ceil(ints.length * GROWTH)));
     }
   }
+}
+
+function padded(size: number): number {
+  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
 }
 
 function allocate(kernels: Kernels, size: number): Float32Array {

@@ -1,11 +1,20 @@
 import { checkFactor, checkInteger } from '../base/checks';
 import type { AttentionBiasKind, QueryKeyNormKind } from '../config/modelConfig';
 import type { CachedSequences } from '../memory/keyValueCache';
+import type { IndexView, MatrixView } from '../memory/matrixView';
+import {
+  type AttentionGradients,
+  type AttentionRun,
+  type AttentionViews,
+  attention,
+  attentionBackward,
+  rope,
+} from '../memory/operations';
 import type { Parameter } from '../memory/parameters';
-import type { Bias, Matrix } from '../memory/weight';
-import type { Planner, Workspace } from '../memory/workspace';
+import { type Bias, type Matrix, type Ones, planOnes } from '../memory/weight';
+import type { Planner } from '../memory/workspace';
 import { Layer, type LayerOptions } from './layers';
-import { QueryKeyNorm } from './queryKeyNorm';
+import { type QueriesAndKeys, QueryKeyNorm, type QueryKeyNormSlots } from './queryKeyNorm';
 
 /**
  * Rotary angles (Su et al. 2021, eq. 15; NTK scaling is in the base): row p, pair i holds cos and sin of
@@ -36,7 +45,9 @@ export class RopeTable {
     const frequencies = this.frequencies();
     const pairs = frequencies.length;
     // As in parameters.ts: float64 hides behind the same type when the kernels compute in it.
-    const FloatArray = (this.floatType === 'float64' ? Float64Array : Float32Array) as Float32ArrayConstructor;
+    const FloatArray = (
+      this.floatType === 'float64' ? Float64Array : Float32Array
+    ) as Float32ArrayConstructor;
     this.cos = new FloatArray(rows * pairs);
     this.sin = new FloatArray(rows * pairs);
     for (let p = 0; p < rows; p++) {
@@ -55,58 +66,80 @@ export interface SequenceSlots {
   seq: number;
   /** Every position is below it. */
   reach: number;
-  /** int32 [T]: 0..S-1 for each sequence; with a past, what follows it. */
-  positions: number;
-  /** int32 [B]: 0, no sequence has a past; else the length of the past. */
-  queryStarts: number;
-  /** int32 [B]: S, and the past. */
-  kvLengths: number;
+  /** [T]: 0..S-1 for each sequence; with a past, what follows it. */
+  positions: IndexView;
+  /** [B]: 0, no sequence has a past; else the length of the past. */
+  queryStarts: IndexView;
+  /** [B]: S, and the past. */
+  kvLengths: IndexView;
+  /** The B sequences, without a past. */
+  run: AttentionRun;
   /** Where the past's keys and values are, and how the T tokens fall into sequences: B and S then say nothing. */
   cached: CachedSequences | null;
 }
 
 /** @param cached of sequences with a past, the positions of which `fillSequence` does not know. */
 export function planSequence(
-  planner: Planner, batch: number, seq: number, cached: CachedSequences | null = null,
+  planner: Planner,
+  batch: number,
+  seq: number,
+  cached: CachedSequences | null = null,
 ): SequenceSlots {
   return {
-    batch, seq, reach: cached?.cache.contextLength ?? seq, cached,
-    positions: planner.ints(batch * seq), queryStarts: planner.ints(batch), kvLengths: planner.ints(batch),
+    batch,
+    seq,
+    reach: cached?.cache.contextLength ?? seq,
+    positions: planner.ints(batch * seq),
+    queryStarts: planner.ints(batch),
+    kvLengths: planner.ints(batch),
+    run: { sequence: 0, token: 0, sequences: batch, newTokens: seq, kvRow: 0, kvRows: seq },
+    cached,
   };
 }
 
-export function fillSequence(ws: Workspace, s: SequenceSlots): void {
-  const { ints } = ws;
-  for (let b = 0; b < s.batch; b++) {
-    ints[s.queryStarts + b] = 0;
-    ints[s.kvLengths + b] = s.seq;
-    for (let i = 0; i < s.seq; i++) ints[s.positions + b * s.seq + i] = i;
+export function fillSequence({ batch, seq, positions, queryStarts, kvLengths }: SequenceSlots): void {
+  const { data: ints } = positions;
+  for (let b = 0; b < batch; b++) {
+    ints[queryStarts.at + b] = 0;
+    ints[kvLengths.at + b] = seq;
+    for (let i = 0; i < seq; i++) ints[positions.at + b * seq + i] = i;
   }
 }
 
 export interface AttentionSlots {
   sequence: SequenceSlots;
-  /** Index of the layer, by which a key-value cache finds its part. */
-  layer: number;
   /** [T, (nHeads + 2 nKvHeads) D]: q|k|v; q and k rotated, or as they were before their norm. */
-  qkv: number;
-  /** [T, (nHeads + nKvHeads) D]: q|k, normed and rotated. Without a norm: qkv. */
-  qk: number;
-  /** 1/rms of queries and keys; nothing without a norm. */
-  invRms: number;
-  /** [T] ones, for the biases; nothing without. */
-  ones: number;
-  /** [T, nHeads D]: the heads' outputs. */
-  heads: number;
-  /** [B, nHeads, S]: row log-sum-exp of the scores. */
-  lse: number;
+  qkv: MatrixView;
+  /** The queries and keys of qkv. */
+  projected: QueriesAndKeys;
+  /** [T, (nHeads + nKvHeads) D]: q|k, normed and rotated. Without a norm part of qkv. */
+  qk: MatrixView;
+  invRms: QueryKeyNormSlots | null;
+  /** For the biases. */
+  ones: Ones | null;
+  /** q, k of qk and v of qkv; out, lse. */
+  heads: AttentionViews;
+  /** Index of the layer, and `heads` with all keys and values of that layer in the cache; null without one. */
+  inCache: { layer: number; heads: AttentionViews } | null;
+}
+
+/** The same slots for another layer of a model, with that one's keys and values of the cache. */
+export function atLayer(slots: AttentionSlots, { cache }: CachedSequences, layer: number): AttentionSlots {
+  const heads = { ...slots.heads, k: cache.keys[layer], v: cache.values[layer] };
+  return { ...slots, inCache: { layer, heads } };
 }
 
 export interface AttentionScratch {
-  dQkv: number;
-  /** As AttentionSlots.qk. */
-  dQk: number;
-  dHeads: number;
+  /** [T, (nHeads + 2 nKvHeads) D] gradient of qkv */
+  dQkv: MatrixView;
+  /** The queries and keys of dQkv. */
+  dProjected: QueriesAndKeys;
+  /** [T, (nHeads + nKvHeads) D] gradient of qk; without a norm part of dQkv */
+  dQk: MatrixView;
+  /** The queries and keys of dQk. */
+  dNormed: QueriesAndKeys;
+  /** dOut [T, nHeads D]; dQ, dK of dQk and dV of dQkv */
+  heads: AttentionGradients;
 }
 
 export interface AttentionDims {
@@ -154,7 +187,8 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope']);
     const { hiddenDim: H, nHeads, nKvHeads, headDim: D } = dims;
-    for (const name of ['nHeads', 'nKvHeads', 'headDim'] as const) checkInteger(`MQAttention: ${name}`, dims[name], 1);
+    for (const name of ['nHeads', 'nKvHeads', 'headDim'] as const)
+      checkInteger(`MQAttention: ${name}`, dims[name], 1);
     if (D % 2 !== 0) throw new RangeError(`MQAttention: headDim must be even (rotary pairs), got ${D}`);
     if (nHeads % nKvHeads !== 0) {
       throw new RangeError(`MQAttention: nKvHeads (${nKvHeads}) must divide nHeads (${nHeads})`);
@@ -169,7 +203,12 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], this.#qkv, qDim * H);
     this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], this.#qkv, (qDim + kvDim) * H);
     this.oProj = store.expose(`${prefix}o_proj.weight`, [H, qDim], this.#out);
-    const { qkNorm = 'none', attentionBias = 'none', attentionMultiplier = null, residualMultiplier = 1 } = dims;
+    const {
+      qkNorm = 'none',
+      attentionBias = 'none',
+      attentionMultiplier = null,
+      residualMultiplier = 1,
+    } = dims;
     this.#qkvBias = attentionBias === 'none' ? null : this.#addBias(prefix);
     this.#outBias = attentionBias === 'qkvo' ? store.addBias(H) : null;
     if (this.#outBias) store.expose(`${prefix}o_proj.bias`, [H], this.#outBias);
@@ -193,141 +232,110 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     return bias;
   }
 
+  /** q|k|v: the columns of a matrix [T, (nHeads + 2 nKvHeads) D], or of q|k alone. */
+  #parts(matrix: MatrixView): { q: MatrixView; k: MatrixView; v: MatrixView } {
+    const { nHeads, nKvHeads, headDim: D } = this.dims;
+    const [qDim, kvDim] = [nHeads * D, nKvHeads * D];
+    return {
+      q: matrix.columns(0, qDim),
+      k: matrix.columns(qDim, kvDim),
+      v: matrix.columns(qDim + kvDim, kvDim),
+    };
+  }
+
   /** @param sequence positions shared with other layers; planned here when absent. */
   plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): AttentionSlots {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const tokens = batch * seq;
-    const norm = this.#norm;
-    const qkv = planner.floats(tokens * (nHeads + 2 * nKvHeads) * D);
+    const qkWidth = (nHeads + nKvHeads) * D;
+    const qkv = planner.floats(tokens, qkWidth + nKvHeads * D);
+    const qk = this.#norm ? planner.floats(tokens, qkWidth) : qkv.columns(0, qkWidth);
+    const projected = this.#parts(qkv);
+    const positions = sequence ?? planSequence(planner, batch, seq);
+    const { queryStarts, kvLengths } = positions;
+    const { q, k } = this.#parts(qk);
+    const out = planner.floats(tokens, nHeads * D);
+    const lse = planner.floats(tokens, nHeads);
     return {
-      sequence: sequence ?? planSequence(planner, batch, seq),
-      layer: 0,
+      sequence: positions,
       qkv,
-      qk: norm ? planner.floats(tokens * norm.width) : qkv,
-      invRms: norm ? norm.plan(planner, tokens) : 0,
-      ones: planner.floats(this.#qkvBias ? tokens : 0),
-      heads: planner.floats(tokens * nHeads * D),
-      lse: planner.floats(tokens * nHeads),
+      projected,
+      qk,
+      invRms: this.#norm ? this.#norm.plan(planner, tokens) : null,
+      ones: this.#qkvBias && planOnes(planner, tokens),
+      heads: { q, k, v: projected.v, out, lse, queryStarts, kvLengths },
+      inCache: null,
     };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): AttentionScratch {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const tokens = batch * seq;
-    const dQkv = planner.floats(tokens * (nHeads + 2 * nKvHeads) * D);
-    const dQk = this.#norm ? planner.floats(tokens * this.#norm.width) : dQkv;
-    return { dQkv, dQk, dHeads: planner.floats(tokens * nHeads * D) };
+    const qkWidth = (nHeads + nKvHeads) * D;
+    const dQkv = planner.floats(tokens, qkWidth + nKvHeads * D);
+    const dQk = this.#norm ? planner.floats(tokens, qkWidth) : dQkv.columns(0, qkWidth);
+    const dProjected = this.#parts(dQkv);
+    const dNormed = this.#parts(dQk);
+    const dOut = planner.floats(tokens, nHeads * D);
+    const heads = { dOut, dQ: dNormed.q, dK: dNormed.k, dV: dProjected.v };
+    return { dQkv, dProjected, dQk, dNormed, heads };
   }
 
-  override prepare(ws: Workspace, s: AttentionSlots): void {
-    fillSequence(ws, s.sequence);
+  override prepare(s: AttentionSlots): void {
+    fillSequence(s.sequence);
   }
 
-  forwardAt(ws: Workspace, s: AttentionSlots, x: number, y: number, accumulate: boolean): void {
-    const { kernels: k } = this;
-    const { nHeads, nKvHeads, headDim: D } = this.dims;
-    const { batch, seq, queryStarts, kvLengths } = s.sequence;
-    const f = ws.floats;
-    const tokens = batch * seq;
-    if (tokens === 0) return;
-    const width = (nHeads + 2 * nKvHeads) * D;
-    const qkWidth = this.#norm?.width ?? width;
-    const qDim = nHeads * D;
-    const kAt = s.qk + qDim;
-    const vAt = s.qkv + qDim + nKvHeads * D;
-    this.#qkvBias?.spread(k, tokens, f, s.ones, 0, f, s.qkv);
-    this.#qkv.multiply(k, tokens, f, x, this.#qkvBias ? 1 : 0, f, s.qkv);
-    this.#norm?.forwardAt(k, ws, s.invRms, s.qkv, width, s.qk, tokens);
-    this.#rotate(ws, s.sequence, s.qk, qkWidth, false);
-    if (s.sequence.cached) this.#attendCached(ws, s, s.sequence.cached, qkWidth, kAt, width, vAt);
-    else {
-      k.attentionForward(
-        f, s.qk, qkWidth, f, kAt, qkWidth, seq * qkWidth, f, vAt, width, seq * width, f, s.heads, qDim, f, s.lse,
-        ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
-      );
-    }
+  forwardAt(s: AttentionSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+    if (x.rows === 0) return;
+    const { kernels } = this;
+    const scale = this.#outScale;
     const beta = accumulate ? 1 : 0;
-    this.#outBias?.spread(k, tokens, f, s.ones, beta, f, y, this.#outScale);
-    this.#out.multiply(k, tokens, f, s.heads, this.#outBias ? 1 : beta, f, y, this.#outScale);
+    this.#qkvBias?.spread(kernels, s.ones!, s.qkv);
+    this.#qkv.multiply(kernels, x, s.qkv, 1, this.#qkvBias ? 1 : 0);
+    this.#norm?.forwardAt(kernels, s.invRms!, s.projected, s.heads);
+    this.#rotate(s.qk, s.sequence, false);
+    if (s.inCache) this.#attendCached(s, s.inCache);
+    else attention(kernels, s.heads, this.#scale, s.sequence.run);
+    this.#outBias?.spread(kernels, s.ones!, y, scale, beta);
+    this.#out.multiply(kernels, s.heads.out, y, scale, this.#outBias ? 1 : beta);
   }
 
   backwardAt(
-    ws: Workspace, s: AttentionSlots, scratch: AttentionScratch, x: number, dy: number, dx: number,
+    s: AttentionSlots,
+    scratch: AttentionScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
     accumulate: boolean,
   ): void {
-    const { kernels: k, inDim: H } = this;
-    const { nHeads, nKvHeads, headDim: D } = this.dims;
-    const { batch, seq, queryStarts, kvLengths } = s.sequence;
+    if (x.rows === 0) return;
+    const { kernels } = this;
     const { gradBeta } = this.store;
-    const { dQkv, dQk, dHeads } = scratch;
-    const f = ws.floats;
-    const tokens = batch * seq;
-    if (tokens === 0) return;
-    const width = (nHeads + 2 * nKvHeads) * D;
-    const qkWidth = this.#norm?.width ?? width;
-    const r = this.#outScale;
-    const qDim = nHeads * D;
-    const toV = qDim + nKvHeads * D;
-    this.#outBias?.addGradient(k, tokens, f, s.ones, dy, gradBeta, r);
-    k.sgemm(true, false, H, qDim, tokens, r, f, dy, H, f, s.heads, qDim, gradBeta, this.#out.grad!, 0, qDim);
-    k.sgemm(false, false, tokens, qDim, H, r, f, dy, H, this.#out.data, 0, qDim, 0, f, dHeads, qDim);
-    k.attentionBackward(
-      f, s.qk, qkWidth, f, s.qk + qDim, qkWidth, seq * qkWidth, f, s.qkv + toV, width, seq * width,
-      f, s.heads, qDim, f, s.lse, f, dHeads, f, dQk, f, dQk + qDim, f, dQkv + toV,
-      ws.ints, queryStarts, ws.ints, kvLengths, batch, seq, nHeads, nKvHeads, D, this.#scale,
-    );
-    this.#rotate(ws, s.sequence, dQk, qkWidth, true);
-    this.#norm?.backwardAt(k, ws, s.invRms, s.qkv, width, dQk, dQkv, tokens);
-    this.#qkvBias?.addGradient(k, tokens, f, s.ones, dQkv, gradBeta);
-    k.sgemm(true, false, width, H, tokens, 1, f, dQkv, width, f, x, H, gradBeta, this.#qkv.grad!, 0, H);
-    const beta = accumulate ? 1 : 0;
-    k.sgemm(false, false, tokens, H, width, 1, f, dQkv, width, this.#qkv.data, 0, H, beta, f, dx, H);
+    const { dQkv, dQk, dNormed, dProjected, heads } = scratch;
+    const scale = this.#outScale;
+    this.#outBias?.addGradient(kernels, s.ones!, dy, gradBeta, scale);
+    this.#out.addGradient(kernels, dy, s.heads.out, gradBeta, scale);
+    this.#out.multiplyBack(kernels, dy, heads.dOut, scale);
+    attentionBackward(kernels, s.heads, heads, this.#scale, s.sequence.run);
+    this.#rotate(dQk, s.sequence, true);
+    this.#norm?.backwardAt(kernels, s.invRms!, s.projected, dNormed, dProjected);
+    this.#qkvBias?.addGradient(kernels, s.ones!, dQkv, gradBeta);
+    this.#qkv.addGradient(kernels, dQkv, x, gradBeta);
+    this.#qkv.multiplyBack(kernels, dQkv, dx, 1, accumulate ? 1 : 0);
   }
 
   /** Puts the new keys and values behind those in the cache, then lets the queries attend to the sequences' slots. */
-  #attendCached(
-    ws: Workspace, s: AttentionSlots, cached: CachedSequences, ldq: number, newKeys: number, ldv: number, newValues: number,
-  ): void {
-    const { nHeads, nKvHeads, headDim: D } = this.dims;
-    const { cache, runs } = cached;
-    const { positions, queryStarts, kvLengths } = s.sequence;
-    const { width, slotStride } = cache;
-    const f = ws.floats;
-    const qDim = nHeads * D;
-    const keys = cache.keysAt(s.layer);
-    const values = cache.valuesAt(s.layer);
-    let sequence = 0;
-    let token = 0;
-    for (let run = 0; run < runs; run++) {
-      const slot = cached.slot[run];
-      const sequences = cached.sequences[run];
-      const newTokens = cached.newTokens[run];
-      for (let i = 0; i < sequences * newTokens; i++) {
-        const t = token + i;
-        const at = (slot + Math.floor(i / newTokens)) * slotStride + ws.ints[positions + t] * width;
-        f.copyWithin(keys + at, newKeys + t * ldq, newKeys + t * ldq + width);
-        f.copyWithin(values + at, newValues + t * ldv, newValues + t * ldv + width);
-      }
-      const past = slot * slotStride;
-      this.kernels.attentionForward(
-        f, s.qk + token * ldq, ldq, f, keys + past, width, slotStride, f, values + past, width, slotStride,
-        f, s.heads + token * qDim, qDim, f, s.lse + token * nHeads,
-        ws.ints, queryStarts + sequence, ws.ints, kvLengths + sequence,
-        sequences, newTokens, nHeads, nKvHeads, D, this.#scale,
-      );
-      sequence += sequences;
-      token += sequences * newTokens;
+  #attendCached(s: AttentionSlots, { layer, heads }: { layer: number; heads: AttentionViews }): void {
+    const { cache, run, runs } = s.sequence.cached!;
+    for (let i = 0; i < runs; i++) {
+      cache.append(layer, run[i], s.sequence.positions, s.heads.k, s.heads.v);
+      attention(this.kernels, heads, this.#scale, run[i]);
     }
   }
 
   /** RoPE over q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
-  #rotate(ws: Workspace, s: SequenceSlots, qk: number, ld: number, inverse: boolean): void {
-    const { nHeads, nKvHeads, headDim: D } = this.dims;
-    const { rope } = this;
-    rope.ensure(s.reach);
-    this.kernels.rope(
-      ws.floats, qk, ld, rope.cos, 0, rope.sin, 0, rope.length, ws.ints, s.positions,
-      s.batch * s.seq, nHeads + nKvHeads, D, inverse,
-    );
+  #rotate(qk: MatrixView, { reach, positions }: SequenceSlots, inverse: boolean): void {
+    this.rope.ensure(reach);
+    rope(this.kernels, qk, this.rope, positions, inverse);
   }
 }

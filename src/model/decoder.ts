@@ -1,6 +1,8 @@
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
 import { CachedSequences, cacheBytes, KeyValueCache } from '../memory/keyValueCache';
+import { type IndexView, type MatrixView, matrixOf } from '../memory/matrixView';
+import { copyOut, gatherRows } from '../memory/operations';
 import { Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
 import { defaultStepTokens } from './memoryBytes';
@@ -67,8 +69,8 @@ export class Decoder {
   readonly #cache: KeyValueCache;
   readonly #cached: CachedSequences;
   readonly #workspace: Workspace;
-  /** What lies in front of a step's plan, and of the head's: the cache; the cache and a step. */
-  readonly #cacheEnd = new Planner();
+  /** Planner state after the cache (where a step's plan starts) and after the largest step (where a head's plan starts). */
+  readonly #cacheEnd: Planner;
   readonly #stepEnd: Planner;
   /** By number of tokens, of rows. */
   readonly #steps: (StepPlan | undefined)[];
@@ -95,12 +97,13 @@ export class Decoder {
     this.contextLength = contextLength;
     this.maxStepTokens = maxStepTokens;
     this.#model = model;
+    this.#workspace = new Workspace(kernels);
+    this.#cacheEnd = new Planner(this.#workspace);
     this.#cache = new KeyValueCache(config, slots, contextLength, this.#cacheEnd);
     this.#cached = new CachedSequences(this.#cache);
     this.#steps = new Array(maxStepTokens + 1).fill(undefined);
     this.#heads = new Array(maxStepTokens + 1).fill(undefined);
     this.#seen = new Float64Array(slots);
-    this.#workspace = new Workspace(kernels);
     // The largest plans: all others lie within, so that the workspace never grows, which would lose the cache.
     this.#stepEnd = this.#planStep(maxStepTokens).planner;
     this.#workspace.ensure(this.#planHead(maxStepTokens).planner);
@@ -137,7 +140,7 @@ export class Decoder {
 
   /** Makes slot `to` hold the first `length` tokens of slot `from` and nothing else, without computing them. */
   copyPrefix(from: number, to: number, length: number): void {
-    this.#cache.copyPrefix(this.#workspace.floats, from, to, length);
+    this.#cache.copyPrefix(from, to, length);
   }
 
   /**
@@ -155,8 +158,8 @@ export class Decoder {
     const plan = this.#planStep(tokens);
     this.#layOut(rows, plan);
     const last = this.#blocksAt(plan, tokens, outputs);
-    if (outputs.hidden) this.#writeHidden(last, tokens, outputs.hidden);
-    if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, tokens, wanted, outputs.logits);
+    if (outputs.hidden) this.#writeHidden(last, outputs.hidden);
+    if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, outputs.logits);
     for (let i = 0; i < rows.length; i++) this.#cache.lengths[rows[i].slot] += newTokensOf(rows[i]);
     return wanted;
   }
@@ -211,7 +214,8 @@ export class Decoder {
 
   /** Ids, positions and lengths of the step's tokens; notes which slots they belong to. */
   #layOut(rows: readonly DecodeRow[], { ids, sequence }: StepPlan): void {
-    const { ints } = this.#workspace;
+    const { queryStarts, kvLengths, positions } = sequence;
+    const { data: ints } = ids;
     this.#cached.clear();
     let t = 0;
     for (let i = 0; i < rows.length; i++) {
@@ -219,62 +223,47 @@ export class Decoder {
       const past = this.#cache.lengths[slot];
       this.#cache.note(slot, tokens, start, end);
       this.#cached.add(slot, end - start);
-      ints[sequence.queryStarts + i] = past;
-      ints[sequence.kvLengths + i] = past + end - start;
+      ints[queryStarts.at + i] = past;
+      ints[kvLengths.at + i] = past + end - start;
       for (let j = start; j < end; j++, t++) {
-        ints[ids + t] = tokens[j];
-        ints[sequence.positions + t] = past + j - start;
+        ints[ids.at + t] = tokens[j];
+        ints[positions.at + t] = past + j - start;
       }
     }
   }
 
-  /** Embedding and blocks; returns the offset of the last block's output. */
-  #blocksAt(plan: StepPlan, tokens: number, { experts, gateWeights }: StepOutputs): number {
+  /** Embedding and blocks; returns the last block's output. */
+  #blocksAt(plan: StepPlan, tokens: number, { experts, gateWeights }: StepOutputs): MatrixView {
     const { embedding, blocks, config } = this.#model;
-    const ws = this.#workspace;
     const { residual } = plan;
     const choices = tokens * config.topKExperts;
-    embedding.forwardAt(ws, plan.ids, residual[0], tokens);
+    embedding.forwardAt(plan.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
-      blocks[i].forwardAt(ws, plan.blocks[i], residual[i], residual[i + 1]);
+      blocks[i].forwardAt(plan.blocks[i], residual[i], residual[i + 1]);
       const { indices, weights } = plan.blocks[i].moe.router;
-      if (experts) copy(ws.ints, indices, experts, i * choices, choices);
-      if (gateWeights) copy(ws.floats, weights, gateWeights, i * choices, choices);
+      if (experts) copyOut(indices, experts, i * choices);
+      if (gateWeights) copyOut(weights, gateWeights, i * choices);
     }
     return residual[blocks.length];
   }
 
-  #writeHidden(last: number, tokens: number, out: Float32Array): void {
-    const { norm, config } = this.#model;
-    const head = this.#planHead(tokens);
-    norm.forwardAt(this.#workspace, head.norm, last, head.normOut);
-    copy(this.#workspace.floats, head.normOut, out, 0, tokens * config.hiddenDim);
+  #writeHidden(last: MatrixView, out: Float32Array): void {
+    const head = this.#planHead(last.rows);
+    this.#model.norm.forwardAt(head.norm, last, head.normOut);
+    copyOut(head.normOut, out);
   }
 
-  #writeLogits(rows: readonly DecodeRow[], last: number, tokens: number, wanted: number, out: Float32Array) {
+  #writeLogits(rows: readonly DecodeRow[], last: MatrixView, wanted: number, out: Float32Array): void {
     const { kernels, norm, lmHead, config } = this.#model;
-    const ws = this.#workspace;
-    const f = ws.floats;
     const head = this.#planHead(wanted);
     let from = last;
-    if (wanted < tokens) {
-      this.#listWanted(rows, head.rows);
+    if (wanted < last.rows) {
+      listWanted(rows, head.rows);
       from = head.gathered;
-      kernels.gatherRows(f, last, tokens, ws.ints, head.rows, f, from, wanted, config.hiddenDim);
+      gatherRows(kernels, last, head.rows, from);
     }
-    norm.forwardAt(ws, head.norm, from, head.normOut);
-    lmHead.forwardInto(ws, head.lmHead, head.normOut, out, 0, false);
-  }
-
-  #listWanted(rows: readonly DecodeRow[], at: number): void {
-    const { ints } = this.#workspace;
-    let t = 0;
-    for (let i = 0; i < rows.length; i++) {
-      const count = newTokensOf(rows[i]);
-      const wanted = logitsOf(rows[i]);
-      for (let j = count - wanted; j < count; j++) ints[at++] = t + j;
-      t += count;
-    }
+    norm.forwardAt(head.norm, from, head.normOut);
+    lmHead.forwardAt(head.lmHead, head.normOut, matrixOf(out, wanted, config.vocabSize), false);
   }
 
   #planStep(tokens: number): StepPlan {
@@ -292,6 +281,17 @@ const OUTPUTS: readonly (keyof StepOutputs)[] = ['logits', 'hidden', 'experts', 
 
 function newTokensOf({ tokens, start = 0, end = tokens.length }: DecodeRow): number {
   return end - start;
+}
+
+/** The tokens whose logits are wanted, in order. */
+function listWanted(rows: readonly DecodeRow[], { data, at }: IndexView): void {
+  let next = at;
+  let t = 0;
+  for (let i = 0; i < rows.length; i++) {
+    const count = newTokensOf(rows[i]);
+    for (let j = count - logitsOf(rows[i]); j < count; j++) data[next++] = t + j;
+    t += count;
+  }
 }
 
 /** How many rows of logits a row asks for. @throws RangeError for another word than the three. */
@@ -323,14 +323,4 @@ function checkOutput(
   if (out.length < size) {
     throw new RangeError(`step: ${what} must hold ${size} numbers at least, got ${out.length}`);
   }
-}
-
-function copy(
-  from: ArrayLike<number>,
-  at: number,
-  to: Float32Array | Int32Array,
-  toAt: number,
-  n: number,
-): void {
-  for (let i = 0; i < n; i++) to[toAt + i] = from[at + i];
 }

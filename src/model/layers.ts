@@ -3,8 +3,20 @@ import type { Kernels } from '../backend/kernels';
 import { checkFactor, checkIds, checkInteger, checkOptions, checkTensor } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { DEFAULT_SEED } from '../base/random';
+import { elementsOf, type IndexView, indicesOf, type MatrixView, matrixOf } from '../memory/matrixView';
+import {
+  clear,
+  clearShared,
+  embeddingBackward,
+  gatherRows,
+  rmsNorm,
+  rmsNormBackward,
+  scale,
+  swiglu,
+  swigluBackward,
+} from '../memory/operations';
 import { type Parameter, ParameterStore } from '../memory/parameters';
-import { type Bias, Matrix, type Weight } from '../memory/weight';
+import { type Bias, Matrix, type Ones, planOnes, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 
@@ -23,10 +35,10 @@ export interface LayerOptions {
 const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
 
 /**
- * A layer works on a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward needs
- * meanwhile (scratch); forwardAt and backwardAt then compute with offsets alone and allocate nothing. `x`, `y` and
- * their gradients `dx`, `dy` are offsets of [T, inDim] and [T, outDim] in `ws.floats`. `accumulate` adds to the
- * output instead of writing it; a layer that never feeds a residual stream leaves it out and always writes.
+ * A layer works on matrices in a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward
+ * needs meanwhile (scratch); forwardAt and backwardAt then compute with these and allocate nothing. `x`, `y` and their
+ * gradients `dx`, `dy` are [T, inDim] and [T, outDim]. `accumulate` adds to the output instead of writing it; a layer
+ * that never feeds a residual stream leaves it out and always writes.
  *
  * forward and backward are the same on Tensors, for a layer on its own: they copy in and out.
  */
@@ -68,14 +80,19 @@ export abstract class Layer<Slots, Scratch = undefined> {
   abstract plan(planner: Planner, batch: number, seq: number): Slots;
   abstract planBackward(planner: Planner, batch: number, seq: number): Scratch;
   /** y from x. */
-  abstract forwardAt(ws: Workspace, s: Slots, x: number, y: number, accumulate: boolean): void;
+  abstract forwardAt(s: Slots, x: MatrixView, y: MatrixView, accumulate: boolean): void;
   /** dx from dy, and the weights' gradients: gradBeta * what they were + theirs. dx must not overlap dy. */
   abstract backwardAt(
-    ws: Workspace, s: Slots, scratch: Scratch, x: number, dy: number, dx: number, accumulate: boolean,
+    s: Slots,
+    scratch: Scratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void;
 
   /** Fills what the slots hold before a forward (positions and the like). */
-  prepare(_ws: Workspace, _slots: Slots): void {}
+  prepare(_slots: Slots): void {}
 
   /**
    * y = layer(x), x [B,S,inDim] or [T,inDim] (one sequence), y of the same leading shape.
@@ -83,10 +100,10 @@ export abstract class Layer<Slots, Scratch = undefined> {
    */
   forward(x: Tensor): Tensor<'float32'> {
     const pass = this.#enter(x);
-    pass.ws.floats.set(x.data as Float32Array, pass.x);
-    this.prepare(pass.ws, pass.slots);
-    this.forwardAt(pass.ws, pass.slots, pass.x, pass.y, false);
-    return this.#read(pass, pass.y, this.outDim);
+    pass.x.data.set(x.data as Float32Array, pass.x.at);
+    this.prepare(pass.slots);
+    this.forwardAt(pass.slots, pass.x, pass.y, false);
+    return this.#read(pass, pass.y);
   }
 
   /**
@@ -98,9 +115,9 @@ export abstract class Layer<Slots, Scratch = undefined> {
     if (pass === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
     checkTensor('backward: dy', dy, [...pass.leading, this.outDim], this.kernels.floatType);
     this.store.ensureGradients();
-    pass.ws.floats.set(dy.data as Float32Array, pass.dy);
-    this.backwardAt(pass.ws, pass.slots, pass.scratch, pass.x, pass.dy, pass.dx, false);
-    return this.#read(pass, pass.dx, this.inDim);
+    pass.dy.data.set(dy.data as Float32Array, pass.dy.at);
+    this.backwardAt(pass.slots, pass.scratch, pass.x, pass.dy, pass.dx, false);
+    return this.#read(pass, pass.dx);
   }
 
   #enter(x: Tensor): TensorPass<Slots, Scratch> {
@@ -113,38 +130,40 @@ export abstract class Layer<Slots, Scratch = undefined> {
       throw new TypeError(`forward: x must be a ${this.kernels.floatType} tensor, got ${x.dtype}`);
     }
     const [batch, seq] = leading.length === 2 ? leading : [1, leading[0]];
-    const planner = new Planner();
     const tokens = batch * seq;
     this.#workspace ??= new Workspace(this.kernels);
+    const planner = new Planner(this.#workspace);
     this.pass = {
-      leading, tokens,
-      x: planner.floats(tokens * this.inDim), y: planner.floats(tokens * this.outDim),
-      dx: planner.floats(tokens * this.inDim), dy: planner.floats(tokens * this.outDim),
-      slots: this.plan(planner, batch, seq), scratch: this.planBackward(planner, batch, seq),
-      ws: this.#workspace,
+      leading,
+      x: planner.floats(tokens, this.inDim),
+      y: planner.floats(tokens, this.outDim),
+      dx: planner.floats(tokens, this.inDim),
+      dy: planner.floats(tokens, this.outDim),
+      slots: this.plan(planner, batch, seq),
+      scratch: this.planBackward(planner, batch, seq),
     };
     this.#workspace.ensure(planner);
     return this.pass;
   }
 
-  #read(pass: TensorPass<Slots, Scratch>, offset: number, cols: number): Tensor<'float32'> {
-    const data = pass.ws.floats.slice(offset, offset + pass.tokens * cols);
+  #read(pass: TensorPass<Slots, Scratch>, view: MatrixView): Tensor<'float32'> {
     // See Kernels.floatType: float64 hides behind the same type.
-    return new Tensor(data, [...pass.leading, cols], this.kernels.floatType as 'float32');
+    const type = this.kernels.floatType as 'float32';
+    return new Tensor(elementsOf(view), [...pass.leading, view.cols], type);
   }
 }
 
 /** Where the Tensor form of a layer keeps its last forward. */
 export interface TensorPass<Slots, Scratch> {
   leading: number[];
-  tokens: number;
-  x: number;
-  y: number;
-  dx: number;
-  dy: number;
+  /** [T, inDim], and its gradient */
+  x: MatrixView;
+  dx: MatrixView;
+  /** [T, outDim], and its gradient */
+  y: MatrixView;
+  dy: MatrixView;
   slots: Slots;
   scratch: Scratch;
-  ws: Workspace;
 }
 
 export interface EmbeddingOptions extends LayerOptions {
@@ -165,7 +184,7 @@ export class Embedding {
   readonly weight: Parameter;
   readonly multiplier: number;
   readonly #table: Weight;
-  #ids: Int32Array | null = null;
+  #ids: IndexView | null = null;
   #shape: readonly number[] = [];
 
   constructor(
@@ -182,7 +201,7 @@ export class Embedding {
     this.store = options.store ?? new ParameterStore(this.kernels);
     this.#table = options.tied
       ? this.store.addMatrix(vocabSize, dim, 1, 'embedding')
-      : this.store.addWeight(vocabSize * dim, { kind: 'kaiming', fanIn: dim }, 'embedding');
+      : this.store.addTable(vocabSize, dim);
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [vocabSize, dim], this.#table);
     if (options.store === undefined) {
       this.store.allocate();
@@ -195,27 +214,20 @@ export class Embedding {
     return this.#table instanceof Matrix ? this.#table : null;
   }
 
-  /** Rows for ws.ints[ids ..], written to ws.floats[y ..]. */
-  forwardAt(ws: Workspace, ids: number, y: number, tokens: number): void {
-    const { kernels: k, dim, multiplier } = this;
-    k.gatherRows(this.#table.data, 0, this.vocabSize, ws.ints, ids, ws.floats, y, tokens, dim);
-    if (multiplier !== 1) k.scale(ws.floats, y, tokens * dim, multiplier);
+  /** y [T,dim] from ids [T]. */
+  forwardAt(ids: IndexView, y: MatrixView): void {
+    gatherRows(this.kernels, this.#table.values, ids, y);
+    if (this.multiplier !== 1) scale(this.kernels, y, this.multiplier);
   }
 
   /** Uses dy up: it is multiplied by m in place. */
-  backwardAt(ws: Workspace, ids: number, dy: number, tokens: number): void {
-    const grad = this.#table.grad!;
-    // What a tied Linear has written must stay.
-    if (this.store.gradBeta === 0 && this.tiedMatrix === null) {
-      // Zeros as a product over nothing: `fill` writes shared memory element by element, four times as slow.
-      this.kernels.sgemm(
-        false, false, this.vocabSize, this.dim, 0, 1, grad, 0, 0, grad, 0, this.dim, 0, grad, 0, this.dim,
-      );
-    }
-    if (this.multiplier !== 1) this.kernels.scale(ws.floats, dy, tokens * this.dim, this.multiplier);
-    this.kernels.embeddingBackward(
-      ws.floats, dy, ws.ints, ids, grad, 0, this.vocabSize, tokens, this.dim,
-    );
+  backwardAt(ids: IndexView, dy: MatrixView): void {
+    const { kernels, multiplier } = this;
+    const { gradient } = this.#table;
+    // A tied Linear has already written this gradient: add to it.
+    if (this.store.gradBeta === 0 && this.tiedMatrix === null) clearShared(kernels, gradient);
+    if (multiplier !== 1) scale(kernels, dy, multiplier);
+    embeddingBackward(kernels, dy, ids, gradient);
   }
 
   /**
@@ -229,12 +241,8 @@ export class Embedding {
     checkIds('Embedding', ids.data, this.vocabSize);
     // See Kernels.floatType: float64 hides behind the same type.
     const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType as 'float32' });
-    const kept = ids.data.slice();
-    this.kernels.gatherRows(
-      this.#table.data, 0, this.vocabSize, kept, 0, y.data, 0, kept.length, this.dim,
-    );
-    if (this.multiplier !== 1) this.kernels.scale(y.data, 0, y.data.length, this.multiplier);
-    this.#ids = kept;
+    this.#ids = indicesOf(ids.data.slice());
+    this.forwardAt(this.#ids, matrixOf(y.data, this.#ids.rows, this.dim));
     this.#shape = y.shape;
     return y;
   }
@@ -245,15 +253,19 @@ export class Embedding {
     checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
     this.store.ensureGradients();
     const scaled = this.multiplier === 1 ? dy : dy.mul(this.multiplier);
-    this.kernels.embeddingBackward(
-      scaled.data as Float32Array, 0, this.#ids, 0, this.#table.grad!, 0, this.vocabSize, this.#ids.length, this.dim,
-    );
+    const upstream = matrixOf(scaled.data as Float32Array, this.#ids.rows, this.dim);
+    embeddingBackward(this.kernels, upstream, this.#ids, this.#table.gradient);
   }
 }
 
-/** Number of rows a layer without other needs works on. */
-interface RowSlots {
-  rows: number;
+export interface LinearSlots {
+  /** For the bias; null without one. */
+  ones: Ones | null;
+}
+
+export interface RMSNormSlots {
+  /** [T] 1/rms of each row */
+  invRms: MatrixView;
 }
 
 export interface LinearOptions extends LayerOptions {
@@ -269,7 +281,7 @@ export interface LinearOptions extends LayerOptions {
  * y = s (x W^T (+ b)), W [outDim,inDim], b [outDim].
  * Backward: dx = s dy W, dW += s dy^T x, db += s sum_t dy. docs/gradients/linear.md
  */
-export class Linear extends Layer<RowSlots & { ones: number }> {
+export class Linear extends Layer<LinearSlots> {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
   readonly scale: number;
@@ -289,45 +301,39 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
     this.built();
   }
 
-  plan(planner: Planner, batch: number, seq: number): RowSlots & { ones: number } {
-    return { rows: batch * seq, ones: planner.floats(this.#b ? batch * seq : 0) };
+  plan(planner: Planner, batch: number, seq: number): LinearSlots {
+    return { ones: this.#b && planOnes(planner, batch * seq) };
   }
 
   planBackward(): undefined {}
 
-  forwardAt(ws: Workspace, s: RowSlots & { ones: number }, x: number, y: number, accumulate: boolean): void {
-    this.forwardInto(ws, s, x, ws.floats, y, accumulate);
-  }
-
-  /** forwardAt with the output in an array of its own, such as the data of a result. */
-  forwardInto(
-    ws: Workspace, s: RowSlots & { ones: number }, x: number, out: Float32Array, y: number, accumulate: boolean,
-  ): void {
-    const { kernels: k, scale } = this;
-    let beta = accumulate ? 1 : 0;
-    if (this.#b) {
-      this.#b.spread(k, s.rows, ws.floats, s.ones, beta, out, y, scale);
-      beta = 1;
-    }
-    this.#w.multiply(k, s.rows, ws.floats, x, beta, out, y, scale);
+  forwardAt({ ones }: LinearSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+    const beta = accumulate ? 1 : 0;
+    this.#b?.spread(this.kernels, ones!, y, this.scale, beta);
+    this.#w.multiply(this.kernels, x, y, this.scale, this.#b ? 1 : beta);
   }
 
   backwardAt(
-    ws: Workspace, s: RowSlots & { ones: number }, _: undefined, x: number, dy: number, dx: number, accumulate: boolean,
+    { ones }: LinearSlots,
+    _: undefined,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void {
-    const { kernels: k, inDim, outDim, scale } = this;
-    const { gradBeta } = this.store;
-    const f = ws.floats;
-    const beta = accumulate ? 1 : 0;
-    k.sgemm(true, false, outDim, inDim, s.rows, scale, f, dy, outDim, f, x, inDim, gradBeta, this.#w.grad!, 0, inDim);
-    if (this.#b) this.#b.addGradient(k, s.rows, f, s.ones, dy, gradBeta, scale);
-    k.sgemm(false, false, s.rows, inDim, outDim, scale, f, dy, outDim, this.#w.data, 0, inDim, beta, f, dx, inDim);
+    const { kernels, scale, store } = this;
+    this.#w.addGradient(kernels, dy, x, store.gradBeta, scale);
+    this.#b?.addGradient(kernels, ones!, dy, store.gradBeta, scale);
+    this.#w.multiplyBack(kernels, dy, dx, scale, accumulate ? 1 : 0);
   }
 
   #tableOf(embedding: Embedding): Matrix {
     const matrix = embedding.tiedMatrix;
-    if (matrix?.rows === this.outDim && matrix.cols === this.inDim && embedding.store === this.store) return matrix;
-    throw new TypeError('Linear: tiedTo must be an embedding [outDim,inDim] made with `tied`, of the same store');
+    if (matrix?.rows === this.outDim && matrix.cols === this.inDim && embedding.store === this.store)
+      return matrix;
+    throw new TypeError(
+      'Linear: tiedTo must be an embedding [outDim,inDim] made with `tied`, of the same store',
+    );
   }
 }
 
@@ -336,7 +342,7 @@ export class Linear extends Layer<RowSlots & { ones: number }> {
  * Backward, with s = 1/sqrt(..), g = dy*gamma: dx = s*g - s^3 * x * mean(g*x), dgamma += sum_t dy*x*s.
  * docs/gradients/rms-norm.md
  */
-export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
+export class RMSNorm extends Layer<RMSNormSlots> {
   readonly weight: Parameter;
   readonly #gamma: Weight;
 
@@ -351,41 +357,41 @@ export class RMSNorm extends Layer<RowSlots & { invRms: number }> {
     this.built();
   }
 
-  plan(planner: Planner, batch: number, seq: number): RowSlots & { invRms: number } {
-    return { rows: batch * seq, invRms: planner.floats(batch * seq) };
+  plan(planner: Planner, batch: number, seq: number): RMSNormSlots {
+    return { invRms: planner.floats(batch * seq) };
   }
 
   planBackward(): undefined {}
 
-  forwardAt(ws: Workspace, s: RowSlots & { invRms: number }, x: number, y: number): void {
-    const { kernels: k, inDim: dim } = this;
-    const f = ws.floats;
-    const eps = this.options.eps ?? 1e-6;
-    k.rmsNormForward(f, x, dim, this.#gamma.data, 0, f, y, dim, f, s.invRms, s.rows, dim, eps);
+  forwardAt({ invRms }: RMSNormSlots, x: MatrixView, y: MatrixView): void {
+    rmsNorm(this.kernels, x, this.#gamma.values, y, invRms, this.options.eps ?? 1e-6);
   }
 
   backwardAt(
-    ws: Workspace, s: RowSlots & { invRms: number }, _: undefined, x: number, dy: number, dx: number, accumulate: boolean,
+    { invRms }: RMSNormSlots,
+    _: undefined,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void {
-    const { kernels: k, inDim: dim } = this;
-    const f = ws.floats;
-    if (this.store.gradBeta === 0) this.#gamma.grad!.fill(0);
-    k.rmsNormBackward(
-      f, x, dim, this.#gamma.data, 0, f, s.invRms, f, dy, dim, f, dx, dim, accumulate,
-      this.#gamma.grad!, 0, s.rows, dim,
-    );
+    if (this.store.gradBeta === 0) clear(this.#gamma.gradient);
+    rmsNormBackward(this.kernels, x, this.#gamma, invRms, dy, dx, accumulate);
   }
 }
 
 interface SwiGLUSlots {
-  rows: number;
-  gateUp: number;
-  act: number;
+  /** [T,2F] */
+  gateUp: MatrixView;
+  /** [T,F] silu(gate) up */
+  act: MatrixView;
 }
 
 interface SwiGLUScratch {
-  dAct: number;
-  dGateUp: number;
+  /** [T,F] gradient of act */
+  dAct: MatrixView;
+  /** [T,2F] gradient of gateUp */
+  dGateUp: MatrixView;
 }
 
 /**
@@ -417,34 +423,35 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
   }
 
   plan(planner: Planner, batch: number, seq: number): SwiGLUSlots {
-    const rows = batch * seq;
-    return { rows, gateUp: planner.floats(rows * 2 * this.ffnDim), act: planner.floats(rows * this.ffnDim) };
+    const tokens = batch * seq;
+    return { gateUp: planner.floats(tokens, 2 * this.ffnDim), act: planner.floats(tokens, this.ffnDim) };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): SwiGLUScratch {
-    const rows = batch * seq;
-    return { dAct: planner.floats(rows * this.ffnDim), dGateUp: planner.floats(rows * 2 * this.ffnDim) };
+    const tokens = batch * seq;
+    return { dAct: planner.floats(tokens, this.ffnDim), dGateUp: planner.floats(tokens, 2 * this.ffnDim) };
   }
 
-  forwardAt(ws: Workspace, s: SwiGLUSlots, x: number, y: number, accumulate: boolean): void {
-    const { kernels: k, ffnDim: F } = this;
-    const f = ws.floats;
-    this.#gateUp.multiply(k, s.rows, f, x, 0, f, s.gateUp);
-    k.swigluForward(f, s.gateUp, f, s.act, s.rows, F);
-    this.#down.multiply(k, s.rows, f, s.act, accumulate ? 1 : 0, f, y, this.scale);
+  forwardAt({ gateUp, act }: SwiGLUSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+    this.#gateUp.multiply(this.kernels, x, gateUp);
+    swiglu(this.kernels, gateUp, act);
+    this.#down.multiply(this.kernels, act, y, this.scale, accumulate ? 1 : 0);
   }
 
   backwardAt(
-    ws: Workspace, s: SwiGLUSlots, scratch: SwiGLUScratch, x: number, dy: number, dx: number, accumulate: boolean,
+    { gateUp, act }: SwiGLUSlots,
+    { dAct, dGateUp }: SwiGLUScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void {
-    const { kernels: k, inDim: H, ffnDim: F, scale } = this;
-    const { dAct, dGateUp } = scratch;
-    const f = ws.floats;
-    k.sgemm(true, false, H, F, s.rows, scale, f, dy, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F);
-    k.sgemm(false, false, s.rows, F, H, scale, f, dy, H, this.#down.data, 0, F, 0, f, dAct, F);
-    k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, s.rows, F);
-    k.sgemm(true, false, 2 * F, H, s.rows, 1, f, dGateUp, 2 * F, f, x, H, this.store.gradBeta, this.#gateUp.grad!, 0, H);
-    const beta = accumulate ? 1 : 0;
-    k.sgemm(false, false, s.rows, H, 2 * F, 1, f, dGateUp, 2 * F, this.#gateUp.data, 0, H, beta, f, dx, H);
+    const { kernels, scale } = this;
+    const { gradBeta } = this.store;
+    this.#down.addGradient(kernels, dy, act, gradBeta, scale);
+    this.#down.multiplyBack(kernels, dy, dAct, scale);
+    swigluBackward(kernels, gateUp, dAct, dGateUp);
+    this.#gateUp.addGradient(kernels, dGateUp, x, gradBeta);
+    this.#gateUp.multiplyBack(kernels, dGateUp, dx, 1, accumulate ? 1 : 0);
   }
 }

@@ -1,4 +1,5 @@
 import { SgemoeError } from '../base/errors';
+import { crossEntropy } from '../memory/operations';
 import type { AssembledParts } from './assemble';
 import type { RouterLosses } from './moe';
 import type { PassMode } from './pass';
@@ -62,25 +63,14 @@ export class ModelLoss {
     const { passes } = this;
     const pass = passes.enter(part.batch, part.seq, mode);
     const { logits, targets, losses } = pass.loss!;
-    passes.copyIds(pass, pass.ids, part.ids, part.from);
-    passes.copyIds(pass, targets, part.targets, part.from);
+    passes.copyIds(pass.ids, part.ids, part.from);
+    passes.copyIds(targets, part.targets, part.from);
     passes.hidden(pass);
-    const { lmHead, store, config } = this.parts;
-    const ws = passes.workspace;
-    lmHead.forwardAt(ws, pass.lmHead, pass.normOut, logits, false);
-    sums.crossEntropy += store.kernels.crossEntropy(
-      ws.floats,
-      logits,
-      ws.ints,
-      targets,
-      ws.floats,
-      losses,
-      pass.tokens,
-      config.vocabSize,
-      terms.ignoreIndex,
-      terms.gradScale,
-      mode !== 'loss',
-    );
+    const { lmHead, store } = this.parts;
+    lmHead.forwardAt(pass.lmHead, pass.normOut, logits, false);
+    const gradScale = mode === 'loss' ? null : terms.gradScale;
+    const { ignoreIndex } = terms;
+    sums.crossEntropy += crossEntropy(store.kernels, logits, targets, losses, ignoreIndex, gradScale);
     this.#addRouters(terms, sums);
     this.#terms = terms;
     this.#entered = passes.entered;

@@ -94,7 +94,7 @@ function passing(
   checkInteger('memoryBytes: batch', batch as number, 1);
   checkInteger('memoryBytes: seq', seq as number, 1);
   const passMode = mode === 'train' && gradientCheckpointing ? 'recompute' : mode;
-  const { planner } = planPass(parts, batch as number, seq as number, passMode);
+  const { planner } = planPass(parts, new Planner(), batch as number, seq as number, passMode);
   return { cache: 0, activations: planned(parts, planner) + ropeBytes(parts, seq as number) };
 }
 

@@ -8,6 +8,7 @@ import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { endTokensOf } from '../hf/endTokens';
 import { modelSource } from '../hf/source';
+import { elementsOf, type MatrixView, matrixOf } from '../memory/matrixView';
 import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
 import type { Workspace } from '../memory/workspace';
@@ -269,10 +270,10 @@ export class MoETransformer implements NextTokenModel {
     const training = options.gradientCheckpointing ? 'recompute' : 'train';
     const passes = this.#passes;
     const pass = passes.enter(batch, seq, options.training ? training : 'forward');
-    passes.copyIds(pass, pass.ids, ids);
+    passes.copyIds(pass.ids, ids);
     const logits = options.out ?? this.#newLogits(batch, seq);
     passes.hidden(pass);
-    this.lmHead.forwardInto(this.workspace, pass.lmHead, pass.normOut, logits.data, 0, false);
+    this.lmHead.forwardAt(pass.lmHead, pass.normOut, matrixOf(logits.data, pass.tokens, V), false);
     return logits;
   }
 
@@ -290,7 +291,8 @@ export class MoETransformer implements NextTokenModel {
     checkWeight('backward: zLossCoef', zLossCoef);
     const shape = [pass.batch, pass.seq, this.config.vocabSize];
     checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
-    this.workspace.floats.set(dLogits.data as Float32Array, pass.loss!.logits);
+    const { data, at } = pass.loss!.logits;
+    data.set(dLogits.data as Float32Array, at);
     this.#passes.backward(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
   }
 
@@ -330,21 +332,16 @@ export class MoETransformer implements NextTokenModel {
 
   /** Forward of ids [B,S] that returns copies of all hidden states and routings. */
   trace(ids: Tensor): Trace {
-    const { hiddenDim: H } = this.config;
     const logits = this.forward(ids, { training: true });
     const [batch, seq] = ids.shape;
     const pass = this.#passes.kept();
-    const { floats } = this.workspace;
-    const read = (at: number) =>
-      new Tensor(floats.slice(at, at + pass.tokens * H), [batch, seq, H], this.#floatType);
+    const read = (view: MatrixView) => new Tensor(elementsOf(view), [batch, seq, view.cols], this.#floatType);
     return {
       embedding: read(pass.residual[0]),
       hidden: pass.residual.slice(1).map(read),
       norm: read(pass.normOut),
       logits,
-      routing: this.blocks.map((block, i) =>
-        block.moe.router.readRouting(this.workspace, pass.blocks[i].moe.router),
-      ),
+      routing: this.blocks.map((block, i) => block.moe.router.readRouting(pass.blocks[i].moe.router)),
     };
   }
 
@@ -357,12 +354,11 @@ export class MoETransformer implements NextTokenModel {
     checkIds('nextTokenLogits', tokens, this.vocabSize);
     const passes = this.#passes;
     const pass = passes.enter(1, tokens.length, 'forward');
-    passes.copyIds(pass, pass.ids, tokens);
-    const { hiddenDim: H } = this.config;
-    const ws = passes.workspace;
-    const last = passes.blocks(pass) + (pass.tokens - 1) * H;
-    this.norm.forwardAt(ws, pass.last.norm, last, pass.normOut);
-    this.lmHead.forwardInto(ws, pass.last.lmHead, pass.normOut, out, 0, false);
+    passes.copyIds(pass.ids, tokens);
+    passes.blocks(pass);
+    const { x, norm, normOut, lmHead } = pass.last;
+    this.norm.forwardAt(norm, x, normOut);
+    this.lmHead.forwardAt(lmHead, normOut, matrixOf(out, 1, this.vocabSize), false);
     return out;
   }
 

@@ -1,11 +1,25 @@
 import { checkFactor, checkInteger } from '../base/checks';
+import { elementsOf, type MatrixView } from '../memory/matrixView';
+import {
+  clear,
+  copy,
+  gatherRows,
+  type RoutingViews,
+  route,
+  routeBackward,
+  scatterAddRows,
+  scatterAddRowsBackward,
+  sumSquares,
+  swiglu,
+  swigluBackward,
+} from '../memory/operations';
 import type { Parameter } from '../memory/parameters';
 import type { Matrix, Weight } from '../memory/weight';
-import type { Planner, Workspace } from '../memory/workspace';
+import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 import type { RopeTable, SequenceSlots } from './attention';
 import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAttention } from './attention';
-import { Layer, type LayerOptions, RMSNorm } from './layers';
+import { Layer, type LayerOptions, RMSNorm, type RMSNormSlots } from './layers';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 
 /** What a router's backward adds to the upstream gradient. Shared by all routers of a model. */
@@ -18,30 +32,9 @@ export interface RouterLosses {
   weight: number;
 }
 
-export interface RouterSlots {
-  tokens: number;
-  /** [T,E] */
-  logits: number;
-  /** [T,E] softmax over all experts */
-  probs: number;
-  /** [T] log-sum-exp of the logits */
-  lse: number;
-  /** [E] mean of probs over tokens */
-  probMeans: number;
-  /** [T,K] gate weights as the backward needs them */
-  weights: number;
-  /** int32 [T,K] chosen experts, best first */
-  indices: number;
-  /** int32 [E+1]: expert e owns slots rowStarts[e] .. rowStarts[e+1] */
-  rowStarts: number;
-  /** int32 [T*K] */
-  slotToToken: number;
-  /** int32 [T,K] */
-  tokenToSlots: number;
-}
-
 export interface RouterScratch {
-  dLogits: number;
+  /** [T,E] gradient of the logits */
+  dLogits: MatrixView;
 }
 
 /** One routing, for people to read. T tokens, E experts, K choices. */
@@ -63,7 +56,7 @@ export interface Routing {
  * Backward: through weights and renormalisation into every logit, plus the gradients of the balance and z-loss set in
  * `losses`; none for b. docs/gradients/router.md
  */
-export class Router extends Layer<RouterSlots, RouterScratch> {
+export class Router extends Layer<RoutingViews, RouterScratch> {
   /** Wg [nExperts, dim]. */
   readonly weight: Parameter;
   /** b [nExperts], zeros at first; a buffer, not a parameter: `updateSelectionBias` moves it, no gradient does. */
@@ -101,36 +94,37 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
     this.built();
   }
 
-  plan(planner: Planner, batch: number, seq: number): RouterSlots {
+  plan(planner: Planner, batch: number, seq: number): RoutingViews {
     const { nExperts: E, topK: K } = this;
     const tokens = batch * seq;
     return {
-      tokens,
-      logits: planner.floats(tokens * E), probs: planner.floats(tokens * E), lse: planner.floats(tokens),
-      probMeans: planner.floats(E), weights: planner.floats(tokens * K), indices: planner.ints(tokens * K),
-      rowStarts: planner.ints(E + 1), slotToToken: planner.ints(tokens * K), tokenToSlots: planner.ints(tokens * K),
+      logits: planner.floats(tokens, E),
+      probs: planner.floats(tokens, E),
+      lse: planner.floats(tokens),
+      probMeans: planner.floats(E),
+      weights: planner.floats(tokens, K),
+      indices: planner.ints(tokens, K),
+      rowStarts: planner.ints(E + 1),
+      slotToToken: planner.ints(tokens * K),
+      tokenToSlots: planner.ints(tokens, K),
     };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): RouterScratch {
-    return { dLogits: planner.floats(batch * seq * this.nExperts) };
+    return { dLogits: planner.floats(batch * seq, this.nExperts) };
   }
 
   /** y: the gate weights [T,K]; the slots keep them too. */
-  forwardAt(ws: Workspace, s: RouterSlots, x: number, y: number): void {
-    const { kernels: k, nExperts: E, topK: K } = this;
-    const f = ws.floats;
-    this.#gate.multiply(k, s.tokens, f, x, 0, f, s.logits);
-    k.routeForward(
-      f, s.logits, this.#biasInUse(), 0, f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, ws.ints, s.rowStarts,
-      ws.ints, s.slotToToken, ws.ints, s.tokenToSlots, f, s.probMeans, s.tokens, E, K, this.renormalise,
-    );
-    if (y !== s.weights) f.copyWithin(y, s.weights, s.weights + s.tokens * K);
-    for (let e = 0; e < E; e++) {
-      this.counts[e] = ws.ints[s.rowStarts + e + 1] - ws.ints[s.rowStarts + e];
-      this.meanProbs[e] = f[s.probMeans + e];
+  forwardAt(s: RoutingViews, x: MatrixView, y: MatrixView): void {
+    const { rowStarts, probMeans, weights, lse } = s;
+    this.#gate.multiply(this.kernels, x, s.logits);
+    route(this.kernels, s, this.#biasInUse(), this.renormalise);
+    if (y !== weights) copy(weights, y);
+    for (let e = 0; e < this.nExperts; e++) {
+      this.counts[e] = rowStarts.data[rowStarts.at + e + 1] - rowStarts.data[rowStarts.at + e];
+      this.meanProbs[e] = probMeans.data[probMeans.at + e];
     }
-    this.meanSquaredLse = s.tokens === 0 ? 0 : k.sumSquares(f, s.lse, s.tokens) / s.tokens;
+    this.meanSquaredLse = lse.rows === 0 ? 0 : sumSquares(this.kernels, lse) / lse.rows;
   }
 
   /** b, or null when all of it is 0: the kernel is faster without. */
@@ -142,22 +136,22 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
 
   /** dy: gradient of the gate weights [T,K]. */
   backwardAt(
-    ws: Workspace, s: RouterSlots, scratch: RouterScratch, x: number, dy: number, dx: number, accumulate: boolean,
+    s: RoutingViews,
+    { dLogits }: RouterScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void {
-    const { kernels: k, inDim: H, nExperts: E, topK: K } = this;
+    const { kernels, nExperts: E, topK: K } = this;
     const { auxLossAlpha, zLossCoef, weight } = this.losses;
-    const { tokens } = s;
-    const { dLogits } = scratch;
-    const f = ws.floats;
+    const tokens = x.rows;
     // alpha E sum_e f_e P_e with f_e = count_e/(T K), dP_e/dp[t,e] = 1/T.
     const auxScale = tokens > 0 ? (weight * auxLossAlpha * E) / (tokens * K * tokens) : 0;
     const zScale = tokens > 0 ? (weight * 2 * zLossCoef) / tokens : 0;
-    k.routeBackward(
-      f, s.probs, f, s.lse, ws.ints, s.indices, f, s.weights, f, dy, ws.ints, s.rowStarts, f, dLogits,
-      tokens, E, K, this.renormalise, auxScale, zScale,
-    );
-    k.sgemm(true, false, E, H, tokens, 1, f, dLogits, E, f, x, H, this.store.gradBeta, this.#gate.grad!, 0, H);
-    k.sgemm(false, false, tokens, H, E, 1, f, dLogits, E, this.#gate.data, 0, H, accumulate ? 1 : 0, f, dx, H);
+    routeBackward(kernels, s, dy, dLogits, this.renormalise, auxScale, zScale);
+    this.#gate.addGradient(kernels, dLogits, x, this.store.gradBeta);
+    this.#gate.multiplyBack(kernels, dLogits, dx, 1, accumulate ? 1 : 0);
   }
 
   /**
@@ -195,20 +189,18 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
   /** Routes x [B,S,dim] or [T,dim] and returns everything there is to see. */
   route(x: Tensor): Routing {
     this.forward(x);
-    const { ws, slots } = this.pass!;
-    return this.readRouting(ws, slots);
+    return this.readRouting(this.pass!.slots);
   }
 
   /** Copies a routing out of a workspace. */
-  readRouting(ws: Workspace, s: RouterSlots): Routing {
-    const { nExperts: E, topK: K } = this;
+  readRouting({ logits, probs, weights, indices }: RoutingViews): Routing {
     const type = this.kernels.floatType as 'float32'; // float64 hides behind the same type
-    const floats = (at: number, cols: number) =>
-      new Tensor(ws.floats.slice(at, at + s.tokens * cols), [s.tokens, cols], type);
-    const indices = ws.ints.slice(s.indices, s.indices + s.tokens * K);
+    const floats = (view: MatrixView) => new Tensor(elementsOf(view), [view.rows, view.cols], type);
     return {
-      logits: floats(s.logits, E), probs: floats(s.probs, E), weights: floats(s.weights, K),
-      indices: new Tensor(indices, [s.tokens, K], 'int32'),
+      logits: floats(logits),
+      probs: floats(probs),
+      weights: floats(weights),
+      indices: new Tensor(elementsOf(indices), [indices.rows, indices.cols], 'int32'),
     };
   }
 }
@@ -227,25 +219,29 @@ export interface MoEDims {
 }
 
 export interface MoESlots {
-  router: RouterSlots;
+  router: RoutingViews;
   /** [T*K, H]: each expert's tokens, expert by expert */
-  gathered: number;
+  gathered: MatrixView;
   /** [T*K, 2F] */
-  gateUp: number;
-  /** [T*K, F] */
-  act: number;
+  gateUp: MatrixView;
+  /** [T*K, F] silu(gate) up */
+  act: MatrixView;
   /** [T*K, H] */
-  expertOut: number;
+  expertOut: MatrixView;
   shared: SharedExpertSlots | null;
 }
 
 export interface MoEScratch {
   router: RouterScratch;
   shared: SharedExpertScratch | null;
-  dWeights: number;
-  dExpertOut: number;
-  dAct: number;
-  dGateUp: number;
+  /** [T,K] gradient of the gate weights */
+  dWeights: MatrixView;
+  /** [T*K, H] gradient of the experts' outputs, then of their inputs */
+  dExpertOut: MatrixView;
+  /** [T*K, F] gradient of act */
+  dAct: MatrixView;
+  /** [T*K, 2F] gradient of gateUp */
+  dGateUp: MatrixView;
 }
 
 /**
@@ -266,12 +262,17 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     options: LayerOptions & { losses?: RouterLosses } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses']);
-    for (const name of ['nExperts', 'topKExperts', 'ffnDim'] as const) checkInteger(`MoELayer: ${name}`, dims[name], 1);
+    for (const name of ['nExperts', 'topKExperts', 'ffnDim'] as const)
+      checkInteger(`MoELayer: ${name}`, dims[name], 1);
     const { hiddenDim: H, nExperts: E, ffnDim: F } = dims;
     const prefix = options.prefix ?? '';
     const { store, kernels } = this;
     this.router = new Router(H, E, dims.topKExperts, {
-      prefix: `${prefix}gate.`, store, kernels, losses: options.losses, renormalise: dims.normTopkProb,
+      prefix: `${prefix}gate.`,
+      store,
+      kernels,
+      losses: options.losses,
+      renormalise: dims.normTopkProb,
     });
     this.#scale = dims.residualMultiplier ?? 1;
     checkFactor('MoELayer: residualMultiplier', this.#scale);
@@ -283,7 +284,9 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
       store.expose(`${name}w2.weight`, [H, F], this.#down, e * H * F);
       store.expose(`${name}w3.weight`, [F, H], this.#gateUp, (e * 2 + 1) * F * H);
     }
-    this.shared = dims.sharedFfnDim ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale: this.#scale }) : null;
+    this.shared = dims.sharedFfnDim
+      ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale: this.#scale })
+      : null;
     this.built();
   }
 
@@ -292,92 +295,82 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const rows = batch * seq * K;
     return {
       router: this.router.plan(planner, batch, seq),
-      gathered: planner.floats(rows * H), gateUp: planner.floats(rows * 2 * F), act: planner.floats(rows * F),
-      expertOut: planner.floats(rows * H), shared: this.shared?.plan(planner, batch, seq) ?? null,
+      gathered: planner.floats(rows, H),
+      gateUp: planner.floats(rows, 2 * F),
+      act: planner.floats(rows, F),
+      expertOut: planner.floats(rows, H),
+      shared: this.shared?.plan(planner, batch, seq) ?? null,
     };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): MoEScratch {
     const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
-    const rows = batch * seq * K;
+    const tokens = batch * seq;
     return {
       router: this.router.planBackward(planner, batch, seq),
       shared: this.shared?.planBackward(planner, batch, seq) ?? null,
-      dWeights: planner.floats(rows), dExpertOut: planner.floats(rows * H), dAct: planner.floats(rows * F),
-      dGateUp: planner.floats(rows * 2 * F),
+      dWeights: planner.floats(tokens, K),
+      dExpertOut: planner.floats(tokens * K, H),
+      dAct: planner.floats(tokens * K, F),
+      dGateUp: planner.floats(tokens * K, 2 * F),
     };
   }
 
-  forwardAt(ws: Workspace, s: MoESlots, x: number, y: number, accumulate: boolean): void {
-    const { kernels: k } = this;
-    const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
-    const r = s.router;
-    const f = ws.floats;
-    const rows = r.tokens * K;
-    this.router.forwardAt(ws, r, x, r.weights);
-    k.gatherRows(f, x, r.tokens, ws.ints, r.slotToToken, f, s.gathered, rows, H);
-    this.#gateUp.multiplyGroups(k, ws.ints, r.rowStarts, f, s.gathered, f, s.gateUp);
-    k.swigluForward(f, s.gateUp, f, s.act, rows, F);
-    this.#down.multiplyGroups(k, ws.ints, r.rowStarts, f, s.act, f, s.expertOut, this.#scale);
-    if (!accumulate) f.fill(0, y, y + r.tokens * H);
-    k.scatterAddRows(f, s.expertOut, rows, ws.ints, r.tokenToSlots, f, r.weights, f, y, r.tokens, K, H);
-    if (this.shared) this.shared.forwardAt(ws, s.shared!, x, y, true);
+  forwardAt(s: MoESlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+    const { kernels } = this;
+    const { weights, rowStarts, slotToToken, tokenToSlots } = s.router;
+    this.router.forwardAt(s.router, x, weights);
+    gatherRows(kernels, x, slotToToken, s.gathered);
+    this.#gateUp.multiplyGroups(kernels, rowStarts, s.gathered, s.gateUp);
+    swiglu(kernels, s.gateUp, s.act);
+    this.#down.multiplyGroups(kernels, rowStarts, s.act, s.expertOut, this.#scale);
+    if (!accumulate) clear(y);
+    scatterAddRows(kernels, s.expertOut, tokenToSlots, weights, y);
+    this.shared?.forwardAt(s.shared!, x, y, true);
   }
 
   backwardAt(
-    ws: Workspace, s: MoESlots, scratch: MoEScratch, x: number, dy: number, dx: number, accumulate: boolean,
+    s: MoESlots,
+    scratch: MoEScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    accumulate: boolean,
   ): void {
-    const { kernels: k } = this;
-    const { hiddenDim: H, topKExperts: K } = this.dims;
+    const { kernels } = this;
     const { dExpertOut, dWeights } = scratch;
-    const r = s.router;
-    const f = ws.floats;
-    const rows = r.tokens * K;
-    k.scatterAddRowsBackward(
-      f, dy, f, s.expertOut, rows, ws.ints, r.tokenToSlots, f, r.weights, f, dExpertOut, f, dWeights, r.tokens, K, H,
-    );
-    // The gradient of the gathered rows takes the place of the experts' outputs' gradient, which is used up by then.
-    this.#expertsBackward(ws, s, scratch, dExpertOut);
-    if (!accumulate) f.fill(0, dx, dx + r.tokens * H);
-    k.scatterAddRows(f, dExpertOut, rows, ws.ints, r.tokenToSlots, null, 0, f, dx, r.tokens, K, H);
-    this.router.backwardAt(ws, r, scratch.router, x, dWeights, dx, true);
-    if (this.shared) this.shared.backwardAt(ws, s.shared!, scratch.shared!, x, dy, dx, true);
+    const { tokenToSlots, weights } = s.router;
+    scatterAddRowsBackward(kernels, dy, s.expertOut, tokenToSlots, weights, dExpertOut, dWeights);
+    this.#expertsBackward(s, scratch);
+    if (!accumulate) clear(dx);
+    scatterAddRows(kernels, dExpertOut, tokenToSlots, null, dx);
+    this.router.backwardAt(s.router, scratch.router, x, dWeights, dx, true);
+    this.shared?.backwardAt(s.shared!, scratch.shared!, x, dy, dx, true);
   }
 
-  /** In: gradient of expertOut [T*K, H] at `d`. Out: gradient of gathered, in the same place. */
-  #expertsBackward(ws: Workspace, s: MoESlots, scratch: MoEScratch, d: number): void {
-    const { kernels: k } = this;
-    const { hiddenDim: H, nExperts: E, topKExperts: K, ffnDim: F } = this.dims;
-    const { dAct, dGateUp } = scratch;
-    const { tokens, rowStarts } = s.router;
-    const f = ws.floats;
-    k.sgemmGroupedTransA(
-      E, ws.ints, rowStarts, H, F, this.#scale, f, d, H, f, s.act, F, this.store.gradBeta, this.#down.grad!, 0, F, H * F,
-    );
-    k.sgemmGrouped(
-      false, E, ws.ints, rowStarts, F, H, this.#scale, f, d, H, this.#down.data, 0, F, H * F, 0, f, dAct, F,
-    );
-    k.swigluBackward(f, s.gateUp, f, dAct, f, dGateUp, tokens * K, F);
-    k.sgemmGroupedTransA(
-      E, ws.ints, rowStarts, 2 * F, H, 1, f, dGateUp, 2 * F, f, s.gathered, H,
-      this.store.gradBeta, this.#gateUp.grad!, 0, H, 2 * F * H,
-    );
-    k.sgemmGrouped(
-      false, E, ws.ints, rowStarts, H, 2 * F, 1, f, dGateUp, 2 * F, this.#gateUp.data, 0, H, 2 * F * H, 0, f, d, H,
-    );
+  /** dExpertOut: in, the gradient of expertOut; out, that of gathered in its place. */
+  #expertsBackward(s: MoESlots, { dExpertOut, dAct, dGateUp }: MoEScratch): void {
+    const { kernels } = this;
+    const { rowStarts } = s.router;
+    const { gradBeta } = this.store;
+    this.#down.addGroupGradients(kernels, rowStarts, dExpertOut, s.act, gradBeta, this.#scale);
+    this.#down.multiplyGroupsBack(kernels, rowStarts, dExpertOut, dAct, this.#scale);
+    swigluBackward(kernels, s.gateUp, dAct, dGateUp);
+    this.#gateUp.addGroupGradients(kernels, rowStarts, dGateUp, s.gathered, gradBeta);
+    this.#gateUp.multiplyGroupsBack(kernels, rowStarts, dGateUp, dExpertOut);
   }
 }
 
 export interface BlockSlots {
-  norm1: { rows: number; invRms: number };
+  norm1: RMSNormSlots;
   /** [T,H] input of the attention */
-  norm1Out: number;
+  norm1Out: MatrixView;
   attention: AttentionSlots;
   /** [T,H] x + attention */
-  h: number;
-  norm2: { rows: number; invRms: number };
+  h: MatrixView;
+  norm2: RMSNormSlots;
   /** [T,H] input of the experts */
-  norm2Out: number;
+  norm2Out: MatrixView;
   moe: MoESlots;
 }
 
@@ -385,7 +378,7 @@ export interface BlockScratch {
   attention: AttentionScratch;
   moe: MoEScratch;
   /** [T,H] gradient of a norm's output */
-  dNorm: number;
+  dNorm: MatrixView;
 }
 
 export type BlockDims = AttentionDims & MoEDims & { rmsNormEps?: number };
@@ -416,46 +409,52 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
   }
 
   plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): BlockSlots {
-    const size = batch * seq * this.inDim;
+    const tokens = batch * seq;
     return {
-      norm1: this.norm1.plan(planner, batch, seq), norm1Out: planner.floats(size),
-      attention: this.attention.plan(planner, batch, seq, sequence), h: planner.floats(size),
-      norm2: this.norm2.plan(planner, batch, seq), norm2Out: planner.floats(size),
+      norm1: this.norm1.plan(planner, batch, seq),
+      norm1Out: planner.floats(tokens, this.inDim),
+      attention: this.attention.plan(planner, batch, seq, sequence),
+      h: planner.floats(tokens, this.inDim),
+      norm2: this.norm2.plan(planner, batch, seq),
+      norm2Out: planner.floats(tokens, this.inDim),
       moe: this.moe.plan(planner, batch, seq),
     };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): BlockScratch {
     return {
-      attention: this.attention.planBackward(planner, batch, seq), moe: this.moe.planBackward(planner, batch, seq),
-      dNorm: planner.floats(batch * seq * this.inDim),
+      attention: this.attention.planBackward(planner, batch, seq),
+      moe: this.moe.planBackward(planner, batch, seq),
+      dNorm: planner.floats(batch * seq, this.inDim),
     };
   }
 
-  override prepare(ws: Workspace, s: BlockSlots): void {
-    this.attention.prepare(ws, s.attention);
+  override prepare(s: BlockSlots): void {
+    this.attention.prepare(s.attention);
   }
 
   /** Always writes y, which must not overlap x. */
-  forwardAt(ws: Workspace, s: BlockSlots, x: number, y: number): void {
-    const f = ws.floats;
-    const size = s.norm1.rows * this.inDim;
-    this.norm1.forwardAt(ws, s.norm1, x, s.norm1Out);
-    f.copyWithin(s.h, x, x + size);
-    this.attention.forwardAt(ws, s.attention, s.norm1Out, s.h, true);
-    this.norm2.forwardAt(ws, s.norm2, s.h, s.norm2Out);
-    f.copyWithin(y, s.h, s.h + size);
-    this.moe.forwardAt(ws, s.moe, s.norm2Out, y, true);
+  forwardAt(s: BlockSlots, x: MatrixView, y: MatrixView): void {
+    this.norm1.forwardAt(s.norm1, x, s.norm1Out);
+    copy(x, s.h);
+    this.attention.forwardAt(s.attention, s.norm1Out, s.h, true);
+    this.norm2.forwardAt(s.norm2, s.h, s.norm2Out);
+    copy(s.h, y);
+    this.moe.forwardAt(s.moe, s.norm2Out, y, true);
   }
 
   /** Always writes dx, which may be dy: then the gradient of the residual stream stays in place. */
-  backwardAt(ws: Workspace, s: BlockSlots, scratch: BlockScratch, x: number, dy: number, dx: number): void {
-    const f = ws.floats;
-    const { dNorm } = scratch;
-    if (dx !== dy) f.copyWithin(dx, dy, dy + s.norm1.rows * this.inDim);
-    this.moe.backwardAt(ws, s.moe, scratch.moe, s.norm2Out, dx, dNorm, false);
-    this.norm2.backwardAt(ws, s.norm2, undefined, s.h, dNorm, dx, true);
-    this.attention.backwardAt(ws, s.attention, scratch.attention, s.norm1Out, dx, dNorm, false);
-    this.norm1.backwardAt(ws, s.norm1, undefined, x, dNorm, dx, true);
+  backwardAt(
+    s: BlockSlots,
+    { attention, moe, dNorm }: BlockScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+  ): void {
+    if (dx !== dy) copy(dy, dx);
+    this.moe.backwardAt(s.moe, moe, s.norm2Out, dx, dNorm, false);
+    this.norm2.backwardAt(s.norm2, undefined, s.h, dNorm, dx, true);
+    this.attention.backwardAt(s.attention, attention, s.norm1Out, dx, dNorm, false);
+    this.norm1.backwardAt(s.norm1, undefined, x, dNorm, dx, true);
   }
 }

@@ -1,28 +1,28 @@
 import type { ModelConfig } from '../config/modelConfig';
-import { Planner } from '../memory/workspace';
+import type { IndexView, MatrixView } from '../memory/matrixView';
+import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
-import type { Linear, RMSNorm } from './layers';
+import type { Linear, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
 import type { BlockScratch, BlockSlots, TransformerBlock } from './moe';
 
-/** Where a forward of one shape finds its memory: offsets into the workspace. */
+/** Where a forward of one shape finds its memory: matrices in the workspace. */
 export interface ModelPass {
   mode: PassMode;
   batch: number;
   seq: number;
   tokens: number;
-  /** int32 [T] */
-  ids: number;
+  /** [T] */
+  ids: IndexView;
   sequence: SequenceSlots;
   /** One per block; the same object for all unless 'train' keeps them for a backward. */
   blocks: BlockSlots[];
   /** [T,H] input of block i; the last is the output of the last block. */
-  residual: number[];
-  norm: { rows: number; invRms: number };
+  residual: MatrixView[];
+  norm: RMSNormSlots;
   /** [T,H] output of the final norm */
-  normOut: number;
-  lmHead: { rows: number; ones: number };
-  /** The final norm and lm_head of the last position alone. */
-  last: { norm: { rows: number; invRms: number }; lmHead: { rows: number; ones: number } };
+  normOut: MatrixView;
+  lmHead: LinearSlots;
+  last: LastSlots;
   loss: LossSlots | null;
   backward: BackwardSlots | null;
   planner: Planner;
@@ -35,20 +35,30 @@ export interface ModelPass {
  */
 export type PassMode = 'forward' | 'loss' | 'train' | 'recompute';
 
+/** The final norm and lm_head of the last position alone. */
+export interface LastSlots {
+  /** [1,H] output of the last block */
+  x: MatrixView;
+  norm: RMSNormSlots;
+  /** [1,H] output of the final norm */
+  normOut: MatrixView;
+  lmHead: LinearSlots;
+}
+
 export interface LossSlots {
-  /** int32 [T] */
-  targets: number;
+  /** [T] */
+  targets: IndexView;
   /** [T,V] logits, then their gradient in place */
-  logits: number;
+  logits: MatrixView;
   /** [T] cross-entropy of each token */
-  losses: number;
+  losses: MatrixView;
 }
 
 export interface BackwardSlots {
   /** [T,H] gradient of the residual stream */
-  dX: number;
+  dX: MatrixView;
   /** [T,H] gradient of the final norm's output */
-  dNorm: number;
+  dNorm: MatrixView;
   block: BlockScratch;
 }
 
@@ -60,7 +70,7 @@ export interface ModelParts {
   readonly lmHead: Linear;
 }
 
-/** Plans kept for shapes seen last; a plan is a few hundred numbers. */
+/** Plans kept for shapes seen last; a plan is a few dozen matrices a layer. */
 const MAX_PLANS = 16;
 
 /** The plans of a model, each made once for a shape. */
@@ -68,7 +78,11 @@ export class PassPlans {
   /** The one used last comes first. */
   readonly #plans: ModelPass[] = [];
 
-  constructor(private readonly parts: ModelParts) {}
+  /** @param memory that the passes lie in. */
+  constructor(
+    private readonly parts: ModelParts,
+    private readonly memory: PlannedMemory,
+  ) {}
 
   find(batch: number, seq: number, mode: PassMode): ModelPass {
     const plans = this.#plans;
@@ -79,7 +93,7 @@ export class PassPlans {
       plans[0] = plan;
       return plan;
     }
-    const plan = planPass(this.parts, batch, seq, mode);
+    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode);
     if (plans.length >= MAX_PLANS) plans.pop();
     plans.unshift(plan);
     return plan;
@@ -88,19 +102,21 @@ export class PassPlans {
 
 export function planPass(
   { config, blocks, norm, lmHead }: ModelParts,
+  planner: Planner,
   batch: number,
   seq: number,
   mode: PassMode,
 ): ModelPass {
   const { hiddenDim: H, vocabSize: V, nLayers } = config;
   const training = mode === 'train' || mode === 'recompute';
-  const planner = new Planner();
   const tokens = batch * seq;
   const sequence = planSequence(planner, batch, seq);
   // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers take turns.
   const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
   const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
-  const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens * H));
+  const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens, H));
+  const residual = Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]);
+  const normOut = planner.floats(tokens, H);
   return {
     mode,
     batch,
@@ -110,16 +126,21 @@ export function planPass(
     blocks: slots,
     planner,
     ids: planner.ints(tokens),
-    residual: Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]),
+    residual,
     norm: norm.plan(planner, batch, seq),
-    normOut: planner.floats(tokens * H),
+    normOut,
     lmHead: lmHead.plan(planner, batch, seq),
-    last: { norm: norm.plan(planner, 1, 1), lmHead: lmHead.plan(planner, 1, 1) },
+    last: {
+      x: residual[nLayers].slice(tokens - 1, 1),
+      norm: norm.plan(planner, 1, 1),
+      normOut: normOut.slice(0, 1),
+      lmHead: lmHead.plan(planner, 1, 1),
+    },
     loss: mode === 'forward' ? null : planLoss(planner, tokens, V),
     backward: training
       ? {
-          dX: planner.floats(tokens * H),
-          dNorm: planner.floats(tokens * H),
+          dX: planner.floats(tokens, H),
+          dNorm: planner.floats(tokens, H),
           block: blocks[0].planBackward(planner, batch, seq),
         }
       : null,
@@ -129,7 +150,7 @@ export function planPass(
 function planLoss(planner: Planner, tokens: number, vocabSize: number): LossSlots {
   return {
     targets: planner.ints(tokens),
-    logits: planner.floats(tokens * vocabSize),
+    logits: planner.floats(tokens, vocabSize),
     losses: planner.floats(tokens),
   };
 }

@@ -1,4 +1,5 @@
 import { SgemoeError } from '../base/errors';
+import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { WeightRange } from '../memory/parameters';
 import { Workspace } from '../memory/workspace';
 import type { AssembledParts } from './assemble';
@@ -25,7 +26,7 @@ export class Passes {
 
   constructor(private readonly parts: AssembledParts) {
     this.workspace = new Workspace(parts.store.kernels);
-    this.#plans = new PassPlans(parts);
+    this.#plans = new PassPlans(parts, this.workspace);
   }
 
   /**
@@ -42,29 +43,26 @@ export class Passes {
     return pass;
   }
 
-  /** Copies the pass's T ids (or targets) from `source[from]` on to ws.ints[at]; the caller has checked them. */
-  copyIds(pass: ModelPass, at: number, source: ArrayLike<number>, from = 0): void {
-    const { ints } = this.workspace;
-    for (let t = 0; t < pass.tokens; t++) ints[at + t] = source[from + t];
+  /** Copies T ids (or targets) from `source[from]` on; the caller has checked them. */
+  copyIds({ data, at, rows }: IndexView, source: ArrayLike<number>, from = 0): void {
+    for (let t = 0; t < rows; t++) data[at + t] = source[from + t];
   }
 
-  /** Embedding and blocks; returns the offset of the last block's output. */
-  blocks(pass: ModelPass): number {
-    const ws = this.workspace;
+  /** Embedding and blocks; returns the last block's output [T,H]. */
+  blocks(pass: ModelPass): MatrixView {
     const { embedding, blocks } = this.parts;
     const { residual } = pass;
-    fillSequence(ws, pass.sequence);
-    embedding.forwardAt(ws, pass.ids, residual[0], pass.tokens);
+    fillSequence(pass.sequence);
+    embedding.forwardAt(pass.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
-      blocks[i].forwardAt(ws, pass.blocks[i], residual[i], residual[i + 1]);
+      blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
     }
     return residual[blocks.length];
   }
 
-  /** Embedding, blocks and final norm: the output is at pass.normOut. */
+  /** Embedding, blocks and final norm: the output is pass.normOut. */
   hidden(pass: ModelPass): void {
-    const last = this.blocks(pass);
-    this.parts.norm.forwardAt(this.workspace, pass.norm, last, pass.normOut);
+    this.parts.norm.forwardAt(pass.norm, this.blocks(pass), pass.normOut);
     this.#kept = pass.backward ? pass : null;
   }
 
@@ -96,24 +94,23 @@ export class Passes {
   }
 
   #backward(pass: ModelPass, onGradients?: OnGradients): void {
-    const ws = this.workspace;
     const { embedding, blocks, norm, lmHead, ranges } = this.parts;
     const { dX, dNorm, block: scratch } = pass.backward!;
     const { residual, mode } = pass;
     const last = blocks.length - 1;
-    lmHead.backwardAt(ws, pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
-    norm.backwardAt(ws, pass.norm, undefined, residual[last + 1], dNorm, dX, false);
+    lmHead.backwardAt(pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
+    norm.backwardAt(pass.norm, undefined, residual[last + 1], dNorm, dX, false);
     if (onGradients) ranges.head.forEach(onGradients);
     for (let i = last; i >= 0; i--) {
       // The slots that all blocks share still hold the last one's.
       if (mode === 'recompute' && i < last) {
-        blocks[i].forwardAt(ws, pass.blocks[i], residual[i], residual[i + 1]);
+        blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
       }
-      blocks[i].backwardAt(ws, pass.blocks[i], scratch, residual[i], dX, dX);
+      blocks[i].backwardAt(pass.blocks[i], scratch, residual[i], dX, dX);
       if (onGradients) ranges.blocks[i].forEach(onGradients);
     }
     // A table that is lm_head too has its gradient complete only here.
-    embedding.backwardAt(ws, pass.ids, dX, pass.tokens);
+    embedding.backwardAt(pass.ids, dX);
     if (onGradients) ranges.embedding.forEach(onGradients);
   }
 }

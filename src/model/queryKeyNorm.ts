@@ -1,7 +1,9 @@
 import type { Kernels } from '../backend/kernels';
+import type { MatrixView } from '../memory/matrixView';
+import { clear, rmsNorm, rmsNormBackward } from '../memory/operations';
 import type { ParameterStore } from '../memory/parameters';
 import type { Weight } from '../memory/weight';
-import type { Planner, Workspace } from '../memory/workspace';
+import type { Planner } from '../memory/workspace';
 
 export interface QueryKeyNormDims {
   nHeads: number;
@@ -11,12 +13,16 @@ export interface QueryKeyNormDims {
   rmsNormEps?: number;
 }
 
-/** The queries or the keys in a row of q|k|v: `count` pieces of `size` numbers from `start` on, each normed by itself. */
-interface Pieces {
-  start: number;
-  count: number;
-  size: number;
-  gain: Weight;
+/** Queries and keys [T, nHeads D] and [T, nKvHeads D], parts of one matrix. */
+export interface QueriesAndKeys {
+  q: MatrixView;
+  k: MatrixView;
+}
+
+export interface QueryKeyNormSlots {
+  /** [T pieces] 1/rms of the queries, of the keys */
+  q: MatrixView;
+  k: MatrixView;
 }
 
 /**
@@ -28,7 +34,11 @@ interface Pieces {
 export class QueryKeyNorm {
   /** Numbers of q and k of a token: the width of the output. */
   readonly width: number;
-  readonly #pieces: readonly Pieces[];
+  readonly #q: Weight;
+  readonly #k: Weight;
+  /** Pieces of a row of queries, and of keys, that are normed by themselves. */
+  readonly #qPieces: number;
+  readonly #kPieces: number;
   readonly #eps: number;
 
   constructor(
@@ -38,62 +48,42 @@ export class QueryKeyNorm {
     prefix: string,
   ) {
     const { nHeads, nKvHeads, headDim: D } = dims;
-    const pieces = (name: string, start: number, heads: number): Pieces => {
-      const count = kind === 'head' ? heads : 1;
-      const size = (heads / count) * D;
+    const gainOf = (name: string, size: number): Weight => {
       const gain = store.addWeight(size, { kind: 'ones' }, 'norm');
       store.expose(`${prefix}${name}.weight`, [size], gain);
-      return { start, count, size, gain };
+      return gain;
     };
-    this.#pieces = [pieces('q_norm', 0, nHeads), pieces('k_norm', nHeads * D, nKvHeads)];
+    this.#q = gainOf('q_norm', kind === 'head' ? D : nHeads * D);
+    this.#k = gainOf('k_norm', kind === 'head' ? D : nKvHeads * D);
+    this.#qPieces = kind === 'head' ? nHeads : 1;
+    this.#kPieces = kind === 'head' ? nKvHeads : 1;
     this.#eps = dims.rmsNormEps ?? 1e-6;
     this.width = (nHeads + nKvHeads) * D;
   }
 
-  /** Room for the 1/rms of every piece of `tokens` tokens. */
-  plan(planner: Planner, tokens: number): number {
-    const [queries, keys] = this.#pieces;
-    return planner.floats(tokens * (queries.count + keys.count));
+  plan(planner: Planner, tokens: number): QueryKeyNormSlots {
+    return { q: planner.floats(tokens, this.#qPieces), k: planner.floats(tokens, this.#kPieces) };
   }
 
-  /** q|k at y [tokens,width] from q|k at z, rows ldz apart. */
-  forwardAt(k: Kernels, ws: Workspace, invRms: number, z: number, ldz: number, y: number, tokens: number): void {
-    const f = ws.floats;
-    let rms = invRms;
-    for (const { start, count, size, gain } of this.#pieces) {
-      const { calls, rows, zStep, ldZ, yStep, ldY } = this.#cut(count, size, tokens, ldz);
-      for (let i = 0; i < calls; i++, rms += rows) {
-        const from = z + start + i * zStep;
-        const to = y + start + i * yStep;
-        k.rmsNormForward(f, from, ldZ, gain.data, 0, f, to, ldY, f, rms, rows, size, this.#eps);
-      }
-    }
+  /** y from z. */
+  forwardAt(kernels: Kernels, invRms: QueryKeyNormSlots, z: QueriesAndKeys, y: QueriesAndKeys): void {
+    rmsNorm(kernels, z.q, this.#q.values, y.q, invRms.q, this.#eps);
+    rmsNorm(kernels, z.k, this.#k.values, y.k, invRms.k, this.#eps);
   }
 
-  /** dz (rows ldz apart, as z) from dy [tokens,width], and the gains' gradients. */
+  /** dz from dy, and the gains' gradients. */
   backwardAt(
-    k: Kernels, ws: Workspace, invRms: number, z: number, ldz: number, dy: number, dz: number, tokens: number,
+    kernels: Kernels,
+    invRms: QueryKeyNormSlots,
+    z: QueriesAndKeys,
+    dy: QueriesAndKeys,
+    dz: QueriesAndKeys,
   ): void {
-    const f = ws.floats;
-    let rms = invRms;
-    for (const { start, count, size, gain } of this.#pieces) {
-      if (this.store.gradBeta === 0) gain.grad!.fill(0);
-      const { calls, rows, zStep, ldZ, yStep, ldY } = this.#cut(count, size, tokens, ldz);
-      for (let i = 0; i < calls; i++, rms += rows) {
-        const at = start + i * zStep;
-        k.rmsNormBackward(
-          f, z + at, ldZ, gain.data, 0, f, rms, f, dy + start + i * yStep, ldY, f, dz + at, ldZ, false,
-          gain.grad!, 0, rows, size,
-        );
-      }
+    if (this.store.gradBeta === 0) {
+      clear(this.#q.gradient);
+      clear(this.#k.gradient);
     }
-  }
-
-  /** A kernel call norms one head of all tokens, or all heads of one token: whichever needs fewer calls. */
-  #cut(count: number, size: number, tokens: number, ldz: number) {
-    const { width } = this;
-    return count <= tokens
-      ? { calls: count, rows: tokens, zStep: size, ldZ: ldz, yStep: size, ldY: width }
-      : { calls: tokens, rows: count, zStep: ldz, ldZ: size, yStep: width, ldY: size };
+    rmsNormBackward(kernels, z.q, this.#q, invRms.q, dy.q, dz.q, false);
+    rmsNormBackward(kernels, z.k, this.#k, invRms.k, dy.k, dz.k, false);
   }
 }

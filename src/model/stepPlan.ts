@@ -1,31 +1,33 @@
 import type { CachedSequences } from '../memory/keyValueCache';
-import { Planner } from '../memory/workspace';
-import { planSequence, type SequenceSlots } from './attention';
+import type { IndexView, MatrixView } from '../memory/matrixView';
+import type { Planner } from '../memory/workspace';
+import { atLayer, planSequence, type SequenceSlots } from './attention';
+import type { LinearSlots, RMSNormSlots } from './layers';
 import type { BlockSlots } from './moe';
 import type { ModelParts } from './pass';
 
-/** Where a step of T tokens finds its memory: offsets into the decoder's workspace. */
+/** Where a step of T tokens finds its memory: matrices in the decoder's workspace. */
 export interface StepPlan {
-  /** int32 [T] */
-  ids: number;
+  /** [T] */
+  ids: IndexView;
   sequence: SequenceSlots;
   /** One per block; they differ in the layer alone. */
   blocks: BlockSlots[];
   /** [T,H] input of block i, and the last one's output; two buffers that take turns. */
-  residual: number[];
+  residual: MatrixView[];
   planner: Planner;
 }
 
 /** The final norm and lm_head of R of the tokens. */
 export interface HeadPlan {
-  /** int32 [R] the tokens */
-  rows: number;
+  /** [R] the tokens */
+  rows: IndexView;
   /** [R,H] their rows of the last block's output */
-  gathered: number;
-  norm: { rows: number; invRms: number };
-  /** [R,H] */
-  normOut: number;
-  lmHead: { rows: number; ones: number };
+  gathered: MatrixView;
+  norm: RMSNormSlots;
+  /** [R,H] output of the final norm */
+  normOut: MatrixView;
+  lmHead: LinearSlots;
   planner: Planner;
 }
 
@@ -36,35 +38,30 @@ export function planStep(
   before: Planner,
   tokens: number,
 ): StepPlan {
-  const planner = behind(before);
+  const planner = before.behind();
   const sequence = planSequence(planner, tokens, 1, cached);
   const shared = blocks[0].plan(planner, tokens, 1, sequence);
-  const buffers = [0, 1].map(() => planner.floats(tokens * config.hiddenDim));
+  const buffers = [0, 1].map(() => planner.floats(tokens, config.hiddenDim));
   return {
     planner,
     sequence,
     ids: planner.ints(tokens),
-    blocks: blocks.map((_, layer) => ({ ...shared, attention: { ...shared.attention, layer } })),
+    blocks: blocks.map((_, layer) => {
+      return cached ? { ...shared, attention: atLayer(shared.attention, cached, layer) } : shared;
+    }),
     residual: Array.from({ length: blocks.length + 1 }, (_, i) => buffers[i % 2]),
   };
 }
 
 /** @param before what lies in the workspace in front. */
 export function planHead({ config, norm, lmHead }: ModelParts, before: Planner, rows: number): HeadPlan {
-  const planner = behind(before);
+  const planner = before.behind();
   return {
     planner,
     rows: planner.ints(rows),
-    gathered: planner.floats(rows * config.hiddenDim),
+    gathered: planner.floats(rows, config.hiddenDim),
     norm: norm.plan(planner, rows, 1),
-    normOut: planner.floats(rows * config.hiddenDim),
+    normOut: planner.floats(rows, config.hiddenDim),
     lmHead: lmHead.plan(planner, rows, 1),
   };
-}
-
-function behind(before: Planner): Planner {
-  const planner = new Planner();
-  planner.floatCount = before.floatCount;
-  planner.intCount = before.intCount;
-  return planner;
 }

@@ -20,24 +20,24 @@ import {
 } from './parts';
 import { sizeOf } from './shape';
 
-const add: RunLoop<FloatData, FloatData> = (a, aStart, aStep, b, bStart, bStep, out, outStart, n) => {
+const add: RunLoop<FloatData, FloatData> = (a, b, out, { n, aStart, aStep, bStart, bStep, outStart }) => {
   for (let i = 0, p = aStart, q = bStart; i < n; i++, p += aStep, q += bStep) out[outStart + i] = a[p] + b[q];
 };
 
-const sub: RunLoop<FloatData, FloatData> = (a, aStart, aStep, b, bStart, bStep, out, outStart, n) => {
+const sub: RunLoop<FloatData, FloatData> = (a, b, out, { n, aStart, aStep, bStart, bStep, outStart }) => {
   for (let i = 0, p = aStart, q = bStart; i < n; i++, p += aStep, q += bStep) out[outStart + i] = a[p] - b[q];
 };
 
-const mul: RunLoop<FloatData, FloatData> = (a, aStart, aStep, b, bStart, bStep, out, outStart, n) => {
+const mul: RunLoop<FloatData, FloatData> = (a, b, out, { n, aStart, aStep, bStart, bStep, outStart }) => {
   for (let i = 0, p = aStart, q = bStart; i < n; i++, p += aStep, q += bStep) out[outStart + i] = a[p] * b[q];
 };
 
-const div: RunLoop<FloatData, FloatData> = (a, aStart, aStep, b, bStart, bStep, out, outStart, n) => {
+const div: RunLoop<FloatData, FloatData> = (a, b, out, { n, aStart, aStep, bStart, bStep, outStart }) => {
   for (let i = 0, p = aStart, q = bStart; i < n; i++, p += aStep, q += bStep) out[outStart + i] = a[p] / b[q];
 };
 
 /** 1 to any power is 1, as in IEEE 754 and NumPy; JavaScript says NaN for the powers NaN and +-infinity. */
-const pow: RunLoop<FloatData, FloatData> = (a, aStart, aStep, b, bStart, bStep, out, outStart, n) => {
+const pow: RunLoop<FloatData, FloatData> = (a, b, out, { n, aStart, aStep, bStart, bStep, outStart }) => {
   for (let i = 0, p = aStart, q = bStart; i < n; i++, p += aStep, q += bStep) {
     out[outStart + i] = a[p] === 1 ? 1 : a[p] ** b[q];
   }
@@ -63,9 +63,10 @@ function runBinary(
   out: FloatData,
   shape: readonly number[],
 ): void {
-  const aStrides = broadcastStrides(a.shape, shape);
-  const bStrides = broadcastStrides(b.shape, shape);
-  forEachRun(BINARY_LOOPS[operation], shape, a.data, 0, aStrides, b.data, 0, bStrides, out);
+  const [x, y] = [a, b].map((operand) => {
+    return { data: operand.data, offset: 0, strides: broadcastStrides(operand.shape, shape) };
+  });
+  forEachRun(BINARY_LOOPS[operation], shape, x, y, out);
 }
 
 /**

@@ -6,18 +6,25 @@
 import type { TensorData } from '../base/dtype';
 import { formatShape, stridesOf } from './shape';
 
-/** n elements: reads a at aStart + i*aStep and b at bStart + i*bStep, writes out at outStart + i. */
-export type RunLoop<A extends TensorData, O extends TensorData> = (
-  a: A,
-  aStart: number,
-  aStep: number,
-  b: A,
-  bStart: number,
-  bStep: number,
-  out: O,
-  outStart: number,
-  n: number,
-) => void;
+/** n elements along one axis of an output, where they begin and how they step. */
+export interface Run {
+  n: number;
+  aStart: number;
+  aStep: number;
+  bStart: number;
+  bStep: number;
+  outStart: number;
+}
+
+/** Reads a at aStart + i*aStep and b at bStart + i*bStep, writes out at outStart + i, i in [0, n). */
+export type RunLoop<A extends TensorData, O extends TensorData> = (a: A, b: A, out: O, run: Run) => void;
+
+/** An operand: element (i, j, ..) is data[offset + i strides[0] + j strides[1] ..]. */
+export interface Strided<A extends TensorData> {
+  readonly data: A;
+  readonly offset: number;
+  readonly strides: readonly number[];
+}
 
 /**
  * The shape two shapes broadcast to by NumPy's rules: aligned at the last axis, a missing or unit dimension repeats.
@@ -95,49 +102,38 @@ function mergeAxes(
 export function forEachRun<A extends TensorData, O extends TensorData>(
   loop: RunLoop<A, O>,
   shape: readonly number[],
-  a: A,
-  aOffset: number,
-  aStrides: readonly number[],
-  b: A,
-  bOffset: number,
-  bStrides: readonly number[],
+  a: Strided<A>,
+  b: Strided<A>,
   out: O,
 ): void {
   if (shape.includes(0)) return;
-  const axes = mergeAxes(shape, aStrides, bStrides);
+  const axes = mergeAxes(shape, a.strides, b.strides);
   const outer = axes.dims.length - 1;
-  const n = outer < 0 ? 1 : axes.dims[outer];
-  const aStep = outer < 0 ? 0 : axes.aStrides[outer];
-  const bStep = outer < 0 ? 0 : axes.bStrides[outer];
   const index = new Array<number>(Math.max(outer, 0)).fill(0);
-  let aStart = aOffset;
-  let bStart = bOffset;
-  for (let outStart = 0; ; outStart += n) {
-    loop(a, aStart, aStep, b, bStart, bStep, out, outStart, n);
+  const run: Run = {
+    n: outer < 0 ? 1 : axes.dims[outer],
+    aStart: a.offset,
+    aStep: outer < 0 ? 0 : axes.aStrides[outer],
+    bStart: b.offset,
+    bStep: outer < 0 ? 0 : axes.bStrides[outer],
+    outStart: 0,
+  };
+  for (; ; run.outStart += run.n) {
+    loop(a.data, b.data, out, run);
     let axis = outer - 1;
     for (; axis >= 0; axis--) {
-      aStart += axes.aStrides[axis];
-      bStart += axes.bStrides[axis];
+      run.aStart += axes.aStrides[axis];
+      run.bStart += axes.bStrides[axis];
       if (++index[axis] < axes.dims[axis]) break;
-      aStart -= axes.aStrides[axis] * axes.dims[axis];
-      bStart -= axes.bStrides[axis] * axes.dims[axis];
+      run.aStart -= axes.aStrides[axis] * axes.dims[axis];
+      run.bStart -= axes.bStrides[axis] * axes.dims[axis];
       index[axis] = 0;
     }
     if (axis < 0) return;
   }
 }
 
-function copyRun(
-  a: TensorData,
-  aStart: number,
-  aStep: number,
-  _b: TensorData,
-  _bStart: number,
-  _bStep: number,
-  out: TensorData,
-  outStart: number,
-  n: number,
-): void {
+function copyRun(a: TensorData, _b: TensorData, out: TensorData, { n, aStart, aStep, outStart }: Run): void {
   if (aStep === 1) {
     (out as Float32Array).set((a as Float32Array).subarray(aStart, aStart + n), outStart);
     return;
@@ -153,5 +149,6 @@ export function copyStrided<T extends TensorData>(
   strides: readonly number[],
   out: T,
 ): void {
-  forEachRun(copyRun, shape, source, offset, strides, source, offset, strides, out);
+  const operand = { data: source, offset, strides };
+  forEachRun(copyRun, shape, operand, operand, out);
 }

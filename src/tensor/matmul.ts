@@ -41,26 +41,31 @@ function multiply(plan: MatmulPlan, a: FloatParts, b: FloatParts, c: FloatParts)
   const kernels = kernelsFor(c.dtype);
   // Counted in matrices here: a run is a strided batch, or one tall matmul where all of a
   // run share one B: A can't repeat too then, so that its matrices lie one after the other.
-  const multiplyRun: RunLoop<Float32Array, Float32Array> = (x, xi, xStep, y, yi, yStep, c, ci, count) => {
-    const xAt = xi * m * k;
-    const yAt = yi * k * n;
-    const cAt = ci * m * n;
-    if (yStep === 0) {
+  const multiplyRun: RunLoop<Float32Array, Float32Array> = (
+    x,
+    y,
+    c,
+    { n: count, aStart, aStep, bStart, bStep, outStart },
+  ) => {
+    const xAt = aStart * m * k;
+    const yAt = bStart * k * n;
+    const cAt = outStart * m * n;
+    if (bStep === 0) {
       kernels.sgemm(false, false, count * m, n, k, 1, x, xAt, k, y, yAt, n, 0, c, cAt, n);
       return;
     }
     // biome-ignore format: arguments grouped by array
     kernels.sgemmBatch(
       false, false, m, n, k,
-      1, x, xAt, k, xStep * m * k, y, yAt, n, yStep * k * n,
+      1, x, xAt, k, aStep * m * k, y, yAt, n, bStep * k * n,
       0, c, cAt, n, m * n, count,
     );
   };
-  const aStrides = broadcastStrides(plan.aBatch, plan.batch);
-  const bStrides = broadcastStrides(plan.bBatch, plan.batch);
   // The interface is typed for float32; the reference's float64 form takes Float64Array in the same places.
   const [x, y, out] = [a.data, b.data, c.data] as Float32Array[];
-  forEachRun(multiplyRun, plan.batch, x, 0, aStrides, y, 0, bStrides, out);
+  const left = { data: x, offset: 0, strides: broadcastStrides(plan.aBatch, plan.batch) };
+  const right = { data: y, offset: 0, strides: broadcastStrides(plan.bBatch, plan.batch) };
+  forEachRun(multiplyRun, plan.batch, left, right, out);
 }
 
 function castTo(dtype: FloatParts['dtype'], x: FloatParts): FloatParts {

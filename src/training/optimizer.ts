@@ -1,4 +1,5 @@
 import type { DecayExclusion, TrainConfig } from '../config/trainConfig';
+import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
 
@@ -25,6 +26,8 @@ export class AdamW {
   #m: Float32Array[] = [];
   #v: Float32Array[] = [];
   #stretches: Stretch<boolean>[] = [];
+  /** Of each shard; null until the first update, by which gradients are there. */
+  #buffers: AdamWBuffers[] | null = null;
 
   constructor(
     private readonly store: ParameterStore,
@@ -46,37 +49,27 @@ export class AdamW {
    */
   update(step: number, lr: number, gradNorm: number, range?: WeightRange): void {
     const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
-    const { shards, gradShards, kernels } = this.store;
     this.#ensureMoments();
-    const gradScale = gradNorm > gradClip ? gradClip / gradNorm : 1;
-    const correction1 = 1 - beta1 ** step;
-    const correction2 = 1 - beta2 ** step;
+    this.#buffers ??= this.store.shards.map((param, i) => {
+      return { param, grad: this.store.gradShards[i], m: this.#m[i], v: this.#v[i] };
+    });
+    const all: AdamWStep = {
+      lr,
+      beta1,
+      beta2,
+      eps,
+      biasCorrection1: 1 - beta1 ** step,
+      biasCorrection2: 1 - beta2 ** step,
+      gradScale: gradNorm > gradClip ? gradClip / gradNorm : 1,
+    };
     for (let i = 0; i < this.#stretches.length; i++) {
       const { shard, key: decays } = this.#stretches[i];
       if (range && range.shard !== shard) continue;
       const offset = Math.max(this.#stretches[i].offset, range?.offset ?? 0);
       const end = Math.min(endOf(this.#stretches[i]), range ? endOf(range) : Number.POSITIVE_INFINITY);
-      const size = end - offset;
-      if (size <= 0) continue;
-      kernels.adamw(
-        shards[shard],
-        offset,
-        gradShards[shard],
-        offset,
-        this.#m[shard],
-        offset,
-        this.#v[shard],
-        offset,
-        size,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        decays ? weightDecay : 0,
-        correction1,
-        correction2,
-        gradScale,
-      );
+      if (end <= offset) continue;
+      const decay = decays ? weightDecay : 0;
+      adamw(this.store.kernels, this.#buffers[shard], offset, end - offset, all, decay);
     }
   }
 

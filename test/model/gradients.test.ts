@@ -193,9 +193,9 @@ describe('finite differences in float64, random upstream', () => {
       const { losses: routerLosses } = model.blocks[0].moe.router;
       const passes = new Passes({ ...model, routerLosses, ranges: { embedding: [], blocks: [], head: [] } });
       const pass = passes.enter(2, 5, 'train');
-      passes.copyIds(pass, pass.ids, ids.data as Int32Array);
+      passes.copyIds(pass.ids, ids.data as Int32Array);
       passes.hidden(pass);
-      passes.workspace.floats.set(floats(u), pass.loss!.logits);
+      pass.loss!.logits.data.set(floats(u), pass.loss!.logits.at);
       passes.backward(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
       model.store.gradShards.forEach((shard, i) => {
         expectRelative('overwritten', shard, once[i], 1e-12);
