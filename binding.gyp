@@ -105,7 +105,10 @@
       'sources': [
         "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random/.test(f)).join(' ')\")",
       ],
-      'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      # A packed package has the headers with it (scripts/pack.js).
+      'include_dirs': [
+        "<!(node -p \"require('node:fs').existsSync('native/node-addon-api') ? 'native/node-addon-api' : require('node-addon-api').include_dir\")",
+      ],
       'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS'],
       'cflags': ['-O3'],
       'conditions': [

@@ -7,7 +7,8 @@
  * tells the reason that this script leaves in build/install-status.json. With --force a failure is a failure.
  *
  * SGEMOE_SKIP_BUILD=1 builds nothing; SGEMOE_BUILD=cmake|gyp chooses the tool (default: cmake-js where it is
- * installed, which is in the clone, and CMake is there; then node-gyp).
+ * installed, which is in the clone, and CMake is there; then node-gyp). With --force, a tool that isn't there is fetched by
+ * npx: `sgemoe build` in an installed package.
  */
 const { spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -21,6 +22,8 @@ const LOG = path.join(BUILD_FOLDER, 'install.log');
 const STATUS = path.join(BUILD_FOLDER, 'install-status.json');
 const TIME_LIMIT_MINUTES = 15;
 const LOAD_LIMIT_MS = 60_000;
+/** What npx fetches: pinned, known to work here and to run on Node 20.17. */
+const FETCHED = { cmake: 'cmake-js@8.0.0', gyp: 'node-gyp@12.1.0' };
 
 main(process.argv.includes('--force'));
 
@@ -51,7 +54,7 @@ async function install(force) {
   }
   const reasons = [];
   // A second tool may have what the first lacks; someone at work on the sources wants the first one's errors.
-  for (const tool of chosenTools().slice(0, force ? 1 : 2)) {
+  for (const tool of chosenTools(force).slice(0, force ? 1 : 2)) {
     const reason = await build(tool, force);
     if (reason === null) {
       return record({ ok: true, tool: tool.name });
@@ -96,16 +99,16 @@ function removeIntermediates() {
 
 // ---------------------------------------------------------------- tools
 
-function chosenTools() {
+function chosenTools(force) {
   const choice = process.env.SGEMOE_BUILD;
   if (choice && choice !== 'cmake' && choice !== 'gyp') {
     throw new Error(`SGEMOE_BUILD must be cmake or gyp, got '${choice}'`);
   }
   if (choice) {
-    return [choice === 'cmake' ? cmakeTool() : gypTool()];
+    return [choice === 'cmake' ? cmakeTool(force) : gypTool(force)];
   }
-  const cmake = cmakeTool();
-  return cmake.missing ? [gypTool()] : [cmake, gypTool()];
+  const cmake = cmakeTool(force);
+  return cmake.missing ? [gypTool(force)] : [cmake, gypTool(force)];
 }
 
 function jobs() {
@@ -113,9 +116,9 @@ function jobs() {
 }
 
 /** Only our own copy of cmake-js counts: another version further up may want to download headers. */
-function cmakeTool() {
+function cmakeTool(mayFetch) {
   const script = path.join(ROOT, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
-  if (!fs.existsSync(script)) {
+  if (!mayFetch && !fs.existsSync(script)) {
     return { name: 'cmake', missing: 'cmake-js is not installed' };
   }
   if (spawnSync('cmake', ['--version'], { stdio: 'ignore' }).status !== 0) {
@@ -123,23 +126,35 @@ function cmakeTool() {
   }
   // MSVC has no vector types.
   const toolset = process.platform === 'win32' ? ['--toolset', 'ClangCL'] : [];
-  return {
-    name: 'cmake',
-    command: process.execPath,
-    args: [script, 'build', '--parallel', jobs(), ...toolset],
-  };
+  const args = ['build', '--parallel', jobs(), ...toolset];
+  return fs.existsSync(script)
+    ? { name: 'cmake', command: process.execPath, args: [script, ...args] }
+    : { name: 'cmake', ...fetched(FETCHED.cmake, args) };
 }
 
-function gypTool() {
+function gypTool(mayFetch) {
   const args = ['configure', 'build', '--release', '--jobs', jobs()];
   const headers = installedHeaders();
   if (headers && !process.env.npm_config_nodedir) {
     args.push(`--nodedir=${headers}`);
   }
   const script = gypScripts().find((file) => file && fs.existsSync(file));
-  return script
-    ? { name: 'gyp', command: process.execPath, args: [script, ...args] }
+  if (script) return { name: 'gyp', command: process.execPath, args: [script, ...args] };
+  return mayFetch
+    ? { name: 'gyp', ...fetched(FETCHED.gyp, args) }
     : { name: 'gyp', command: 'node-gyp', args, shell: process.platform === 'win32' };
+}
+
+/** A tool of the registry, run by npx. */
+function fetched(tool, args) {
+  const prefix = path.dirname(process.execPath);
+  const script = [path.join(prefix, '..', 'lib'), prefix]
+    .map((folder) => path.join(folder, 'node_modules', 'npm', 'bin', 'npx-cli.js'))
+    .find((file) => fs.existsSync(file));
+  const rest = ['--yes', tool, ...args];
+  return script
+    ? { command: process.execPath, args: [script, ...rest] }
+    : { command: 'npx', args: rest, shell: process.platform === 'win32' };
 }
 
 /** Where npm, or another package manager, keeps the node-gyp it brings along. */

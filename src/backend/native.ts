@@ -193,10 +193,7 @@ function buildStatus(): string[] {
     const status = JSON.parse(readFileSync(file, 'utf8')) as { ok: boolean; reason?: string; log?: string };
     return status.ok ? [] : [`At install: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
   } catch {
-    return [
-      "The install script never ran: package managers may skip dependencies' scripts " +
-        '(npm 12 and later need: npm approve-scripts sgemoe).',
-    ];
+    return ["The install script never ran: package managers may skip dependencies' scripts."];
   }
 }
 
@@ -239,7 +236,7 @@ function addonFix(): string {
 }
 
 function buildCommand(): string {
-  return basename(dirname(packageRoot())) === 'node_modules' ? 'npm rebuild sgemoe' : 'npm run build:native';
+  return basename(dirname(packageRoot())) === 'node_modules' ? 'npx sgemoe build' : 'npm run build:native';
 }
 
 /** What makes a loaded addon compute as asked. */

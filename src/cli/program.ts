@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { addBuildCommand } from './commands/build';
 import { addCheckpointCommands } from './commands/checkpoints';
 import { addDataCommand } from './commands/data';
 import { addEvalCommand } from './commands/eval';
@@ -66,5 +67,6 @@ function createProgram(context: CliContext): Command {
   addDataCommand(program, context);
   addCheckpointCommands(program, context);
   addInfoCommand(program, context);
+  addBuildCommand(program, context);
   return program;
 }

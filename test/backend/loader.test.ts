@@ -77,8 +77,8 @@ describe('a package without an addon', () => {
     expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_REFERENCE_BACKEND' });
     expect(warnings[0].message).toContain(join(bare, 'build', 'Release', 'sgemoe.node'));
     expect(warnings[0].message).toContain(join(bare, 'prebuilds', `${process.platform}-${process.arch}`));
-    expect(warnings[0].message).toContain('npm rebuild sgemoe');
-    expect(info?.notes.join('\n')).toContain('npm rebuild sgemoe');
+    expect(warnings[0].message).toContain('npx sgemoe build');
+    expect(info?.notes.join('\n')).toContain('npx sgemoe build');
   });
 
   it('tells the reason that the install script left', async () => {
@@ -103,7 +103,7 @@ describe('a package without an addon', () => {
     expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
     expect(error?.message).toContain(`${process.platform}-${process.arch}`);
     expect(error?.message).toContain('no such file');
-    expect(error?.message).toContain('npm rebuild sgemoe');
+    expect(error?.message).toContain('npx sgemoe build');
     expect(warnings).toEqual([]);
   });
 

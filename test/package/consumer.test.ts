@@ -1,6 +1,15 @@
 /** The packed tarball in an empty project: with and without a toolchain, with and without install scripts. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { platformName } from '../../src/backend/native';
 import {
@@ -16,7 +25,10 @@ import {
 } from './project';
 
 const MINUTES = 60_000;
-const TARBALL_LIMIT_BYTES = 500_000;
+const TARBALL_LIMIT_BYTES = 700_000;
+/** Of an installation without the addon. */
+const PACKAGES_LIMIT = 8;
+const INSTALLED_LIMIT_BYTES = 5_000_000;
 
 let folder: string;
 let tarball: Tarball;
@@ -54,7 +66,7 @@ async function expectReferenceWithOneWarning(project: string, reason: RegExp): P
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_REFERENCE_BACKEND' });
   expect(warnings[0].message).toMatch(reason);
-  expect(warnings[0].message).toContain('npm rebuild sgemoe');
+  expect(warnings[0].message).toContain('npx sgemoe build');
 }
 
 describe('the tarball', () => {
@@ -65,7 +77,7 @@ describe('the tarball', () => {
       /^dist\/serve\/page\/(index\.html|page\.css|icon\.svg|package\.json)$/,
       /^native\/.+\.(cc|h)$/,
       /^scripts\/install\.js$/,
-      /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp)$/,
+      /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|THIRD_PARTY_LICENSES|CMakeLists\.txt|binding\.gyp)$/,
     ];
     expect(tarball.files.filter((file) => !allowed.some((pattern) => pattern.test(file)))).toEqual([]);
     expect(tarball.files).toEqual(
@@ -83,7 +95,13 @@ describe('the tarball', () => {
       ]),
     );
     expect(tarball.files).toEqual(
-      expect.arrayContaining(['LICENSE', 'README.md', 'binding.gyp', 'native/addon.cc']),
+      expect.arrayContaining([
+        'LICENSE',
+        'README.md',
+        'binding.gyp',
+        'native/addon.cc',
+        'native/node-addon-api/napi.h',
+      ]),
     );
   });
 
@@ -94,6 +112,15 @@ describe('the tarball', () => {
     expect(tarball.bytes).toBeLessThan(TARBALL_LIMIT_BYTES);
   });
 });
+
+/** Whether a range of versions such as '>=18' or '^20.17 || >=22.2' has 20.17.0 in it. */
+function acceptsNode20(range: string): boolean {
+  return range.split('||').some((part) => {
+    const [, kind, major, minor = '0'] = /^\s*(>=|\^)\s*(\d+)(?:\.(\d+))?(?:\.\d+)?\s*$/.exec(part)!;
+    if (kind === '^' && major !== '20') return false;
+    return Number(major) < 20 || (major === '20' && Number(minor) <= 17);
+  });
+}
 
 describe('an installed package', () => {
   it('gives import and require the same names and the same classes', async () => {
@@ -145,18 +172,48 @@ describe('an installed package', () => {
     expect(wrong.code).toBe(2);
   });
 
-  it('depends on six packages, and none of those that they bring runs an install script', () => {
+  it('depends on three packages, and none of those that they bring runs an install script', () => {
     const { packages } = JSON.parse(readFileSync(join(plain, 'package-lock.json'), 'utf8'));
     expect(Object.keys(packages['node_modules/sgemoe'].dependencies).sort()).toEqual([
       '@huggingface/jinja',
       '@huggingface/tokenizers',
       'commander',
-      'fastify',
-      'node-addon-api',
-      'uplot',
     ]);
     const running = Object.keys(packages).filter((name) => packages[name].hasInstallScript);
     expect(running).toEqual(['node_modules/sgemoe']);
+  });
+
+  it(`is at most ${PACKAGES_LIMIT} packages and ${INSTALLED_LIMIT_BYTES} bytes with all that it brings`, () => {
+    const files = readdirSync(join(plain, 'node_modules'), { recursive: true, encoding: 'utf8' });
+    const homes = files.filter((name) => /(^|[\\/])package\.json$/.test(name)).map((name) => dirname(name));
+    const packages = homes.filter((home) => /^(@[^\\/]+[\\/])?[^\\/]+$/.test(home));
+    const bytes = files.reduce((sum, name) => sum + statSync(join(plain, 'node_modules', name)).size, 0);
+    console.log(`installed: ${packages.length} packages, ${bytes} bytes`);
+    expect(packages).toContain('sgemoe');
+    expect(packages.length).toBeLessThanOrEqual(PACKAGES_LIMIT);
+    expect(bytes).toBeLessThan(INSTALLED_LIMIT_BYTES);
+  });
+
+  it('has no package that refuses Node 20.17, as Yarn 1 would', () => {
+    const { packages } = JSON.parse(readFileSync(join(plain, 'package-lock.json'), 'utf8'));
+    for (const [name, { engines }] of Object.entries<{ engines?: { node?: string } }>(packages)) {
+      expect(acceptsNode20(engines?.node ?? '>=0'), `${name}: ${engines?.node}`).toBe(true);
+    }
+    for (const range of ['>=22', '^22.2 || >=24', '>=20.18']) expect(acceptsNode20(range)).toBe(false);
+  });
+
+  it('brings the licence of what is bundled, in the version that is', () => {
+    const home = join(plain, 'node_modules', 'sgemoe');
+    const licences = readFileSync(join(home, 'THIRD_PARTY_LICENSES'), 'utf8');
+    const bundled = { 'node-addon-api': 'LICENSE.md', uplot: 'LICENSE' };
+    for (const [name, file] of Object.entries(bundled)) {
+      const source = join(ROOT, 'node_modules', name);
+      const { version } = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8'));
+      expect(licences).toContain(`${name} ${version} (MIT)`);
+      expect(licences).toContain(readFileSync(join(source, file), 'utf8').trim());
+    }
+    const headers = readdirSync(join(home, 'native', 'node-addon-api')).sort();
+    expect(headers).toEqual(['napi-inl.deprecated.h', 'napi-inl.h', 'napi.h']);
   });
 
   it('draws a report: the files of the page are in it', async () => {
@@ -188,7 +245,7 @@ describe('an installation without an addon', () => {
     const { code, stderr } = await run('node', ['demand.cjs'], plain, { SGEMOE_BACKEND: 'builtin' });
     expect(code).toBe(1);
     expect(stderr).toContain('SGEMOE_BACKEND_UNAVAILABLE');
-    expect(stderr).toContain('npm rebuild sgemoe');
+    expect(stderr).toContain('npx sgemoe build');
   });
 });
 
@@ -197,9 +254,8 @@ describe.skipIf(!hasToolchain())('an installation with a toolchain', () => {
   beforeAll(async () => {
     native = await install(folder, 'native', tarball);
     if (!existsSync(join(native, 'node_modules', 'sgemoe', 'build'))) {
-      // npm 12 and later: the commands that the warning names.
-      await succeed('npm', ['approve-scripts', 'sgemoe'], native);
-      await succeed('npm', ['rebuild', 'sgemoe'], native);
+      // npm 12 and later: the command that the warning names.
+      await succeed('npx', ['--no-install', 'sgemoe', 'build'], native, { SGEMOE_BUILD: 'gyp' });
     }
   }, 15 * MINUTES);
 
@@ -228,6 +284,16 @@ describe.skipIf(!hasToolchain())('an installation with a toolchain', () => {
     expect(warnings.map(({ code }: { code: string }) => code)).toEqual(
       info.blas === null ? ['SGEMOE_NO_BLAS'] : [],
     );
+  });
+
+  it('gets one by sgemoe build where no script ran, with a build tool that npx fetches', async () => {
+    const project = await install(folder, 'scriptless', tarball, { flags: ['--ignore-scripts'] });
+    const { stdout } = await succeed('npx', ['--no-install', 'sgemoe', 'build'], project);
+    expect(stdout).toMatch(/^The addon is built/);
+    expect(existsSync(join(project, 'node_modules', 'cmake-js'))).toBe(false);
+    const { info, warnings } = await probe(project, { SGEMOE_BACKEND: 'builtin' });
+    expect(info.backend).toBe('builtin');
+    expect(warnings).toEqual([]);
   });
 
   it('takes a prebuilt addon where the scripts did not run', async () => {

@@ -77,7 +77,7 @@ export async function pack(folder: string): Promise<Tarball> {
     cpSync(join(ROOT, name), join(copy, name), { recursive: true });
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'), WINDOWS ? 'junction' : 'dir');
-  await succeed('npm', ['run', 'prepare'], copy);
+  for (const script of ['prepare', 'prepack']) await succeed('npm', ['run', script], copy);
   const { stdout } = await succeed('npm', ['pack', '--ignore-scripts', '--json'], copy);
   // A list up to npm 11, a record by package name from npm 12.
   const parsed = JSON.parse(stdout);

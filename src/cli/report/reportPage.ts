@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { packageVersion } from '../version';
+import { chartLibrary } from './chartLibrary';
 import type { RunReport } from './reportData';
 
 /** By which a file is known as one that may be replaced. */
@@ -61,14 +62,4 @@ function asset(name: string): string {
 
 function ownScript(): string {
   return SCRIPTS.map(asset).join('\n');
-}
-
-function chartLibrary(): { script: string; style: string; licence: string } {
-  const dist = dirname(require.resolve('uplot'));
-  const read = (...path: string[]) => readFileSync(join(dist, ...path), 'utf8');
-  return {
-    script: read('uPlot.iife.min.js'),
-    style: read('uPlot.min.css'),
-    licence: read('..', 'LICENSE'),
-  };
 }

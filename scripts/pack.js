@@ -1,0 +1,43 @@
+'use strict';
+/**
+ * What the packed package carries of others, so that it needs nothing more: the headers that the addon is compiled with, and
+ * the licences of all that is in it. `prepack` puts it in place, `postpack` takes it away again: in the clone the headers
+ * are those in node_modules.
+ */
+const fs = require('node:fs');
+const path = require('node:path');
+
+const ROOT = path.resolve(__dirname, '..');
+const HEADERS = path.join(ROOT, 'native', 'node-addon-api');
+const LICENCES = path.join(ROOT, 'THIRD_PARTY_LICENSES');
+
+/** Packages of which something is in the tarball, what it is, and where they keep their licence. */
+const BUNDLED = [
+  {
+    name: 'node-addon-api',
+    what: 'the headers in native/node-addon-api',
+    licence: 'LICENSE.md',
+  },
+  { name: 'uplot', what: 'the script and style in dist/cli/report/chartLibrary.js', licence: 'LICENSE' },
+];
+
+for (const file of [HEADERS, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
+if (!process.argv.includes('--clean')) {
+  copyHeaders();
+  fs.writeFileSync(LICENCES, BUNDLED.map(licenceOf).join(`\n${'-'.repeat(80)}\n\n`));
+}
+
+function copyHeaders() {
+  const source = path.join(ROOT, 'node_modules', 'node-addon-api');
+  fs.mkdirSync(HEADERS);
+  for (const name of fs.readdirSync(source).filter((file) => file.endsWith('.h'))) {
+    fs.copyFileSync(path.join(source, name), path.join(HEADERS, name));
+  }
+}
+
+function licenceOf({ name, what, licence }) {
+  const folder = path.join(ROOT, 'node_modules', name);
+  const { version, license } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
+  const text = fs.readFileSync(path.join(folder, licence), 'utf8').trim();
+  return `${name} ${version} (${license}): ${what}\n\n${text}\n`;
+}
