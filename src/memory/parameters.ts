@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
 import { readOnlyView, refuseWrite } from './readOnly';
 import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
@@ -203,7 +204,7 @@ export class ParameterStore {
   #checkShards(shards: readonly Float32Array[], sizes: readonly number[]): void {
     const type = this.kernels.floatType === 'float64' ? Float64Array : Float32Array;
     const fits = (shard: Float32Array, i: number) =>
-      shard instanceof type && shard.buffer instanceof SharedArrayBuffer && shard.length === sizes[i];
+      shard instanceof type && types.isSharedArrayBuffer(shard.buffer) && shard.length === sizes[i];
     if (Array.isArray(shards) && shards.length === sizes.length && shards.every(fits)) return;
     throw new TypeError(
       `shards must be ${type.name}s on SharedArrayBuffers of ${sizes.join(', ')} elements, as model.share() gives`,

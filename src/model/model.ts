@@ -3,6 +3,7 @@ import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '../base/checks';
 import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
+import { inThisRealm } from '../base/realm';
 import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
@@ -182,12 +183,13 @@ export class MoETransformer implements NextTokenModel {
    */
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
-    const { config, generationConfig = null, shards, bufferData } = shared;
+    const own = inThisRealm(shared);
+    const { config, generationConfig = null, shards, bufferData } = own;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
     const kernels = options.kernels ?? getKernels();
     const storeOptions = { shared: { shards, bufferData } };
     const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, storeOptions, generationConfig);
-    freezeAsShared(model.store, shared);
+    freezeAsShared(model.store, own);
     return model;
   }
 

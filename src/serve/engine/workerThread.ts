@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { SgemoeError } from '../../base/errors';
+import { ofThisRealm } from '../../base/realm';
 import type { Job } from './job';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
 
@@ -26,7 +27,7 @@ export class WorkerThread {
   /** @param listener is called on later turns of the event loop. */
   constructor(setup: WorkerSetup, listener: WorkerListener) {
     this.#worker = new Worker(WORKER_FILE, { workerData: setup, name: 'sgemoe engine' });
-    this.#worker.on('message', (message: FromWorker) => this.#receive(message, listener));
+    this.#worker.on('message', (message: FromWorker) => this.#receive(ofThisRealm(message), listener));
     this.#worker.on('error', (error) => {
       this.#error = error;
     });
