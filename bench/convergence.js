@@ -22,7 +22,7 @@ async function main() {
   applyBackendOptions(options);
   const { fixedBatchRun, textRun } = require('./lib/convergenceRuns');
   const { metadataOf } = require('./lib/metadata');
-  const { TextDataset } = require('../dist/text/dataset');
+  const { TextDataset } = require('..');
   const own = OWN_SOURCES.map((folder) => path.join(ROOT, folder)).filter((folder) => fs.existsSync(folder));
   const dataset = await TextDataset.fromPaths(options.data ?? own, { extensions: EXTENSIONS });
   fs.mkdirSync(options.out, { recursive: true });

@@ -24,19 +24,15 @@ if (!fs.existsSync(path.join(ROOT, 'dist', 'index.js'))) {
 const {
   backendInfo,
   bigramConditionalEntropy,
+  evaluate,
   Lcg64,
   ModelConfig,
   MoETransformer,
+  TemperatureSampling,
   TextDataset,
   Trainer,
+  TrainingRun,
 } = require('../dist');
-const { reportError } = require('../dist/cli/terminal/usageError');
-const { EXIT, processIo } = require('../dist/cli/terminal/io');
-const { describeResult, describeRun } = require('../dist/cli/terminal/runSummary');
-const { openRunFolder } = require('../dist/training/run/runFolder');
-const { showSample } = require('../dist/training/run/samples');
-const { runTraining } = require('../dist/training/run/trainingRun');
-const { validate } = require('../dist/training/run/validation');
 
 const SOURCES = ['src', 'native', 'docs', 'scripts', 'bench', 'test'];
 const ENDINGS = ['.ts', '.js', '.cc', '.h', '.md'];
@@ -70,13 +66,15 @@ const RECIPES = {
   },
 };
 
-const io = processIo();
+const EXIT = { ok: 0, failure: 1, interrupted: 130 };
+
 main().then(
   (exitCode) => {
     process.exitCode = exitCode;
   },
   (error) => {
-    process.exitCode = reportError(error, io);
+    console.error(`demo: ${error.message}`);
+    process.exitCode = EXIT.failure;
   },
 );
 
@@ -93,10 +91,9 @@ async function main() {
   const config = new ModelConfig({ nExperts: 4, topKExperts: 2, vocabSize: 256, ...recipe.model });
   const model = MoETransformer.create(config, { seed: SEED });
   const bigram = bigramConditionalEntropy(dataset.train, dataset.validation, config.vocabSize);
-  const folder = await openRunFolder(OUT);
-  say(`${describeRun(dataset, config, folder)}\n`);
-  const untrained = await validate(model, firstBatches(dataset, recipe), dataset.tokenizer);
-  const result = await train(model, dataset, folder, recipe, bigram);
+  describe(dataset, config);
+  const untrained = evaluate(model, firstBatches(dataset, recipe));
+  const result = await train(model, dataset, recipe, bigram);
   if (result.interrupted) return EXIT.interrupted;
   const reached = judge(result.validation.loss, untrained.loss, bigram);
   const same = await reload(model, dataset);
@@ -134,24 +131,49 @@ function firstBatches(dataset, { batchSize, model }) {
   return dataset.validationBatches({ batchSize, seqLen: model.maxSeqLen, maxBatches: EVAL_BATCHES });
 }
 
-async function train(model, dataset, folder, recipe, bigram) {
-  const { steps, lr, batchSize, evalInterval } = recipe;
-  const result = await runTraining(
-    {
-      trainer: new Trainer(model, { lr, warmupSteps: steps / 10, totalSteps: steps }),
-      dataset,
-      folder,
-      batchSize,
-      seqLen: model.config.maxSeqLen,
-      seed: SEED,
-      evalInterval,
-      evalBatches: EVAL_BATCHES,
-      references: [{ label: 'bigram', loss: bigram }],
-    },
-    io,
+function describe({ trainTokens, validationTokens, files }, config) {
+  const { backend, instructionSet, threads } = backendInfo();
+  say(
+    `Data:    ${count(trainTokens)} bytes to train on, ${count(validationTokens)} to validate (${files.length} files)`,
   );
-  say(`${describeResult(result, steps, OUT)}\n`);
+  say(`Model:   ${count(config.totalParams())} parameters, ${count(config.activeParams())} used by a token`);
+  say(`Backend: ${backend}, ${instructionSet}, ${threads} threads`);
+  say(`Run:     ${OUT}\n`);
+}
+
+function count(value) {
+  return value.toLocaleString('en-US');
+}
+
+/** Ctrl-C finishes the step and saves. */
+async function train(model, dataset, recipe, bigram) {
+  const { steps, lr, batchSize, evalInterval } = recipe;
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort());
+  const run = await TrainingRun.start(OUT, {
+    trainer: new Trainer(model, { lr, warmupSteps: steps / 10, totalSteps: steps }),
+    dataset,
+    overwrite: true,
+    batchSize,
+    seqLen: model.config.maxSeqLen,
+    seed: SEED,
+    evalInterval,
+    evalBatches: EVAL_BATCHES,
+    references: [{ label: 'bigram', loss: bigram }],
+    signal: stop.signal,
+  });
+  for await (const event of run) tell(event, steps);
+  const { result } = run;
+  say(
+    `\n${result.steps} steps in ${Math.round(result.seconds)} s, ${count(Math.round(result.tokensPerSec))} bytes/s.`,
+  );
+  say(`Saved to ${OUT}; the picture is ${path.join(OUT, 'curve.svg')}.\n`);
   return result;
+}
+
+function tell(event, steps) {
+  if (event.type === 'evaluation') say(`step ${event.step}/${steps}  validation ${event.loss.toFixed(3)}`);
+  if (event.type === 'saveFailed') say(`NOT SAVED: ${event.error.message}`);
 }
 
 function judge(loss, untrainedLoss, bigram) {
@@ -182,13 +204,14 @@ async function reload(model, dataset) {
   const same = expected.every((value, i) => value === actual[i]);
   say(same ? `Loaded again from ${OUT}: the same logits, bit by bit.` : 'FAILED: the loaded model differs.');
   say('It writes:\n');
-  const { tokenizer } = dataset;
-  const sample = { prompt: '\n', maxTokens: QUICK ? 80 : 400, seed: SEED };
-  await showSample({ model: loaded, tokenizer }, sample, io);
+  const length = prompt.length + (QUICK ? 80 : 400);
+  const sampling = new TemperatureSampling(0.8, { seed: SEED });
+  const ids = loaded.generate(prompt, length, sampling, { slidingWindow: true });
+  say(dataset.tokenizer.decode(ids));
   say(`\nLet it write more:  node dist/cli/main.js generate ${OUT} --prompt "..."`);
   return same;
 }
 
 function say(line) {
-  io.stdout.write(`${line}\n`);
+  console.log(line);
 }

@@ -157,6 +157,28 @@ export {
   type ScoringOptions,
   type TextEvalResult,
 } from './training/evaluateText';
+export type { Evaluation } from './training/run/best';
+export type { LossReference } from './training/run/chart';
+export type {
+  EndEvent,
+  EvaluationEvent,
+  FinalEvaluationEvent,
+  NoteEvent,
+  RunEvent,
+  SampleEvent,
+  SavedEvent,
+  SavedPart,
+  SaveFailedEvent,
+  StartEvent,
+  StarvingExpertEvent,
+  StepEvent,
+} from './training/run/events';
+export type { ResumeRunOptions, StartRunOptions, TrainingRunOptions } from './training/run/options';
+export type { TrainingResult } from './training/run/result';
+export type { SampleOptions } from './training/run/samples';
+export type { SaveInterval } from './training/run/saveSchedule';
+export { TrainingRun } from './training/run/trainingRun';
+export type { ValidationResult } from './training/run/validation';
 export {
   type ResumedTraining,
   type ResumeOptions,

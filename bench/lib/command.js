@@ -3,6 +3,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 
+const MOST = 2 ** 31 - 1;
 const MOST_RUNS = 100_000;
 const MOST_THREADS = 256;
 const BACKENDS = ['auto', 'reference', 'builtin', 'openblas', 'accelerate', 'blas'];
@@ -12,10 +13,10 @@ if (!fs.existsSync(path.join(__dirname, '..', '..', 'dist', 'index.js'))) {
   process.exit(1);
 }
 
-const { Command, InvalidArgumentError } = require('commander');
-const { UsageError, reportError } = require('../../dist/cli/terminal/usageError');
-const { processIo } = require('../../dist/cli/terminal/io');
-const { integer } = require('../../dist/cli/options/values');
+const { Command, CommanderError, InvalidArgumentError } = require('commander');
+
+/** The command line asks for something that can't be. */
+class UsageError extends Error {}
 
 /**
  * @param {string} name
@@ -26,6 +27,22 @@ function command(name, description) {
     .description(description)
     .exitOverride()
     .configureHelp({ helpWidth: 100 });
+}
+
+/**
+ * Parses an option's value as an integer in [min, max].
+ * @param {number} min
+ * @param {number} [max]
+ * @returns {(text: string) => number}
+ */
+function integer(min, max = MOST) {
+  return (text) => {
+    const value = Number(text);
+    if (/^[+-]?\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(
+      `It must be an integer ${max === MOST ? `>= ${min}` : `in ${min}..${max}`}.`,
+    );
+  };
 }
 
 /** --threads, which has to be in the environment before the library is asked to compute. */
@@ -70,8 +87,17 @@ function checkWritable(option, file) {
 /** Runs a command's main function; errors become a sentence on stderr and the exit code. */
 function start(main) {
   main().catch((error) => {
-    process.exitCode = reportError(error, processIo());
+    process.exitCode = exitCodeOf(error);
+    // Commander has told of its own already.
+    if (!(error instanceof CommanderError)) console.error(`bench: ${error.message}`);
+    if (process.env.SGEMOE_DEBUG === '1') console.error(error.stack);
   });
+}
+
+/** 2 for wrong usage, 1 for a failure, 0 for a help that was asked for. */
+function exitCodeOf(error) {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  return error instanceof UsageError || error.code?.startsWith('SGEMOE_DATA_') ? 2 : 1;
 }
 
 module.exports = {

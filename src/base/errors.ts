@@ -19,6 +19,9 @@ export const ERROR_CODES = {
   SGEMOE_TRAINING_STATE:
     'The state of a training is missing, damaged, or belongs to other weights than those beside it.',
   SGEMOE_TRAINING_SAVING: 'A train step was to be made while the training is being saved.',
+  SGEMOE_TRAINING_DIVERGED: 'So many steps in a row were skipped that the training has diverged.',
+  SGEMOE_RUN_FOLDER: 'The folder for a new run holds an earlier one, or other things.',
+  SGEMOE_FOLDER_LOCKED: 'Another process writes to the folder.',
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
   SGEMOE_UNKNOWN_CHARACTER: 'A text has a character that a character tokenizer has no token for.',
   SGEMOE_CHAT_TEMPLATE: 'There is no chat template, or it can not be rendered with these messages.',

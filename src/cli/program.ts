@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { packageVersion } from '../base/version';
 import { addBuildCommand } from './commands/build';
 import { addCheckpointCommands } from './commands/checkpoints';
 import { addDataCommand } from './commands/data';
@@ -11,7 +12,6 @@ import { addTokenizerCommand } from './commands/tokenizer';
 import { addTrainCommand } from './commands/train';
 import { type CliContext, type CliIo, EXIT } from './terminal/io';
 import { reportError } from './terminal/usageError';
-import { packageVersion } from './version';
 
 const NOTES = `
 Environment:

@@ -1,6 +1,7 @@
 import { checkOptions } from '../base/checks';
 import { convertInto } from '../base/dtype';
 import type { NamedTensor } from '../checkpoint/checkpoint';
+import { whileLocked } from '../checkpoint/folderLock';
 import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
 import { jsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
@@ -20,6 +21,8 @@ export interface ExportOptions extends Partial<TokenizerFiles> {
   dtype?: ExportDtype;
   /** Becomes generation_config.json. Default: the model's. */
   generationConfig?: GenerationConfig | null;
+  /** Told when a lock is taken over that another process has left behind. */
+  onNote?: ((note: string) => void) | undefined;
 }
 
 const DTYPES = {
@@ -31,7 +34,7 @@ export type ExportDtype = keyof typeof DTYPES;
 export const EXPORT_DTYPES = Object.keys(DTYPES) as readonly ExportDtype[];
 
 const EXPORT_OPTIONS: readonly (keyof ExportOptions)[] = [
-  ...(['architecture', 'dtype', 'generationConfig'] as const),
+  ...(['architecture', 'dtype', 'generationConfig', 'onNote'] as const),
   ...(['tokenizer', 'tokenizerConfig', 'chatTemplate'] as const),
 ];
 
@@ -48,12 +51,12 @@ export interface ExportableModel {
 const CHUNK = 2 ** 18;
 
 /**
- * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors, generation_config.json if the
- * model has one, and the tokenizer's files if given; all of them or none. The rows of q and k are put in that library's order. The weights must not change until the
- * promise resolves. Returns the architecture.
+ * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors, generation_config.json if
+ * the model has one, and the tokenizer's files if given; all of them or none. The folder is locked meanwhile. The rows of q
+ * and k are put in that library's order. The weights must not change until the promise resolves. Returns the architecture.
  * @throws RangeError when no architecture, or not the one asked for, can express the model, or a weight is too large for
- * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE, or SGEMOE_CONFIG_INVALID for an `eos_token_id` that is
- * no token id.
+ * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE; SGEMOE_FOLDER_LOCKED when another process writes
+ * there; SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
  */
 export async function exportHuggingFace(
   dir: string,
@@ -61,7 +64,7 @@ export async function exportHuggingFace(
   options: ExportOptions = {},
 ): Promise<Architecture> {
   checkOptions('export', options, EXPORT_OPTIONS);
-  const { dtype = 'f32', generationConfig = model.generationConfig ?? null } = options;
+  const { dtype = 'f32', onNote, generationConfig = model.generationConfig ?? null } = options;
   if (!Object.hasOwn(DTYPES, dtype))
     throw new TypeError(`export: dtype must be f32, bf16 or f16, got ${String(dtype)}`);
   const { config } = model;
@@ -81,7 +84,7 @@ export async function exportHuggingFace(
   const files = [jsonFile('config.json', json), ...tokenizerFiles(options), weights];
   if (generationConfig !== null)
     files.push(jsonFile(GENERATION_FILE, { ...withEndTokens(generationConfig, ends) }));
-  await replaceFiles(dir, files);
+  await whileLocked(dir, { purpose: 'an export', onNote }, () => replaceFiles(dir, files));
   return architecture;
 }
 

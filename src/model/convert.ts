@@ -1,6 +1,7 @@
 import { getKernels } from '../backend';
 import { checkOptions } from '../base/checks';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
+import { whileLocked } from '../checkpoint/folderLock';
 import type { TensorInfo } from '../checkpoint/safetensorsHeader';
 import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
@@ -24,12 +25,9 @@ export async function importCheckpoint(
   const model = await MoETransformer.load(from, options);
   const { config, generationConfig, store } = model;
   // Straight from the model's memory: nobody writes to it meanwhile.
-  await saveCheckpoint(to, {
-    config: config.toJSON(),
-    generationConfig,
-    tensors: store.checkpointTensors(),
-    ...(await tokenizerOf(from)),
-  });
+  const tensors = store.checkpointTensors();
+  const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(from)) };
+  await whileLocked(to, { purpose: 'an import', onNote: options.onNote }, () => saveCheckpoint(to, content));
   return config;
 }
 
@@ -48,7 +46,8 @@ export async function exportCheckpoint(
 ): Promise<Architecture> {
   const { architecture, dtype, ...loadOptions } = options;
   const model = await MoETransformer.load(from, loadOptions);
-  return exportHuggingFace(to, model, { architecture, dtype, ...(await tokenizerOf(from)) });
+  const { onNote } = options;
+  return exportHuggingFace(to, model, { architecture, dtype, onNote, ...(await tokenizerOf(from)) });
 }
 
 async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {

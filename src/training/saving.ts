@@ -23,9 +23,11 @@ export interface SaveTrainingOptions {
 
 export interface ResumeOptions {
   /** What computes. Default: the process's backend. */
-  kernels?: Kernels;
+  kernels?: Kernels | undefined;
   /** Options other than those of the training so far. */
-  config?: Partial<TrainConfig>;
+  config?: Partial<TrainConfig> | undefined;
+  /** Told of what a training of an earlier version lacks. */
+  onNote?: ((note: string) => void) | undefined;
 }
 
 export interface ResumedTraining {
@@ -88,7 +90,7 @@ export async function saveTraining(
  * belongs to; otherwise as `MoETransformer.load`. TypeError or RangeError for `config`.
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
-  checkOptions('resumeTraining', options, ['kernels', 'config']);
+  checkOptions('resumeTraining', options, ['kernels', 'config', 'onNote']);
   const model = await MoETransformer.load(dir, { kernels: options.kernels });
   const { state, optimizer } = await openTraining(dir, weightsChecksum(model.store.checkpointTensors()));
   try {

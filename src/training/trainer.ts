@@ -9,6 +9,7 @@ import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { AdamW, type Moment } from './optimizer';
 import { learningRate } from './schedule';
+import { SkipLimit } from './skipLimit';
 
 export type { Batch } from '../base/batch';
 export type { TrainConfig } from '../config/trainConfig';
@@ -67,6 +68,10 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** What an abort does: throw the signal's reason, or end the iteration. Default 'throw'. */
   onAbort?: 'throw' | 'return';
+  /**
+   * Skipped steps in a row, an integer >= 0, after which the run ends with SGEMOE_TRAINING_DIVERGED; 0 is no limit. Default 10.
+   */
+  maxSkippedSteps?: number | undefined;
 }
 
 /**
@@ -134,9 +139,11 @@ export class Trainer {
   /**
    * Trains on `data`, a step at a time, giving signals and timers their turn in between:
    * `for await (const step of trainer.run({ data, signal })) ...`. Leaving the loop ends the run.
+   * @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; the signal's reason, unless `onAbort` says otherwise.
    */
   async *run(options: RunOptions): AsyncGenerator<StepResult, void, void> {
-    const { data, signal, onAbort } = checkRun(options);
+    const { data, signal, onAbort, maxSkippedSteps } = checkRun(options);
+    const skips = new SkipLimit(maxSkippedSteps);
     const steps = options.steps ?? this.config.totalSteps - this.step;
     if (steps <= 0) return;
     let made = 0;
@@ -144,7 +151,10 @@ export class Trainer {
       for await (const { ids, targets, batch, seqLen } of untilAborted(data, signal)) {
         await setImmediate();
         signal?.throwIfAborted();
-        yield this.#trainStep(ids, targets, batch, seqLen);
+        const step = this.#trainStep(ids, targets, batch, seqLen);
+        skips.count(step.skipped);
+        yield step;
+        skips.check();
         if (++made >= steps) return;
       }
     } catch (error) {
@@ -301,7 +311,7 @@ export function clipGradByGlobalNorm(model: { store: ParameterStore }, maxNorm: 
 
 /** The options of a run, complete. @throws TypeError or RangeError for what can't be. */
 function checkRun(options: RunOptions): RunOptions & { onAbort: 'throw' | 'return' } {
-  checkOptions('run', options, ['data', 'steps', 'signal', 'onAbort']);
+  checkOptions('run', options, ['data', 'steps', 'signal', 'onAbort', 'maxSkippedSteps']);
   const { data, steps, onAbort = 'throw' } = options;
   const iterable = data as Partial<Iterable<Batch> & AsyncIterable<Batch>> | undefined;
   if (!iterable?.[Symbol.asyncIterator] && !iterable?.[Symbol.iterator]) {

@@ -1,14 +1,21 @@
 import { describe, expect, it } from 'vitest';
 import { formatDuration, formatRate, shellQuote } from '../../src/cli/terminal/format';
-import { Progress } from '../../src/cli/terminal/progress';
+import { Progress, type ProgressStep } from '../../src/cli/terminal/progress';
 
 function progressOn({ isTTY, columns }: { isTTY: boolean; columns?: number }) {
   const written: string[] = [];
   const clock = { seconds: 0 };
   const out = { write: (text: string) => written.push(text), isTTY, columns };
   const progress = new Progress(out, { totalSteps: 100, now: () => clock.seconds });
-  const step = (done: number, more = {}) =>
-    progress.update({ done, crossEntropy: 2, tokens: 1000, seconds: 0.5, skipped: false, ...more });
+  const step = (
+    step: number,
+    { validationLoss, ...more }: Partial<ProgressStep> & { validationLoss?: number } = {},
+  ) => {
+    const evaluationFollows = validationLoss !== undefined;
+    const figures = { crossEntropy: 2, tokens: 1000, seconds: 0.5, skipped: false };
+    progress.update({ step, evaluationFollows, ...figures, ...more });
+    if (evaluationFollows) progress.evaluated(step, validationLoss);
+  };
   return { progress, written, clock, step };
 }
 

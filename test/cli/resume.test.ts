@@ -2,9 +2,7 @@ import { EventEmitter } from 'node:events';
 import { appendFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { checkpointWriteError } from '../../src/checkpoint/replaceFiles';
 import { MoETransformer } from '../../src/model/model';
-import { Saver, SaveSchedule } from '../../src/training/run/saveSchedule';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;
@@ -288,33 +286,5 @@ describe('saving', () => {
     const failures = told.split('NOT SAVED').length - 1;
     expect(failures).toBeGreaterThan(0);
     expect(failures).toBeLessThan(4);
-  });
-
-  const full = checkpointWriteError('x', Object.assign(new Error('full'), { code: 'ENOSPC' }));
-
-  it('at the end is tried again for a while, then fails', async () => {
-    const lines: string[] = [];
-    let calls = 0;
-    const saver = new Saver((line) => lines.push(line), [0, 0]);
-    const save = (failures: number) => async () => {
-      if (calls++ < failures) throw full;
-    };
-    await saver.insist(save(2));
-    expect(calls).toBe(3);
-    expect(lines).toHaveLength(2);
-    calls = 0;
-    await expect(saver.insist(save(3))).rejects.toBe(full);
-    await expect(saver.attempt(async () => Promise.reject(new TypeError('no')))).rejects.toThrow('no');
-  });
-
-  it('is due by steps, by minutes, or else with the evaluation', () => {
-    expect([4, 5, 10].map((done) => new SaveSchedule({ steps: 5 }).isDue(done, false))).toEqual([
-      false,
-      true,
-      true,
-    ]);
-    expect(new SaveSchedule({ minutes: 1e-9 }).isDue(1, false)).toBe(true);
-    expect(new SaveSchedule({ minutes: 10 }).isDue(1, true)).toBe(false);
-    expect([true, false].map((due) => new SaveSchedule(undefined).isDue(1, due))).toEqual([true, false]);
   });
 });

@@ -3,11 +3,6 @@ import { EventEmitter } from 'node:events';
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { TextDataset, type TokenDataset, Trainer } from '../../src';
-import { type CliIo, processIo } from '../../src/cli/terminal/io';
-import { openRunFolder } from '../../src/training/run/runFolder';
-import { runTraining } from '../../src/training/run/trainingRun';
-import { smallModel } from '../helpers/smallModel';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;
@@ -167,30 +162,5 @@ describe('--sample-interval', () => {
     );
     expect(code).toBe(2);
     expect(existsSync(join(folder, 'no'))).toBe(false);
-  });
-});
-
-describe('an interrupt', () => {
-  it('does not cost a run the evaluation that it comes in', async () => {
-    const signals = new EventEmitter();
-    const dataset = TextDataset.fromText(readFileSync(text, 'utf8'));
-    const { tokenizer, files, trainTokens, validationTokens } = dataset;
-    const interrupting: TokenDataset = {
-      ...{ tokenizer, files, trainTokens, validationTokens },
-      batches: (options) => dataset.batches(options),
-      batchesInOrder: (split, options) => dataset.batchesInOrder(split, options),
-      validationBatches(options) {
-        signals.emit('SIGTERM');
-        return dataset.validationBatches(options);
-      },
-    };
-    const trainer = new Trainer(smallModel({ vocabSize: 256 }), { totalSteps: 9 });
-    const runFolder = await openRunFolder(join(folder, 'evaluating'));
-    const recipe = { batchSize: 2, seqLen: 8, seed: 1, evalInterval: 4, evalBatches: 2 };
-    const io: CliIo = { ...processIo(), stdout: { write() {} }, signals };
-    const job = { trainer, dataset: interrupting, folder: runFolder, ...recipe };
-    const result = await runTraining(job, io);
-    expect(result).toMatchObject({ steps: 4, interrupted: true, best: { step: 4 } });
-    expect(readMetrics(runFolder.path).at(-1)!.validationLoss).toBe(result.best!.loss);
   });
 });

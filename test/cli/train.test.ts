@@ -104,16 +104,31 @@ describe('sgemoe train', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/3 of them skipped: loss or gradient not finite/);
     expect(readMetrics(dir).map((line) => line.skipped)).toEqual([false, true, true, true]);
+    // No two lines share a step; an update that was skipped is made again.
+    expect(readMetrics(dir).map(({ step, update }) => [step, update])).toEqual(
+      [1, 2, 3, 4].map((n) => [n, Math.min(n, 2)]),
+    );
+    expect((await sgemoe(['report', dir])).stdout).toContain('diverged: 3 of 4 steps skipped');
     elementNames(readFileSync(join(dir, 'curve.svg'), 'utf8'));
   });
 
   it('ends with a sentence when no step is finite any more', async () => {
-    const diverging = ['--steps', '200', '--lr', '1e30', '--grad-clip', '0'];
-    const args = ['train', '--data', text, '--out', join(folder, 'endless'), ...TINY, ...diverging];
+    const out = join(folder, 'endless');
+    const diverging = ['--steps', '12', '--lr', '1e30', '--grad-clip', '0'];
+    const args = ['train', '--data', text, '--out', out, ...TINY, ...diverging, '--sample-tokens', '0'];
     const { code, stderr, stdout } = await sgemoe(args);
-    expect(stderr).toMatch(/20 steps in a row: training has diverged/);
+    expect(stderr).toMatch(/10 steps in a row: training has diverged/);
     expect(stdout.match(/not finite/g)).toHaveLength(1);
     expect(code).toBe(1);
+    expect(readMetrics(out).map(({ step }) => step)).toEqual(Array.from({ length: 11 }, (_, i) => i + 1));
+    const { error, result } = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'));
+    expect(error).toMatchObject({ code: 'SGEMOE_TRAINING_DIVERGED' });
+    expect(result).toBeUndefined();
+    const patient = await sgemoe([...args, '--overwrite', '--max-skipped-steps', '0']);
+    expect(patient.code).toBe(0);
+    expect(patient.stdout).toMatch(/11 of them skipped/);
+    const sooner = await sgemoe([...args, '--overwrite', '--max-skipped-steps', '3']);
+    expect(sooner.stderr).toMatch(/3 steps in a row/);
   });
 
   it('takes a preset with the vocabulary of the tokenizer', async () => {

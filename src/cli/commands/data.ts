@@ -66,8 +66,9 @@ async function dataPrepareCommand(options: DataCliOptions, io: CliIo): Promise<n
       () => `${formatPercent(share)} of ${formatCount(totalBytes)} bytes, ${formatCount(tokens)} tokens`,
     );
   };
+  const onNote = (note: string) => io.stderr.write(`${note}\n`);
   const header = await interruptible(io.signals, (signal) =>
-    prepareDataset(data, { tokenizer, out, validationFraction, overwrite, signal, onProgress }),
+    prepareDataset(data, { tokenizer, out, validationFraction, overwrite, signal, onProgress, onNote }),
   ).finally(() => progress.clear());
   const { train, validation, documents, dtype } = header;
   io.stdout.write(

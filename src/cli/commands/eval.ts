@@ -14,13 +14,13 @@ import {
   type TextEvalResult,
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
+import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { decimal, integer } from '../options/values';
 import { formatCount, formatDuration, formatPercent, formatRate } from '../terminal/format';
 import { interruptible } from '../terminal/interrupt';
 import type { CliContext, CliIo } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { asUsage, UsageError } from '../terminal/usageError';
-import { requireOneCheckpoint } from '../terminal/writeText';
 
 interface EvalCliOptions {
   data: string[];

@@ -6,13 +6,14 @@ import { MoETransformer } from '../../model/model';
 import type { SampledToken } from '../../sampling/sampler';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
+import { generateText } from '../../training/generateText';
+import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, type SamplingCliOptions, samplingOptions } from '../options/samplingOptions';
 import { integer } from '../options/values';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
-import { requireOneCheckpoint, writeText } from '../terminal/writeText';
 
 interface GenerateCliOptions extends SamplingCliOptions {
   prompt: string;
@@ -73,15 +74,18 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
   const interrupt = new Interrupt(io.signals);
   const started = performance.now();
-  const tokens = await writeText(model, tokenizer, ids, {
-    sampling: samplingOptions(options),
-    signal: interrupt.signal,
-    write: (text) => io.stdout.write(text),
-    onToken: (sampled) => log?.append(describe(sampled, tokenizer)),
-  }).finally(() => {
+  let tokens = 0;
+  const onToken = (sampled: SampledToken) => {
+    tokens++;
+    log?.append(describe(sampled, tokenizer));
+  };
+  const writing = { sampling: samplingOptions(options), signal: interrupt.signal, onToken };
+  try {
+    for await (const text of generateText(model, tokenizer, ids, writing)) io.stdout.write(text);
+  } finally {
     interrupt.release();
     log?.close();
-  });
+  }
   if (io.stdout.isTTY) io.stdout.write('\n');
   const seconds = (performance.now() - started) / 1000;
   const stopped = interrupt.aborted ? ', stopped early' : '';

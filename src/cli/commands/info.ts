@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { backendInfo } from '../../backend';
 import type { BackendInfo } from '../../backend/kernels';
+import { packageVersion } from '../../base/version';
 import type { CliContext } from '../terminal/io';
-import { packageVersion } from '../version';
 
 const EXAMPLES = `
 Examples:

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { readRun } from '../report/readRun';
 import type { RunReport } from '../report/reportData';
 import { GENERATOR, renderReport } from '../report/reportPage';
-import { formatBytes, shellQuote } from '../terminal/format';
+import { formatBytes, formatCount, shellQuote } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
@@ -46,6 +46,12 @@ async function reportCommand(paths: string[], options: { out?: string }, io: Cli
   });
   const count = runs.length === 1 ? '1 run' : `${runs.length} runs`;
   io.stdout.write(`${shellQuote(out)}: ${count}, ${formatBytes(Buffer.byteLength(page))}\n`);
+  for (const { name, steps, skippedSteps } of runs) {
+    if (skippedSteps === 0) continue;
+    io.stdout.write(
+      `${name}: ${formatCount(skippedSteps)} of ${formatCount(steps)} steps skipped, loss or gradient not finite\n`,
+    );
+  }
 }
 
 /** @throws UsageError for a file that is there and is no report. */

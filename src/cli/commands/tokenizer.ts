@@ -1,5 +1,7 @@
 import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
+import { whileLocked } from '../../checkpoint/folderLock';
 import { type BpeProgress, END_OF_TEXT, trainBpe } from '../../text/bpe/trainBpe';
 import { listTextFiles, readChunks, sizeOfFiles } from '../../text/files';
 import type { HuggingFaceTokenizer } from '../../text/huggingFaceTokenizer';
@@ -74,10 +76,16 @@ async function tokenizerTrainCommand(options: TokenizerCliOptions, io: CliIo): P
   if (!overwrite) await refuseTokenizer(out);
   const files = await listTextFiles(data);
   const bounds = { minFrequency, maxDistinctWords: maxWords };
-  await interruptible(io.signals, async (signal) => {
-    const tokenizer = await trainOnFiles(files, { vocabSize, specialTokens, ...bounds, signal }, io);
-    await writeTokenizer(out, tokenizer);
-  });
+  const onNote = (note: string) => io.stderr.write(`${note}\n`);
+  const folder = out.endsWith('.json') ? dirname(out) : out;
+  await whileLocked(folder, { purpose: 'tokenizer train', onNote }, () =>
+    interruptible(io.signals, async (signal) => {
+      // Another process may have been there before the lock.
+      if (!overwrite) await refuseTokenizer(out);
+      const tokenizer = await trainOnFiles(files, { vocabSize, specialTokens, ...bounds, signal }, io);
+      await writeTokenizer(out, tokenizer);
+    }),
+  );
   io.stdout.write(`Saved to ${out}.\n`);
   return EXIT.ok;
 }

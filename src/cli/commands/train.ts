@@ -1,28 +1,25 @@
 import type { Command } from 'commander';
-import { backendInfo, getKernels } from '../../backend';
+import { getKernels } from '../../backend';
 import type { TrainConfig } from '../../config/trainConfig';
 import { MoETransformer } from '../../model/model';
 import type { TokenDataset } from '../../text/data';
-import { tokenizerHash } from '../../text/readTokenizer';
-import { checkRunFolder, openRunFolder, RunFolder } from '../../training/run/runFolder';
-import { checkPrompt, type SampleOptions, showSample } from '../../training/run/samples';
-import {
-  type RunProgress,
-  runTraining,
-  type TrainingJob,
-  type TrainingResult,
-} from '../../training/run/trainingRun';
-import { type ResumedTraining, resumeTraining } from '../../training/saving';
+import type { Tokenizer } from '../../text/tokenizer';
+import type { TrainingRunOptions } from '../../training/run/options';
+import type { TrainingResult } from '../../training/run/result';
+import { RunFolder } from '../../training/run/runFolder';
+import { type SampleText, sampleText, type Writer } from '../../training/run/samples';
+import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { openData } from '../options/dataOptions';
 import { applyConfigFile, applyStoredOptions, storableOptions } from '../options/optionFiles';
 import { defaultWarmup, MODEL_OPTIONS, modelConfig } from '../options/recipe';
 import { addTrainOptions, type TrainCliOptions } from '../options/trainOptions';
 import { shellQuote } from '../terminal/format';
+import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
+import { RunPrinter } from '../terminal/runPrinter';
 import { describeResult, describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
-import { packageVersion } from '../version';
 
 const NOTES = `
 Text is read as bytes (256 tokens), unless --tokenizer says otherwise. Files and folders are joined in the order given; the
@@ -67,35 +64,54 @@ export function addTrainCommand(program: Command, context: CliContext): void {
   });
 }
 
-/** What a run starts from, new or resumed. */
-interface Start {
-  trainer: Trainer;
-  dataset: TokenDataset;
-  resumed: ResumedTraining | null;
-}
-
 async function trainCommand(command: Command, io: CliIo): Promise<number> {
   const options = await completeOptions(command);
-  const { out, steps, seqLen, batchSize, seed, evalInterval, evalBatches } = options;
-  const existing = options.resume ? new RunFolder(out) : null;
-  if (existing === null) await checkRunFolder(out, options.overwrite ?? false);
+  const { out, resume, overwrite = false } = options;
+  if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const saved = existing !== null && (await canGoOn(existing));
-  const { trainer, dataset, resumed } = await (saved ? resumeRun(options, io) : newRun(options, io));
-  if (options.earlyStopping > 0 && dataset.validationTokens === 0) {
-    throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
+  const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
+  // A run to resume that has saved nothing starts anew.
+  const dataset = goesOn
+    ? await openData({ ...options, tokenizer: out, vocabSize: undefined }, io)
+    : await openData(withTokenizerOfInit(options), io);
+  checkData(options, dataset);
+  const interrupt = new Interrupt(io.signals);
+  try {
+    const recipe = {
+      ...recipeOf(options, dataset),
+      settings: storableOptions(command),
+      signal: interrupt.signal,
+    };
+    const run = goesOn
+      ? await resumeRun(options, recipe)
+      : await TrainingRun.start(out, {
+          ...recipe,
+          trainer: await newTrainer(options, dataset.tokenizer),
+          overwrite: overwrite || resume,
+        });
+    await showRun(run, dataset, io);
+    return await finish(run, dataset, options, io);
+  } finally {
+    interrupt.release();
   }
-  if (options.sampleTokens > 0) checkPrompt(options.samplePrompt, dataset.tokenizer);
-  const { model } = trainer;
-  const folder = saved ? existing : await openRunFolder(out, { sameRun: existing !== null });
-  const run = { sgemoe: packageVersion(), options: storableOptions(command), files: dataset.files };
-  const settings = { ...run, model: model.config, backend: backendInfo() };
-  await folder.writeRun(settings);
-  io.stdout.write(`${describeRun(dataset, model.config, folder)}\n\n`);
-  const recipe = { batchSize, seqLen, seed, evalInterval, evalBatches, ...runOptions(options) };
-  const result = await runTraining({ trainer, dataset, folder, resumed, ...recipe }, io);
-  await folder.writeRun({ ...settings, result });
-  return finish(result, { options, model, dataset }, steps, io);
+}
+
+/** @throws UsageError for a folder that a new run can't have. */
+async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
+  const use = await new RunFolder(out).use().catch((error: Error) => {
+    throw new UsageError(`--out ${out} can't be used: ${error.message}`);
+  });
+  if (use === 'file') throw new UsageError(`--out ${out} must be a folder, it is a file.`);
+  if (use === 'other') {
+    throw new UsageError(
+      `--out ${out} is not empty and holds no earlier run; choose a new folder, so that nothing in it is lost.`,
+    );
+  }
+  if (use === 'run' && !overwrite) {
+    throw new UsageError(
+      `--out ${out} holds an earlier run; --overwrite replaces it, another --out keeps both.`,
+    );
+  }
 }
 
 /** false where a run made no checkpoint yet: it starts anew. @throws UsageError when that would remove weights. */
@@ -107,36 +123,72 @@ async function canGoOn(folder: RunFolder): Promise<boolean> {
   );
 }
 
-/** What a run does beside its steps. */
-function runOptions(options: TrainCliOptions): Pick<TrainingJob, 'saving' | 'earlyStopping' | 'samples'> {
-  const { saveInterval, keep, earlyStopping: patience, earlyStoppingMinDelta: minDelta } = options;
-  const { sampleInterval: interval } = options;
+/** @throws UsageError for options that the data don't go with. */
+function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: TokenDataset): void {
+  if (options.earlyStopping > 0 && validationTokens === 0) {
+    throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
+  }
+  if (options.sampleTokens === 0 || tokenizer.encode(options.samplePrompt).length > 0) return;
+  throw new UsageError(
+    `--sample-prompt ${JSON.stringify(options.samplePrompt)} has no tokens in this tokenizer; give another, or --sample-tokens 0.`,
+  );
+}
+
+/** What a run does, new or resumed. */
+function recipeOf(options: TrainCliOptions, dataset: TokenDataset): TrainingRunOptions {
+  const { batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep } = options;
+  const { earlyStopping: patience, earlyStoppingMinDelta: minDelta, sampleInterval: interval } = options;
   return {
-    saving: { interval: saveInterval, keep },
+    ...{ dataset, batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep },
     earlyStopping: patience > 0 ? { patience, minDelta } : undefined,
-    samples: interval > 0 ? { interval, ...sampleOptions(options) } : undefined,
+    samples: interval > 0 ? { interval, ...sampleOf(options) } : undefined,
   };
 }
 
-function sampleOptions({ samplePrompt, sampleTokens, seed }: TrainCliOptions): SampleOptions {
+function sampleOf({ samplePrompt, sampleTokens, seed }: TrainCliOptions): SampleText {
   return { prompt: samplePrompt, maxTokens: sampleTokens, seed };
 }
 
+/** Makes the run and shows how it goes. */
+async function showRun(run: TrainingRun, dataset: TokenDataset, io: CliIo): Promise<void> {
+  const { model, config } = run.trainer;
+  const head = describeRun(dataset, model.config, run.dir);
+  const printer = new RunPrinter(io.stdout, { totalSteps: config.totalSteps, head });
+  try {
+    for await (const event of run) printer.show(event);
+  } finally {
+    printer.clear();
+  }
+}
+
 async function finish(
-  result: TrainingResult,
-  { options, model, dataset }: { options: TrainCliOptions; model: MoETransformer; dataset: TokenDataset },
-  steps: number,
+  run: TrainingRun,
+  { tokenizer }: TokenDataset,
+  options: TrainCliOptions,
   io: CliIo,
 ): Promise<number> {
-  const { out } = options;
+  const { model } = run.trainer;
+  const result = run.result as TrainingResult;
+  const { out, steps, sampleTokens } = options;
   io.stdout.write(`${describeResult(result, steps, out)}\n`);
   if (result.interrupted) return EXIT.interrupted;
-  if (options.sampleTokens > 0) {
+  if (sampleTokens > 0) {
     io.stdout.write('\nSample:\n');
-    await showSample({ model, tokenizer: dataset.tokenizer }, sampleOptions(options), io);
+    await showSample({ model, tokenizer }, sampleOf(options), io);
   }
   io.stdout.write(`\nLet it write:  sgemoe generate ${shellQuote(out)} --prompt "..."\n`);
   return EXIT.ok;
+}
+
+/** Writes a sample to stdout while it is generated; an interrupt ends it. */
+async function showSample(writer: Writer, sample: SampleText, io: CliIo): Promise<void> {
+  const interrupt = new Interrupt(io.signals);
+  try {
+    for await (const text of sampleText(writer, sample, interrupt.signal)) io.stdout.write(text);
+  } finally {
+    interrupt.release();
+  }
+  io.stdout.write('\n');
 }
 
 /**
@@ -161,79 +213,58 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
   return options;
 }
 
-async function newRun(options: TrainCliOptions, io: CliIo): Promise<Start> {
-  const { initFrom, seed } = options;
-  if (initFrom !== undefined) return fineTuning(options, initFrom, io);
-  const dataset = await openData(options, io);
-  const config = modelConfig(options, dataset.tokenizer.vocabSize, options.seqLen);
-  const trainConfig = trainConfigOf(options);
-  const trainer = asUsage(() => new Trainer(MoETransformer.create(config, { seed }), trainConfig));
-  return { trainer, dataset, resumed: null };
+/** A new run from a checkpoint goes on with its tokenizer. */
+function withTokenizerOfInit(options: TrainCliOptions): TrainCliOptions {
+  const { initFrom, tokenizer = initFrom } = options;
+  if (initFrom === undefined) return options;
+  const given = MODEL_OPTIONS.filter((name) => options[name] !== undefined);
+  if (given.length === 0) return { ...options, tokenizer };
+  throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
 }
 
-/** Weights and tokenizer of a checkpoint; the optimizer starts afresh. */
-async function fineTuning(options: TrainCliOptions, from: string, io: CliIo): Promise<Start> {
-  const given = MODEL_OPTIONS.filter((name) => options[name] !== undefined);
-  if (given.length > 0) {
-    throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
-  }
+async function newTrainer(options: TrainCliOptions, tokenizer: Tokenizer): Promise<Trainer> {
+  const { initFrom, seed, seqLen } = options;
+  const model =
+    initFrom === undefined
+      ? MoETransformer.create(modelConfig(options, tokenizer.vocabSize, seqLen), { seed })
+      : await loadForTuning(initFrom, options, tokenizer);
+  const trainConfig = trainConfigOf(options);
+  return asUsage(() => new Trainer(model, trainConfig));
+}
+
+/** The weights of a checkpoint; the optimizer starts afresh. @throws UsageError when the options don't fit it. */
+async function loadForTuning(
+  from: string,
+  { seqLen }: TrainCliOptions,
+  tokenizer: Tokenizer,
+): Promise<MoETransformer> {
   const model = await MoETransformer.load(from);
   const { maxSeqLen, vocabSize } = model.config;
-  if (options.seqLen > maxSeqLen) {
+  if (seqLen > maxSeqLen) {
     throw new UsageError(
       `--seq-len must be at most ${maxSeqLen}, which is what the model in ${from} looks back.`,
     );
   }
-  const dataset = await openData({ ...options, tokenizer: options.tokenizer ?? from }, io);
-  if (dataset.tokenizer.vocabSize > vocabSize) {
+  if (tokenizer.vocabSize > vocabSize) {
     throw new UsageError(
-      `The tokenizer has ${dataset.tokenizer.vocabSize} tokens, the model in ${from} ${vocabSize}.`,
+      `The tokenizer has ${tokenizer.vocabSize} tokens, the model in ${from} ${vocabSize}.`,
     );
   }
-  const trainConfig = trainConfigOf(options);
-  return { trainer: asUsage(() => new Trainer(model, trainConfig)), dataset, resumed: null };
+  return model;
 }
 
-async function resumeRun(options: TrainCliOptions, io: CliIo): Promise<Start> {
-  const { out } = options;
-  const dataset = await openData({ ...options, tokenizer: out, vocabSize: undefined }, io);
-  const config = trainConfigOf(options);
-  const resumed = await resumeTraining(out, { config });
-  if (resumed.tokenizerHash !== tokenizerHash(dataset.tokenizer)) {
-    throw new UsageError(`The tokenizer in ${out} is not the one that the run was trained with.`);
-  }
-  const progress = resumed.progress as Partial<RunProgress>;
-  checkSameData(progress, dataset);
-  if (await new RunFolder(out).isFinished()) checkStepsLeft(resumed.trainer, progress, options);
-  return { trainer: resumed.trainer, dataset, resumed };
-}
-
-/** Of a run that has told its result. @throws UsageError when the options leave it nothing to do. */
-function checkStepsLeft(
-  { step, skippedSteps }: Trainer,
-  progress: Partial<RunProgress>,
-  { out, steps, earlyStopping }: TrainCliOptions,
-): void {
-  if (step + skippedSteps >= steps) {
-    throw new UsageError(`The run in ${out} has made its ${steps} steps; a larger --steps goes on.`);
-  }
-  const waited = progress.earlyStopping?.waited ?? 0;
-  if (earlyStopping > 0 && waited >= earlyStopping) {
-    throw new UsageError(
-      `The run in ${out} stopped early, ${waited} evaluations without improvement; a larger --early-stopping goes ` +
-        'on, as 0 does, which is off.',
-    );
-  }
-}
-
-function checkSameData(
-  { tokens }: Partial<RunProgress>,
-  { trainTokens, validationTokens }: TokenDataset,
-): void {
-  if (!tokens || (tokens.train === trainTokens && tokens.validation === validationTokens)) return;
+/** @throws UsageError for a run that has told its result, when the options leave it nothing to do. */
+async function resumeRun(options: TrainCliOptions, recipe: TrainingRunOptions): Promise<TrainingRun> {
+  const { out, steps } = options;
+  const isFinished = await new RunFolder(out).isFinished();
+  const run = await TrainingRun.resume(out, { ...recipe, config: trainConfigOf(options) });
+  if (!(isFinished && run.isOver)) return run;
+  await run.close();
   throw new UsageError(
-    `The run was trained on ${tokens.train} tokens and validated on ${tokens.validation}; the data have become ` +
-      `${trainTokens} and ${validationTokens}. --init-from starts a new run from its weights.`,
+    run.stepsMade >= steps
+      ? `The run in ${out} has made its ${steps} steps; a larger --steps goes on.`
+      : `The run in ${out} stopped early, ${run.evaluationsWaited} evaluations without improvement; a larger ` +
+          '--early-stopping goes on, as 0 does, which is off.',
   );
 }
 

@@ -7,10 +7,11 @@ import {
   type Schedule,
   SMALLEST_EPS,
 } from '../../config/trainConfig';
-import { type SaveInterval, saveInterval } from '../../training/run/saveSchedule';
+import type { SaveInterval } from '../../training/run/saveSchedule';
+import { DEFAULT_MAX_SKIPPED_STEPS } from '../../training/skipLimit';
 import { DEFAULT_VOCAB_SIZE } from './dataOptions';
 import { DEFAULT_RECIPE, DEFAULT_SIZES, type ModelCliOptions } from './recipe';
-import { decimal, integer, someText } from './values';
+import { decimal, integer, saveInterval, someText } from './values';
 
 export interface TrainCliOptions extends ModelCliOptions {
   /** Given, unless the run is resumed from a file that should name them. */
@@ -39,6 +40,7 @@ export interface TrainCliOptions extends ModelCliOptions {
   gradAccumulation: number;
   gradientCheckpointing?: boolean;
   seed: number;
+  maxSkippedSteps: number;
   evalInterval: number;
   evalBatches: number;
   saveInterval?: SaveInterval;
@@ -198,6 +200,12 @@ function addRecipeOptions(command: Command): void {
       '--gradient-checkpointing',
       "keep only each block's input for the backward and compute the rest again: less memory, more time, the same results " +
         '(default: keep all)',
+    )
+    .option(
+      '--max-skipped-steps <n>',
+      'end the run as diverged after so many steps in a row whose loss or gradient is not finite, an integer >= 0; 0 is never',
+      integer(0),
+      DEFAULT_MAX_SKIPPED_STEPS,
     )
     .option(
       '--seed <n>',

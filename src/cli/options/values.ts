@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import type { SaveInterval } from '../../training/run/saveSchedule';
 
 /** Largest size or count the library takes. */
 const MAX_COUNT = 2 ** 31 - 1;
@@ -29,6 +30,20 @@ export function decimal(range: NumberRange): (text: string) => number {
     if (text.trim() !== '' && Number.isFinite(value) && isWithin(value, range)) return value;
     throw new InvalidArgumentError(`It must be a number ${describeRange(range)}.`);
   };
+}
+
+/** Parses '500' as steps, '10m' as minutes. */
+export function saveInterval(text: string): SaveInterval {
+  const minutes = /^(\d+(?:\.\d+)?)m$/.exec(text);
+  if (minutes === null) {
+    try {
+      return { steps: integer(1)(text) };
+    } catch {
+      throw new InvalidArgumentError("It must be steps, an integer >= 1, or minutes, such as '10m'.");
+    }
+  }
+  if (Number(minutes[1]) > 0) return { minutes: Number(minutes[1]) };
+  throw new InvalidArgumentError('It must be more than 0 minutes.');
 }
 
 /** Takes an option's value that may not be empty. */

@@ -3,6 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { readJsonFile } from '../../checkpoint/jsonFile';
 import { ModelConfig } from '../../config/modelConfig';
+import { stepCounter } from '../../training/run/metricsLog';
 import { routerHealth } from '../../training/run/routerHealth';
 import { RunFolder } from '../../training/run/runFolder';
 import { UsageError } from '../terminal/usageError';
@@ -61,6 +62,7 @@ function parse(text: string): unknown {
 class MetricsReader {
   #steps = 0;
   #skippedSteps = 0;
+  readonly #stepOf = stepCounter();
   readonly #curves = new Map<CurveName, CurveBuilder>();
   readonly #load = new LoadMapBuilder();
 
@@ -69,8 +71,9 @@ class MetricsReader {
   }
 
   add(line: Record<string, unknown>): void {
-    const { step, skipped, expertLoad } = line;
-    if (typeof step !== 'number') return;
+    const { skipped, update, expertLoad } = line;
+    if (typeof line.step !== 'number') return;
+    const step = this.#stepOf({ step: line.step, update, skipped });
     this.#steps++;
     if (skipped === true) {
       this.#skippedSteps++;

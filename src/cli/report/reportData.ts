@@ -14,7 +14,7 @@ export interface RunReport {
   samples: RunSample[];
   /** Samples that were left out between those. */
   samplesOmitted: number;
-  /** run.json: the settings and, of a finished run, the result. */
+  /** run.json: the settings and, of a run that has ended, its result or its error. */
   run: Record<string, unknown>;
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageVersion } from '../version';
+import { packageVersion } from '../../base/version';
 import { chartLibrary } from './chartLibrary';
 import type { RunReport } from './reportData';
 

@@ -4,14 +4,14 @@ import { LIVE_SECONDS, LiveLine, PLAIN_SECONDS } from './liveLine';
 
 export interface ProgressStep {
   /** Steps made, skipped ones included. */
-  done: number;
+  step: number;
   crossEntropy: number;
   tokens: number;
   /** Of the step alone. */
   seconds: number;
   skipped: boolean;
-  /** Given when the step ended with an evaluation. */
-  validationLoss?: number;
+  /** The line of this step comes with its evaluation. */
+  evaluationFollows: boolean;
 }
 
 export interface ProgressOptions {
@@ -56,18 +56,22 @@ export class Progress {
 
   update(step: ProgressStep): void {
     this.#average(step);
-    const evaluated = step.validationLoss !== undefined;
-    this.#validationLoss = step.validationLoss ?? this.#validationLoss;
+    if (step.evaluationFollows) return;
     const now = this.#now();
     const pause = this.#out.isTTY ? LIVE_SECONDS : PLAIN_SECONDS;
-    const last = step.done === this.#totalSteps;
-    if (!evaluated && !last && now - this.#shownAt < pause) return;
+    const last = step.step === this.#totalSteps;
+    if (!last && now - this.#shownAt < pause) return;
     this.#shownAt = now;
-    const line = this.#describe(step.done, now);
-    if (!this.#out.isTTY) this.#out.write(`${line}\n`);
-    // Lines with an evaluation stay on the terminal, the others are drawn over.
-    else if (evaluated) this.say(line);
-    else this.#line.draw(line);
+    const line = this.#describe(step.step, now);
+    if (this.#out.isTTY) this.#line.draw(line);
+    else this.#out.write(`${line}\n`);
+  }
+
+  /** After `update`, when the step ended with an evaluation: a line that stays, also on a terminal. */
+  evaluated(step: number, validationLoss: number): void {
+    this.#validationLoss = validationLoss;
+    this.#shownAt = this.#now();
+    this.say(this.#describe(step, this.#shownAt));
   }
 
   /** Writes a line of its own above the live one. */

@@ -1,13 +1,12 @@
 import { backendInfo } from '../../backend';
 import type { ModelConfig } from '../../config/modelConfig';
 import type { TokenDataset } from '../../text/data';
-import type { RunFolder } from '../../training/run/runFolder';
-import type { TrainingResult } from '../../training/run/trainingRun';
+import type { TrainingResult } from '../../training/run/result';
 import { describeBackend } from '../commands/info';
 import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
 
 /** The lines at the head of a run: what learns what, with what, where. */
-export function describeRun(dataset: TokenDataset, config: ModelConfig, folder: RunFolder): string {
+export function describeRun(dataset: TokenDataset, config: ModelConfig, dir: string): string {
   const { trainTokens, validationTokens, tokenizer, files } = dataset;
   const source = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
   return [
@@ -16,7 +15,7 @@ export function describeRun(dataset: TokenDataset, config: ModelConfig, folder: 
     `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
       `hidden ${config.hiddenDim}, ${config.nLayers} layers, ${config.nExperts} experts, top ${config.topKExperts}`,
     `Backend: ${describeBackend(backendInfo())}`,
-    `Run:     ${folder.path}`,
+    `Run:     ${dir}`,
   ].join('\n');
 }
 

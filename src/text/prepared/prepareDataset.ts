@@ -3,8 +3,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
+import { FolderLock, LOCK_FILE } from '../../checkpoint/folderLock';
 import { jsonFile } from '../../checkpoint/jsonFile';
-import { makeFolder } from '../../checkpoint/makeFolder';
 import { type NewFile, syncFolder } from '../../checkpoint/replaceFiles';
 import { writeChunks } from '../../checkpoint/safetensors';
 import { tokenizerFiles } from '../../checkpoint/tokenizerFiles';
@@ -34,6 +34,8 @@ export interface PrepareOptions {
   overwrite?: boolean;
   /** Told of the state after each piece of text. */
   onProgress?: (progress: PrepareProgress) => void;
+  /** Told when a lock is taken over that another process has left behind. */
+  onNote?: ((note: string) => void) | undefined;
   /** Stops: its reason is thrown, and nothing is left behind. */
   signal?: AbortSignal;
 }
@@ -56,25 +58,51 @@ const COPIED_TOKENS = 2 ** 16;
  *
  * Files are read in pieces, so memory does not grow with the data, unless the tokenizer has to see whole documents (one
  * that isn't byte-level). What is in `out` appears whole or not at all: it is written beside, flushed and renamed. With
- * `overwrite` the old data set is renamed, and removed when the new one is in its place.
+ * `overwrite` the old data set is renamed, and removed when the new one is in its place. Meanwhile a lock file beside `out`
+ * keeps other processes away.
  *
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND as `TextDataset.fromPaths`; SGEMOE_DATA_WRITE when `out` is taken or can't be
- * written; the signal's reason.
+ * written; SGEMOE_FOLDER_LOCKED when another process writes there; the signal's reason.
  */
 export async function prepareDataset(
   paths: string | readonly string[],
   options: PrepareOptions,
 ): Promise<DatasetHeader> {
-  const { tokenizer, overwrite = false, extensions, signal } = options;
   const validationFraction = checkPrepare(options);
+  const { overwrite = false, extensions, onNote } = options;
   const out = resolve(options.out);
   await checkTarget(out, overwrite);
   const files = await listTextFiles(typeof paths === 'string' ? [paths] : paths, extensions);
+  const lock = await lockBeside(out);
+  try {
+    if (lock.note !== null) onNote?.(lock.note);
+    // Another process may have been there before the lock.
+    await checkTarget(out, overwrite);
+    return await prepare(out, files, { ...options, validationFraction });
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Not in the folder, which is replaced as a whole. */
+function lockBeside(out: string): Promise<FolderLock> {
+  return FolderLock.acquire(`${out}${LOCK_FILE}`, 'data prepare').catch((cause) => {
+    throw cause instanceof SgemoeError
+      ? cause
+      : writeError(`${out} can't be written: ${cause.message}`, cause);
+  });
+}
+
+async function prepare(
+  out: string,
+  files: readonly string[],
+  options: PrepareOptions & { validationFraction: number },
+): Promise<DatasetHeader> {
+  const { tokenizer, signal } = options;
   const staging = `${out}.preparing-${process.pid}-${Date.now()}`;
   try {
-    await makeFolder(dirname(out));
     await mkdir(staging);
-    const header = await writeTokens(staging, files, { ...options, validationFraction });
+    const header = await writeTokens(staging, files, options);
     const beside = [...tokenizerFiles(tokenizer.files()), jsonFile(HEADER_FILE, header)];
     for (const file of beside) await writeFlushed(staging, file);
     await syncFolder(staging);
@@ -119,7 +147,10 @@ async function writeTokens(
 }
 
 function checkPrepare(options: PrepareOptions): number {
-  const known = ['tokenizer', 'out', 'validationFraction', 'extensions', 'overwrite', 'onProgress', 'signal'];
+  const known = [
+    ...['tokenizer', 'out', 'validationFraction', 'extensions', 'overwrite'],
+    ...['onProgress', 'onNote', 'signal'],
+  ];
   checkOptions('prepareDataset', options, known);
   if (typeof options.out !== 'string' || options.out === '') {
     throw new TypeError(`prepareDataset: out must be a path, got ${options.out}`);

@@ -1,4 +1,3 @@
-import { formatCount } from '../../cli/terminal/format';
 import { type Axis, niceAxis } from './axis';
 import type { Bin } from './series';
 
@@ -71,7 +70,7 @@ export function renderChart(data: ChartData): string {
     text(
       (LEFT + WIDTH - RIGHT) / 2,
       height - 14,
-      `step (${formatCount(data.tokensPerStep)} tokens each)`,
+      `step (${withCommas(data.tokensPerStep)} tokens each)`,
       'text-anchor="middle"',
     ),
     '</svg>',
@@ -212,10 +211,15 @@ function stepTicks(x: Axis, top: number, bottom: number): string[] {
     line(LEFT, bottom, WIDTH - RIGHT, bottom, INK),
     ...x.ticks.flatMap((tick) => [
       line(x.at(tick), bottom, x.at(tick), bottom + 5, INK),
-      text(x.at(tick), bottom + 20, formatCount(tick), 'text-anchor="middle"'),
+      text(x.at(tick), bottom + 20, withCommas(tick), 'text-anchor="middle"'),
       line(x.at(tick), top, x.at(tick), bottom, FAINT, '1 3'),
     ]),
   ];
+}
+
+/** 1234567 -> '1,234,567' */
+function withCommas(count: number): string {
+  return Math.round(count).toLocaleString('en-US');
 }
 
 function middle({ firstStep, lastStep }: Bin): number {

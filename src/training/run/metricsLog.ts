@@ -1,11 +1,19 @@
 import { JsonLines, keepLines } from '../../checkpoint/jsonLines';
-import type { StepResult, TrainerState } from '../trainer';
+import type { LossResult } from '../trainer';
 import type { ChartData } from './chart';
 import { type RouterHealth, routerHealth } from './routerHealth';
 import { BinnedSeries } from './series';
 
 /** One line of metrics.jsonl. Numbers that aren't finite are null, as JSON has none. */
-export interface StepMetrics extends StepResult {
+export interface StepMetrics extends LossResult {
+  /** Of the run, from 1, skipped ones included: no two lines have the same. */
+  step: number;
+  /** Number of the optimizer's update, from 1; a skipped step keeps it for the next one. */
+  update: number;
+  /** Learning rate. */
+  lr: number;
+  /** The loss or the gradient was not finite: weights and optimizer are as before. */
+  skipped: boolean;
   /** Of this step alone, without evaluation. */
   tokensPerSec: number;
   /** Nats per token; only on steps that ended with an evaluation. */
@@ -31,19 +39,19 @@ export class MetricsLog {
   }
 
   /**
-   * The log of a run that goes on at a checkpoint: lines of steps after it, and a line that was cut off, are removed.
+   * The log of a run that goes on after so many steps: lines of later ones, and a line that was cut off, are removed.
    */
-  static async continue(path: string, at: TrainerState): Promise<MetricsLog> {
+  static async continue(path: string, stepsDone: number): Promise<MetricsLog> {
     const log = new MetricsLog(path);
-    await keepLines(path, log.#replay(at));
+    await keepLines(path, log.#replay(stepsDone));
     return log;
   }
 
   append(metrics: StepMetrics): void {
-    const { step, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens, tokensPerSec } = metrics;
+    const { step, update, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens, tokensPerSec } = metrics;
     const { validationLoss, validationBitsPerByte, expertLoad, skipped } = metrics;
     const line = {
-      ...{ step, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens },
+      ...{ step, update, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens },
       tokensPerSec: Math.round(tokensPerSec * 10) / 10,
       validationLoss,
       validationBitsPerByte,
@@ -69,15 +77,14 @@ export class MetricsLog {
   }
 
   /** Records the lines up to a checkpoint and keeps these. */
-  #replay(at: TrainerState): (value: unknown) => boolean {
-    let skippedSteps = 0;
+  #replay(stepsDone: number): (value: unknown) => boolean {
+    const stepOf = stepCounter();
     return (value) => {
       if (!isStep(value)) return false;
-      if (value.skipped) skippedSteps++;
-      // A skipped step has the number of the next one, so the count tells whether it was before the checkpoint.
-      const after = value.skipped ? skippedSteps > at.skippedSteps : value.step > at.step;
-      if (!after) this.#record(value);
-      return !after;
+      const step = stepOf(value);
+      if (step > stepsDone) return false;
+      this.#record({ ...value, step });
+      return true;
     };
   }
 
@@ -93,6 +100,19 @@ export class MetricsLog {
   close(): void {
     this.#lines.close();
   }
+}
+
+/**
+ * The step of each line, given in order. Lines without `update` are of a version whose `step` was the update's number,
+ * which a skipped step leaves to the next one.
+ */
+export function stepCounter(): (line: { step: number; update?: unknown; skipped?: unknown }) => number {
+  let skippedBefore = 0;
+  return ({ step, update, skipped }) => {
+    const counted = update === undefined ? step + skippedBefore : step;
+    if (skipped === true) skippedBefore++;
+    return counted;
+  };
 }
 
 function rounded({ loadEntropy, maxOverMean, deadExperts }: RouterHealth): RouterHealth {

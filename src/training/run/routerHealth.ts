@@ -27,14 +27,25 @@ const WINDOW_STEPS = 100;
 /** Of the even share 1/E: an expert with less over a whole window learns next to nothing. */
 const STARVING_SHARE = 0.02;
 
+/** An expert that gets next to no tokens. */
+export interface StarvingExpert {
+  layer: number;
+  expert: number;
+  /** Its share of the layer's assignments, mean over `windowSteps` steps. */
+  share: number;
+  /** 1 / E. */
+  evenShare: number;
+  windowSteps: number;
+}
+
 /** Looks for experts that get next to no tokens over 100 steps, and tells of the first one, once. */
 export class StarvationWatch {
   #sums: number[][] = [];
   #steps = 0;
   #told = false;
 
-  /** The warning, at the end of the first window with a starving expert; otherwise null. */
-  add(expertLoad: readonly (readonly number[])[]): string | null {
+  /** The expert, at the end of the first window with a starving one; otherwise null. */
+  add(expertLoad: readonly (readonly number[])[]): StarvingExpert | null {
     if (this.#told) return null;
     if (this.#steps === 0) this.#sums = expertLoad.map((shares) => shares.map(() => 0));
     expertLoad.forEach((shares, layer) => {
@@ -48,11 +59,8 @@ export class StarvationWatch {
       const expert = sums.findIndex((sum) => sum / WINDOW_STEPS < STARVING_SHARE / sums.length);
       if (expert < 0) continue;
       this.#told = true;
-      const percent = (100 * sums[expert]) / WINDOW_STEPS;
-      return (
-        `expert ${expert} of layer ${layer} starves: ${percent.toFixed(2)} % of the tokens over ${WINDOW_STEPS} steps, ` +
-        `even would be ${(100 / sums.length).toFixed(1)} %; a larger --aux-loss or --router-bias-update-rate evens the load (told once)`
-      );
+      const share = sums[expert] / WINDOW_STEPS;
+      return { layer, expert, share, evenShare: 1 / sums.length, windowSteps: WINDOW_STEPS };
     }
     return null;
   }

@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
-import { readdir, rm, stat } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CHECKPOINT_FILES } from '../../checkpoint/checkpoint';
+import { LOCK_FILE } from '../../checkpoint/folderLock';
 import { jsonFile, readJson } from '../../checkpoint/jsonFile';
-import { makeFolder } from '../../checkpoint/makeFolder';
 import { locateFile, replaceFiles } from '../../checkpoint/replaceFiles';
 import { HISTORY_FOLDER } from '../../checkpoint/retention';
 import { hasTraining } from '../../checkpoint/trainingFiles';
-import { UsageError } from '../../cli/terminal/usageError';
 
 /** The folder that a training run writes. */
 export class RunFolder {
@@ -59,61 +58,40 @@ export class RunFolder {
     const result = run?.result as { interrupted?: boolean } | undefined;
     return result !== undefined && !result.interrupted;
   }
+
+  /** What is in the folder. @throws Error of the system when it can't be read. */
+  async use(): Promise<FolderUse> {
+    const entries = await readdir(this.path).catch((error: NodeJS.ErrnoException): string[] | null => {
+      if (error.code === 'ENOENT') return [];
+      if (error.code === 'ENOTDIR') return null;
+      throw error;
+    });
+    if (entries === null) return 'file';
+    if (entries.every((name) => name === LOCK_FILE)) return 'free';
+    return MARKS.some((name) => entries.includes(name)) ? 'run' : 'other';
+  }
+
+  /**
+   * Removes what an earlier run left; other files stay. run.json goes first, so that a folder that is half cleared isn't
+   * resumed, unless the run has saved nothing: then it stays until the next one replaces it, since it is all of the run.
+   */
+  async clear(): Promise<void> {
+    const first = (await this.hasWeights()) ? [RUN_FILE] : [];
+    for (const name of [...first, ...RUN_ENTRIES]) {
+      await rm(join(this.path, name), { recursive: true, force: true });
+    }
+  }
 }
+
+/** Nothing (or no such folder), an earlier run, things that are no run, or a file instead of a folder. */
+export type FolderUse = 'free' | 'run' | 'other' | 'file';
 
 const RUN_FILE = 'run.json';
-/** What a run and its checkpoints leave in a folder; any of the first three marks a run. */
+/** Any of them marks a run. */
+const MARKS = [RUN_FILE, 'model.safetensors', '.saved'];
+/** What a run and its checkpoints leave in a folder beside run.json, the marks last. */
 const RUN_ENTRIES = [
-  RUN_FILE,
-  'model.safetensors',
-  '.saved',
-  'metrics.jsonl',
-  'samples.jsonl',
-  'curve.svg',
-  'report.html',
-  ...CHECKPOINT_FILES,
-  'best',
-  HISTORY_FOLDER,
+  ...['metrics.jsonl', 'samples.jsonl', 'curve.svg', 'report.html', 'best', HISTORY_FOLDER],
+  ...(CHECKPOINT_FILES as readonly string[]).filter((name) => !MARKS.includes(name)),
+  ...MARKS.slice(1),
 ];
-const MARKS = RUN_ENTRIES.slice(0, 3);
-
-/**
- * Refuses a folder that a run can't have to itself; makes nothing yet.
- * @throws UsageError for a file, a folder with an earlier run unless `overwrite`, a folder with other things in it.
- */
-export async function checkRunFolder(path: string, overwrite: boolean): Promise<void> {
-  const entries = await entriesOf(path);
-  if (entries.length === 0) return;
-  if (!MARKS.some((name) => entries.includes(name))) {
-    throw new UsageError(
-      `--out ${path} is not empty and holds no earlier run; choose a new folder, so that nothing in it is lost.`,
-    );
-  }
-  if (!overwrite) {
-    throw new UsageError(
-      `--out ${path} holds an earlier run; --overwrite replaces it, another --out keeps both.`,
-    );
-  }
-}
-
-/**
- * Makes the folder and removes what an earlier run left in it; other files stay, and run.json too where the same run
- * starts once more: without it, it could not be resumed.
- */
-export async function openRunFolder(path: string, { sameRun = false } = {}): Promise<RunFolder> {
-  await makeFolder(path);
-  for (const name of RUN_ENTRIES) {
-    if (!(sameRun && name === RUN_FILE)) await rm(join(path, name), { recursive: true, force: true });
-  }
-  return new RunFolder(path);
-}
-
-async function entriesOf(path: string): Promise<string[]> {
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw new UsageError(`--out ${path} can't be used: ${error.message}`);
-  });
-  if (found === null) return [];
-  if (!found.isDirectory()) throw new UsageError(`--out ${path} must be a folder, it is a file.`);
-  return readdir(path);
-}

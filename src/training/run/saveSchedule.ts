@@ -1,24 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { InvalidArgumentError } from 'commander';
 import { SgemoeError } from '../../base/errors';
-import { integer } from '../../cli/options/values';
+import type { SavedEvent, SavedPart, SaveFailedEvent } from './events';
 
 /** Between two saves. */
 export type SaveInterval = { steps: number } | { minutes: number };
-
-/** Parses '500' as steps, '10m' as minutes. */
-export function saveInterval(text: string): SaveInterval {
-  const minutes = /^(\d+(?:\.\d+)?)m$/.exec(text);
-  if (minutes === null) {
-    try {
-      return { steps: integer(1)(text) };
-    } catch {
-      throw new InvalidArgumentError("It must be steps, an integer >= 1, or minutes, such as '10m'.");
-    }
-  }
-  if (Number(minutes[1]) > 0) return { minutes: Number(minutes[1]) };
-  throw new InvalidArgumentError('It must be more than 0 minutes.');
-}
 
 /** When to save. Without an interval: whenever there is an evaluation. */
 export class SaveSchedule {
@@ -44,41 +29,45 @@ export class SaveSchedule {
 /** After the last save failed there is no next one to wait for: it is tried again after these. */
 const RETRY_SECONDS = [1, 5, 15, 30, 60];
 
-/**
- * Saves, and lets training go on when that fails: what is in memory is worth more than a disk that is full for a while.
- */
-export class Saver {
-  constructor(
-    private readonly say: (line: string) => void,
-    private readonly retrySeconds: readonly number[] = RETRY_SECONDS,
-  ) {}
+/** What is saved, after which step, and how. */
+export interface Save {
+  part: SavedPart;
+  step: number;
+  write: () => Promise<void>;
+}
 
-  /** @returns whether it is saved; if not, it has been told why. @throws what isn't a failure of the disk. */
-  async attempt(
-    save: () => Promise<void>,
-    next = 'Training goes on; the next save tries again.',
-  ): Promise<boolean> {
+type SaveEvents<T> = AsyncGenerator<SavedEvent | SaveFailedEvent, T, void>;
+
+/** Saves, and lets training go on when the disk refuses: what is in memory is worth more than a full disk. */
+export class Saver {
+  constructor(private readonly retrySeconds: readonly number[] = RETRY_SECONDS) {}
+
+  /** Returns whether it is saved. @throws what isn't a failure of the disk. */
+  async *attempt(save: Save, retrySeconds: number | null = null): SaveEvents<boolean> {
+    const { part, step, write } = save;
     try {
-      await save();
-      return true;
+      await write();
     } catch (error) {
       if (!isDiskFailure(error)) throw error;
-      this.say(`NOT SAVED: ${(error as Error).message} ${next}`);
+      yield { type: 'saveFailed', step, part, error, retrySeconds };
       return false;
     }
+    yield { type: 'saved', step, part };
+    return true;
   }
 
   /** The last save of a run, tried again for some time. @throws the last failure. */
-  async insist(save: () => Promise<void>): Promise<void> {
+  async *insist(save: Save): SaveEvents<void> {
     for (const seconds of this.retrySeconds) {
-      if (await this.attempt(save, `Trying again in ${seconds} s.`)) return;
+      if (yield* this.attempt(save, seconds)) return;
       await sleep(1000 * seconds);
     }
-    await save();
+    await save.write();
+    yield { type: 'saved', step: save.step, part: save.part };
   }
 }
 
-function isDiskFailure(error: unknown): boolean {
+function isDiskFailure(error: unknown): error is Error {
   if (error instanceof SgemoeError) return error.code === 'SGEMOE_CHECKPOINT_WRITE';
   return error instanceof Error && 'syscall' in error;
 }

@@ -1,303 +1,231 @@
-import { writeFile } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
-import { formatLoss } from '../../cli/terminal/format';
-import { Interrupt } from '../../cli/terminal/interrupt';
-import type { CliIo } from '../../cli/terminal/io';
-import { Progress } from '../../cli/terminal/progress';
-import type { MoETransformer } from '../../model/model';
+import { backendInfo } from '../../backend';
+import { SgemoeError } from '../../base/errors';
+import { packageVersion } from '../../base/version';
+import { type FolderLock, lockFolder } from '../../checkpoint/folderLock';
 import type { DataPosition, TokenDataset, TrainingBatches } from '../../text/data';
-import { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from '../earlyStopping';
-import { type ResumedTraining, saveTraining } from '../saving';
-import type { StepResult, Trainer } from '../trainer';
-import { type Evaluation, readBest, saveBest } from './best';
-import { type LossReference, renderChart } from './chart';
-import { MetricsLog } from './metricsLog';
-import { StarvationWatch } from './routerHealth';
-import type { RunFolder } from './runFolder';
-import { keepSamples, SampleLog, type SampleOptions } from './samples';
-import { type SaveInterval, Saver, SaveSchedule } from './saveSchedule';
-import { type ValidationResult, validate } from './validation';
-
-/** Everything a training run needs; its length is the trainer's totalSteps. */
-export interface TrainingJob {
-  trainer: Trainer;
-  dataset: TokenDataset;
-  folder: RunFolder;
-  batchSize: number;
-  seqLen: number;
-  /** Of the training windows. */
-  seed: number;
-  /** Steps from one evaluation to the next. Without a validation split there is none. */
-  evalInterval: number;
-  /** Batches of an evaluation on the way; the one at the end reads the whole split. */
-  evalBatches: number;
-  /** Ends the run when evaluations cease to improve. Default: the run makes all its steps. */
-  earlyStopping?: EarlyStoppingOptions;
-  /** Samples written on the way, one in so many steps. Default: none. */
-  samples?: SampleOptions & { interval: number };
-  /** When to save, and how many checkpoints to keep. Default: the last one, at every evaluation. */
-  saving?: { interval?: SaveInterval; keep?: number; retrySeconds?: readonly number[] };
-  /** What the trainer was resumed with; null or absent for a new run. */
-  resumed?: Pick<ResumedTraining, 'data' | 'progress'> | null;
-  /** Losses that the picture compares with. */
-  references?: readonly LossReference[];
-}
-
-export interface TrainingResult {
-  /** Steps made, skipped ones included. */
-  steps: number;
-  skippedSteps: number;
-  interrupted: boolean;
-  /** Ended by earlyStopping, before the last step. */
-  stoppedEarly: boolean;
-  /** Over the whole validation split, with the last weights; null without one or when interrupted. */
-  validation: ValidationResult | null;
-  /** The lowest of the evaluations on the way, whose weights are in folder.best; null when there was none. */
-  best: Evaluation | null;
-  seconds: number;
-  /** Training tokens in all of these seconds, evaluations and saves included. */
-  tokensPerSec: number;
-}
+import { tokenizerHash } from '../../text/readTokenizer';
+import { type ResumedTraining, resumeTraining } from '../saving';
+import type { Trainer } from '../trainer';
+import type { RunEvent } from './events';
+import {
+  type CompleteRunOptions,
+  checkResume,
+  checkStart,
+  type ResumeRunOptions,
+  type StartRunOptions,
+} from './options';
+import type { TrainingResult } from './result';
+import { RunFolder } from './runFolder';
+import { RunLoop, type RunSetup } from './runLoop';
+import { type RunProgress, RunState } from './runState';
 
 /**
- * Trains, evaluates, saves and draws until the steps are made or SIGINT or SIGTERM arrives: then the step in work is
- * finished and the weights are saved. The folder holds the last weights, folder.best those of the best evaluation.
+ * A whole training in a folder: what `sgemoe train` does. It steps, evaluates, keeps the best weights, stops early, saves,
+ * writes metrics and samples, draws the curve, and tells of it while it is iterated:
+ *
+ *     const run = await TrainingRun.start('runs/book', { trainer, dataset, batchSize: 16, seqLen: 128 });
+ *     for await (const event of run) if (event.type === 'evaluation') show(event.step, event.loss);
+ *
+ * The folder is this run's from `start` or `resume` on: other processes are refused until the iteration has ended, or
+ * `close()`. Nothing in it is touched before the iteration begins. An abort of the signal finishes the step in work, saves
+ * and ends; leaving the loop ends without a save.
  */
-export async function runTraining(job: TrainingJob, io: CliIo): Promise<TrainingResult> {
-  const samples = await openSamples(job);
-  const metrics = job.resumed
-    ? await MetricsLog.continue(job.folder.metricsFile, job.trainer.getState())
-    : new MetricsLog(job.folder.metricsFile);
-  const best = job.resumed ? await readBest(job.folder.best) : null;
-  const run = new TrainingRun(job, { metrics, samples, best }, io);
-  try {
-    return await run.toTheEnd();
-  } finally {
-    run.close();
-  }
-}
+export class TrainingRun implements AsyncIterable<RunEvent> {
+  /** How it ended; null before. */
+  result: TrainingResult | null = null;
+  readonly #setup: RunSetup;
+  readonly #isNew: boolean;
+  readonly #lock: FolderLock;
+  readonly #notes: string[];
+  #isIterated = false;
 
-async function openSamples({ samples, folder, trainer, dataset }: TrainingJob): Promise<SampleLog | null> {
-  await keepSamples(folder.samplesFile, trainer.step + trainer.skippedSteps);
-  if (samples === undefined) return null;
-  return new SampleLog(folder.samplesFile, { model: trainer.model, tokenizer: dataset.tokenizer }, samples);
-}
-
-const MOST_SKIPPED_IN_A_ROW = 20;
-
-/** What a run keeps in state.json beside the trainer's own. */
-export interface RunProgress {
-  best: Evaluation | null;
-  /** null without early stopping. */
-  earlyStopping: EarlyStoppingState | null;
-  skippedInARow: number;
-  /** So far, over all processes. */
-  seconds: number;
-  tokens: { train: number; validation: number };
-}
-
-/** What a run writes to, beside its checkpoints, and finds there. */
-interface RunFiles {
-  metrics: MetricsLog;
-  samples: SampleLog | null;
-  /** Of folder.best, in a run that goes on; otherwise null. */
-  best: Evaluation | null;
-}
-
-class TrainingRun {
-  readonly #job: TrainingJob;
-  readonly #model: MoETransformer;
-  readonly #totalSteps: number;
-  readonly #interrupt: Interrupt;
-  readonly #metrics: MetricsLog;
-  readonly #samples: SampleLog | null;
-  readonly #earlyStopping: EarlyStopping | null;
-  readonly #progress: Progress;
-  readonly #started = performance.now();
-  readonly #schedule: SaveSchedule;
-  readonly #saver: Saver;
-  readonly #starvation = new StarvationWatch();
-  readonly #data: TrainingBatches;
-  /** Where the data stood after the last step: an interrupt may come when the next batch is drawn already. */
-  #position: DataPosition;
-  #best: Evaluation | null = null;
-  readonly #doneBefore: number;
-  #done: number;
-  #skippedInARow = 0;
-  #secondsBefore = 0;
-
-  constructor(job: TrainingJob, { metrics, samples, best }: RunFiles, io: CliIo) {
-    const { trainer, dataset, batchSize, seqLen, seed, resumed, saving, earlyStopping } = job;
-    this.#job = job;
-    this.#model = trainer.model;
-    this.#totalSteps = trainer.config.totalSteps;
-    this.#metrics = metrics;
-    this.#samples = samples;
-    this.#earlyStopping = earlyStopping ? new EarlyStopping(earlyStopping) : null;
-    this.#interrupt = new Interrupt(io.signals);
-    this.#doneBefore = trainer.step + trainer.skippedSteps;
-    this.#done = this.#doneBefore;
-    this.#progress = new Progress(io.stdout, { totalSteps: this.#totalSteps, doneBefore: this.#done });
-    this.#schedule = new SaveSchedule(saving?.interval);
-    this.#saver = new Saver((line) => this.#progress.say(line), saving?.retrySeconds);
-    this.#data = dataset.batches({ batchSize, seqLen, seed });
-    if (resumed?.data) this.#data.setState(resumed.data);
-    this.#position = this.#data.getState();
-    if (resumed) this.#continue(resumed.progress as Partial<RunProgress>);
-    // What is in folder.best is the best seen, even if the checkpoint is older.
-    this.#best = best ?? this.#best;
-  }
-
-  #continue({ best, earlyStopping, skippedInARow, seconds }: Partial<RunProgress>): void {
-    this.#best = best ?? null;
-    if (earlyStopping) this.#earlyStopping?.setState(earlyStopping);
-    this.#skippedInARow = skippedInARow ?? 0;
-    this.#secondsBefore = seconds ?? 0;
-  }
-
-  async toTheEnd(): Promise<TrainingResult> {
-    const { trainer, batchSize, seqLen } = this.#job;
-    const { signal } = this.#interrupt;
-    let before = performance.now();
-    // A run that was cut off while it ended has no step left to make.
-    const steps = this.#isOver ? 0 : this.#totalSteps - this.#done;
-    for await (const step of trainer.run({ data: this.#data, steps, signal, onAbort: 'return' })) {
-      await this.#afterStep(step, (performance.now() - before) / 1000);
-      if (this.#isOver) break;
-      before = performance.now();
-    }
-    const seconds = (performance.now() - this.#started) / 1000;
-    await this.#saver.insist(() => this.#save());
-    const validation = await this.#finalValidation();
-    await this.#draw(validation);
-    this.#progress.clear();
-    return {
-      steps: this.#done,
-      skippedSteps: trainer.skippedSteps,
-      interrupted: this.#interrupt.aborted,
-      stoppedEarly: this.#done < this.#totalSteps && this.#isOver,
-      validation,
-      best: this.#best,
-      seconds: this.#secondsBefore + seconds,
-      tokensPerSec: ((this.#done - this.#doneBefore) * batchSize * seqLen) / seconds,
-    };
-  }
-
-  close(): void {
-    this.#progress.clear();
-    this.#interrupt.release();
-    this.#metrics.close();
-    this.#samples?.close();
-  }
-
-  async #afterStep(step: StepResult, seconds: number): Promise<void> {
-    this.#done++;
-    this.#position = this.#data.getState();
-    this.#watchSkips(step.skipped);
-    const starving = step.skipped ? null : this.#starvation.add(step.expertLoad);
-    if (starving !== null) this.#progress.say(`step ${this.#done}: ${starving}`);
-    const { evalInterval } = this.#job;
-    const due = this.#done % evalInterval === 0 || this.#done === this.#totalSteps;
-    const validation = due && this.#hasValidation ? await this.#evaluate() : null;
-    const validationLoss = validation?.loss;
-    const validationBitsPerByte = validation?.bitsPerByte;
-    const tokensPerSec = step.tokens / seconds;
-    this.#metrics.append({ ...step, tokensPerSec, validationLoss, validationBitsPerByte });
-    this.#progress.update({ ...step, done: this.#done, seconds, validationLoss });
-    if (validationLoss !== undefined) {
-      this.#earlyStopping?.add(validationLoss);
-      await this.#keepBest(validationLoss);
-    }
-    if (this.#samples?.isDue(this.#done)) await this.#samples.add(this.#done);
-    if (!this.#isOver && this.#schedule.isDue(this.#done, due)) await this.#checkpoint();
-  }
-
-  /** Whether there is no step left to make. */
-  get #isOver(): boolean {
-    return this.#done >= this.#totalSteps || (this.#earlyStopping?.isDue ?? false);
-  }
-
-  /** Tells of the first skipped step in a row, and gives up after many: the weights won't change any more. */
-  #watchSkips(skipped: boolean): void {
-    this.#skippedInARow = skipped ? this.#skippedInARow + 1 : 0;
-    if (this.#skippedInARow === 1) {
-      this.#progress.say(`step ${this.#done}: loss or gradient not finite, weights left as they were`);
-    }
-    if (this.#skippedInARow < MOST_SKIPPED_IN_A_ROW) return;
-    throw new Error(
-      `The loss or its gradient was not finite in ${MOST_SKIPPED_IN_A_ROW} steps in a row: training has diverged. ` +
-        'Try a lower learning rate or a longer warmup.',
-    );
-  }
-
-  get #hasValidation(): boolean {
-    return this.#job.dataset.validationTokens > 0;
-  }
-
-  /** Not ended by an interrupt: the run that goes on must have every evaluation that an unbroken one has. */
-  #evaluate(): Promise<ValidationResult | null> {
-    const { dataset, batchSize, seqLen, evalBatches } = this.#job;
-    const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(this.#model, batches, dataset.tokenizer);
-  }
-
-  async #checkpoint(): Promise<void> {
-    await this.#saver.attempt(() => this.#save());
-    this.#schedule.tried();
-    await this.#draw(null);
+  private constructor(
+    setup: RunSetup,
+    lock: FolderLock,
+    { isNew, notes }: { isNew: boolean; notes: string[] },
+  ) {
+    this.#setup = setup;
+    this.#lock = lock;
+    this.#isNew = isNew;
+    this.#notes = lock.note === null ? notes : [lock.note, ...notes];
   }
 
   /**
-   * After the best evaluation: its weights, saved where they stay. Before the checkpoint that says so, since a run that
-   * is cut off in between makes these steps again.
+   * A new run in a folder, which is made when needed; with `overwrite` it may hold an earlier run, which the iteration
+   * removes first.
+   * @throws TypeError or RangeError for the options; SgemoeError SGEMOE_RUN_FOLDER for a folder that holds other things, or a
+   * run without `overwrite`; SGEMOE_FOLDER_LOCKED when another process uses it; SGEMOE_CHECKPOINT_WRITE when it can't be
+   * written; SGEMOE_DATA_TOO_SHORT.
    */
-  async #keepBest(loss: number): Promise<void> {
-    if (!(loss < (this.#best?.loss ?? Infinity))) return;
-    const { folder, dataset } = this.#job;
-    const best = { step: this.#done, loss };
-    const save = () => saveBest(folder.best, this.#model, dataset.tokenizer, best);
-    if (await this.#saver.attempt(save)) this.#best = best;
-  }
-
-  async #finalValidation(): Promise<ValidationResult | null> {
-    if (this.#interrupt.aborted || !this.#hasValidation) return null;
-    this.#progress.status('evaluating the whole validation split ...');
-    const { dataset, batchSize, seqLen } = this.#job;
-    const batches = dataset.validationBatches({ batchSize, seqLen });
-    return validate(this.#model, batches, dataset.tokenizer, this.#interrupt.signal);
-  }
-
-  async #save(): Promise<void> {
-    const { trainer, dataset, folder, saving } = this.#job;
-    const { tokenizer, trainTokens: train, validationTokens: validation } = dataset;
-    const seconds = this.#secondsBefore + (performance.now() - this.#started) / 1000;
-    const progress: RunProgress = {
-      best: this.#best,
-      earlyStopping: this.#earlyStopping?.getState() ?? null,
-      skippedInARow: this.#skippedInARow,
-      seconds: Math.round(seconds * 10) / 10,
-      tokens: { train, validation },
-    };
-    this.#metrics.flush();
-    this.#samples?.flush();
-    const options = { data: this.#position, tokenizer, progress: { ...progress }, keep: saving?.keep };
-    await saveTraining(folder.path, trainer, options);
-  }
-
-  async #draw(validation: ValidationResult | null): Promise<void> {
-    const { folder, batchSize, seqLen, references } = this.#job;
-    const result =
-      validation === null ? '' : `: validation loss ${formatLoss(validation.loss)} nats per token`;
-    const { config } = this.#model;
-    const svg = renderChart({
-      title: `${basename(resolve(folder.path))}, step ${this.#done}${result}`,
-      subtitle:
-        `${config.totalParams().toLocaleString('en-US')} parameters, ${config.nLayers} layers, ` +
-        `${config.nExperts} experts, top ${config.topKExperts}`,
-      tokensPerStep: batchSize * seqLen,
-      references,
-      ...this.#metrics.chartData(),
+  static async start(dir: string, options: StartRunOptions): Promise<TrainingRun> {
+    checkDir('TrainingRun.start', dir);
+    const complete = checkStart(options);
+    const { trainer, overwrite = false } = options;
+    const folder = new RunFolder(dir);
+    return underLock(folder, async (lock) => {
+      await refuseTaken(folder, overwrite);
+      const state = new RunState(trainer, options, {});
+      const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, null) };
+      return new TrainingRun(setup, lock, { isNew: true, notes: [] });
     });
-    await this.#saver.attempt(() => writeFile(folder.chartFile, svg));
   }
+
+  /**
+   * The run in a folder, from its last checkpoint on. With the same data and options, machine, backend and thread count it
+   * makes the steps that it would have made unbroken, to the bit.
+   * @throws As `start`; SgemoeError SGEMOE_TRAINING_STATE when there is no checkpoint to go on from, or another tokenizer or
+   * data set of another size is given; as `resumeTraining`.
+   */
+  static async resume(dir: string, options: ResumeRunOptions): Promise<TrainingRun> {
+    checkDir('TrainingRun.resume', dir);
+    const complete = checkResume(options);
+    const { dataset, config, kernels } = options;
+    const folder = new RunFolder(dir);
+    return underLock(folder, async (lock) => {
+      const notes: string[] = [];
+      const resumed = await resumeTraining(dir, { config, kernels, onNote: (note) => notes.push(note) });
+      checkSameData(dir, resumed, dataset);
+      const { trainer } = resumed;
+      const state = new RunState(trainer, options, resumed.progress as Partial<RunProgress>);
+      const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, resumed.data) };
+      return new TrainingRun(setup, lock, { isNew: false, notes });
+    });
+  }
+
+  get dir(): string {
+    return this.#setup.folder.path;
+  }
+
+  get trainer(): Trainer {
+    return this.#setup.trainer;
+  }
+
+  /** Steps made so far, skipped ones and those of other processes included. */
+  get stepsMade(): number {
+    return this.#setup.state.done;
+  }
+
+  /** No step is left to make: all are made, or the run has stopped early. */
+  get isOver(): boolean {
+    return this.#setup.state.isOver;
+  }
+
+  /** Evaluations since the last one that early stopping took for an improvement; 0 without it. */
+  get evaluationsWaited(): number {
+    return this.#setup.state.earlyStopping?.getState().waited ?? 0;
+  }
+
+  /**
+   * Makes the run, once. @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; SGEMOE_CHECKPOINT_WRITE when
+   * the last save fails for good; what the data set throws.
+   */
+  async *[Symbol.asyncIterator](): AsyncGenerator<RunEvent, void, void> {
+    if (this.#isIterated)
+      throw new TypeError('TrainingRun: a run is iterated once; resume makes another of it');
+    this.#isIterated = true;
+    const { folder, state } = this.#setup;
+    const about = runFileContent(this.#setup);
+    let loop: RunLoop | undefined;
+    try {
+      if (this.#isNew) await folder.clear();
+      await folder.writeRun(about);
+      loop = await RunLoop.open(this.#setup);
+      for (const text of this.#notes) yield { type: 'note', text };
+      yield { type: 'start', stepsMade: state.doneBefore };
+      const result = yield* loop.toTheEnd();
+      await folder.writeRun({ ...about, result });
+      this.result = result;
+      yield { type: 'end', result };
+    } catch (error) {
+      if (this.result === null)
+        await folder.writeRun({ ...about, error: failure(error) }).catch(() => undefined);
+      throw error;
+    } finally {
+      loop?.close();
+      await this.close();
+    }
+  }
+
+  /** Gives the folder free: for a run that is not iterated after all. */
+  async close(): Promise<void> {
+    this.#isIterated = true;
+    await this.#lock.release();
+  }
+}
+
+function checkDir(what: string, dir: string): void {
+  if (typeof dir !== 'string' || dir === '') throw new TypeError(`${what}: dir must be a path, got ${dir}`);
+}
+
+/** The lock is the run's from then on; a failure to make one gives it back. */
+async function underLock(
+  folder: RunFolder,
+  open: (lock: FolderLock) => Promise<TrainingRun>,
+): Promise<TrainingRun> {
+  const lock = await lockFolder(folder.path, 'a training run');
+  try {
+    return await open(lock);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+function batchesOf(
+  { dataset, batchSize, seqLen, seed }: CompleteRunOptions,
+  position: DataPosition | null,
+): TrainingBatches {
+  const batches = dataset.batches({ batchSize, seqLen, seed });
+  if (position !== null) batches.setState(position);
+  return batches;
+}
+
+async function refuseTaken(folder: RunFolder, overwrite: boolean): Promise<void> {
+  const use = await folder.use();
+  if (use === 'free' || (use === 'run' && overwrite)) return;
+  throw new SgemoeError(
+    'SGEMOE_RUN_FOLDER',
+    use === 'run'
+      ? `${folder.path} holds an earlier run: resume it, overwrite it, or choose another folder.`
+      : `${folder.path} is not empty and holds no earlier run; choose a new folder, so that nothing in it is lost.`,
+  );
+}
+
+/** @throws SgemoeError SGEMOE_TRAINING_STATE for data that the run wasn't trained with, as far as can be told. */
+function checkSameData(dir: string, resumed: ResumedTraining, dataset: TokenDataset): void {
+  if (resumed.tokenizerHash !== tokenizerHash(dataset.tokenizer)) {
+    throw new SgemoeError(
+      'SGEMOE_TRAINING_STATE',
+      `The tokenizer of the data is not the one that the run in ${dir} was trained with.`,
+    );
+  }
+  const { tokens } = resumed.progress as Partial<RunProgress>;
+  const { trainTokens, validationTokens } = dataset;
+  if (!tokens || (tokens.train === trainTokens && tokens.validation === validationTokens)) return;
+  throw new SgemoeError(
+    'SGEMOE_TRAINING_STATE',
+    `The run was trained on ${tokens.train} tokens and validated on ${tokens.validation}; the data have become ` +
+      `${trainTokens} and ${validationTokens}. A new run may start from its weights.`,
+  );
+}
+
+/** What run.json tells, but for the end. */
+function runFileContent({ trainer, options }: RunSetup): Record<string, unknown> {
+  return {
+    sgemoe: packageVersion(),
+    options: options.settings ?? settingsOf(trainer, options),
+    files: options.dataset.files,
+    model: trainer.model.config,
+    backend: backendInfo(),
+  };
+}
+
+function settingsOf(trainer: Trainer, options: CompleteRunOptions): Record<string, unknown> {
+  const { dataset, signal, settings, ...told } = options;
+  return { ...trainer.config, ...told };
+}
+
+function failure(error: unknown): { code?: string; message: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  return error instanceof SgemoeError ? { code: error.code, message } : { message };
 }

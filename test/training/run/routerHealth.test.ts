@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { routerHealth, StarvationWatch } from '../../../src/training/run/routerHealth';
+import { routerHealth, StarvationWatch, type StarvingExpert } from '../../../src/training/run/routerHealth';
 
 describe('routerHealth', () => {
   it('is 1, 1, 0 for even shares and 0, E, E - 1 when one expert gets all', () => {
@@ -23,10 +23,10 @@ describe('routerHealth', () => {
 describe('StarvationWatch', () => {
   const warnings = (steps: number, load: (step: number) => number[][]) => {
     const watch = new StarvationWatch();
-    const told: [number, string][] = [];
+    const told: [number, StarvingExpert][] = [];
     for (let step = 1; step <= steps; step++) {
-      const line = watch.add(load(step));
-      if (line !== null) told.push([step, line]);
+      const starving = watch.add(load(step));
+      if (starving !== null) told.push([step, starving]);
     }
     return told;
   };
@@ -36,9 +36,7 @@ describe('StarvationWatch', () => {
       [0.5, 0.5],
       [1, 0],
     ]);
-    expect(told).toEqual([
-      [100, expect.stringMatching(/^expert 1 of layer 1 starves: 0\.00 % .* even would be 50/)],
-    ]);
+    expect(told).toEqual([[100, { layer: 1, expert: 1, share: 0, evenShare: 0.5, windowSteps: 100 }]]);
   });
 
   it('leaves alone an expert that only now and then gets none', () => {

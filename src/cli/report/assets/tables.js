@@ -21,6 +21,8 @@ const RESULTS = [
 
 /** @param {Run} run */
 function stateOf({ run }) {
+  if (at(run, 'error') !== undefined)
+    return `failed: ${at(run, 'error', 'code') ?? at(run, 'error', 'message')}`;
   if (at(run, 'result') === undefined) return 'not finished';
   if (at(run, 'result', 'stoppedEarly') === true) return 'stopped early';
   return at(run, 'result', 'interrupted') === true ? 'interrupted' : 'finished';

@@ -1,0 +1,16 @@
+import type { NextTokenModel } from '../../sampling/generate';
+import type { Tokenizer } from '../../text/tokenizer';
+import { UsageError } from '../terminal/usageError';
+
+/** @throws UsageError when the tokenizer of a folder has tokens that the model beside it doesn't know. */
+export function requireOneCheckpoint(
+  dir: string,
+  model: Pick<NextTokenModel, 'vocabSize'>,
+  tokenizer: Pick<Tokenizer, 'vocabSize'>,
+): void {
+  if (tokenizer.vocabSize <= model.vocabSize) return;
+  throw new UsageError(
+    `The tokenizer in ${dir} has ${tokenizer.vocabSize} tokens, its model ${model.vocabSize}: ` +
+      'the folder mixes two checkpoints.',
+  );
+}

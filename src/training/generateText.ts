@@ -1,0 +1,43 @@
+import { setImmediate } from 'node:timers/promises';
+import { generateTokens, type NextTokenModel } from '../sampling/generate';
+import type { SamplingOptions } from '../sampling/options';
+import { type SampledToken, Sampler } from '../sampling/sampler';
+import { allEndTokens } from '../text/endTokens';
+import { TextStream } from '../text/textStream';
+import type { Tokenizer } from '../text/tokenizer';
+
+export interface GenerateTextOptions {
+  /** How tokens are chosen and where the text ends; maxTokens must be given. */
+  sampling: SamplingOptions & { maxTokens: number };
+  /** Ends the text early. */
+  signal?: AbortSignal | undefined;
+  /** Receives each token of the text; the object is the sampler's own. */
+  onToken?(sampled: SampledToken): void;
+}
+
+/**
+ * Continues a prompt: the text piece by piece, whole characters only, while it is generated. Signals get their turn
+ * between tokens. The model sees the last maxSeqLen tokens. The end tokens of the checkpoint and of the tokenizer
+ * end the text; ids that the tokenizer doesn't have, with which models are padded, are never chosen.
+ */
+export async function* generateText(
+  model: NextTokenModel,
+  tokenizer: Tokenizer,
+  prompt: ArrayLike<number>,
+  { sampling, signal, onToken }: GenerateTextOptions,
+): AsyncGenerator<string, void, void> {
+  const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize });
+  const { maxTokens, stop, stopTokens } = sampler.options;
+  const stream = new TextStream(tokenizer, { stop });
+  const total = prompt.length + maxTokens;
+  const endTokens = [...allEndTokens(model, tokenizer), ...stopTokens];
+  for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true, endTokens })) {
+    onToken?.(sampler.last);
+    const text = stream.push(token);
+    if (text !== '') yield text;
+    await setImmediate();
+    if (signal?.aborted || stream.stopped !== null) break;
+  }
+  const rest = stream.flush();
+  if (rest !== '') yield rest;
+}

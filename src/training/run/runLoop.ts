@@ -1,0 +1,209 @@
+import { writeFile } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import type { DataPosition, TrainingBatches } from '../../text/data';
+import { saveTraining } from '../saving';
+import type { StepResult, Trainer } from '../trainer';
+import { readBest, saveBest } from './best';
+import { renderChart } from './chart';
+import type { RunEvent, StepEvent } from './events';
+import { MetricsLog } from './metricsLog';
+import type { CompleteRunOptions } from './options';
+import type { TrainingResult } from './result';
+import { StarvationWatch } from './routerHealth';
+import type { RunFolder } from './runFolder';
+import type { RunState } from './runState';
+import { keepSamples, SampleLog } from './samples';
+import { type Save, Saver, SaveSchedule } from './saveSchedule';
+import { type ValidationResult, validate } from './validation';
+
+/** What a run works on. */
+export interface RunSetup {
+  folder: RunFolder;
+  trainer: Trainer;
+  options: CompleteRunOptions;
+  state: RunState;
+  /** The batches of the steps to come. */
+  data: TrainingBatches;
+}
+
+/** What a run writes to on its way, beside its checkpoints. */
+interface RunLogs {
+  metrics: MetricsLog;
+  samples: SampleLog | null;
+}
+
+type Events<T = void> = AsyncGenerator<RunEvent, T, void>;
+
+/** Makes the steps of a run, evaluates, saves and draws, and tells of it. */
+export class RunLoop {
+  readonly #setup: RunSetup;
+  readonly #logs: RunLogs;
+  readonly #schedule: SaveSchedule;
+  readonly #saver: Saver;
+  readonly #starvation = new StarvationWatch();
+  /** Where the data stood after the last step: an abort may come when the next batch is drawn already. */
+  #position: DataPosition;
+
+  private constructor(setup: RunSetup, logs: RunLogs) {
+    const { saveInterval, retrySeconds } = setup.options;
+    this.#setup = setup;
+    this.#logs = logs;
+    this.#schedule = new SaveSchedule(saveInterval);
+    this.#saver = new Saver(retrySeconds);
+    this.#position = setup.data.getState();
+  }
+
+  /** Opens the files, without what they tell of steps that are made again. */
+  static async open(setup: RunSetup): Promise<RunLoop> {
+    const { folder, state, trainer, options } = setup;
+    // What is in best/ is the best seen, even if the checkpoint is older.
+    state.best = (await readBest(folder.best)) ?? state.best;
+    await keepSamples(folder.samplesFile, state.done);
+    const metrics = await MetricsLog.continue(folder.metricsFile, state.done);
+    const writer = { model: trainer.model, tokenizer: options.dataset.tokenizer };
+    const samples = options.samples ? new SampleLog(folder.samplesFile, writer, options.samples) : null;
+    return new RunLoop(setup, { metrics, samples });
+  }
+
+  close(): void {
+    this.#logs.metrics.close();
+    this.#logs.samples?.close();
+  }
+
+  async *toTheEnd(): Events<TrainingResult> {
+    const { trainer, data, state, options } = this.#setup;
+    const { signal } = options;
+    state.start();
+    // A run that was cut off while it ended has no step left to make.
+    const steps = state.isOver ? 0 : trainer.config.totalSteps - state.done;
+    let before = performance.now();
+    const run = { data, steps, signal, onAbort: 'return', maxSkippedSteps: 0 } as const;
+    for await (const step of trainer.run(run)) {
+      yield* this.#afterStep(step, (performance.now() - before) / 1000);
+      if (state.isOver) break;
+      before = performance.now();
+    }
+    const { seconds, totalSeconds } = state;
+    yield* this.#saver.insist(this.#checkpoint());
+    const validation = yield* this.#finalValidation();
+    yield* this.#draw(validation);
+    return {
+      steps: state.done,
+      skippedSteps: trainer.skippedSteps,
+      interrupted: signal?.aborted ?? false,
+      stoppedEarly: state.stoppedEarly,
+      validation,
+      best: state.best,
+      seconds: totalSeconds,
+      tokensPerSec: ((state.done - state.doneBefore) * options.batchSize * options.seqLen) / seconds,
+    };
+  }
+
+  async *#afterStep(result: StepResult, seconds: number): Events {
+    const { state, data, trainer, options } = this.#setup;
+    const step = ++state.done;
+    this.#position = data.getState();
+    state.skips.count(result.skipped);
+    const due = step % options.evalInterval === 0 || step === trainer.config.totalSteps;
+    const evaluated = due && options.dataset.validationTokens > 0;
+    const event = this.#stepEvent(result, seconds, evaluated);
+    yield event;
+    const starving = result.skipped ? null : this.#starvation.add(result.expertLoad);
+    if (starving !== null) yield { type: 'starvingExpert', step, ...starving };
+    const validation = evaluated ? await this.#evaluate() : null;
+    const { loss: validationLoss, bitsPerByte: validationBitsPerByte } = validation ?? {};
+    this.#logs.metrics.append({ ...event, validationLoss, validationBitsPerByte });
+    state.skips.check();
+    if (validation !== null) yield* this.#takeEvaluation(step, validation);
+    const { samples } = this.#logs;
+    if (samples?.isDue(step)) yield { type: 'sample', ...(await samples.add(step)) };
+    if (!state.isOver && this.#schedule.isDue(step, due)) yield* this.#saveOnTheWay();
+  }
+
+  #stepEvent(
+    { step: update, ...result }: StepResult,
+    seconds: number,
+    evaluationFollows: boolean,
+  ): StepEvent {
+    const { state } = this.#setup;
+    const tokensPerSec = result.tokens / seconds;
+    const counts = { step: state.done, update, skippedInARow: state.skips.inARow };
+    return { type: 'step', ...counts, ...result, seconds, tokensPerSec, evaluationFollows };
+  }
+
+  /** Not ended by the signal: a run that goes on must have every evaluation that an unbroken one has. */
+  #evaluate(): Promise<ValidationResult | null> {
+    const { trainer, options } = this.#setup;
+    const { dataset, batchSize, seqLen, evalBatches } = options;
+    const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
+    return validate(trainer.model, batches, dataset.tokenizer);
+  }
+
+  /**
+   * Keeps the weights of the best evaluation, where they stay. Before the checkpoint that says so, since a run that is cut
+   * off in between makes these steps again.
+   */
+  async *#takeEvaluation(step: number, validation: ValidationResult): Events {
+    const { state, folder, trainer, options } = this.#setup;
+    const { loss } = validation;
+    const isBest = loss < (state.best?.loss ?? Number.POSITIVE_INFINITY);
+    yield { type: 'evaluation', step, ...validation, isBest };
+    state.earlyStopping?.add(loss);
+    if (!isBest) return;
+    const best = { step, loss };
+    const write = () => saveBest(folder.best, trainer.model, options.dataset.tokenizer, best);
+    if (yield* this.#saver.attempt({ part: 'best', step, write })) state.best = best;
+  }
+
+  async *#saveOnTheWay(): Events {
+    yield* this.#saver.attempt(this.#checkpoint());
+    this.#schedule.tried();
+    yield* this.#draw(null);
+  }
+
+  async *#finalValidation(): Events<ValidationResult | null> {
+    const { trainer, state, options } = this.#setup;
+    const { dataset, batchSize, seqLen, signal } = options;
+    const tokens = dataset.validationTokens;
+    if (signal?.aborted || tokens === 0) return null;
+    yield { type: 'finalEvaluation', step: state.done, tokens };
+    const batches = dataset.validationBatches({ batchSize, seqLen });
+    return validate(trainer.model, batches, dataset.tokenizer, signal);
+  }
+
+  /** Weights, and all that the run goes on from. */
+  #checkpoint(): Save {
+    const { trainer, folder, state, options } = this.#setup;
+    const { tokenizer, trainTokens: train, validationTokens: validation } = options.dataset;
+    const write = async () => {
+      this.#logs.metrics.flush();
+      this.#logs.samples?.flush();
+      const progress = { ...state.toProgress({ train, validation }) };
+      await saveTraining(folder.path, trainer, {
+        data: this.#position,
+        tokenizer,
+        progress,
+        keep: options.keep,
+      });
+    };
+    return { part: 'checkpoint', step: state.done, write };
+  }
+
+  async *#draw(validation: ValidationResult | null): Events {
+    const { trainer, folder, state, options } = this.#setup;
+    const { config } = trainer.model;
+    const result =
+      validation === null ? '' : `: validation loss ${validation.loss.toFixed(3)} nats per token`;
+    const svg = renderChart({
+      title: `${basename(resolve(folder.path))}, step ${state.done}${result}`,
+      subtitle:
+        `${config.totalParams().toLocaleString('en-US')} parameters, ${config.nLayers} layers, ` +
+        `${config.nExperts} experts, top ${config.topKExperts}`,
+      tokensPerStep: options.batchSize * options.seqLen,
+      references: options.references,
+      ...this.#logs.metrics.chartData(),
+    });
+    const write = () => writeFile(folder.chartFile, svg);
+    yield* this.#saver.attempt({ part: 'curve', step: state.done, write });
+  }
+}
