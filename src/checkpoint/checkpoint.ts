@@ -73,7 +73,7 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
   const files = [jsonFile(CONFIG_FILE, config), ...tokenizerFiles(content)];
   if (generationConfig !== null) files.push(jsonFile(GENERATION_FILE, generationConfig));
   files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
-  if (content.training !== undefined) files.push(...trainingFiles(content.training));
+  if (content.training !== undefined) files.push(...trainingFiles(content.training, files));
   await replaceFiles(dir, files);
 }
 

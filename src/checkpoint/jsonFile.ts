@@ -10,7 +10,7 @@ export function jsonFile(name: string, value: object): NewFile {
 
 export function textFile(name: string, text: string): NewFile {
   const bytes = new TextEncoder().encode(text);
-  return { name, write: (handle) => writeChunks(handle, [bytes]) };
+  return { name, bytes, write: (handle) => writeChunks(handle, [bytes]) };
 }
 
 /** The object in a JSON file of a folder that `replaceFiles` writes; null when there is no such file. */

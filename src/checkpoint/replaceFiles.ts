@@ -23,6 +23,8 @@ const REMOVING_SUFFIX = '.removing';
 
 export interface NewFile {
   readonly name: string;
+  /** What is written, where that is in memory as a whole. */
+  readonly bytes?: Uint8Array;
   write(handle: FileHandle): Promise<void>;
 }
 

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, type NewFile } from './replaceFiles';
@@ -12,16 +13,26 @@ export const TRAINING_FILES = [OPTIMIZER_FILE, STATE_FILE] as const;
 
 const FORMAT = 'sgemoe-training';
 const VERSION = 1;
-/** In the header of optimizer.safetensors: the checksum of the weights that the moments belong to. */
-const CHECKSUM_KEY = 'weights_crc32';
+
+/*
+ * Keys of state.json: CRC-32 as 8 hexadecimal digits, which finds every changed bit and every run of changed bits up to
+ * 32. Of weights and moments it is that of the numbers, computed from memory, so that a resume reads no file twice.
+ */
+/** Of the weights; in the header of optimizer.safetensors too, whose moments belong to them. */
+const WEIGHTS_KEY = 'weights_crc32';
+const OPTIMIZER_KEY = 'optimizer_crc32';
+/** By name, of the other files that were saved with them: the model's configuration, the tokenizer. */
+const FILES_KEY = 'files_crc32';
+/** Of all other values of state.json. */
+const STATE_KEY = 'state_crc32';
 
 export interface TrainingContent {
-  /** Becomes state.json, with the format's version and the checksum added. */
+  /** Becomes state.json, with the format's version and the checksums added. */
   state: Readonly<Record<string, unknown>>;
   /** Become optimizer.safetensors, as F32. They must not change until the save is done. */
   optimizer: Iterable<NamedTensor>;
-  /** `weightsChecksum` of the weights saved with them. */
-  checksum: string;
+  /** `tensorsChecksum` of the weights saved with them. */
+  weightsChecksum: string;
 }
 
 export interface StoredTraining {
@@ -30,13 +41,21 @@ export interface StoredTraining {
   optimizer: SafetensorsFile;
 }
 
-/** The files to write. */
-export function trainingFiles({ state, optimizer, checksum }: TrainingContent): NewFile[] {
-  const moments = encodeSafetensors(asF32(optimizer), { [CHECKSUM_KEY]: checksum });
-  const head = { format: FORMAT, version: VERSION, [CHECKSUM_KEY]: checksum };
+/** The files to write. @param beside those that are saved with them, of which the ones in memory get a checksum. */
+export function trainingFiles(content: TrainingContent, beside: readonly NewFile[]): NewFile[] {
+  const { state, weightsChecksum } = content;
+  const tensors = [...content.optimizer];
+  const moments = encodeSafetensors(asF32(tensors), { [WEIGHTS_KEY]: weightsChecksum });
+  const files = beside.flatMap(({ name, bytes }) => (bytes ? [[name, hex(crc32(bytes))] as const] : []));
+  const whole = {
+    ...{ format: FORMAT, version: VERSION, [WEIGHTS_KEY]: weightsChecksum },
+    [OPTIMIZER_KEY]: tensorsChecksum(tensors),
+    [FILES_KEY]: Object.fromEntries(files),
+    ...state,
+  };
   return [
     { name: OPTIMIZER_FILE, write: (handle) => writeChunks(handle, moments) },
-    jsonFile(STATE_FILE, { ...head, ...state }),
+    jsonFile(STATE_FILE, { ...whole, [STATE_KEY]: stateChecksum(whole) }),
   ];
 }
 
@@ -45,7 +64,7 @@ export function trainingFiles({ state, optimizer, checksum }: TrainingContent): 
  * the training must not go on with its moments.
  * @throws SgemoeError SGEMOE_TRAINING_STATE, or as `SafetensorsFile.open`.
  */
-export async function openTraining(dir: string, checksum: string): Promise<StoredTraining> {
+export async function openTraining(dir: string, weightsChecksum: string): Promise<StoredTraining> {
   const path = await locateFile(dir, STATE_FILE);
   const state = await readJson(dir, STATE_FILE, 'SGEMOE_TRAINING_STATE');
   if (state === null)
@@ -54,12 +73,38 @@ export async function openTraining(dir: string, checksum: string): Promise<Store
   if (state.version !== VERSION) {
     throw invalidState(path, `version must be ${VERSION}, got ${String(state.version)}`);
   }
-  if (state[CHECKSUM_KEY] !== checksum)
-    throw invalidState(path, 'it belongs to other weights than those here');
+  if (state[WEIGHTS_KEY] !== weightsChecksum)
+    throw invalidState(path, 'it belongs to other weights than those here, or they are damaged');
   const optimizer = await SafetensorsFile.open(await locateFile(dir, OPTIMIZER_FILE));
-  if (optimizer.metadata.get(CHECKSUM_KEY) === checksum) return { state, optimizer };
+  if (optimizer.metadata.get(WEIGHTS_KEY) === weightsChecksum) return { state, optimizer };
   await optimizer.close();
   throw invalidState(optimizer.path, 'it belongs to other weights than those here');
+}
+
+/**
+ * Compares what was read with the checksums in state.json. Returns false for a training of a version that wrote none but
+ * that of the weights.
+ * @param moments as they were read.
+ * @throws SgemoeError SGEMOE_TRAINING_STATE naming the file that is damaged.
+ */
+export async function checkTraining(
+  dir: string,
+  { state, optimizer }: StoredTraining,
+  moments: Iterable<NamedTensor>,
+): Promise<boolean> {
+  const { [STATE_KEY]: checksum, ...rest } = state;
+  if (checksum === undefined && state[OPTIMIZER_KEY] === undefined) return false;
+  const damaged = (path: string) => invalidState(path, 'it is damaged: its content has another checksum');
+  if (checksum !== stateChecksum(rest)) throw damaged(await locateFile(dir, STATE_FILE));
+  if (state[OPTIMIZER_KEY] !== tensorsChecksum(moments)) throw damaged(optimizer.path);
+  for (const [name, expected] of Object.entries(state[FILES_KEY] ?? {})) {
+    const path = await locateFile(dir, name);
+    const bytes = await readFile(path).catch((cause: Error) => {
+      throw invalidState(path, `it can not be read: ${cause.message}`, cause);
+    });
+    if (hex(crc32(bytes)) !== expected) throw damaged(path);
+  }
+  return true;
 }
 
 /** Whether the folder holds the state of a training. */
@@ -68,11 +113,20 @@ export async function hasTraining(dir: string): Promise<boolean> {
 }
 
 /** CRC-32 of the tensors' bytes in the order given, as 8 hexadecimal digits. */
-export function weightsChecksum(tensors: Iterable<NamedTensor>): string {
+export function tensorsChecksum(tensors: Iterable<NamedTensor>): string {
   let crc = 0;
   for (const { data } of tensors) {
     crc = crc32(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), crc);
   }
+  return hex(crc);
+}
+
+/** Of values that JSON keeps, whatever the spaces between them. */
+function stateChecksum(state: object): string {
+  return hex(crc32(JSON.stringify(state)));
+}
+
+function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }
 

@@ -2,7 +2,7 @@ import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
 import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
-import { invalidState, openTraining, weightsChecksum } from '../checkpoint/trainingFiles';
+import { checkTraining, invalidState, openTraining, tensorsChecksum } from '../checkpoint/trainingFiles';
 import { completeTrainConfig, type TrainConfig } from '../config/trainConfig';
 import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
@@ -43,7 +43,7 @@ export interface ResumedTraining {
 /**
  * Saves everything that a training goes on from, bit for bit: the checkpoint of the model, and beside it
  * optimizer.safetensors (both moments of AdamW under the parameters' names) and state.json (counters, options, data
- * position, tokenizer hash). All files are replaced together or not at all, see `saveCheckpoint`. They are written from
+ * position, tokenizer hash, and checksums of all of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from
  * the model's own memory: no train step until the promise is settled.
  * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is as before, so that it can go on and be saved
  * again. SgemoeError SGEMOE_TRAINING_SAVING from a train step meanwhile.
@@ -75,7 +75,7 @@ export async function saveTraining(
       generationConfig: trainer.model.generationConfig,
       tensors,
       ...tokenizer?.files(),
-      training: { state, optimizer: trainer.moments(), checksum: weightsChecksum(tensors) },
+      training: { state, optimizer: trainer.moments(), weightsChecksum: tensorsChecksum(tensors) },
     }),
   );
   if (keep === 1) return;
@@ -86,18 +86,20 @@ export async function saveTraining(
 /**
  * A training as `saveTraining` left it. With the same data from its position on, the same machine, backend and thread
  * count, the steps that follow are bit for bit those of a training that was never interrupted.
- * @throws SgemoeError SGEMOE_TRAINING_STATE when the folder holds no training, a damaged one, or other weights than it
- * belongs to; otherwise as `MoETransformer.load`. TypeError or RangeError for `config`.
+ * @throws SgemoeError SGEMOE_TRAINING_STATE when the folder holds no training, one of whose files a bit has changed, or other
+ * weights than it belongs to; otherwise as `MoETransformer.load`. TypeError or RangeError for `config`.
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
   checkOptions('resumeTraining', options, ['kernels', 'config', 'onNote']);
   const model = await MoETransformer.load(dir, { kernels: options.kernels });
-  const { state, optimizer } = await openTraining(dir, weightsChecksum(model.store.checkpointTensors()));
+  const stored = await openTraining(dir, tensorsChecksum(model.store.checkpointTensors()));
+  const { state, optimizer } = stored;
   try {
-    const stored = storedConfig(optimizer.path, state.config);
-    const trainer = new Trainer(model, { ...stored, ...options.config });
+    const config = storedConfig(optimizer.path, state.config);
+    const trainer = new Trainer(model, { ...config, ...options.config });
     setCounters(trainer, optimizer.path, state);
     await loadTensorsInto(optimizer, trainer.moments());
+    if (!(await checkTraining(dir, stored, trainer.moments()))) options.onNote?.(withoutChecksums(dir));
     return {
       trainer,
       data: objectOrNull(state.data) as DataPosition | null,
@@ -107,6 +109,10 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   } finally {
     await optimizer.close();
   }
+}
+
+function withoutChecksums(dir: string): string {
+  return `${dir} was saved by an earlier version, without checksums of all its files: damage to the optimizer's would not be seen. The next save writes them.`;
 }
 
 function storedConfig(path: string, stored: unknown): Partial<TrainConfig> {

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
+  Lcg64,
   loadCheckpoint,
   MoETransformer,
   resumeTraining,
+  SgemoeError,
   saveTraining,
   TextDataset,
   Trainer,
@@ -133,6 +135,20 @@ describe('a resumed training', () => {
   });
 });
 
+test('a training of a version without these checksums is resumed, with a note', async () => {
+  const dir = join(folder, 'old');
+  await saveTraining(dir, await train(2));
+  const notes: string[] = [];
+  const onNote = (note: string) => notes.push(note);
+  await resumeTraining(dir, { onNote });
+  expect(notes).toEqual([]);
+  const file = join(dir, 'state.json');
+  const { optimizer_crc32, files_crc32, state_crc32, ...old } = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify(old));
+  expect((await resumeTraining(dir, { onNote })).trainer.step).toBe(2);
+  expect(notes).toEqual([expect.stringMatching(/earlier version, without checksums/)]);
+});
+
 describe('what is refused', () => {
   test('a folder of weights alone, and other weights over those of a training', async () => {
     const dir = join(folder, 'weights');
@@ -159,6 +175,55 @@ describe('what is refused', () => {
     await saveTraining(dir, new Trainer(smallModel()));
     const file = join(dir, 'state.json');
     writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), [key]: value }));
+    await expectError('SGEMOE_TRAINING_STATE', message, () => resumeTraining(dir));
+  });
+
+  test('any file of it in which one bit has changed, by name', async () => {
+    const dir = join(folder, 'bits');
+    const trainer = await train(3);
+    const { tokenizer } = dataset;
+    await saveTraining(dir, trainer, { data: positions.get(trainer), tokenizer, progress: { best: 2.5 } });
+    const rng = new Lcg64(5);
+    for (const name of readdirSync(dir)) {
+      const file = join(dir, name);
+      const whole = readFileSync(file);
+      for (let i = 0; i < 12; i++) {
+        const bytes = Buffer.from(whole);
+        bytes[rng.nextInt(bytes.length)] ^= 1 << rng.nextInt(8);
+        writeFileSync(file, bytes);
+        const refused = await resumeTraining(dir).catch((error: unknown) => error);
+        // What is no JSON or no safetensors header any more has the code of its format.
+        expect(refused, `${name} ${i}`).toBeInstanceOf(SgemoeError);
+      }
+      writeFileSync(file, whole);
+    }
+    await resumeTraining(dir);
+  });
+
+  test('a bit of the moments, which the second step would have turned into NaN', async () => {
+    const dir = join(folder, 'moment');
+    await saveTraining(dir, await train(3));
+    const file = join(dir, 'optimizer.safetensors');
+    const bytes = readFileSync(file);
+    bytes[bytes.length - 1] ^= 0x40;
+    writeFileSync(file, bytes);
+    await expectError('SGEMOE_TRAINING_STATE', /optimizer\.safetensors: it is damaged/, () =>
+      resumeTraining(dir),
+    );
+  });
+
+  test.each([
+    ['state.json', (text: string) => text.replace('"best": 2.5', '"best": 2.4')],
+    ['config.json', (text: string) => text.replace('0.000001', '0.000002')],
+    ['tokenizer.json', (text: string) => text.replace('256', '257')],
+  ])('a %s that says something else', async (name, change) => {
+    const dir = join(folder, `changed ${name}`);
+    await saveTraining(dir, await train(1), { tokenizer: dataset.tokenizer, progress: { best: 2.5 } });
+    const file = join(dir, name);
+    const text = readFileSync(file, 'utf8');
+    expect(change(text)).not.toBe(text);
+    writeFileSync(file, change(text));
+    const message = new RegExp(`${name}: it is damaged`);
     await expectError('SGEMOE_TRAINING_STATE', message, () => resumeTraining(dir));
   });
 
