@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { type ErrorCode, SgemoeError } from '../base/errors';
+import { MAX_CONFIG_BYTES, readSmallJson } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
 import { writeChunks } from './safetensors';
 
@@ -18,15 +18,23 @@ export async function readJson(
   dir: string,
   name: string,
   code: ErrorCode,
+  maxBytes = MAX_CONFIG_BYTES,
 ): Promise<Record<string, unknown> | null> {
-  return readJsonFile(await locateFile(dir, name), code);
+  return readJsonFile(await locateFile(dir, name), code, maxBytes);
 }
 
-/** The object in a JSON file; null when there is no such file. @throws SgemoeError with this code. */
-export async function readJsonFile(path: string, code: ErrorCode): Promise<Record<string, unknown> | null> {
+/**
+ * The object in a JSON file, a regular one of at most `maxBytes`; null when there is no such file.
+ * @throws SgemoeError with this code.
+ */
+export async function readJsonFile(
+  path: string,
+  code: ErrorCode,
+  maxBytes = MAX_CONFIG_BYTES,
+): Promise<Record<string, unknown> | null> {
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(path, 'utf8'));
+    value = await readSmallJson(path, maxBytes);
   } catch (cause) {
     const failure = (cause as NodeJS.ErrnoException).code;
     if (failure === 'ENOENT' || failure === 'ENOTDIR') return null;

@@ -1,6 +1,7 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { convertInto } from '../base/dtype';
 import { SgemoeError } from '../base/errors';
+import { gitLfsPointer, MAX_POINTER_BYTES, openRegularFile } from './regularFile';
 import { checkpointWriteError } from './replaceFiles';
 import {
   arrayType,
@@ -52,7 +53,7 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
    * SGEMOE_CHECKPOINT_TRUNCATED, _HEADER, _OFFSETS or _DTYPE for what is wrong inside.
    */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await openRegularFile(path);
+    const handle = await openFile(path);
     try {
       return new SafetensorsFile(path, handle, await readHeader(path, handle));
     } catch (error) {
@@ -315,20 +316,19 @@ function checkUnique(sources: readonly TensorSource[]): void {
   }
 }
 
-async function openRegularFile(path: string): Promise<FileHandle> {
+async function openFile(path: string): Promise<FileHandle> {
   try {
-    // Looked at before it is opened: opening a named pipe would wait for a writer.
-    if ((await stat(path)).isFile()) return await open(path, 'r');
+    return await openRegularFile(path);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const text = code === 'ENOENT' ? 'there is no such file' : `the file can not be opened: ${message}`;
     throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', path, text, cause);
   }
-  throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', path, 'this is not a regular file');
 }
 
 async function readHeader(path: string, handle: FileHandle): Promise<SafetensorsHeader> {
   const { size } = await handle.stat();
+  if (size <= MAX_POINTER_BYTES) await refusePointer(path, handle, size);
   const lengthBytes = new Uint8Array(LENGTH_BYTES);
   if ((await readFully(path, handle, lengthBytes, 0)) < LENGTH_BYTES) {
     const what = `the file has ${size} bytes, too few for the header length`;
@@ -340,6 +340,14 @@ async function readHeader(path: string, handle: FileHandle): Promise<Safetensors
     throw corrupt('SGEMOE_CHECKPOINT_TRUNCATED', path, 'the file ends inside its header');
   }
   return parseHeader(path, header, size);
+}
+
+/** @throws SgemoeError SGEMOE_CHECKPOINT_HEADER for what a clone without git-lfs has in the place of the file. */
+async function refusePointer(path: string, handle: FileHandle, size: number): Promise<void> {
+  const bytes = new Uint8Array(size);
+  await readFully(path, handle, bytes, 0);
+  const what = gitLfsPointer(new TextDecoder().decode(bytes));
+  if (what !== null) throw corrupt('SGEMOE_CHECKPOINT_HEADER', path, what);
 }
 
 /** Bytes read: fewer than asked for only at the end of the file. */

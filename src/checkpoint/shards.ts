@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { MAX_INDEX_BYTES, parseJson, readSmallFile } from './regularFile';
 import { SafetensorsFile } from './safetensors';
 import {
   corrupt,
@@ -88,7 +88,7 @@ async function closeAll(files: ReadonlyMap<string, SafetensorsFile>): Promise<vo
 
 async function readIndex(path: string): Promise<string> {
   try {
-    return await readFile(path, 'utf8');
+    return await readSmallFile(path, MAX_INDEX_BYTES);
   } catch (cause) {
     const what = `the index can not be read: ${(cause as Error).message}`;
     throw corrupt('SGEMOE_CHECKPOINT_NOT_FOUND', path, what, cause);
@@ -99,9 +99,9 @@ async function readIndex(path: string): Promise<string> {
 function parseIndex(path: string, text: string): Map<string, string> {
   let root: unknown;
   try {
-    root = JSON.parse(text);
+    root = parseJson(text);
   } catch (cause) {
-    throw indexError(path, 'the index is not JSON', cause);
+    throw indexError(path, `the index is not JSON: ${(cause as Error).message}`, cause);
   }
   const map = isObject(root) ? root.weight_map : undefined;
   if (!isObject(map)) throw indexError(path, 'the index has no object "weight_map"');

@@ -1,6 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import { SgemoeError } from '../base/errors';
 import { jsonFile, readJson, textFile } from './jsonFile';
+import {
+  MAX_TEMPLATE_BYTES,
+  MAX_TOKENIZER_BYTES,
+  MAX_TOKENIZER_CONFIG_BYTES,
+  readSmallFile,
+} from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
 
 const TOKENIZER_FILE = 'tokenizer.json';
@@ -42,8 +47,8 @@ export function tokenizerFiles(files: Partial<TokenizerFiles>): NewFile[] {
 export async function readStoredTokenizer(dir: string): Promise<StoredTokenizer> {
   const code = 'SGEMOE_TOKENIZER_INVALID';
   const [tokenizer, tokenizerConfig, chatTemplate] = await Promise.all([
-    readJson(dir, TOKENIZER_FILE, code),
-    readJson(dir, TOKENIZER_CONFIG_FILE, code),
+    readJson(dir, TOKENIZER_FILE, code, MAX_TOKENIZER_BYTES),
+    readJson(dir, TOKENIZER_CONFIG_FILE, code, MAX_TOKENIZER_CONFIG_BYTES),
     readChatTemplate(dir),
   ]);
   const stored: StoredTokenizer = { tokenizer };
@@ -55,7 +60,7 @@ export async function readStoredTokenizer(dir: string): Promise<StoredTokenizer>
 async function readChatTemplate(dir: string): Promise<string | null> {
   const path = await locateFile(dir, CHAT_TEMPLATE_FILE);
   try {
-    return await readFile(path, 'utf8');
+    return await readSmallFile(path, MAX_TEMPLATE_BYTES);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;

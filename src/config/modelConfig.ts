@@ -305,7 +305,8 @@ export class ModelConfig implements Required<ModelConfigOptions> {
       else if (value !== MODEL_TYPE) {
         throw new SgemoeError(
           'SGEMOE_CONFIG_INVALID',
-          `config.json: model_type '${String(value)}' is not supported, expected '${MODEL_TYPE}'`,
+          `config.json: model_type ${typeof value === 'string' ? `'${value}'` : JSON.stringify(value)} is not supported, ` +
+            `expected '${MODEL_TYPE}'`,
         );
       }
     }
@@ -350,6 +351,11 @@ function checkNumber(what: string, kind: Kind, value: number): void {
   throw new RangeError(`${what} must be ${open ? '> 0' : '>= 0'} and finite, got ${value}`);
 }
 
+/** Fields that the kernels multiply by, or by their inverse, in float32. */
+const SCALES = ['embeddingMultiplier', 'attentionMultiplier', 'residualMultiplier', 'logitsDivisor'] as const;
+/** It and its inverse are normal numbers of float32. */
+const MAX_SCALE = 2 ** 126;
+
 function checkTogether(c: ModelConfig): void {
   if (c.nHeads % c.nKvHeads !== 0) {
     throw new RangeError(`ModelConfig: nKvHeads (${c.nKvHeads}) must divide nHeads (${c.nHeads})`);
@@ -364,5 +370,16 @@ function checkTogether(c: ModelConfig): void {
   }
   if (c.ropeAlpha > 1 && c.headDim <= 2) {
     throw new RangeError('ModelConfig: ropeAlpha > 1 needs headDim > 2 (its exponent is D/(D-2))');
+  }
+  if (!Number.isFinite(c.effectiveRopeBase)) {
+    const base = `ropeBase (${c.ropeBase}) scaled by ropeAlpha (${c.ropeAlpha})`;
+    throw new RangeError(`ModelConfig: ${base} must be finite, got ${c.effectiveRopeBase}`);
+  }
+  for (const field of SCALES) {
+    const value = c[field] ?? 1;
+    if (value >= 1 / MAX_SCALE && value <= MAX_SCALE) continue;
+    throw new RangeError(
+      `ModelConfig: ${field} must be in [2^-126, 2^126], the range of float32, got ${value}`,
+    );
   }
 }

@@ -100,7 +100,9 @@ function readHeadDim(values: ConfigValues, architecture: Architecture, even: num
 function readExperts(values: ConfigValues): number {
   const [local, all] = [values.get('num_local_experts'), values.get('num_experts')];
   if (local !== undefined && all !== undefined && local !== all) {
-    throw refused(`num_local_experts ${local} and num_experts ${all} disagree`);
+    throw refused(
+      `num_local_experts ${JSON.stringify(local)} and num_experts ${JSON.stringify(all)} disagree`,
+    );
   }
   const experts = values.number(local === undefined ? 'num_experts' : 'num_local_experts');
   if (experts === 0)

@@ -30,6 +30,7 @@ import { Decoder } from './decoder';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { ModelLoss } from './loss';
 import type { Routing, TransformerBlock } from './moe';
+import { notFiniteNote } from './notFinite';
 import { Passes } from './passes';
 
 export interface ModelOptions {
@@ -40,7 +41,10 @@ export interface ModelOptions {
 }
 
 export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
-  /** Told what was passed over in config.json and generation_config.json, a sentence each. Default: process warnings. */
+  /**
+   * Told what was passed over in config.json and generation_config.json, and which weights aren't finite numbers, a sentence each.
+   * Default: process warnings.
+   */
   onNote?: (note: string) => void;
 }
 
@@ -148,7 +152,7 @@ export class MoETransformer implements NextTokenModel {
 
   /**
    * Reads a checkpoint folder: config.json and model.safetensors, or shards with their index. Folders of `transformers` too
-   * (docs/checkpoints.md); a process warning lists keys of their config.json that were passed over.
+   * (docs/checkpoints.md). Process warnings list keys of their config.json that were passed over, and weights that are NaN or infinite.
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
@@ -156,12 +160,16 @@ export class MoETransformer implements NextTokenModel {
     const checkpoint = await loadCheckpoint(dir);
     try {
       const source = modelSource(checkpoint);
-      source.notes.forEach(options.onNote ?? ((note) => process.emitWarning(note, 'SgemoeWarning')));
+      const tell = options.onNote ?? ((note: string) => process.emitWarning(note, 'SgemoeWarning'));
+      source.notes.forEach(tell);
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const kernels = options.kernels ?? getKernels();
       const model = new MoETransformer(source.config, kernels, { onExpose }, source.generationConfig);
-      await source.fill(model.store.parameters, model.store.buffers);
+      const { parameters, buffers } = model.store;
+      await source.fill(parameters, buffers);
+      const note = notFiniteNote(kernels, [...parameters, ...buffers]);
+      if (note !== null) tell(note);
       return model;
     } finally {
       await checkpoint.tensors.close();

@@ -77,7 +77,10 @@ async function listPath(path: string, extensions: readonly string[] | undefined)
   const kind = await reading(path, () => stat(path));
   if (kind.isFile()) return [path];
   if (!kind.isDirectory()) {
-    throw new SgemoeError('SGEMOE_DATA_NOT_FOUND', `Data path ${path} is neither a file nor a folder.`);
+    throw new SgemoeError(
+      'SGEMOE_DATA_NOT_FOUND',
+      `Data path ${path} is neither a regular file nor a folder.`,
+    );
   }
   const files: string[] = [];
   for (const candidate of await listFolder(path, extensions)) {

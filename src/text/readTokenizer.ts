@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { SgemoeError } from '../base/errors';
 import { jsonFile, readJsonFile } from '../checkpoint/jsonFile';
+import { MAX_TOKENIZER_BYTES } from '../checkpoint/regularFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { readStoredTokenizer, type StoredTokenizer, tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { loadTokenizer } from './loadTokenizer';
@@ -40,5 +41,5 @@ export function tokenizerHash(tokenizer: Tokenizer): string {
 async function readStored(path: string): Promise<StoredTokenizer> {
   const stats = await stat(path).catch(() => null);
   if (stats?.isDirectory()) return readStoredTokenizer(path);
-  return { tokenizer: await readJsonFile(path, 'SGEMOE_TOKENIZER_INVALID') };
+  return { tokenizer: await readJsonFile(path, 'SGEMOE_TOKENIZER_INVALID', MAX_TOKENIZER_BYTES) };
 }

@@ -95,6 +95,7 @@ async function checkSize(dir: string, { file, tokens }: SplitHeader, dtype: Toke
   const stats = await stat(path).catch((cause) => {
     throw invalidData(path, `it can not be read: ${cause.message}`, cause);
   });
+  if (!stats.isFile()) throw invalidData(path, 'it is not a regular file');
   if (stats.size === expected) return;
   throw invalidData(path, `it has ${stats.size} bytes, but ${tokens} tokens of ${dtype} take ${expected}`);
 }
