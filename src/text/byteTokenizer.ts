@@ -1,7 +1,13 @@
-import { TextDecoder } from 'node:util';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { type ChatMessage, type ChatOptions, noChatTemplate } from './chatTemplate';
-import type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './tokenizer';
+import { ByteStreamDecoder, newUtf8Decoder } from './streamDecoders';
+import type {
+  DecodeOptions,
+  EncodeOptions,
+  StreamDecodeOptions,
+  StreamDecoder,
+  Tokenizer,
+} from './tokenizer';
 
 /** Ids of the byte tokenizer. */
 export const BYTE_VOCAB_SIZE = 256;
@@ -38,16 +44,8 @@ export class ByteTokenizer implements Tokenizer {
     return ids.length;
   }
 
-  createDecoder(_options?: DecodeOptions): StreamDecoder {
-    const utf8 = newUtf8Decoder();
-    const byte = new Uint8Array(1);
-    return {
-      push(id) {
-        byte[0] = checkByte('id', id);
-        return utf8.decode(byte, { stream: true });
-      },
-      flush: () => utf8.decode(),
-    };
+  createDecoder(options: StreamDecodeOptions = {}): StreamDecoder {
+    return new ByteStreamDecoder((id) => Uint8Array.of(checkByte('id', id)), options.prompt ?? []);
   }
 
   applyChatTemplate(_messages: readonly ChatMessage[], _options?: ChatOptions): string {
@@ -61,11 +59,6 @@ export class ByteTokenizer implements Tokenizer {
   files(): TokenizerFiles {
     return { tokenizer: this.toJSON() };
   }
-}
-
-// ignoreBOM keeps a leading U+FEFF in the text: decoding drops nothing.
-function newUtf8Decoder(): TextDecoder {
-  return new TextDecoder('utf-8', { ignoreBOM: true });
 }
 
 function checkByte(name: string, id: number): number {

@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SgemoeError } from '../base/errors';
 import { PLAIN_BPE } from './bpe/model';
-import type { Pipeline } from './byteLevelEncoder';
 import { decodeUtf8 } from './utf8';
 
 /** Cuts a text into its characters, one code point each, line ends too. */
@@ -23,20 +22,28 @@ export class CharacterEncoder {
     this.#ids = new Map(Object.entries(vocab));
   }
 
-  /** null for a tokenizer that works in another way. */
-  static create(pipeline: Pipeline): CharacterEncoder | null {
-    const { normalizer, pre_tokenizer, post_processor, decoder, added_tokens } = pipeline;
-    const { vocab, ...model } = pipeline.model;
-    const stages = { normalizer, pre_tokenizer, post_processor, decoder, added_tokens, model };
-    const ours = {
+  /** @param json content of tokenizer.json. Returns null for a tokenizer that works in another way. */
+  static create(json: object): CharacterEncoder | null {
+    const parts = {
       normalizer: null,
-      pre_tokenizer: CHARACTER_SPLIT,
+      pre_tokenizer: null,
       post_processor: null,
-      decoder: { type: 'Fuse' },
+      decoder: null,
       added_tokens: [],
+    };
+    const { normalizer, pre_tokenizer, post_processor, decoder, added_tokens, model } = {
+      ...parts,
+      ...(json as typeof parts & { model: { vocab: Record<string, number> } }),
+    };
+    const { vocab, ...settings } = model;
+    const stages = { normalizer, pre_tokenizer, post_processor, decoder, added_tokens, model: settings };
+    const ours = {
+      ...parts,
+      pre_tokenizer: CHARACTER_SPLIT,
+      decoder: { type: 'Fuse' },
       model: CHARACTER_MODEL,
     };
-    return isDeepStrictEqual(stages, ours) ? new CharacterEncoder(vocab as Record<string, number>) : null;
+    return isDeepStrictEqual(stages, ours) ? new CharacterEncoder(vocab) : null;
   }
 
   /** @throws SgemoeError SGEMOE_UNKNOWN_CHARACTER. Bytes that are not UTF-8 count as U+FFFD. */

@@ -35,8 +35,11 @@ export interface Tokenizer {
    */
   countBytes(ids: ArrayLike<number>): number;
 
-  /** A decoder for one stream of ids, with its own state. */
-  createDecoder(options?: DecodeOptions): StreamDecoder;
+  /**
+   * A decoder for one stream of ids, with its own state.
+   * @throws RangeError when an id of the prompt lies outside the vocabulary.
+   */
+  createDecoder(options?: StreamDecodeOptions): StreamDecoder;
 
   /**
    * The text of a conversation as the model was trained to see it; to be encoded without special tokens of the tokenizer's,
@@ -65,8 +68,25 @@ export interface DecodeOptions {
   skipSpecialTokens?: boolean;
 }
 
+export interface StreamDecodeOptions extends DecodeOptions {
+  /**
+   * Ids that the stream goes on from. Their text is not given out; what the ids after them add to it is, such as a space
+   * that would be left out at the beginning of a text. Default: none.
+   */
+  prompt?: ArrayLike<number>;
+}
+
+/** What a token adds to a text. */
+export interface TokenText {
+  /** '' while a character is still incomplete; the token that completes it adds all of it. */
+  text: string;
+  /** The token's own bytes, also those of a part of a character. */
+  bytes: Uint8Array;
+}
+
 /**
- * Decodes ids one at a time; the pieces joined, `flush` included, are what `decode` gives for all of them.
+ * Decodes ids one at a time; the pieces joined, `flush` included, are what `decode` gives for the prompt and all of them,
+ * without what it gives for the prompt alone.
  */
 export interface StreamDecoder {
   /**
@@ -75,6 +95,9 @@ export interface StreamDecoder {
    */
   push(id: number): string;
 
-  /** U+FFFD for an incomplete character at the end, else ''. The decoder is as new afterwards. */
+  /** What `push` would give for this id, and the id's bytes, without taking it. @throws RangeError as `push`. */
+  peek(id: number): TokenText;
+
+  /** U+FFFD for an incomplete character at the end, else ''. The decoder begins a new text afterwards. */
   flush(): string;
 }

@@ -29,10 +29,20 @@ export function* utf8Segments(bytes: Uint8Array): Generator<string | number, voi
 }
 
 /** Bytes of the well-formed character at `at`, 0 when there is none. */
-function characterLength(bytes: Uint8Array, at: number): number {
+export function characterLength(bytes: Uint8Array, at: number): number {
   const first = bytes[at];
   if (first < 0x80) return 1;
   const length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
   if (first < 0xc2 || first > 0xf4 || at + length > bytes.length) return 0;
   return isUtf8(bytes.subarray(at, at + length)) ? length : 0;
+}
+
+/** Whether bytes, fewer than 4, are the beginning of a well-formed character and not all of it. */
+export function couldBeCharacter(bytes: Uint8Array): boolean {
+  const first = bytes[0];
+  const length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || bytes.length >= length) return false;
+  // The lowest and the highest end that a character may have: one of them is right, whatever the second byte's range.
+  const ends = [0x80, 0xbf].map((byte) => Uint8Array.from({ length }, (_, i) => bytes[i] ?? byte));
+  return ends.some((whole) => isUtf8(whole));
 }

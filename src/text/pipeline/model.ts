@@ -1,0 +1,28 @@
+import { readBpe } from './bpeModel';
+import type { Settings } from './settings';
+import { readUnigram } from './unigramModel';
+import { readWordLevel, readWordPiece } from './wordModels';
+
+/** What turns words into ids. */
+export interface Model {
+  readonly vocab: ReadonlyMap<string, number>;
+  /** By id, with holes where an id isn't used. */
+  readonly tokens: readonly (string | undefined)[];
+  /** The ids of a word that isn't empty. @throws SgemoeError SGEMOE_TOKENIZER_INVALID for one without a token. */
+  encodeWord(word: string): number[];
+}
+
+const MODELS = { BPE: readBpe, WordPiece: readWordPiece, WordLevel: readWordLevel, Unigram: readUnigram };
+
+/** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for an unknown type or setting. */
+export function readModel(settings: Settings): Model {
+  const types = Object.keys(MODELS) as (keyof typeof MODELS)[];
+  return MODELS[settings.oneOf('type', types, typeOf(settings))](settings);
+}
+
+/** Of a file from before models had a type. */
+function typeOf(settings: Settings): keyof typeof MODELS {
+  if (settings.has('merges')) return 'BPE';
+  if (settings.has('unk_id')) return 'Unigram';
+  return settings.has('continuing_subword_prefix') ? 'WordPiece' : 'WordLevel';
+}

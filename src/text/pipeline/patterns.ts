@@ -1,0 +1,120 @@
+/** Patterns of tokenizer.json, and how a text is split at what they match, both as in Hugging Face's `tokenizers`. */
+import { huggingFace } from './huggingFace';
+import { invalid, type Settings, show } from './settings';
+
+/** What to do with what a pattern matches: leave it out, make it a piece, or join it to a neighbour. */
+export const SPLIT_BEHAVIORS = [
+  ...(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const),
+];
+export type SplitBehavior = (typeof SPLIT_BEHAVIORS)[number];
+
+/** A stretch of a text, and whether the pattern matched it. */
+interface Stretch {
+  start: number;
+  end: number;
+  matched: boolean;
+}
+
+/**
+ * The setting `pattern`: { String } or { Regex }, Oniguruma's in its Ruby syntax, which Hugging Face's package translates.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for another, or an expression that JavaScript can't express.
+ */
+export function readPattern(settings: Settings): RegExp {
+  const pattern = settings.object('pattern');
+  const [kind, ...more] = pattern.entries().map(([name]) => name);
+  if (more.length > 0 || (kind !== 'String' && kind !== 'Regex')) {
+    settings.refuse('pattern', 'either { "String": ... } or { "Regex": ... }');
+  }
+  const source = pattern.string(kind);
+  if (kind === 'String') return new RegExp(escapeRegExp(source), 'gu');
+  try {
+    const translated = new (huggingFace().SplitPreTokenizer)({ pattern: { Regex: source }, invert: false });
+    return translated.pattern;
+  } catch (cause) {
+    throw invalid(
+      `"${pattern.path}.Regex" is not supported (${(cause as Error).message}): ${show(source)}`,
+      cause,
+    );
+  }
+}
+
+export function escapeRegExp(text: string): string {
+  return text.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+}
+
+/** The matches of a global expression, without empty ones right behind another, as Oniguruma counts. */
+export function* findMatches(text: string, pattern: RegExp): Generator<{ start: number; end: number }, void> {
+  let lastEnd = -1;
+  for (const { 0: match, index: start } of text.matchAll(pattern)) {
+    const end = start + match.length;
+    if (start === end && start === lastEnd) continue;
+    yield { start, end };
+    lastEnd = end;
+  }
+}
+
+/** Every match replaced by `content`, word for word. */
+export function replaceMatches(text: string, pattern: RegExp, content: string): string {
+  let replaced = '';
+  let at = 0;
+  for (const { start, end } of findMatches(text, pattern)) {
+    replaced += text.slice(at, start) + content;
+    at = end;
+  }
+  return replaced + text.slice(at);
+}
+
+/** The pieces of a text, none of them empty. @param invert split at what the pattern does not match. */
+export function splitText(text: string, pattern: RegExp, behavior: SplitBehavior, invert = false): string[] {
+  const stretches = stretchesOf(text, pattern);
+  if (invert) for (const stretch of stretches) stretch.matched = !stretch.matched;
+  const pieces: string[] = [];
+  for (const { start, end } of join(stretches, behavior))
+    if (end > start) pieces.push(text.slice(start, end));
+  return pieces;
+}
+
+function stretchesOf(text: string, pattern: RegExp): Stretch[] {
+  const stretches: Stretch[] = [];
+  let at = 0;
+  for (const { start, end } of findMatches(text, pattern)) {
+    if (start > at) stretches.push({ start: at, end: start, matched: false });
+    stretches.push({ start, end, matched: true });
+    at = end;
+  }
+  if (at < text.length) stretches.push({ start: at, end: text.length, matched: false });
+  return stretches;
+}
+
+function join(stretches: Stretch[], behavior: SplitBehavior): Stretch[] {
+  switch (behavior) {
+    case 'Isolated':
+      return stretches;
+    case 'Removed':
+      return stretches.filter(({ matched }) => !matched);
+    case 'Contiguous':
+      return merge(stretches, (stretch, previous) => stretch.matched === previous);
+    case 'MergedWithPrevious':
+      return merge(stretches, (stretch, previous) => stretch.matched && !previous);
+    case 'MergedWithNext':
+      return merge(stretches.reverse(), (stretch, previous) => stretch.matched && !previous).reverse();
+  }
+}
+
+/** Joins a stretch to the one before it where `joins` says so; `previous` is whether that one matched, false at first. */
+function merge(
+  stretches: readonly Stretch[],
+  joins: (stretch: Stretch, previous: boolean) => boolean,
+): Stretch[] {
+  const merged: Stretch[] = [];
+  let previous = false;
+  for (const stretch of stretches) {
+    const last = merged.at(-1);
+    if (last !== undefined && joins(stretch, previous)) {
+      last.start = Math.min(last.start, stretch.start);
+      last.end = Math.max(last.end, stretch.end);
+    } else merged.push({ ...stretch });
+    previous = stretch.matched;
+  }
+  return merged;
+}

@@ -1,0 +1,121 @@
+import { BYTE_CHARACTERS, bytesToCharacters } from '../byteAlphabet';
+import { IdList } from '../idList';
+import { cutPieces } from '../pieces';
+import { decodeUtf8, utf8Segments } from '../utf8';
+import { type AddedToken, checkAddedIds, readAddedToken, TokenFinder } from './addedTokens';
+import { type DecoderStage, isByteLevel, readDecoder } from './decoders';
+import { type Model, readModel } from './model';
+import { type Normalize, readNormalizer } from './normalizers';
+import { isPiecewise } from './piecewise';
+import { type Around, readPostProcessor } from './postProcessors';
+import { type PreTokenizer, readPreTokenizer } from './preTokenizers';
+import { Settings } from './settings';
+import { MOST_TOKENS } from './vocabulary';
+
+/** Longer words are rarely met again. */
+const MOST_CACHED_UNITS = 64;
+const MOST_CACHED_WORDS = 2 ** 17;
+
+const NO_CUT: PreTokenizer = { preTokenize: (cut) => cut, byteLevel: false, addsSpace: false };
+
+/**
+ * What a tokenizer.json says, stage by stage as Hugging Face's `tokenizers` runs it: added tokens are found in the text,
+ * what stands between them is normalized, cut into words, and each word turned into ids by the model. Ids of words are
+ * remembered, since most text repeats them.
+ */
+export class Pipeline {
+  readonly model: Model;
+  readonly addedTokens: readonly AddedToken[];
+  /** What is put around a text when special tokens are wanted. */
+  readonly around: Around;
+  readonly decoder: readonly DecoderStage[];
+  /** Whether decoding only turns the byte alphabet back into bytes. */
+  readonly byteLevel: boolean;
+  /** Whether a long text may be cut in front of spaces before it is encoded. */
+  readonly piecewise: boolean;
+  readonly #normalize: Normalize | null;
+  readonly #preTokenizer: PreTokenizer;
+  /** Tokens that are found in the text as it is, and in the normalized text. */
+  readonly #exact: TokenFinder;
+  readonly #normalized: TokenFinder;
+  readonly #cache = new Map<string, readonly number[]>();
+
+  /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for settings that `tokenizers` would refuse, or that aren't supported. */
+  constructor(json: object) {
+    const settings = new Settings(json, '');
+    this.model = readModel(settings.object('model'));
+    const added = settings.has('added_tokens') ? settings.objects('added_tokens') : [];
+    this.addedTokens = added.map((token) => readAddedToken(token, MOST_TOKENS));
+    checkAddedIds(this.addedTokens, this.model.vocab);
+    const normalizer = settings.optionalObject('normalizer');
+    this.#normalize = normalizer && readNormalizer(normalizer);
+    const preTokenizer = settings.optionalObject('pre_tokenizer');
+    this.#preTokenizer = preTokenizer === null ? NO_CUT : readPreTokenizer(preTokenizer);
+    const postProcessor = settings.optionalObject('post_processor');
+    this.around = postProcessor === null ? { before: [], after: [] } : readPostProcessor(postProcessor);
+    const decoder = settings.optionalObject('decoder');
+    this.decoder = readDecoder(decoder);
+    this.byteLevel = isByteLevel(decoder);
+    this.#exact = new TokenFinder(this.addedTokens.filter(({ normalized }) => !normalized));
+    const inNormalized = this.addedTokens.filter(({ normalized }) => normalized);
+    this.#normalized = new TokenFinder(inNormalized, this.#normalize ?? undefined);
+    const normalizes = normalizer !== null;
+    this.piecewise =
+      (!normalizes || normalizer.string('type') === 'NFC') &&
+      isPiecewise(this.#preTokenizer, this.addedTokens, normalizes);
+  }
+
+  /**
+   * The ids of a text's bytes, without what is put around. Bytes that are not UTF-8 become the tokens of these bytes where
+   * tokens are bytes, else they count as U+FFFD.
+   */
+  encode(bytes: Uint8Array): Int32Array {
+    const ids = new IdList();
+    for (const piece of this.piecewise ? cutPieces(bytes) : [bytes]) {
+      for (const segment of this.#preTokenizer.byteLevel ? utf8Segments(piece) : [decodeUtf8(piece)]) {
+        if (typeof segment === 'string') this.#encodeText(segment, ids);
+        else this.#encodeByte(segment, ids);
+      }
+    }
+    return ids.toArray();
+  }
+
+  #encodeText(text: string, ids: IdList): void {
+    for (const part of this.#exact.split(text)) {
+      if (part.id !== null) ids.push(part.id);
+      else this.#encodeBetween(this.#normalize?.(part.text) ?? part.text, part.at === 0, ids);
+    }
+  }
+
+  #encodeBetween(text: string, first: boolean, ids: IdList): void {
+    for (const part of this.#normalized.split(text)) {
+      if (part.id !== null) ids.push(part.id);
+      else {
+        const { words } = this.#preTokenizer.preTokenize({
+          words: [part.text],
+          first: first && part.at === 0,
+        });
+        for (const word of words) for (const id of this.#encodeWord(word)) ids.push(id);
+      }
+    }
+  }
+
+  #encodeByte(byte: number, ids: IdList): void {
+    const id = this.model.vocab.get(BYTE_CHARACTERS[byte]);
+    if (id !== undefined) ids.push(id);
+    else for (const replacement of this.#encodeWord('\ufffd')) ids.push(replacement);
+  }
+
+  #encodeWord(word: string): readonly number[] {
+    const cached = this.#cache.get(word);
+    if (cached !== undefined) return cached;
+    const utf8 = Buffer.from(word, 'utf8');
+    const ids = this.model.encodeWord(this.#preTokenizer.byteLevel ? bytesToCharacters(utf8) : word);
+    if (word.length <= MOST_CACHED_UNITS) {
+      if (this.#cache.size >= MOST_CACHED_WORDS) this.#cache.clear();
+      // A copy, because the word itself would keep the whole text it was cut from alive.
+      this.#cache.set(utf8.toString('utf8'), ids);
+    }
+    return ids;
+  }
+}

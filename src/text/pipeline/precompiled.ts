@@ -1,0 +1,58 @@
+import { decodeUtf8 } from '../utf8';
+import type { Settings } from './settings';
+
+/** Graphemes of more bytes are only looked up character by character. */
+const MOST_GRAPHEME_BYTES = 5;
+
+/**
+ * The rules of SentencePiece's normalizers (nmt_nfkc and the like), compiled by it: a double-array trie (Darts-clone) from
+ * UTF-8 to places in a list of texts that end with a NUL. Layout: uint32 bytes of the trie, the trie's uint32 units, the texts;
+ * all little-endian. Of the rules that begin a grapheme the shortest is taken, and stands for the whole grapheme, as in
+ * Hugging Face's `tokenizers`.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a charsmap of another form.
+ */
+export function readPrecompiled(settings: Settings): (text: string) => string {
+  const source = settings.string('precompiled_charsmap');
+  const map = Buffer.from(source, 'base64');
+  const trieBytes = map.length < 4 ? Number.NaN : map.readUInt32LE(0);
+  if (!(trieBytes % 4 === 0 && trieBytes > 0 && 4 + trieBytes <= map.length)) {
+    settings.refuse('precompiled_charsmap', "SentencePiece's rules in base64");
+  }
+  const units = Uint32Array.from({ length: trieBytes / 4 }, (_, i) => map.readUInt32LE(4 + 4 * i));
+  const texts = map.subarray(4 + trieBytes);
+  const segmenter = new Intl.Segmenter(undefined, { granularity: 'grapheme' });
+  const replace = (part: string) => {
+    const at = findRule(units, Buffer.from(part, 'utf8'));
+    if (at === null || at >= texts.length) return null;
+    const end = texts.indexOf(0, at);
+    return decodeUtf8(texts.subarray(at, end < 0 ? texts.length : end));
+  };
+  return (text) => {
+    let normalized = '';
+    for (const { segment } of segmenter.segment(text)) {
+      const short = Buffer.byteLength(segment) <= MOST_GRAPHEME_BYTES;
+      const whole = short ? replace(segment) : null;
+      if (whole === null) for (const character of segment) normalized += replace(character) ?? character;
+      else normalized += whole;
+    }
+    return normalized;
+  };
+}
+
+/** The value of the shortest key of the trie that `key` begins with, null for none. */
+function findRule(units: Uint32Array, key: Uint8Array): number | null {
+  let at = offsetOf(units[0]);
+  for (const byte of key) {
+    if (byte === 0) return null;
+    at ^= byte;
+    const unit = units[at];
+    if (unit === undefined || (unit & 0x800000ff) !== byte) return null;
+    at ^= offsetOf(unit);
+    if (((unit >>> 8) & 1) === 1) return at < units.length ? units[at] & 0x7fffffff : null;
+  }
+  return null;
+}
+
+function offsetOf(unit: number): number {
+  return (unit >>> 10) << ((unit & (1 << 9)) >>> 6);
+}

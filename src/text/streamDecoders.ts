@@ -1,0 +1,131 @@
+import { TextDecoder } from 'node:util';
+import { type DecoderStage, rawBytesToText, toBytes } from './pipeline/decoders';
+import type { StreamDecoder, TokenText } from './tokenizer';
+
+/** Bytes that a character may have before its last. */
+const MOST_OPEN_BYTES = 3;
+
+/** Streams tokens that are bytes. */
+export class ByteStreamDecoder implements StreamDecoder {
+  #utf8 = newUtf8Decoder();
+  /** The last bytes, in which any incomplete character lies. */
+  #tail: Uint8Array = new Uint8Array(0);
+
+  /**
+   * @param bytesOf the bytes of an id. @throws RangeError for an id outside the vocabulary.
+   * @param prompt ids that the stream goes on from.
+   */
+  constructor(
+    private readonly bytesOf: (id: number) => Uint8Array,
+    prompt: ArrayLike<number>,
+  ) {
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    for (let i = prompt.length - 1; i >= 0 && length < MOST_OPEN_BYTES; i--) {
+      parts.unshift(bytesOf(prompt[i]));
+      length += parts[0].length;
+    }
+    this.#take(Buffer.concat(parts));
+  }
+
+  push(id: number): string {
+    return this.#take(this.bytesOf(id));
+  }
+
+  peek(id: number): TokenText {
+    const bytes = this.bytesOf(id);
+    const utf8 = newUtf8Decoder();
+    utf8.decode(this.#tail, { stream: true });
+    return { text: utf8.decode(bytes, { stream: true }), bytes };
+  }
+
+  flush(): string {
+    this.#tail = new Uint8Array(0);
+    return this.#utf8.decode();
+  }
+
+  #take(bytes: Uint8Array): string {
+    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-MOST_OPEN_BYTES)]).subarray(-MOST_OPEN_BYTES);
+    return this.#utf8.decode(bytes, { stream: true });
+  }
+}
+
+/** Streams tokens through the stages of a decoder, whose text depends on the tokens before. */
+export class StageStreamDecoder implements StreamDecoder {
+  #states: object[];
+
+  /**
+   * @param tokenOf the string of an id, null for none. @throws RangeError for an id outside the vocabulary.
+   * @param prompt ids that the stream goes on from.
+   */
+  constructor(
+    private readonly stages: readonly DecoderStage[],
+    private readonly tokenOf: (id: number) => string | null,
+    prompt: ArrayLike<number>,
+  ) {
+    this.#states = this.#begin();
+    for (let i = 0; i < prompt.length; i++) this.#run(prompt[i], this.#states);
+  }
+
+  push(id: number): string {
+    return rawBytesToText(this.#run(id, this.#states));
+  }
+
+  peek(id: number): TokenText {
+    const text = rawBytesToText(this.#run(id, this.#copy()));
+    // By itself, without what earlier tokens have left open.
+    const alone = this.#copy();
+    this.#end(alone);
+    return { text, bytes: toBytes(this.#run(id, alone) + this.#end(alone)) };
+  }
+
+  flush(): string {
+    return rawBytesToText(this.flushRaw());
+  }
+
+  /** As `push` and `flush`, with bytes that are not UTF-8 as the stages write them. */
+  pushRaw(id: number): string {
+    return this.#run(id, this.#states);
+  }
+
+  flushRaw(): string {
+    const rest = this.#end(this.#states);
+    this.#states = this.#begin();
+    return rest;
+  }
+
+  #begin(): object[] {
+    return this.stages.map(({ start }) => ({ ...start }));
+  }
+
+  #copy(): object[] {
+    return this.#states.map((state) => ({ ...state }));
+  }
+
+  #run(id: number, states: object[]): string {
+    const token = this.tokenOf(id);
+    return token === null ? '' : this.#through([token], 0, states);
+  }
+
+  #through(pieces: readonly string[], from: number, states: object[]): string {
+    let now = pieces;
+    for (let i = from; i < this.stages.length && now.length > 0; i++) {
+      const { stages } = this;
+      now =
+        now.length === 1
+          ? stages[i].push(states[i], now[0])
+          : now.flatMap((piece) => stages[i].push(states[i], piece));
+    }
+    return now.length === 1 ? now[0] : now.join('');
+  }
+
+  /** What the stages still hold, through those behind them. */
+  #end(states: object[]): string {
+    return this.stages.map(({ flush }, i) => this.#through(flush?.(states[i]) ?? [], i + 1, states)).join('');
+  }
+}
+
+// ignoreBOM keeps a leading U+FEFF in the text: decoding drops nothing.
+export function newUtf8Decoder(): TextDecoder {
+  return new TextDecoder('utf-8', { ignoreBOM: true });
+}
