@@ -5,8 +5,6 @@ import { CharacterEncoder } from './characterEncoder';
 import { type ChatMessage, type ChatOptions, ChatTemplates, tokenContent } from './chatTemplate';
 import { toBytes } from './pipeline/decoders';
 import { Pipeline } from './pipeline/pipeline';
-import { invalid } from './pipeline/settings';
-import { MOST_TOKENS } from './pipeline/vocabulary';
 import { ByteStreamDecoder, newUtf8Decoder, StageStreamDecoder } from './streamDecoders';
 import type {
   DecodeOptions,
@@ -68,7 +66,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const special = addedTokens.filter((token) => token.special);
     this.specialTokens = new Map(special.map(({ content, id }) => [content, id]));
     this.#specialIds = new Set(special.map(({ id }) => id));
-    this.#tokens = tokensOf(this.#pipeline);
+    this.#tokens = this.#pipeline.tokens;
     this.#ids = new Map([...model.vocab, ...addedTokens.map(({ content, id }) => [content, id] as const)]);
     this.piecewise = piecewise || this.#characters !== null;
     this.byteLevel = byteLevel || this.#characters !== null;
@@ -202,11 +200,4 @@ export class HuggingFaceTokenizer implements Tokenizer {
       throw new RangeError(`ids[${i}] must be an integer in [0, ${this.vocabSize}), got ${String(id)}`);
     }
   }
-}
-
-function tokensOf({ model, addedTokens }: Pipeline): (string | undefined)[] {
-  const tokens = [...model.tokens];
-  for (const { content, id } of addedTokens) tokens[id] = content;
-  if (tokens.length > 0 && tokens.length <= MOST_TOKENS) return tokens;
-  throw invalid(`its ids must lie in [0, ${MOST_TOKENS})`);
 }

@@ -5,11 +5,38 @@ import type { StreamDecoder, TokenText } from './tokenizer';
 /** Bytes that a character may have before its last. */
 const MOST_OPEN_BYTES = 3;
 
+/**
+ * What a stream's text has more than the prompt's: where the prompt ends in something incomplete, its text has that as it
+ * is, and the stream begins with what becomes of it, unless that is the same.
+ */
+class PromptEnd {
+  #given = '';
+
+  /** @param incomplete what the prompt's text ends in, that a stream would give out later. */
+  set(incomplete: string): void {
+    this.#given = incomplete;
+  }
+
+  /** The text without what the prompt's has already. */
+  cut(text: string): string {
+    const { length } = this.#given;
+    return text.startsWith(this.#given) ? text.slice(length) : this.#given.startsWith(text) ? '' : text;
+  }
+
+  /** As `cut`, of text that is given out. */
+  take(text: string): string {
+    const rest = this.cut(text);
+    this.#given = this.#given.startsWith(text) ? this.#given.slice(text.length) : '';
+    return rest;
+  }
+}
+
 /** Streams tokens that are bytes. */
 export class ByteStreamDecoder implements StreamDecoder {
   #utf8 = newUtf8Decoder();
   /** The last bytes, in which any incomplete character lies. */
   #tail: Uint8Array = new Uint8Array(0);
+  readonly #promptEnd = new PromptEnd();
 
   /**
    * @param bytesOf the bytes of an id. @throws RangeError for an id outside the vocabulary.
@@ -26,22 +53,28 @@ export class ByteStreamDecoder implements StreamDecoder {
       length += parts[0].length;
     }
     this.#take(Buffer.concat(parts));
+    this.#promptEnd.set(this.#copy().decode());
   }
 
   push(id: number): string {
-    return this.#take(this.bytesOf(id));
+    return this.#promptEnd.take(this.#take(this.bytesOf(id)));
   }
 
   peek(id: number): TokenText {
     const bytes = this.bytesOf(id);
-    const utf8 = newUtf8Decoder();
-    utf8.decode(this.#tail, { stream: true });
-    return { text: utf8.decode(bytes, { stream: true }), bytes };
+    return { text: this.#promptEnd.cut(this.#copy().decode(bytes, { stream: true })), bytes };
   }
 
   flush(): string {
     this.#tail = new Uint8Array(0);
-    return this.#utf8.decode();
+    return this.#promptEnd.take(this.#utf8.decode());
+  }
+
+  /** A decoder in the same state. */
+  #copy(): TextDecoder {
+    const utf8 = newUtf8Decoder();
+    utf8.decode(this.#tail, { stream: true });
+    return utf8;
   }
 
   #take(bytes: Uint8Array): string {
@@ -53,6 +86,7 @@ export class ByteStreamDecoder implements StreamDecoder {
 /** Streams tokens through the stages of a decoder, whose text depends on the tokens before. */
 export class StageStreamDecoder implements StreamDecoder {
   #states: object[];
+  readonly #promptEnd = new PromptEnd();
 
   /**
    * @param tokenOf the string of an id, null for none. @throws RangeError for an id outside the vocabulary.
@@ -65,14 +99,15 @@ export class StageStreamDecoder implements StreamDecoder {
   ) {
     this.#states = this.#begin();
     for (let i = 0; i < prompt.length; i++) this.#run(prompt[i], this.#states);
+    this.#promptEnd.set(rawBytesToText(this.#end(this.#copy())));
   }
 
   push(id: number): string {
-    return rawBytesToText(this.#run(id, this.#states));
+    return this.#promptEnd.take(rawBytesToText(this.#run(id, this.#states)));
   }
 
   peek(id: number): TokenText {
-    const text = rawBytesToText(this.#run(id, this.#copy()));
+    const text = this.#promptEnd.cut(rawBytesToText(this.#run(id, this.#copy())));
     // By itself, without what earlier tokens have left open.
     const alone = this.#copy();
     this.#end(alone);
@@ -80,7 +115,7 @@ export class StageStreamDecoder implements StreamDecoder {
   }
 
   flush(): string {
-    return rawBytesToText(this.flushRaw());
+    return this.#promptEnd.take(rawBytesToText(this.flushRaw()));
   }
 
   /** As `push` and `flush`, with bytes that are not UTF-8 as the stages write them. */

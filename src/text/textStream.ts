@@ -1,24 +1,26 @@
 import { checkOptions } from '../base/checks';
-import type { DecodeOptions, StreamDecoder, Tokenizer } from './tokenizer';
+import type { StreamDecodeOptions, StreamDecoder, Tokenizer, TokenText } from './tokenizer';
 
-export interface TextStreamOptions extends DecodeOptions {
+export interface TextStreamOptions extends StreamDecodeOptions {
   /** Texts that end the stream, none of them empty; they are not handed out. Default: none. */
   stop?: readonly string[];
 }
 
 /**
- * The text of ids that come one at a time, whole characters only, up to a stop text. What could be the beginning of a stop
- * text is held back until that is decided, across tokens.
+ * The text of ids that come one at a time, whole characters only, up to a stop text: what they add to the text of the
+ * `prompt`, where there is one. What could be the beginning of a stop text is held back until that is decided, across tokens.
  */
 export class TextStream {
   /** The stop text that ended the stream, null before. */
   stopped: string | null = null;
+  /** What the last id added to the text, whether it is held back, or belongs to a stop text, or not. */
+  added = '';
   readonly #decoder: StreamDecoder;
   readonly #stop: readonly string[];
   #held = '';
 
   constructor(tokenizer: Pick<Tokenizer, 'createDecoder'>, options: TextStreamOptions = {}) {
-    checkOptions('TextStream', options, ['stop', 'skipSpecialTokens']);
+    checkOptions('TextStream', options, ['stop', 'skipSpecialTokens', 'prompt']);
     const { stop = [], ...decoding } = options;
     if (!Array.isArray(stop) || !stop.every((text) => typeof text === 'string' && text !== '')) {
       throw new TypeError(
@@ -31,7 +33,14 @@ export class TextStream {
 
   /** The text that has become certain with this id; '' once the stream has stopped. @throws RangeError as `decode`. */
   push(id: number): string {
-    return this.stopped === null ? this.#release(this.#decoder.push(id)) : '';
+    if (this.stopped !== null) return '';
+    this.added = this.#decoder.push(id);
+    return this.#release(this.added);
+  }
+
+  /** What an id would add here, and its bytes, without taking it. @throws RangeError as `decode`. */
+  peek(id: number): TokenText {
+    return this.#decoder.peek(id);
   }
 
   /** The rest, when no id follows. */

@@ -11,12 +11,12 @@ export interface GenerateTextOptions {
   sampling: SamplingOptions & { maxTokens: number };
   /** Ends the text early. */
   signal?: AbortSignal | undefined;
-  /** Receives each token of the text; the object is the sampler's own. */
-  onToken?(sampled: SampledToken): void;
+  /** Receives each token of the text, and the text before it; the objects are the generation's own. */
+  onToken?(sampled: SampledToken, text: TextStream): void;
 }
 
 /**
- * Continues a prompt: the text piece by piece, whole characters only, while it is generated. Signals get their turn
+ * Continues a prompt: what comes behind it, piece by piece, whole characters only, while it is generated. Signals get their turn
  * between tokens. The model sees the last maxSeqLen tokens. The end tokens of the checkpoint and of the tokenizer
  * end the text; ids that the tokenizer doesn't have, with which models are padded, are never chosen.
  */
@@ -28,11 +28,11 @@ export async function* generateText(
 ): AsyncGenerator<string, void, void> {
   const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize });
   const { maxTokens, stop, stopTokens } = sampler.options;
-  const stream = new TextStream(tokenizer, { stop });
+  const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;
   const endTokens = [...allEndTokens(model, tokenizer), ...stopTokens];
   for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true, endTokens })) {
-    onToken?.(sampler.last);
+    onToken?.(sampler.last, stream);
     const text = stream.push(token);
     if (text !== '') yield text;
     await setImmediate();

@@ -176,7 +176,6 @@ describe('an installed package', () => {
     const { packages } = JSON.parse(readFileSync(join(plain, 'package-lock.json'), 'utf8'));
     expect(Object.keys(packages['node_modules/sgemoe'].dependencies).sort()).toEqual([
       '@huggingface/jinja',
-      '@huggingface/tokenizers',
       'commander',
     ]);
     const running = Object.keys(packages).filter((name) => packages[name].hasInstallScript);

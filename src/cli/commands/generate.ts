@@ -5,6 +5,7 @@ import { JsonLines } from '../../checkpoint/jsonLines';
 import { MoETransformer } from '../../model/model';
 import type { SampledToken } from '../../sampling/sampler';
 import { loadTokenizer } from '../../text/loadTokenizer';
+import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
@@ -75,9 +76,9 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const interrupt = new Interrupt(io.signals);
   const started = performance.now();
   let tokens = 0;
-  const onToken = (sampled: SampledToken) => {
+  const onToken = (sampled: SampledToken, text: TextStream) => {
     tokens++;
-    log?.append(describe(sampled, tokenizer));
+    log?.append(describe(sampled, text, tokenizer));
   };
   const writing = { sampling: samplingOptions(options), signal: interrupt.signal, onToken };
   try {
@@ -95,10 +96,15 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   return interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 }
 
-/** A token as a line of --logprobs. */
-function describe({ token, logprob, top }: SampledToken, tokenizer: Tokenizer): object {
-  const entry = (id: number, value: number) => ({ token: id, text: tokenizer.decode([id]), logprob: value });
-  return { ...entry(token, logprob), top: Array.from(top.tokens, (id, i) => entry(id, top.logprobs[i])) };
+/** A token as a line of --logprobs, with what it adds to the text; an alternative that adds nothing with its name. */
+function describe({ token, logprob, top }: SampledToken, text: TextStream, tokenizer: Tokenizer): object {
+  const added = (id: number) => text.peek(id).text;
+  return {
+    ...{ token, text: added(token), logprob },
+    top: Array.from(top.tokens, (id, i) => {
+      return { token: id, text: added(id) || tokenizer.decode([id]), logprob: top.logprobs[i] };
+    }),
+  };
 }
 
 function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): Int32Array {

@@ -58,7 +58,7 @@ export class CompletionSequence implements Sequence {
     this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, kernels });
     this.#sampler.acceptPrompt(prompt.ids);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
-    this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens });
+    this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens, prompt: prompt.ids });
     this.#stopTokens = new Set([...sampling.stopTokens, ...setup.endTokens]);
     this.#limit = Math.min(sampling.maxTokens, contextLength - prompt.ids.length);
     this.wantsRouting = work.routing;
@@ -115,8 +115,9 @@ export class CompletionSequence implements Sequence {
     this.#next[0] = token;
     const chunk = this.#open();
     chunk.tokens.push(token);
-    chunk.text += this.#text?.push(token) ?? '';
     chunk.logprobs?.push(this.#logprobOf(sampled));
+    chunk.text += this.#text?.push(token) ?? '';
+    chunk.texts.push(this.#text?.added ?? '');
     chunk.routing?.push(this.#routingOf(step));
   }
 
@@ -131,7 +132,7 @@ export class CompletionSequence implements Sequence {
   #open(): WorkerChunk {
     const { logprobs, routing } = this.#setup.work;
     this.#chunk ??= {
-      ...{ text: '', tokens: [], logprobs: logprobs ? [] : null, routing: routing ? [] : null },
+      ...{ text: '', tokens: [], texts: [], logprobs: logprobs ? [] : null, routing: routing ? [] : null },
       finishReason: null,
       usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },
     };
@@ -139,17 +140,28 @@ export class CompletionSequence implements Sequence {
     return this.#chunk;
   }
 
+  /** Before the token is taken, as alternatives are texts in its place. */
   #logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
-    const { tokenizer } = this.#setup;
-    const tell = (id: number, value: number): TokenProbability => ({
-      token: id,
-      text: tokenizer?.decode([id]) ?? '',
-      logprob: value,
-    });
     return {
-      ...tell(token, logprob),
-      top: Array.from(top.tokens, (id, i) => tell(id, top.logprobs[i])),
+      ...{ token, ...this.#textOf(token), logprob },
+      top: Array.from(top.tokens, (id, i) => {
+        const text = this.#textOf(id);
+        return { token: id, ...(text.text === '' ? this.#nameOf(id) : text), logprob: top.logprobs[i] };
+      }),
     };
+  }
+
+  /** What a token would add to the text here. */
+  #textOf(id: number): Pick<TokenProbability, 'text' | 'bytes'> {
+    if (this.#text === null) return { text: '', bytes: null };
+    const { text, bytes } = this.#text.peek(id);
+    return { text, bytes: [...bytes] };
+  }
+
+  /** For tokens that add nothing by themselves. */
+  #nameOf(id: number): Pick<TokenProbability, 'text' | 'bytes'> {
+    const { tokenizer } = this.#setup;
+    return { text: tokenizer?.decode([id]) ?? '', bytes: tokenizer && [...tokenizer.decodeBytes([id])] };
   }
 
   /** Of the last of the sequence's new tokens, which the logits come from. */

@@ -47,7 +47,7 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   onAbort(finishReason: 'abort' | 'timeout', error: unknown): void {
     if (this.returns) {
       const usage = this.#usage ?? { promptTokens: 0, reusedTokens: 0, completionTokens: 0 };
-      this.#add({ text: '', tokens: [], logprobs: null, routing: null, finishReason, usage });
+      this.#add({ text: '', tokens: [], texts: [], logprobs: null, routing: null, finishReason, usage });
       this.#end();
     } else this.onError(error);
   }
@@ -112,10 +112,11 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
 
 function append(
   to: StreamChunk,
-  { text, tokens, logprobs, routing, finishReason, usage }: StreamChunk,
+  { text, tokens, texts, logprobs, routing, finishReason, usage }: StreamChunk,
 ): void {
   to.text += text;
   to.tokens.push(...tokens);
+  to.texts.push(...texts);
   if (logprobs) to.logprobs?.push(...logprobs);
   if (routing) to.routing?.push(...routing);
   to.finishReason = finishReason;

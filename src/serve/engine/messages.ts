@@ -59,6 +59,7 @@ export type ToWorker = { id: number; work: Work } | { id: number; work: null /**
 export interface WorkerChunk {
   text: string;
   tokens: number[];
+  texts: string[];
   logprobs: TokenLogprob[] | null;
   routing: TokenRouting[] | null;
   finishReason: FinishReason | null;

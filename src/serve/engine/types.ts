@@ -75,8 +75,14 @@ export interface Usage {
 
 export interface TokenProbability {
   token: number;
-  /** Text of this token alone; U+FFFD where it is a part of a character. */
+  /**
+   * What the token adds to the text. A part of a character adds nothing, the part that completes it all of it, so that the
+   * texts of a completion's tokens joined are its text. Among `top`, a part of a character is U+FFFD, and a special token
+   * its name.
+   */
   text: string;
+  /** The token's own UTF-8 bytes, also those of a part of a character; null without a tokenizer. */
+  bytes: number[] | null;
   /** Natural logarithm of the model's probability, whatever the sampling options make of it. */
   logprob: number;
 }
@@ -99,6 +105,8 @@ export interface StreamChunk {
   text: string;
   /** The tokens chosen, a stop token excepted. */
   tokens: number[];
+  /** What each token adds to the text, as in `logprobs`. */
+  texts: string[];
   /** One for each token, null unless `topLogprobs` is given. */
   logprobs: TokenLogprob[] | null;
   /** One for each token, null unless asked for. */

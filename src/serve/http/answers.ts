@@ -1,6 +1,5 @@
 /** Completions in the shapes of OpenAI's API. */
 import { randomUUID } from 'node:crypto';
-import type { Tokenizer } from '../../text/tokenizer';
 import type { StreamChunk, TokenLogprob, TokenProbability, Usage } from '../engine/types';
 
 /** What all chunks of an answer have in common. */
@@ -21,14 +20,14 @@ export interface AnswerFormat {
   whole(index: number, completion: StreamChunk): object;
 }
 
-/** /v1/completions. @param tokenizer null: texts are empty. @param routing adds `sgemoe` to each choice. */
-export function completionFormat(tokenizer: Tokenizer | null, routing: boolean): AnswerFormat {
+/** /v1/completions. @param routing adds `sgemoe` to each choice. */
+export function completionFormat(routing: boolean): AnswerFormat {
   const chunkWriter = (index: number) => {
     const offsets = { next: 0 };
     return (chunk: StreamChunk) => ({
       ...{ index, text: chunk.text, finish_reason: chunk.finishReason },
       logprobs: chunk.logprobs && listLogprobs(chunk.logprobs, offsets),
-      ...extension(chunk, tokenizer, routing),
+      ...extension(chunk, routing),
     });
   };
   return {
@@ -41,14 +40,14 @@ export function completionFormat(tokenizer: Tokenizer | null, routing: boolean):
 }
 
 /** /v1/chat/completions. */
-export function chatFormat(tokenizer: Tokenizer | null, routing: boolean): AnswerFormat {
+export function chatFormat(routing: boolean): AnswerFormat {
   const common = (index: number, chunk: StreamChunk) => ({
     ...{ index, finish_reason: chunk.finishReason },
     logprobs: chunk.logprobs && {
-      content: chunk.logprobs.map((one) => chatLogprob(one, tokenizer)),
+      content: chunk.logprobs.map(chatLogprob),
       refusal: null,
     },
-    ...extension(chunk, tokenizer, routing),
+    ...extension(chunk, routing),
   });
   return {
     head: (model) => newHead('chatcmpl', model),
@@ -110,20 +109,15 @@ function topByText(top: readonly TokenProbability[]): object {
   return Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)] as const).reverse());
 }
 
-function chatLogprob(one: TokenLogprob, tokenizer: Tokenizer | null): object {
-  const entry = ({ token, text, logprob }: TokenProbability) => ({
-    ...{ token: text, logprob: finite(logprob) },
-    bytes: tokenizer && [...tokenizer.decodeBytes([token])],
+function chatLogprob(one: TokenLogprob): object {
+  const entry = ({ text, bytes, logprob }: TokenProbability) => ({
+    ...{ token: text, logprob: finite(logprob), bytes },
   });
   return { ...entry(one), top_logprobs: one.top.map(entry) };
 }
 
 /** What only a mixture of experts has: for each token its id, and which experts predicted it. */
-function extension(
-  { tokens, logprobs, routing }: StreamChunk,
-  tokenizer: Tokenizer | null,
-  wanted: boolean,
-): object {
+function extension({ tokens, texts, logprobs, routing }: StreamChunk, wanted: boolean): object {
   if (!wanted) return {};
   const entry = ({ token, text, logprob }: TokenProbability) => ({
     id: token,
@@ -131,7 +125,7 @@ function extension(
     logprob: finite(logprob),
   });
   const described = tokens.map((token, i) => ({
-    ...{ id: token, text: tokenizer?.decode([token]) ?? '' },
+    ...{ id: token, text: texts[i] },
     ...(logprobs && { ...entry(logprobs[i]), top: logprobs[i].top.map(entry) }),
     ...routing?.[i],
   }));

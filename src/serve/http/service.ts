@@ -117,14 +117,13 @@ function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
 }
 
 function completionRoutes(options: ResolvedHttpOptions): Route[] {
-  const { tokenizer } = options.engine;
   return [
     {
       method: 'POST',
       path: '/v1/completions',
       answer(call) {
         const order = completionOrder(asObject(call.body), options);
-        return complete(order, completionFormat(tokenizer, order.routing), call, options);
+        return complete(order, completionFormat(order.routing), call, options);
       },
     },
     {
@@ -132,7 +131,7 @@ function completionRoutes(options: ResolvedHttpOptions): Route[] {
       path: '/v1/chat/completions',
       answer(call) {
         const order = chatOrder(asObject(call.body), options);
-        return complete(order, chatFormat(tokenizer, order.routing), call, options);
+        return complete(order, chatFormat(order.routing), call, options);
       },
     },
   ];

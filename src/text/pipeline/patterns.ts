@@ -1,5 +1,5 @@
 /** Patterns of tokenizer.json, and how a text is split at what they match, both as in Hugging Face's `tokenizers`. */
-import { huggingFace } from './huggingFace';
+import { translateRegExp } from './regex';
 import { invalid, type Settings, show } from './settings';
 
 /** What to do with what a pattern matches: leave it out, make it a piece, or join it to a neighbour. */
@@ -16,7 +16,7 @@ interface Stretch {
 }
 
 /**
- * The setting `pattern`: { String } or { Regex }, Oniguruma's in its Ruby syntax, which Hugging Face's package translates.
+ * The setting `pattern`: { String } or { Regex }, Oniguruma's in its Ruby syntax.
  * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for another, or an expression that JavaScript can't express.
  */
 export function readPattern(settings: Settings): RegExp {
@@ -28,8 +28,7 @@ export function readPattern(settings: Settings): RegExp {
   const source = pattern.string(kind);
   if (kind === 'String') return new RegExp(escapeRegExp(source), 'gu');
   try {
-    const translated = new (huggingFace().SplitPreTokenizer)({ pattern: { Regex: source }, invert: false });
-    return translated.pattern;
+    return translateRegExp(source);
   } catch (cause) {
     throw invalid(
       `"${pattern.path}.Regex" is not supported (${(cause as Error).message}): ${show(source)}`,

@@ -9,7 +9,7 @@ import { type Normalize, readNormalizer } from './normalizers';
 import { isPiecewise } from './piecewise';
 import { type Around, readPostProcessor } from './postProcessors';
 import { type PreTokenizer, readPreTokenizer } from './preTokenizers';
-import { Settings } from './settings';
+import { invalid, Settings } from './settings';
 import { MOST_TOKENS } from './vocabulary';
 
 /** Longer words are rarely met again. */
@@ -26,6 +26,8 @@ const NO_CUT: PreTokenizer = { preTokenize: (cut) => cut, byteLevel: false, adds
 export class Pipeline {
   readonly model: Model;
   readonly addedTokens: readonly AddedToken[];
+  /** By id, with holes where an id isn't used; tokens that are found in normalized text as they stand there. */
+  readonly tokens: readonly (string | undefined)[];
   /** What is put around a text when special tokens are wanted. */
   readonly around: Around;
   readonly decoder: readonly DecoderStage[];
@@ -59,6 +61,7 @@ export class Pipeline {
     this.#exact = new TokenFinder(this.addedTokens.filter(({ normalized }) => !normalized));
     const inNormalized = this.addedTokens.filter(({ normalized }) => normalized);
     this.#normalized = new TokenFinder(inNormalized, this.#normalize ?? undefined);
+    this.tokens = this.#tokensById();
     const normalizes = normalizer !== null;
     this.piecewise =
       (!normalizes || normalizer.string('type') === 'NFC') &&
@@ -78,6 +81,15 @@ export class Pipeline {
       }
     }
     return ids.toArray();
+  }
+
+  #tokensById(): (string | undefined)[] {
+    const tokens = [...this.model.tokens];
+    for (const { content, id, normalized } of this.addedTokens) {
+      tokens[id] = normalized ? (this.#normalize?.(content) ?? content) : content;
+    }
+    if (tokens.length > 0 && tokens.length <= MOST_TOKENS) return tokens;
+    throw invalid(`its ids must lie in [0, ${MOST_TOKENS})`);
   }
 
   #encodeText(text: string, ids: IdList): void {
