@@ -1,7 +1,14 @@
 import { MaxHeap } from '../bpe/maxHeap';
-import type { Model } from './model';
 import { invalid, type Settings, show } from './settings';
-import { byteTokens, idsOfBytes, MOST_TOKENS, readUnknown, readVocabulary, tokensById } from './vocabulary';
+import {
+  byteTokens,
+  idsOfBytes,
+  MOST_TOKENS,
+  type Model,
+  readUnknown,
+  readVocabulary,
+  tokensById,
+} from './vocabulary';
 
 /** Merges by their two tokens, as one number: left * MOST_TOKENS + right. */
 type Merges = ReadonlyMap<number, { rank: number; id: number }>;

@@ -1,16 +1,8 @@
 import { readBpe } from './bpeModel';
 import type { Settings } from './settings';
 import { readUnigram } from './unigramModel';
+import type { Model } from './vocabulary';
 import { readWordLevel, readWordPiece } from './wordModels';
-
-/** What turns words into ids. */
-export interface Model {
-  readonly vocab: ReadonlyMap<string, number>;
-  /** By id, with holes where an id isn't used. */
-  readonly tokens: readonly (string | undefined)[];
-  /** The ids of a word that isn't empty. @throws SgemoeError SGEMOE_TOKENIZER_INVALID for one without a token. */
-  encodeWord(word: string): number[];
-}
 
 const MODELS = { BPE: readBpe, WordPiece: readWordPiece, WordLevel: readWordLevel, Unigram: readUnigram };
 

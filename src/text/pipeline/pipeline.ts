@@ -4,13 +4,13 @@ import { cutPieces } from '../pieces';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { type AddedToken, checkAddedIds, readAddedToken, TokenFinder } from './addedTokens';
 import { type DecoderStage, isByteLevel, readDecoder } from './decoders';
-import { type Model, readModel } from './model';
+import { readModel } from './model';
 import { type Normalize, readNormalizer } from './normalizers';
 import { isPiecewise } from './piecewise';
 import { type Around, readPostProcessor } from './postProcessors';
 import { type PreTokenizer, readPreTokenizer } from './preTokenizers';
 import { invalid, Settings } from './settings';
-import { MOST_TOKENS } from './vocabulary';
+import { MOST_TOKENS, type Model } from './vocabulary';
 
 /** Longer words are rarely met again. */
 const MOST_CACHED_UNITS = 64;

@@ -1,6 +1,13 @@
-import type { Model } from './model';
 import { invalid, type Settings, show } from './settings';
-import { byteTokens, checkToken, idsOfBytes, longestOf, MOST_TOKENS, noToken } from './vocabulary';
+import {
+  byteTokens,
+  checkToken,
+  idsOfBytes,
+  longestOf,
+  MOST_TOKENS,
+  type Model,
+  noToken,
+} from './vocabulary';
 
 /** How much less likely an unknown character is than the least likely token, as a logarithm (SentencePiece). */
 const UNKNOWN_PENALTY = 10;

@@ -1,5 +1,14 @@
 import { invalid, type Settings, show } from './settings';
 
+/** What turns words into ids. */
+export interface Model {
+  readonly vocab: ReadonlyMap<string, number>;
+  /** By id, with holes where an id isn't used. */
+  readonly tokens: readonly (string | undefined)[];
+  /** The ids of a word that isn't empty. @throws SgemoeError SGEMOE_TOKENIZER_INVALID for one without a token. */
+  encodeWord(word: string): number[];
+}
+
 /** A file with higher ids is damaged: tables by id would fill the memory. */
 export const MOST_TOKENS = 2 ** 24;
 

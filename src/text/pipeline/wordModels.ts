@@ -1,6 +1,5 @@
-import type { Model } from './model';
 import type { Settings } from './settings';
-import { longestOf, readUnknown, readVocabulary, tokensById } from './vocabulary';
+import { longestOf, type Model, readUnknown, readVocabulary, tokensById } from './vocabulary';
 
 /** A word is a token, or unknown. */
 export function readWordLevel(settings: Settings): Model {
