@@ -191,6 +191,7 @@ export {
   type EvalResult,
   evaluate,
   type LossResult,
+  type ResolvedTrainConfig,
   type RunOptions,
   type StepResult,
   type TrainConfig,

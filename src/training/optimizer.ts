@@ -1,4 +1,4 @@
-import type { DecayExclusion, TrainConfig } from '../config/trainConfig';
+import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
 import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
@@ -31,7 +31,7 @@ export class AdamW {
 
   constructor(
     private readonly store: ParameterStore,
-    private readonly config: Readonly<TrainConfig>,
+    private readonly config: ResolvedTrainConfig,
   ) {}
 
   /** Both moments of each parameter, as `m.<name>` and `v.<name>`; views. */

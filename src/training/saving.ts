@@ -3,7 +3,7 @@ import { checkInteger, checkOptions } from '../base/checks';
 import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
 import { checkTraining, invalidState, openTraining, tensorsChecksum } from '../checkpoint/trainingFiles';
-import { completeTrainConfig, type TrainConfig } from '../config/trainConfig';
+import { resolveTrainConfig, type TrainConfig } from '../config/trainConfig';
 import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
@@ -25,7 +25,7 @@ export interface ResumeOptions {
   /** What computes. Default: the process's backend. */
   kernels?: Kernels | undefined;
   /** Options other than those of the training so far. */
-  config?: Partial<TrainConfig> | undefined;
+  config?: TrainConfig | undefined;
   /** Told of what a training of an earlier version lacks. */
   onNote?: ((note: string) => void) | undefined;
 }
@@ -115,13 +115,13 @@ function withoutChecksums(dir: string): string {
   return `${dir} was saved by an earlier version, without checksums of all its files: damage to the optimizer's would not be seen. The next save writes them.`;
 }
 
-function storedConfig(path: string, stored: unknown): Partial<TrainConfig> {
-  const config = objectOrNull(stored) as Partial<TrainConfig> | null;
+function storedConfig(path: string, stored: unknown): TrainConfig {
+  const config = objectOrNull(stored) as TrainConfig | null;
   if (config === null) throw invalidState(path, 'the state beside it has no config');
   const { gradClip } = config;
   const complete = { ...config, gradClip: gradClip === null ? Number.POSITIVE_INFINITY : gradClip };
   try {
-    return completeTrainConfig(complete, 0);
+    return resolveTrainConfig(complete, 0);
   } catch (cause) {
     throw invalidState(path, `the state beside it can't be used: ${(cause as Error).message}`, cause);
   }

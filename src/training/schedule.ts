@@ -1,7 +1,7 @@
-import type { TrainConfig } from '../config/trainConfig';
+import type { ResolvedTrainConfig } from '../config/trainConfig';
 
 /** Learning rate of step t, from 1: `Trainer.getLr` has the formulas. */
-export function learningRate(config: Readonly<TrainConfig>, step: number): number {
+export function learningRate(config: ResolvedTrainConfig, step: number): number {
   const { lr, warmupSteps, totalSteps, schedule, minLrRatio } = config;
   if (step <= warmupSteps && warmupSteps > 0) return (lr * step) / warmupSteps;
   if (schedule === 'constant') return lr;

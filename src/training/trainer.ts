@@ -2,7 +2,12 @@ import { setImmediate } from 'node:timers/promises';
 import type { Batch } from '../base/batch';
 import { checkIds, checkInteger, checkOptions, sameShape } from '../base/checks';
 import { SgemoeError } from '../base/errors';
-import { completeTrainConfig, IGNORE_INDEX, type TrainConfig } from '../config/trainConfig';
+import {
+  IGNORE_INDEX,
+  type ResolvedTrainConfig,
+  resolveTrainConfig,
+  type TrainConfig,
+} from '../config/trainConfig';
 import type { ParameterStore } from '../memory/parameters';
 import { idsOf, MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
@@ -12,7 +17,7 @@ import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
 
 export type { Batch } from '../base/batch';
-export type { TrainConfig } from '../config/trainConfig';
+export type { ResolvedTrainConfig, TrainConfig } from '../config/trainConfig';
 
 export interface LossResult {
   /** crossEntropy + auxLoss + zLoss. */
@@ -80,7 +85,7 @@ export interface RunOptions {
  */
 export class Trainer {
   readonly model: MoETransformer;
-  readonly config: Readonly<TrainConfig>;
+  readonly config: ResolvedTrainConfig;
   /** Updates made so far. */
   step = 0;
   /** Steps skipped for a loss or gradient that was not finite. */
@@ -91,12 +96,12 @@ export class Trainer {
   /**
    * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
    */
-  constructor(model: MoETransformer, config: Partial<TrainConfig> = {}) {
+  constructor(model: MoETransformer, config: TrainConfig = {}) {
     if (!(model instanceof MoETransformer)) {
       throw new TypeError(`Trainer: model must be a MoETransformer, got ${typeof model}`);
     }
     this.model = model;
-    this.config = completeTrainConfig(config, model.config.routerAuxLossCoef);
+    this.config = resolveTrainConfig(config, model.config.routerAuxLossCoef);
     this.#optimizer = new AdamW(model.store, this.config);
   }
 

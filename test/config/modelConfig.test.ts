@@ -93,19 +93,19 @@ describe('ModelConfig', () => {
     [{ nKvHeads: 3 }, /nKvHeads \(3\) must divide nHeads \(4\)/],
     [{ headDim: 15 }, /headDim must be even/],
     [{ topKExperts: 5 }, /topKExperts \(5\) must be at most nExperts \(4\)/],
-    [{ hiddenDim: 0 }, /hiddenDim must be a positive integer below 2\^31, got 0/],
+    [{ hiddenDim: 0 }, /hiddenDim must be an integer >= 1 and < 2\^31, got 0/],
     [{ nLayers: 1.5 }, /nLayers/],
     [{ vocabSize: 2 ** 31 }, /vocabSize/],
-    [{ ropeBase: 0 }, /ropeBase must be > 0/],
+    [{ ropeBase: 0 }, /ropeBase must be a finite number > 0/],
     [{ ropeBase: Number.NaN }, /ropeBase/],
     [{ rmsNormEps: 0 }, /rmsNormEps/],
     [{ ropeAlpha: 2, headDim: 2 }, /needs headDim > 2/],
-    [{ routerAuxLossCoef: -1 }, /routerAuxLossCoef must be >= 0 and finite, got -1/],
-    [{ sharedFfnDim: -1 }, /sharedFfnDim must be an integer >= 0 below 2\^31, got -1/],
-    [{ embeddingMultiplier: 0 }, /embeddingMultiplier must be > 0/],
-    [{ attentionMultiplier: -1 }, /attentionMultiplier must be > 0/],
-    [{ residualMultiplier: Number.NaN }, /residualMultiplier must be > 0/],
-    [{ logitsDivisor: Number.POSITIVE_INFINITY }, /logitsDivisor must be > 0 and finite/],
+    [{ routerAuxLossCoef: -1 }, /routerAuxLossCoef must be a finite number >= 0, got -1/],
+    [{ sharedFfnDim: -1 }, /sharedFfnDim must be an integer >= 0 and < 2\^31, got -1/],
+    [{ embeddingMultiplier: 0 }, /embeddingMultiplier must be a finite number > 0/],
+    [{ attentionMultiplier: -1 }, /attentionMultiplier must be a finite number > 0/],
+    [{ residualMultiplier: Number.NaN }, /residualMultiplier must be a finite number > 0/],
+    [{ logitsDivisor: Number.POSITIVE_INFINITY }, /logitsDivisor must be a finite number > 0/],
   ])('%j is refused with a sentence', (overrides, message) => {
     expect(() => ModelConfig.tiny(overrides)).toThrow(RangeError);
     expect(() => ModelConfig.tiny(overrides)).toThrow(message);
@@ -113,7 +113,7 @@ describe('ModelConfig', () => {
 
   test('missing, misspelt and non-numeric fields are named', () => {
     expect(() => new ModelConfig({} as never)).toThrow(/hiddenDim is missing/);
-    expect(() => ModelConfig.tiny({ hiddenSize: 3 } as never)).toThrow(/unknown field 'hiddenSize'/);
+    expect(() => ModelConfig.tiny({ hiddenSize: 3 } as never)).toThrow(/unknown option 'hiddenSize'/);
     expect(() => ModelConfig.tiny({ nHeads: '4' } as never)).toThrow(TypeError);
     expect(() => new ModelConfig(null as never)).toThrow(TypeError);
     expect(() => ModelConfig.tiny({ qkNorm: 'heads' } as never)).toThrow(

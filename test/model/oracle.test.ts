@@ -117,7 +117,7 @@ function int32(fixture: Fixture, name: string): Tensor {
   return new Tensor(Int32Array.from(data), shape, 'int32');
 }
 
-function trainConfig(fixture: Fixture): Partial<TrainConfig> {
+function trainConfig(fixture: Fixture): TrainConfig {
   const c = fixture.train.train_config;
   return {
     lr: c.lr,

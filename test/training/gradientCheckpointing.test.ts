@@ -9,7 +9,7 @@ function randomIds(batch: number, seq: number, seed: number): Tensor {
   return new Tensor(ids, [batch, seq], 'int32');
 }
 
-const CASES: [string, Partial<ModelConfigOptions>, Partial<TrainConfig>][] = [
+const CASES: [string, Partial<ModelConfigOptions>, TrainConfig][] = [
   ['nothing more', {}, {}],
   ['one block', { nLayers: 1 }, {}],
   ['z-loss and balance loss', {}, { zLossCoef: 0.2, auxLossAlpha: 0.3 }],
@@ -19,7 +19,7 @@ const CASES: [string, Partial<ModelConfigOptions>, Partial<TrainConfig>][] = [
 ];
 
 /** Trains four blocks with and without; every result and gradient of three steps. */
-function bothWays(extra: Partial<ModelConfigOptions>, options: Partial<TrainConfig>, ties = false) {
+function bothWays(extra: Partial<ModelConfigOptions>, options: TrainConfig, ties = false) {
   return [false, true].map((gradientCheckpointing) => {
     const model = MoETransformer.create({ ...SMALL, nLayers: 4, ...extra }, { seed: 3 });
     // Equal logits for all experts: every token's choice is a tie.

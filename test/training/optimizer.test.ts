@@ -16,7 +16,7 @@ function exclusionOf(name: string): DecayExclusion | null {
 }
 
 /** Makes the first step of a trainer and compares every parameter with AdamW's formula in float64. */
-function expectFirstStep(model: MoETransformer, options: Partial<TrainConfig>): void {
+function expectFirstStep(model: MoETransformer, options: TrainConfig): void {
   const trainer = new Trainer(model, { ...LARGE, ...options });
   const before = new Map([...model.namedParameters()].map(([name, { data }]) => [name, Array.from(data)]));
   const { gradNorm } = trainer.trainStep(ids, targets);

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
-import type { TrainConfig } from '../../config/trainConfig';
+import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
 import { MoETransformer } from '../../model/model';
 import type { TokenDataset } from '../../text/data';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -12,7 +12,8 @@ import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { openData } from '../options/dataOptions';
 import { applyConfigFile, applyStoredOptions, storableOptions } from '../options/optionFiles';
-import { defaultWarmup, MODEL_OPTIONS, modelConfig } from '../options/recipe';
+import { defaultWarmup, MODEL_FLAGS, modelConfig } from '../options/recipe';
+import { fromFlags } from '../options/tableOptions';
 import { addTrainOptions, type TrainCliOptions } from '../options/trainOptions';
 import { shellQuote } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
@@ -217,7 +218,7 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
 function withTokenizerOfInit(options: TrainCliOptions): TrainCliOptions {
   const { initFrom, tokenizer = initFrom } = options;
   if (initFrom === undefined) return options;
-  const given = MODEL_OPTIONS.filter((name) => options[name] !== undefined);
+  const given = MODEL_FLAGS.filter((name) => name in options);
   if (given.length === 0) return { ...options, tokenizer };
   throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
 }
@@ -268,23 +269,12 @@ async function resumeRun(options: TrainCliOptions, recipe: TrainingRunOptions): 
   );
 }
 
-function trainConfigOf(options: TrainCliOptions): Partial<TrainConfig> {
-  const { steps, warmup, gradClip, gradAccumulation, batchSize } = options;
+function trainConfigOf(options: TrainCliOptions): TrainConfig {
+  const { steps, warmup, gradAccumulation, batchSize } = options;
   if (gradAccumulation > batchSize) {
     throw new UsageError(
       `--grad-accumulation (${gradAccumulation}) must be at most --batch-size (${batchSize}).`,
     );
   }
-  const { lr, schedule, minLrRatio, weightDecay, weightDecayExclude, beta1, beta2, eps } = options;
-  return {
-    ...{ lr, schedule, minLrRatio, weightDecay, weightDecayExclude, beta1, beta2, eps },
-    gradClip: gradClip === 0 ? Number.POSITIVE_INFINITY : gradClip,
-    warmupSteps: warmup ?? defaultWarmup(steps),
-    totalSteps: steps,
-    auxLossAlpha: options.auxLoss,
-    zLossCoef: options.zLoss,
-    routerBiasUpdateRate: options.routerBiasUpdateRate,
-    gradAccumulationSteps: gradAccumulation,
-    gradientCheckpointing: options.gradientCheckpointing ?? false,
-  };
+  return { ...fromFlags(TRAIN_OPTIONS, options), warmupSteps: warmup ?? defaultWarmup(steps) };
 }

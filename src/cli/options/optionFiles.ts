@@ -4,14 +4,14 @@ import { CommanderError } from 'commander';
 import { readJsonFile } from '../../checkpoint/jsonFile';
 import { UsageError } from '../terminal/usageError';
 import { TOKENIZER_NAMES } from './dataOptions';
-import { MODEL_OPTIONS } from './recipe';
+import { MODEL_FLAGS } from './recipe';
 
 /** Options of one start of a run, not of the run. */
 const NOT_STORED = ['config', 'resume', 'overwrite', 'help'];
 
 /** What can't change while a run goes on: the model, the data and their order. */
 const FIXED = [
-  ...MODEL_OPTIONS,
+  ...MODEL_FLAGS,
   ...['tokenizer', 'vocabSize', 'validationFraction', 'seqLen', 'batchSize', 'seed', 'initFrom'],
 ];
 

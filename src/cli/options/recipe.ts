@@ -1,46 +1,21 @@
 import { totalmem } from 'node:os';
-import { ModelConfig, type QueryKeyNormKind } from '../../config/modelConfig';
+import { ModelConfig, type ModelConfigOptions } from '../../config/modelConfig';
+import { MODEL_OPTIONS } from '../../config/modelOptions';
 import { asUsage, UsageError } from '../terminal/usageError';
+import { attributesOf, flagDefaults, flagsOf, fromFlags } from './tableOptions';
 
-/** The options that say what model it is. */
+/** The options that say what model it is: MODEL_OPTIONS has the others. */
 export interface ModelCliOptions {
   preset?: 'tiny' | 'small';
-  hiddenDim?: number;
-  layers?: number;
-  heads?: number;
-  kvHeads?: number;
-  headDim?: number;
-  experts?: number;
-  topKExperts?: number;
-  ffnDim?: number;
-  qkNorm?: QueryKeyNormKind;
-  embeddingMultiplier?: number;
 }
 
-export const MODEL_OPTIONS: readonly (keyof ModelCliOptions)[] = [
-  ...(['preset', 'hiddenDim', 'layers', 'heads', 'kvHeads', 'headDim', 'experts', 'topKExperts'] as const),
-  ...(['ffnDim', 'qkNorm', 'embeddingMultiplier'] as const),
-];
+/** All of them, by the names that the command line keeps them under. */
+export const MODEL_FLAGS = ['preset', ...attributesOf(MODEL_OPTIONS)];
 
-/** What a run does without options: about a million parameters, chosen by measuring on 1 MB of plays. */
-export const DEFAULT_SIZES = {
-  hiddenDim: 128,
-  layers: 4,
-  heads: 4,
-  kvHeads: 2,
-  experts: 4,
-  topKExperts: 2,
-  ffnDim: 128,
-} as const;
-
+/** What a run does without options. */
 export const DEFAULT_RECIPE = {
   seqLen: 128,
   batchSize: 16,
-  steps: 1200,
-  lr: 3e-3,
-  weightDecay: 0.1,
-  gradClip: 1,
-  auxLoss: 0.01,
   evalInterval: 100,
   evalBatches: 20,
 } as const;
@@ -52,47 +27,19 @@ export function defaultWarmup(steps: number): number {
   return Math.min(MOST_WARMUP_STEPS, Math.floor(steps / 10));
 }
 
-/** Field of ModelConfig -> option of the command line. */
-const FLAGS: Record<string, string> = {
-  hiddenDim: '--hidden-dim',
-  nLayers: '--layers',
-  nHeads: '--heads',
-  nKvHeads: '--kv-heads',
-  headDim: '--head-dim',
-  nExperts: '--experts',
-  topKExperts: '--top-k-experts',
-  ffnDim: '--ffn-dim',
-  maxSeqLen: '--seq-len',
-};
+/** Field of ModelConfig -> flag. The context is what it is trained to. */
+const FLAGS = flagsOf(MODEL_OPTIONS).set('maxSeqLen', '--seq-len');
 
 /**
  * The model that the options ask for; the vocabulary is the tokenizer's, and it looks as far back as it is trained to.
  * @throws UsageError, in the words of the options, for sizes that don't fit together.
  */
 export function modelConfig(options: ModelCliOptions, vocabSize: number, seqLen: number): ModelConfig {
-  const { preset, qkNorm, embeddingMultiplier } = options;
-  const sizes = preset === undefined ? defaults() : fromPreset(ModelConfig[preset]());
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const { hiddenDim, layers, heads, kvHeads, experts, topKExperts, ffnDim, headDim } = {
-    ...sizes,
-    ...(given as ModelCliOptions),
-  };
+  const sizes = options.preset === undefined ? flagDefaults(MODEL_OPTIONS) : sizesOf(options.preset);
+  const fields = { ...sizes, ...fromFlags(MODEL_OPTIONS, options) } as ModelConfigOptions;
+  const headDim = fields.headDim ?? evenHeadDim(fields.hiddenDim, fields.nHeads);
   const config = asUsage(
-    () =>
-      new ModelConfig({
-        hiddenDim,
-        nLayers: layers,
-        nHeads: heads,
-        nKvHeads: kvHeads,
-        headDim: headDim ?? evenHeadDim(hiddenDim, heads),
-        nExperts: experts,
-        topKExperts,
-        ffnDim,
-        vocabSize,
-        maxSeqLen: seqLen,
-        qkNorm,
-        embeddingMultiplier,
-      }),
+    () => new ModelConfig({ ...fields, headDim, vocabSize, maxSeqLen: seqLen }),
     inFlags,
   );
   checkMemory(config);
@@ -112,33 +59,10 @@ function checkMemory(config: ModelConfig): void {
   );
 }
 
-interface Sizes {
-  hiddenDim: number;
-  layers: number;
-  heads: number;
-  kvHeads: number;
-  experts: number;
-  topKExperts: number;
-  ffnDim: number;
-  /** Default: hiddenDim / heads, so that it follows when one of these is given. */
-  headDim?: number;
-}
-
-function defaults(): Sizes {
-  return { ...DEFAULT_SIZES };
-}
-
-function fromPreset(config: ModelConfig): Sizes {
-  const { hiddenDim, nLayers, nHeads, nKvHeads, nExperts, topKExperts, ffnDim } = config;
-  return {
-    hiddenDim,
-    layers: nLayers,
-    heads: nHeads,
-    kvHeads: nKvHeads,
-    experts: nExperts,
-    topKExperts,
-    ffnDim,
-  };
+/** Without headDim, which follows hiddenDim and nHeads when one of these is given. */
+function sizesOf(preset: 'tiny' | 'small'): Partial<ModelConfigOptions> {
+  const { hiddenDim, nLayers, nHeads, nKvHeads, nExperts, topKExperts, ffnDim } = ModelConfig[preset]();
+  return { hiddenDim, nLayers, nHeads, nKvHeads, nExperts, topKExperts, ffnDim };
 }
 
 function evenHeadDim(hiddenDim: number, heads: number): number {
@@ -150,5 +74,5 @@ function evenHeadDim(hiddenDim: number, heads: number): number {
 }
 
 function inFlags(message: string): string {
-  return message.replace(/^ModelConfig: /, '').replaceAll(/\w+/g, (word) => FLAGS[word] ?? word);
+  return message.replace(/^ModelConfig: /, '').replaceAll(/\w+/g, (word) => FLAGS.get(word) ?? word);
 }

@@ -1,18 +1,14 @@
 import { type Command, Option } from 'commander';
-import {
-  DECAY_EXCLUSIONS,
-  DEFAULT_TRAIN_CONFIG,
-  type DecayExclusion,
-  SCHEDULES,
-  type Schedule,
-  SMALLEST_EPS,
-} from '../../config/trainConfig';
+import { MODEL_OPTIONS } from '../../config/modelOptions';
+import { TRAIN_OPTIONS } from '../../config/trainConfig';
 import type { SaveInterval } from '../../training/run/saveSchedule';
 import { DEFAULT_MAX_SKIPPED_STEPS } from '../../training/skipLimit';
 import { DEFAULT_VOCAB_SIZE } from './dataOptions';
-import { DEFAULT_RECIPE, DEFAULT_SIZES, type ModelCliOptions } from './recipe';
+import { DEFAULT_RECIPE, type ModelCliOptions } from './recipe';
+import { addTableOptions } from './tableOptions';
 import { decimal, integer, saveInterval, someText } from './values';
 
+/** What the other options of `sgemoe train` are parsed to; TRAIN_OPTIONS has its own. */
 export interface TrainCliOptions extends ModelCliOptions {
   /** Given, unless the run is resumed from a file that should name them. */
   data: string[];
@@ -24,21 +20,8 @@ export interface TrainCliOptions extends ModelCliOptions {
   seqLen: number;
   batchSize: number;
   steps: number;
-  lr: number;
   warmup?: number;
-  weightDecay: number;
-  weightDecayExclude?: DecayExclusion[];
-  schedule: Schedule;
-  minLrRatio: number;
-  beta1: number;
-  beta2: number;
-  eps: number;
-  gradClip: number;
-  auxLoss: number;
-  zLoss: number;
-  routerBiasUpdateRate: number;
   gradAccumulation: number;
-  gradientCheckpointing?: boolean;
   seed: number;
   maxSkippedSteps: number;
   evalInterval: number;
@@ -94,9 +77,6 @@ export function addTrainOptions(command: Command): void {
 }
 
 function addModelOptions(command: Command): void {
-  const sizes = DEFAULT_SIZES;
-  const option = (flags: string, meaning: string, value: number) =>
-    command.option(flags, `${meaning}, an integer >= 1 (default: ${value}, or the preset's)`, integer(1));
   command
     .optionsGroup('Model:')
     .addOption(
@@ -106,101 +86,16 @@ function addModelOptions(command: Command): void {
           'options below change single ones (default: the sizes below, about 1.05 million parameters)',
       ).choices(['tiny', 'small']),
     );
-  option('--hidden-dim <n>', 'width of the residual stream', sizes.hiddenDim);
-  option('--layers <n>', 'transformer blocks', sizes.layers);
-  option('--heads <n>', 'query heads', sizes.heads);
-  option('--kv-heads <n>', 'key/value heads; must divide --heads', sizes.kvHeads);
-  command.option(
-    '--head-dim <n>',
-    'width of a head, an even integer >= 2 (default: --hidden-dim / --heads)',
-    integer(2),
-  );
-  option('--experts <n>', 'experts in each block', sizes.experts);
-  option('--top-k-experts <n>', 'experts that each token passes; at most --experts', sizes.topKExperts);
-  option('--ffn-dim <n>', 'inner width of an expert', sizes.ffnDim);
-  command
-    .addOption(
-      new Option(
-        '--qk-norm <kind>',
-        'RMSNorm of queries and keys: of each head (head), or of all heads at once (full); steadies high learning ' +
-          'rates (default: none)',
-      ).choices(['none', 'head', 'full']),
-    )
-    .option(
-      '--embedding-multiplier <x>',
-      'what embeddings are multiplied by, a number > 0; more makes the token weigh more in the first blocks (default: 1)',
-      decimal({ above: 0 }),
-    );
+  addTableOptions(command, MODEL_OPTIONS, (value) => `${value}, or the preset's`);
 }
 
 function addRecipeOptions(command: Command): void {
   const recipe = DEFAULT_RECIPE;
-  const defaults = DEFAULT_TRAIN_CONFIG;
-  const positive = decimal({ min: 0 });
-  const share = decimal({ min: 0, below: 1 });
   command
     .optionsGroup('Training:')
     .option('--seq-len <n>', 'tokens in a sequence, an integer >= 1', integer(1), recipe.seqLen)
-    .option('--batch-size <n>', 'sequences in a step, an integer >= 1', integer(1), recipe.batchSize)
-    .option('--steps <n>', 'steps to make, an integer >= 1', integer(1), recipe.steps)
-    .option('--lr <x>', 'highest learning rate, a number >= 0, reached after the warmup', positive, recipe.lr)
-    .option(
-      '--warmup <n>',
-      'steps of rising learning rate, an integer >= 0 (default: a tenth of --steps, at most 100)',
-      integer(0),
-    )
-    .addOption(
-      new Option('--schedule <name>', 'how the learning rate goes from the warmup to --steps')
-        .choices(SCHEDULES)
-        .default(defaults.schedule),
-    )
-    .option(
-      '--min-lr-ratio <x>',
-      'share of --lr that cosine and linear come down to, in 0..1',
-      decimal({ min: 0, max: 1 }),
-      defaults.minLrRatio,
-    )
-    .option('--weight-decay <x>', 'of AdamW, decoupled, a number >= 0', positive, recipe.weightDecay)
-    .addOption(
-      new Option(
-        '--weight-decay-exclude <parts...>',
-        'what does not decay: norms, embeddings, biases (default: everything decays)',
-      ).choices(DECAY_EXCLUSIONS),
-    )
-    .option('--beta1 <x>', "decay of AdamW's first moment, 0 <= x < 1", share, defaults.beta1)
-    .option('--beta2 <x>', "decay of AdamW's second moment, 0 <= x < 1", share, defaults.beta2)
-    .option(
-      '--eps <x>',
-      "added to the root of AdamW's second moment, a number >= 1.2e-38",
-      decimal({ min: SMALLEST_EPS }),
-      defaults.eps,
-    )
-    .option(
-      '--grad-clip <x>',
-      'largest gradient norm, a number >= 0; 0 is no limit',
-      positive,
-      recipe.gradClip,
-    )
-    .option('--aux-loss <x>', "weight of the experts' balance loss, a number >= 0", positive, recipe.auxLoss)
-    .option('--z-loss <x>', "weight of the router's z-loss, a number >= 0; 0 is off", positive, 0)
-    .option(
-      '--router-bias-update-rate <x>',
-      'after each step, move the bias by which experts are chosen this far towards an even load (1e-3 is usual), instead of ' +
-        'or beside --aux-loss; a number >= 0, 0 is off',
-      positive,
-      0,
-    )
-    .option(
-      '--grad-accumulation <n>',
-      'parts that a batch is computed in, to save memory, in 1..batch-size',
-      integer(1),
-      1,
-    )
-    .option(
-      '--gradient-checkpointing',
-      "keep only each block's input for the backward and compute the rest again: less memory, more time, the same results " +
-        '(default: keep all)',
-    )
+    .option('--batch-size <n>', 'sequences in a step, an integer >= 1', integer(1), recipe.batchSize);
+  addTableOptions(command, TRAIN_OPTIONS)
     .option(
       '--max-skipped-steps <n>',
       'end the run as diverged after so many steps in a row whose loss or gradient is not finite, an integer >= 0; 0 is never',

@@ -54,7 +54,7 @@ export interface StartRunOptions extends TrainingRunOptions {
 
 export interface ResumeRunOptions extends TrainingRunOptions {
   /** Options of the trainer other than those of the run so far, such as a larger totalSteps. */
-  config?: Partial<TrainConfig> | undefined;
+  config?: TrainConfig | undefined;
   /** What computes. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }

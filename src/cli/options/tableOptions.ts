@@ -1,0 +1,93 @@
+/** Flags of the command line from a table of options, and back. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type CliOption, type Kind, namesOf, type OptionRow, type OptionTable } from '../../base/options';
+
+// biome-ignore lint/suspicious/noExplicitAny: rows of any type.
+type AnyRow = OptionRow<any>;
+
+/**
+ * Adds the flags of a table, in its order. `defaultText` says a default in words where it depends on another flag, which
+ * then has no value of its own.
+ */
+export function addTableOptions<T>(
+  command: Command,
+  table: OptionTable<T>,
+  defaultText?: (value: unknown) => string,
+): Command {
+  for (const row of Object.values<AnyRow>(table)) {
+    if (row.cli !== undefined) command.addOption(optionOf(row, row.cli, defaultText));
+  }
+  return command;
+}
+
+/** What flags were parsed to, as options of the library; without those that were neither given nor have a default. */
+export function fromFlags<T>(table: OptionTable<T>, values: object): Partial<T> {
+  const options: Partial<T> = {};
+  for (const name of namesOf(table)) {
+    const { cli } = table[name];
+    const value = cli && (values as Record<string, unknown>)[attributeOf(cli.flag)];
+    if (value !== undefined) options[name] = (cli?.toOption?.(value) ?? value) as T[typeof name];
+  }
+  return options;
+}
+
+/** A table's option -> its flag: '--kv-heads'. */
+export function flagsOf<T>(table: OptionTable<T>): Map<string, string> {
+  return new Map(
+    namesOf(table).flatMap((name) => {
+      const { cli } = table[name];
+      return cli === undefined ? [] : [[name, cli.flag.split(' ')[0]]];
+    }),
+  );
+}
+
+/** The names under which commander keeps the values of a table's flags: 'kvHeads'. */
+export function attributesOf<T>(table: OptionTable<T>): string[] {
+  return [...flagsOf(table).values()].map(attributeOf);
+}
+
+/** The defaults of a table's flags, by option. */
+export function flagDefaults<T>(table: OptionTable<T>): Partial<T> {
+  const defaults: Partial<T> = {};
+  for (const name of namesOf(table)) {
+    const value = table[name].cli?.default;
+    if (value !== undefined) defaults[name] = value as T[typeof name];
+  }
+  return defaults;
+}
+
+/** A parser of what a kind takes. */
+export function parserOf({ type, must, holds }: Kind<never>): ((text: string) => unknown) | undefined {
+  if (!type.startsWith('a number')) return undefined;
+  return (text) => {
+    const value = Number(text);
+    const isNumeral = must.startsWith('an integer') ? /^[+-]?\d+$/.test(text) : text.trim() !== '';
+    if (isNumeral && Number.isFinite(value) && holds(value as never)) return value;
+    throw new InvalidArgumentError(`It must be ${inHelp(must)}.`);
+  };
+}
+
+function optionOf(row: AnyRow, cli: CliOption<unknown>, defaultText?: (value: unknown) => string): Option {
+  const kind = cli.kind ?? row;
+  const value = cli.default ?? row.default;
+  const absent = cli.absent ?? (value === undefined ? row.absent : defaultText?.(value));
+  const description = [
+    cli.doc ?? row.doc,
+    kind.type.startsWith('a number') ? `, ${inHelp(kind.must)}` : '',
+    (cli.note ?? row.note) === undefined ? '' : `; ${cli.note ?? row.note}`,
+    absent === undefined ? '' : ` (default: ${absent})`,
+  ].join('');
+  const option = new Option(cli.flag, description);
+  if (kind.words !== undefined) option.choices(kind.words);
+  else option.parseArg = parserOf(kind) as typeof option.parseArg;
+  return absent === undefined ? option.default(value) : option;
+}
+
+/** Nobody types Infinity, nor 2^31. */
+function inHelp(must: string): string {
+  return must.replace('finite ', '').replace(' and < 2^31', '');
+}
+
+function attributeOf(flag: string): string {
+  return new Option(flag).attributeName();
+}

@@ -1,0 +1,199 @@
+/** What a ModelConfig is made of: one row a field. */
+import { boolean, choice, integer, number, type OptionRow, type OptionTable } from '../base/options';
+
+/** The sizes of a model. Every field is required by the constructor unless a default is given. */
+export interface ModelConfigOptions {
+  /** H, width of the residual stream. */
+  hiddenDim: number;
+  /** Number of transformer blocks. */
+  nLayers: number;
+  /** Query heads. */
+  nHeads: number;
+  /** Key/value heads; divides nHeads (1: multi-query, nHeads: multi-head, between: grouped-query attention). */
+  nKvHeads: number;
+  /** D, width of a head, even. */
+  headDim: number;
+  /** E, experts per block. */
+  nExperts: number;
+  /** K, experts that each token reaches, 1..nExperts. */
+  topKExperts: number;
+  /** F, inner width of an expert. */
+  ffnDim: number;
+  /** V. */
+  vocabSize: number;
+  /** Longest sequence in tokens. */
+  maxSeqLen: number;
+  /** Base of the rotary frequencies. Default 10000. */
+  ropeBase?: number;
+  /** NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1. Default 1. */
+  ropeAlpha?: number;
+  /** Added to the mean square in RMSNorm. Default 1e-6. */
+  rmsNormEps?: number;
+  /** Weight of the load-balancing loss. Default 0.01. */
+  routerAuxLossCoef?: number;
+  /**
+   * RMSNorm of the queries and of the keys before they are rotated: 'head' norms the D numbers of each head, with one
+   * gain [D] for all heads (Qwen3); 'full' all heads' numbers of a token at once, with a gain of their length (OLMoE).
+   * Default 'none'.
+   */
+  qkNorm?: QueryKeyNormKind;
+  /** Biases of the projections to queries, keys and values ('qkv'), and of the output ('qkvo'). Default 'none'. */
+  attentionBias?: AttentionBiasKind;
+  /** Whether the gate weights of the chosen experts are divided by their sum. Default true. */
+  normTopkProb?: boolean;
+  /** Width of an expert that every token passes, weighed by the sigmoid of a gate (Qwen2-MoE); 0: none. Default 0. */
+  sharedFfnDim?: number;
+  /** The lm_head multiplies by the embedding table instead of a matrix of its own. Default false. */
+  tieEmbeddings?: boolean;
+  /** x_0 = embeddingMultiplier * W[id]. > 0, default 1. */
+  embeddingMultiplier?: number;
+  /** Scale of the scores q.k, > 0. Default null: 1/sqrt(headDim). */
+  attentionMultiplier?: number | null;
+  /** r of h = x + r Attention(..), y = h + r MoE(..). > 0, default 1. */
+  residualMultiplier?: number;
+  /** logits = lm_head(..) / logitsDivisor. > 0, default 1. */
+  logitsDivisor?: number;
+}
+
+export type QueryKeyNormKind = 'none' | 'head' | 'full';
+export type AttentionBiasKind = 'none' | 'qkv' | 'qkvo';
+
+export type ResolvedModelOptions = Readonly<Required<ModelConfigOptions>>;
+
+/** A row, with its key in config.json: the snake_case names the field's tools use. */
+type ModelTable = OptionTable<ModelConfigOptions> & {
+  readonly [K in keyof ModelConfigOptions]: { readonly json: string };
+};
+
+const row = <T>(json: string, option: OptionRow<T>) => ({ ...option, json });
+
+const SIZE = { min: 1, below: 2 ** 31 };
+
+/**
+ * Flags of `sgemoe train`, whose defaults hold where no preset is given: about a million parameters, chosen by measuring
+ * on 1 MB of plays.
+ */
+export const MODEL_OPTIONS: ModelTable = {
+  hiddenDim: row(
+    'hidden_size',
+    integer(SIZE, {
+      doc: 'width of the residual stream',
+      cli: { flag: '--hidden-dim <n>', default: 128 },
+    }),
+  ),
+  nLayers: row(
+    'num_hidden_layers',
+    integer(SIZE, { doc: 'transformer blocks', cli: { flag: '--layers <n>', default: 4 } }),
+  ),
+  nHeads: row(
+    'num_attention_heads',
+    integer(SIZE, { doc: 'query heads', cli: { flag: '--heads <n>', default: 4 } }),
+  ),
+  nKvHeads: row(
+    'num_key_value_heads',
+    integer(SIZE, {
+      doc: 'key/value heads; must divide the query heads',
+      cli: { flag: '--kv-heads <n>', default: 2 },
+    }),
+  ),
+  headDim: row(
+    'head_dim',
+    integer(SIZE, {
+      doc: 'width of a head, even',
+      cli: { flag: '--head-dim <n>', absent: '--hidden-dim / --heads' },
+    }),
+  ),
+  nExperts: row(
+    'num_local_experts',
+    integer(SIZE, { doc: 'experts in each block', cli: { flag: '--experts <n>', default: 4 } }),
+  ),
+  topKExperts: row(
+    'num_experts_per_tok',
+    integer(SIZE, {
+      doc: 'experts that each token passes; at most all',
+      cli: { flag: '--top-k-experts <n>', default: 2 },
+    }),
+  ),
+  ffnDim: row(
+    'intermediate_size',
+    integer(SIZE, { doc: 'inner width of an expert', cli: { flag: '--ffn-dim <n>', default: 128 } }),
+  ),
+  vocabSize: row('vocab_size', integer(SIZE, { doc: 'tokens of the vocabulary' })),
+  maxSeqLen: row('max_position_embeddings', integer(SIZE, { doc: 'longest sequence in tokens' })),
+  ropeBase: row(
+    'rope_theta',
+    number({ above: 0 }, { doc: 'base of the rotary frequencies', default: 10000 }),
+  ),
+  ropeAlpha: row(
+    'rope_alpha',
+    number({ above: 0 }, { doc: "NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1", default: 1 }),
+  ),
+  rmsNormEps: row(
+    'rms_norm_eps',
+    number({ above: 0 }, { doc: 'added to the mean square in RMSNorm', default: 1e-6 }),
+  ),
+  routerAuxLossCoef: row(
+    'router_aux_loss_coef',
+    number({ min: 0 }, { doc: 'weight of the load-balancing loss', default: 0.01 }),
+  ),
+  qkNorm: row(
+    'qk_norm',
+    choice(['none', 'head', 'full'], {
+      doc: 'RMSNorm of queries and keys: of each head (head), or of all heads at once (full); steadies high learning rates',
+      default: 'none',
+      cli: { flag: '--qk-norm <kind>', absent: 'none' },
+    }),
+  ),
+  attentionBias: row(
+    'attention_bias',
+    choice(['none', 'qkv', 'qkvo'], {
+      doc: 'biases of the projections to queries, keys and values (qkv), and of the output (qkvo)',
+      default: 'none',
+    }),
+  ),
+  normTopkProb: row(
+    'norm_topk_prob',
+    boolean({ doc: 'gate weights of the chosen experts are divided by their sum', default: true }),
+  ),
+  sharedFfnDim: row(
+    'shared_expert_intermediate_size',
+    integer(
+      { min: 0, below: 2 ** 31 },
+      { doc: 'width of an expert that every token passes (Qwen2-MoE)', note: '0 is none', default: 0 },
+    ),
+  ),
+  tieEmbeddings: row(
+    'tie_word_embeddings',
+    boolean({ doc: 'the lm_head multiplies by the embedding table', default: false }),
+  ),
+  embeddingMultiplier: row(
+    'embedding_multiplier',
+    number(
+      { above: 0 },
+      {
+        doc: 'what embeddings are multiplied by; more makes the token weigh more in the first blocks',
+        default: 1,
+        cli: { flag: '--embedding-multiplier <x>', absent: '1' },
+      },
+    ),
+  ),
+  attentionMultiplier: row(
+    'attention_multiplier',
+    number<number | null>(
+      { above: 0 },
+      { doc: 'scale of the scores q.k', note: 'null is 1/sqrt(headDim)', default: null },
+      null,
+    ),
+  ),
+  residualMultiplier: row(
+    'residual_multiplier',
+    number(
+      { above: 0 },
+      { doc: 'what attention and mixture are multiplied by before they are added', default: 1 },
+    ),
+  ),
+  logitsDivisor: row(
+    'logits_scaling',
+    number({ above: 0 }, { doc: 'what logits are divided by', default: 1 }),
+  ),
+};
