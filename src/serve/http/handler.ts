@@ -89,6 +89,10 @@ class Exchange {
     const { status, headers, body } = encode(answer);
     const length = status === 204 ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     response.writeHead(status, { ...common, ...headers, ...length });
+    // A client that takes nothing of it is given up, as that of a stream.
+    response.setTimeout(this.service.options.stallMs, () => response.destroy());
+    // Before Node sets the time that the connection may be idle: the next answer has the time that it needs.
+    response.prependOnceListener('finish', () => request.socket.setTimeout(0));
     response.end(request.method === 'HEAD' ? '' : body);
   }
 

@@ -25,7 +25,7 @@ export interface HttpOptions {
   maxBodyBytes?: number;
   /** Most milliseconds that a request may take, an integer in [1, 2^31). Default 600,000. */
   timeoutMs?: number;
-  /** A stream whose client takes nothing for so many milliseconds is ended, an integer in [1, 2^31). Default 30,000. */
+  /** An answer whose client takes nothing of it for so many milliseconds is ended, an integer in [1, 2^31). Default 30,000. */
   stallMs?: number;
   /** Serve the playground at '/'. Default true. */
   playground?: boolean;
