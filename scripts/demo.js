@@ -149,7 +149,7 @@ function count(value) {
 async function train(model, dataset, recipe, bigram) {
   const { steps, lr, batchSize, evalInterval } = recipe;
   const stop = new AbortController();
-  process.once('SIGINT', () => stop.abort());
+  for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => stop.abort());
   const run = await TrainingRun.start(OUT, {
     trainer: new Trainer(model, { lr, warmupSteps: steps / 10, totalSteps: steps }),
     dataset,

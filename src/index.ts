@@ -173,8 +173,8 @@ export type {
   StarvingExpertEvent,
   StepEvent,
 } from './training/run/events';
-export type { ResumeRunOptions, StartRunOptions, TrainingRunOptions } from './training/run/options';
 export type { TrainingResult } from './training/run/result';
+export type { ResumeRunOptions, StartRunOptions, TrainingRunOptions } from './training/run/runOptions';
 export type { SampleOptions } from './training/run/samples';
 export type { SaveInterval } from './training/run/saveSchedule';
 export { TrainingRun } from './training/run/trainingRun';

@@ -9,7 +9,7 @@ import {
   TopPSampling,
   Trainer,
 } from '../../src';
-import type { Batch } from '../../src/training/trainer';
+import type { Batch, StepResult } from '../../src/training/trainer';
 import { expectClose, expectRelative, sameBits } from '../helpers/close';
 import { SMALL, smallModel } from '../helpers/smallModel';
 
@@ -335,6 +335,25 @@ describe('run', () => {
     for await (const { step } of trainer.run({ data: batches() })) if (ticks > 3 || step > 10_000) break;
     clearInterval(timer);
     expect(ticks).toBeGreaterThan(3);
+  });
+
+  test('ends as diverged after so many skipped steps in a row, 10 unless told otherwise; 0 is never', async () => {
+    const steps = async (options: { maxSkippedSteps?: number }) => {
+      const trainer = new Trainer(small(), { lr: 1e30, warmupSteps: 0 });
+      const seen: StepResult[] = [];
+      try {
+        for await (const step of trainer.run({ data: batches(), steps: 30, ...options })) seen.push(step);
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'SGEMOE_TRAINING_DIVERGED' });
+        return { diverged: true, skipped: seen.filter(({ skipped }) => skipped).length };
+      }
+      return { diverged: false, skipped: seen.filter(({ skipped }) => skipped).length };
+    };
+    expect(await steps({})).toEqual({ diverged: true, skipped: 10 });
+    expect(await steps({ maxSkippedSteps: 3 })).toEqual({ diverged: true, skipped: 3 });
+    expect(await steps({ maxSkippedSteps: 0 })).toEqual({ diverged: false, skipped: 29 });
+    const negative = new Trainer(small()).run({ data: batches(), maxSkippedSteps: -1 });
+    await expect(negative.next()).rejects.toThrow(/maxSkippedSteps must be an integer >= 0, got -1/);
   });
 
   test('an abort throws its reason, or ends the run when asked to', async () => {

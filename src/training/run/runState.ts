@@ -2,7 +2,7 @@ import { EarlyStopping, type EarlyStoppingState } from '../earlyStopping';
 import { SkipLimit } from '../skipLimit';
 import type { Trainer } from '../trainer';
 import type { Evaluation } from './best';
-import type { TrainingRunOptions } from './options';
+import type { TrainingRunOptions } from './runOptions';
 
 /** What a run keeps in state.json beside the trainer's own. */
 export interface RunProgress {

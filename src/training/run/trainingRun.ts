@@ -7,16 +7,16 @@ import { tokenizerHash } from '../../text/readTokenizer';
 import { type ResumedTraining, resumeTraining } from '../saving';
 import type { Trainer } from '../trainer';
 import type { RunEvent } from './events';
+import type { TrainingResult } from './result';
+import { RunFolder } from './runFolder';
+import { RunLoop, type RunSetup } from './runLoop';
 import {
   type CompleteRunOptions,
   checkResume,
   checkStart,
   type ResumeRunOptions,
   type StartRunOptions,
-} from './options';
-import type { TrainingResult } from './result';
-import { RunFolder } from './runFolder';
-import { RunLoop, type RunSetup } from './runLoop';
+} from './runOptions';
 import { type RunProgress, RunState } from './runState';
 
 /**
