@@ -17,7 +17,9 @@ const DIST = path.join(ROOT, 'dist');
 const DEFERRED = {
   'index.js': ['*'],
   'backend/index.js': ['./reference'],
-  'model/model.js': ['../checkpoint/checkpoint', '../sampling/generate', '../hf/source'],
+  'model/model.js': [
+    ...['../checkpoint/checkpoint', '../sampling/generate', '../hf/endTokens', '../hf/source', './notFinite'],
+  ],
   'tensor/compute.js': ['../backend/reference'],
   'text/readTokenizer.js': ['node:crypto'],
 };

@@ -113,7 +113,8 @@ export class MoETransformer implements NextTokenModel {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
     this.generationConfig = generationConfig;
-    this.endTokens = endTokensOf(generationConfig, config.vocabSize);
+    // Not asked for nothing: a program that only computes reads no files' modules.
+    this.endTokens = generationConfig === null ? [] : endTokensOf(generationConfig, config.vocabSize);
     this.kernels = kernels;
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
