@@ -73,7 +73,11 @@ export interface ForwardOptions {
 
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
 const SAVE_OPTIONS: readonly (keyof SaveOptions)[] = [
-  ...(['tokenizer', 'tokenizerConfig', 'chatTemplate', 'generationConfig', 'metadata'] as const),
+  'tokenizer',
+  'tokenizerConfig',
+  'chatTemplate',
+  'generationConfig',
+  'metadata',
 ];
 const NO_OPTIONS = Object.freeze({});
 
