@@ -109,7 +109,7 @@
       'include_dirs': [
         "<!(node -p \"require('node:fs').existsSync('native/node-addon-api') ? 'native/node-addon-api' : require('node-addon-api').include_dir\")",
       ],
-      'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS'],
+      'defines': ['NAPI_VERSION=8', 'NAPI_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
       'cflags': ['-O3'],
       'conditions': [
         ['OS=="mac"', {

@@ -53,17 +53,15 @@ napi_value enter(napi_env env, napi_callback_info info, const char* name, double
   return result;
 }
 
-namespace {
-
 // ---------------------------------------------------------------- the pool and memory, as kernels.ts has them
+
+namespace entries {
 
 void setThreads(Args& args) {
   const int64_t threads = args.integer("threads", 1, kMaxThreads + 1);
   args.done();
   setThreadCount(static_cast<int>(threads));
 }
-
-double threads(Args&) { return threadCount(); }
 
 double alignmentPadding(Args& args) {
   const Floats x = args.floatsWithoutOffset("x");
@@ -76,16 +74,21 @@ void adviseHugePages(Args& args) {
   sgemoe::adviseHugePages(x.data, static_cast<size_t>(x.length) * sizeof(float));
 }
 
-std::vector<Entry> allEntries() {
-  std::vector<Entry> entries = {SGEMOE_ENTRY(setThreads), SGEMOE_ENTRY(threads), SGEMOE_ENTRY(alignmentPadding),
-                                SGEMOE_ENTRY(adviseHugePages)};
-  addMatmulEntries(entries);
-  addRowEntries(entries);
-  addAttentionEntries(entries);
-  addMixtureEntries(entries);
-  addOptimizerEntries(entries);
-  return entries;
-}
+}  // namespace entries
+
+namespace {
+
+double threads(Args&) { return threadCount(); }  // for the getter of `info` in native.ts
+
+constexpr Entry kEntries[] = {
+#define ENTRY(name, function)                                                                 \
+  {name, [](napi_env env, napi_callback_info info) { return enter(env, info, name, function); }},
+    ENTRY("threads", threads)
+#define SGEMOE_KERNEL(result, name, parameters) ENTRY(#name, entries::name)
+#define SGEMOE_ENTRY(result, name) ENTRY(#name, entries::name)
+#include "kernels.def"
+#undef ENTRY
+};
 
 // ---------------------------------------------------------------- choosing what computes
 
@@ -230,7 +233,7 @@ Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* ta
 
 Napi::Object bindKernels(Napi::Env env, const Context* context) {
   Napi::Object kernels = Napi::Object::New(env);
-  for (const Entry& entry : allEntries()) {
+  for (const Entry& entry : kEntries) {
     napi_value function = nullptr;
     const napi_status status = napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.call,
                                                     const_cast<Context*>(context), &function);
@@ -242,12 +245,12 @@ Napi::Object bindKernels(Napi::Env env, const Context* context) {
 
 Napi::Value create(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
-  if (!call[0].IsString()) throw Napi::TypeError::New(env, "create: backend must be a string");
-  const std::string backend = call[0].As<Napi::String>().Utf8Value();
-  std::string blasPathStorage, instructionSetStorage;
-  const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
-  const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
   try {
+    if (!call[0].IsString()) throw Napi::TypeError::New(env, "create: backend must be a string");
+    const std::string backend = call[0].As<Napi::String>().Utf8Value();
+    std::string blasPathStorage, instructionSetStorage;
+    const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
+    const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
     const KernelTable* table = chooseTable(instructionSet);
     const Choice choice = choose(backend, blasPath);
     Napi::Object kernels = bindKernels(env, contextFor(choice, table));
@@ -255,8 +258,10 @@ Napi::Value create(const Napi::CallbackInfo& call) {
     return kernels;
   } catch (const Unavailable& unavailable) {
     throw Napi::Error::New(env, unavailable.message);
-  } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(env, "create: out of memory");
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {  // out of memory, out of threads
+    throw Napi::Error::New(env, std::string("create: ") + error.what());
   }
 }
 

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <utility>
 
+#include "arith.h"
+
 namespace sgemoe {
 namespace {
 
@@ -22,18 +24,6 @@ Route routes[kMaxRoutes];
 int routesInUse = 0;
 
 bool fitsInt32(int64_t x) { return x <= INT32_MAX; }
-
-// C = beta * C.
-void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
-  for (int64_t i = 0; i < m; i++) {
-    float* row = c + i * ldc;
-    if (beta == 0) {
-      std::memset(row, 0, static_cast<size_t>(n) * sizeof(float));
-    } else {
-      for (int64_t j = 0; j < n; j++) row[j] *= beta;
-    }
-  }
-}
 
 // ---------------------------------------------------------------- by measured crossover
 // What the library is left with, because it wins there or because nobody measured. By bench/crossover.js and more sizes

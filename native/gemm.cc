@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "arith.h"
+#include "costs.h"
 #include "gemm_large.h"
 #include "parallel.h"
 
@@ -27,12 +29,10 @@ struct CutRule {
 };
 constexpr CutRule kCutRules[] = {{4, 4e6, 64}, {8, 10e6, 128}, {INT64_MAX, 40e6, 256}};
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 double flops(int64_t m, int64_t n, int64_t k) { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * k; }
 
 // A multiple of 16, so that no tile but the last has a ragged edge.
-int64_t halved(int64_t side) { return ceilDiv(ceilDiv(side, 2), 16) * 16; }
+int64_t halved(int64_t side) { return roundUp(ceilDiv(side, 2), 16); }
 
 Cut cutOf(int64_t m, int64_t n, int64_t k) {
   Cut cut{m, n, m > 0, n > 0};
@@ -53,29 +53,18 @@ Cut cutOf(int64_t m, int64_t n, int64_t k) {
   }
 }
 
-// Estimated nanoseconds, at 60 GFLOP/s and, for thin matrices, 20 GB/s.
+// Estimated nanoseconds.
 double workOf(int64_t m, int64_t n, int64_t k) {
   const double elements = static_cast<double>(m) * k + static_cast<double>(k) * n + static_cast<double>(m) * n;
-  return flops(m, n, k) / 60 + elements / 5;
+  return flops(m, n, k) / cost::kGemmFlops + elements / cost::kGemmFloats;
 }
 
-// Everything but the place and number of rows of one matmul among its like.
-struct Shape {
-  SgemmFn serial;
-  bool transA, transB;
-  int64_t n;
-  float alpha;
-  int64_t lda, ldb;
-  float beta;
-  int64_t ldc;
-};
-
-void runTile(const Shape& s, const Operands& p, const Cut& cut, int64_t tile) {
+void runTile(SgemmFn serial, const GemmShape& s, const Operands& p, const Cut& cut, int64_t tile) {
   const int64_t row = tile / cut.colTiles * cut.rows, col = tile % cut.colTiles * cut.cols;
   const int64_t rows = std::min(cut.rows, p.m - row), cols = std::min(cut.cols, s.n - col);
   const float* a = p.a + (s.transA ? row : row * s.lda);
   const float* b = p.b + (s.transB ? col * s.ldb : col);
-  s.serial(s.transA, s.transB, rows, cols, p.k, s.alpha, a, s.lda, b, s.ldb, s.beta, p.c + row * s.ldc + col, s.ldc);
+  serial(s.transA, s.transB, rows, cols, p.k, s.alpha, a, s.lda, b, s.ldb, s.beta, p.c + row * s.ldc + col, s.ldc);
 }
 
 // A matmul among those of a region.
@@ -86,13 +75,13 @@ struct Part {
 };
 constexpr int64_t kMaxParts = 128;  // of one region: more groups make more regions
 
-void runParts(const Shape& shape, const Part* parts, int64_t count, double work) {
+void runParts(SgemmFn serial, const GemmShape& shape, const Part* parts, int64_t count, double work) {
   if (count == 0) return;
   auto body = [&](int64_t tile) {
     const Part* next = std::upper_bound(parts, parts + count, tile,
                                         [](int64_t number, const Part& part) { return number < part.firstTile; });
     const Part& part = next[-1];
-    runTile(shape, part.operands, part.cut, tile - part.firstTile);
+    runTile(serial, shape, part.operands, part.cut, tile - part.firstTile);
   };
   const Part& last = parts[count - 1];
   parallelChunks(last.firstTile + last.cut.tiles(), work, body);
@@ -100,7 +89,7 @@ void runParts(const Shape& shape, const Part* parts, int64_t count, double work)
 
 // Matmuls of different sizes, all tiles in one parallel region. operandsOf(g) describes number g.
 template <class OperandsOf>
-void runGroups(const Shape& shape, int64_t groups, OperandsOf operandsOf) {
+void runGroups(SgemmFn serial, const GemmShape& shape, int64_t groups, OperandsOf operandsOf) {
   Part parts[kMaxParts];
   int64_t count = 0, tiles = 0;
   double work = 0;
@@ -112,11 +101,11 @@ void runGroups(const Shape& shape, int64_t groups, OperandsOf operandsOf) {
     tiles += cut.tiles();
     work += workOf(p.m, shape.n, p.k);
     if (count < kMaxParts) continue;
-    runParts(shape, parts, count, work);
+    runParts(serial, shape, parts, count, work);
     count = tiles = 0;
     work = 0;
   }
-  runParts(shape, parts, count, work);
+  runParts(serial, shape, parts, count, work);
 }
 
 // The smaller ones of uneven groups lose by it: those pay only from so many times the size on (measured at 4 groups).
@@ -131,30 +120,29 @@ bool isLarge(const Gemm& gemm, bool transA, double m, double n, double k, float 
 
 // The same by packing both operands.
 template <class OperandsOf>
-void runLarge(const Gemm& gemm, const Shape& s, bool shareA, int64_t groups, const OperandsOf& operandsOf) {
+void runLarge(const Gemm& gemm, const GemmShape& shape, bool shareA, int64_t groups, const OperandsOf& operandsOf) {
   const auto call = [](const void* context, int64_t g) { return (*static_cast<const OperandsOf*>(context))(g); };
-  sgemmLarge({gemm.large, s.transA, s.transB, s.n, s.alpha, s.lda, s.ldb, s.beta, s.ldc, shareA, groups, call,
-              &operandsOf});
+  sgemmLarge({shape, gemm.large, shareA, groups, call, &operandsOf});
 }
 
 }  // namespace
 
 void sgemm(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
            int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
-  const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
+  const GemmShape shape{transA, transB, n, alpha, lda, ldb, beta, ldc};
   const Operands operands{m, k, a, b, c};
   if (isLarge(gemm, transA, m, n, k, alpha)) {
     return runLarge(gemm, shape, m <= n, 1, [&](int64_t) { return operands; });
   }
   const Cut cut = cutOf(m, n, k);
-  auto body = [&](int64_t tile) { runTile(shape, operands, cut, tile); };
+  auto body = [&](int64_t tile) { runTile(gemm.serial, shape, operands, cut, tile); };
   parallelChunks(cut.tiles(), workOf(m, n, k), body);
 }
 
 void sgemmBatch(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha,
                 const float* a, int64_t lda, int64_t strideA, const float* b, int64_t ldb, int64_t strideB, float beta,
                 float* c, int64_t ldc, int64_t strideC, int64_t batch) {
-  const Shape shape{gemm.serial, transA, transB, n, alpha, lda, ldb, beta, ldc};
+  const GemmShape shape{transA, transB, n, alpha, lda, ldb, beta, ldc};
   if (isLarge(gemm, transA, m, n, k, alpha)) {
     return runLarge(gemm, shape, m <= n, batch, [&](int64_t i) -> Operands {
       return {m, k, a + i * strideA, b + i * strideB, c + i * strideC};
@@ -171,7 +159,7 @@ void sgemmBatch(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n
     const int64_t end = std::min(tiles, (chunk + 1) * tilesPerChunk);
     for (int64_t tile = chunk * tilesPerChunk; tile < end; tile++) {
       const int64_t i = tile / cut.tiles();
-      runTile(shape, {m, k, a + i * strideA, b + i * strideB, c + i * strideC}, cut, tile % cut.tiles());
+      runTile(gemm.serial, shape, {m, k, a + i * strideA, b + i * strideB, c + i * strideC}, cut, tile % cut.tiles());
     }
   };
   parallelChunks(ceilDiv(tiles, tilesPerChunk), workOf(m, n, k) * static_cast<double>(batch), body);
@@ -180,7 +168,7 @@ void sgemmBatch(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n
 void sgemmGrouped(const Gemm& gemm, bool transB, int64_t groups, const int32_t* rowStarts, int64_t n, int64_t k,
                   float alpha, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t strideB, float beta,
                   float* c, int64_t ldc) {
-  const Shape shape{gemm.serial, false, transB, n, alpha, lda, ldb, beta, ldc};
+  const GemmShape shape{false, transB, n, alpha, lda, ldb, beta, ldc};
   const auto operandsOf = [&](int64_t g) -> Operands {
     const int64_t start = rowStarts[g];
     return {rowStarts[g + 1] - start, k, a + start * lda, b + g * strideB, c + start * ldc};
@@ -189,20 +177,20 @@ void sgemmGrouped(const Gemm& gemm, bool transB, int64_t groups, const int32_t* 
   if (isLarge(gemm, false, meanRows, n, k, alpha, kGroupedMargin)) {
     return runLarge(gemm, shape, true, groups, operandsOf);
   }
-  runGroups(shape, groups, operandsOf);
+  runGroups(gemm.serial, shape, groups, operandsOf);
 }
 
 void sgemmGroupedTransA(const Gemm& gemm, int64_t groups, const int32_t* rowStarts, int64_t m, int64_t n, float alpha,
                         const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc,
                         int64_t strideC) {
-  const Shape shape{gemm.serial, true, false, n, alpha, lda, ldb, beta, ldc};
+  const GemmShape shape{true, false, n, alpha, lda, ldb, beta, ldc};
   const auto operandsOf = [&](int64_t g) -> Operands {
     const int64_t start = rowStarts[g];
     return {m, rowStarts[g + 1] - start, a + start * lda, b + start * ldb, c + g * strideC};
   };
   const double meanRows = static_cast<double>(rowStarts[groups] - rowStarts[0]) / static_cast<double>(groups);
   if (isLarge(gemm, true, m, n, meanRows, alpha)) return runLarge(gemm, shape, m <= n, groups, operandsOf);
-  runGroups(shape, groups, operandsOf);
+  runGroups(gemm.serial, shape, groups, operandsOf);
 }
 
 }  // namespace sgemoe

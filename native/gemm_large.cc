@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "arith.h"
+#include "costs.h"
 #include "parallel.h"
 #include "scratch.h"
 
@@ -18,9 +20,6 @@ constexpr int64_t kTileRows = 168, kTileCols = 128;
 constexpr int64_t kMinTileRows = 56, kManyTiles = 8;
 
 constexpr int64_t kPanelsPerChunk = 8;  // of the shared operand
-
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t roundUp(int64_t x, int64_t unit) { return ceilDiv(x, unit) * unit; }
 
 struct Range {
   int64_t begin, end;
@@ -133,13 +132,13 @@ void Stage::run() {
   ScratchParts parts(tiles_, ownFloats, floats_);
   float* const packed = parts.shared();
   auto packBody = [&](int64_t chunk) { packChunk(packed, chunk); };
-  parallelChunks(chunks_, static_cast<double>(floats_) / 3, packBody);
+  parallelChunks(chunks_, static_cast<double>(floats_) / cost::kLargePackFloats, packBody);
   auto tileBody = [&](int64_t tile) {
     float* const own = parts.take();
     multiplyTile(packed, own, tile);
     parts.giveBack(own);
   };
-  parallelChunks(tiles_, flops_ / 100, tileBody);
+  parallelChunks(tiles_, flops_ / cost::kLargeGemmFlops, tileBody);
   pieces_ = floats_ = chunks_ = tiles_ = 0;
   flops_ = 0;
 }

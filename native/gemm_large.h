@@ -15,14 +15,18 @@ struct Operands {
   float* c;
 };
 
-struct LargeGemm {
-  const KernelTable* kernels;
+// What the matmuls of one call have in common.
+struct GemmShape {
   bool transA, transB;
   int64_t n;
   float alpha;
   int64_t lda, ldb;
   float beta;
   int64_t ldc;
+};
+
+struct LargeGemm : GemmShape {
+  const KernelTable* kernels;
   bool shareA;  // op(A) is packed first and tiles are columns; else op(B), and tiles are rows
   int64_t groups;
   Operands (*operandsOf)(const void* context, int64_t g);

@@ -2,15 +2,17 @@
 
 #include <algorithm>
 
+#include "arith.h"
+#include "costs.h"
 #include "parallel.h"
 
 namespace sgemoe {
 namespace {
 
-int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Estimated nanoseconds, at 100 GFLOP/s and 20 GB/s of weights.
-double workOf(double rows, double cols, double k) { return std::max(rows * cols * k / 50, cols * k / 5); }
+// Estimated nanoseconds.
+double workOf(double rows, double cols, double k) {
+  return std::max(rows * cols * k / cost::kPackedGemmProducts, cols * k / cost::kPackedWeights);
+}
 
 // Tiles of C, the same whatever the number of threads. Columns are cut first, at whole panels: what is packed needn't
 // be packed again for each tile.
@@ -40,7 +42,7 @@ void packWeights(const KernelTable& kernels, const float* b, int64_t ldb, int64_
     kernels.packWeights(b + g * strideB + j * ldb, ldb, std::min(kColUnit, n - j), k, packed + g * size + j * k);
   };
   const double elements = static_cast<double>(groups) * static_cast<double>(n) * static_cast<double>(k);
-  parallelChunks(groups * tiles, elements / 2, body);
+  parallelChunks(groups * tiles, elements / cost::kPackWeightsFloats, body);
 }
 
 void sgemmPacked(const KernelTable& kernels, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,

@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "arith.h"
+#include "costs.h"
 #include "cpu.h"
 #include "kernels/kernels.h"
 #include "parallel.h"
@@ -66,7 +68,7 @@ void randomNormal(float* out, int64_t n, uint32_t seedLow, uint32_t seedHigh, ui
     const int64_t begin = i * kChunk, end = begin + kChunk < n ? begin + kChunk : n;
     fill(out + begin, begin, end, seedLow, seedHigh, stream, std);
   };
-  parallelChunks((n + kChunk - 1) / kChunk, 4.0 * static_cast<double>(n), chunk);
+  parallelChunks(ceilDiv(n, kChunk), cost::kRandomNormal * static_cast<double>(n), chunk);
 }
 
 }  // namespace sgemoe

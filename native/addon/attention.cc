@@ -1,7 +1,8 @@
+#include <algorithm>
+
 #include "entries.h"
 
-namespace sgemoe {
-namespace {
+namespace sgemoe::entries {
 
 void rope(Args& args) {
   const Floats x = args.floats("x");
@@ -15,14 +16,17 @@ void rope(Args& args) {
   if (headDim % 2 != 0) args.throwRange("headDim must be even, got " + args.text(headDim));
   const double cols = static_cast<double>(nHeads) * headDim, angles = static_cast<double>(maxPositions) * (headDim / 2);
   args.requireLd("ldx", ldx, cols);
-  args.requireLength(x, extent(rows, cols, ldx));
-  args.requireLength(cos, angles);
-  args.requireLength(sin, angles);
-  args.requireLength(positions, rows);
+  args.writes(x, matrix(rows, cols, ldx));
+  args.reads(cos, angles);
+  args.reads(sin, angles);
+  args.reads(positions, rows);
   args.requireIndices(positions, rows, maxPositions);
   if (rows == 0 || cols == 0) return;
+  args.requireApart();
   args.kernels().rope(x.begin(), ldx, cos.begin(), sin.begin(), positions.begin(), rows, nHeads, headDim, inverse);
 }
+
+namespace {
 
 // The arguments that forward and backward share, and their checks.
 struct AttentionCall {
@@ -71,44 +75,44 @@ struct AttentionCall {
     args.requireLd("ldo", shape.ldo, cols);
   }
 
-  void checkQueries(const Args& args) const {
-    args.requireLength(q, extent(rows, cols, shape.ldq));
-    args.requireLength(out, extent(rows, cols, shape.ldo));
-    args.requireLength(lse, rows * shape.nHeads);
-  }
+  Area queries(int64_t ld) const { return matrix(rows, cols, ld); }
 
-  void checkLengths(const Args& args) {
-    args.requireLength(queryStarts, shape.batch);
-    args.requireLength(kvLengths, shape.batch);
+  void checkLengths(Args& args) {
+    args.reads(queryStarts, shape.batch);
+    args.reads(kvLengths, shape.batch);
     args.requireNonNegative(queryStarts, shape.batch);
     args.requireNonNegative(kvLengths, shape.batch);
     shape.queryStarts = queryStarts.begin();
     shape.kvLengths = kvLengths.begin();
   }
 
-  // Elements of a key or value array that the sequences reach: depends on the contents of kvLengths, so it is asked
-  // for last.
-  double cacheExtent(int64_t batchStride, int64_t ld) const {
-    double end = 0;
+  // What the sequences reach of a key or value array: depends on the contents of kvLengths, so it is asked for last.
+  Area cache(int64_t batchStride, int64_t ld) const {
+    Area area = repeated(shape.batch, matrix(0, kvCols, ld), batchStride);
     for (int64_t b = 0; b < shape.batch; b++) {
       const double one = extent(shape.kvLengths[b], kvCols, ld);
-      const double reach = static_cast<double>(b) * batchStride + one;
-      if (one > 0 && reach > end) end = reach;
+      if (one > 0) area.end = std::max(area.end, static_cast<double>(b) * batchStride + one);
+      area.rows = std::max<double>(area.rows, shape.kvLengths[b]);
     }
-    return end;
+    return area;
   }
 };
+
+}  // namespace
 
 void attentionForward(Args& args) {
   AttentionCall call{};
   call.readOperands(args);
   call.readSizes(args);
   call.checkDimensions(args);
-  call.checkQueries(args);
+  args.reads(call.q, call.queries(call.shape.ldq));
+  args.writes(call.out, call.queries(call.shape.ldo));
+  args.writes(call.lse, call.rows * call.shape.nHeads);
   call.checkLengths(args);
-  args.requireLength(call.k, call.cacheExtent(call.shape.kBatchStride, call.shape.ldk));
-  args.requireLength(call.v, call.cacheExtent(call.shape.vBatchStride, call.shape.ldv));
+  args.reads(call.k, call.cache(call.shape.kBatchStride, call.shape.ldk));
+  args.reads(call.v, call.cache(call.shape.vBatchStride, call.shape.ldv));
   if (call.rows == 0 || call.cols == 0) return;
+  args.requireApart();
   args.kernels().attentionForward(call.shape, call.q.begin(), call.k.begin(), call.v.begin(), call.out.begin(),
                                   call.lse.begin());
 }
@@ -119,29 +123,22 @@ void attentionBackward(Args& args) {
   const Floats dOut = args.floats("dOut"), dq = args.floats("dq"), dk = args.floats("dk"), dv = args.floats("dv");
   call.readSizes(args);
   call.checkDimensions(args);
-  call.checkQueries(args);
-  args.requireLength(dOut, extent(call.rows, call.cols, call.shape.ldo));
-  args.requireLength(dq, extent(call.rows, call.cols, call.shape.ldq));
+  args.reads(call.q, call.queries(call.shape.ldq));
+  args.reads(call.out, call.queries(call.shape.ldo));
+  args.reads(call.lse, call.rows * call.shape.nHeads);
+  args.reads(dOut, call.queries(call.shape.ldo));
+  args.writes(dq, call.queries(call.shape.ldq));
   call.checkLengths(args);
-  const double keyExtent = call.cacheExtent(call.shape.kBatchStride, call.shape.ldk);
-  const double valueExtent = call.cacheExtent(call.shape.vBatchStride, call.shape.ldv);
-  args.requireLength(call.k, keyExtent);
-  args.requireLength(call.v, valueExtent);
-  args.requireLength(dk, keyExtent);
-  args.requireLength(dv, valueExtent);
+  const Area keys = call.cache(call.shape.kBatchStride, call.shape.ldk);
+  const Area values = call.cache(call.shape.vBatchStride, call.shape.ldv);
+  args.reads(call.k, keys);
+  args.reads(call.v, values);
+  args.writes(dk, keys);
+  args.writes(dv, values);
   if (call.rows == 0 || call.cols == 0) return;
+  args.requireApart();
   args.kernels().attentionBackward(call.shape, call.q.begin(), call.k.begin(), call.v.begin(), call.out.begin(),
                                    call.lse.begin(), dOut.begin(), dq.begin(), dk.begin(), dv.begin());
 }
 
-}  // namespace
-
-void addAttentionEntries(std::vector<Entry>& entries) {
-  entries.insert(entries.end(), {
-                                    SGEMOE_ENTRY(rope),
-                                    SGEMOE_ENTRY(attentionForward),
-                                    SGEMOE_ENTRY(attentionBackward),
-                                });
-}
-
-}  // namespace sgemoe
+}  // namespace sgemoe::entries

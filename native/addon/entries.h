@@ -1,34 +1,33 @@
-// The functions that JavaScript calls, one for each kernel of src/backend/kernels.ts.
+// The functions that JavaScript calls, one for each line of kernels.def, and how a call reaches them.
 #pragma once
 #include <node_api.h>
 
-#include <vector>
+#include <type_traits>
 
 #include "args.h"
 
 namespace sgemoe {
+
+namespace entries {
+
+// What JavaScript gets of a kernel's result: a number, or nothing.
+template <class Result>
+using Returned = std::conditional_t<std::is_void_v<Result>, void, double>;
+
+// Each checks its arguments in the words of kernels.ts and runs the kernel. Throws what enter() turns into an error.
+#define SGEMOE_KERNEL(result, name, parameters) Returned<result> name(Args& args);
+#define SGEMOE_ENTRY(result, name) Returned<result> name(Args& args);
+#include "../kernels.def"
+
+}  // namespace entries
 
 struct Entry {
   const char* name;
   napi_callback call;
 };
 
-void addMatmulEntries(std::vector<Entry>& entries);
-void addRowEntries(std::vector<Entry>& entries);
-void addAttentionEntries(std::vector<Entry>& entries);
-void addMixtureEntries(std::vector<Entry>& entries);
-void addOptimizerEntries(std::vector<Entry>& entries);
-
 // Reads the arguments, runs the kernel, and turns what it throws into a JavaScript error.
 napi_value enter(napi_env env, napi_callback_info info, const char* name, void (*kernel)(Args&));
 napi_value enter(napi_env env, napi_callback_info info, const char* name, double (*kernel)(Args&));
-
-// The entry of the function kernel(Args&), under its own name.
-#define SGEMOE_ENTRY(kernel)                                               \
-  ::sgemoe::Entry {                                                        \
-    #kernel, [](napi_env env, napi_callback_info info) -> napi_value {     \
-      return ::sgemoe::enter(env, info, #kernel, kernel);                  \
-    }                                                                      \
-  }
 
 }  // namespace sgemoe

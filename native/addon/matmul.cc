@@ -4,124 +4,160 @@
 #include "../gemm_packed.h"
 #include "entries.h"
 
-namespace sgemoe {
+namespace sgemoe::entries {
 namespace {
+
+// A matrix argument with its leading dimension and, where the kernel takes one, its stride.
+struct Operand {
+  Floats array;
+  const char* ldName;
+  int64_t ld = 0, stride = 0;
+
+  const float* data() const { return array.begin(); }
+};
+
+Operand operand(Args& args, const char* name, const char* ldName, const char* strideName = nullptr) {
+  Operand result;
+  result.array = args.floats(name);
+  result.ldName = ldName;
+  result.ld = args.size(ldName);
+  if (strideName != nullptr) result.stride = args.size(strideName);
+  return result;
+}
+
+// op(X) [rows, cols] of an operand: checks the leading dimension.
+Area stored(const Args& args, const Operand& x, bool transposed, double rows, double cols) {
+  args.requireLd(x.ldName, x.ld, transposed ? rows : cols);
+  return transposed ? matrix(cols, rows, x.ld) : matrix(rows, cols, x.ld);
+}
+
+struct Groups {
+  int64_t count;
+  Ints rowStarts;
+
+  void read(Args& args) {
+    count = args.size("groups");
+    rowStarts = args.ints("rowStarts");
+  }
+  void require(Args& args) const { args.reads(rowStarts, static_cast<double>(count) + 1); }
+  void requireContents(const Args& args) const { args.requireRowStarts(rowStarts, count); }
+  int64_t firstRow() const { return rowStarts.begin()[0]; }
+  int64_t endRow() const { return rowStarts.begin()[count]; }
+  bool empty() const { return firstRow() == endRow(); }
+
+  // The rows that the groups use of a matrix with so many columns.
+  Area rows(double cols, int64_t ld) const {
+    if (empty()) return matrix(0, cols, ld);
+    Area area = matrix(static_cast<double>(endRow()), cols, ld);
+    area.first = static_cast<double>(firstRow()) * static_cast<double>(ld);
+    area.rows -= static_cast<double>(firstRow());
+    return area;
+  }
+};
+
+}  // namespace
 
 void sgemm(Args& args) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda");
-  const Floats b = args.floats("b");
-  const int64_t ldb = args.size("ldb");
+  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc");
+  const Operand c = operand(args, "c", "ldc");
   args.done();
-  args.requireLd("lda", lda, transA ? m : k);
-  args.requireLd("ldb", ldb, transB ? k : n);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(a, transA ? extent(k, m, lda) : extent(m, k, lda));
-  args.requireLength(b, transB ? extent(n, k, ldb) : extent(k, n, ldb));
-  args.requireLength(c, extent(m, n, ldc));
+  const Area areaA = stored(args, a, transA, m, k), areaB = stored(args, b, transB, k, n);
+  const Area areaC = stored(args, c, false, m, n);
+  args.reads(a.array, areaA);
+  args.reads(b.array, areaB);
+  args.writes(c.array, areaC);
   if (m == 0 || n == 0) return;
-  sgemm(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.begin(), lda, b.begin(), ldb,
-        static_cast<float>(beta), c.begin(), ldc);
+  args.requireApart();
+  sgemoe::sgemm(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, b.data(), b.ld,
+                static_cast<float>(beta), c.array.begin(), c.ld);
 }
 
 void sgemmBatch(Args& args) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda"), strideA = args.size("strideA");
-  const Floats b = args.floats("b");
-  const int64_t ldb = args.size("ldb"), strideB = args.size("strideB");
+  const Operand a = operand(args, "a", "lda", "strideA"), b = operand(args, "b", "ldb", "strideB");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc"), strideC = args.size("strideC");
+  const Operand c = operand(args, "c", "ldc", "strideC");
   const int64_t batch = args.size("batch");
   args.done();
-  args.requireLd("lda", lda, transA ? m : k);
-  args.requireLd("ldb", ldb, transB ? k : n);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(a, batchExtent(batch, transA ? extent(k, m, lda) : extent(m, k, lda), strideA));
-  args.requireLength(b, batchExtent(batch, transB ? extent(n, k, ldb) : extent(k, n, ldb), strideB));
-  args.requireLength(c, batchExtent(batch, extent(m, n, ldc), strideC));
+  const Area areaA = repeated(batch, stored(args, a, transA, m, k), a.stride);
+  const Area areaB = repeated(batch, stored(args, b, transB, k, n), b.stride);
+  const Area areaC = repeated(batch, stored(args, c, false, m, n), c.stride);
+  args.reads(a.array, areaA);
+  args.reads(b.array, areaB);
+  args.writes(c.array, areaC);
   if (m == 0 || n == 0 || batch == 0) return;
-  sgemmBatch(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.begin(), lda, strideA, b.begin(), ldb,
-             strideB, static_cast<float>(beta), c.begin(), ldc, strideC, batch);
-}
-
-// One past the last row that a group uses, 0 when no group has rows.
-double usedRows(const Ints& rowStarts, int64_t groups) {
-  const int32_t* starts = rowStarts.begin();
-  return starts[groups] == starts[0] ? 0 : starts[groups];
+  args.requireDistinct("strideC", areaC);
+  args.requireApart();
+  sgemoe::sgemmBatch(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, a.stride,
+                     b.data(), b.ld, b.stride, static_cast<float>(beta), c.array.begin(), c.ld, c.stride, batch);
 }
 
 void sgemmGrouped(Args& args) {
   const bool transB = args.flag("transB");
-  const int64_t groups = args.size("groups");
-  const Ints rowStarts = args.ints("rowStarts");
+  Groups groups;
+  groups.read(args);
   const int64_t n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda");
-  const Floats b = args.floats("b");
-  const int64_t ldb = args.size("ldb"), strideB = args.size("strideB");
+  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb", "strideB");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc");
+  const Operand c = operand(args, "c", "ldc");
   args.done();
-  args.requireLd("lda", lda, k);
-  args.requireLd("ldb", ldb, transB ? k : n);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(rowStarts, static_cast<double>(groups) + 1);
-  args.requireLength(b, batchExtent(groups, transB ? extent(n, k, ldb) : extent(k, n, ldb), strideB));
-  args.requireRowStarts(rowStarts, groups);
-  const double rows = usedRows(rowStarts, groups);
-  args.requireLength(a, extent(rows, k, lda));
-  args.requireLength(c, extent(rows, n, ldc));
-  if (rows == 0 || n == 0) return;
-  sgemmGrouped(args.gemm(), transB, groups, rowStarts.begin(), n, k, static_cast<float>(alpha), a.begin(), lda,
-               b.begin(), ldb, strideB, static_cast<float>(beta), c.begin(), ldc);
+  args.requireLd("lda", a.ld, k);
+  const Area oneB = stored(args, b, transB, k, n);
+  args.requireLd("ldc", c.ld, n);
+  groups.require(args);
+  args.reads(b.array, repeated(groups.count, oneB, b.stride));
+  groups.requireContents(args);
+  args.reads(a.array, groups.rows(k, a.ld));
+  args.writes(c.array, groups.rows(n, c.ld));
+  if (groups.empty() || n == 0) return;
+  args.requireApart();
+  sgemoe::sgemmGrouped(args.gemm(), transB, groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
+                       a.data(), a.ld, b.data(), b.ld, b.stride, static_cast<float>(beta), c.array.begin(), c.ld);
 }
 
 void sgemmGroupedTransA(Args& args) {
-  const int64_t groups = args.size("groups");
-  const Ints rowStarts = args.ints("rowStarts");
+  Groups groups;
+  groups.read(args);
   const int64_t m = args.size("m"), n = args.size("n");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda");
-  const Floats b = args.floats("b");
-  const int64_t ldb = args.size("ldb");
+  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc"), strideC = args.size("strideC");
+  const Operand c = operand(args, "c", "ldc", "strideC");
   args.done();
-  args.requireLd("lda", lda, m);
-  args.requireLd("ldb", ldb, n);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(rowStarts, static_cast<double>(groups) + 1);
-  args.requireLength(c, batchExtent(groups, extent(m, n, ldc), strideC));
-  args.requireRowStarts(rowStarts, groups);
-  const double rows = usedRows(rowStarts, groups);
-  args.requireLength(a, extent(rows, m, lda));
-  args.requireLength(b, extent(rows, n, ldb));
+  args.requireLd("lda", a.ld, m);
+  args.requireLd("ldb", b.ld, n);
+  const Area areaC = repeated(groups.count, stored(args, c, false, m, n), c.stride);
+  groups.require(args);
+  args.writes(c.array, areaC);
+  groups.requireContents(args);
+  args.reads(a.array, groups.rows(m, a.ld));
+  args.reads(b.array, groups.rows(n, b.ld));
   if (m == 0 || n == 0) return;
-  sgemmGroupedTransA(args.gemm(), groups, rowStarts.begin(), m, n, static_cast<float>(alpha), a.begin(), lda,
-                     b.begin(), ldb, static_cast<float>(beta), c.begin(), ldc, strideC);
+  args.requireDistinct("strideC", areaC);
+  args.requireApart();
+  sgemoe::sgemmGroupedTransA(args.gemm(), groups.count, groups.rowStarts.begin(), m, n, static_cast<float>(alpha),
+                             a.data(), a.ld, b.data(), b.ld, static_cast<float>(beta), c.array.begin(), c.ld,
+                             c.stride);
 }
 
 // ---------------------------------------------------------------- weights packed beforehand
+
+namespace {
 
 double packedLength(const Args& args, int64_t n, int64_t k) {
   const double elements = static_cast<double>(n) * static_cast<double>(k);
   if (elements > 1e15) return std::ceil(elements / 16) * 16;  // larger than any array, and int64 might not hold it
   return static_cast<double>(args.kernels().packedSize(n, k));
 }
+
+}  // namespace
 
 double packedSize(Args& args) {
   const int64_t n = args.size("n"), k = args.size("k");
@@ -130,76 +166,56 @@ double packedSize(Args& args) {
 }
 
 void packWeights(Args& args) {
-  const Floats b = args.floats("b");
-  const int64_t ldb = args.size("ldb"), strideB = args.size("strideB"), groups = args.size("groups");
-  const int64_t n = args.size("n"), k = args.size("k");
+  const Operand b = operand(args, "b", "ldb", "strideB");
+  const int64_t groups = args.size("groups"), n = args.size("n"), k = args.size("k");
   const Floats packed = args.floats("packed");
   args.done();
-  args.requireLd("ldb", ldb, k);
-  args.requireLength(b, batchExtent(groups, extent(n, k, ldb), strideB));
-  args.requireLength(packed, static_cast<double>(groups) * packedLength(args, n, k));
+  args.reads(b.array, repeated(groups, stored(args, b, true, k, n), b.stride));
+  args.writes(packed, static_cast<double>(groups) * packedLength(args, n, k));
   if (n == 0 || k == 0 || groups == 0) return;
-  packWeights(args.kernels(), b.begin(), ldb, strideB, groups, n, k, packed.begin());
+  args.requireApart();
+  sgemoe::packWeights(args.kernels(), b.data(), b.ld, b.stride, groups, n, k, packed.begin());
 }
 
 void sgemmPacked(Args& args) {
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda");
+  const Operand a = operand(args, "a", "lda");
   const Floats packed = args.floats("packed");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc");
+  const Operand c = operand(args, "c", "ldc");
   args.done();
-  args.requireLd("lda", lda, k);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(a, extent(m, k, lda));
-  args.requireLength(packed, packedLength(args, n, k));
-  args.requireLength(c, extent(m, n, ldc));
+  const Area areaA = stored(args, a, false, m, k), areaC = stored(args, c, false, m, n);
+  args.reads(a.array, areaA);
+  args.reads(packed, packedLength(args, n, k));
+  args.writes(c.array, areaC);
   if (m == 0 || n == 0) return;
-  sgemmPacked(args.kernels(), m, n, k, static_cast<float>(alpha), a.begin(), lda, packed.begin(),
-              static_cast<float>(beta), c.begin(), ldc);
+  args.requireApart();
+  sgemoe::sgemmPacked(args.kernels(), m, n, k, static_cast<float>(alpha), a.data(), a.ld, packed.begin(),
+                      static_cast<float>(beta), c.array.begin(), c.ld);
 }
 
 void sgemmGroupedPacked(Args& args) {
-  const int64_t groups = args.size("groups");
-  const Ints rowStarts = args.ints("rowStarts");
+  Groups groups;
+  groups.read(args);
   const int64_t n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Floats a = args.floats("a");
-  const int64_t lda = args.size("lda");
+  const Operand a = operand(args, "a", "lda");
   const Floats packed = args.floats("packed");
   const double beta = args.real("beta");
-  const Floats c = args.floats("c");
-  const int64_t ldc = args.size("ldc");
+  const Operand c = operand(args, "c", "ldc");
   args.done();
-  args.requireLd("lda", lda, k);
-  args.requireLd("ldc", ldc, n);
-  args.requireLength(rowStarts, static_cast<double>(groups) + 1);
-  args.requireLength(packed, static_cast<double>(groups) * packedLength(args, n, k));
-  args.requireRowStarts(rowStarts, groups);
-  const double rows = usedRows(rowStarts, groups);
-  args.requireLength(a, extent(rows, k, lda));
-  args.requireLength(c, extent(rows, n, ldc));
-  if (rows == 0 || n == 0) return;
-  sgemmGroupedPacked(args.kernels(), groups, rowStarts.begin(), n, k, static_cast<float>(alpha), a.begin(), lda,
-                     packed.begin(), static_cast<float>(beta), c.begin(), ldc);
+  args.requireLd("lda", a.ld, k);
+  args.requireLd("ldc", c.ld, n);
+  groups.require(args);
+  args.reads(packed, static_cast<double>(groups.count) * packedLength(args, n, k));
+  groups.requireContents(args);
+  args.reads(a.array, groups.rows(k, a.ld));
+  args.writes(c.array, groups.rows(n, c.ld));
+  if (groups.empty() || n == 0) return;
+  args.requireApart();
+  sgemoe::sgemmGroupedPacked(args.kernels(), groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
+                             a.data(), a.ld, packed.begin(), static_cast<float>(beta), c.array.begin(), c.ld);
 }
 
-}  // namespace
-
-void addMatmulEntries(std::vector<Entry>& entries) {
-  entries.insert(entries.end(), {
-                                    SGEMOE_ENTRY(sgemm),
-                                    SGEMOE_ENTRY(sgemmBatch),
-                                    SGEMOE_ENTRY(sgemmGrouped),
-                                    SGEMOE_ENTRY(sgemmGroupedTransA),
-                                    SGEMOE_ENTRY(packedSize),
-                                    SGEMOE_ENTRY(packWeights),
-                                    SGEMOE_ENTRY(sgemmPacked),
-                                    SGEMOE_ENTRY(sgemmGroupedPacked),
-                                });
-}
-
-}  // namespace sgemoe
+}  // namespace sgemoe::entries

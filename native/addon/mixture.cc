@@ -1,6 +1,6 @@
 #include "entries.h"
 
-namespace sgemoe {
+namespace sgemoe::entries {
 namespace {
 
 void requireTopK(const Args& args, const RouteShape& shape) {
@@ -17,6 +17,8 @@ RouteShape routeShape(Args& args) {
   return shape;
 }
 
+}  // namespace
+
 void routeForward(Args& args) {
   const Floats logits = args.floats("logits"), bias = args.floatsOrNull("bias");
   const Floats probs = args.floats("probs"), lse = args.floats("lse");
@@ -30,16 +32,17 @@ void routeForward(Args& args) {
   requireTopK(args, shape);
   const double assignments = static_cast<double>(shape.tokens) * shape.topK;
   const double scores = static_cast<double>(shape.tokens) * shape.nExperts;
-  args.requireLength(logits, scores);
-  args.requireLength(bias, shape.nExperts);
-  args.requireLength(probs, scores);
-  args.requireLength(lse, shape.tokens);
-  args.requireLength(topkIndices, assignments);
-  args.requireLength(topkWeights, assignments);
-  args.requireLength(rowStarts, static_cast<double>(shape.nExperts) + 1);
-  args.requireLength(slotToToken, assignments);
-  args.requireLength(tokenToSlots, assignments);
-  args.requireLength(probMeans, shape.nExperts);
+  args.reads(logits, scores);
+  args.reads(bias, shape.nExperts);
+  args.writes(probs, scores);
+  args.writes(lse, shape.tokens);
+  args.writes(topkIndices, assignments);
+  args.writes(topkWeights, assignments);
+  args.writes(rowStarts, static_cast<double>(shape.nExperts) + 1);
+  args.writes(slotToToken, assignments);
+  args.writes(tokenToSlots, assignments);
+  args.writes(probMeans, shape.nExperts);
+  args.requireApart();
   args.kernels().routeForward(shape, logits.begin(), bias.begin(), probs.begin(), lse.begin(), topkIndices.begin(),
                               topkWeights.begin(), rowStarts.begin(), slotToToken.begin(), tokenToSlots.begin(),
                               probMeans.begin());
@@ -57,15 +60,16 @@ void routeBackward(Args& args) {
   requireTopK(args, shape);
   const double assignments = static_cast<double>(shape.tokens) * shape.topK;
   const double scores = static_cast<double>(shape.tokens) * shape.nExperts;
-  args.requireLength(probs, scores);
-  args.requireLength(lse, shape.tokens);
-  args.requireLength(topkIndices, assignments);
-  args.requireLength(topkWeights, assignments);
-  args.requireLength(dTopkWeights, assignments);
-  args.requireLength(rowStarts, static_cast<double>(shape.nExperts) + 1);
-  args.requireLength(dLogits, scores);
+  args.reads(probs, scores);
+  args.reads(lse, shape.tokens);
+  args.reads(topkIndices, assignments);
+  args.reads(topkWeights, assignments);
+  args.reads(dTopkWeights, assignments);
+  args.reads(rowStarts, static_cast<double>(shape.nExperts) + 1);
+  args.writes(dLogits, scores);
   args.requireIndices(topkIndices, shape.tokens * shape.topK, shape.nExperts);
   args.requireRowStarts(rowStarts, shape.nExperts);
+  args.requireApart();
   args.kernels().routeBackward(shape, probs.begin(), lse.begin(), topkIndices.begin(), topkWeights.begin(),
                                dTopkWeights.begin(), rowStarts.begin(), dLogits.begin(), auxScale, zScale);
 }
@@ -77,11 +81,12 @@ void gatherRows(Args& args) {
   const Floats dst = args.floats("dst");
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
-  args.requireLength(src, extent(srcRows, cols, cols));
-  args.requireLength(indices, rows);
-  args.requireLength(dst, extent(rows, cols, cols));
+  args.reads(src, matrix(srcRows, cols, cols));
+  args.reads(indices, rows);
+  args.writes(dst, matrix(rows, cols, cols));
   args.requireIndices(indices, rows, srcRows);
   if (rows == 0 || cols == 0) return;
+  args.requireApart();
   args.kernels().gatherRows(src.begin(), indices.begin(), dst.begin(), rows, cols);
 }
 
@@ -93,12 +98,13 @@ void scatterAddRows(Args& args) {
   const int64_t tokens = args.size("tokens"), topK = args.size("topK"), cols = args.size("cols");
   args.done();
   const double assignments = static_cast<double>(tokens) * topK;
-  args.requireLength(x, extent(xRows, cols, cols));
-  args.requireLength(slots, assignments);
-  args.requireLength(weights, assignments);
-  args.requireLength(y, extent(tokens, cols, cols));
+  args.reads(x, matrix(xRows, cols, cols));
+  args.reads(slots, assignments);
+  args.reads(weights, assignments);
+  args.writes(y, matrix(tokens, cols, cols));
   args.requireIndices(slots, tokens * topK, xRows);
   if (assignments == 0 || cols == 0) return;
+  args.requireApart();
   args.kernels().scatterAddRows(x.begin(), slots.begin(), weights.begin(), y.begin(), tokens, topK, cols);
 }
 
@@ -110,14 +116,15 @@ void scatterAddRowsBackward(Args& args) {
   const int64_t tokens = args.size("tokens"), topK = args.size("topK"), cols = args.size("cols");
   args.done();
   const double assignments = static_cast<double>(tokens) * topK;
-  args.requireLength(dy, extent(tokens, cols, cols));
-  args.requireLength(x, extent(xRows, cols, cols));
-  args.requireLength(slots, assignments);
-  args.requireLength(weights, assignments);
-  args.requireLength(dx, extent(xRows, cols, cols));
-  args.requireLength(dWeights, assignments);
+  args.reads(dy, matrix(tokens, cols, cols));
+  args.reads(x, matrix(xRows, cols, cols));
+  args.reads(slots, assignments);
+  args.reads(weights, assignments);
+  args.writes(dx, matrix(xRows, cols, cols));
+  args.writes(dWeights, assignments);
   args.requireIndices(slots, tokens * topK, xRows);
   if (assignments == 0 || cols == 0) return;
+  args.requireApart(dx, x);
   args.kernels().scatterAddRowsBackward(dy.begin(), x.begin(), slots.begin(), weights.begin(), dx.begin(),
                                         dWeights.begin(), tokens, topK, cols);
 }
@@ -128,25 +135,13 @@ void embeddingBackward(Args& args) {
   const Floats dTable = args.floats("dTable");
   const int64_t vocabSize = args.size("vocabSize"), tokens = args.size("tokens"), cols = args.size("cols");
   args.done();
-  args.requireLength(dy, extent(tokens, cols, cols));
-  args.requireLength(ids, tokens);
-  args.requireLength(dTable, extent(vocabSize, cols, cols));
+  args.reads(dy, matrix(tokens, cols, cols));
+  args.reads(ids, tokens);
+  args.writes(dTable, matrix(vocabSize, cols, cols));
   args.requireIndices(ids, tokens, vocabSize);
   if (tokens == 0 || cols == 0) return;
+  args.requireApart();
   args.kernels().embeddingBackward(dy.begin(), ids.begin(), dTable.begin(), tokens, cols);
 }
 
-}  // namespace
-
-void addMixtureEntries(std::vector<Entry>& entries) {
-  entries.insert(entries.end(), {
-                                    SGEMOE_ENTRY(routeForward),
-                                    SGEMOE_ENTRY(routeBackward),
-                                    SGEMOE_ENTRY(gatherRows),
-                                    SGEMOE_ENTRY(scatterAddRows),
-                                    SGEMOE_ENTRY(scatterAddRowsBackward),
-                                    SGEMOE_ENTRY(embeddingBackward),
-                                });
-}
-
-}  // namespace sgemoe
+}  // namespace sgemoe::entries

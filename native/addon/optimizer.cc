@@ -1,8 +1,7 @@
 // The loss, the optimizer, and what a flat buffer of parameters needs.
 #include "entries.h"
 
-namespace sgemoe {
-namespace {
+namespace sgemoe::entries {
 
 double crossEntropy(Args& args) {
   const Floats logits = args.floats("logits");
@@ -13,11 +12,13 @@ double crossEntropy(Args& args) {
   const double gradScale = args.real("gradScale");
   const bool writeGradient = args.flag("writeGradient");
   args.done();
-  args.requireLength(logits, extent(rows, cols, cols));
-  args.requireLength(targets, rows);
-  args.requireLength(losses, rows);
+  const Area scores = matrix(rows, cols, cols);
+  writeGradient ? args.writes(logits, scores) : args.reads(logits, scores);
+  args.reads(targets, rows);
+  args.writes(losses, rows);
   args.requireIndicesOr(ignoreIndex, targets, rows, cols);
   if (rows == 0 || cols == 0) return 0;
+  args.requireApart();
   return args.kernels().crossEntropy(logits.begin(), targets.begin(), losses.begin(), rows, cols, ignoreIndex,
                                      gradScale, writeGradient);
 }
@@ -26,7 +27,7 @@ double sumSquares(Args& args) {
   const Floats x = args.floats("x");
   const int64_t n = args.size("n");
   args.done();
-  args.requireLength(x, n);
+  args.reads(x, n);
   return args.kernels().sumSquares(x.begin(), n);
 }
 
@@ -35,7 +36,7 @@ void scale(Args& args) {
   const int64_t n = args.size("n");
   const double factor = args.real("factor");
   args.done();
-  args.requireLength(x, n);
+  args.writes(x, n);
   args.kernels().scale(x.begin(), n, static_cast<float>(factor));
 }
 
@@ -44,8 +45,9 @@ void axpy(Args& args) {
   const double alpha = args.real("alpha");
   const Floats x = args.floats("x"), y = args.floats("y");
   args.done();
-  args.requireLength(x, n);
-  args.requireLength(y, n);
+  args.reads(x, n);
+  args.writes(y, n);
+  args.requireApart();
   args.kernels().axpy(n, static_cast<float>(alpha), x.begin(), y.begin());
 }
 
@@ -63,10 +65,11 @@ void adamw(Args& args) {
   settings.biasCorrection2 = args.real("biasCorrection2");
   settings.gradScale = args.real("gradScale");
   args.done();
-  args.requireLength(param, n);
-  args.requireLength(grad, n);
-  args.requireLength(m, n);
-  args.requireLength(v, n);
+  args.writes(param, n);
+  args.reads(grad, n);
+  args.writes(m, n);
+  args.writes(v, n);
+  args.requireApart();
   args.kernels().adamw(param.begin(), grad.begin(), m.begin(), v.begin(), n, settings);
 }
 
@@ -79,21 +82,8 @@ void randomNormal(Args& args) {
   const auto stream = static_cast<uint32_t>(args.integer("stream", 0, kEndOfWords));
   const double std = args.real("std");
   args.done();
-  args.requireLength(out, n);
+  args.writes(out, n);
   sgemoe::randomNormal(out.begin(), n, seedLow, seedHigh, stream, std);
 }
 
-}  // namespace
-
-void addOptimizerEntries(std::vector<Entry>& entries) {
-  entries.insert(entries.end(), {
-                                    SGEMOE_ENTRY(crossEntropy),
-                                    SGEMOE_ENTRY(sumSquares),
-                                    SGEMOE_ENTRY(scale),
-                                    SGEMOE_ENTRY(axpy),
-                                    SGEMOE_ENTRY(adamw),
-                                    SGEMOE_ENTRY(randomNormal),
-                                });
-}
-
-}  // namespace sgemoe
+}  // namespace sgemoe::entries

@@ -1,14 +1,14 @@
 #include "entries.h"
 
-namespace sgemoe {
-namespace {
+namespace sgemoe::entries {
 
 void exp(Args& args) {
   const Floats x = args.floats("x"), y = args.floats("y");
   const int64_t n = args.size("n");
   args.done();
-  args.requireLength(x, n);
-  args.requireLength(y, n);
+  args.reads(x, n);
+  args.writes(y, n);
+  args.requireApart(y, x);
   args.kernels().exp(x.begin(), y.begin(), n);
 }
 
@@ -16,8 +16,9 @@ void silu(Args& args) {
   const Floats x = args.floats("x"), y = args.floats("y");
   const int64_t n = args.size("n");
   args.done();
-  args.requireLength(x, n);
-  args.requireLength(y, n);
+  args.reads(x, n);
+  args.writes(y, n);
+  args.requireApart(y, x);
   args.kernels().silu(x.begin(), y.begin(), n);
 }
 
@@ -26,9 +27,10 @@ void softmaxForward(Args& args) {
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
   const double elements = extent(rows, cols, cols);
-  args.requireLength(x, elements);
-  args.requireLength(y, elements);
+  args.reads(x, elements);
+  args.writes(y, elements);
   if (elements == 0) return;
+  args.requireApart(y, x);
   args.kernels().softmaxForward(x.begin(), y.begin(), rows, cols);
 }
 
@@ -37,10 +39,11 @@ void softmaxBackward(Args& args) {
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
   const double elements = extent(rows, cols, cols);
-  args.requireLength(y, elements);
-  args.requireLength(dy, elements);
-  args.requireLength(dx, elements);
+  args.reads(y, elements);
+  args.reads(dy, elements);
+  args.writes(dx, elements);
   if (elements == 0) return;
+  args.requireApart(dx, dy);
   args.kernels().softmaxBackward(y.begin(), dy.begin(), dx.begin(), rows, cols);
 }
 
@@ -55,11 +58,12 @@ void rmsNormForward(Args& args) {
   args.done();
   args.requireLd("ldx", ldx, cols);
   args.requireLd("ldy", ldy, cols);
-  args.requireLength(x, extent(rows, cols, ldx));
-  args.requireLength(gamma, cols);
-  args.requireLength(y, extent(rows, cols, ldy));
-  args.requireLength(invRms, rows);
+  args.reads(x, matrix(rows, cols, ldx));
+  args.reads(gamma, cols);
+  args.writes(y, matrix(rows, cols, ldy));
+  args.writes(invRms, rows);
   if (rows == 0 || cols == 0) return;
+  args.requireApart(y, x);
   args.kernels().rmsNormForward(x.begin(), ldx, gamma.begin(), y.begin(), ldy, invRms.begin(), rows, cols, eps);
 }
 
@@ -77,13 +81,14 @@ void rmsNormBackward(Args& args) {
   args.requireLd("ldx", ldx, cols);
   args.requireLd("lddy", lddy, cols);
   args.requireLd("lddx", lddx, cols);
-  args.requireLength(x, extent(rows, cols, ldx));
-  args.requireLength(gamma, cols);
-  args.requireLength(invRms, rows);
-  args.requireLength(dy, extent(rows, cols, lddy));
-  args.requireLength(dx, extent(rows, cols, lddx));
-  args.requireLength(dGamma, cols);
+  args.reads(x, matrix(rows, cols, ldx));
+  args.reads(gamma, cols);
+  args.reads(invRms, rows);
+  args.reads(dy, matrix(rows, cols, lddy));
+  args.writes(dx, matrix(rows, cols, lddx));
+  args.writes(dGamma, cols);
   if (rows == 0 || cols == 0) return;
+  accumulateDx ? args.requireApart() : args.requireApart(dx, dy);
   args.kernels().rmsNormBackward(x.begin(), ldx, gamma.begin(), invRms.begin(), dy.begin(), lddy, dx.begin(), lddx,
                                  accumulateDx, dGamma.begin(), rows, cols);
 }
@@ -93,9 +98,10 @@ void swigluForward(Args& args) {
   const int64_t rows = args.size("rows"), ffn = args.size("ffn");
   args.done();
   const double elements = extent(rows, ffn, ffn);
-  args.requireLength(gateUp, 2 * elements);
-  args.requireLength(y, elements);
+  args.reads(gateUp, 2 * elements);
+  args.writes(y, elements);
   if (elements == 0) return;
+  args.requireApart();
   args.kernels().swigluForward(gateUp.begin(), y.begin(), rows, ffn);
 }
 
@@ -104,26 +110,12 @@ void swigluBackward(Args& args) {
   const int64_t rows = args.size("rows"), ffn = args.size("ffn");
   args.done();
   const double elements = extent(rows, ffn, ffn);
-  args.requireLength(gateUp, 2 * elements);
-  args.requireLength(dy, elements);
-  args.requireLength(dGateUp, 2 * elements);
+  args.reads(gateUp, 2 * elements);
+  args.reads(dy, elements);
+  args.writes(dGateUp, 2 * elements);
   if (elements == 0) return;
+  args.requireApart(dGateUp, gateUp);
   args.kernels().swigluBackward(gateUp.begin(), dy.begin(), dGateUp.begin(), rows, ffn);
 }
 
-}  // namespace
-
-void addRowEntries(std::vector<Entry>& entries) {
-  entries.insert(entries.end(), {
-                                    SGEMOE_ENTRY(exp),
-                                    SGEMOE_ENTRY(silu),
-                                    SGEMOE_ENTRY(softmaxForward),
-                                    SGEMOE_ENTRY(softmaxBackward),
-                                    SGEMOE_ENTRY(rmsNormForward),
-                                    SGEMOE_ENTRY(rmsNormBackward),
-                                    SGEMOE_ENTRY(swigluForward),
-                                    SGEMOE_ENTRY(swigluBackward),
-                                });
-}
-
-}  // namespace sgemoe
+}  // namespace sgemoe::entries

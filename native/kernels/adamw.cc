@@ -28,7 +28,7 @@ void adamw(float* param, const float* grad, float* m, float* v, int64_t n, const
   const Vf gradScale = set1((float)args.gradScale), eps = set1((float)args.eps);
   const Vf step = set1((float)(args.lr / args.biasCorrection1)), shrink = set1((float)(args.lr * args.weightDecay));
   const Vf rootScale = set1((float)(1 / __builtin_sqrt(args.biasCorrection2)));
-  forChunks(n, 0.35, kLanes, [=](int64_t begin, int64_t end) {
+  forChunks(n, cost::kAdamw, kLanes, [=](int64_t begin, int64_t end) {
     float* const p = param + begin;
     const float* const dp = grad + begin;
     float* const m1 = m + begin;

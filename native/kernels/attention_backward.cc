@@ -52,7 +52,7 @@ void readSpan(const AttentionShape& s, const Group& g, const BackwardArrays& x, 
   const int64_t padded = paddedDim(s.headDim);
   span->begin = begin;
   span->count = minOf(kSpanLanes, g.rows - begin);
-  span->lanes = divideUp(span->count, kLanes) * kLanes;
+  span->lanes = roundUp(span->count, kLanes);
   const auto read = [&](const float* from, int64_t ld, float factor, float* rows, float* transposed) {
     packRows(g, begin, span->count, span->lanes, from, ld, s.headDim, factor, rows);
     transpose(rows, padded, span->lanes, padded, transposed, kSpanLanes);
@@ -174,7 +174,7 @@ constexpr double kPartPairs = 65536;  // less work than this isn't worth sums of
 
 Plan planOf(const AttentionShape& s) {
   const int64_t rows = s.queryLen * (s.nHeads / s.nKvHeads);
-  Plan plan{s.batch * s.nKvHeads, divideUp(rows, kSpanLanes), 1, 0, 0};
+  Plan plan{s.batch * s.nKvHeads, ceilDiv(rows, kSpanLanes), 1, 0, 0};
   for (int64_t b = 0; b < s.batch; ++b) {
     plan.keys = maxOf(plan.keys, s.kvLengths[b]);
     const int64_t visible = minOf((int64_t)s.queryStarts[b] + s.queryLen, s.kvLengths[b]);
@@ -238,11 +238,11 @@ void attentionBackward(const AttentionShape& shape, const float* q, const float*
     if (!split) finish(g, own, 0, g.kvLength);
     parts.giveBack(memory);
   };
-  parallelChunks(chunks, plan.pairs * (0.2 + 0.08 * (double)s.headDim), chunk);
+  parallelChunks(chunks, plan.pairs * (cost::kAttentionBackwardPair + cost::kAttentionBackward * (double)s.headDim), chunk);
 
   if (!split) return;
-  const int64_t slices = divideUp(plan.keys, kBlockKeys);
-  const double nsPerSlice = 0.1 * (double)(kBlockKeys * plan.parts * s.headDim);
+  const int64_t slices = ceilDiv(plan.keys, kBlockKeys);
+  const double nsPerSlice = cost::kKeyGradientSum * (double)(kBlockKeys * plan.parts * s.headDim);
   forChunks(plan.groups * slices, nsPerSlice, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Group g = groupOf(s, i / slices);

@@ -19,7 +19,7 @@ Tile tileAt(const Group& g, int64_t index) {
   Tile t;
   t.begin = index * kTileLanes;
   t.count = minOf(kTileLanes, g.rows - t.begin);
-  t.vectors = divideUp(t.count, kLanes);
+  t.vectors = ceilDiv(t.count, kLanes);
   rowLimits(g, t.begin, t.count, t.lanes(), t.limits);
   return t;
 }
@@ -147,14 +147,14 @@ constexpr int64_t kEnoughSpans = 16;
 
 Plan planOf(const AttentionShape& s) {
   const int64_t rows = s.queryLen * (s.nHeads / s.nKvHeads);
-  Plan plan{s.batch * s.nKvHeads, divideUp(rows, kSpanLanes), minOf(kSpanTiles, divideUp(rows, kTileLanes)), 1, 0, 0};
+  Plan plan{s.batch * s.nKvHeads, ceilDiv(rows, kSpanLanes), minOf(kSpanTiles, ceilDiv(rows, kTileLanes)), 1, 0, 0};
   int64_t keys = 0;
   for (int64_t b = 0; b < s.batch; ++b) {
     const int64_t visible = minOf((int64_t)s.queryStarts[b] + s.queryLen, s.kvLengths[b]);
     keys = maxOf(keys, visible);
     plan.pairs += (double)s.queryLen * (double)visible * (double)s.nHeads;
   }
-  if (plan.spans() < kEnoughSpans) plan.segments = maxOf(1, divideUp(keys, kSegmentKeys));
+  if (plan.spans() < kEnoughSpans) plan.segments = maxOf(1, ceilDiv(keys, kSegmentKeys));
   plan.segmentKeys = plan.segments == 1 ? keys : kSegmentKeys;
   return plan;
 }
@@ -172,7 +172,7 @@ struct Span {
 void spanAt(const AttentionShape& s, const Plan& plan, int64_t index, Span* span) {
   span->group = groupOf(s, index / plan.spansPerGroup);
   const int64_t first = (plan.spansPerGroup - 1 - index % plan.spansPerGroup) * kSpanTiles;
-  span->tiles = minOf(kSpanTiles, divideUp(span->group.rows, kTileLanes) - first);
+  span->tiles = minOf(kSpanTiles, ceilDiv(span->group.rows, kTileLanes) - first);
   for (int64_t i = 0; i < span->tiles; ++i) span->tile[i] = tileAt(span->group, first + i);
 }
 
@@ -306,7 +306,8 @@ void attentionForward(const AttentionShape& shape, const float* q, const float* 
   const AttentionShape& s = shape;
   if (s.batch * s.nHeads * s.queryLen == 0 || s.headDim == 0) return;
   const Plan plan = planOf(s);
-  const double nsPerSpan = 200 + plan.pairs * (0.1 + 0.03 * (double)s.headDim) / (double)plan.spans();
+  const double nsPerPair = cost::kAttentionForwardPair + cost::kAttentionForward * (double)s.headDim;
+  const double nsPerSpan = cost::kAttentionSpan + plan.pairs * nsPerPair / (double)plan.spans();
   (plan.segments == 1 ? forwardSpans : forwardSegments)(s, plan, nsPerSpan, q, k, v, out, lse);
 }
 

@@ -68,7 +68,7 @@ constexpr ProductTileFn kProductTiles[3][9] = {{}, SGEMOE_TILES(1), SGEMOE_TILES
 // All `rows` of c by `vectors` <= 2 vectors. The rows are spread evenly over the tiles: 12 as 6 + 6, not as 8 + 4.
 inline void multiplyPanel(Product t, int64_t rows, int vectors) {
   if (rows == 0) return;
-  const int64_t tiles = divideUp(rows, kMostTileRows[vectors]);
+  const int64_t tiles = ceilDiv(rows, kMostTileRows[vectors]);
   const int64_t each = rows / tiles, larger = rows % tiles;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t r = each + (i < larger);

@@ -52,7 +52,7 @@ inline void forRows(const Group& g, int64_t begin, int64_t count, Visit visit) {
   }
 }
 
-inline int64_t paddedDim(int64_t headDim) { return divideUp(headDim, kLanes) * kLanes; }
+inline int64_t paddedDim(int64_t headDim) { return ceilDiv(headDim, kLanes) * kLanes; }
 
 // packed [lanes, padded] = factor * rows [begin, begin + count) of x (q, out or their gradients); zeros elsewhere.
 inline void packRows(const Group& g, int64_t begin, int64_t count, int64_t lanes, const float* x, int64_t ld,

@@ -19,7 +19,7 @@ static float lossOfRow(float* logits, int64_t cols, int32_t target, double gradS
 double crossEntropy(float* logits, const int32_t* targets, float* losses, int64_t rows, int64_t cols,
                     int32_t ignoreIndex, double gradScale, bool writeGradient) {
   if (cols == 0) return 0;
-  forChunks(rows, 20 + 0.4 * (double)cols, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kCrossEntropyRow + cost::kCrossEntropy * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       float* const row = logits + r * cols;
       if (targets[r] != ignoreIndex) {

@@ -5,14 +5,14 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 void exp(const float* x, float* y, int64_t n) {
-  forChunks(n, 0.25, kLanes, [=](int64_t begin, int64_t end) {
+  forChunks(n, cost::kExp, kLanes, [=](int64_t begin, int64_t end) {
     forVectors(end - begin,
                [=](auto place, int64_t i) { place.store(y + begin + i, vexp(place.load(x + begin + i))); });
   });
 }
 
 void silu(const float* x, float* y, int64_t n) {
-  forChunks(n, 0.4, kLanes, [=](int64_t begin, int64_t end) {
+  forChunks(n, cost::kSilu, kLanes, [=](int64_t begin, int64_t end) {
     forVectors(end - begin,
                [=](auto place, int64_t i) { place.store(y + begin + i, siluOf(place.load(x + begin + i))); });
   });
@@ -20,7 +20,7 @@ void silu(const float* x, float* y, int64_t n) {
 
 void scale(float* x, int64_t n, float factor) {
   const Vf f = set1(factor);
-  forChunks(n, 0.1, kLanes, [=](int64_t begin, int64_t end) {
+  forChunks(n, cost::kScale, kLanes, [=](int64_t begin, int64_t end) {
     float* const part = x + begin;
     forVectors(end - begin, [=](auto place, int64_t i) { place.store(part + i, place.load(part + i) * f); });
   });
@@ -28,7 +28,7 @@ void scale(float* x, int64_t n, float factor) {
 
 void axpy(int64_t n, float alpha, const float* x, float* y) {
   const Vf a = set1(alpha);
-  forChunks(n, 0.15, kLanes, [=](int64_t begin, int64_t end) {
+  forChunks(n, cost::kAxpy, kLanes, [=](int64_t begin, int64_t end) {
     forVectors(end - begin, [=](auto place, int64_t i) {
       place.store(y + begin + i, fma(a, place.load(x + begin + i), place.load(y + begin + i)));
     });
@@ -69,14 +69,14 @@ static double sumSquaresOfChunk(const float* x) {
 
 double sumSquares(const float* x, int64_t n) {
   if (n < kSquaresChunk) return sumSquaresOf(x, n);
-  const int64_t chunks = divideUp(n, kSquaresChunk);
+  const int64_t chunks = ceilDiv(n, kSquaresChunk);
   const Scratch scratch(2 * chunks);
   double* const partial = (double*)scratch.data();
   auto chunk = [=](int64_t i) {
     const int64_t begin = i * kSquaresChunk;
     partial[i] = n - begin < kSquaresChunk ? sumSquaresOf(x + begin, n - begin) : sumSquaresOfChunk(x + begin);
   };
-  parallelChunks(chunks, 0.15 * (double)n, chunk);
+  parallelChunks(chunks, cost::kSumSquares * (double)n, chunk);
   double sum = 0;
   for (int64_t i = 0; i < chunks; ++i) sum += partial[i];
   return sum;

@@ -50,7 +50,7 @@ void rmsNormForward(const float* x, int64_t ldx, const float* gamma, float* y, i
                     int64_t rows, int64_t cols, double eps) {
   if (cols == 0) return;
   const Forward args{x, ldx, gamma, y, ldy, invRms, cols, eps};
-  forChunks(rows, 5 + 0.15 * (double)cols, kGroup, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kRmsNormRow + cost::kRmsNormForward * (double)cols, kGroup, [=](int64_t begin, int64_t end) {
     int64_t r = begin;
     for (; r + kGroup <= end; r += kGroup) forwardRows<kGroup>(args, r);
     for (; r < end; ++r) forwardRows<1>(args, r);
@@ -123,12 +123,12 @@ void rmsNormBackward(const float* x, int64_t ldx, const float* gamma, const floa
   if (rows == 0 || cols == 0) return;
   // Rows of a chunk add up in float32, the chunks in float64: the error grows with the chunk, not with the rows.
   constexpr int64_t kRows = 64;
-  const int64_t chunks = divideUp(rows, kRows);
+  const int64_t chunks = ceilDiv(rows, kRows);
   const Scratch scratch(chunks * cols);
   float* const partial = scratch.data();
   const Backward args{x, ldx, gamma, invRms, dy, lddy, dx, lddx, accumulateDx, cols};
   auto chunk = [&](int64_t i) { backwardRows(args, i * kRows, minOf(rows, (i + 1) * kRows), partial + i * cols); };
-  parallelChunks(chunks, (double)rows * (5 + 0.3 * (double)cols), chunk);
+  parallelChunks(chunks, (double)rows * (cost::kRmsNormRow + cost::kRmsNormBackward * (double)cols), chunk);
   forVectors(cols, [=](auto place, int64_t c) {
     const Vf before = place.load(dGamma + c);
     Vd low = widenLow(before), high = widenHigh(before);

@@ -9,7 +9,7 @@ void rope(float* x, int64_t ldx, const float* cos, const float* sin, const int32
   // In a vector (a0,b0,a1,b1,..): (a,b) cos + (b,a) (-sin, sin), the sign turned round for the inverse.
   Vf sign = set1(inverse ? -1.0f : 1.0f);
   for (int i = 0; i < kLanes; i += 2) sign[i] = -sign[i];
-  forChunks(rows, 2 + 0.2 * (double)(nHeads * headDim), 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kRopeRow + cost::kRope * (double)(nHeads * headDim), 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const cosRow = cos + positions[r] * (headDim / 2);
       const float* const sinRow = sin + positions[r] * (headDim / 2);

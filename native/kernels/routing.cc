@@ -93,7 +93,9 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
                   int32_t* tokenToSlots, float* probMeans) {
   const RouteShape s = shape;
   const bool inLanes = bias == nullptr && s.nExperts <= kMostLaneExperts;
-  const double nsPerToken = inLanes ? 3 + (double)s.nExperts : 40 + 1.5 * (double)s.nExperts + 5 * (double)s.topK;
+  const double nsPerToken = inLanes ? cost::kRouteLanesToken + cost::kRouteLanesExpert * (double)s.nExperts
+                                    : cost::kRouteToken + cost::kRouteExpert * (double)s.nExperts +
+                                          cost::kRouteChoice * (double)s.topK;
   forChunks(s.tokens, nsPerToken, kLanes, [=](int64_t begin, int64_t end) {
     const int64_t step = inLanes ? kLanes : 1;
     for (int64_t t = begin; t < end; t += step) {
@@ -171,13 +173,14 @@ void routeBackward(const RouteShape& shape, const float* probs, const float* lse
                    const float* topkWeights, const float* dTopkWeights, const int32_t* rowStarts, float* dLogits,
                    double auxScale, double zScale) {
   const RouteShape s = shape;
-  const Scratch scratch(2 * (divideUp(s.nExperts, kLanes) * kLanes));
+  const Scratch scratch(2 * roundUp(s.nExperts, kLanes));
   double* const balance = (double*)scratch.data();
-  for (int64_t e = 0; e < divideUp(s.nExperts, kLanes) * kLanes; ++e) {
+  for (int64_t e = 0; e < roundUp(s.nExperts, kLanes); ++e) {
     balance[e] = e < s.nExperts ? auxScale * (rowStarts[e + 1] - rowStarts[e]) : 0.0;
   }
   const RouteGradient gradient{s, balance, zScale};
-  const double nsPerToken = 10 + (double)s.nExperts + 5 * (double)s.topK;
+  const double nsPerToken = cost::kRouteBackwardToken + cost::kRouteBackwardExpert * (double)s.nExperts +
+                            cost::kRouteBackwardChoice * (double)s.topK;
   forChunks(s.tokens, nsPerToken, 1, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const float* const p = probs + t * s.nExperts;

@@ -5,7 +5,7 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 void gatherRows(const float* src, const int32_t* indices, float* dst, int64_t rows, int64_t cols) {
-  forChunks(rows, 3 + 0.15 * (double)cols, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kPickedRow + cost::kPicked * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const from = src + indices[r] * cols;
       float* const to = dst + r * cols;
@@ -34,7 +34,7 @@ inline void addWeighted(Place place, const float* x, const int32_t* slot, const 
 
 void scatterAddRows(const float* x, const int32_t* slots, const float* weights, float* y, int64_t tokens,
                     int64_t topK, int64_t cols) {
-  forChunks(tokens, 3 + 0.15 * (double)(cols * (topK + 1)), 1, [=](int64_t begin, int64_t end) {
+  forChunks(tokens, cost::kPickedRow + cost::kPicked * (double)(cols * (topK + 1)), 1, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int32_t* const slot = slots + t * topK;
       const float* const weight = weights != nullptr ? weights + t * topK : nullptr;
@@ -50,7 +50,7 @@ void scatterAddRows(const float* x, const int32_t* slots, const float* weights, 
 
 void scatterAddRowsBackward(const float* dy, const float* x, const int32_t* slots, const float* weights, float* dx,
                             float* dWeights, int64_t tokens, int64_t topK, int64_t cols) {
-  forChunks(tokens, 3 + 0.25 * (double)(cols * topK), 1, [=](int64_t begin, int64_t end) {
+  forChunks(tokens, cost::kPickedRow + cost::kScatterBackward * (double)(cols * topK), 1, [=](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const float* const dyRow = dy + t * cols;
       for (int64_t k = 0; k < topK; ++k) {
@@ -68,7 +68,7 @@ void scatterAddRowsBackward(const float* dy, const float* x, const int32_t* slot
 
 void embeddingBackward(const float* dy, const int32_t* ids, float* dTable, int64_t tokens, int64_t cols) {
   // Cut by columns: each chunk sees all tokens in order, so that repeated ids need no care.
-  forChunks(cols, 0.3 * (double)(tokens + 1), 64, [=](int64_t begin, int64_t end) {
+  forChunks(cols, cost::kEmbeddingBackward * (double)(tokens + 1), 64, [=](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < tokens; ++t) {
       const float* const from = dy + t * cols + begin;
       float* const to = dTable + ids[t] * cols + begin;

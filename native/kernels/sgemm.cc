@@ -34,7 +34,7 @@ Ahead panelBehind(const Matrices& s, int64_t p0, int64_t j) {
 // C = alpha * A[:, p0..p0+depth] B[p0..p0+depth, :] + beta * C.
 void multiplyDepth(const Matrices& s, int64_t p0, int64_t depth, float beta, float* panel) {
   for (int64_t j = 0; j < s.n; j += kPanelCols) {
-    const int64_t cols = least(kPanelCols, s.n - j), width = roundUp(cols, kLanes);
+    const int64_t cols = minOf(kPanelCols, s.n - j), width = roundUp(cols, kLanes);
     TileArgs t;
     t.k = depth;
     t.a = s.a + (s.transA ? p0 * s.lda : p0);
@@ -71,7 +71,7 @@ inline void fetchC(const float* c, int64_t ldc, int64_t rows, int64_t cols) {
 void multiplyInPlace(const Matrices& s, int64_t k, float beta, float* panel) {
   const int64_t ragged = s.n % kLanes == 0 ? 0 : s.n % kPanelCols, whole = s.n - ragged;
   if (ragged > 0) packCopied(s.b + whole, s.ldb, k, ragged, panel, roundUp(ragged, kLanes));
-  const int64_t tiles = (s.m + kTileRows[2] - 1) / kTileRows[2];
+  const int64_t tiles = ceilDiv(s.m, kTileRows[2]);
   constexpr int64_t kBeyondCaches = 1 << 17;  // floats: a smaller C was often written not long ago
   const bool fetchesC = s.m * s.n >= kBeyondCaches;
   int64_t row = 0;
@@ -86,7 +86,7 @@ void multiplyInPlace(const Matrices& s, int64_t k, float beta, float* panel) {
     t.alpha = s.alpha;
     t.beta = beta;
     for (int64_t j = 0; j < s.n; j += kPanelCols) {
-      const int64_t cols = least(kPanelCols, s.n - j);
+      const int64_t cols = minOf(kPanelCols, s.n - j);
       const int vectors = cols > kLanes ? 2 : 1;
       const bool copied = j >= whole;
       t.lastLanes = static_cast<int>(cols - (vectors - 1) * kLanes);
@@ -122,7 +122,7 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
     }
   }
   if (inPlaceWins(s, k, maxDepth)) return multiplyInPlace(s, k, beta, panel);
-  const int64_t blocks = (k + maxDepth - 1) / maxDepth;
+  const int64_t blocks = ceilDiv(k, maxDepth);
   int64_t p = 0;
   for (int64_t i = 0; i < blocks; i++) {
     const int64_t depth = k / blocks + (i < k % blocks);
@@ -140,17 +140,6 @@ bool dotsWin(const Matrices& s, int64_t k) {
 }
 
 }  // namespace
-
-void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc) {
-  for (int64_t i = 0; i < m; i++) {
-    float* row = c + i * ldc;
-    if (beta == 0) {
-      memset(row, 0, static_cast<size_t>(n) * sizeof(float));
-    } else {
-      for (int64_t j = 0; j < n; j++) row[j] *= beta;
-    }
-  }
-}
 
 void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
            const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {

@@ -51,10 +51,10 @@ inline void updateQuad(float* c, Quad sums, float alpha, float beta, int count) 
 // R rows of A by four rows of B, which all run along k. Where B has fewer left, its last one is repeated.
 template <int R>
 void dotTile(const Matrices& s, int64_t k, float beta, int64_t row, int64_t col) {
-  const int count = static_cast<int>(least(4, s.n - col));
+  const int count = static_cast<int>(minOf(4, s.n - col));
   const float* a = s.a + row * s.lda;
   const float* b[4];
-  UNROLL for (int j = 0; j < 4; j++) b[j] = s.b + (col + least(j, count - 1)) * s.ldb;
+  UNROLL for (int j = 0; j < 4; j++) b[j] = s.b + (col + minOf(j, count - 1)) * s.ldb;
   Vf sums[R][4];
   UNROLL for (int i = 0; i < R; i++) {
     UNROLL for (int j = 0; j < 4; j++) sums[i][j] = Vf{};
@@ -109,13 +109,13 @@ void multiplyByDots(const Matrices& s, int64_t k, float beta) {
 void multiplyRow(const Matrices& s, int64_t k, float beta) {
   const int64_t aStep = s.transA ? s.lda : 1;
   for (int64_t p = 0; p < k; p += 4) {
-    const int64_t rows = least(4, k - p);
+    const int64_t rows = minOf(4, k - p);
     float factors[4];
     for (int64_t i = 0; i < rows; i++) factors[i] = s.alpha * s.a[(p + i) * aStep];
     const float* b = s.b + p * s.ldb;
     const float scale = p == 0 ? beta : 1;
     for (int64_t j = 0; j < s.n; j += kLanes) {
-      const int lanes = static_cast<int>(least(kLanes, s.n - j));
+      const int lanes = static_cast<int>(minOf(kLanes, s.n - j));
       Vf sum = Vf{};
       for (int64_t i = 0; i < rows; i++) {
         const Vf row = lanes == kLanes ? load(b + i * s.ldb + j) : loadPartial(b + i * s.ldb + j, lanes);

@@ -99,9 +99,9 @@ constexpr int64_t kCopiedRows = 8;
 
 void packRowsCopied(const float* a, int64_t lda, int64_t depth, int64_t rows, float* packed, int64_t stride) {
   for (int64_t p0 = 0; p0 < depth; p0 += kCopiedRows) {
-    const int64_t end = least(depth, p0 + kCopiedRows);
+    const int64_t end = minOf(depth, p0 + kCopiedRows);
     for (int64_t i = 0; i < rows; i += kRows) {
-      const int count = static_cast<int>(least(kRows, rows - i));
+      const int count = static_cast<int>(minOf(kRows, rows - i));
       for (int64_t p = p0; p < end; p++) {
         const float* from = a + p * lda + i;
         float* to = packed + i / kRows * stride + p * kRows;
@@ -116,7 +116,7 @@ void packRowsCopied(const float* a, int64_t lda, int64_t depth, int64_t rows, fl
 void packColumnsCopied(const float* b, int64_t ldb, int64_t depth, int64_t cols, float* packed, int64_t stride) {
   for (int64_t p = 0; p < depth; p += kCopiedRows) {
     for (int64_t j = 0; j < cols; j += kPanelCols) {
-      packCopied(b + p * ldb + j, ldb, least(kCopiedRows, depth - p), least(kPanelCols, cols - j),
+      packCopied(b + p * ldb + j, ldb, minOf(kCopiedRows, depth - p), minOf(kPanelCols, cols - j),
                  packed + j / kPanelCols * stride + p * kPanelCols, kPanelCols);
     }
   }
@@ -172,7 +172,7 @@ inline void transposeRows(const float* src, int64_t step, int rows, float* dst) 
 
 void packRowsTransposed(const float* a, int64_t lda, int64_t depth, int64_t rows, float* packed, int64_t stride) {
   for (int64_t i = 0; i < rows; i += kRows) {
-    const int count = static_cast<int>(least(kRows, rows - i));
+    const int count = static_cast<int>(minOf(kRows, rows - i));
     const float* from = a + i * lda;
     float* to = packed + i / kRows * stride;
     int64_t p = 0;
@@ -185,7 +185,7 @@ void packRowsTransposed(const float* a, int64_t lda, int64_t depth, int64_t rows
 
 void packColumnsTransposed(const float* b, int64_t ldb, int64_t depth, int64_t cols, float* packed, int64_t stride) {
   for (int64_t j = 0; j < cols; j += kPanelCols) {
-    packTransposed(b + j * ldb, ldb, depth, least(kPanelCols, cols - j), packed + j / kPanelCols * stride, kPanelCols);
+    packTransposed(b + j * ldb, ldb, depth, minOf(kPanelCols, cols - j), packed + j / kPanelCols * stride, kPanelCols);
   }
 }
 
@@ -204,7 +204,7 @@ void packColumns(bool alongDepth, int64_t depth, int64_t cols, const float* b, i
 void multiply(const PackedProduct& s) {
   const int64_t nextPerTile = s.depth / 4 * 16;
   const auto tile = [&](int64_t i, int64_t j, const float* next) {
-    const int64_t rows = least(kRows, s.rows - i), cols = least(kPanelCols, s.cols - j);
+    const int64_t rows = minOf(kRows, s.rows - i), cols = minOf(kPanelCols, s.cols - j);
     kPackedTiles[rows]({s.depth, s.a + i / kRows * s.aStride, s.b + j / kPanelCols * s.bStride, s.c + i * s.ldc + j,
                         s.ldc, cols, s.alpha, s.beta, next});
   };

@@ -24,7 +24,7 @@ int64_t packedSize(int64_t n, int64_t k) { return roundUp(roundUp(n, kLanes) * k
 
 void packWeights(const float* b, int64_t ldb, int64_t n, int64_t k, float* packed) {
   for (int64_t j = 0; j < n; j += kPanelCols) {
-    const int64_t cols = least(kPanelCols, n - j), width = roundUp(cols, kLanes);
+    const int64_t cols = minOf(kPanelCols, n - j), width = roundUp(cols, kLanes);
     packTransposed(b + j * ldb, ldb, k, cols, packed + j * k, width);
   }
 }
@@ -32,12 +32,12 @@ void packWeights(const float* b, int64_t ldb, int64_t n, int64_t k, float* packe
 void sgemmPacked(int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda, const float* packed,
                  float beta, float* c, int64_t ldc) {
   if (k == 0 || alpha == 0) return scaleMatrix(m, n, beta, c, ldc);
-  const int64_t blocks = m <= kRowsOfOnePass ? 1 : divideUp(k, kDepth);
+  const int64_t blocks = m <= kRowsOfOnePass ? 1 : ceilDiv(k, kDepth);
   int64_t p = 0;
   for (int64_t i = 0; i < blocks; i++) {
     const int64_t depth = k / blocks + (i < k % blocks);
     for (int64_t j = 0; j < n; j += kPanelCols) {
-      const int64_t cols = least(kPanelCols, n - j), width = roundUp(cols, kLanes);
+      const int64_t cols = minOf(kPanelCols, n - j), width = roundUp(cols, kLanes);
       TileArgs t;
       t.k = depth;
       t.a = a + p;

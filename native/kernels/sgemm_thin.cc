@@ -187,7 +187,7 @@ int64_t arrangeGroups(const Matrices& s, int64_t p0, int64_t k, int64_t row, flo
     const Way& way = wayOf(s.m - row);
     const int64_t floats = way.size < 2 ? k : way.size * k;
     if (x + floats > end) break;
-    const int64_t rows = least(way.size, s.m - row);
+    const int64_t rows = minOf(way.size, s.m - row);
     way.arrange(s.a + row * s.lda + p0, s.lda, rows, k, x);
     groups[(*count)++] = {&way, row, rows, x};
     x += floats;
@@ -202,7 +202,7 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t k, float beta, float* 
   for (int64_t row = 0; row < s.m;) {
     row = arrangeGroups(s, p0, k, row, x, groups, &count);
     for (int64_t j = 0; j < s.n; j += kCols) {
-      const int64_t at = least(j, s.n - kCols);
+      const int64_t at = minOf(j, s.n - kCols);
       for (int i = 0; i < count; i++) {
         const Group& g = groups[i];
         const bool fetches = i == 0 && j + kCols < s.n;
@@ -223,10 +223,10 @@ bool thinWins(const Matrices& s, int64_t k) {
 void multiplyThin(const Matrices& s, int64_t k, float beta) {
   alignas(64) float x[kArrangedFloats];
   const int64_t maxDepth = kArrangedFloats / roundUp(s.m, 8);
-  const int64_t blocks = (k + maxDepth - 1) / maxDepth;
+  const int64_t blocks = ceilDiv(k, maxDepth);
   int64_t p = 0;
   for (int64_t i = 0; i < blocks; i++) {
-    const int64_t depth = least(k - p, roundUp(k / blocks, kLanes));
+    const int64_t depth = minOf(k - p, roundUp(k / blocks, kLanes));
     if (depth <= 0) return;
     multiplyDepth(s, p, depth, i == 0 ? beta : 1, x);
     p += depth;

@@ -101,7 +101,7 @@ const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1] = {
 void multiplyPanel(TileArgs t, int64_t m, int64_t cols) {
   const int vectors = cols > kLanes ? 2 : 1;
   t.lastLanes = static_cast<int>(cols - (vectors - 1) * kLanes);
-  const int64_t tiles = (m + kTileRows[vectors] - 1) / kTileRows[vectors];
+  const int64_t tiles = ceilDiv(m, kTileRows[vectors]);
   const int64_t rows = m / tiles, larger = m % tiles;
   for (int64_t i = 0; i < tiles; i++) {
     const int64_t r = rows + (i < larger);

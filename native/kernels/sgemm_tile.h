@@ -3,6 +3,7 @@
 #pragma once
 #include <stdint.h>
 
+#include "../arith.h"
 #include "../simd.h"
 
 namespace sgemoe {
@@ -13,9 +14,6 @@ namespace SGEMOE_ISA {
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t roundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
 struct Matrices {
   bool transA, transB;
@@ -123,9 +121,6 @@ struct RowPointers {
 };
 
 // ---------------------------------------------------------------- the ways to multiply
-
-// C = beta * C, zeros where beta = 0 (sgemm.cc).
-void scaleMatrix(int64_t m, int64_t n, float beta, float* c, int64_t ldc);
 
 // C = alpha * op(A) op(B) + beta * C, for k > 0 and any sizes, panel by panel of op(B) (sgemm.cc).
 void multiplyBlocked(const Matrices& s, int64_t k, float beta);

@@ -5,13 +5,13 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 void softmaxForward(const float* x, float* y, int64_t rows, int64_t cols) {
-  forChunks(rows, 10 + 0.4 * (double)cols, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kSoftmaxRow + cost::kSoftmaxForward * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) softmaxRow(x + r * cols, y + r * cols, cols);
   });
 }
 
 void softmaxBackward(const float* y, const float* dy, float* dx, int64_t rows, int64_t cols) {
-  forChunks(rows, 10 + 0.2 * (double)cols, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kSoftmaxRow + cost::kSoftmaxBackward * (double)cols, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const yRow = y + r * cols;
       const float* const dyRow = dy + r * cols;

@@ -5,7 +5,7 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 void swigluForward(const float* gateUp, float* y, int64_t rows, int64_t ffn) {
-  forChunks(rows, 2 + 0.4 * (double)ffn, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kSwigluRow + cost::kSwigluForward * (double)ffn, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const gate = gateUp + r * 2 * ffn;
       const float* const up = gate + ffn;
@@ -18,7 +18,7 @@ void swigluForward(const float* gateUp, float* y, int64_t rows, int64_t ffn) {
 }
 
 void swigluBackward(const float* gateUp, const float* dy, float* dGateUp, int64_t rows, int64_t ffn) {
-  forChunks(rows, 2 + 0.6 * (double)ffn, 1, [=](int64_t begin, int64_t end) {
+  forChunks(rows, cost::kSwigluRow + cost::kSwigluBackward * (double)ffn, 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* const gate = gateUp + r * 2 * ffn;
       const float* const dyRow = dy + r * ffn;

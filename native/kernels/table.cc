@@ -11,33 +11,10 @@ extern const PanelKernels kPanelKernels;
 extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
-    sgemm,
     &kPanelKernels,
-    packedSize,
-    packWeights,
-    sgemmPacked,
-    exp,
-    silu,
-    softmaxForward,
-    softmaxBackward,
-    rmsNormForward,
-    rmsNormBackward,
-    swigluForward,
-    swigluBackward,
-    rope,
-    attentionForward,
-    attentionBackward,
-    routeForward,
-    routeBackward,
-    gatherRows,
-    scatterAddRows,
-    scatterAddRowsBackward,
-    embeddingBackward,
-    crossEntropy,
-    sumSquares,
-    scale,
-    axpy,
-    adamw,
+#define SGEMOE_KERNEL(result, name, parameters) name,
+#define SGEMOE_ENTRY(result, name)
+#include "../kernels.def"
 };
 
 }  // namespace SGEMOE_ISA

@@ -5,6 +5,7 @@ import { elementwiseConformance } from './conformance/elementwise';
 import { lossConformance } from './conformance/loss';
 import { matmulConformance } from './conformance/matmul';
 import { misuseConformance } from './conformance/misuse';
+import { overlapConformance } from './conformance/overlap';
 import { packedConformance } from './conformance/packed';
 import { randomConformance } from './conformance/random';
 import { routingConformance } from './conformance/routing';
@@ -60,6 +61,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     lossConformance(kernels);
     randomConformance(kernels);
     misuseConformance(kernels);
+    overlapConformance(kernels);
     threadConformance(kernels);
   });
 }

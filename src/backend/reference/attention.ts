@@ -1,6 +1,5 @@
-import {
-  type Definitions, extent, requireIndices, requireLd, requireLength, requireNonNegative,
-} from './checks';
+import { type Area, extent, matrix, reads, repeated, requireApart, writes } from './areas';
+import { type Definitions, requireIndices, requireLd, requireNonNegative } from './checks';
 import { rowMax, shiftedExp } from './rows';
 import { Scratch } from './scratch';
 
@@ -9,17 +8,19 @@ const sumScratch = new Scratch();
 const keyGradScratch = new Scratch();
 const valueGradScratch = new Scratch();
 
-/** Elements of a key or value array that the sequences of a batch reach. */
-function cacheExtent(
+/** What the sequences of a batch reach of a key or value array. */
+function cacheArea(
   kvLengths: Int32Array, kvLengthsOffset: number, batch: number, batchStride: number, ld: number,
   cols: number,
-): number {
-  let end = 0;
+): Area {
+  let rows = 0, end = 0;
   for (let b = 0; b < batch; b++) {
-    const one = extent(kvLengths[kvLengthsOffset + b], cols, ld);
+    const length = kvLengths[kvLengthsOffset + b];
+    const one = extent(length, cols, ld);
     if (one > 0) end = Math.max(end, b * batchStride + one);
+    rows = Math.max(rows, length);
   }
-  return end;
+  return { ...repeated(batch, matrix(rows, cols, ld), batchStride), end };
 }
 
 /** Query heads share key-value heads evenly. */
@@ -70,12 +71,13 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       const pairs = headDim / 2;
       const cols = nHeads * headDim;
       requireLd('rope', 'ldx', ldx, cols);
-      requireLength('rope', 'x', x, xOffset, extent(rows, cols, ldx));
-      requireLength('rope', 'cos', cos, cosOffset, maxPositions * pairs);
-      requireLength('rope', 'sin', sin, sinOffset, maxPositions * pairs);
-      requireLength('rope', 'positions', positions, positionsOffset, rows);
+      writes('rope', 'x', x, xOffset, matrix(rows, cols, ldx));
+      reads('rope', 'cos', cos, cosOffset, maxPositions * pairs);
+      reads('rope', 'sin', sin, sinOffset, maxPositions * pairs);
+      reads('rope', 'positions', positions, positionsOffset, rows);
       requireIndices('rope', 'positions', positions, positionsOffset, rows, maxPositions);
       if (cols === 0) return;
+      requireApart('rope');
       for (let r = 0; r < rows; r++) {
         const angle = positions[positionsOffset + r] * pairs;
         for (let h = 0; h < nHeads; h++) {
@@ -108,19 +110,20 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       requireLd(name, 'ldk', ldk, kvCols);
       requireLd(name, 'ldv', ldv, kvCols);
       requireLd(name, 'ldo', ldo, cols);
-      requireLength(name, 'q', q, qOffset, extent(rows, cols, ldq));
-      requireLength(name, 'out', out, outOffset, extent(rows, cols, ldo));
-      requireLength(name, 'lse', lse, lseOffset, rows * nHeads);
-      requireLength(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      requireLength(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
+      reads(name, 'q', q, qOffset, matrix(rows, cols, ldq));
+      writes(name, 'out', out, outOffset, matrix(rows, cols, ldo));
+      writes(name, 'lse', lse, lseOffset, rows * nHeads);
+      reads(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
+      reads(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
       requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
       requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
       // How much of k and v is needed depends on the contents of kvLengths, so they are checked last.
-      const keyExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
-      const valueExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
-      requireLength(name, 'k', k, kOffset, keyExtent);
-      requireLength(name, 'v', v, vOffset, valueExtent);
+      const keyArea = cacheArea(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
+      const valueArea = cacheArea(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
+      reads(name, 'k', k, kOffset, keyArea);
+      reads(name, 'v', v, vOffset, valueArea);
       if (cols === 0) return;
+      requireApart(name);
       const group = nHeads / nKvHeads;
       for (let b = 0; b < batch; b++) {
         const kvLength = kvLengths[kvLengthsOffset + b];
@@ -160,22 +163,23 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       requireLd(name, 'ldk', ldk, kvCols);
       requireLd(name, 'ldv', ldv, kvCols);
       requireLd(name, 'ldo', ldo, cols);
-      requireLength(name, 'q', q, qOffset, extent(rows, cols, ldq));
-      requireLength(name, 'out', out, outOffset, extent(rows, cols, ldo));
-      requireLength(name, 'lse', lse, lseOffset, rows * nHeads);
-      requireLength(name, 'dOut', dOut, dOutOffset, extent(rows, cols, ldo));
-      requireLength(name, 'dq', dq, dqOffset, extent(rows, cols, ldq));
-      requireLength(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      requireLength(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
+      reads(name, 'q', q, qOffset, matrix(rows, cols, ldq));
+      reads(name, 'out', out, outOffset, matrix(rows, cols, ldo));
+      reads(name, 'lse', lse, lseOffset, rows * nHeads);
+      reads(name, 'dOut', dOut, dOutOffset, matrix(rows, cols, ldo));
+      writes(name, 'dq', dq, dqOffset, matrix(rows, cols, ldq));
+      reads(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
+      reads(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
       requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
       requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      const keyExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
-      const valueExtent = cacheExtent(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
-      requireLength(name, 'k', k, kOffset, keyExtent);
-      requireLength(name, 'v', v, vOffset, valueExtent);
-      requireLength(name, 'dk', dk, dkOffset, keyExtent);
-      requireLength(name, 'dv', dv, dvOffset, valueExtent);
+      const keyArea = cacheArea(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
+      const valueArea = cacheArea(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
+      reads(name, 'k', k, kOffset, keyArea);
+      reads(name, 'v', v, vOffset, valueArea);
+      writes(name, 'dk', dk, dkOffset, keyArea);
+      writes(name, 'dv', dv, dvOffset, valueArea);
       if (cols === 0 || rows === 0) return;
+      requireApart(name);
       const group = nHeads / nKvHeads;
       for (let b = 0; b < batch; b++) {
         const kvLength = kvLengths[kvLengthsOffset + b];

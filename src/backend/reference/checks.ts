@@ -1,4 +1,5 @@
 import type { Kernels } from '../kernels';
+import { forgetUses } from './areas';
 
 /**
  * The argument checks of kernels.ts, in its order: every type, every integer, leading dimensions, lengths,
@@ -47,6 +48,7 @@ export function checked<N extends KernelName>(
   const guarded = (...values: unknown[]): unknown => {
     for (let i = 0; i < parameters.length; i++) checkType(kernel, parameters[i], values[i], floatType);
     for (let i = 0; i < parameters.length; i++) checkInteger(kernel, parameters[i], values[i]);
+    forgetUses();
     return run(...values);
   };
   return guarded as Kernels[N];
@@ -106,21 +108,6 @@ export function requireInteger(kernel: string, name: string, value: number, low:
 /** A leading dimension covers the columns of its matrix. */
 export function requireLd(kernel: string, name: string, ld: number, columns: number): void {
   if (ld < columns) throw new RangeError(`${kernel}: ${name} must be >= ${columns}, got ${ld}`);
-}
-
-/** Elements from the first to the last of a [rows, cols] matrix whose rows are `ld` apart. */
-export function extent(rows: number, cols: number, ld: number): number {
-  return rows === 0 || cols === 0 ? 0 : (rows - 1) * ld + cols;
-}
-
-/** `array` holds `needed` elements from `offset`. */
-export function requireLength(
-  kernel: string, name: string, array: Float32Array | Int32Array, offset: number, needed: number,
-): void {
-  if (needed <= array.length - offset) return;
-  throw new RangeError(
-    `${kernel}: ${name} is too short: needs ${needed} elements from offset ${offset}, has ${array.length}`,
-  );
 }
 
 /** Each of the `count` indices from `offset` is in [0, bound), or equal to `except`. */

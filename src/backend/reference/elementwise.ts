@@ -1,4 +1,5 @@
-import { type Definitions, requireLength } from './checks';
+import { reads, requireApart, writes } from './areas';
+import type { Definitions } from './checks';
 
 type ElementwiseKernel =
   | 'exp' | 'silu' | 'swigluForward' | 'swigluBackward' | 'sumSquares' | 'scale' | 'axpy' | 'adamw';
@@ -12,8 +13,9 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   exp: {
     signature: 'x:floats xOffset y:floats yOffset n',
     run(x, xOffset, y, yOffset, n) {
-      requireLength('exp', 'x', x, xOffset, n);
-      requireLength('exp', 'y', y, yOffset, n);
+      reads('exp', 'x', x, xOffset, n);
+      writes('exp', 'y', y, yOffset, n);
+      requireApart('exp', 'y', 'x');
       for (let i = 0; i < n; i++) y[yOffset + i] = Math.exp(x[xOffset + i]);
     },
   },
@@ -21,8 +23,9 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   silu: {
     signature: 'x:floats xOffset y:floats yOffset n',
     run(x, xOffset, y, yOffset, n) {
-      requireLength('silu', 'x', x, xOffset, n);
-      requireLength('silu', 'y', y, yOffset, n);
+      reads('silu', 'x', x, xOffset, n);
+      writes('silu', 'y', y, yOffset, n);
+      requireApart('silu', 'y', 'x');
       for (let i = 0; i < n; i++) y[yOffset + i] = siluOf(x[xOffset + i]);
     },
   },
@@ -30,9 +33,10 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   swigluForward: {
     signature: 'gateUp:floats gateUpOffset y:floats yOffset rows ffn',
     run(gateUp, gateUpOffset, y, yOffset, rows, ffn) {
-      requireLength('swigluForward', 'gateUp', gateUp, gateUpOffset, rows * 2 * ffn);
-      requireLength('swigluForward', 'y', y, yOffset, rows * ffn);
+      reads('swigluForward', 'gateUp', gateUp, gateUpOffset, rows * 2 * ffn);
+      writes('swigluForward', 'y', y, yOffset, rows * ffn);
       if (ffn === 0) return;
+      requireApart('swigluForward');
       for (let r = 0; r < rows; r++) {
         const gate = gateUpOffset + r * 2 * ffn;
         const up = gate + ffn;
@@ -45,10 +49,11 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   swigluBackward: {
     signature: 'gateUp:floats gateUpOffset dy:floats dyOffset dGateUp:floats dGateUpOffset rows ffn',
     run(gateUp, gateUpOffset, dy, dyOffset, dGateUp, dGateUpOffset, rows, ffn) {
-      requireLength('swigluBackward', 'gateUp', gateUp, gateUpOffset, rows * 2 * ffn);
-      requireLength('swigluBackward', 'dy', dy, dyOffset, rows * ffn);
-      requireLength('swigluBackward', 'dGateUp', dGateUp, dGateUpOffset, rows * 2 * ffn);
+      reads('swigluBackward', 'gateUp', gateUp, gateUpOffset, rows * 2 * ffn);
+      reads('swigluBackward', 'dy', dy, dyOffset, rows * ffn);
+      writes('swigluBackward', 'dGateUp', dGateUp, dGateUpOffset, rows * 2 * ffn);
       if (ffn === 0) return;
+      requireApart('swigluBackward', 'dGateUp', 'gateUp');
       for (let r = 0; r < rows; r++) {
         const from = gateUpOffset + r * 2 * ffn;
         const to = dGateUpOffset + r * 2 * ffn;
@@ -66,7 +71,7 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   sumSquares: {
     signature: 'x:floats xOffset n',
     run(x, xOffset, n) {
-      requireLength('sumSquares', 'x', x, xOffset, n);
+      reads('sumSquares', 'x', x, xOffset, n);
       let sum = 0;
       for (let i = 0; i < n; i++) sum += x[xOffset + i] * x[xOffset + i];
       return sum;
@@ -76,7 +81,7 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   scale: {
     signature: 'x:floats xOffset n factor:real',
     run(x, xOffset, n, factor) {
-      requireLength('scale', 'x', x, xOffset, n);
+      writes('scale', 'x', x, xOffset, n);
       for (let i = 0; i < n; i++) x[xOffset + i] *= factor;
     },
   },
@@ -84,8 +89,9 @@ export const elementwise: Definitions<ElementwiseKernel> = {
   axpy: {
     signature: 'n alpha:real x:floats xOffset y:floats yOffset',
     run(n, alpha, x, xOffset, y, yOffset) {
-      requireLength('axpy', 'x', x, xOffset, n);
-      requireLength('axpy', 'y', y, yOffset, n);
+      reads('axpy', 'x', x, xOffset, n);
+      writes('axpy', 'y', y, yOffset, n);
+      requireApart('axpy');
       for (let i = 0; i < n; i++) y[yOffset + i] += alpha * x[xOffset + i];
     },
   },
@@ -98,10 +104,11 @@ export const elementwise: Definitions<ElementwiseKernel> = {
       param, paramOffset, grad, gradOffset, m, mOffset, v, vOffset, n,
       lr, beta1, beta2, eps, weightDecay, biasCorrection1, biasCorrection2, gradScale,
     ) {
-      requireLength('adamw', 'param', param, paramOffset, n);
-      requireLength('adamw', 'grad', grad, gradOffset, n);
-      requireLength('adamw', 'm', m, mOffset, n);
-      requireLength('adamw', 'v', v, vOffset, n);
+      writes('adamw', 'param', param, paramOffset, n);
+      reads('adamw', 'grad', grad, gradOffset, n);
+      writes('adamw', 'm', m, mOffset, n);
+      writes('adamw', 'v', v, vOffset, n);
+      requireApart('adamw');
       for (let i = 0; i < n; i++) {
         const g = gradScale * grad[gradOffset + i];
         const mean = beta1 * m[mOffset + i] + (1 - beta1) * g;

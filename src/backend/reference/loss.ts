@@ -1,4 +1,5 @@
-import { type Definitions, requireIndices, requireLength } from './checks';
+import { reads, requireApart, writes } from './areas';
+import { type Definitions, requireIndices } from './checks';
 import { rowMax, shiftedExp } from './rows';
 import { Scratch } from './scratch';
 
@@ -12,11 +13,12 @@ export const loss: Definitions<'crossEntropy'> = {
       logits, logitsOffset, targets, targetsOffset, losses, lossesOffset, rows, cols,
       ignoreIndex, gradScale, writeGradient,
     ) {
-      requireLength('crossEntropy', 'logits', logits, logitsOffset, rows * cols);
-      requireLength('crossEntropy', 'targets', targets, targetsOffset, rows);
-      requireLength('crossEntropy', 'losses', losses, lossesOffset, rows);
+      (writeGradient ? writes : reads)('crossEntropy', 'logits', logits, logitsOffset, rows * cols);
+      reads('crossEntropy', 'targets', targets, targetsOffset, rows);
+      writes('crossEntropy', 'losses', losses, lossesOffset, rows);
       requireIndices('crossEntropy', 'targets', targets, targetsOffset, rows, cols, ignoreIndex);
       if (rows === 0 || cols === 0) return 0;
+      requireApart('crossEntropy');
       const exps = expScratch.take(cols);
       let total = 0;
       for (let r = 0; r < rows; r++) {

@@ -1,4 +1,5 @@
-import { type Definitions, extent, requireLd, requireLength, requireRowStarts } from './checks';
+import { type Area, matrix, reads, repeated, requireApart, requireDistinct, writes } from './areas';
+import { type Definitions, requireLd, requireRowStarts } from './checks';
 import { Scratch } from './scratch';
 
 // A tile of 2 x 4 sums fits the registers; rows of A are packed BLOCK_ROWS at a time, columns of B in panels.
@@ -98,15 +99,11 @@ function multiply(
   }
 }
 
-/** Extent of `count` matrices of `one` elements each, `stride` apart. */
-function batchExtent(count: number, one: number, stride: number): number {
-  return count === 0 || one === 0 ? 0 : (count - 1) * stride + one;
-}
-
-/** One past the last row that a group uses, 0 when no group has rows. */
-function usedRows(rowStarts: Int32Array, offset: number, groups: number): number {
-  const end = rowStarts[offset + groups];
-  return end === rowStarts[offset] ? 0 : end;
+/** The rows that the groups use of a matrix with `cols` columns. */
+function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: number, ld: number): Area {
+  const first = rowStarts[offset], end = rowStarts[offset + groups];
+  if (first === end) return matrix(0, cols, ld);
+  return { ...matrix(end, cols, ld), rows: end - first, first: first * ld };
 }
 
 /** body(g, first, rows) for each group: its rows begin at `first`. */
@@ -137,9 +134,10 @@ export const matmul: Definitions<MatmulName> = {
       requireLd('sgemm', 'lda', lda, transA ? m : k);
       requireLd('sgemm', 'ldb', ldb, transB ? k : n);
       requireLd('sgemm', 'ldc', ldc, n);
-      requireLength('sgemm', 'a', a, aOffset, transA ? extent(k, m, lda) : extent(m, k, lda));
-      requireLength('sgemm', 'b', b, bOffset, transB ? extent(n, k, ldb) : extent(k, n, ldb));
-      requireLength('sgemm', 'c', c, cOffset, extent(m, n, ldc));
+      reads('sgemm', 'a', a, aOffset, transA ? matrix(k, m, lda) : matrix(m, k, lda));
+      reads('sgemm', 'b', b, bOffset, transB ? matrix(n, k, ldb) : matrix(k, n, ldb));
+      writes('sgemm', 'c', c, cOffset, matrix(m, n, ldc));
+      requireApart('sgemm');
       multiply(transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc);
     },
   },
@@ -155,12 +153,15 @@ export const matmul: Definitions<MatmulName> = {
       requireLd(name, 'lda', lda, transA ? m : k);
       requireLd(name, 'ldb', ldb, transB ? k : n);
       requireLd(name, 'ldc', ldc, n);
-      const oneA = transA ? extent(k, m, lda) : extent(m, k, lda);
-      const oneB = transB ? extent(n, k, ldb) : extent(k, n, ldb);
-      requireLength(name, 'a', a, aOffset, batchExtent(batch, oneA, strideA));
-      requireLength(name, 'b', b, bOffset, batchExtent(batch, oneB, strideB));
-      requireLength(name, 'c', c, cOffset, batchExtent(batch, extent(m, n, ldc), strideC));
+      const oneA = transA ? matrix(k, m, lda) : matrix(m, k, lda);
+      const oneB = transB ? matrix(n, k, ldb) : matrix(k, n, ldb);
+      reads(name, 'a', a, aOffset, repeated(batch, oneA, strideA));
+      reads(name, 'b', b, bOffset, repeated(batch, oneB, strideB));
+      const areaC = repeated(batch, matrix(m, n, ldc), strideC);
+      writes(name, 'c', c, cOffset, areaC);
       if (m === 0 || n === 0) return;
+      requireDistinct(name, 'strideC', areaC);
+      requireApart(name);
       for (let i = 0; i < batch; i++) {
         const ai = aOffset + i * strideA, bi = bOffset + i * strideB, ci = cOffset + i * strideC;
         multiply(transA, transB, m, n, k, alpha, a, ai, lda, b, bi, ldb, beta, c, ci, ldc);
@@ -179,13 +180,13 @@ export const matmul: Definitions<MatmulName> = {
       requireLd(name, 'lda', lda, k);
       requireLd(name, 'ldb', ldb, transB ? k : n);
       requireLd(name, 'ldc', ldc, n);
-      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
-      const oneB = transB ? extent(n, k, ldb) : extent(k, n, ldb);
-      requireLength(name, 'b', b, bOffset, batchExtent(groups, oneB, strideB));
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      const oneB = transB ? matrix(n, k, ldb) : matrix(k, n, ldb);
+      reads(name, 'b', b, bOffset, repeated(groups, oneB, strideB));
       requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
-      const rows = usedRows(rowStarts, rowStartsOffset, groups);
-      requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
-      requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
+      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, k, lda));
+      writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
+      requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
         const ag = aOffset + first * lda, bg = bOffset + g * strideB, cg = cOffset + first * ldc;
         multiply(false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
@@ -204,12 +205,14 @@ export const matmul: Definitions<MatmulName> = {
       requireLd(name, 'lda', lda, m);
       requireLd(name, 'ldb', ldb, n);
       requireLd(name, 'ldc', ldc, n);
-      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
-      requireLength(name, 'c', c, cOffset, batchExtent(groups, extent(m, n, ldc), strideC));
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      const areaC = repeated(groups, matrix(m, n, ldc), strideC);
+      writes(name, 'c', c, cOffset, areaC);
       requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
-      const rows = usedRows(rowStarts, rowStartsOffset, groups);
-      requireLength(name, 'a', a, aOffset, extent(rows, m, lda));
-      requireLength(name, 'b', b, bOffset, extent(rows, n, ldb));
+      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, m, lda));
+      reads(name, 'b', b, bOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldb));
+      requireDistinct(name, 'strideC', areaC);
+      requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, k) => {
         const ag = aOffset + first * lda, bg = bOffset + first * ldb, cg = cOffset + g * strideC;
         multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
@@ -224,9 +227,10 @@ export const matmul: Definitions<MatmulName> = {
     run(b, bOffset, ldb, strideB, groups, n, k, packed, packedOffset) {
       const name = 'packWeights', size = packedSize(n, k);
       requireLd(name, 'ldb', ldb, k);
-      requireLength(name, 'b', b, bOffset, batchExtent(groups, extent(n, k, ldb), strideB));
-      requireLength(name, 'packed', packed, packedOffset, groups * size);
+      reads(name, 'b', b, bOffset, repeated(groups, matrix(n, k, ldb), strideB));
+      writes(name, 'packed', packed, packedOffset, groups * size);
       if (size === 0) return;
+      requireApart(name);
       for (let g = 0; g < groups; g++) {
         for (let j = 0; j < n; j++) {
           const from = bOffset + g * strideB + j * ldb;
@@ -242,9 +246,10 @@ export const matmul: Definitions<MatmulName> = {
       const name = 'sgemmPacked';
       requireLd(name, 'lda', lda, k);
       requireLd(name, 'ldc', ldc, n);
-      requireLength(name, 'a', a, aOffset, extent(m, k, lda));
-      requireLength(name, 'packed', packed, packedOffset, packedSize(n, k));
-      requireLength(name, 'c', c, cOffset, extent(m, n, ldc));
+      reads(name, 'a', a, aOffset, matrix(m, k, lda));
+      reads(name, 'packed', packed, packedOffset, packedSize(n, k));
+      writes(name, 'c', c, cOffset, matrix(m, n, ldc));
+      requireApart(name);
       multiply(false, true, m, n, k, alpha, a, aOffset, lda, packed, packedOffset, k, beta, c, cOffset, ldc);
     },
   },
@@ -259,12 +264,12 @@ export const matmul: Definitions<MatmulName> = {
       const name = 'sgemmGroupedPacked', size = packedSize(n, k);
       requireLd(name, 'lda', lda, k);
       requireLd(name, 'ldc', ldc, n);
-      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
-      requireLength(name, 'packed', packed, packedOffset, groups * size);
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      reads(name, 'packed', packed, packedOffset, groups * size);
       requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
-      const rows = usedRows(rowStarts, rowStartsOffset, groups);
-      requireLength(name, 'a', a, aOffset, extent(rows, k, lda));
-      requireLength(name, 'c', c, cOffset, extent(rows, n, ldc));
+      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, k, lda));
+      writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
+      requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
         const ag = aOffset + first * lda, pg = packedOffset + g * size, cg = cOffset + first * ldc;
         multiply(false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);

@@ -1,4 +1,5 @@
-import { type Definitions, requireLength } from './checks';
+import { writes } from './areas';
+import type { Definitions } from './checks';
 
 /**
  * Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3") and a
@@ -118,7 +119,7 @@ export const random: Definitions<'randomNormal'> = {
   randomNormal: {
     signature: 'out:floats outOffset n seedLow:word seedHigh:word stream:word std:real',
     run(out, outOffset, n, seedLow, seedHigh, stream, std) {
-      requireLength('randomNormal', 'out', out, outOffset, n);
+      writes('randomNormal', 'out', out, outOffset, n);
       for (let i = 0; i < n; i += 4) {
         const block = i / 4;
         philox4x32(block % 2 ** 32, Math.floor(block / 2 ** 32), stream, 0, seedLow, seedHigh, words);

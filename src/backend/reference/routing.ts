@@ -1,4 +1,5 @@
-import { type Definitions, requireIndices, requireLength, requireRowStarts } from './checks';
+import { reads, requireApart, writes } from './areas';
+import { type Definitions, requireIndices, requireRowStarts } from './checks';
 import { rowMax, shiftedExp } from './rows';
 import { Scratch } from './scratch';
 
@@ -85,16 +86,17 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       const name = 'routeForward';
       const assignments = tokens * topK;
       requireTopK(name, topK, nExperts);
-      requireLength(name, 'logits', logits, logitsOffset, tokens * nExperts);
-      if (bias) requireLength(name, 'bias', bias, biasOffset, nExperts);
-      requireLength(name, 'probs', probs, probsOffset, tokens * nExperts);
-      requireLength(name, 'lse', lse, lseOffset, tokens);
-      requireLength(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
-      requireLength(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
-      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
-      requireLength(name, 'slotToToken', slotToToken, slotToTokenOffset, assignments);
-      requireLength(name, 'tokenToSlots', tokenToSlots, tokenToSlotsOffset, assignments);
-      requireLength(name, 'probMeans', probMeans, probMeansOffset, nExperts);
+      reads(name, 'logits', logits, logitsOffset, tokens * nExperts);
+      if (bias) reads(name, 'bias', bias, biasOffset, nExperts);
+      writes(name, 'probs', probs, probsOffset, tokens * nExperts);
+      writes(name, 'lse', lse, lseOffset, tokens);
+      writes(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
+      writes(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
+      writes(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
+      writes(name, 'slotToToken', slotToToken, slotToTokenOffset, assignments);
+      writes(name, 'tokenToSlots', tokenToSlots, tokenToSlotsOffset, assignments);
+      writes(name, 'probMeans', probMeans, probMeansOffset, nExperts);
+      requireApart(name);
       const exps = expScratch.take(nExperts);
       const probSums = meanScratch.zeros(nExperts);
       for (let t = 0; t < tokens; t++) {
@@ -133,15 +135,16 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       const name = 'routeBackward';
       const assignments = tokens * topK;
       requireTopK(name, topK, nExperts);
-      requireLength(name, 'probs', probs, probsOffset, tokens * nExperts);
-      requireLength(name, 'lse', lse, lseOffset, tokens);
-      requireLength(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
-      requireLength(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
-      requireLength(name, 'dTopkWeights', dTopkWeights, dTopkWeightsOffset, assignments);
-      requireLength(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
-      requireLength(name, 'dLogits', dLogits, dLogitsOffset, tokens * nExperts);
+      reads(name, 'probs', probs, probsOffset, tokens * nExperts);
+      reads(name, 'lse', lse, lseOffset, tokens);
+      reads(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments);
+      reads(name, 'topkWeights', topkWeights, topkWeightsOffset, assignments);
+      reads(name, 'dTopkWeights', dTopkWeights, dTopkWeightsOffset, assignments);
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts + 1);
+      writes(name, 'dLogits', dLogits, dLogitsOffset, tokens * nExperts);
       requireIndices(name, 'topkIndices', topkIndices, topkIndicesOffset, assignments, nExperts);
       requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, nExperts);
+      requireApart(name);
       const probGrads = probGradScratch.take(nExperts);
       for (let t = 0; t < tokens; t++) {
         const row = t * nExperts;

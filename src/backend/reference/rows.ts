@@ -1,4 +1,5 @@
-import { type Definitions, extent, requireIndices, requireLd, requireLength } from './checks';
+import { matrix, reads, requireApart, writes } from './areas';
+import { type Definitions, requireIndices, requireLd } from './checks';
 import { Scratch } from './scratch';
 
 type RowKernel =
@@ -42,9 +43,10 @@ export const rowKernels: Definitions<RowKernel> = {
   softmaxForward: {
     signature: 'x:floats xOffset y:floats yOffset rows cols',
     run(x, xOffset, y, yOffset, rows, cols) {
-      requireLength('softmaxForward', 'x', x, xOffset, rows * cols);
-      requireLength('softmaxForward', 'y', y, yOffset, rows * cols);
+      reads('softmaxForward', 'x', x, xOffset, rows * cols);
+      writes('softmaxForward', 'y', y, yOffset, rows * cols);
       if (rows === 0 || cols === 0) return;
+      requireApart('softmaxForward', 'y', 'x');
       const exps = rowScratch.take(cols);
       for (let r = 0; r < rows; r++) {
         const from = xOffset + r * cols;
@@ -58,10 +60,11 @@ export const rowKernels: Definitions<RowKernel> = {
   softmaxBackward: {
     signature: 'y:floats yOffset dy:floats dyOffset dx:floats dxOffset rows cols',
     run(y, yOffset, dy, dyOffset, dx, dxOffset, rows, cols) {
-      requireLength('softmaxBackward', 'y', y, yOffset, rows * cols);
-      requireLength('softmaxBackward', 'dy', dy, dyOffset, rows * cols);
-      requireLength('softmaxBackward', 'dx', dx, dxOffset, rows * cols);
+      reads('softmaxBackward', 'y', y, yOffset, rows * cols);
+      reads('softmaxBackward', 'dy', dy, dyOffset, rows * cols);
+      writes('softmaxBackward', 'dx', dx, dxOffset, rows * cols);
       if (cols === 0) return;
+      requireApart('softmaxBackward', 'dx', 'dy');
       for (let r = 0; r < rows; r++) {
         const at = r * cols;
         let dot = 0;
@@ -79,11 +82,12 @@ export const rowKernels: Definitions<RowKernel> = {
     run(x, xOffset, ldx, gamma, gammaOffset, y, yOffset, ldy, invRms, invRmsOffset, rows, cols, eps) {
       requireLd('rmsNormForward', 'ldx', ldx, cols);
       requireLd('rmsNormForward', 'ldy', ldy, cols);
-      requireLength('rmsNormForward', 'x', x, xOffset, extent(rows, cols, ldx));
-      requireLength('rmsNormForward', 'gamma', gamma, gammaOffset, cols);
-      requireLength('rmsNormForward', 'y', y, yOffset, extent(rows, cols, ldy));
-      requireLength('rmsNormForward', 'invRms', invRms, invRmsOffset, rows);
+      reads('rmsNormForward', 'x', x, xOffset, matrix(rows, cols, ldx));
+      reads('rmsNormForward', 'gamma', gamma, gammaOffset, cols);
+      writes('rmsNormForward', 'y', y, yOffset, matrix(rows, cols, ldy));
+      writes('rmsNormForward', 'invRms', invRms, invRmsOffset, rows);
       if (cols === 0) return;
+      requireApart('rmsNormForward', 'y', 'x');
       for (let r = 0; r < rows; r++) {
         const from = xOffset + r * ldx;
         const to = yOffset + r * ldy;
@@ -107,13 +111,15 @@ export const rowKernels: Definitions<RowKernel> = {
       requireLd('rmsNormBackward', 'ldx', ldx, cols);
       requireLd('rmsNormBackward', 'lddy', lddy, cols);
       requireLd('rmsNormBackward', 'lddx', lddx, cols);
-      requireLength('rmsNormBackward', 'x', x, xOffset, extent(rows, cols, ldx));
-      requireLength('rmsNormBackward', 'gamma', gamma, gammaOffset, cols);
-      requireLength('rmsNormBackward', 'invRms', invRms, invRmsOffset, rows);
-      requireLength('rmsNormBackward', 'dy', dy, dyOffset, extent(rows, cols, lddy));
-      requireLength('rmsNormBackward', 'dx', dx, dxOffset, extent(rows, cols, lddx));
-      requireLength('rmsNormBackward', 'dGamma', dGamma, dGammaOffset, cols);
+      reads('rmsNormBackward', 'x', x, xOffset, matrix(rows, cols, ldx));
+      reads('rmsNormBackward', 'gamma', gamma, gammaOffset, cols);
+      reads('rmsNormBackward', 'invRms', invRms, invRmsOffset, rows);
+      reads('rmsNormBackward', 'dy', dy, dyOffset, matrix(rows, cols, lddy));
+      writes('rmsNormBackward', 'dx', dx, dxOffset, matrix(rows, cols, lddx));
+      writes('rmsNormBackward', 'dGamma', dGamma, dGammaOffset, cols);
       if (rows === 0 || cols === 0) return;
+      if (accumulateDx) requireApart('rmsNormBackward');
+      else requireApart('rmsNormBackward', 'dx', 'dy');
       const gammaSums = rowScratch.zeros(cols);
       for (let r = 0; r < rows; r++) {
         const xr = xOffset + r * ldx, dyr = dyOffset + r * lddy, dxr = dxOffset + r * lddx;
@@ -137,10 +143,11 @@ export const rowKernels: Definitions<RowKernel> = {
   gatherRows: {
     signature: 'src:floats srcOffset srcRows indices:ints indicesOffset dst:floats dstOffset rows cols',
     run(src, srcOffset, srcRows, indices, indicesOffset, dst, dstOffset, rows, cols) {
-      requireLength('gatherRows', 'src', src, srcOffset, srcRows * cols);
-      requireLength('gatherRows', 'indices', indices, indicesOffset, rows);
-      requireLength('gatherRows', 'dst', dst, dstOffset, rows * cols);
+      reads('gatherRows', 'src', src, srcOffset, srcRows * cols);
+      reads('gatherRows', 'indices', indices, indicesOffset, rows);
+      writes('gatherRows', 'dst', dst, dstOffset, rows * cols);
       requireIndices('gatherRows', 'indices', indices, indicesOffset, rows, srcRows);
+      requireApart('gatherRows');
       for (let r = 0; r < rows; r++) {
         const from = srcOffset + indices[indicesOffset + r] * cols;
         const to = dstOffset + r * cols;
@@ -154,12 +161,13 @@ export const rowKernels: Definitions<RowKernel> = {
       tokens topK cols`,
     run(x, xOffset, xRows, slots, slotsOffset, weights, weightsOffset, y, yOffset, tokens, topK, cols) {
       const assignments = tokens * topK;
-      requireLength('scatterAddRows', 'x', x, xOffset, xRows * cols);
-      requireLength('scatterAddRows', 'slots', slots, slotsOffset, assignments);
-      if (weights) requireLength('scatterAddRows', 'weights', weights, weightsOffset, assignments);
-      requireLength('scatterAddRows', 'y', y, yOffset, tokens * cols);
+      reads('scatterAddRows', 'x', x, xOffset, xRows * cols);
+      reads('scatterAddRows', 'slots', slots, slotsOffset, assignments);
+      if (weights) reads('scatterAddRows', 'weights', weights, weightsOffset, assignments);
+      writes('scatterAddRows', 'y', y, yOffset, tokens * cols);
       requireIndices('scatterAddRows', 'slots', slots, slotsOffset, assignments, xRows);
-      if (tokens === 0 || cols === 0) return;
+      if (assignments === 0 || cols === 0) return;
+      requireApart('scatterAddRows');
       const sums = rowScratch.take(cols);
       for (let t = 0; t < tokens; t++) {
         const to = yOffset + t * cols;
@@ -183,14 +191,15 @@ export const rowKernels: Definitions<RowKernel> = {
     ) {
       const name = 'scatterAddRowsBackward';
       const assignments = tokens * topK;
-      requireLength(name, 'dy', dy, dyOffset, tokens * cols);
-      requireLength(name, 'x', x, xOffset, xRows * cols);
-      requireLength(name, 'slots', slots, slotsOffset, assignments);
-      requireLength(name, 'weights', weights, weightsOffset, assignments);
-      requireLength(name, 'dx', dx, dxOffset, xRows * cols);
-      requireLength(name, 'dWeights', dWeights, dWeightsOffset, assignments);
+      reads(name, 'dy', dy, dyOffset, tokens * cols);
+      reads(name, 'x', x, xOffset, xRows * cols);
+      reads(name, 'slots', slots, slotsOffset, assignments);
+      reads(name, 'weights', weights, weightsOffset, assignments);
+      writes(name, 'dx', dx, dxOffset, xRows * cols);
+      writes(name, 'dWeights', dWeights, dWeightsOffset, assignments);
       requireIndices(name, 'slots', slots, slotsOffset, assignments, xRows);
-      if (cols === 0) return;
+      if (assignments === 0 || cols === 0) return;
+      requireApart(name, 'dx', 'x');
       for (let choice = 0; choice < assignments; choice++) {
         const upstream = dyOffset + Math.floor(choice / topK) * cols;
         const row = slots[slotsOffset + choice] * cols;
@@ -207,10 +216,11 @@ export const rowKernels: Definitions<RowKernel> = {
   embeddingBackward: {
     signature: 'dy:floats dyOffset ids:ints idsOffset dTable:floats dTableOffset vocabSize tokens cols',
     run(dy, dyOffset, ids, idsOffset, dTable, dTableOffset, vocabSize, tokens, cols) {
-      requireLength('embeddingBackward', 'dy', dy, dyOffset, tokens * cols);
-      requireLength('embeddingBackward', 'ids', ids, idsOffset, tokens);
-      requireLength('embeddingBackward', 'dTable', dTable, dTableOffset, vocabSize * cols);
+      reads('embeddingBackward', 'dy', dy, dyOffset, tokens * cols);
+      reads('embeddingBackward', 'ids', ids, idsOffset, tokens);
+      writes('embeddingBackward', 'dTable', dTable, dTableOffset, vocabSize * cols);
       requireIndices('embeddingBackward', 'ids', ids, idsOffset, tokens, vocabSize);
+      requireApart('embeddingBackward');
       for (let t = 0; t < tokens; t++) {
         const from = dyOffset + t * cols;
         const to = dTableOffset + ids[idsOffset + t] * cols;

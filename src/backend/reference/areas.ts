@@ -1,0 +1,147 @@
+/**
+ * Which elements of its arrays a kernel reads and writes: from them the checks of lengths and of overlaps follow. A
+ * kernel names the areas of all its arrays with `reads` and `writes`, then calls `requireApart`.
+ */
+
+/**
+ * `count` matrices [rows, cols], rows `ld` apart and matrices `stride` apart, from element `first` on. All of them lie
+ * before `end`, which is 0 when there are none.
+ */
+export interface Area {
+  readonly rows: number;
+  readonly cols: number;
+  readonly ld: number;
+  readonly count: number;
+  readonly stride: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Elements from the first to the last of a [rows, cols] matrix whose rows are `ld` apart. */
+export function extent(rows: number, cols: number, ld: number): number {
+  return rows === 0 || cols === 0 ? 0 : (rows - 1) * ld + cols;
+}
+
+export function matrix(rows: number, cols: number, ld: number): Area {
+  return { rows, cols, ld, count: 1, stride: 0, first: 0, end: extent(rows, cols, ld) };
+}
+
+export function repeated(count: number, one: Area, stride: number): Area {
+  const end = count === 0 || one.end === 0 ? 0 : (count - 1) * stride + one.end;
+  return { ...one, count, stride, end };
+}
+
+type Array = Float32Array | Int32Array;
+
+/** An area in memory: bytes [begin, end) of `buffer`, elements of `bytes` each. */
+interface Use {
+  readonly name: string;
+  readonly buffer: ArrayBufferLike;
+  readonly begin: number;
+  readonly end: number;
+  readonly bytes: number;
+  readonly area: Area;
+  readonly written: boolean;
+}
+
+/** Of the call that runs: kernels neither nest nor wait. */
+const uses: Use[] = [];
+
+/** Before a kernel runs. */
+export function forgetUses(): void {
+  uses.length = 0;
+}
+
+/** `array` holds this area, or so many elements, from `offset`; the kernel reads it. */
+export function reads(kernel: string, name: string, array: Array, offset: number, area: Area | number): void {
+  use(kernel, name, array, offset, area, false);
+}
+
+/** The same of an array that the kernel writes. */
+export function writes(kernel: string, name: string, array: Array, offset: number, area: Area | number): void {
+  use(kernel, name, array, offset, area, true);
+}
+
+function use(
+  kernel: string, name: string, array: Array, offset: number, what: Area | number, written: boolean,
+): void {
+  const area = typeof what === 'number' ? matrix(1, what, what) : what;
+  if (area.end > array.length - offset) {
+    throw new RangeError(
+      `${kernel}: ${name} is too short: needs ${area.end} elements from offset ${offset}, has ${array.length}`,
+    );
+  }
+  if (area.end === 0) return;
+  const { buffer, BYTES_PER_ELEMENT: bytes } = array;
+  const start = array.byteOffset + offset * bytes;
+  uses.push({
+    name, buffer, begin: start + area.first * bytes, end: start + area.end * bytes, bytes, area, written,
+  });
+}
+
+/**
+ * The last check: what the kernel writes overlaps nothing else that it uses. The output `inPlace` may be the input `of`,
+ * element by element.
+ */
+export function requireApart(kernel: string, inPlace?: string, of?: string): void {
+  for (const written of uses) {
+    if (!written.written) continue;
+    for (const other of uses) {
+      if (other === written || other.buffer !== written.buffer) continue;
+      if (written.begin >= other.end || other.begin >= written.end) continue;
+      const mayCoincide = written.name === inPlace && other.name === of;
+      if (mayCoincide && coincide(written, other)) continue;
+      if (interleave(written, other)) continue;
+      throw new RangeError(`${kernel}: ${written.name} must not overlap ${other.name}`);
+    }
+  }
+}
+
+function coincide(a: Use, b: Use): boolean {
+  return a.begin === b.begin && (a.area.rows <= 1 || a.area.ld === b.area.ld);
+}
+
+/**
+ * Whether each lies in gaps of the other, as the q, k and v of one matrix do: found where they have their place in a
+ * common period, not where they happen to miss each other.
+ */
+function interleave(a: Use, b: Use): boolean {
+  const p = patternOf(a), q = patternOf(b);
+  const period = greatestDivisor(p.period, q.period);
+  if (period === 0) return false;
+  const first = Math.min(a.begin, b.begin);
+  const atA = (a.begin - first) % period, atB = (b.begin - first) % period;
+  const endA = atA + p.width, endB = atB + q.width;
+  return atA < atB ? endA <= atB && endB <= period + atA : endB <= atA && endA <= period + atB;
+}
+
+/**
+ * An area as a run of `width` bytes that repeats at multiples of `period`, at whichever they are; 0: it doesn't. Rows, or
+ * matrices, that follow each other without a gap are one longer run.
+ */
+function patternOf({ area, bytes }: Use): { width: number; period: number } {
+  const levels = [[area.ld, area.rows], [area.stride, area.count]].sort(([a], [b]) => a - b);
+  let width = area.cols, period = 0;
+  for (const [stride, count] of levels) {
+    if (count <= 1) continue;
+    if (stride <= width) width += (count - 1) * stride;
+    else period = greatestDivisor(period, stride);
+  }
+  return { width: width * bytes, period: period * bytes };
+}
+
+function greatestDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestDivisor(b, a % b);
+}
+
+/** No two of the matrices of an area, `strideName` apart, share an element. */
+export function requireDistinct(kernel: string, strideName: string, area: Area): void {
+  const { rows, cols, ld, count, stride } = area;
+  const one = extent(rows, cols, ld);
+  for (let i = 1; i < count && i * stride < one; i++) {
+    const down = Math.floor((i * stride) / ld), right = (i * stride) % ld;
+    if ((down < rows && right < cols) || (down + 1 < rows && ld - right < cols)) {
+      throw new RangeError(`${kernel}: ${strideName} must keep the matrices apart, got ${stride}`);
+    }
+  }
+}
