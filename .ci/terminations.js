@@ -10,7 +10,10 @@
  * "N of COUNT ended as they should"; exits with 1 unless all did.
  */
 const { spawn } = require('node:child_process');
+const fs = require('node:fs');
+const Module = require('node:module');
 const path = require('node:path');
+const ts = require('typescript');
 
 const [count, addon, seed] = [
   Number(process.argv[2] ?? 300),
@@ -36,13 +39,16 @@ const PRELUDE = `
 `;
 
 /**
- * Calls every kernel by turns with arguments that are wrong, a hundred thousand a second, and, between them, kernels
- * that take a while and share their work. 'at work' is posted first.
+ * In a worker: calls every kernel without a pause, by turns with valid arguments, which takes a microsecond, and with
+ * none, which throws; between them kernels that take a while and share their work with the pool. Posts 'at work' first.
  */
 const WORK = `
   const kernels = load();
   kernels.setThreads(2);
-  const names = Object.keys(kernels).filter((name) => typeof kernels[name] === 'function');
+  const decode = (value) =>
+    value?.floats !== undefined ? new Float32Array(value.floats)
+    : value?.ints !== undefined ? new Int32Array(value.ints) : value;
+  const calls = JSON.parse(process.env.CALLS).map(([name, values]) => [kernels[name], values.map(decode)]);
   const n = 192, T = 256, D = 64;
   const f = (size) => new Float32Array(size).fill(0.01), i = (size) => new Int32Array(size);
   const a = f(n * n), b = f(n * n), c = f(n * n), q = f(T * D), k = f(T * D), v = f(T * D), o = f(T * D), lse = f(T);
@@ -62,7 +68,9 @@ const WORK = `
   parentPort.postMessage('at work');
   for (let turn = 0; ; turn++) {
     if (turn % 50 === 0) long[(turn / 50) % long.length]();
-    try { kernels[names[turn % names.length]](); } catch {}
+    const [kernel, values] = calls[turn % calls.length];
+    kernel(...values);
+    try { kernel(); } catch {}
   }
 `;
 
@@ -101,11 +109,36 @@ const SCENES = {
   ],
 };
 
+/** [kernel, arguments] for every kernel that the conformance suite knows valid arguments of, as JSON. */
+function validCalls() {
+  const file = path.join(__dirname, '..', 'test', 'backend', 'conformance', 'contract.ts');
+  const compilerOptions = { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 };
+  const contract = new Module(file);
+  contract.paths = Module._nodeModulePaths(path.dirname(file));
+  contract._compile(ts.transpileModule(fs.readFileSync(file, 'utf8'), { compilerOptions }).outputText, file);
+  const { readSignatures, VALID } = contract.exports;
+  const encode = (value) =>
+    value instanceof Float32Array
+      ? { floats: [...value] }
+      : value instanceof Int32Array
+        ? { ints: [...value] }
+        : value;
+  const signatures = readSignatures().filter(({ kernel }) => kernel in VALID);
+  return JSON.stringify(
+    signatures.map(({ kernel, parameters }) => {
+      const values = VALID[kernel]();
+      return [kernel, parameters.map(({ name }) => encode(values[name]))];
+    }),
+  );
+}
+
+const CALLS = validCalls();
+
 function play(number) {
   const names = Object.keys(SCENES);
   const name = names[number % names.length];
   const [code, body] = SCENES[name];
-  const env = { ...process.env, ADDON: addon, SEED: String(seed + number), NODE_OPTIONS: '' };
+  const env = { ...process.env, ADDON: addon, CALLS, SEED: String(seed + number), NODE_OPTIONS: '' };
   const child = spawn(process.execPath, ['-e', PRELUDE + body], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   const timer = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);
   let said = '';

@@ -1,7 +1,5 @@
 #include "args.h"
 
-#include <utility>
-
 namespace sgemoe {
 namespace {
 
@@ -106,78 +104,6 @@ void Args::requireRowStarts(const Ints& slice, int64_t groups) const {
   for (int64_t g = 0; g <= groups; g++) {
     if (starts[g] < least) throwElement(slice, g, ">= " + std::to_string(least));
     least = starts[g];
-  }
-}
-
-// ---------------------------------------------------------------- overlaps
-
-namespace {
-
-// An area as a run of `width` elements that repeats at multiples of `period`, at whichever they are; 0: it doesn't.
-struct Pattern {
-  int64_t width, period;
-};
-
-int64_t greatestDivisor(int64_t a, int64_t b) {
-  while (b != 0) {
-    const int64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
-}
-
-// Rows, or matrices, that follow each other without a gap are one longer run.
-Pattern patternOf(const Area& area) {
-  struct Level {
-    double stride, count;
-  } levels[] = {{area.ld, area.rows}, {area.stride, area.count}};
-  if (levels[1].stride < levels[0].stride) std::swap(levels[0], levels[1]);
-  Pattern pattern{static_cast<int64_t>(area.cols), 0};
-  for (const Level& level : levels) {
-    if (level.count <= 1) continue;
-    const auto stride = static_cast<int64_t>(level.stride);
-    if (stride <= pattern.width) {
-      pattern.width += static_cast<int64_t>(level.count - 1) * stride;
-    } else {
-      pattern.period = greatestDivisor(pattern.period, stride);
-    }
-  }
-  return pattern;
-}
-
-}  // namespace
-
-// Whether each lies in gaps of the other, as the q, k and v of one matrix do: found where they have their place in a
-// common period, not where they happen to miss each other.
-bool Args::interleave(const Use& a, const Use& b) {
-  const Pattern p = patternOf(a.area), q = patternOf(b.area);
-  const auto period = static_cast<uintptr_t>(greatestDivisor(p.period, q.period)) * kElementBytes;
-  if (period == 0) return false;
-  const uintptr_t first = a.begin < b.begin ? a.begin : b.begin;
-  const uintptr_t atA = (a.begin - first) % period, atB = (b.begin - first) % period;
-  const uintptr_t endA = atA + static_cast<uintptr_t>(p.width) * kElementBytes;
-  const uintptr_t endB = atB + static_cast<uintptr_t>(q.width) * kElementBytes;
-  return atA < atB ? endA <= atB && endB <= period + atA : endB <= atA && endA <= period + atB;
-}
-
-void Args::checkPair(const Use& written, const Use& other, const char* inPlace, const char* of) const {
-  const bool mayCoincide = written.name == inPlace && other.name == of;
-  const bool coincide = written.begin == other.begin && (written.area.rows <= 1 || written.area.ld == other.area.ld);
-  if ((mayCoincide && coincide) || interleave(written, other)) return;
-  throwRange(std::string(written.name) + " must not overlap " + other.name);
-}
-
-void Args::requireDistinct(const char* strideName, const Area& area) const {
-  const auto rows = static_cast<int64_t>(area.rows), cols = static_cast<int64_t>(area.cols);
-  const auto ld = static_cast<int64_t>(area.ld), stride = static_cast<int64_t>(area.stride);
-  const auto one = static_cast<int64_t>(extent(area.rows, area.cols, area.ld));
-  int64_t distance = stride;
-  for (int64_t i = 1; i < static_cast<int64_t>(area.count) && distance < one; i++, distance += stride) {
-    const int64_t down = distance / ld, right = distance % ld;
-    if ((down < rows && right < cols) || (down + 1 < rows && ld - right < cols)) {
-      throwRange(std::string(strideName) + " must keep the matrices apart, got " + text(area.stride));
-    }
   }
 }
 

@@ -53,26 +53,8 @@ struct ArrayType<int32_t> {
   static constexpr const char* kExpectedOrNull = "an Int32Array or null";
 };
 
-// Elements from the first to the last of a [rows, cols] matrix whose rows are ld apart. Sizes are doubles, as in
-// JavaScript: a product beyond 2^53 is inexact, but still larger than any array, so comparisons decide right.
-inline double extent(double rows, double cols, double ld) {
-  return rows == 0 || cols == 0 ? 0 : (rows - 1) * ld + cols;
-}
-
-// The elements of an array that a kernel reads or writes: `count` matrices [rows, cols], rows `ld` apart and matrices
-// `stride` apart, from element `first` on; all of them lie before `end`, which is 0 when there are none.
-struct Area {
-  double rows, cols, ld, count, stride, first, end;
-};
-
-inline Area matrix(double rows, double cols, double ld) {
-  return {rows, cols, ld, 1, 0, 0, extent(rows, cols, ld)};
-}
-inline Area flat(double elements) { return {1, elements, elements, 1, 0, 0, elements}; }
-inline Area repeated(double count, const Area& one, double stride) {
-  const double end = count == 0 || one.end == 0 ? 0 : (count - 1) * stride + one.end;
-  return {one.rows, one.cols, one.ld, count, stride, 0, end};
-}
+// What only a wrong call reaches: the compiler lays the others' way out straight.
+#define SGEMOE_COLD __attribute__((cold, noinline))
 
 class Args {
  public:
@@ -107,60 +89,18 @@ class Args {
   void requireLd(const char* name, int64_t ld, double cols) const {
     if (static_cast<double>(ld) < cols) throwLd(name, ld, cols);
   }
-  // The kernel reads this area of an argument, or writes it: throws when the array is too short.
-  template <class T>
-  void reads(const Slice<T>& slice, const Area& area) {
-    use(slice, area, false);
-  }
-  template <class T>
-  void writes(const Slice<T>& slice, const Area& area) {
-    use(slice, area, true);
-  }
-  template <class T>
-  void reads(const Slice<T>& slice, double elements) {
-    use(slice, flat(elements), false);
-  }
-  template <class T>
-  void writes(const Slice<T>& slice, double elements) {
-    use(slice, flat(elements), true);
-  }
+  [[noreturn]] void throwTooShort(const char* name, double length, int64_t offset, double needed) const;
   void requireIndices(const Ints& slice, int64_t count, int64_t bound) const;  // each in [0, bound)
   void requireIndicesOr(int32_t except, const Ints& slice, int64_t count, int64_t bound) const;
   void requireNonNegative(const Ints& slice, int64_t count) const;
   void requireRowStarts(const Ints& slice, int64_t groups) const;  // groups + 1 of them, >= 0, non-decreasing
-
-  // The last check: what the kernel writes overlaps nothing else that it uses. The output `inPlace` may be the input
-  // `of`, element by element.
-  void requireApart() const { requireApart({}, {}); }
-  void requireApart(const Floats& inPlace, const Floats& of) const {
-    for (size_t i = 0; i < uses_; i++) {
-      if (!use_[i].written) continue;
-      for (size_t j = 0; j < uses_; j++) {
-        const bool meet = use_[i].begin < use_[j].end && use_[j].begin < use_[i].end;
-        if (meet && i != j) checkPair(use_[i], use_[j], inPlace.name, of.name);
-      }
-    }
-  }
-  // No two of the matrices of an area, `strideName` apart, share an element.
-  void requireDistinct(const char* strideName, const Area& area) const;
 
   [[noreturn]] void throwRange(const std::string& message) const;  // "<kernel>: <message>"
   std::string text(double value) const;                            // as JavaScript prints it
 
  private:
   static constexpr size_t kMaxArguments = 40;
-  static constexpr size_t kMaxArrays = 16;
   static constexpr double kEndOfSizes = 9007199254740992.0;  // 2^53
-
-  static constexpr uintptr_t kElementBytes = 4;
-
-  struct Use {  // an area in memory
-    const char* name;
-    uintptr_t begin, end;
-    Area area;
-    bool written;
-  };
-
   // Inline, so that a call pays for Node-API and for nothing else; what fails goes out of line.
   template <class T>
   Slice<T> array(const char* name, bool orNull) {
@@ -194,27 +134,11 @@ class Args {
     return 0;
   }
 
-  template <class T>
-  void use(const Slice<T>& slice, const Area& area, bool written) {
-    if (slice.isNull) return;
-    if (static_cast<double>(slice.offset) + area.end > slice.length) {
-      throwTooShort(slice.name, slice.length, slice.offset, area.end);
-    }
-    if (area.end == 0) return;
-    static_assert(sizeof(T) == kElementBytes, "areas are compared in bytes");
-    const auto start = reinterpret_cast<uintptr_t>(slice.begin());
-    use_[uses_++] = {slice.name, start + kElementBytes * static_cast<uintptr_t>(area.first),
-                     start + kElementBytes * static_cast<uintptr_t>(area.end), area, written};
-  }
-
   // The slice of a null that is allowed; else throws.
   template <class T>
-  Slice<T> nullOr(const char* name, bool orNull, napi_value value) const;
-  void keepBadInteger(const char* name, const char* suffix, double value, double low, double end);
+  SGEMOE_COLD Slice<T> nullOr(const char* name, bool orNull, napi_value value) const;
+  SGEMOE_COLD void keepBadInteger(const char* name, const char* suffix, double value, double low, double end);
   [[noreturn]] void throwType(const char* name, const char* suffix, const char* expected, napi_value value) const;
-  void checkPair(const Use& written, const Use& other, const char* inPlace, const char* of) const;
-  static bool interleave(const Use& a, const Use& b);
-  [[noreturn]] void throwTooShort(const char* name, double length, int64_t offset, double needed) const;
   [[noreturn]] void throwBadInteger() const;
   [[noreturn]] void throwLd(const char* name, int64_t ld, double cols) const;
   [[noreturn]] void throwElement(const Ints& slice, int64_t i, const std::string& rule) const;
@@ -231,8 +155,6 @@ class Args {
   size_t next_ = 0;
   napi_value values_[kMaxArguments];
   BadInteger badInteger_;
-  size_t uses_ = 0;
-  Use use_[kMaxArrays];
 };
 
 }  // namespace sgemoe

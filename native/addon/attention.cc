@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "areas.h"
 #include "entries.h"
 
 namespace sgemoe::entries {
@@ -13,16 +14,17 @@ void rope(Args& args) {
   const int64_t rows = args.size("rows"), nHeads = args.size("nHeads"), headDim = args.size("headDim");
   const bool inverse = args.flag("inverse");
   args.done();
+  Areas areas(args);
   if (headDim % 2 != 0) args.throwRange("headDim must be even, got " + args.text(headDim));
   const double cols = static_cast<double>(nHeads) * headDim, angles = static_cast<double>(maxPositions) * (headDim / 2);
   args.requireLd("ldx", ldx, cols);
-  args.writes(x, matrix(rows, cols, ldx));
-  args.reads(cos, angles);
-  args.reads(sin, angles);
-  args.reads(positions, rows);
+  areas.writes(x, matrix(rows, cols, ldx));
+  areas.reads(cos, angles);
+  areas.reads(sin, angles);
+  areas.reads(positions, rows);
   args.requireIndices(positions, rows, maxPositions);
   if (rows == 0 || cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().rope(x.begin(), ldx, cos.begin(), sin.begin(), positions.begin(), rows, nHeads, headDim, inverse);
 }
 
@@ -77,9 +79,9 @@ struct AttentionCall {
 
   Area queries(int64_t ld) const { return matrix(rows, cols, ld); }
 
-  void checkLengths(Args& args) {
-    args.reads(queryStarts, shape.batch);
-    args.reads(kvLengths, shape.batch);
+  void checkLengths(const Args& args, Areas& areas) {
+    areas.reads(queryStarts, shape.batch);
+    areas.reads(kvLengths, shape.batch);
     args.requireNonNegative(queryStarts, shape.batch);
     args.requireNonNegative(kvLengths, shape.batch);
     shape.queryStarts = queryStarts.begin();
@@ -105,14 +107,15 @@ void attentionForward(Args& args) {
   call.readOperands(args);
   call.readSizes(args);
   call.checkDimensions(args);
-  args.reads(call.q, call.queries(call.shape.ldq));
-  args.writes(call.out, call.queries(call.shape.ldo));
-  args.writes(call.lse, call.rows * call.shape.nHeads);
-  call.checkLengths(args);
-  args.reads(call.k, call.cache(call.shape.kBatchStride, call.shape.ldk));
-  args.reads(call.v, call.cache(call.shape.vBatchStride, call.shape.ldv));
+  Areas areas(args);
+  areas.reads(call.q, call.queries(call.shape.ldq));
+  areas.writes(call.out, call.queries(call.shape.ldo));
+  areas.writes(call.lse, call.rows * call.shape.nHeads);
+  call.checkLengths(args, areas);
+  areas.reads(call.k, call.cache(call.shape.kBatchStride, call.shape.ldk));
+  areas.reads(call.v, call.cache(call.shape.vBatchStride, call.shape.ldv));
   if (call.rows == 0 || call.cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().attentionForward(call.shape, call.q.begin(), call.k.begin(), call.v.begin(), call.out.begin(),
                                   call.lse.begin());
 }
@@ -123,20 +126,21 @@ void attentionBackward(Args& args) {
   const Floats dOut = args.floats("dOut"), dq = args.floats("dq"), dk = args.floats("dk"), dv = args.floats("dv");
   call.readSizes(args);
   call.checkDimensions(args);
-  args.reads(call.q, call.queries(call.shape.ldq));
-  args.reads(call.out, call.queries(call.shape.ldo));
-  args.reads(call.lse, call.rows * call.shape.nHeads);
-  args.reads(dOut, call.queries(call.shape.ldo));
-  args.writes(dq, call.queries(call.shape.ldq));
-  call.checkLengths(args);
+  Areas areas(args);
+  areas.reads(call.q, call.queries(call.shape.ldq));
+  areas.reads(call.out, call.queries(call.shape.ldo));
+  areas.reads(call.lse, call.rows * call.shape.nHeads);
+  areas.reads(dOut, call.queries(call.shape.ldo));
+  areas.writes(dq, call.queries(call.shape.ldq));
+  call.checkLengths(args, areas);
   const Area keys = call.cache(call.shape.kBatchStride, call.shape.ldk);
   const Area values = call.cache(call.shape.vBatchStride, call.shape.ldv);
-  args.reads(call.k, keys);
-  args.reads(call.v, values);
-  args.writes(dk, keys);
-  args.writes(dv, values);
+  areas.reads(call.k, keys);
+  areas.reads(call.v, values);
+  areas.writes(dk, keys);
+  areas.writes(dv, values);
   if (call.rows == 0 || call.cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().attentionBackward(call.shape, call.q.begin(), call.k.begin(), call.v.begin(), call.out.begin(),
                                    call.lse.begin(), dOut.begin(), dq.begin(), dk.begin(), dv.begin());
 }

@@ -2,55 +2,51 @@
 
 #include "../gemm.h"
 #include "../gemm_packed.h"
+#include "areas.h"
 #include "entries.h"
 
 namespace sgemoe::entries {
 namespace {
 
-// A matrix argument with its leading dimension and, where the kernel takes one, its stride.
+// A matrix argument with its leading dimension and, where the kernel takes one, its stride. Braces read in their order,
+// and in place: copying what was just written costs as much as reading it.
 struct Operand {
   Floats array;
   const char* ldName;
-  int64_t ld = 0, stride = 0;
+  int64_t ld, stride;
 
-  const float* data() const { return array.begin(); }
+  Operand(Args& args, const char* name, const char* ldName)
+      : array{args.floats(name)}, ldName{ldName}, ld{args.size(ldName)}, stride{0} {}
+  Operand(Args& args, const char* name, const char* ldName, const char* strideName)
+      : array{args.floats(name)}, ldName{ldName}, ld{args.size(ldName)}, stride{args.size(strideName)} {}
+
+  float* data() const { return array.begin(); }
 };
 
-Operand operand(Args& args, const char* name, const char* ldName, const char* strideName = nullptr) {
-  Operand result;
-  result.array = args.floats(name);
-  result.ldName = ldName;
-  result.ld = args.size(ldName);
-  if (strideName != nullptr) result.stride = args.size(strideName);
-  return result;
-}
-
 // op(X) [rows, cols] of an operand: checks the leading dimension.
-Area stored(const Args& args, const Operand& x, bool transposed, double rows, double cols) {
+SGEMOE_INLINE Area stored(const Args& args, const Operand& x, bool transposed, double rows, double cols) {
   args.requireLd(x.ldName, x.ld, transposed ? rows : cols);
-  return transposed ? matrix(cols, rows, x.ld) : matrix(rows, cols, x.ld);
+  return matrix(transposed ? cols : rows, transposed ? rows : cols, x.ld);
 }
 
 struct Groups {
   int64_t count;
   Ints rowStarts;
 
-  void read(Args& args) {
-    count = args.size("groups");
-    rowStarts = args.ints("rowStarts");
-  }
-  void require(Args& args) const { args.reads(rowStarts, static_cast<double>(count) + 1); }
+  explicit Groups(Args& args) : count{args.size("groups")}, rowStarts{args.ints("rowStarts")} {}
+
+  void require(Areas& areas) const { areas.reads(rowStarts, static_cast<double>(count) + 1); }
   void requireContents(const Args& args) const { args.requireRowStarts(rowStarts, count); }
   int64_t firstRow() const { return rowStarts.begin()[0]; }
   int64_t endRow() const { return rowStarts.begin()[count]; }
   bool empty() const { return firstRow() == endRow(); }
 
   // The rows that the groups use of a matrix with so many columns.
-  Area rows(double cols, int64_t ld) const {
-    if (empty()) return matrix(0, cols, ld);
-    Area area = matrix(static_cast<double>(endRow()), cols, ld);
-    area.first = static_cast<double>(firstRow()) * static_cast<double>(ld);
-    area.rows -= static_cast<double>(firstRow());
+  SGEMOE_INLINE Area rows(double cols, double ld) const {
+    const auto start = static_cast<double>(firstRow());
+    Area area = matrix(empty() ? 0 : static_cast<double>(endRow()), cols, ld);
+    area.first = start * ld;
+    area.rows -= start;
     return area;
   }
 };
@@ -61,89 +57,91 @@ void sgemm(Args& args) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb");
+  const Operand a(args, "a", "lda"), b(args, "b", "ldb");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc");
+  const Operand c(args, "c", "ldc");
   args.done();
+  Areas areas(args);
   const Area areaA = stored(args, a, transA, m, k), areaB = stored(args, b, transB, k, n);
   const Area areaC = stored(args, c, false, m, n);
-  args.reads(a.array, areaA);
-  args.reads(b.array, areaB);
-  args.writes(c.array, areaC);
+  areas.reads(a.array, areaA);
+  areas.reads(b.array, areaB);
+  areas.writes(c.array, areaC);
   if (m == 0 || n == 0) return;
-  args.requireApart();
+  areas.requireApart();
   sgemoe::sgemm(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, b.data(), b.ld,
-                static_cast<float>(beta), c.array.begin(), c.ld);
+                static_cast<float>(beta), c.data(), c.ld);
 }
 
 void sgemmBatch(Args& args) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda", "strideA"), b = operand(args, "b", "ldb", "strideB");
+  const Operand a(args, "a", "lda", "strideA"), b(args, "b", "ldb", "strideB");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc", "strideC");
+  const Operand c(args, "c", "ldc", "strideC");
   const int64_t batch = args.size("batch");
   args.done();
+  Areas areas(args);
   const Area areaA = repeated(batch, stored(args, a, transA, m, k), a.stride);
   const Area areaB = repeated(batch, stored(args, b, transB, k, n), b.stride);
   const Area areaC = repeated(batch, stored(args, c, false, m, n), c.stride);
-  args.reads(a.array, areaA);
-  args.reads(b.array, areaB);
-  args.writes(c.array, areaC);
+  areas.reads(a.array, areaA);
+  areas.reads(b.array, areaB);
+  areas.writes(c.array, areaC);
   if (m == 0 || n == 0 || batch == 0) return;
-  args.requireDistinct("strideC", areaC);
-  args.requireApart();
+  requireDistinct(args, "strideC", areaC);
+  areas.requireApart();
   sgemoe::sgemmBatch(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, a.stride,
-                     b.data(), b.ld, b.stride, static_cast<float>(beta), c.array.begin(), c.ld, c.stride, batch);
+                     b.data(), b.ld, b.stride, static_cast<float>(beta), c.data(), c.ld, c.stride, batch);
 }
 
 void sgemmGrouped(Args& args) {
   const bool transB = args.flag("transB");
-  Groups groups;
-  groups.read(args);
+  const Groups groups(args);
   const int64_t n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb", "strideB");
+  const Operand a(args, "a", "lda"), b(args, "b", "ldb", "strideB");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc");
+  const Operand c(args, "c", "ldc");
   args.done();
+  Areas areas(args);
   args.requireLd("lda", a.ld, k);
   const Area oneB = stored(args, b, transB, k, n);
   args.requireLd("ldc", c.ld, n);
-  groups.require(args);
-  args.reads(b.array, repeated(groups.count, oneB, b.stride));
+  groups.require(areas);
+  areas.reads(b.array, repeated(groups.count, oneB, b.stride));
   groups.requireContents(args);
-  args.reads(a.array, groups.rows(k, a.ld));
-  args.writes(c.array, groups.rows(n, c.ld));
+  areas.reads(a.array, groups.rows(k, a.ld));
+  areas.writes(c.array, groups.rows(n, c.ld));
   if (groups.empty() || n == 0) return;
-  args.requireApart();
+  areas.requireApart();
   sgemoe::sgemmGrouped(args.gemm(), transB, groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
-                       a.data(), a.ld, b.data(), b.ld, b.stride, static_cast<float>(beta), c.array.begin(), c.ld);
+                       a.data(), a.ld, b.data(), b.ld, b.stride, static_cast<float>(beta), c.data(), c.ld);
 }
 
 void sgemmGroupedTransA(Args& args) {
-  Groups groups;
-  groups.read(args);
+  const Groups groups(args);
   const int64_t m = args.size("m"), n = args.size("n");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda"), b = operand(args, "b", "ldb");
+  const Operand a(args, "a", "lda"), b(args, "b", "ldb");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc", "strideC");
+  const Operand c(args, "c", "ldc", "strideC");
   args.done();
+  Areas areas(args);
   args.requireLd("lda", a.ld, m);
   args.requireLd("ldb", b.ld, n);
   const Area areaC = repeated(groups.count, stored(args, c, false, m, n), c.stride);
-  groups.require(args);
-  args.writes(c.array, areaC);
+  groups.require(areas);
+  areas.writes(c.array, areaC);
   groups.requireContents(args);
-  args.reads(a.array, groups.rows(m, a.ld));
-  args.reads(b.array, groups.rows(n, b.ld));
+  areas.reads(a.array, groups.rows(m, a.ld));
+  areas.reads(b.array, groups.rows(n, b.ld));
   if (m == 0 || n == 0) return;
-  args.requireDistinct("strideC", areaC);
-  args.requireApart();
+  requireDistinct(args, "strideC", areaC);
+  areas.requireApart();
   sgemoe::sgemmGroupedTransA(args.gemm(), groups.count, groups.rowStarts.begin(), m, n, static_cast<float>(alpha),
-                             a.data(), a.ld, b.data(), b.ld, static_cast<float>(beta), c.array.begin(), c.ld,
+                             a.data(), a.ld, b.data(), b.ld, static_cast<float>(beta), c.data(), c.ld,
                              c.stride);
 }
 
@@ -166,56 +164,58 @@ double packedSize(Args& args) {
 }
 
 void packWeights(Args& args) {
-  const Operand b = operand(args, "b", "ldb", "strideB");
+  const Operand b(args, "b", "ldb", "strideB");
   const int64_t groups = args.size("groups"), n = args.size("n"), k = args.size("k");
   const Floats packed = args.floats("packed");
   args.done();
-  args.reads(b.array, repeated(groups, stored(args, b, true, k, n), b.stride));
-  args.writes(packed, static_cast<double>(groups) * packedLength(args, n, k));
+  Areas areas(args);
+  areas.reads(b.array, repeated(groups, stored(args, b, true, k, n), b.stride));
+  areas.writes(packed, static_cast<double>(groups) * packedLength(args, n, k));
   if (n == 0 || k == 0 || groups == 0) return;
-  args.requireApart();
+  areas.requireApart();
   sgemoe::packWeights(args.kernels(), b.data(), b.ld, b.stride, groups, n, k, packed.begin());
 }
 
 void sgemmPacked(Args& args) {
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda");
+  const Operand a(args, "a", "lda");
   const Floats packed = args.floats("packed");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc");
+  const Operand c(args, "c", "ldc");
   args.done();
+  Areas areas(args);
   const Area areaA = stored(args, a, false, m, k), areaC = stored(args, c, false, m, n);
-  args.reads(a.array, areaA);
-  args.reads(packed, packedLength(args, n, k));
-  args.writes(c.array, areaC);
+  areas.reads(a.array, areaA);
+  areas.reads(packed, packedLength(args, n, k));
+  areas.writes(c.array, areaC);
   if (m == 0 || n == 0) return;
-  args.requireApart();
+  areas.requireApart();
   sgemoe::sgemmPacked(args.kernels(), m, n, k, static_cast<float>(alpha), a.data(), a.ld, packed.begin(),
-                      static_cast<float>(beta), c.array.begin(), c.ld);
+                      static_cast<float>(beta), c.data(), c.ld);
 }
 
 void sgemmGroupedPacked(Args& args) {
-  Groups groups;
-  groups.read(args);
+  const Groups groups(args);
   const int64_t n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
-  const Operand a = operand(args, "a", "lda");
+  const Operand a(args, "a", "lda");
   const Floats packed = args.floats("packed");
   const double beta = args.real("beta");
-  const Operand c = operand(args, "c", "ldc");
+  const Operand c(args, "c", "ldc");
   args.done();
+  Areas areas(args);
   args.requireLd("lda", a.ld, k);
   args.requireLd("ldc", c.ld, n);
-  groups.require(args);
-  args.reads(packed, static_cast<double>(groups.count) * packedLength(args, n, k));
+  groups.require(areas);
+  areas.reads(packed, static_cast<double>(groups.count) * packedLength(args, n, k));
   groups.requireContents(args);
-  args.reads(a.array, groups.rows(k, a.ld));
-  args.writes(c.array, groups.rows(n, c.ld));
+  areas.reads(a.array, groups.rows(k, a.ld));
+  areas.writes(c.array, groups.rows(n, c.ld));
   if (groups.empty() || n == 0) return;
-  args.requireApart();
+  areas.requireApart();
   sgemoe::sgemmGroupedPacked(args.kernels(), groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
-                             a.data(), a.ld, packed.begin(), static_cast<float>(beta), c.array.begin(), c.ld);
+                             a.data(), a.ld, packed.begin(), static_cast<float>(beta), c.data(), c.ld);
 }
 
 }  // namespace sgemoe::entries

@@ -1,3 +1,4 @@
+#include "areas.h"
 #include "entries.h"
 
 namespace sgemoe::entries {
@@ -7,6 +8,8 @@ void requireTopK(const Args& args, const RouteShape& shape) {
   if (shape.topK >= 1 && shape.topK <= shape.nExperts) return;
   args.throwRange("topK must be in [1, " + args.text(shape.nExperts) + "], got " + args.text(shape.topK));
 }
+
+double elements(int64_t rows, int64_t cols) { return static_cast<double>(rows) * static_cast<double>(cols); }
 
 RouteShape routeShape(Args& args) {
   RouteShape shape;
@@ -29,20 +32,21 @@ void routeForward(Args& args) {
   const Floats probMeans = args.floats("probMeans");
   const RouteShape shape = routeShape(args);
   args.done();
+  Areas areas(args);
   requireTopK(args, shape);
   const double assignments = static_cast<double>(shape.tokens) * shape.topK;
   const double scores = static_cast<double>(shape.tokens) * shape.nExperts;
-  args.reads(logits, scores);
-  args.reads(bias, shape.nExperts);
-  args.writes(probs, scores);
-  args.writes(lse, shape.tokens);
-  args.writes(topkIndices, assignments);
-  args.writes(topkWeights, assignments);
-  args.writes(rowStarts, static_cast<double>(shape.nExperts) + 1);
-  args.writes(slotToToken, assignments);
-  args.writes(tokenToSlots, assignments);
-  args.writes(probMeans, shape.nExperts);
-  args.requireApart();
+  areas.reads(logits, scores);
+  areas.reads(bias, shape.nExperts);
+  areas.writes(probs, scores);
+  areas.writes(lse, shape.tokens);
+  areas.writes(topkIndices, assignments);
+  areas.writes(topkWeights, assignments);
+  areas.writes(rowStarts, static_cast<double>(shape.nExperts) + 1);
+  areas.writes(slotToToken, assignments);
+  areas.writes(tokenToSlots, assignments);
+  areas.writes(probMeans, shape.nExperts);
+  areas.requireApart();
   args.kernels().routeForward(shape, logits.begin(), bias.begin(), probs.begin(), lse.begin(), topkIndices.begin(),
                               topkWeights.begin(), rowStarts.begin(), slotToToken.begin(), tokenToSlots.begin(),
                               probMeans.begin());
@@ -57,19 +61,20 @@ void routeBackward(Args& args) {
   const RouteShape shape = routeShape(args);
   const double auxScale = args.real("auxScale"), zScale = args.real("zScale");
   args.done();
+  Areas areas(args);
   requireTopK(args, shape);
   const double assignments = static_cast<double>(shape.tokens) * shape.topK;
   const double scores = static_cast<double>(shape.tokens) * shape.nExperts;
-  args.reads(probs, scores);
-  args.reads(lse, shape.tokens);
-  args.reads(topkIndices, assignments);
-  args.reads(topkWeights, assignments);
-  args.reads(dTopkWeights, assignments);
-  args.reads(rowStarts, static_cast<double>(shape.nExperts) + 1);
-  args.writes(dLogits, scores);
+  areas.reads(probs, scores);
+  areas.reads(lse, shape.tokens);
+  areas.reads(topkIndices, assignments);
+  areas.reads(topkWeights, assignments);
+  areas.reads(dTopkWeights, assignments);
+  areas.reads(rowStarts, static_cast<double>(shape.nExperts) + 1);
+  areas.writes(dLogits, scores);
   args.requireIndices(topkIndices, shape.tokens * shape.topK, shape.nExperts);
   args.requireRowStarts(rowStarts, shape.nExperts);
-  args.requireApart();
+  areas.requireApart();
   args.kernels().routeBackward(shape, probs.begin(), lse.begin(), topkIndices.begin(), topkWeights.begin(),
                                dTopkWeights.begin(), rowStarts.begin(), dLogits.begin(), auxScale, zScale);
 }
@@ -81,12 +86,13 @@ void gatherRows(Args& args) {
   const Floats dst = args.floats("dst");
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
-  args.reads(src, matrix(srcRows, cols, cols));
-  args.reads(indices, rows);
-  args.writes(dst, matrix(rows, cols, cols));
+  Areas areas(args);
+  areas.reads(src, elements(srcRows, cols));
+  areas.reads(indices, rows);
+  areas.writes(dst, elements(rows, cols));
   args.requireIndices(indices, rows, srcRows);
   if (rows == 0 || cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().gatherRows(src.begin(), indices.begin(), dst.begin(), rows, cols);
 }
 
@@ -97,14 +103,15 @@ void scatterAddRows(Args& args) {
   const Floats weights = args.floatsOrNull("weights"), y = args.floats("y");
   const int64_t tokens = args.size("tokens"), topK = args.size("topK"), cols = args.size("cols");
   args.done();
+  Areas areas(args);
   const double assignments = static_cast<double>(tokens) * topK;
-  args.reads(x, matrix(xRows, cols, cols));
-  args.reads(slots, assignments);
-  args.reads(weights, assignments);
-  args.writes(y, matrix(tokens, cols, cols));
+  areas.reads(x, elements(xRows, cols));
+  areas.reads(slots, assignments);
+  areas.reads(weights, assignments);
+  areas.writes(y, elements(tokens, cols));
   args.requireIndices(slots, tokens * topK, xRows);
   if (assignments == 0 || cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().scatterAddRows(x.begin(), slots.begin(), weights.begin(), y.begin(), tokens, topK, cols);
 }
 
@@ -115,16 +122,17 @@ void scatterAddRowsBackward(Args& args) {
   const Floats weights = args.floats("weights"), dx = args.floats("dx"), dWeights = args.floats("dWeights");
   const int64_t tokens = args.size("tokens"), topK = args.size("topK"), cols = args.size("cols");
   args.done();
+  Areas areas(args);
   const double assignments = static_cast<double>(tokens) * topK;
-  args.reads(dy, matrix(tokens, cols, cols));
-  args.reads(x, matrix(xRows, cols, cols));
-  args.reads(slots, assignments);
-  args.reads(weights, assignments);
-  args.writes(dx, matrix(xRows, cols, cols));
-  args.writes(dWeights, assignments);
+  areas.reads(dy, elements(tokens, cols));
+  areas.reads(x, elements(xRows, cols));
+  areas.reads(slots, assignments);
+  areas.reads(weights, assignments);
+  areas.writes(dx, elements(xRows, cols));
+  areas.writes(dWeights, assignments);
   args.requireIndices(slots, tokens * topK, xRows);
   if (assignments == 0 || cols == 0) return;
-  args.requireApart(dx, x);
+  areas.requireApart(dx, x);
   args.kernels().scatterAddRowsBackward(dy.begin(), x.begin(), slots.begin(), weights.begin(), dx.begin(),
                                         dWeights.begin(), tokens, topK, cols);
 }
@@ -135,12 +143,13 @@ void embeddingBackward(Args& args) {
   const Floats dTable = args.floats("dTable");
   const int64_t vocabSize = args.size("vocabSize"), tokens = args.size("tokens"), cols = args.size("cols");
   args.done();
-  args.reads(dy, matrix(tokens, cols, cols));
-  args.reads(ids, tokens);
-  args.writes(dTable, matrix(vocabSize, cols, cols));
+  Areas areas(args);
+  areas.reads(dy, elements(tokens, cols));
+  areas.reads(ids, tokens);
+  areas.writes(dTable, elements(vocabSize, cols));
   args.requireIndices(ids, tokens, vocabSize);
   if (tokens == 0 || cols == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().embeddingBackward(dy.begin(), ids.begin(), dTable.begin(), tokens, cols);
 }
 

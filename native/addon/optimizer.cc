@@ -1,4 +1,5 @@
 // The loss, the optimizer, and what a flat buffer of parameters needs.
+#include "areas.h"
 #include "entries.h"
 
 namespace sgemoe::entries {
@@ -12,13 +13,14 @@ double crossEntropy(Args& args) {
   const double gradScale = args.real("gradScale");
   const bool writeGradient = args.flag("writeGradient");
   args.done();
-  const Area scores = matrix(rows, cols, cols);
-  writeGradient ? args.writes(logits, scores) : args.reads(logits, scores);
-  args.reads(targets, rows);
-  args.writes(losses, rows);
+  Areas areas(args);
+  const double scores = static_cast<double>(rows) * static_cast<double>(cols);
+  writeGradient ? areas.writes(logits, scores) : areas.reads(logits, scores);
+  areas.reads(targets, rows);
+  areas.writes(losses, rows);
   args.requireIndicesOr(ignoreIndex, targets, rows, cols);
   if (rows == 0 || cols == 0) return 0;
-  args.requireApart();
+  areas.requireApart();
   return args.kernels().crossEntropy(logits.begin(), targets.begin(), losses.begin(), rows, cols, ignoreIndex,
                                      gradScale, writeGradient);
 }
@@ -27,7 +29,8 @@ double sumSquares(Args& args) {
   const Floats x = args.floats("x");
   const int64_t n = args.size("n");
   args.done();
-  args.reads(x, n);
+  Areas areas(args);
+  areas.reads(x, n);
   return args.kernels().sumSquares(x.begin(), n);
 }
 
@@ -36,7 +39,8 @@ void scale(Args& args) {
   const int64_t n = args.size("n");
   const double factor = args.real("factor");
   args.done();
-  args.writes(x, n);
+  Areas areas(args);
+  areas.writes(x, n);
   args.kernels().scale(x.begin(), n, static_cast<float>(factor));
 }
 
@@ -45,9 +49,10 @@ void axpy(Args& args) {
   const double alpha = args.real("alpha");
   const Floats x = args.floats("x"), y = args.floats("y");
   args.done();
-  args.reads(x, n);
-  args.writes(y, n);
-  args.requireApart();
+  Areas areas(args);
+  areas.reads(x, n);
+  areas.writes(y, n);
+  areas.requireApart();
   args.kernels().axpy(n, static_cast<float>(alpha), x.begin(), y.begin());
 }
 
@@ -65,11 +70,12 @@ void adamw(Args& args) {
   settings.biasCorrection2 = args.real("biasCorrection2");
   settings.gradScale = args.real("gradScale");
   args.done();
-  args.writes(param, n);
-  args.reads(grad, n);
-  args.writes(m, n);
-  args.writes(v, n);
-  args.requireApart();
+  Areas areas(args);
+  areas.writes(param, n);
+  areas.reads(grad, n);
+  areas.writes(m, n);
+  areas.writes(v, n);
+  areas.requireApart();
   args.kernels().adamw(param.begin(), grad.begin(), m.begin(), v.begin(), n, settings);
 }
 
@@ -82,7 +88,8 @@ void randomNormal(Args& args) {
   const auto stream = static_cast<uint32_t>(args.integer("stream", 0, kEndOfWords));
   const double std = args.real("std");
   args.done();
-  args.writes(out, n);
+  Areas areas(args);
+  areas.writes(out, n);
   sgemoe::randomNormal(out.begin(), n, seedLow, seedHigh, stream, std);
 }
 

@@ -1,3 +1,4 @@
+#include "areas.h"
 #include "entries.h"
 
 namespace sgemoe::entries {
@@ -6,9 +7,10 @@ void exp(Args& args) {
   const Floats x = args.floats("x"), y = args.floats("y");
   const int64_t n = args.size("n");
   args.done();
-  args.reads(x, n);
-  args.writes(y, n);
-  args.requireApart(y, x);
+  Areas areas(args);
+  areas.reads(x, n);
+  areas.writes(y, n);
+  areas.requireApart(y, x);
   args.kernels().exp(x.begin(), y.begin(), n);
 }
 
@@ -16,9 +18,10 @@ void silu(Args& args) {
   const Floats x = args.floats("x"), y = args.floats("y");
   const int64_t n = args.size("n");
   args.done();
-  args.reads(x, n);
-  args.writes(y, n);
-  args.requireApart(y, x);
+  Areas areas(args);
+  areas.reads(x, n);
+  areas.writes(y, n);
+  areas.requireApart(y, x);
   args.kernels().silu(x.begin(), y.begin(), n);
 }
 
@@ -26,11 +29,12 @@ void softmaxForward(Args& args) {
   const Floats x = args.floats("x"), y = args.floats("y");
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
+  Areas areas(args);
   const double elements = extent(rows, cols, cols);
-  args.reads(x, elements);
-  args.writes(y, elements);
+  areas.reads(x, elements);
+  areas.writes(y, elements);
   if (elements == 0) return;
-  args.requireApart(y, x);
+  areas.requireApart(y, x);
   args.kernels().softmaxForward(x.begin(), y.begin(), rows, cols);
 }
 
@@ -38,12 +42,13 @@ void softmaxBackward(Args& args) {
   const Floats y = args.floats("y"), dy = args.floats("dy"), dx = args.floats("dx");
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
+  Areas areas(args);
   const double elements = extent(rows, cols, cols);
-  args.reads(y, elements);
-  args.reads(dy, elements);
-  args.writes(dx, elements);
+  areas.reads(y, elements);
+  areas.reads(dy, elements);
+  areas.writes(dx, elements);
   if (elements == 0) return;
-  args.requireApart(dx, dy);
+  areas.requireApart(dx, dy);
   args.kernels().softmaxBackward(y.begin(), dy.begin(), dx.begin(), rows, cols);
 }
 
@@ -56,14 +61,15 @@ void rmsNormForward(Args& args) {
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   const double eps = args.real("eps");
   args.done();
+  Areas areas(args);
   args.requireLd("ldx", ldx, cols);
   args.requireLd("ldy", ldy, cols);
-  args.reads(x, matrix(rows, cols, ldx));
-  args.reads(gamma, cols);
-  args.writes(y, matrix(rows, cols, ldy));
-  args.writes(invRms, rows);
+  areas.reads(x, matrix(rows, cols, ldx));
+  areas.reads(gamma, cols);
+  areas.writes(y, matrix(rows, cols, ldy));
+  areas.writes(invRms, rows);
   if (rows == 0 || cols == 0) return;
-  args.requireApart(y, x);
+  areas.requireApart(y, x);
   args.kernels().rmsNormForward(x.begin(), ldx, gamma.begin(), y.begin(), ldy, invRms.begin(), rows, cols, eps);
 }
 
@@ -78,17 +84,18 @@ void rmsNormBackward(Args& args) {
   const Floats dGamma = args.floats("dGamma");
   const int64_t rows = args.size("rows"), cols = args.size("cols");
   args.done();
+  Areas areas(args);
   args.requireLd("ldx", ldx, cols);
   args.requireLd("lddy", lddy, cols);
   args.requireLd("lddx", lddx, cols);
-  args.reads(x, matrix(rows, cols, ldx));
-  args.reads(gamma, cols);
-  args.reads(invRms, rows);
-  args.reads(dy, matrix(rows, cols, lddy));
-  args.writes(dx, matrix(rows, cols, lddx));
-  args.writes(dGamma, cols);
+  areas.reads(x, matrix(rows, cols, ldx));
+  areas.reads(gamma, cols);
+  areas.reads(invRms, rows);
+  areas.reads(dy, matrix(rows, cols, lddy));
+  areas.writes(dx, matrix(rows, cols, lddx));
+  areas.writes(dGamma, cols);
   if (rows == 0 || cols == 0) return;
-  accumulateDx ? args.requireApart() : args.requireApart(dx, dy);
+  accumulateDx ? areas.requireApart() : areas.requireApart(dx, dy);
   args.kernels().rmsNormBackward(x.begin(), ldx, gamma.begin(), invRms.begin(), dy.begin(), lddy, dx.begin(), lddx,
                                  accumulateDx, dGamma.begin(), rows, cols);
 }
@@ -97,11 +104,12 @@ void swigluForward(Args& args) {
   const Floats gateUp = args.floats("gateUp"), y = args.floats("y");
   const int64_t rows = args.size("rows"), ffn = args.size("ffn");
   args.done();
+  Areas areas(args);
   const double elements = extent(rows, ffn, ffn);
-  args.reads(gateUp, 2 * elements);
-  args.writes(y, elements);
+  areas.reads(gateUp, 2 * elements);
+  areas.writes(y, elements);
   if (elements == 0) return;
-  args.requireApart();
+  areas.requireApart();
   args.kernels().swigluForward(gateUp.begin(), y.begin(), rows, ffn);
 }
 
@@ -109,12 +117,13 @@ void swigluBackward(Args& args) {
   const Floats gateUp = args.floats("gateUp"), dy = args.floats("dy"), dGateUp = args.floats("dGateUp");
   const int64_t rows = args.size("rows"), ffn = args.size("ffn");
   args.done();
+  Areas areas(args);
   const double elements = extent(rows, ffn, ffn);
-  args.reads(gateUp, 2 * elements);
-  args.reads(dy, elements);
-  args.writes(dGateUp, 2 * elements);
+  areas.reads(gateUp, 2 * elements);
+  areas.reads(dy, elements);
+  areas.writes(dGateUp, 2 * elements);
   if (elements == 0) return;
-  args.requireApart(dGateUp, gateUp);
+  areas.requireApart(dGateUp, gateUp);
   args.kernels().swigluBackward(gateUp.begin(), dy.begin(), dGateUp.begin(), rows, ffn);
 }
 

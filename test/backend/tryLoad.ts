@@ -10,5 +10,6 @@ export function tryLoad(options: NativeOptions): Kernels | null {
   }
 }
 
-/** Those of x86-64 or arm64, whether this machine and this build have them or not. */
-export const INSTRUCTION_SETS = process.arch === 'arm64' ? ['baseline', 'neon'] : ['baseline', 'avx2', 'avx512'];
+/** Those that are built for this processor, the plainest first, whether this machine has them or not. */
+export const INSTRUCTION_SETS: readonly string[] =
+  { arm64: ['neon'], x64: ['baseline', 'avx2', 'avx512'] }[process.arch as string] ?? ['baseline'];

@@ -106,13 +106,12 @@ function coincide(a: Use, b: Use): boolean {
  * common period, not where they happen to miss each other.
  */
 function interleave(a: Use, b: Use): boolean {
+  if (b.begin < a.begin) return interleave(b, a);
   const p = patternOf(a), q = patternOf(b);
   const period = greatestDivisor(p.period, q.period);
   if (period === 0) return false;
-  const first = Math.min(a.begin, b.begin);
-  const atA = (a.begin - first) % period, atB = (b.begin - first) % period;
-  const endA = atA + p.width, endB = atB + q.width;
-  return atA < atB ? endA <= atB && endB <= period + atA : endB <= atA && endA <= period + atB;
+  const at = (b.begin - a.begin) % period;
+  return p.width <= at && at + q.width <= period;
 }
 
 /**

@@ -169,6 +169,30 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
   randomNormal: () => ({ out: floats(5), outOffset: 0, n: 5, seedLow: 1, seedHigh: 2, stream: 3, std: 1 }),
 };
 
+/** The arrays that a kernel writes; it reads the others. */
+export const WRITTEN: Partial<Record<KernelName, readonly string[]>> = {
+  sgemm: ['c'], sgemmBatch: ['c'], sgemmGrouped: ['c'], sgemmGroupedTransA: ['c'],
+  packWeights: ['packed'], sgemmPacked: ['c'], sgemmGroupedPacked: ['c'],
+  exp: ['y'], silu: ['y'], softmaxForward: ['y'], softmaxBackward: ['dx'],
+  rmsNormForward: ['y', 'invRms'], rmsNormBackward: ['dx', 'dGamma'],
+  swigluForward: ['y'], swigluBackward: ['dGateUp'],
+  rope: ['x'], attentionForward: ['out', 'lse'], attentionBackward: ['dq', 'dk', 'dv'],
+  routeForward: [
+    'probs', 'lse', 'topkIndices', 'topkWeights', 'rowStarts', 'slotToToken', 'tokenToSlots', 'probMeans',
+  ],
+  routeBackward: ['dLogits'], gatherRows: ['dst'], scatterAddRows: ['y'],
+  scatterAddRowsBackward: ['dx', 'dWeights'], embeddingBackward: ['dTable'],
+  crossEntropy: ['logits', 'losses'], scale: ['x'], axpy: ['y'], adamw: ['param', 'm', 'v'],
+  randomNormal: ['out'],
+};
+
+/** What kernels.ts calls "in place": an output that may be an input, from the first element on. */
+export const IN_PLACE: readonly (readonly [KernelName, string, string])[] = [
+  ['exp', 'y', 'x'], ['silu', 'y', 'x'], ['softmaxForward', 'y', 'x'], ['softmaxBackward', 'dx', 'dy'],
+  ['rmsNormForward', 'y', 'x'], ['rmsNormBackward', 'dx', 'dy'], ['swigluBackward', 'dGateUp', 'gateUp'],
+  ['scatterAddRowsBackward', 'dx', 'x'],
+];
+
 function attentionArguments(): Record<string, unknown> {
   return {
     q: floats(16), qOffset: 0, ldq: 4, k: floats(12), kOffset: 0, ldk: 2, kBatchStride: 6,

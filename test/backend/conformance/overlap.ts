@@ -1,33 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
-import { type KernelName, readSignatures, type Signature, VALID } from './contract';
+import { IN_PLACE, type KernelName, readSignatures, type Signature, VALID, WRITTEN } from './contract';
 
 type Values = Record<string, unknown>;
 type Numbers = Float32Array | Int32Array;
-
-/** The arrays that a kernel writes; it reads the others. */
-const WRITTEN: Partial<Record<KernelName, readonly string[]>> = {
-  sgemm: ['c'], sgemmBatch: ['c'], sgemmGrouped: ['c'], sgemmGroupedTransA: ['c'],
-  packWeights: ['packed'], sgemmPacked: ['c'], sgemmGroupedPacked: ['c'],
-  exp: ['y'], silu: ['y'], softmaxForward: ['y'], softmaxBackward: ['dx'],
-  rmsNormForward: ['y', 'invRms'], rmsNormBackward: ['dx', 'dGamma'],
-  swigluForward: ['y'], swigluBackward: ['dGateUp'],
-  rope: ['x'], attentionForward: ['out', 'lse'], attentionBackward: ['dq', 'dk', 'dv'],
-  routeForward: [
-    'probs', 'lse', 'topkIndices', 'topkWeights', 'rowStarts', 'slotToToken', 'tokenToSlots', 'probMeans',
-  ],
-  routeBackward: ['dLogits'], gatherRows: ['dst'], scatterAddRows: ['y'],
-  scatterAddRowsBackward: ['dx', 'dWeights'], embeddingBackward: ['dTable'],
-  crossEntropy: ['logits', 'losses'], scale: ['x'], axpy: ['y'], adamw: ['param', 'm', 'v'],
-  randomNormal: ['out'],
-};
-
-/** What kernels.ts calls "in place": an output that may be an input, from the first element on. */
-const IN_PLACE: readonly (readonly [KernelName, string, string])[] = [
-  ['exp', 'y', 'x'], ['silu', 'y', 'x'], ['softmaxForward', 'y', 'x'], ['softmaxBackward', 'dx', 'dy'],
-  ['rmsNormForward', 'y', 'x'], ['rmsNormBackward', 'dx', 'dy'], ['swigluBackward', 'dGateUp', 'gateUp'],
-  ['scatterAddRowsBackward', 'dx', 'x'],
-];
 
 const isArray = (value: unknown): value is Numbers => ArrayBuffer.isView(value);
 

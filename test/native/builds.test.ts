@@ -1,0 +1,90 @@
+/** CMakeLists.txt and binding.gyp build the same addon: the same sources with the same flags. */
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ROOT } from '../backend/child';
+
+const cmake = readFileSync(join(ROOT, 'CMakeLists.txt'), 'utf8').replace(/#.*/g, '');
+const gyp = readFileSync(join(ROOT, 'binding.gyp'), 'utf8').replace(/^\s*#.*/gm, '');
+
+/** The words of `set(NAME words)`, without quotes. */
+function cmakeSet(name: string): string[] {
+  const found = new RegExp(`^ *set\\(${name} ([^)]*)\\)`, 'm').exec(cmake);
+  return found![1].replaceAll('"', '').split(/\s+/).filter(Boolean);
+}
+
+/** The words of `command(words)`, of every such command. */
+function cmakeWords(command: string): string[] {
+  return [...cmake.matchAll(new RegExp(`${command} ([^)]*)\\)`, 'g'))].flatMap(([, list]) =>
+    list.split(/\s+/),
+  );
+}
+
+/** The strings of `'name': [strings]`. */
+function gypList(name: string, source = gyp): string[] {
+  const found = new RegExp(`'${name}': \\[([^\\]]*)\\]`).exec(source);
+  return [...found![1].matchAll(/'([^']*)'/g)].map(([, word]) => word);
+}
+
+const gypTarget = (name: string): string => gyp.slice(gyp.indexOf(`'target_name': '${name}'`));
+
+/** The files that the commands in binding.gyp print. */
+const gypSources = [...gyp.matchAll(/"<!@\(node -p \\"(.*?)\\"\)"/g)].map(([, code]) =>
+  execFileSync(process.execPath, ['-p', code], { cwd: ROOT, encoding: 'utf8' }).trim().split(' '),
+);
+
+/** The files that a pattern of CMake's file(GLOB) takes. */
+function globbed(variable: string): string[] {
+  return cmakeWords(`file\\(GLOB ${variable} CONFIGURE_DEPENDS`).flatMap((pattern) => {
+    const folder = pattern.replace(/\/\*\.cc$/, '');
+    return readdirSync(join(ROOT, folder))
+      .filter((name) => name.endsWith('.cc'))
+      .map((name) => `${folder}/${name}`);
+  });
+}
+
+describe('CMakeLists.txt and binding.gyp', () => {
+  it('compile the same sources for each instruction set', () => {
+    expect(globbed('KERNEL_SOURCES').length).toBeGreaterThan(10);
+    expect(gypSources[0].sort()).toEqual(globbed('KERNEL_SOURCES').sort());
+  });
+
+  it('compile the same sources once, Accelerate for those who link it', () => {
+    const sources = globbed('SOURCES').filter((path) => path !== 'native/blas_accelerate.cc');
+    expect(sources.length).toBeGreaterThan(20);
+    // random.cc has flags of its own, and with gyp a library.
+    expect([...gypSources[1], ...gypList('sources', gypTarget('random'))].sort()).toEqual(sources.sort());
+    expect(cmake).toContain('list(APPEND SOURCES native/blas_accelerate.cc)');
+    expect(gyp).toContain("'sources': ['native/blas_accelerate.cc']");
+  });
+
+  it('give them the same flags', () => {
+    expect(gypList('warnings')).toEqual(cmakeSet('WARNINGS'));
+    expect(gypList('hot_flags')).toEqual([...cmakeSet('OPTIMIZATION'), ...cmakeSet('MATH_FLAGS')]);
+    expect(gypList('avx2_flags')).toEqual(cmakeSet('FLAGS_avx2'));
+    expect(gypList('avx512_flags')).toEqual(cmakeSet('FLAGS_avx512'));
+    expect(cmakeSet('FLAGS_baseline')).toEqual([]);
+    expect(cmakeSet('FLAGS_neon')).toEqual([]);
+    expect(cmake).toContain('native/random.cc PROPERTIES COMPILE_OPTIONS "-ffp-contract=off"');
+    expect(gypList('cflags', gypTarget('random'))).toEqual([
+      ...cmakeSet('OPTIMIZATION'),
+      '-ffp-contract=off',
+    ]);
+    expect(gypList('ldflags')).toEqual(['-Wl,-z,nodelete']);
+    expect(cmake).toContain('target_link_options(sgemoe PRIVATE -Wl,-z,nodelete)');
+  });
+
+  it('give them the same definitions', () => {
+    // node-gyp says NODE_GYP_MODULE_NAME by itself.
+    const own = /target_compile_definitions\(sgemoe PRIVATE (NAPI[^)]*)\)/.exec(cmake)![1];
+    const words = own.split(/\s+/).filter((word) => !word.startsWith('NODE_GYP_MODULE_NAME'));
+    expect(gypList('defines', gypTarget('sgemoe'))).toEqual(words);
+  });
+
+  it('build for the same instruction sets', () => {
+    const sets = [...gyp.matchAll(/'SGEMOE_ISA=(\w+)'/g)].map(([, name]) => name);
+    expect([...new Set(sets)].sort()).toEqual(['avx2', 'avx512', 'baseline', 'neon']);
+    for (const name of new Set(sets)) expect(cmake).toContain(`set(FLAGS_${name} `);
+  });
+});
