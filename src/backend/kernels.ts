@@ -8,7 +8,9 @@
  * - Matrices are row-major. An array argument `x` is followed by `xOffset`, in elements. A matrix whose rows
  *   are not adjacent has a leading dimension (`ldx`, elements from one row to the next, >= its columns).
  * - Axis letters: B batch, S sequence, T = B*S tokens, H hidden, D head dim, E experts, K top-k, F ffn, V vocab.
- * - A function writes only what its documentation names. Outputs must not overlap inputs unless it says so.
+ * - A function writes only what its documentation names. What it writes must not overlap anything else of the call; "in
+ *   place", or "y may be x", allows that output to be that input, element by element (same offset and leading dimension).
+ *   Matrices may interleave: in one buffer, columns beside each other of rows that are equally far apart.
  * - A dimension may be 0: nothing is read or written (except that a matmul over k = 0 is C = beta*C).
  * - Dimensions, offsets, strides: integers in [0, 2^53).
  *
@@ -17,6 +19,7 @@
  * - `RangeError` "<kernel>: <argument> must be an integer >= 0, got <value>" (also NaN, fractions, overflow)
  * - `RangeError` "<kernel>: <argument> is too short: needs <n> elements from offset <o>, has <length>"
  * - `RangeError` "<kernel>: <argument>[<i>] is <value>, must be in [0, <bound>)" for ids, slots, positions
+ * - `RangeError` "<kernel>: <argument> must not overlap <argument>" when one of them is written
  * Arrays shared with another thread must not change while a call runs.
  */
 export interface Kernels {
@@ -57,7 +60,7 @@ export interface Kernels {
 
   /**
    * `batch` matmuls of one shape; matrix i of X starts at xOffset + i*strideX (strideA or strideB may be 0).
-   * Elements of different C must not coincide.
+   * Elements of different C must not coincide: RangeError "sgemmBatch: strideC must keep the matrices apart, got ...".
    */
   sgemmBatch(
     transA: boolean, transB: boolean, m: number, n: number, k: number,
@@ -81,7 +84,8 @@ export interface Kernels {
 
   /**
    * The weight gradient of `sgemmGrouped`: C_g = alpha * A_g^T B_g + beta * C_g, with A_g [rows_g,m] and
-   * B_g [rows_g,n] the rows of group g, C_g [m,n] at cOffset + g*strideC. An empty group gives beta * C_g.
+   * B_g [rows_g,n] the rows of group g, C_g [m,n] at cOffset + g*strideC, apart as those of sgemmBatch. An empty
+   * group gives beta * C_g.
    */
   sgemmGroupedTransA(
     groups: number, rowStarts: Int32Array, rowStartsOffset: number, m: number, n: number,
@@ -136,7 +140,10 @@ export interface Kernels {
     x: Float32Array, xOffset: number, y: Float32Array, yOffset: number, rows: number, cols: number,
   ): void;
 
-  /** dx[r,:] = y * (dy - sum_c y*dy). y is the softmax output. dx may be dy. */
+  /**
+   * dx[r,:] = y * (dy - sum_c y*dy). y is the softmax output. dx may be dy. For layers of your own: the model's softmaxes
+   * have their backward inside attention, routing and the loss.
+   */
   softmaxBackward(
     y: Float32Array, yOffset: number, dy: Float32Array, dyOffset: number, dx: Float32Array, dxOffset: number,
     rows: number, cols: number,
@@ -316,7 +323,7 @@ export interface Kernels {
   /** x *= factor. */
   scale(x: Float32Array, xOffset: number, n: number, factor: number): void;
 
-  /** y += alpha * x. */
+  /** y += alpha * x. For sums of gradients of your own, and for bench/, which measures the memory's rate by it. */
   axpy(n: number, alpha: number, x: Float32Array, xOffset: number, y: Float32Array, yOffset: number): void;
 
   /**
