@@ -4,7 +4,12 @@ import { configDefaults, defineConfig } from 'vitest/config';
 const SLOW = ['test/package/**/*.test.ts', 'test/bench/**/*.test.ts', 'test/**/*.slow.test.ts'];
 
 /** What takes many minutes, and what does more by SGEMOE_TEST_SCALE: `npm run test:full`, part of .ci/full. */
-const FULL = ['test/**/*.full.test.ts', 'test/cli/kill.test.ts', 'test/serve/stress.test.ts'];
+const FULL = [
+  'test/**/*.full.test.ts',
+  'test/backend/lifecycle.test.ts',
+  'test/cli/kill.test.ts',
+  'test/serve/stress.test.ts',
+];
 
 export default defineConfig({
   test: {

@@ -51,7 +51,8 @@ const COMMON = [
 ];
 const KERNEL = ['-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'];
 const ADDON = [
-  ...['-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=sgemoe'],
+  ...['-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
+  '-DNODE_GYP_MODULE_NAME=sgemoe',
   ...['-isystem', 'node_modules/node-addon-api', '-isystem', 'node_modules/node-api-headers/include'],
 ];
 

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { scaled } from '../helpers/scale';
 import { ADDON, type Ended, ROOT, runNode } from './child';
 
 const REPETITIONS = 4;
@@ -112,12 +113,12 @@ describe.skipIf(ADDON === null)('a process with the addon', () => {
       { code: 0, stderr: '' },
     ));
 
-  it('ends as it should when threads that load or compute are ended, at 30 random moments', async () => {
-    // More of them: node .ci/terminations.js 300
+  it('ends as it should when threads that load or compute are ended, at random moments', async () => {
+    const count = String(scaled(30));
     const script = join(ROOT, '.ci', 'terminations.js');
-    const { stdout } = await promisify(execFile)(process.execPath, [script, '30', ADDON as string]).catch((e) => e);
-    expect(stdout).toMatch(/^seed \d+: 30 of 30 ended as they should\n$/);
-  }, 600_000);
+    const { stdout } = await promisify(execFile)(process.execPath, [script, count, ADDON as string]).catch((e) => e);
+    expect(stdout).toMatch(new RegExp(`^seed \\d+: ${count} of ${count} ended as they should\n$`));
+  }, scaled(600_000));
 
   it('ends from the main thread alone with the pool alive', () =>
     expectEachTime(`${WORK}; work(20); console.log('done');`, { code: 0, stdout: 'done\n', stderr: '' }));

@@ -1,4 +1,4 @@
-/** CMakeLists.txt and binding.gyp build the same addon: the same sources with the same flags. */
+/** CMakeLists.txt, binding.gyp and scripts/prebuild.js build the same addon: the same sources with the same flags. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -44,6 +44,26 @@ function globbed(variable: string): string[] {
   });
 }
 
+/** What the addon's own sources are compiled with; node-gyp says NODE_GYP_MODULE_NAME by itself. */
+function addonDefinitions(): string[] {
+  const [, words] = /target_compile_definitions\(sgemoe PRIVATE (NAPI[^)]*)\)/.exec(cmake)!;
+  return words.split(/\s+/).filter((word) => !word.startsWith('NODE_GYP_MODULE_NAME'));
+}
+
+describe('scripts/prebuild.js', () => {
+  it('gives the definitions and flags of CMakeLists.txt', () => {
+    const script = readFileSync(join(ROOT, 'scripts', 'prebuild.js'), 'utf8');
+    const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
+    const words = [
+      ...flags,
+      ...addonDefinitions().map((word) => `-D${word}`),
+      '-ffp-contract=off',
+      '-Wl,-z,nodelete',
+    ];
+    expect(words.filter((word) => !script.includes(`'${word}'`))).toEqual([]);
+  });
+});
+
 describe('CMakeLists.txt and binding.gyp', () => {
   it('compile the same sources for each instruction set', () => {
     expect(globbed('KERNEL_SOURCES').length).toBeGreaterThan(10);
@@ -76,10 +96,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
   });
 
   it('give them the same definitions', () => {
-    // node-gyp says NODE_GYP_MODULE_NAME by itself.
-    const own = /target_compile_definitions\(sgemoe PRIVATE (NAPI[^)]*)\)/.exec(cmake)![1];
-    const words = own.split(/\s+/).filter((word) => !word.startsWith('NODE_GYP_MODULE_NAME'));
-    expect(gypList('defines', gypTarget('sgemoe'))).toEqual(words);
+    expect(gypList('defines', gypTarget('sgemoe'))).toEqual(addonDefinitions());
   });
 
   it('build for the same instruction sets', () => {
