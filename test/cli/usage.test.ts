@@ -148,3 +148,13 @@ describe('info', () => {
     }
   });
 });
+
+describe('build', () => {
+  it('tells why it failed, with exit code 1', async () => {
+    const { code, stdout, stderr } = await sgemoe(['build'], { env: { SGEMOE_BUILD: 'make' } });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(
+      /the native addon was not built\. .*SGEMOE_BUILD must be cmake or gyp, got 'make'/,
+    );
+  });
+});

@@ -24,7 +24,10 @@ export function addBuildCommand(program: Command, context: CliContext): void {
 /** Runs the script that an install runs, loudly. */
 async function build(io: CliIo): Promise<number> {
   const script = join(__dirname, '..', '..', '..', 'scripts', 'install.js');
-  const child = spawn(process.execPath, [script, '--force'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [script, '--force'], {
+    env: io.env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => io.stderr.write(text));
   const code = await new Promise<number | null>((done, fail) => {
     child.once('error', fail);
