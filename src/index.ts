@@ -4,6 +4,7 @@ export type { Batch } from './base/batch';
 export type { DType, FloatDType } from './base/dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';
 export { Lcg64 } from './base/random';
+export type { MemoryNeeds } from './base/requireMemory';
 export {
   type Checkpoint,
   type CheckpointContent,
@@ -64,6 +65,7 @@ export {
   type LoadOptions,
   type ModelOptions,
   MoETransformer,
+  type NeedsOf,
   type Trace,
 } from './model/model';
 export {

@@ -35,6 +35,7 @@ export const ERROR_CODES = {
   SGEMOE_ENGINE_CLOSED: 'An engine was closed before a request, or before it was answered.',
   SGEMOE_TIMEOUT: 'A request was not answered within its time.',
   SGEMOE_WORKER_DIED: 'A worker thread ended before it had answered a request, or could not be started.',
+  SGEMOE_MEMORY: 'More memory would be taken than this process can have.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

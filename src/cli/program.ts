@@ -19,6 +19,8 @@ Environment:
   SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|reference
                          what computes; default auto, the fastest that is there
   SGEMOE_BLAS=<file>     a library with cblas_sgemm to use
+  SGEMOE_MEMORY_LIMIT=<bytes>|none
+                         what a model may take, such as 12GB; default what the machine has
   SGEMOE_API_KEY=<key>   of sgemoe serve, as --api-key
   SGEMOE_DEBUG=1         print the stack of an error
 

@@ -1,5 +1,6 @@
 import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
+import { requireMemory } from '../base/requireMemory';
 import { readOnlyView, refuseWrite } from './readOnly';
 import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
 import { floatBytes } from './workspace';
@@ -275,9 +276,10 @@ export class ParameterStore {
     if (this.frozen) refuseWrite();
   }
 
-  /** Allocates the gradients at first use; afterwards does nothing. */
+  /** Allocates the gradients at first use; afterwards does nothing. @throws SgemoeError SGEMOE_MEMORY */
   ensureGradients(): void {
     if (this.gradShards.length > 0) return;
+    requireMemory('The backward', { gradients: this.mirrorBytes });
     this.gradShards = this.mirror();
     for (const weight of this.#weights) weight.gradient.space.data = viewOf(this.gradShards, weight);
   }

@@ -1,4 +1,5 @@
 import type { Kernels } from '../backend/kernels';
+import { requireMemory } from '../base/requireMemory';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 
 /** Elements to which every slot is padded: 64 bytes of float32, so that rows of different slots share no cache line. */
@@ -75,17 +76,30 @@ export class Workspace extends PlannedMemory {
   /**
    * Makes room for a plan. Contents are lost when it has to grow: to the plan's size at first, by half at least
    * afterwards, so that a text that gets longer token by token costs few allocations. Views see the new arrays.
+   * @throws SgemoeError SGEMOE_MEMORY
    */
-  ensure({ floatCount, intCount }: Planner): void {
-    const { floats, ints } = this;
-    if (floats.length < floatCount) {
-      const size = Math.max(floatCount, Math.ceil(floats.length * GROWTH));
-      this.floatSpace.data = allocate(this.kernels, size);
-    }
-    if (ints.length < intCount) {
-      this.intSpace.data = new Int32Array(Math.max(intCount, Math.ceil(ints.length * GROWTH)));
-    }
+  ensure(plan: Planner): void {
+    const growth = this.growthBytes(plan);
+    if (growth === 0) return;
+    requireMemory('The pass', { activations: growth });
+    const floats = grown(this.floats.length, plan.floatCount);
+    const ints = grown(this.ints.length, plan.intCount);
+    if (floats > 0) this.floatSpace.data = allocate(this.kernels, floats);
+    if (ints > 0) this.intSpace.data = new Int32Array(ints);
   }
+
+  /** Bytes that `ensure` would allocate. */
+  growthBytes({ floatCount, intCount }: Planner): number {
+    const floats = grown(this.floats.length, floatCount);
+    return (
+      floats * floatBytes(this.kernels) + grown(this.ints.length, intCount) * Int32Array.BYTES_PER_ELEMENT
+    );
+  }
+}
+
+/** Length of the array that takes the place of one of `length`; 0 where that has room for `count`. */
+function grown(length: number, count: number): number {
+  return length >= count ? 0 : Math.max(count, Math.ceil(length * GROWTH));
 }
 
 function padded(size: number): number {

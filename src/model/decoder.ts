@@ -1,11 +1,12 @@
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
+import { requireMemory } from '../base/requireMemory';
 import { CachedSequences, cacheBytes, KeyValueCache } from '../memory/keyValueCache';
 import { type IndexView, type MatrixView, matrixOf } from '../memory/matrixView';
 import { copyOut, gatherRows } from '../memory/operations';
 import { Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
-import { defaultStepTokens } from './memoryBytes';
+import { decoderBytes, defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './pass';
 import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 
@@ -79,7 +80,7 @@ export class Decoder {
   readonly #seen: Float64Array;
   #stepCount = 0;
 
-  /** @throws TypeError or RangeError for an option out of range. */
+  /** @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY. */
   constructor(model: DecodableModel, options: DecoderOptions = {}) {
     checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens']);
     const { config, kernels } = model;
@@ -93,6 +94,7 @@ export class Decoder {
         `Decoder: contextLength must be at most maxSeqLen (${config.maxSeqLen}), got ${contextLength}`,
       );
     }
+    requireMemory('The decoder', decoderBytes(model, { slots, contextLength, maxStepTokens }));
     this.slots = slots;
     this.contextLength = contextLength;
     this.maxStepTokens = maxStepTokens;

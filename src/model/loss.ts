@@ -1,4 +1,5 @@
 import { SgemoeError } from '../base/errors';
+import type { MemoryNeeds } from '../base/requireMemory';
 import { crossEntropy } from '../memory/operations';
 import type { AssembledParts } from './assemble';
 import type { RouterLosses } from './moe';
@@ -13,6 +14,9 @@ export interface LossPart {
   batch: number;
   seq: number;
 }
+
+/** 'loss' computes it alone; 'train' and 'recompute' keep what `backward` needs. */
+export type LossMode = Exclude<PassMode, 'forward'>;
 
 /** What the loss of a part is made of. */
 export interface LossTerms extends RouterLosses {
@@ -55,11 +59,20 @@ export class ModelLoss {
     return { crossEntropy: 0, auxLoss: 0, zLoss: 0, load };
   }
 
+  /** Bytes that the `forward` and `backward` of such a part would allocate. */
+  growthBytes(batch: number, seq: number, mode: LossMode): Pick<MemoryNeeds, 'gradients' | 'activations'> {
+    const { gradShards, mirrorBytes } = this.parts.store;
+    return {
+      gradients: gradShards.length > 0 ? 0 : mirrorBytes,
+      activations: this.passes.growthBytes(batch, seq, mode),
+    };
+  }
+
   /**
    * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, and turn the logits into
    * gradScale (softmax(z) - onehot(c)), the gradient, in place.
    */
-  forward(part: LossPart, terms: LossTerms, mode: Exclude<PassMode, 'forward'>, sums: LossSums): void {
+  forward(part: LossPart, terms: LossTerms, mode: LossMode, sums: LossSums): void {
     const { passes } = this;
     const pass = passes.enter(part.batch, part.seq, mode);
     const { logits, targets, losses } = pass.loss!;

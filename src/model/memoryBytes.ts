@@ -6,7 +6,7 @@ import { cacheBytes, planCache } from '../memory/keyValueCache';
 import { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
-import { planPass } from './pass';
+import { type ModelParts, planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
 /** What a model's arrays take, in bytes. Scratch of the kernels (some MB at most), results and Node itself come on top. */
@@ -75,7 +75,8 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
     throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
   const parts = assemble(config, new ParameterStore(kernels));
-  const { cache, activations } = mode === 'decode' ? decoding(parts, options) : passing(parts, mode, options);
+  const { cache, activations } =
+    mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
   const { weightBytes: weights, mirrorBytes } = parts.store;
   const gradients = mode === 'train' ? mirrorBytes : 0;
   const moments = 2 * gradients;
@@ -94,13 +95,20 @@ function passing(
   checkInteger('memoryBytes: batch', batch as number, 1);
   checkInteger('memoryBytes: seq', seq as number, 1);
   const passMode = mode === 'train' && gradientCheckpointing ? 'recompute' : mode;
+  const { kernels } = parts.store;
   const { planner } = planPass(parts, new Planner(), batch as number, seq as number, passMode);
-  return { cache: 0, activations: planned(parts, planner) + ropeBytes(parts, seq as number) };
+  return {
+    cache: 0,
+    activations: planned(planner, kernels) + ropeBytes(parts.config, kernels, seq as number),
+  };
 }
 
-/** As a Decoder lays out its workspace: the cache, the largest step, the largest head. */
-function decoding(parts: AssembledParts, options: MemoryOptions): Working {
-  const { config } = parts;
+/** What a Decoder of a model takes: the cache, its largest step, its largest head. */
+export function decoderBytes(
+  parts: ModelParts & { readonly kernels: Kernels },
+  options: Pick<MemoryOptions, 'slots' | 'contextLength' | 'maxStepTokens'>,
+): Working {
+  const { config, kernels } = parts;
   const { slots = 1, contextLength = config.maxSeqLen } = options;
   checkInteger('memoryBytes: slots', slots, 1);
   checkInteger('memoryBytes: contextLength', contextLength, 1);
@@ -110,17 +118,18 @@ function decoding(parts: AssembledParts, options: MemoryOptions): Working {
   planCache(planner, config, slots, contextLength);
   const step = planStep(parts, null, planner, maxStepTokens);
   const head = planHead(parts, step.planner, maxStepTokens);
-  const cache = cacheBytes(config, slots, contextLength, floatBytes(parts.store.kernels));
+  const cache = cacheBytes(config, slots, contextLength, floatBytes(kernels));
   const ids = slots * contextLength * Int32Array.BYTES_PER_ELEMENT;
-  const activations = planned(parts, head.planner) - (cache - ids) + ropeBytes(parts, contextLength);
+  const activations =
+    planned(head.planner, kernels) - (cache - ids) + ropeBytes(config, kernels, contextLength);
   return { cache, activations };
 }
 
-function planned({ store }: AssembledParts, { floatCount, intCount }: Planner): number {
-  return floatCount * floatBytes(store.kernels) + intCount * Int32Array.BYTES_PER_ELEMENT;
+function planned({ floatCount, intCount }: Planner, kernels: Kernels): number {
+  return floatCount * floatBytes(kernels) + intCount * Int32Array.BYTES_PER_ELEMENT;
 }
 
 /** Cosines and sines of `positions` positions. */
-function ropeBytes({ config, store }: AssembledParts, positions: number): number {
-  return positions * config.headDim * floatBytes(store.kernels);
+function ropeBytes({ headDim }: ModelConfig, kernels: Kernels, positions: number): number {
+  return positions * headDim * floatBytes(kernels);
 }

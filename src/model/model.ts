@@ -4,6 +4,7 @@ import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '
 import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
+import { type MemoryNeeds, requireMemory } from '../base/requireMemory';
 import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
@@ -40,12 +41,20 @@ export interface ModelOptions {
   kernels?: Kernels;
 }
 
+/** What a model of this config will take, for what it is made for: `memoryBytes` counts it. */
+export type NeedsOf = (config: ModelConfig) => MemoryNeeds;
+
 export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
   /**
    * Told what was passed over in config.json and generation_config.json, and which weights aren't finite numbers, a sentence each.
    * Default: process warnings.
    */
   onNote?: (note: string) => void;
+  /**
+   * Compared with the memory that there is before any is taken, such as
+   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: the weights alone.
+   */
+  needs?: NeedsOf;
 }
 
 /** Everything a forward computes on the way, copied. T = B*S tokens. */
@@ -69,6 +78,12 @@ export interface ForwardOptions {
   gradientCheckpointing?: boolean;
   /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
   out?: Tensor<'float32'>;
+}
+
+interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
+  /** The beginning of a sentence about it. */
+  what?: string;
+  generationConfig?: GenerationConfig | null;
 }
 
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
@@ -111,8 +126,7 @@ export class MoETransformer implements NextTokenModel {
   private constructor(
     config: ModelConfig,
     kernels: Kernels,
-    storeOptions?: StoreOptions,
-    generationConfig: GenerationConfig | null = null,
+    { what = 'The model', needs, generationConfig = null, ...storeOptions }: ConstructionOptions = {},
   ) {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
@@ -127,6 +141,9 @@ export class MoETransformer implements NextTokenModel {
     this.blocks = parts.blocks;
     this.norm = parts.norm;
     this.lmHead = parts.lmHead;
+    if (!storeOptions.shared) {
+      requireMemory(what, needs?.(config) ?? { weights: store.weightBytes });
+    }
     store.allocate();
     this.#passes = new Passes(parts);
     this.loss = new ModelLoss(parts, this.#passes);
@@ -135,7 +152,7 @@ export class MoETransformer implements NextTokenModel {
 
   /**
    * A model with Kaiming normal weights, std sqrt(2/fan_in), norms at 1: the same for a seed on every machine.
-   * @throws TypeError or RangeError for an invalid config or seed.
+   * @throws TypeError or RangeError for an invalid config or seed; SgemoeError SGEMOE_MEMORY.
    */
   static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
     checkOptions('MoETransformer.create', options, ['seed', 'kernels']);
@@ -158,10 +175,10 @@ export class MoETransformer implements NextTokenModel {
   /**
    * Reads a checkpoint folder: config.json and model.safetensors, or shards with their index. Folders of `transformers` too
    * (docs/checkpoints.md). Process warnings list keys of their config.json that were passed over, and weights that are NaN or infinite.
-   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code.
+   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
-    checkOptions('MoETransformer.load', options, ['kernels', 'onNote']);
+    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs']);
     const checkpoint = await loadCheckpoint(dir);
     try {
       const source = modelSource(checkpoint);
@@ -169,8 +186,11 @@ export class MoETransformer implements NextTokenModel {
       source.notes.forEach(tell);
       // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
+      const { generationConfig } = source;
       const kernels = options.kernels ?? getKernels();
-      const model = new MoETransformer(source.config, kernels, { onExpose }, source.generationConfig);
+      const what = `The model in ${dir}`;
+      const construction = { what, onExpose, needs: options.needs, generationConfig };
+      const model = new MoETransformer(source.config, kernels, construction);
       const { parameters, buffers } = model.store;
       await source.fill(parameters, buffers);
       const note = notFiniteNote(kernels, [...parameters, ...buffers]);
@@ -200,8 +220,10 @@ export class MoETransformer implements NextTokenModel {
     const { config, generationConfig = null, shards, bufferData } = own;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
     const kernels = options.kernels ?? getKernels();
-    const storeOptions = { shared: { shards, bufferData } };
-    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, storeOptions, generationConfig);
+    const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, {
+      shared: { shards, bufferData },
+      generationConfig,
+    });
     freezeAsShared(model.store, own);
     return model;
   }
@@ -320,8 +342,10 @@ export class MoETransformer implements NextTokenModel {
    * From then on the parameters can't be written: a train step, and writes by `parameter(..).data`, throw SgemoeError
    * SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded; what is written through them doesn't
    * reach the copy. Gradients are not weights: `backward` works. Does nothing to a frozen model.
+   * @throws SgemoeError SGEMOE_MEMORY where there is no room for the copy.
    */
   freeze(): void {
+    if (!this.frozen) requireMemory('Freezing the model', { packed: this.store.frozenBytes() });
     this.store.freeze();
   }
 

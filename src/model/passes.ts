@@ -31,16 +31,25 @@ export class Passes {
 
   /**
    * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
-   * @throws RangeError for a sequence longer than maxSeqLen.
+   * @throws RangeError for a sequence longer than maxSeqLen; SgemoeError SGEMOE_MEMORY.
    */
   enter(batch: number, seq: number, mode: PassMode): ModelPass {
-    const { maxSeqLen } = this.parts.config;
-    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    const pass = this.#plans.find(batch, seq, mode);
+    const pass = this.#plan(batch, seq, mode);
     this.workspace.ensure(pass.planner);
     this.#kept = null;
     this.entered++;
     return pass;
+  }
+
+  /** Bytes that `enter` would allocate. */
+  growthBytes(batch: number, seq: number, mode: PassMode): number {
+    return this.workspace.growthBytes(this.#plan(batch, seq, mode).planner);
+  }
+
+  #plan(batch: number, seq: number, mode: PassMode): ModelPass {
+    const { maxSeqLen } = this.parts.config;
+    if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
+    return this.#plans.find(batch, seq, mode);
   }
 
   /** Copies T ids (or targets) from `source[from]` on; the caller has checked them. */

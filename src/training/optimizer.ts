@@ -1,3 +1,4 @@
+import { requireMemory } from '../base/requireMemory';
 import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
 import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
@@ -33,6 +34,11 @@ export class AdamW {
     private readonly store: ParameterStore,
     private readonly config: ResolvedTrainConfig,
   ) {}
+
+  /** Bytes of the moments that are still to be allocated. */
+  get missingBytes(): number {
+    return this.#m.length > 0 ? 0 : 2 * this.store.mirrorBytes;
+  }
 
   /** Both moments of each parameter, as `m.<name>` and `v.<name>`; views. */
   moments(): Moment[] {
@@ -80,6 +86,7 @@ export class AdamW {
 
   #ensureMoments(): void {
     if (this.#m.length > 0) return;
+    requireMemory('AdamW', { moments: this.missingBytes });
     this.#m = this.store.mirror();
     this.#v = this.store.mirror();
     this.#stretches = this.store.stretches((kind) => this.#decays(kind));

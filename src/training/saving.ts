@@ -3,7 +3,9 @@ import { checkInteger, checkOptions } from '../base/checks';
 import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
 import { checkTraining, invalidState, openTraining, tensorsChecksum } from '../checkpoint/trainingFiles';
+import type { ModelConfig } from '../config/modelConfig';
 import { resolveTrainConfig, type TrainConfig } from '../config/trainConfig';
+import { memoryBytes } from '../model/memoryBytes';
 import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
@@ -91,7 +93,10 @@ export async function saveTraining(
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
   checkOptions('resumeTraining', options, ['kernels', 'config', 'onNote']);
-  const model = await MoETransformer.load(dir, { kernels: options.kernels });
+  const { kernels } = options;
+  // The activations follow when there is a batch: Trainer.requireMemory.
+  const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
+  const model = await MoETransformer.load(dir, { kernels, needs });
   const stored = await openTraining(dir, tensorsChecksum(model.store.checkpointTensors()));
   const { state, optimizer } = stored;
   try {

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Batch } from '../base/batch';
 import { checkIds, checkInteger, checkOptions, sameShape } from '../base/checks';
 import { SgemoeError } from '../base/errors';
+import { requireMemory } from '../base/requireMemory';
 import {
   IGNORE_INDEX,
   type ResolvedTrainConfig,
@@ -133,7 +134,7 @@ export class Trainer {
 
   /**
    * One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`.
-   * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING before anything is computed.
+   * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING, SGEMOE_MEMORY before anything is computed.
    */
   trainStep(ids: Tensor, targets: Tensor): StepResult {
     checkPair(ids, targets);
@@ -202,6 +203,18 @@ export class Trainer {
     }
   }
 
+  /**
+   * Compares what steps of such batches will take, beyond what they have taken already, with the memory there is: a system
+   * that runs out of memory half-way ends the process.
+   * @throws SgemoeError SGEMOE_MEMORY. @internal
+   */
+  requireMemory(batch: number, seqLen: number): void {
+    const { gradAccumulationSteps, gradientCheckpointing } = this.config;
+    const rows = Math.ceil(batch / gradAccumulationSteps);
+    const growth = this.model.loss.growthBytes(rows, seqLen, gradientCheckpointing ? 'recompute' : 'train');
+    requireMemory('The training', { ...growth, moments: this.#optimizer.missingBytes });
+  }
+
   #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {
     this.model.store.requireWritable();
     if (this.#savesRunning > 0) {
@@ -241,6 +254,7 @@ export class Trainer {
     const sums = model.loss.noSums();
     const mode = config.gradientCheckpointing ? 'recompute' : 'train';
     const { auxLossAlpha, zLossCoef, ignoreIndex } = config;
+    if (this.#optimizer.missingBytes > 0) this.requireMemory(batch, seqLen);
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;

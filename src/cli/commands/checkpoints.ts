@@ -1,10 +1,11 @@
 import { type Command, Option } from 'commander';
+import { formatBytes } from '../../base/formatBytes';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { integer } from '../options/values';
-import { formatBytes, formatCount } from '../terminal/format';
+import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
 import { asUsage } from '../terminal/usageError';
 

@@ -1,5 +1,7 @@
 import { type Command, Option } from 'commander';
 import { getKernels } from '../../backend';
+import type { ModelConfig } from '../../config/modelConfig';
+import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { BatchOptions, Split, TokenDataset } from '../../text/data';
 import { TextDataset } from '../../text/dataset';
@@ -93,9 +95,14 @@ async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Pro
   const tokenizer = await readTokenizer(dir);
   const { dataset, split, tokens } = await openSplit(options, tokenizer);
   requireScorable(tokens);
-  const model = await MoETransformer.load(dir);
+  const windowsOf = (config: ModelConfig) => asUsage(() => scoringWindows({ config }, options), inFlags);
+  const needs = (config: ModelConfig) => {
+    const { batchSize: batch, seqLen: seq } = windowsOf(config);
+    return memoryBytes(config, { mode: 'loss', batch, seq, frozen: true });
+  };
+  const model = await MoETransformer.load(dir, { needs });
   requireOneCheckpoint(dir, model, tokenizer);
-  const windows = asUsage(() => scoringWindows(model, options), inFlags);
+  const windows = windowsOf(model.config);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);
   model.freeze();
   const progress = new JobProgress(io.stderr);

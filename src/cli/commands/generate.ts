@@ -2,6 +2,8 @@ import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
+import type { ModelConfig } from '../../config/modelConfig';
+import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { SampledToken } from '../../sampling/sampler';
 import { loadTokenizer } from '../../text/loadTokenizer';
@@ -67,11 +69,15 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
 async function generateCommand(dir: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const tokenizer = await readTokenizer(dir);
-  const model = await MoETransformer.load(dir);
-  requireOneCheckpoint(dir, model, tokenizer);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
+  const sampling = samplingOptions(options);
+  const length = Math.max(1, ids.length + sampling.maxTokens);
+  const needs = (config: ModelConfig) =>
+    memoryBytes(config, { mode: 'decode', contextLength: Math.min(length, config.maxSeqLen) });
+  const model = await MoETransformer.load(dir, { needs });
+  requireOneCheckpoint(dir, model, tokenizer);
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
   const interrupt = new Interrupt(io.signals);
   const started = performance.now();
@@ -80,7 +86,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
     tokens++;
     log?.append(describe(sampled, text, tokenizer));
   };
-  const writing = { sampling: samplingOptions(options), signal: interrupt.signal, onToken };
+  const writing = { sampling, signal: interrupt.signal, onToken };
   try {
     for await (const text of generateText(model, tokenizer, ids, writing)) io.stdout.write(text);
   } finally {

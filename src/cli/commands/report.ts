@@ -1,10 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes } from '../../base/formatBytes';
 import { readRun } from '../report/readRun';
 import type { RunReport } from '../report/reportData';
 import { GENERATOR, renderReport } from '../report/reportPage';
-import { formatBytes, formatCount, shellQuote } from '../terminal/format';
+import { formatCount, shellQuote } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 

@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import { type MemoryNeeds, requireMemory } from '../../base/requireMemory';
+import type { ModelConfig } from '../../config/modelConfig';
 import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
+import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { TokenDataset } from '../../text/data';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -224,22 +227,36 @@ function withTokenizerOfInit(options: TrainCliOptions): TrainCliOptions {
 }
 
 async function newTrainer(options: TrainCliOptions, tokenizer: Tokenizer): Promise<Trainer> {
-  const { initFrom, seed, seqLen } = options;
+  const { initFrom } = options;
   const model =
-    initFrom === undefined
-      ? MoETransformer.create(modelConfig(options, tokenizer.vocabSize, seqLen), { seed })
-      : await loadForTuning(initFrom, options, tokenizer);
+    initFrom === undefined ? newModel(options, tokenizer) : await loadForTuning(initFrom, options, tokenizer);
   const trainConfig = trainConfigOf(options);
   return asUsage(() => new Trainer(model, trainConfig));
+}
+
+function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransformer {
+  const config = modelConfig(options, vocabSize, options.seqLen);
+  requireMemory('The training', trainingBytes(config, options));
+  return MoETransformer.create(config, { seed: options.seed });
+}
+
+/** All that the steps will take. */
+function trainingBytes(
+  config: ModelConfig,
+  { batchSize, seqLen, gradAccumulation, gradientCheckpointing }: TrainCliOptions,
+): MemoryNeeds {
+  const batch = Math.ceil(batchSize / gradAccumulation);
+  return memoryBytes(config, { batch, seq: seqLen, gradientCheckpointing });
 }
 
 /** The weights of a checkpoint; the optimizer starts afresh. @throws UsageError when the options don't fit it. */
 async function loadForTuning(
   from: string,
-  { seqLen }: TrainCliOptions,
+  options: TrainCliOptions,
   tokenizer: Tokenizer,
 ): Promise<MoETransformer> {
-  const model = await MoETransformer.load(from);
+  const { seqLen } = options;
+  const model = await MoETransformer.load(from, { needs: (config) => trainingBytes(config, options) });
   const { maxSeqLen, vocabSize } = model.config;
   if (seqLen > maxSeqLen) {
     throw new UsageError(

@@ -3,13 +3,6 @@ export function formatCount(value: number): string {
   return Math.round(value).toLocaleString('en-US');
 }
 
-/** 1500 -> '1.5 kB', 2e9 -> '2 GB' */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3));
-  return `${(bytes / 1000 ** power).toLocaleString('en-US', { maximumSignificantDigits: 3 })} ${units[power]}`;
-}
-
 /** Tokens per second: '932', '8.4k', '41k'. */
 export function formatRate(perSecond: number): string {
   if (!Number.isFinite(perSecond)) return '-';

@@ -1,5 +1,6 @@
 import { checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
+import { requireMemory } from '../../base/requireMemory';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { MoETransformer } from '../../model/model';
@@ -10,6 +11,7 @@ import { listen, unlisten } from './abortListeners';
 import { CompletionStream } from './completionStream';
 import { WorkerCounters } from './counters';
 import { Dispatcher } from './dispatcher';
+import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
 import { EngineCounters } from './metrics';
@@ -82,7 +84,9 @@ export class Engine implements AsyncDisposable {
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
     const { onNote, ...engineOptions } = options;
-    const model = await MoETransformer.load(dir, { onNote });
+    const needs = (config: ModelConfig) =>
+      engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
+    const model = await MoETransformer.load(dir, { onNote, needs });
     const { tokenizer, ...beside } = await readStoredTokenizer(dir);
     return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
   }
@@ -90,8 +94,8 @@ export class Engine implements AsyncDisposable {
   /**
    * Serves a model that is there already; its weights must not be written until the engine is closed, and it is frozen
    * unless `freeze` is false. Without a tokenizer requests are of token ids.
-   * @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_WORKER_DIED when a worker can't start, for
-   * instance for lack of memory.
+   * @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY when the caches don't fit,
+   * SGEMOE_WORKER_DIED when a worker can't start.
    */
   static async create(
     model: MoETransformer,
@@ -107,6 +111,8 @@ export class Engine implements AsyncDisposable {
         `Engine: the tokenizer must have at most as many tokens as the model (${model.vocabSize}), got ${tokenizer.vocabSize}`,
       );
     }
+    const { packed, cache, activations } = engineBytes(model.config, resolved, model.kernels);
+    requireMemory('The engine', { packed: model.frozen ? 0 : packed, cache, activations });
     if (resolved.threads !== undefined) model.kernels.setThreads(resolved.threads);
     if (resolved.freeze) model.freeze();
     const engine = new Engine(model, tokenizer, resolved);

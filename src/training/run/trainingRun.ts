@@ -55,7 +55,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
    * removes first.
    * @throws TypeError or RangeError for the options; SgemoeError SGEMOE_RUN_FOLDER for a folder that holds other things, or a
    * run without `overwrite`; SGEMOE_FOLDER_LOCKED when another process uses it; SGEMOE_CHECKPOINT_WRITE when it can't be
-   * written; SGEMOE_DATA_TOO_SHORT.
+   * written; SGEMOE_DATA_TOO_SHORT; SGEMOE_MEMORY.
    */
   static async start(dir: string, options: StartRunOptions): Promise<TrainingRun> {
     checkDir('TrainingRun.start', dir);
@@ -64,6 +64,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     const folder = new RunFolder(dir);
     return underLock(folder, async (lock) => {
       await refuseTaken(folder, overwrite);
+      trainer.requireMemory(complete.batchSize, complete.seqLen);
       const state = new RunState(trainer, options, {});
       const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, null) };
       return new TrainingRun(setup, lock, { isNew: true, notes: [] });
@@ -86,6 +87,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
       const resumed = await resumeTraining(dir, { config, kernels, onNote: (note) => notes.push(note) });
       checkSameData(dir, resumed, dataset);
       const { trainer } = resumed;
+      trainer.requireMemory(complete.batchSize, complete.seqLen);
       const state = new RunState(trainer, options, resumed.progress as Partial<RunProgress>);
       const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, resumed.data) };
       return new TrainingRun(setup, lock, { isNew: false, notes });

@@ -1,0 +1,73 @@
+import { SgemoeError } from './errors';
+import { formatBytes } from './formatBytes';
+import { type AvailableMemory, availableMemory } from './machineMemory';
+
+/** Bytes of each part; those that are left out or 0 aren't needed. */
+export interface MemoryNeeds {
+  weights?: number;
+  packed?: number;
+  gradients?: number;
+  moments?: number;
+  cache?: number;
+  activations?: number;
+}
+
+const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {
+  weights: 'weights',
+  packed: 'packed copies of them',
+  gradients: 'gradients',
+  moments: 'moments',
+  cache: 'key-value cache',
+  activations: 'activations',
+};
+
+/** Less than this is asked of the system without a look at what it has: the look takes longer than the allocation. */
+const LEAST_CHECKED_BYTES = 64e6;
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+};
+
+/**
+ * To be called before memory is asked for that a user's model decides: a system without that much ends the process, and
+ * says nothing. SGEMOE_MEMORY_LIMIT takes the place of what the machine says.
+ * @param what takes the memory: the beginning of the sentence.
+ * @throws SgemoeError SGEMOE_MEMORY with both figures; RangeError for a SGEMOE_MEMORY_LIMIT that is none.
+ */
+export function requireMemory(
+  what: string,
+  needs: MemoryNeeds,
+  available: () => AvailableMemory = availableMemory,
+): void {
+  const parts = (Object.keys(NAMES) as (keyof MemoryNeeds)[]).filter((part) => (needs[part] ?? 0) > 0);
+  const total = parts.reduce((sum, part) => sum + (needs[part] ?? 0), 0);
+  const limit = memoryLimit();
+  if (limit === null && total < LEAST_CHECKED_BYTES) return;
+  const there = limit ?? available();
+  if (total <= there.bytes) return;
+  const list = parts.map((part) => `${NAMES[part]} ${formatBytes(needs[part] ?? 0)}`).join(', ');
+  throw new SgemoeError(
+    'SGEMOE_MEMORY',
+    `${what} takes ${formatBytes(total)} of memory (${list}), but ${formatBytes(there.bytes)} are available ` +
+      `${there.where}. Where swap makes up for it: SGEMOE_MEMORY_LIMIT=none.`,
+  );
+}
+
+/** SGEMOE_MEMORY_LIMIT; null where it isn't set. */
+function memoryLimit(): AvailableMemory | null {
+  const text = process.env.SGEMOE_MEMORY_LIMIT;
+  if (text === undefined || text === '') return null;
+  const where = 'by SGEMOE_MEMORY_LIMIT';
+  if (text === 'none') return { bytes: Number.POSITIVE_INFINITY, where };
+  const [, number, unit] = /^(\d+(?:\.\d+)?) ?([kmgt]i?b|)$/.exec(text.toLowerCase()) ?? [];
+  if (number !== undefined) return { bytes: Number(number) * UNITS[unit], where };
+  throw new RangeError(`SGEMOE_MEMORY_LIMIT must be bytes, such as 12GB or 8GiB, or 'none', got '${text}'`);
+}
