@@ -1,5 +1,5 @@
 /** Commands on a model that doesn't fit: a sentence with both figures and exit code 1, before memory is taken. */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ByteTokenizer, ModelConfig, memoryBytes } from '../../src';

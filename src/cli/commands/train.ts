@@ -241,12 +241,10 @@ function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransf
 }
 
 /** All that the steps will take. */
-function trainingBytes(
-  config: ModelConfig,
-  { batchSize, seqLen, gradAccumulation, gradientCheckpointing }: TrainCliOptions,
-): MemoryNeeds {
-  const batch = Math.ceil(batchSize / gradAccumulation);
-  return memoryBytes(config, { batch, seq: seqLen, gradientCheckpointing });
+function trainingBytes(config: ModelConfig, options: TrainCliOptions): MemoryNeeds {
+  const { gradAccumulationSteps = 1, gradientCheckpointing } = trainConfigOf(options);
+  const batch = Math.ceil(options.batchSize / gradAccumulationSteps);
+  return memoryBytes(config, { batch, seq: options.seqLen, gradientCheckpointing });
 }
 
 /** The weights of a checkpoint; the optimizer starts afresh. @throws UsageError when the options don't fit it. */
