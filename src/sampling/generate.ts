@@ -1,8 +1,7 @@
 import { checkOptions } from '../base/checks';
-import { DEFAULT_SEED, Lcg64 } from '../base/random';
-import { argmax } from './candidates';
-import { checkChoice } from './options';
-import { scratchOf } from './scratch';
+import type { Lcg64 } from '../base/random';
+import type { SamplingOptions } from './options';
+import { Sampler } from './sampler';
 
 /** What generation needs of a model. */
 export interface NextTokenModel {
@@ -33,58 +32,56 @@ export interface SamplingStrategy {
   pickToken(logits: ArrayLike<number>): number;
 }
 
+/** The strategies below take all logits there are. */
+const ANY_VOCABULARY = { vocabSize: Number.MAX_SAFE_INTEGER };
+
 /** The largest logit; ties: the lower index. NaN is never chosen. */
 export class GreedySampling implements SamplingStrategy {
+  readonly #sampler = new Sampler({ temperature: 0 }, ANY_VOCABULARY);
+
   pickToken(logits: ArrayLike<number>): number {
-    return argmax(logits);
+    return this.#sampler.choose(logits);
   }
 }
 
-export interface RandomSamplingOptions {
-  /** Logits are divided by it, > 0: below 1 sharpens, above 1 flattens. 0 means greedy. Default 1. */
-  temperature?: number;
-  /** Keeps the k most probable tokens, an integer >= 1. Default: all. */
-  topK?: number;
-  /** Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. */
-  topP?: number;
-  /** Start of the 64-bit generator; the same seed gives the same choices. Default 42. */
-  seed?: number | bigint;
-}
+export type RandomSamplingOptions = Pick<SamplingOptions, 'temperature' | 'topK' | 'topP' | 'seed'>;
 
 /**
  * Draws from softmax(logits / temperature), restricted first to the topK most probable tokens, then to the nucleus of
- * mass topP among them (Holtzman et al. 2020). Ties at a border keep the lower index.
+ * mass topP among them (Holtzman et al. 2020). Ties at a border keep the lower index. A Sampler, which has more options.
  */
 export class RandomSampling implements SamplingStrategy {
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly rng: Lcg64;
+  readonly #sampler: Sampler;
 
   constructor(options: RandomSamplingOptions = {}) {
     checkOptions('RandomSampling', options, ['temperature', 'topK', 'topP', 'seed']);
-    const { temperature = 1, topK = Number.POSITIVE_INFINITY, topP = 1, seed = DEFAULT_SEED } = options;
-    checkChoice(temperature, topK, topP);
-    this.temperature = temperature;
-    this.topK = topK;
-    this.topP = topP;
-    this.rng = new Lcg64(seed);
+    this.#sampler = new Sampler(options, ANY_VOCABULARY);
+  }
+
+  get temperature(): number {
+    return this.#sampler.options.temperature;
+  }
+
+  get topK(): number {
+    return this.#sampler.options.topK;
+  }
+
+  get topP(): number {
+    return this.#sampler.options.topP;
+  }
+
+  get rng(): Lcg64 {
+    return this.#sampler.rng;
   }
 
   pickToken(logits: ArrayLike<number>): number {
-    const best = argmax(logits);
-    if (this.temperature === 0) return best;
-    const { candidates } = scratchOf();
-    candidates.weigh(logits, 0, logits.length, logits[best], this.temperature);
-    candidates.keepTopK(this.topK);
-    candidates.keepTopP(this.topP);
-    return candidates.draw(this.rng.nextFloat());
+    return this.#sampler.choose(logits);
   }
 }
 
 /** softmax(logits / temperature). */
 export class TemperatureSampling extends RandomSampling {
-  constructor(temperature: number, options: { seed?: number | bigint } = {}) {
+  constructor(temperature: number, options: Pick<SamplingOptions, 'seed'> = {}) {
     checkOptions('TemperatureSampling', options, ['seed']);
     super({ ...options, temperature });
   }
@@ -92,7 +89,7 @@ export class TemperatureSampling extends RandomSampling {
 
 /** The k most probable tokens. */
 export class TopKSampling extends RandomSampling {
-  constructor(topK: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+  constructor(topK: number, options: Pick<SamplingOptions, 'temperature' | 'seed'> = {}) {
     checkOptions('TopKSampling', options, ['temperature', 'seed']);
     super({ ...options, topK });
   }
@@ -100,7 +97,7 @@ export class TopKSampling extends RandomSampling {
 
 /** The smallest set of most probable tokens whose probability reaches p. */
 export class TopPSampling extends RandomSampling {
-  constructor(topP: number, options: { temperature?: number; seed?: number | bigint } = {}) {
+  constructor(topP: number, options: Pick<SamplingOptions, 'temperature' | 'seed'> = {}) {
     checkOptions('TopPSampling', options, ['temperature', 'seed']);
     super({ ...options, topP });
   }

@@ -1,4 +1,12 @@
-import { checkOptions } from '../base/checks';
+import {
+  checkValue,
+  integer,
+  type Kind,
+  number,
+  type OptionTable,
+  other,
+  resolveOptions,
+} from '../base/options';
 import { DEFAULT_SEED } from '../base/random';
 
 /**
@@ -8,34 +16,34 @@ import { DEFAULT_SEED } from '../base/random';
  */
 export interface SamplingOptions {
   /** Logits are divided by it, a finite number >= 0: below 1 sharpens, above 1 flattens; 0 takes the largest. Default 1. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Keeps the k most probable tokens, an integer >= 1. Default: all. Ignored at temperature 0. */
-  topK?: number;
+  topK?: number | undefined;
   /** Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. Ignored at temperature 0. */
-  topP?: number;
+  topP?: number | undefined;
   /** Keeps tokens at least p times as probable as the best one, p in [0, 1]. Default 0: all. Ignored at temperature 0. */
-  minP?: number;
+  minP?: number | undefined;
   /**
    * Of tokens in the prompt or generated, positive logits are divided by it, negative ones multiplied (Keskar et al. 2019),
    * a number > 0. Default 1: none.
    */
-  repetitionPenalty?: number;
+  repetitionPenalty?: number | undefined;
   /** Subtracted from the logits of tokens that were generated, a finite number. Default 0. */
-  presencePenalty?: number;
+  presencePenalty?: number | undefined;
   /** Subtracted from the logits of generated tokens once for each time, a finite number. Default 0. */
-  frequencyPenalty?: number;
+  frequencyPenalty?: number | undefined;
   /** Added to logits, by token id: any number but NaN and Infinity; -Infinity forbids the token. Default: none. */
-  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number>;
+  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined;
   /** Start of the 64-bit generator, a safe integer or a bigint. Default 42. Ignored at temperature 0. */
-  seed?: number | bigint;
+  seed?: number | bigint | undefined;
   /** How many most probable tokens are told with their log-probabilities, an integer >= 0. Default 0. */
-  topLogprobs?: number;
+  topLogprobs?: number | undefined;
   /** Most new tokens, an integer >= 0. Default: as many as the context has room for. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Texts that end the completion, not empty; they are not part of it. Default: none. */
-  stop?: string | readonly string[];
+  stop?: string | readonly string[] | undefined;
   /** Token ids that end the completion and are not part of it, beside the tokenizer's end of text. Default: none. */
-  stopTokens?: readonly number[];
+  stopTokens?: readonly number[] | undefined;
 }
 
 /** SamplingOptions with every default in place. */
@@ -57,96 +65,181 @@ export interface ResolvedSampling {
   readonly stopTokens: readonly number[];
 }
 
-export const SAMPLING_OPTIONS: readonly (keyof SamplingOptions)[] = [
-  ...(['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'presencePenalty'] as const),
-  ...(['frequencyPenalty', 'logitBias', 'seed', 'topLogprobs', 'maxTokens', 'stop', 'stopTokens'] as const),
-];
+const ALL = Number.POSITIVE_INFINITY;
+
+/** In the order in which they work. Flags of `sgemoe generate`. */
+export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
+  maxTokens: integer(
+    { min: 0 },
+    {
+      doc: 'most new tokens',
+      default: ALL,
+      absent: 'as many as the context has room for',
+      cli: {
+        flag: '--max-tokens <n>',
+        doc: 'new tokens (bytes, with the byte tokenizer); an end-of-text token ends the text before',
+        default: 256,
+      },
+    },
+    ALL,
+  ),
+  logitBias: other('an object or a Map', isObject, {
+    doc: 'added to logits, by token id; -Infinity forbids a token',
+    absent: 'none',
+    cli: {
+      flag: '--logit-bias <id=b>',
+      doc: 'adds b to the logit of a token; -Infinity forbids it; may be given several times',
+    },
+  }),
+  repetitionPenalty: number(
+    { above: 0 },
+    {
+      doc: 'what positive logits of tokens in the prompt or the text are divided by, and negative ones multiplied by',
+      note: '1 is none',
+      default: 1,
+      cli: { flag: '--repetition-penalty <r>', doc: 'makes tokens of the prompt and the text less probable' },
+    },
+  ),
+  presencePenalty: number(
+    {},
+    {
+      doc: 'subtracted from the logits of tokens that the text has (not the prompt)',
+      note: '0 is none',
+      default: 0,
+      cli: { flag: '--presence-penalty <a>' },
+    },
+  ),
+  frequencyPenalty: number(
+    {},
+    {
+      doc: 'the same, once for each time',
+      note: '0 is none',
+      default: 0,
+      cli: { flag: '--frequency-penalty <b>', doc: 'subtracted once for each time' },
+    },
+  ),
+  temperature: number(
+    { min: 0 },
+    {
+      doc: 'divides the logits: below 1 plays safe, above 1 varies',
+      note: '0 always takes the most probable token and ignores the next four',
+      default: 1,
+      cli: {
+        flag: '--temperature <t>',
+        note: '0 always takes the most probable token',
+        default: 0.8,
+      },
+    },
+  ),
+  topK: integer(
+    { min: 1 },
+    {
+      doc: 'draw from the k most probable tokens only',
+      default: ALL,
+      absent: 'all',
+      cli: { flag: '--top-k <k>' },
+    },
+    ALL,
+  ),
+  topP: number(
+    { above: 0, max: 1 },
+    {
+      doc: 'of these, draw from the fewest that together have probability p',
+      note: '1 is all',
+      default: 1,
+      cli: { flag: '--top-p <p>' },
+    },
+  ),
+  minP: number(
+    { min: 0, max: 1 },
+    {
+      doc: 'of these, draw from tokens at least p times as probable as the best one',
+      note: '0 is all',
+      default: 0,
+      cli: { flag: '--min-p <p>' },
+    },
+  ),
+  seed: other<number | bigint>(
+    'a safe integer or a bigint',
+    (value) => typeof value === 'number' || typeof value === 'bigint',
+    {
+      doc: 'of the random choices: the same seed, options and logits give the same tokens',
+      default: DEFAULT_SEED,
+      cli: {
+        flag: '--seed <n>',
+        doc: 'of the random choices',
+        kind: integer({ min: 0 }, { doc: '' }),
+      },
+    },
+    (value) => typeof value === 'bigint' || Number.isSafeInteger(value),
+  ),
+  topLogprobs: integer(
+    { min: 0 },
+    {
+      doc: 'how many most probable tokens are told with the log-probability of each token',
+      default: 0,
+      cli: { flag: '--top-logprobs <n>', doc: 'with --logprobs: also of the n most probable tokens' },
+    },
+  ),
+  stop: other(
+    'a text or an array of them, none empty',
+    isTexts,
+    {
+      doc: 'texts that end the text in front of them; they may span tokens',
+      absent: 'none',
+      cli: {
+        flag: '--stop <text>',
+        doc: 'ends the text in front of these words; may be given several times',
+      },
+    },
+    (stop) => stop !== '' && !stop.includes(''),
+  ),
+  stopTokens: other('an array', Array.isArray, {
+    doc: "token ids that end the text, beside the checkpoint's own ends",
+    absent: 'none',
+    cli: { flag: '--stop-token <id>', doc: 'ends the text; may be given several times' },
+  }),
+};
 
 /**
  * Checks options and puts the defaults in place.
  * @throws TypeError or RangeError naming the option, what it must be and what came.
  */
 export function resolveSampling(options: SamplingOptions, vocabSize: number): ResolvedSampling {
-  checkOptions('sampling', options, SAMPLING_OPTIONS);
-  const {
-    temperature = 1,
-    topK = Number.POSITIVE_INFINITY,
-    topP = 1,
-    minP = 0,
-    seed = DEFAULT_SEED,
-  } = options;
-  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, topLogprobs = 0 } = options;
-  const { maxTokens = Number.POSITIVE_INFINITY, stop = [], stopTokens = [], logitBias = {} } = options;
-  checkChoice(temperature, topK, topP);
-  checkNumber('minP', 'a number in [0, 1]', minP, minP >= 0 && minP <= 1);
-  checkNumber(
-    'repetitionPenalty',
-    'a finite number > 0',
-    repetitionPenalty,
-    finite(repetitionPenalty) && repetitionPenalty > 0,
-  );
-  checkNumber('presencePenalty', 'a finite number', presencePenalty, finite(presencePenalty));
-  checkNumber('frequencyPenalty', 'a finite number', frequencyPenalty, finite(frequencyPenalty));
-  checkNumber(
-    'topLogprobs',
-    `an integer in [0, ${vocabSize}]`,
-    topLogprobs,
-    isCount(topLogprobs) && topLogprobs <= vocabSize,
-  );
-  checkNumber(
-    'maxTokens',
-    'an integer >= 0',
-    maxTokens,
-    isCount(maxTokens) || maxTokens === Number.POSITIVE_INFINITY,
-  );
-  const stops = typeof stop === 'string' ? [stop] : stop;
-  checkThat('stop', 'a text or an array of them', stop, Array.isArray(stops) && stops.every(isText));
-  if (stops.includes('')) throw new RangeError("stop must be texts that are not empty, got ''");
-  checkThat('stopTokens', 'an array', stopTokens, Array.isArray(stopTokens));
-  for (const token of stopTokens) checkToken('stopTokens', token, vocabSize);
+  const resolved = resolveOptions('sampling', SAMPLING_OPTIONS, options);
+  const { logitBias = {}, stop = [], stopTokens = [], topLogprobs } = resolved;
+  checkValue('sampling: topLogprobs', integer({ min: 0, max: vocabSize }, { doc: '' }), topLogprobs);
+  const token = integer({ min: 0, below: vocabSize }, { doc: '' });
+  for (const each of stopTokens) checkValue('stopTokens: a token', token, each);
   return {
-    ...{ temperature, topK, topP, minP, repetitionPenalty, presencePenalty, frequencyPenalty, seed },
-    ...{ topLogprobs, maxTokens, stop: stops, stopTokens, logitBias: biasesOf(logitBias, vocabSize) },
+    ...(resolved as Omit<ResolvedSampling, 'logitBias' | 'stop' | 'stopTokens'>),
+    ...{ stop: typeof stop === 'string' ? [stop] : stop, stopTokens, logitBias: biasesOf(logitBias, token) },
   };
 }
 
-/** @throws TypeError or RangeError unless the three are in range. */
-export function checkChoice(temperature: number, topK: number, topP: number): void {
-  checkNumber('temperature', 'a finite number >= 0', temperature, finite(temperature) && temperature >= 0);
-  checkNumber(
-    'topK',
-    'an integer >= 1',
-    topK,
-    topK === Number.POSITIVE_INFINITY || (isCount(topK) && topK >= 1),
-  );
-  checkNumber('topP', 'in (0, 1]', topP, topP > 0 && topP <= 1);
-}
+const BIAS: Kind<number> = {
+  must: 'a number below Infinity',
+  type: 'a number',
+  isType: (value) => typeof value === 'number',
+  holds: (value) => value < ALL,
+};
 
-function biasesOf(bias: NonNullable<SamplingOptions['logitBias']>, vocabSize: number): Map<number, number> {
-  checkThat('logitBias', 'an object or a Map', bias, typeof bias === 'object' && bias !== null);
+function biasesOf(bias: NonNullable<SamplingOptions['logitBias']>, token: Kind<number>): Map<number, number> {
   const entries = bias instanceof Map ? [...bias] : Object.entries(bias);
   return new Map(
     entries.map(([key, value]) => {
-      checkToken('logitBias: a key', Number(key), vocabSize);
-      checkNumber('logitBias: a value', 'a number below Infinity', value, value < Number.POSITIVE_INFINITY);
+      checkValue('logitBias: a key', token, Number(key));
+      checkValue('logitBias: a value', BIAS, value);
       return [Number(key), value];
     }),
   );
 }
 
-const finite = Number.isFinite;
-const isText = (value: unknown): value is string => typeof value === 'string';
-const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
-
-function checkToken(what: string, token: number, vocabSize: number): void {
-  checkNumber(what, `an integer in [0, ${vocabSize})`, token, isCount(token) && token < vocabSize);
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }
 
-function checkNumber(what: string, must: string, value: unknown, holds: boolean): void {
-  checkThat(what, must, value, typeof value === 'number');
-  if (!holds) throw new RangeError(`${what} must be ${must}, got ${String(value)}`);
-}
-
-function checkThat(what: string, must: string, value: unknown, holds: boolean): void {
-  if (!holds) throw new TypeError(`${what} must be ${must}, got ${String(value)}`);
+function isTexts(value: unknown): boolean {
+  const texts: unknown[] = Array.isArray(value) ? value : [value];
+  return texts.every((text) => typeof text === 'string');
 }

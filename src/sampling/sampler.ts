@@ -30,7 +30,8 @@ export class Sampler {
   readonly vocabSize: number;
   readonly kernels: Kernels;
   readonly #scratch: Scratch;
-  readonly #rng: Lcg64;
+  /** Of this sequence alone: each draw takes a number. */
+  readonly rng: Lcg64;
   readonly #result: SampledToken;
   readonly #biasTokens: Int32Array;
   readonly #biases: Float64Array;
@@ -49,7 +50,7 @@ export class Sampler {
     this.#scratch = scratchOf(this.kernels);
     const { seed, logitBias, topLogprobs, repetitionPenalty, presencePenalty, frequencyPenalty } =
       this.options;
-    this.#rng = new Lcg64(seed);
+    this.rng = new Lcg64(seed);
     this.#biasTokens = Int32Array.from(logitBias.keys());
     this.#biases = Float64Array.from(logitBias.values());
     const isPlain = repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
@@ -70,8 +71,7 @@ export class Sampler {
    * @throws RangeError when no logit is a number above -Infinity.
    */
   next(logits: Float32Array, at = 0): SampledToken {
-    const token = this.#choose(logits, at);
-    this.#history?.count(token);
+    const token = this.choose(logits, at);
     this.#result.token = token;
     this.#tellLogprobs(logits, at, token);
     return this.#result;
@@ -87,10 +87,17 @@ export class Sampler {
     return this.next(logits).token;
   }
 
-  #choose(logits: Float32Array, at: number): number {
+  /** As `next`, the token alone: its log-probability is not computed. */
+  choose(logits: ArrayLike<number>, at = 0): number {
+    const token = this.#draw(logits, at);
+    this.#history?.count(token);
+    return token;
+  }
+
+  #draw(logits: ArrayLike<number>, at: number): number {
     const { temperature, topK, topP, minP } = this.options;
     const { candidates } = this.#scratch;
-    const n = this.vocabSize;
+    const n = Math.min(this.vocabSize, logits.length - at);
     let from = logits;
     let start = at;
     if (this.#history !== null || this.#biases.length > 0) {
@@ -103,11 +110,11 @@ export class Sampler {
     candidates.keepTopK(topK);
     candidates.keepTopP(topP);
     if (minP > 0) candidates.keepMinP(minP);
-    return candidates.draw(this.#rng.nextFloat());
+    return candidates.draw(this.rng.nextFloat());
   }
 
   /** The logits with biases and penalties. */
-  #adjusted(logits: Float32Array, at: number): Float32Array {
+  #adjusted(logits: ArrayLike<number>, at: number): Float32Array {
     const n = this.vocabSize;
     if (this.#scratch.logits.length < n) this.#scratch.logits = new Float32Array(n);
     const { logits: adjusted } = this.#scratch;

@@ -3,6 +3,7 @@ import {
   GreedySampling,
   generate,
   generateTokens,
+  Lcg64,
   MoETransformer,
   type NextTokenModel,
   RandomSampling,
@@ -98,6 +99,25 @@ describe('sampling', () => {
     };
     expect(draw(7)).toEqual(draw(7));
     expect(draw(7)).not.toEqual(draw(8));
+  });
+
+  test('a seed gives the choices that it gave before the strategies became samplers', () => {
+    const rng = new Lcg64(9);
+    const logits = Float32Array.from({ length: 100 }, () => 6 * rng.nextFloat() - 3);
+    const seed = 5;
+    const before: [SamplingStrategy, number[]][] = [
+      [new TemperatureSampling(0.8, { seed }), [62, 24, 95, 59, 73, 81, 33, 15, 7, 24, 98, 24]],
+      [new TopKSampling(9, { seed }), [40, 17, 73, 40, 62, 69, 20, 7, 7, 20, 73, 17]],
+      [new TopPSampling(0.7, { seed, temperature: 0.9 }), [62, 20, 95, 52, 73, 77, 24, 15, 7, 22, 98, 20]],
+      [
+        new RandomSampling({ topK: 20, topP: 0.9, temperature: 1.5, seed }),
+        [62, 22, 95, 62, 73, 87, 32, 15, 7, 24, 95, 22],
+      ],
+    ];
+    for (const [strategy, tokens] of before)
+      expect(tokens.map(() => strategy.pickToken(logits))).toEqual(tokens);
+    const sampler = new Sampler({ topK: 9, seed }, { vocabSize: 100 });
+    expect(before[1][1].map(() => sampler.pickToken(logits))).toEqual(before[1][1]);
   });
 
   test('impossible options are named', () => {

@@ -11,14 +11,15 @@ import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
-import { addSamplingOptions, type SamplingCliOptions, samplingOptions } from '../options/samplingOptions';
+import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
 import { integer } from '../options/values';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
-interface GenerateCliOptions extends SamplingCliOptions {
+/** SAMPLING_OPTIONS has the others. */
+interface GenerateCliOptions {
   prompt: string;
   chat?: boolean;
   echo?: boolean;
@@ -58,7 +59,6 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
       '--logprobs <file>',
       'append a line of JSON for each token: its id, text and log-probability (default: none)',
     )
-    .option('--top-logprobs <n>', 'with --logprobs: also of the n most probable tokens', integer(0), 0)
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: GenerateCliOptions) => {

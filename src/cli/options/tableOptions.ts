@@ -5,17 +5,29 @@ import { type CliOption, type Kind, namesOf, type OptionRow, type OptionTable } 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
 type AnyRow = OptionRow<any>;
 
-/**
- * Adds the flags of a table, in its order. `defaultText` says a default in words where it depends on another flag, which
- * then has no value of its own.
- */
+export interface TableFlags {
+  /** Says a default in words where it depends on another flag, which then has no value of its own. */
+  defaultText?: (value: unknown) => string;
+  /** By option: what parses a flag that may be given several times, and what it begins with. */
+  collected?: Record<string, { parse: (text: string, before: never) => unknown; first: unknown }>;
+}
+
+/** Adds the flags of a table, in its order. */
 export function addTableOptions<T>(
   command: Command,
   table: OptionTable<T>,
-  defaultText?: (value: unknown) => string,
+  { defaultText, collected = {} }: TableFlags = {},
 ): Command {
-  for (const row of Object.values<AnyRow>(table)) {
-    if (row.cli !== undefined) command.addOption(optionOf(row, row.cli, defaultText));
+  for (const [name, row] of Object.entries<AnyRow>(table)) {
+    if (row.cli === undefined) continue;
+    const option = optionOf(row, row.cli, defaultText);
+    const collector = collected[name];
+    if (collector !== undefined) {
+      option.argParser<unknown>((text, before) =>
+        collector.parse(text, (before ?? collector.first) as never),
+      );
+    }
+    command.addOption(option);
   }
   return command;
 }
@@ -70,7 +82,8 @@ export function parserOf({ type, must, holds }: Kind<never>): ((text: string) =>
 function optionOf(row: AnyRow, cli: CliOption<unknown>, defaultText?: (value: unknown) => string): Option {
   const kind = cli.kind ?? row;
   const value = cli.default ?? row.default;
-  const absent = cli.absent ?? (value === undefined ? row.absent : defaultText?.(value));
+  const isTold = cli.default === undefined && row.absent !== undefined;
+  const absent = cli.absent ?? (isTold ? row.absent : defaultText?.(value));
   const description = [
     cli.doc ?? row.doc,
     kind.type.startsWith('a number') ? `, ${inHelp(kind.must)}` : '',

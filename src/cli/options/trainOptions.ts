@@ -86,7 +86,7 @@ function addModelOptions(command: Command): void {
           'options below change single ones (default: the sizes below, about 1.05 million parameters)',
       ).choices(['tiny', 'small']),
     );
-  addTableOptions(command, MODEL_OPTIONS, (value) => `${value}, or the preset's`);
+  addTableOptions(command, MODEL_OPTIONS, { defaultText: (value) => `${value}, or the preset's` });
 }
 
 function addRecipeOptions(command: Command): void {

@@ -1,5 +1,6 @@
 /** Requests as users write them, checked and made into work for a worker. */
 import { checkIds, checkInteger, checkOptions } from '../../base/checks';
+import { namesOf } from '../../base/options';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateWork, TextSource } from './messages';
@@ -57,7 +58,7 @@ export interface VocabularySizes {
 
 /** @throws TypeError or RangeError for what a request must not say. */
 export function generateWork(request: GenerateRequest, vocabulary: VocabularySizes): GenerateWork {
-  checkOptions('generate', request, [...REQUEST, ...SAMPLING_OPTIONS]);
+  checkOptions('generate', request, [...REQUEST, ...namesOf(SAMPLING_OPTIONS)]);
   const { skipSpecialTokens = true, routing = false, onAbort = 'throw' } = request;
   checkBoolean('generate: skipSpecialTokens', skipSpecialTokens);
   checkBoolean('generate: routing', routing);
