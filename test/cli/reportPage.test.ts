@@ -179,4 +179,11 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the report in a browser', ()
     expect(failures).toEqual([]);
     await page.close();
   });
+
+  test('says of a run that failed why, and how many steps were skipped', async () => {
+    const run = { error: { code: 'SGEMOE_TRAINING_DIVERGED', message: 'diverged' } };
+    const page = await open({ diverged: { steps: 12, skipped: 10, run } });
+    expect(await page.textContent('.results tbody')).toMatch(/failed: SGEMOE_TRAINING_DIVERGED.*12.*10$/);
+    expect(failures).toEqual([]);
+  });
 });

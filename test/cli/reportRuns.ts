@@ -5,6 +5,8 @@ import { join } from 'node:path';
 
 export interface RunContent {
   steps: number;
+  /** Of these, the last ones, which were skipped. Default 0. */
+  skipped?: number;
   /** Share of the tokens by layer and expert. */
   load?: (step: number) => number[][];
   loss?: (step: number) => number | null;
@@ -16,7 +18,7 @@ export interface RunContent {
 
 /** Writes a run folder of this name, in a folder of its own. */
 export function writeRun(name: string, content: RunContent): string {
-  const { steps, samples = [], run = {}, cutOff = '' } = content;
+  const { steps, skipped = 0, samples = [], run = {}, cutOff = '' } = content;
   const { load = () => [[0.5, 0.5]], loss = (step) => 4 / (1 + step / 100) } = content;
   const folder = join(mkdtempSync(join(tmpdir(), 'sgemoe report-')), name);
   mkdirSync(folder);
@@ -24,7 +26,7 @@ export function writeRun(name: string, content: RunContent): string {
     const step = i + 1;
     const evaluated = step % 10 === 0 ? { validationLoss: 3, validationBitsPerByte: 4.5 } : {};
     const figures = { crossEntropy: loss(step), auxLoss: 0.02, lr: 1e-3, gradNorm: 1, tokensPerSec: 1e4 };
-    return `${JSON.stringify({ step, ...figures, ...evaluated, expertLoad: load(step), skipped: false })}\n`;
+    return `${JSON.stringify({ step, update: step, ...figures, ...evaluated, expertLoad: load(step), skipped: step > steps - skipped })}\n`;
   });
   writeFileSync(join(folder, 'metrics.jsonl'), lines.join('') + cutOff);
   writeFileSync(

@@ -37,13 +37,17 @@ The run folder (--out) gets
   best/            the weights of the evaluation with the lowest validation loss
   checkpoints/     with --keep, the last checkpoints, whole
   samples.jsonl    with --sample-interval, one line for each sample: step, prompt, text
-  metrics.jsonl    one line for each step: step, loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss,
-                   lr, gradNorm, tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated),
-                   expertLoad (by layer), router (by layer: loadEntropy, 1 is even; maxOverMean of the load;
-                   deadExperts, without a token), skipped
+  metrics.jsonl    one line for each step: step (skipped ones count), update (of the optimizer, which a skipped step leaves
+                   to the next one), loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss, lr, gradNorm,
+                   tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated), expertLoad (by
+                   layer), router (by layer: loadEntropy, 1 is even; maxOverMean of the load; deadExperts, without a token),
+                   skipped
   curve.svg        the losses and the load of the experts over the steps
-  run.json         the settings, and at the end the result
-Losses are in nats per token; bits per byte of text compare between tokenizers. A step whose loss or gradient isn't finite is skipped, and counted.
+  run.json         the settings, and at the end the result or the error
+Losses are in nats per token; bits per byte of text compare between tokenizers. A step whose loss or gradient isn't
+finite is skipped, and counted; --max-skipped-steps in a row end the run.
+
+One process at a time trains in a folder: .sgemoe-lock in it names it. One that was killed is seen to be gone, and its lock taken over.
 
 A run that was stopped, killed or cut off by a crash goes on with --resume, with the very steps that it would have made. A save
 that fails (disk full) is told of and tried again at the next one; when the last one fails, the exit code is 1.

@@ -144,12 +144,13 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
       throw error;
     } finally {
       loop?.close();
-      await this.close();
+      await this.#lock.release();
     }
   }
 
-  /** Gives the folder free: for a run that is not iterated after all. */
+  /** Gives the folder free: for a run that is not iterated after all. One that is iterated ends by itself. */
   async close(): Promise<void> {
+    if (this.#isIterated) return;
     this.#isIterated = true;
     await this.#lock.release();
   }
