@@ -75,7 +75,7 @@ describe('the tarball', () => {
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
       /^dist\/cli\/report\/assets\/page\.css$/,
       /^dist\/serve\/page\/(index\.html|page\.css|icon\.svg|package\.json)$/,
-      /^native\/.+\.(cc|h)$/,
+      /^native\/.+\.(cc|h|def)$/,
       /^scripts\/install\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|THIRD_PARTY_LICENSES|CMakeLists\.txt|binding\.gyp)$/,
     ];
