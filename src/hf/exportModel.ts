@@ -9,6 +9,7 @@ import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoi
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import { type Architecture, definitionOf } from './architectures';
+import { forHuggingFace } from './byteTokenizer';
 import { endTokensOf, joinIds, withEndTokens } from './endTokens';
 import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';
@@ -81,7 +82,7 @@ export async function exportHuggingFace(
     write: (handle: Parameters<typeof writeChunks>[0]) =>
       writeChunks(handle, streamSafetensors(tensors, { format: 'pt' })),
   };
-  const files = [jsonFile('config.json', json), ...tokenizerFiles(options), weights];
+  const files = [jsonFile('config.json', json), ...tokenizerFiles(forHuggingFace(options)), weights];
   if (generationConfig !== null)
     files.push(jsonFile(GENERATION_FILE, { ...withEndTokens(generationConfig, ends) }));
   await whileLocked(dir, { purpose: 'an export', onNote }, () => replaceFiles(dir, files));

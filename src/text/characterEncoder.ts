@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { SgemoeError } from '../base/errors';
-import { PLAIN_BPE } from './bpe/model';
+import { PLAIN_BPE } from '../checkpoint/plainBpe';
 import { decodeUtf8 } from './utf8';
 
 /** Cuts a text into its characters, one code point each, line ends too. */

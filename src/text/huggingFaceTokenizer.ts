@@ -1,6 +1,6 @@
+import { charactersToBytes } from '../base/byteAlphabet';
 import { checkOptions } from '../base/checks';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
-import { charactersToBytes } from './byteAlphabet';
 import { CharacterEncoder } from './characterEncoder';
 import { type ChatMessage, type ChatOptions, ChatTemplates, tokenContent } from './chatTemplate';
 import { toBytes } from './pipeline/decoders';

@@ -1,8 +1,10 @@
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { describe, expect, test } from 'vitest';
 import {
+  ByteTokenizer,
   exportCheckpoint,
   exportHuggingFace,
   importCheckpoint,
@@ -11,6 +13,7 @@ import {
   ModelConfig,
   MoETransformer,
   memoryBytes,
+  readTokenizer,
   Tensor,
 } from '../../src';
 import { ARCHITECTURES, type Architecture } from '../../src/hf/architectures';
@@ -173,4 +176,31 @@ describe('inspect', () => {
     await expect(inspectCheckpoint(dir, { seqLen: 33 })).rejects.toThrow(/at most maxSeqLen \(32\), got 33/);
     await expect(inspectCheckpoint(dir, { batch: 0 })).rejects.toThrow(RangeError);
   });
+});
+
+test("the byte tokenizer is exported as one that Hugging Face's libraries read, with the bytes as ids", async () => {
+  const [saved, exported] = [folder(), folder()];
+  const model = smallModel({ vocabSize: 256 });
+  await model.save(saved, new ByteTokenizer().files());
+  await exportCheckpoint(saved, exported);
+  const files = ['tokenizer.json', 'tokenizer_config.json'].map((file) =>
+    readFileSync(join(exported, file), 'utf8'),
+  );
+  const [theirs, config] = files.map((file) => JSON.parse(file));
+  const engine = new Engine(theirs, config);
+  const again = await readTokenizer(exported);
+  expect(again.vocabSize).toBe(256);
+  for (const text of ["it's  é 漢字\r\n\t😀\0\u0085\ufeff x", '', '<|endoftext|>']) {
+    const bytes = Buffer.from(text);
+    expect(again.encode(text)).toEqual(Int32Array.from(bytes));
+    expect(again.decode(bytes)).toBe(text);
+    expect(engine.encode(text).ids).toEqual([...bytes]);
+  }
+  const all = Uint8Array.from({ length: 256 }, (_, i) => 255 - i);
+  expect(again.encode(all)).toEqual(Int32Array.from(all));
+  expect(again.decodeBytes(all)).toEqual(all);
+  // A tokenizer that is given is written as it is.
+  const other = folder();
+  await exportHuggingFace(other, model, again.files());
+  expect(readFileSync(join(other, 'tokenizer.json'), 'utf8')).toBe(files[0]);
 });

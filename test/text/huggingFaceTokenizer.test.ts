@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { bytesToCharacters } from '../../src/base/byteAlphabet';
 import { trainBpe } from '../../src/text/bpe/trainBpe';
-import { bytesToCharacters } from '../../src/text/byteAlphabet';
 import { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
 import { loadTokenizer } from '../../src/text/loadTokenizer';
 

@@ -1,4 +1,4 @@
-import { BYTE_CHARACTERS } from '../byteAlphabet';
+import { BYTE_CHARACTERS } from '../../base/byteAlphabet';
 import { MaxHeap } from './maxHeap';
 
 /** Tokens are numbered below this, so that a pair of them is one exact number. */

@@ -1,12 +1,12 @@
+import { BYTE_CHARACTERS } from '../../base/byteAlphabet';
 import { checkInteger, checkOptions } from '../../base/checks';
-import { BYTE_CHARACTERS } from '../byteAlphabet';
+import { PLAIN_BPE } from '../../checkpoint/plainBpe';
 import { HuggingFaceTokenizer } from '../huggingFaceTokenizer';
 import { cutPieces } from '../pieces';
 import { splitAtTokens } from '../specialTokens';
 import { turns } from '../turns';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { MergeLearner, MOST_TOKENS } from './mergeLearner';
-import { PLAIN_BPE } from './model';
 import { WORD_PATTERN, WordCounts, type WordCountsState } from './words';
 
 export const END_OF_TEXT = '<|endoftext|>';

@@ -1,4 +1,4 @@
-import { charactersToBytes } from '../byteAlphabet';
+import { charactersToBytes } from '../../base/byteAlphabet';
 import { characterLength, couldBeCharacter, decodeUtf8 } from '../utf8';
 import { readPattern, replaceMatches } from './patterns';
 import { readMetaspaceSettings } from './preTokenizers';

@@ -1,4 +1,4 @@
-import { bytesToCharacters } from '../byteAlphabet';
+import { bytesToCharacters } from '../../base/byteAlphabet';
 import { readPattern, replaceMatches } from './patterns';
 import { readPrecompiled } from './precompiled';
 import type { Settings } from './settings';

@@ -1,4 +1,4 @@
-import { BYTE_CHARACTERS, bytesToCharacters } from '../byteAlphabet';
+import { BYTE_CHARACTERS, bytesToCharacters } from '../../base/byteAlphabet';
 import { IdList } from '../idList';
 import { cutPieces } from '../pieces';
 import { decodeUtf8, utf8Segments } from '../utf8';

@@ -53,7 +53,7 @@ function readTemplate(settings: Settings): Around {
   const after: number[] = [];
   let texts = 0;
   for (const piece of settings.objects('single')) {
-    const [[kind, value], ...more] = piece.entries();
+    const [[kind, value] = ['', null], ...more] = piece.entries();
     if (more.length > 0 || !isObject(value))
       throw invalid(`"${piece.path}" must be a Sequence or a SpecialToken`);
     if (kind === 'Sequence') {

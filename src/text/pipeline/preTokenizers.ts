@@ -1,4 +1,4 @@
-import { bytesToCharacters } from '../byteAlphabet';
+import { bytesToCharacters } from '../../base/byteAlphabet';
 import { escapeRegExp, readPattern, SPLIT_BEHAVIORS, splitText } from './patterns';
 import { invalid, type Settings } from './settings';
 

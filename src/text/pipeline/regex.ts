@@ -76,15 +76,12 @@ class Translation {
   /** Up to the end of the group. */
   #alternatives(flags: Flags): string {
     if (++this.#depth > MOST_NESTED) throw this.#error(`more than ${MOST_NESTED} groups in groups`);
-    let now = flags;
     let all = '';
     while (this.#at < this.source.length && !this.#sees(')')) {
-      if (this.#takes('|')) all += '|';
-      else {
-        const switched = this.#switchedFlags(now);
-        if (switched === null) all += this.#quantified(now);
-        else now = switched;
-      }
+      const switched = this.#switchedFlags(flags);
+      // The rest of the group, its alternatives too, is a group with these flags.
+      if (switched !== null) all += `(?:${this.#alternatives(switched)})`;
+      else all += this.#takes('|') ? '|' : this.#quantified(flags);
     }
     this.#depth--;
     return all;
@@ -287,19 +284,35 @@ function literal(character: string, { ignoreCase }: Flags): string {
   return variants.length === 1 ? escapeCharacter(character) : `[${variants.map(escapeCharacter).join('')}]`;
 }
 
-/** The characters that a character equals when case is ignored, itself among them. */
+/**
+ * The characters that a character equals when case is ignored, itself among them.
+ * @throws SyntaxError for one that equals several characters, such as \u00df.
+ */
 function variantsOf(character: string): string[] {
   const lower = character === FOLDED.s ? 's' : character.toLowerCase();
-  const all = new Set([character, lower, lower.toUpperCase(), FOLDED[lower] ?? lower]);
-  return [...all].filter((each) => [...each].length === 1);
+  const all = [...new Set([character, lower, lower.toUpperCase(), FOLDED[lower] ?? lower])];
+  if (all.every((each) => [...each].length === 1)) return all;
+  throw new SyntaxError(`${character} where case is ignored`);
 }
 
-/** A class, and the letters of ASCII that it has in the other case. */
+/** A class, and the other cases of the letters that it has. */
 function withFolds(set: string): string {
   const matches = new RegExp(`^${set}$`, 'v');
-  const letters = [...'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ', ...Object.values(FOLDED)];
-  const folds = letters.filter((letter) => matches.test(letter)).flatMap(variantsOf);
-  return folds.length === 0 ? set : `[${set}${folds.map(escapeCharacter).join('')}]`;
+  const folds = casedLetters().filter((letter) => matches.test(letter));
+  const others = new Set(folds.flatMap(variantsOf).filter((letter) => !matches.test(letter)));
+  return others.size === 0 ? set : `[${set}${[...others].map(escapeCharacter).join('')}]`;
+}
+
+let cased: string[] | undefined;
+
+/** Letters with one other case; beyond U+1FFFF there are none. */
+function casedLetters(): string[] {
+  cased ??= Array.from({ length: 0x20000 }, (_, code) => String.fromCodePoint(code)).filter(
+    (character) =>
+      /\p{Changes_When_Casemapped}/u.test(character) &&
+      [...character.toLowerCase(), ...character.toUpperCase()].length === 2,
+  );
+  return cased;
 }
 
 /** As an element, or in a class. */

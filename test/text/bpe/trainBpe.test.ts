@@ -1,9 +1,9 @@
 import { Tokenizer as HuggingFace } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { BYTE_CHARACTERS } from '../../../src/base/byteAlphabet';
 import { type BpeOptions, type BpeProgress, trainBpe } from '../../../src/text/bpe/trainBpe';
 import { splitWords, WordCounts } from '../../../src/text/bpe/words';
-import { BYTE_CHARACTERS } from '../../../src/text/byteAlphabet';
 import type { HuggingFaceTokenizer } from '../../../src/text/huggingFaceTokenizer';
 
 interface TokenizerJson {
