@@ -25,6 +25,7 @@ export const ERROR_CODES = {
   SGEMOE_TOKENIZER_INVALID: 'tokenizer.json is unreadable or describes a tokenizer that is not supported.',
   SGEMOE_UNKNOWN_CHARACTER: 'A text has a character that a character tokenizer has no token for.',
   SGEMOE_CHAT_TEMPLATE: 'There is no chat template, or it can not be rendered with these messages.',
+  SGEMOE_DATA_ENCODING: 'A text file is in another encoding than UTF-8.',
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
   SGEMOE_MODEL_FROZEN: 'The parameters of a frozen model were to be written.',

@@ -1,6 +1,7 @@
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import { SgemoeError } from '../base/errors';
+import { refuseOtherEncodings, wideEncoding } from './encoding';
 
 export interface TextFile {
   /** As it was given, or the given folder joined with the path inside it. */
@@ -39,27 +40,31 @@ export async function listTextFiles(
   return [...files.values()];
 }
 
-/** Reads what `listTextFiles` finds; errors as there. */
+/** Reads what `listTextFiles` finds. @throws SgemoeError as there, SGEMOE_DATA_ENCODING for text that isn't UTF-8. */
 export async function readTextFiles(
   paths: readonly string[],
   extensions: readonly string[] | undefined,
 ): Promise<TextFile[]> {
   const files: TextFile[] = [];
   for (const path of await listTextFiles(paths, extensions)) {
-    files.push({ path, bytes: await reading(path, () => readFile(path)) });
+    const bytes = await reading(path, () => readFile(path));
+    refuseOtherEncodings(path, bytes, true);
+    files.push({ path, bytes });
   }
   return files;
 }
 
-/** The bytes of a file, a chunk at a time, each in memory of its own. @throws SgemoeError SGEMOE_DATA_NOT_FOUND. */
+/** The bytes of a file, a chunk at a time, each in memory of its own. @throws SgemoeError as readTextFiles. */
 export async function* readChunks(path: string): AsyncGenerator<Uint8Array, void> {
   const handle = await reading(path, () => open(path, 'r'));
   try {
-    for (;;) {
+    for (let first = true; ; first = false) {
       const chunk = new Uint8Array(CHUNK_BYTES);
       const { bytesRead } = await reading(path, () => handle.read(chunk, 0, CHUNK_BYTES, null));
       if (bytesRead === 0) return;
-      yield chunk.subarray(0, bytesRead);
+      const bytes = chunk.subarray(0, bytesRead);
+      refuseOtherEncodings(path, bytes, first);
+      yield bytes;
     }
   } finally {
     await handle.close();
@@ -126,7 +131,9 @@ async function looksBinary(path: string): Promise<boolean> {
         BINARY_CHECK_BYTES,
         0,
       );
-      return buffer.subarray(0, bytesRead).includes(0);
+      const bytes = buffer.subarray(0, bytesRead);
+      // Text that is left out would be missed.
+      return bytes.includes(0) && wideEncoding(bytes) === null;
     } finally {
       await handle.close();
     }
