@@ -1,7 +1,8 @@
 'use strict';
 /**
  * Decoding with a key-value cache, 1, 8 and 64 sequences in a step, of a model whose weights no cache holds: tokens/s, and
- * the bytes of weights that a step reads against how fast this process reads the same weights in order. Prints Markdown.
+ * the bytes of weights that a step reads against how fast this process reads the same weights in order. With --pack in
+ * turns with a model that has packed copies of the same weights. Prints Markdown.
  *
  *   node bench/decode.js --threads 1
  */
@@ -31,16 +32,21 @@ const MODEL = {
 start(async () => {
   const program = command('decode.js', 'Measures decoding: tokens/s, and bytes of weights a second.')
     .option('--context <n>', 'tokens that each sequence has already', integer(1, MOST_CONTEXT - 1), 128)
-    .option('--freeze', 'with packed weights (default: as they are)');
+    .option('--pack', 'also with packed copies of the weights, in turns');
   const options = addBackendOptions(program).parse().opts();
   applyBackendOptions(options);
   const { Decoder, MoETransformer } = require('..');
+  const { pack } = require('./lib/models');
   const model = MoETransformer.create(MODEL);
-  if (options.freeze) model.freeze();
+  const models = [model];
+  if (options.pack) {
+    models.push(MoETransformer.fromShared(model.share()));
+    pack(models[1]);
+  }
   const slots = Math.max(...SEQUENCES);
-  const decoder = new Decoder(model, { slots, contextLength: options.context + 1 });
-  fill(decoder, options.context);
-  const rows = SEQUENCES.map((sequences) => measure(model, decoder, sequences, options.context));
+  const decoders = models.map((each) => new Decoder(each, { slots, contextLength: options.context + 1 }));
+  for (const decoder of decoders) fill(decoder, options.context);
+  const rows = SEQUENCES.map((sequences) => measure(model, decoders, sequences, options.context));
   process.stdout.write(report(model, rows));
 });
 
@@ -54,25 +60,30 @@ function fill(decoder, length) {
   }
 }
 
-/** Steps, and reads of all weights in order, by turns. */
-function measure(model, decoder, sequences, context) {
+/** Steps of each decoder, and reads of all weights in order, by turns. */
+function measure(model, decoders, sequences, context) {
   const { vocabSize, nLayers, topKExperts } = model.config;
   const rows = Array.from({ length: sequences }, (_, slot) => ({ slot, tokens: [slot * 499 + 1] }));
   const logits = new Float32Array(sequences * vocabSize);
   const experts = new Int32Array(nLayers * sequences * topKExperts);
-  const step = () => {
+  const step = (decoder) => {
     decoder.step(rows, { logits, experts });
     for (const { slot } of rows) decoder.truncate(slot, context);
   };
   const read = () => {
     for (const shard of model.store.shards) model.kernels.sumSquares(shard, 0, shard.length);
   };
-  for (let i = 0; i < WARMUP; i++) step();
-  const times = Array.from({ length: STEPS }, () => ({ step: secondsOf(step), read: secondsOf(read) }));
+  for (let i = 0; i < WARMUP; i++) decoders.forEach(step);
+  const times = Array.from({ length: STEPS }, () => ({
+    steps: decoders.map((decoder) => secondsOf(() => step(decoder))),
+    read: secondsOf(read),
+  }));
+  const [seconds, packed] = decoders.map((_, i) => median(times.map(({ steps }) => steps[i])));
   const all = model.store.shards.reduce((sum, { byteLength }) => sum + byteLength, 0);
   return {
     sequences,
-    seconds: median(times.map(({ step: seconds }) => seconds)),
+    seconds,
+    packed,
     bytes: weightBytes(model.config, experts, sequences),
     readRate: all / median(times.map(({ read: seconds }) => seconds)),
   };
@@ -99,13 +110,15 @@ function report(model, rows) {
   const line = (cells) => `| ${cells.join(' | ')} |`;
   const { backend, instructionSet, threads } = model.kernels.info;
   const head = ['sequences', 'ms a step', 'tokens/s', 'weights a step, MB', 'GB/s', 'of reading in order'];
-  const body = rows.map(({ sequences, seconds, bytes, readRate }) => [
+  if (rows[0].packed !== undefined) head.push('time with packed copies');
+  const body = rows.map(({ sequences, seconds, packed, bytes, readRate }) => [
     String(sequences),
     (1000 * seconds).toFixed(2),
     (sequences / seconds).toFixed(0),
     (bytes / 1e6).toFixed(0),
     (bytes / seconds / 1e9).toFixed(1),
     `${((100 * bytes) / seconds / readRate).toFixed(0)} % of ${(readRate / 1e9).toFixed(1)}`,
+    ...(packed === undefined ? [] : [`${(packed / seconds).toFixed(2)} x`]),
   ]);
   const size = (model.config.totalParams() * 4) / 1e9;
   const title = `${size.toFixed(2)} GB of weights; ${backend}, ${instructionSet}, threads: ${threads}`;

@@ -1,10 +1,10 @@
 'use strict';
 /**
  * One sequence, one token at a time: the whole context goes through the model for each new token. With the weights as they
- * are, and packed by model.freeze().
+ * are, and packed by model.freeze({ pack: true }).
  */
 const { GreedySampling, MoETransformer } = require('../..');
-const { SEED, batchOf, configOf, modelParams } = require('../lib/models');
+const { SEED, batchOf, configOf, modelParams, pack } = require('../lib/models');
 
 const CASES = [
   { model: 'tiny', context: 1 },
@@ -17,7 +17,7 @@ const CASES = [
 
 function decodeCase(config, context, frozen) {
   const model = MoETransformer.create(config, { seed: SEED });
-  if (frozen) model.freeze();
+  if (frozen) pack(model);
   const tokens = batchOf(1, context, config.vocabSize).ids.data;
   const logits = new Float32Array(config.vocabSize);
   const greedy = new GreedySampling();

@@ -5,7 +5,7 @@
  */
 const { getKernels } = require('../../dist/backend');
 const { recordingKernels, replay } = require('../lib/gemmCalls');
-const { WORK, configOf, modelParams } = require('../lib/models');
+const { WORK, configOf, modelParams, pack } = require('../lib/models');
 const { median } = require('../lib/stats');
 
 const CASES = [
@@ -28,7 +28,7 @@ function overheadCase({ work, model, batch, seq, frozen = false }) {
   // One model only lends its arrays to the floor; the other is timed, on kernels that nothing listens to.
   const recorded = WORK[work](config, batch, seq, recorder.kernels);
   const subject = WORK[work](config, batch, seq, kernels);
-  if (frozen) for (const each of [recorded, subject]) each.model.freeze();
+  if (frozen) for (const each of [recorded, subject]) pack(each.model);
   recorded.run();
   recorder.recording = true;
   recorded.run();

@@ -77,6 +77,14 @@ function modelParams(model, config, batch, seq) {
   return { model, batch, seq_len: seq, hidden_dim: config.hiddenDim };
 }
 
+/**
+ * Gives a model packed copies of its weights.
+ * @param {any} model
+ */
+function pack(model) {
+  model.freeze({ pack: true });
+}
+
 module.exports = {
   SEED,
   WORK,
@@ -86,5 +94,6 @@ module.exports = {
   forwardIntoCase,
   modelParams,
   modelScenario,
+  pack,
   trainCase,
 };

@@ -100,7 +100,7 @@ export class ParameterStore {
 
   /** Whether the weights may not be written: between `freeze` and `unfreeze`. */
   frozen = false;
-  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 otherwise. */
+  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without. */
   packedBytes = 0;
 
   readonly #weights: Weight[] = [];
@@ -230,23 +230,28 @@ export class ParameterStore {
   }
 
   /**
-   * Ends writing to the weights, and keeps a packed copy of those that forwards multiply by, where the backend computes
-   * faster by it. Does nothing to a frozen store.
-   * @param shared the `packed` of another store of the same weights, instead of copies of one's own.
+   * Ends writing to the weights. @param copies packed copies of those that forwards multiply by, to keep where the backend
+   * computes faster by them: own ones, or the `packed` of another store of the same weights. Without, copies that are there stay.
    */
-  freeze(shared?: readonly Float32Array[]): void {
-    if (this.frozen) return;
+  freeze(copies: 'none' | 'own' | readonly Float32Array[] = 'none'): void {
+    if (copies !== 'none' && this.packedBytes === 0) this.#keepPacked(copies);
+    this.#setFrozen(true);
+  }
+
+  #keepPacked(copies: 'own' | readonly Float32Array[]): void {
+    const { kernels } = this;
     const matrices = this.#matrices();
     // All memory first: without it nothing is frozen.
     const packed =
-      shared ?? matrices.map((matrix) => allocateAligned(this.kernels, matrix.packedSize(this.kernels)));
+      copies === 'own'
+        ? matrices.map((matrix) => allocateAligned(kernels, matrix.packedSize(kernels)))
+        : copies;
     matrices.forEach((matrix, i) => {
       if (packed[i].length === 0) return;
-      if (shared) matrix.packed = packed[i];
-      else matrix.pack(this.kernels, packed[i]);
+      if (copies === 'own') matrix.pack(kernels, packed[i]);
+      else matrix.packed = packed[i];
       this.packedBytes += packed[i].byteLength;
     });
-    this.#setFrozen(true);
   }
 
   /** The packed copy of each matrix, empty where there is none; null unless frozen. */
@@ -300,8 +305,8 @@ export class ParameterStore {
     return this.#shardSizes.reduce((sum, size) => sum + size, 0) * floatBytes(this.kernels);
   }
 
-  /** Bytes of the packed copies that `freeze` makes. */
-  frozenBytes(): number {
+  /** Bytes of the packed copies that `freeze('own')` makes. */
+  copyBytes(): number {
     const elements = this.#matrices().reduce((sum, matrix) => sum + matrix.packedSize(this.kernels), 0);
     return elements * floatBytes(this.kernels);
   }

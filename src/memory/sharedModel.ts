@@ -15,7 +15,7 @@ export interface SharedModel {
   shards: Float32Array[];
   /** What `namedBuffers` names. */
   bufferData: Float32Array;
-  /** The packed copies of a frozen model, null of another. */
+  /** The packed copies of a frozen model, empty where it has none; null of another. */
   packed: Float32Array[] | null;
   /** What can read the packed copies. */
   packedFor: string;
@@ -37,9 +37,14 @@ export function shareModel(
   };
 }
 
-/** Freezes a model made from `shared` when that is frozen: with its packed copies, or own ones where it can't read those. */
+/**
+ * Freezes a model made from `shared` when that is frozen: with its packed copies if it has any, or own ones where it can't
+ * read those.
+ */
 export function freezeAsShared(store: ParameterStore, { packed, packedFor }: SharedModel): void {
-  if (packed !== null) store.freeze(packedFor === packingOf(store.kernels) ? packed : undefined);
+  if (packed === null) return;
+  if (packed.every(({ length }) => length === 0)) store.freeze();
+  else store.freeze(packedFor === packingOf(store.kernels) ? packed : 'own');
 }
 
 /** Names the layout of packed weights: two kernels of the same name read each other's. */

@@ -50,8 +50,15 @@ export class Weight {
 /** Measured: a router's 4 columns of output take 1.2 to 1.5 times as long by a packed matrix. */
 const LEAST_PACKED_ROWS = 16;
 
-/** Measured: x of 1 or 2 rows mostly takes longer by a packed matrix, up to 1.8 times (256x256); 4 rows don't. */
-const MOST_ROWS_BY_MATRIX = 2;
+/**
+ * Rows of x up to which a matrix is multiplied as it is although there is a packed copy. Measured on Zen 4 with AVX-512
+ * (bench/packed.js, docs/performance.md): small matrices win by the copy from 3 rows on, by 4 to 30 %; larger ones that come
+ * from memory take up to twice as long by it at 8 rows, are even at 16 and win by 12 to 40 % from 32 on.
+ */
+const MOST_ROWS_BY_SMALL = 2;
+const MOST_ROWS_BY_LARGE = 16;
+/** Elements from which a matrix is large: 256 KB. */
+const LARGE = 2 ** 16;
 
 /**
  * `count` matrices W [rows,cols], one behind the other, by which forwards multiply: y = x W^T. Matrices that are read
@@ -59,7 +66,7 @@ const MOST_ROWS_BY_MATRIX = 2;
  * the methods for groups, are rowStarts[g] .. rowStarts[g+1], rowStarts [count+1].
  */
 export class Matrix extends Weight {
-  /** The copy that products are fastest by, of a frozen model; null otherwise, and where the backend has none. */
+  /** The copy that products of many rows are fastest by, where the model keeps one. */
   packed: Float32Array | null = null;
 
   constructor(
@@ -69,6 +76,12 @@ export class Matrix extends Weight {
     kind: WeightKind = 'matrix',
   ) {
     super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
+  }
+
+  /** Whether so many rows of x for each matrix are multiplied faster by the packed copy. */
+  #byPacked(rows: number): boolean {
+    const most = this.rows * this.cols < LARGE ? MOST_ROWS_BY_SMALL : MOST_ROWS_BY_LARGE;
+    return rows > most;
   }
 
   /** Elements of the packed copy, 0 where it has no use. */
@@ -85,7 +98,7 @@ export class Matrix extends Weight {
   /** y = alpha x W^T + beta y by the first matrix: x [T,cols], y [T,rows]. */
   multiply(kernels: Kernels, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
     const { rows, cols, packed } = this;
-    if (packed === null || x.rows <= MOST_ROWS_BY_MATRIX) {
+    if (packed === null || !this.#byPacked(x.rows)) {
       matmulTransB(kernels, x, this.values, y, alpha, beta);
       return;
     }
@@ -109,8 +122,7 @@ export class Matrix extends Weight {
   multiplyGroups(kernels: Kernels, rowStarts: IndexView, x: MatrixView, y: MatrixView, alpha = 1): void {
     const { rows, cols, count, packed, values } = this;
     const { data: starts, at } = rowStarts;
-    const used = starts[at + count] - starts[at];
-    if (packed === null || used <= MOST_ROWS_BY_MATRIX) {
+    if (packed === null || !this.#byPacked((starts[at + count] - starts[at]) / count)) {
       // biome-ignore format: arguments grouped by array
       kernels.sgemmGrouped(
         true, count, starts, at, rows, cols, alpha, x.data, x.at, x.ld,

@@ -59,7 +59,7 @@ export interface StepOutputs {
  * A sequence is a slot: it begins by tokens for an empty slot and ends by `truncate(slot, 0)`. All memory is reserved at
  * construction (`bytes`); a step whose numbers of tokens have occurred before allocates none.
  *
- * It reads the model's weights, packed ones when the model is frozen. What is in the cache belongs to the weights at the
+ * It reads the model's weights, packed copies where the model has them and they are faster. What is in the cache belongs to the weights at the
  * time: when they change, truncate every slot.
  */
 export class Decoder {

@@ -12,7 +12,7 @@ import { planHead, planStep } from './stepPlan';
 /** What a model's arrays take, in bytes. Scratch of the kernels (some MB at most), results and Node itself come on top. */
 export interface MemoryBytes {
   weights: number;
-  /** Copies of the weights that a frozen model keeps (`model.packedBytes`); 0 unless `frozen`. */
+  /** Copies of the weights that `freeze({ pack: true })` keeps (`model.packedBytes`); 0 unless `pack`. */
   packed: number;
   /** 0 unless training. */
   gradients: number;
@@ -44,15 +44,15 @@ export interface MemoryOptions {
   contextLength?: number;
   /** With 'decode': as DecoderOptions. */
   maxStepTokens?: number;
-  /** Count the copies that `model.freeze()` makes. Default false. */
-  frozen?: boolean;
+  /** Count the copies that `model.freeze({ pack: true })` makes. Default false. */
+  pack?: boolean;
   /** What computes, which decides how copies are laid out. Default: the process's backend. */
   kernels?: Kernels;
 }
 
 const OPTIONS: readonly (keyof MemoryOptions)[] = [
   ...(['mode', 'batch', 'seq', 'gradientCheckpointing'] as const),
-  ...(['slots', 'contextLength', 'maxStepTokens', 'frozen', 'kernels'] as const),
+  ...(['slots', 'contextLength', 'maxStepTokens', 'pack', 'kernels'] as const),
 ];
 
 const MODES: readonly NonNullable<MemoryOptions['mode']>[] = ['forward', 'loss', 'train', 'decode'];
@@ -70,7 +70,7 @@ export function defaultStepTokens(slots: number, contextLength: number): number 
  */
 export function memoryBytes(config: ModelConfig, options: MemoryOptions): MemoryBytes {
   checkOptions('memoryBytes', options, OPTIONS);
-  const { mode = 'train', frozen = false, kernels = getKernels() } = options;
+  const { mode = 'train', pack = false, kernels = getKernels() } = options;
   if (!MODES.includes(mode)) {
     throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
@@ -80,7 +80,7 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
   const { weightBytes: weights, mirrorBytes } = parts.store;
   const gradients = mode === 'train' ? mirrorBytes : 0;
   const moments = 2 * gradients;
-  const packed = frozen ? parts.store.frozenBytes() : 0;
+  const packed = pack ? parts.store.copyBytes() : 0;
   const total = weights + packed + gradients + moments + cache + activations;
   return { weights, packed, gradients, moments, cache, activations, total };
 }

@@ -71,6 +71,11 @@ export interface Trace {
   routing: Routing[];
 }
 
+export interface FreezeOptions {
+  /** Keep packed copies beside the weights. Default false. */
+  pack?: boolean;
+}
+
 export interface ForwardOptions {
   /** Keep the activations for `backward`. Default false. */
   training?: boolean;
@@ -334,22 +339,27 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Readies the model for forwards alone: keeps a copy of the weights in the layout that matmuls read fastest
-   * (`packedBytes` of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS
-   * library), which forward, nextTokenLogits, generate and evaluate then multiply by. It pays when a few
-   * forwards follow, or decoding of several sequences. Logits may differ from those before in the last bits.
+   * Readies the model for forwards alone: the parameters can't be written any more. A train step, and writes by
+   * `parameter(..).data`, throw SgemoeError SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded;
+   * what is written through them doesn't reach packed copies. Gradients are not weights: `backward` works.
    *
-   * From then on the parameters can't be written: a train step, and writes by `parameter(..).data`, throw SgemoeError
-   * SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded; what is written through them doesn't
-   * reach the copy. Gradients are not weights: `backward` works. Does nothing to a frozen model.
+   * @param options.pack also keep a copy of the weights in the layout that matmuls of many rows read fastest: `packedBytes`
+   * of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS library. forward,
+   * evaluate and steps of many sequences gain, fewer than 17 rows of large matrices read the weights as they are
+   * (docs/performance.md). Logits may differ in the last bits from those without. Default false: one copy.
    * @throws SgemoeError SGEMOE_MEMORY where there is no room for the copy.
    */
-  freeze(): void {
-    if (!this.frozen) requireMemory('Freezing the model', { packed: this.store.frozenBytes() });
-    this.store.freeze();
+  freeze(options: FreezeOptions = NO_OPTIONS): void {
+    checkOptions('freeze', options, ['pack']);
+    const { pack = false } = options;
+    if (typeof pack !== 'boolean') throw new TypeError(`freeze: pack must be a boolean, got ${String(pack)}`);
+    if (pack && this.packedBytes === 0) {
+      requireMemory('Packing the model', { packed: this.store.copyBytes() });
+    }
+    this.store.freeze(pack ? 'own' : 'none');
   }
 
-  /** Ends `freeze`: the copy is given up, the parameters can be written again, through a new `data`. */
+  /** Ends `freeze`: copies are given up, the parameters can be written again, through a new `data`. */
   unfreeze(): void {
     this.store.unfreeze();
   }
@@ -359,7 +369,7 @@ export class MoETransformer implements NextTokenModel {
     return this.store.frozen;
   }
 
-  /** Bytes of the copy that a frozen model keeps beside its weights, 0 otherwise. */
+  /** Bytes of the copies that `freeze({ pack: true })` keeps beside the weights, 0 without. */
   get packedBytes(): number {
     return this.store.packedBytes;
   }

@@ -71,7 +71,7 @@ export interface EvaluateTextOptions extends Omit<ScoringOptions, 'tokenizer'> {
 
 /**
  * How well a model predicts a text: every token but the first is scored once, by a window that slides over the text, with
- * at least seqLen - stride tokens before it where the text has them. A frozen model is faster (`model.freeze()`).
+ * at least seqLen - stride tokens before it where the text has them. Packed weights are faster (`model.freeze({ pack: true })`).
  * @throws SgemoeError SGEMOE_DATA_TOO_SHORT for a text of fewer than 2 tokens; RangeError for windows that can't be.
  */
 export async function evaluateText(

@@ -44,7 +44,7 @@ describe('the list of matmul calls that the overhead is measured against', () =>
 
   test('a forward of a frozen model lists the same arithmetic', () => {
     const { calls } = record(config, (model) => {
-      model.freeze();
+      model.freeze({ pack: true });
       model.forward(ids);
     });
     const { weights, attention } = forwardFlops(config);

@@ -66,7 +66,7 @@ describe.each(Object.keys(SHAPES))('%s', (shape) => {
   });
 
   test('a frozen model too', () => {
-    model.freeze();
+    model.freeze({ pack: true });
     expectRelative('logits', inChunks(model, new Decoder(model), 0, ids, 5), want, LOGITS);
     model.unfreeze();
   });

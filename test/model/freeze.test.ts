@@ -2,7 +2,18 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { evaluate, loadCheckpoint, loadTensorsInto, MoETransformer, Tensor, Trainer } from '../../src';
+import {
+  Decoder,
+  evaluate,
+  Linear,
+  loadCheckpoint,
+  loadTensorsInto,
+  ModelConfig,
+  MoETransformer,
+  memoryBytes,
+  Tensor,
+  Trainer,
+} from '../../src';
 import { getKernels } from '../../src/backend';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
@@ -17,18 +28,117 @@ const ids = Tensor.fromIds([
 ]);
 const batch = { ids: ids.data as Int32Array, targets: ids.data as Int32Array, batch: 2, seqLen: 7 };
 
-function frozenModel(overrides = {}): MoETransformer {
+function frozenModel(overrides = {}, pack = false): MoETransformer {
   const model = smallModel(overrides);
-  model.freeze();
+  model.freeze({ pack });
   return model;
 }
 
-describe('a frozen model', () => {
+/** Bytes of the shared memory that `run` asks for. */
+function sharedBytesOf(run: () => unknown): number {
+  const original = globalThis.SharedArrayBuffer;
+  let bytes = 0;
+  globalThis.SharedArrayBuffer = new Proxy(original, {
+    construct(target, args: [number]) {
+      bytes += args[0];
+      return new target(...args);
+    },
+  });
+  try {
+    run();
+  } finally {
+    globalThis.SharedArrayBuffer = original;
+  }
+  return bytes;
+}
+
+describe('a frozen model without packed copies', () => {
+  const config = ModelConfig.tiny();
+
+  test('is one copy of the weights: at most 1.15 times their bytes are ever allocated, and shared as they are', () => {
+    const weights = 4 * config.totalParams();
+    let model!: MoETransformer;
+    const bytes = sharedBytesOf(() => {
+      model = MoETransformer.create(config);
+      model.freeze();
+      model.forward(ids);
+      MoETransformer.fromShared(model.share()).forward(ids);
+    });
+    expect(bytes).toBeGreaterThanOrEqual(weights);
+    expect(bytes).toBeLessThan(1.15 * weights);
+    expect(model.packedBytes).toBe(0);
+    const { total } = memoryBytes(config, { mode: 'decode', contextLength: 1, maxStepTokens: 1 });
+    expect(total).toBeLessThan(1.15 * weights);
+    expect(sharedBytesOf(() => model.freeze())).toBe(0);
+  });
+
+  test('computes and decodes what an unfrozen one does, to the bit', () => {
+    const [frozen, free] = [MoETransformer.create(config), MoETransformer.create(config)];
+    frozen.freeze();
+    expect(sameBits(frozen.forward(ids).data, free.forward(ids).data)).toBe(true);
+    for (const sequences of [1, 2, 8, 40]) {
+      const [a, b] = [frozen, free].map((model) => {
+        const decoder = new Decoder(model, { slots: sequences, contextLength: 8 });
+        const logits = new Float32Array(sequences * config.vocabSize);
+        decoder.step(
+          Array.from({ length: sequences }, (_, slot) => ({ slot, tokens: [slot + 1] })),
+          { logits },
+        );
+        return logits;
+      });
+      expect(sameBits(a, b)).toBe(true);
+    }
+  });
+});
+
+test.each([false, true])('freezing and unfreezing leaves every weight as it was, packed: %s', (pack) => {
+  const model = MoETransformer.create(ModelConfig.tiny());
+  const before = model.store.shards[0].slice();
+  model.freeze({ pack });
+  model.forward(ids);
+  model.unfreeze();
+  expect(sameBits(model.store.shards[0], before)).toBe(true);
+  expect(sharedBytesOf(() => model.forward(ids))).toBe(0);
+  expect([model.frozen, model.packedBytes]).toEqual([false, 0]);
+});
+
+test('freeze takes pack alone, a boolean', () => {
+  const model = smallModel();
+  expect(() => model.freeze({ pack: 1 } as never)).toThrow(/pack must be a boolean, got 1/);
+  expect(() => model.freeze({ packed: true } as never)).toThrow(TypeError);
+  expect(model.frozen).toBe(false);
+});
+
+describe('a large matrix with a packed copy', () => {
+  // 256 x 256 is large, 16 rows are few.
+  test.each([
+    [16, false],
+    [17, true],
+  ])('is multiplied by it for %i rows: %s', (rows, byCopy) => {
+    const kernels = { ...getKernels() };
+    let calls = 0;
+    const original = kernels.sgemmPacked;
+    kernels.sgemmPacked = (...args) => {
+      calls++;
+      original(...args);
+    };
+    const layer = new Linear(256, 256, { kernels });
+    layer.store.freeze('own');
+    const x = Tensor.randn([rows, 256], { seed: 1 });
+    const packed = layer.forward(x);
+    const used = layer.store.packedBytes > 0 && byCopy;
+    expect(calls).toBe(used ? 1 : 0);
+    layer.store.unfreeze();
+    expectRelative('y', packed.data, layer.forward(x).data, LOGITS);
+  });
+});
+
+describe('a packed model', () => {
   test.each([
     ['as it is by default', {}],
     ['with all that is off by default', EVERYTHING],
   ])('%s computes the logits of an unfrozen one, for a batch and for the next token', (_, overrides) => {
-    const [frozen, free] = [frozenModel(overrides), smallModel(overrides)];
+    const [frozen, free] = [frozenModel(overrides, true), smallModel(overrides)];
     expectRelative('logits', frozen.forward(ids).data, free.forward(ids).data, LOGITS);
     expectRelative('next', frozen.nextTokenLogits([3, 1]), free.nextTokenLogits([3, 1]), LOGITS);
     expect(frozen.generateGreedy([1, 2], 12)).toEqual(free.generateGreedy([1, 2], 12));
@@ -39,6 +149,8 @@ describe('a frozen model', () => {
     const model = smallModel();
     expect([model.frozen, model.packedBytes]).toEqual([false, 0]);
     model.freeze();
+    expect([model.frozen, model.packedBytes]).toEqual([true, 0]);
+    model.freeze({ pack: true });
     const bytes = model.packedBytes;
     model.freeze();
     expect([model.frozen, model.packedBytes]).toEqual([true, bytes]);
@@ -60,7 +172,7 @@ describe('a frozen model', () => {
       });
     }
     const model = MoETransformer.create(SMALL, { kernels });
-    model.freeze();
+    model.freeze({ pack: true });
     model.forward(ids);
     const { hiddenDim: H, nHeads, nKvHeads, headDim: D, nExperts: E, ffnDim: F, vocabSize: V } = SMALL;
     const shapes = [
@@ -83,14 +195,14 @@ describe('a frozen model', () => {
   test('is the same where the backend packs nothing', async () => {
     const kernels = { ...getKernels(), packedSize: () => 0 };
     const [model, free] = [MoETransformer.create(SMALL, { kernels, seed: 1 }), smallModel()];
-    model.freeze();
+    model.freeze({ pack: true });
     expect([model.frozen, model.packedBytes]).toEqual([true, 0]);
     expect(sameBits(model.forward(ids).data, free.forward(ids).data)).toBe(true);
     await expectError('SGEMOE_MODEL_FROZEN', /frozen/, () => new Trainer(model).trainStep(ids, ids));
   });
 
   test('has losses and gradients', () => {
-    const [frozen, free] = [frozenModel(), smallModel()];
+    const [frozen, free] = [frozenModel({}, true), smallModel()];
     new Trainer(frozen).lossAndGradients(ids, ids);
     new Trainer(free).lossAndGradients(ids, ids);
     for (const [name, { grad }] of free.namedParameters()) {
@@ -179,7 +291,7 @@ describe('the data of a frozen parameter', () => {
 });
 
 test('an unfrozen model can be written again, and multiplies by what is written', () => {
-  const [model, free] = [frozenModel(), smallModel()];
+  const [model, free] = [frozenModel({}, true), smallModel()];
   model.forward(ids);
   model.unfreeze();
   for (const each of [model, free]) {
@@ -187,6 +299,6 @@ test('an unfrozen model can be written again, and multiplies by what is written'
     each.parameter('lm_head.weight').data[0] = 3;
   }
   expect(sameBits(model.forward(ids).data, free.forward(ids).data)).toBe(true);
-  model.freeze();
+  model.freeze({ pack: true });
   expectRelative('frozen again', model.forward(ids).data, free.forward(ids).data, LOGITS);
 });

@@ -93,13 +93,13 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
   });
 
   test.each([[{}], [{ slots: 3, contextLength: 50 }], [{ slots: 2, contextLength: 7, maxStepTokens: 40 }]])(
-    'is what a decoder %j of a frozen model allocates',
+    'is what a decoder %j of a packed model allocates',
     (options) => {
       const model = MoETransformer.create(config);
-      model.freeze();
+      model.freeze({ pack: true });
       const { bytes } = new Decoder(model, options);
       const { rope } = model.blocks[0].attention;
-      const told = memoryBytes(config, { mode: 'decode', frozen: true, ...options });
+      const told = memoryBytes(config, { mode: 'decode', pack: true, ...options });
       expect(told).toMatchObject({
         ...{ weights: heldBytes(model).weights, packed: model.packedBytes, cache: bytes.cache },
         activations: bytes.activations + sum([rope.cos, rope.sin]),
@@ -115,8 +115,8 @@ test('counts for the kernels given: packed copies, and numbers of 8 bytes where 
     createReferenceKernels({ floatType: floatType as 'float32' }),
   );
   const model = MoETransformer.create(config, { kernels: reference });
-  model.freeze();
-  const options = { mode: 'decode', frozen: true } as const;
+  model.freeze({ pack: true });
+  const options = { mode: 'decode', pack: true } as const;
   expect(memoryBytes(config, { ...options, kernels: reference }).packed).toBe(model.packedBytes);
   const bytes = (kernels: Kernels) => memoryBytes(config, { batch: 2, seq: 8, kernels });
   expect(bytes(float64).weights).toBe(2 * bytes(reference).weights);
@@ -126,7 +126,7 @@ test('counts for the kernels given: packed copies, and numbers of 8 bytes where 
 test('allocates nothing of what it counts', () => {
   const huge = new ModelConfig({ ...ModelConfig.default6_9b(), nLayers: 2, maxSeqLen: 2 ** 20 });
   const before = process.memoryUsage();
-  const { total } = memoryBytes(huge, { mode: 'decode', slots: 64, frozen: true });
+  const { total } = memoryBytes(huge, { mode: 'decode', slots: 64, pack: true });
   const after = process.memoryUsage();
   expect(total).toBeGreaterThan(5e10);
   expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(1e6);

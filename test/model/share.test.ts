@@ -24,7 +24,7 @@ function inWorker(shared: unknown): Promise<{ logits: Float32Array; packedBytes:
 test.each([false, true])('a worker computes with the same memory, frozen: %s', async (frozen) => {
   // Wide enough that weights are packed.
   const model = MoETransformer.create(ModelConfig.tiny({ ...EVERYTHING, vocabSize: 64 }));
-  if (frozen) model.freeze();
+  if (frozen) model.freeze({ pack: true });
   const { logits, packedBytes } = await inWorker(model.share());
   expect(sameBits(logits, logitsOf(model))).toBe(true);
   expect(packedBytes).toBe(model.packedBytes);
@@ -43,7 +43,7 @@ test('weights are not copied: what one side writes the other sees', () => {
 
 test('packed copies are shared by the same kernels, made anew for others', () => {
   const model = MoETransformer.create(ModelConfig.tiny({ vocabSize: 64 }));
-  model.freeze();
+  model.freeze({ pack: true });
   const twin = MoETransformer.fromShared(model.share());
   expect(twin.frozen).toBe(true);
   for (const [i, packed] of twin.store.packed!.entries()) {
@@ -52,6 +52,15 @@ test('packed copies are shared by the same kernels, made anew for others', () =>
   const other = MoETransformer.fromShared(model.share(), { kernels: createReferenceKernels() });
   expect(other.frozen).toBe(true);
   expectRelative('logits', logitsOf(other), logitsOf(model), 2e-5);
+});
+
+test('a frozen model without packed copies is shared without, on every kernel', () => {
+  const model = smallModel();
+  model.freeze();
+  for (const kernels of [undefined, createReferenceKernels()]) {
+    const twin = MoETransformer.fromShared(model.share(), { kernels });
+    expect([twin.frozen, twin.packedBytes]).toEqual([true, 0]);
+  }
 });
 
 test('what share did not give is refused', () => {

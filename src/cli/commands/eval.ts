@@ -98,13 +98,12 @@ async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Pro
   const windowsOf = (config: ModelConfig) => asUsage(() => scoringWindows({ config }, options), inFlags);
   const needs = (config: ModelConfig) => {
     const { batchSize: batch, seqLen: seq } = windowsOf(config);
-    return memoryBytes(config, { mode: 'loss', batch, seq, frozen: true });
+    return memoryBytes(config, { mode: 'loss', batch, seq });
   };
   const model = await MoETransformer.load(dir, { needs });
   requireOneCheckpoint(dir, model, tokenizer);
   const windows = windowsOf(model.config);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);
-  model.freeze();
   const progress = new JobProgress(io.stderr);
   const started = performance.now();
   const onProgress = (scored: number) =>

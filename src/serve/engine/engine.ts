@@ -111,8 +111,8 @@ export class Engine implements AsyncDisposable {
         `Engine: the tokenizer must have at most as many tokens as the model (${model.vocabSize}), got ${tokenizer.vocabSize}`,
       );
     }
-    const { packed, cache, activations } = engineBytes(model.config, resolved, model.kernels);
-    requireMemory('The engine', { packed: model.frozen ? 0 : packed, cache, activations });
+    const { cache, activations } = engineBytes(model.config, resolved, model.kernels);
+    requireMemory('The engine', { cache, activations });
     if (resolved.threads !== undefined) model.kernels.setThreads(resolved.threads);
     if (resolved.freeze) model.freeze();
     const engine = new Engine(model, tokenizer, resolved);

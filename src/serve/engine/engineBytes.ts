@@ -4,14 +4,13 @@ import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import type { ResolvedEngineOptions } from './requests';
 
-/** What an engine takes: the weights and their copies once, a cache and activations for each worker. */
+/** What an engine takes: the weights once, a cache and activations for each worker. */
 export function engineBytes(
   config: ModelConfig,
-  { workers, maxBatch, contextLength, maxStepTokens, freeze }: ResolvedEngineOptions,
+  { workers, maxBatch, contextLength, maxStepTokens }: ResolvedEngineOptions,
   kernels?: Kernels,
 ): MemoryNeeds {
-  const { weights, packed, cache, activations } = memoryBytes(config, {
-    ...{ mode: 'decode', slots: maxBatch, contextLength, maxStepTokens, frozen: freeze, kernels },
-  });
-  return { weights, packed, cache: workers * cache, activations: workers * activations };
+  const options = { mode: 'decode', slots: maxBatch, contextLength, maxStepTokens, kernels } as const;
+  const { weights, cache, activations } = memoryBytes(config, options);
+  return { weights, cache: workers * cache, activations: workers * activations };
 }

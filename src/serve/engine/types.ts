@@ -21,7 +21,7 @@ export interface EngineOptions {
    * it. Smaller disturbs running sequences less, larger reads prompts faster. Default 128, or maxBatch if more.
    */
   maxStepTokens?: number;
-  /** Pack the weights (`model.freeze()`): faster, for about as much memory again. Default true. */
+  /** Freeze the model (`model.freeze()`), so that nobody writes to what is being served. Default true. */
   freeze?: boolean;
 }
 
