@@ -4,12 +4,12 @@ import { type AvailableMemory, availableMemory } from './machineMemory';
 
 /** Bytes of each part; those that are left out or 0 aren't needed. */
 export interface MemoryNeeds {
-  weights?: number;
-  packed?: number;
-  gradients?: number;
-  moments?: number;
-  cache?: number;
-  activations?: number;
+  weights?: number | undefined;
+  packed?: number | undefined;
+  gradients?: number | undefined;
+  moments?: number | undefined;
+  cache?: number | undefined;
+  activations?: number | undefined;
 }
 
 const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {

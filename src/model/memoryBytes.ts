@@ -31,23 +31,23 @@ export interface MemoryOptions {
    * 'forward': logits; 'loss': evaluation; 'train': a train step; these three take `batch` and `seq`. 'decode': a Decoder, which
    * takes `slots`, `contextLength` and `maxStepTokens`. Default 'train'.
    */
-  mode?: 'forward' | 'loss' | 'train' | 'decode';
+  mode?: 'forward' | 'loss' | 'train' | 'decode' | undefined;
   /** Sequences in a batch, B. With gradAccumulationSteps: the most that a part has. */
-  batch?: number;
+  batch?: number | undefined;
   /** Tokens in a sequence, S. */
-  seq?: number;
+  seq?: number | undefined;
   /** With 'train': as the TrainConfig's. Default false. */
-  gradientCheckpointing?: boolean;
+  gradientCheckpointing?: boolean | undefined;
   /** With 'decode': as DecoderOptions. Default 1. */
-  slots?: number;
+  slots?: number | undefined;
   /** With 'decode': as DecoderOptions. Default: the model's maxSeqLen. */
-  contextLength?: number;
+  contextLength?: number | undefined;
   /** With 'decode': as DecoderOptions. */
-  maxStepTokens?: number;
+  maxStepTokens?: number | undefined;
   /** Count the copies that `model.freeze({ pack: true })` makes. Default false. */
-  pack?: boolean;
+  pack?: boolean | undefined;
   /** What computes, which decides how copies are laid out. Default: the process's backend. */
-  kernels?: Kernels;
+  kernels?: Kernels | undefined;
 }
 
 const OPTIONS: readonly (keyof MemoryOptions)[] = [

@@ -54,7 +54,7 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
    * Compared with the memory that there is before any is taken, such as
    * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: the weights alone.
    */
-  needs?: NeedsOf;
+  needs?: NeedsOf | undefined;
 }
 
 /** Everything a forward computes on the way, copied. T = B*S tokens. */

@@ -125,7 +125,11 @@ export class Trainer {
    * lm_head and the final norm, then of the last block .. the first, then of the embedding; each weight once.
    * @throws RangeError for shapes that differ, ids out of range, a batch without a target that counts.
    */
-  lossAndGradients(ids: Tensor, targets: Tensor, options: { onGradients?: OnGradients } = {}): LossResult {
+  lossAndGradients(
+    ids: Tensor,
+    targets: Tensor,
+    options: { onGradients?: OnGradients | undefined } = {},
+  ): LossResult {
     checkPair(ids, targets);
     checkOptions('lossAndGradients', options, ['onGradients']);
     const [batch, seqLen] = ids.shape;
