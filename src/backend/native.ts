@@ -11,13 +11,13 @@ export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;
 
 export interface NativeOptions {
   /** What must do the matmuls. 'auto', the default, takes the fastest that is found. */
-  backend?: NativeBackendRequest;
+  backend?: NativeBackendRequest | undefined;
   /** File name or path of a library with `cblas_sgemm`, for 'blas', 'openblas' and 'auto'. */
-  blasPath?: string;
+  blasPath?: string | undefined;
   /** 'baseline', 'avx2', 'avx512' or 'neon' instead of the best one of this processor. For tests. */
-  instructionSet?: string;
+  instructionSet?: string | undefined;
   /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds. */
-  addonPath?: string;
+  addonPath?: string | undefined;
 }
 
 type KernelName = Exclude<keyof Kernels, 'info' | 'floatType'>;
@@ -190,7 +190,11 @@ function packageRoot(): string {
 function buildStatus(): string[] {
   try {
     const file = join(packageRoot(), 'build', 'install-status.json');
-    const status = JSON.parse(readFileSync(file, 'utf8')) as { ok: boolean; reason?: string; log?: string };
+    const status = JSON.parse(readFileSync(file, 'utf8')) as {
+      ok: boolean;
+      reason?: string | undefined;
+      log?: string | undefined;
+    };
     return status.ok ? [] : [`At install: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
   } catch {
     return ["The install script never ran: package managers may skip dependencies' scripts."];

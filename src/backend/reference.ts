@@ -21,9 +21,9 @@ export interface ReferenceOptions {
    * every float argument is a Float64Array, whatever its declared type, and nothing is rounded, so that
    * finite differences can be taken on whole models.
    */
-  readonly floatType?: FloatType;
+  readonly floatType?: FloatType | undefined;
   /** Why no faster backend is in use, for `info.notes`. */
-  readonly notes?: readonly string[];
+  readonly notes?: readonly string[] | undefined;
 }
 
 const DEFINITIONS: Definitions<KernelName> = {

@@ -7,12 +7,12 @@ import { checkOptions } from './checks';
 
 /** Where a number may lie. */
 export interface Range {
-  min?: number;
+  min?: number | undefined;
   /** Excluded lower end. */
-  above?: number;
-  max?: number;
+  above?: number | undefined;
+  max?: number | undefined;
   /** Excluded upper end. */
-  below?: number;
+  below?: number | undefined;
 }
 
 /** What values an option takes. `T` is their type. */
@@ -25,7 +25,7 @@ export interface Kind<T> {
   /** Whether a value of the type is in range. */
   readonly holds: (value: T) => boolean;
   /** The words that it, or each of a list, can be, where these are known. */
-  readonly words?: readonly string[];
+  readonly words?: readonly string[] | undefined;
 }
 
 /** What is told of an option, and its defaults. */
@@ -33,30 +33,30 @@ export interface OptionInfo<T> {
   /** What it does, in a line without its range and its default. */
   readonly doc: string;
   /** What a value of its own means, such as '0 is off'. */
-  readonly note?: string;
+  readonly note?: string | undefined;
   /** Stands for undefined. */
-  readonly default?: T;
+  readonly default?: T | undefined;
   /** What documentation tells where undefined has a meaning of its own, such as 'all', or the default can't be read. */
-  readonly absent?: string;
+  readonly absent?: string | undefined;
   /** How the command line has it. None: it hasn't. */
-  readonly cli?: CliOption<T>;
+  readonly cli?: CliOption<T> | undefined;
 }
 
 /** How an option's flag differs from the option, where it does. */
 export interface CliOption<T> {
   /** As commander takes it: '--lr <x>'. */
   readonly flag: string;
-  readonly doc?: string;
-  readonly note?: string;
+  readonly doc?: string | undefined;
+  readonly note?: string | undefined;
   /** In place of the option's default. */
   readonly default?: unknown;
   /** What help tells where the flag has no default. The option's default then counts. */
-  readonly absent?: string;
+  readonly absent?: string | undefined;
   /** What the flag takes, where its name, unit or range is another one than the option's. */
   // biome-ignore lint/suspicious/noExplicitAny: its values are the command line's, which toOption takes.
-  readonly kind?: Kind<any>;
+  readonly kind?: Kind<any> | undefined;
   // biome-ignore lint/suspicious/noExplicitAny: as `kind`.
-  readonly toOption?: (value: any) => T;
+  readonly toOption?: ((value: any) => T) | undefined;
 }
 
 /** A row of a table. Without a default and `absent`, the option is required. */
@@ -128,6 +128,15 @@ export function other<T>(
   return { ...info, must, type: must, isType, holds };
 }
 
+/** Some fields of `T`; undefined is as none. */
+export type Some<T> = { [K in keyof T]?: T[K] | undefined };
+
+/** `base` with the fields that `changes` gives: undefined gives nothing. */
+export function withChanges<T extends object>(base: T, changes: Some<T>): T {
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined);
+  return { ...base, ...(Object.fromEntries(given) as Partial<T>) };
+}
+
 /** The names of a table, in its order. */
 export function namesOf<T>(table: OptionTable<T>): (keyof T & string)[] {
   return Object.keys(table) as (keyof T & string)[];
@@ -137,7 +146,7 @@ export function namesOf<T>(table: OptionTable<T>): (keyof T & string)[] {
  * The options with the defaults in place of undefined; a list is a frozen copy. `where` comes first in messages: 'TrainConfig: '.
  * @throws TypeError for an option that is unknown, missing or of another type, RangeError for one out of range.
  */
-export function resolveOptions<T>(where: string, table: OptionTable<T>, given: Partial<T>): T {
+export function resolveOptions<T>(where: string, table: OptionTable<T>, given: Some<T>): T {
   checkOptions(where, given, namesOf(table));
   const resolved: Record<string, unknown> = {};
   for (const name of namesOf(table)) {

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Some } from '../base/options';
 import { GENERATION_FILE, type GenerationConfig } from './generationConfig';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
@@ -35,17 +36,17 @@ const LOAD_TRIES = 50;
 const LOAD_RETRY_MS = 20;
 
 /** Without tokenizer files or a generation_config.json, those that are in the folder stay. */
-export interface CheckpointContent extends Partial<TokenizerFiles> {
+export interface CheckpointContent extends Some<TokenizerFiles> {
   /** Becomes config.json. */
   config: object;
   /** Becomes generation_config.json: what ends a text, in `eos_token_id`, and what other tools read. null is as none. */
-  generationConfig?: GenerationConfig | null;
+  generationConfig?: GenerationConfig | null | undefined;
   /** Become model.safetensors, as F32. They must not change until the save is done. */
   tensors: Iterable<NamedTensor>;
   /** String pairs for the header of model.safetensors. */
-  metadata?: Readonly<Record<string, string>>;
+  metadata?: Readonly<Record<string, string>> | undefined;
   /** What a training goes on from. */
-  training?: TrainingContent;
+  training?: TrainingContent | undefined;
 }
 
 /** What `MoETransformer.save` takes beside the weights. */

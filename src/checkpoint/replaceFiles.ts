@@ -24,7 +24,7 @@ const REMOVING_SUFFIX = '.removing';
 export interface NewFile {
   readonly name: string;
   /** What is written, where that is in memory as a whole. */
-  readonly bytes?: Uint8Array;
+  readonly bytes?: Uint8Array | undefined;
   write(handle: FileHandle): Promise<void>;
 }
 

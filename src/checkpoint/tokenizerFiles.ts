@@ -1,4 +1,5 @@
 import { SgemoeError } from '../base/errors';
+import type { Some } from '../base/options';
 import { jsonFile, readJson, textFile } from './jsonFile';
 import {
   MAX_TEMPLATE_BYTES,
@@ -20,21 +21,21 @@ export interface TokenizerFiles {
   /** tokenizer.json */
   tokenizer: object;
   /** tokenizer_config.json: what ends a text, chat templates and the like. */
-  tokenizerConfig?: object;
+  tokenizerConfig?: object | undefined;
   /** chat_template.jinja; comes before a template in tokenizer_config.json. */
-  chatTemplate?: string;
+  chatTemplate?: string | undefined;
 }
 
 /** What a folder holds of a tokenizer. */
 export interface StoredTokenizer {
   /** null when the folder has no tokenizer.json. */
   tokenizer: Record<string, unknown> | null;
-  tokenizerConfig?: Record<string, unknown>;
-  chatTemplate?: string;
+  tokenizerConfig?: Record<string, unknown> | undefined;
+  chatTemplate?: string | undefined;
 }
 
 /** The files to write, as far as they are given. */
-export function tokenizerFiles(files: Partial<TokenizerFiles>): NewFile[] {
+export function tokenizerFiles(files: Some<TokenizerFiles>): NewFile[] {
   const { tokenizer, tokenizerConfig, chatTemplate } = files;
   const written: NewFile[] = [];
   if (tokenizer !== undefined) written.push(jsonFile(TOKENIZER_FILE, tokenizer));

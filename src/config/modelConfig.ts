@@ -1,5 +1,5 @@
 import { SgemoeError } from '../base/errors';
-import { namesOf, resolveOptions } from '../base/options';
+import { namesOf, resolveOptions, type Some, withChanges } from '../base/options';
 import { MODEL_OPTIONS, type ModelConfigOptions, type ResolvedModelOptions } from './modelOptions';
 
 export type { AttentionBiasKind, ModelConfigOptions, QueryKeyNormKind } from './modelOptions';
@@ -25,8 +25,8 @@ export class ModelConfig {
   }
 
   /** hidden 64, 2 layers, 4 heads of 16 on 1 kv head, 4 experts top-2 of width 256, vocab 1000. 542,528 parameters. */
-  static tiny(overrides: Partial<ModelConfigOptions> = {}): ModelConfig {
-    return new ModelConfig({
+  static tiny(overrides: Some<ModelConfigOptions> = {}): ModelConfig {
+    const preset = {
       hiddenDim: 64,
       nLayers: 2,
       nHeads: 4,
@@ -37,18 +37,20 @@ export class ModelConfig {
       ffnDim: 256,
       vocabSize: 1000,
       maxSeqLen: 512,
-      ...overrides,
-    });
+    };
+    return new ModelConfig(withChanges<ModelConfigOptions>(preset, overrides));
   }
 
   /** As tiny with hidden 256, heads of 64 and experts of width 1024. */
-  static small(overrides: Partial<ModelConfigOptions> = {}): ModelConfig {
-    return ModelConfig.tiny({ hiddenDim: 256, headDim: 64, ffnDim: 1024, ...overrides });
+  static small(overrides: Some<ModelConfigOptions> = {}): ModelConfig {
+    return ModelConfig.tiny(
+      withChanges<Some<ModelConfigOptions>>({ hiddenDim: 256, headDim: 64, ffnDim: 1024 }, overrides),
+    );
   }
 
   /** The 6.9 B parameter shape of the cross-language specification (1.8 B active). */
-  static default6_9b(overrides: Partial<ModelConfigOptions> = {}): ModelConfig {
-    return new ModelConfig({
+  static default6_9b(overrides: Some<ModelConfigOptions> = {}): ModelConfig {
+    const preset = {
       hiddenDim: 768,
       nLayers: 30,
       nHeads: 12,
@@ -61,13 +63,13 @@ export class ModelConfig {
       maxSeqLen: 32768,
       ropeBase: 10000,
       ropeAlpha: 8,
-      ...overrides,
-    });
+    };
+    return new ModelConfig(withChanges<ModelConfigOptions>(preset, overrides));
   }
 
   /** A copy with some fields changed. */
-  with(overrides: Partial<ModelConfigOptions>): ModelConfig {
-    return new ModelConfig({ ...this, ...overrides });
+  with(overrides: Some<ModelConfigOptions>): ModelConfig {
+    return new ModelConfig(withChanges<ModelConfigOptions>({ ...this }, overrides));
   }
 
   /** nHeads * headDim, width of the queries. */

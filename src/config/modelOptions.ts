@@ -24,35 +24,35 @@ export interface ModelConfigOptions {
   /** Longest sequence in tokens. */
   maxSeqLen: number;
   /** Base of the rotary frequencies. Default 10000. */
-  ropeBase?: number;
+  ropeBase?: number | undefined;
   /** NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1. Default 1. */
-  ropeAlpha?: number;
+  ropeAlpha?: number | undefined;
   /** Added to the mean square in RMSNorm. Default 1e-6. */
-  rmsNormEps?: number;
+  rmsNormEps?: number | undefined;
   /** Weight of the load-balancing loss. Default 0.01. */
-  routerAuxLossCoef?: number;
+  routerAuxLossCoef?: number | undefined;
   /**
    * RMSNorm of the queries and of the keys before they are rotated: 'head' norms the D numbers of each head, with one
    * gain [D] for all heads (Qwen3); 'full' all heads' numbers of a token at once, with a gain of their length (OLMoE).
    * Default 'none'.
    */
-  qkNorm?: QueryKeyNormKind;
+  qkNorm?: QueryKeyNormKind | undefined;
   /** Biases of the projections to queries, keys and values ('qkv'), and of the output ('qkvo'). Default 'none'. */
-  attentionBias?: AttentionBiasKind;
+  attentionBias?: AttentionBiasKind | undefined;
   /** Whether the gate weights of the chosen experts are divided by their sum. Default true. */
-  normTopkProb?: boolean;
+  normTopkProb?: boolean | undefined;
   /** Width of an expert that every token passes, weighed by the sigmoid of a gate (Qwen2-MoE); 0: none. Default 0. */
-  sharedFfnDim?: number;
+  sharedFfnDim?: number | undefined;
   /** The lm_head multiplies by the embedding table instead of a matrix of its own. Default false. */
-  tieEmbeddings?: boolean;
+  tieEmbeddings?: boolean | undefined;
   /** x_0 = embeddingMultiplier * W[id]. > 0, default 1. */
-  embeddingMultiplier?: number;
+  embeddingMultiplier?: number | undefined;
   /** Scale of the scores q.k, > 0. Default null: 1/sqrt(headDim). */
-  attentionMultiplier?: number | null;
+  attentionMultiplier?: number | null | undefined;
   /** r of h = x + r Attention(..), y = h + r MoE(..). > 0, default 1. */
-  residualMultiplier?: number;
+  residualMultiplier?: number | undefined;
   /** logits = lm_head(..) / logitsDivisor. > 0, default 1. */
-  logitsDivisor?: number;
+  logitsDivisor?: number | undefined;
 }
 
 export type QueryKeyNormKind = 'none' | 'head' | 'full';

@@ -20,7 +20,7 @@ export interface ArchitectureDefinition {
    */
   readonly ownKeys: Readonly<Record<string, unknown>>;
   /** Rules of its own for keys of COMMON_RULES. */
-  readonly rules?: Readonly<Record<string, Rule>>;
+  readonly rules?: Readonly<Record<string, Rule>> | undefined;
   /** The fields that its own keys give. @throws SgemoeError SGEMOE_CONFIG_INVALID. */
   readOwn(values: ConfigValues): Partial<ModelConfigOptions>;
   /** What it can write of the fields that PLAIN restricts. */

@@ -1,5 +1,6 @@
 import { checkOptions } from '../base/checks';
 import { convertInto } from '../base/dtype';
+import type { Some } from '../base/options';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
 import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
@@ -15,13 +16,13 @@ import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
 
-export interface ExportOptions extends Partial<TokenizerFiles> {
+export interface ExportOptions extends Some<TokenizerFiles> {
   /** What `transformers` shall take it for. Default: the first that can express it, in the order of docs/checkpoints.md. */
-  architecture?: Architecture;
+  architecture?: Architecture | undefined;
   /** How weights are stored; 'bf16' and 'f16' round. Default 'f32'. */
-  dtype?: ExportDtype;
+  dtype?: ExportDtype | undefined;
   /** Becomes generation_config.json. Default: the model's. */
-  generationConfig?: GenerationConfig | null;
+  generationConfig?: GenerationConfig | null | undefined;
   /** Told when a lock is taken over that another process has left behind. */
   onNote?: ((note: string) => void) | undefined;
 }
@@ -43,7 +44,7 @@ const EXPORT_OPTIONS: readonly (keyof ExportOptions)[] = [
 export interface ExportableModel {
   readonly config: ModelConfig;
   /** What generation_config.json held; its ends of a text are written. */
-  readonly generationConfig?: GenerationConfig | null;
+  readonly generationConfig?: GenerationConfig | null | undefined;
   namedParameters(): Iterable<[string, NamedTensor]>;
   namedBuffers(): Iterable<[string, NamedTensor]>;
 }

@@ -14,11 +14,11 @@ export interface MoeNames {
   /** The router's matrix, first as the files call it. */
   router: readonly string[];
   /** An expert's matrix, where files hold experts apart. */
-  expert?: (expert: number, matrix: Matrix) => string;
+  expert?: ((expert: number, matrix: Matrix) => string) | undefined;
   /** Tensors that hold all experts of a layer: gate above up in [E,2F,H], down in [E,H,F]. */
   stacked: readonly { readonly gateUp: string; readonly down: string }[];
   /** The shared expert. */
-  shared?: { readonly gate: string; matrix(matrix: Matrix): string };
+  shared?: { readonly gate: string; matrix(matrix: Matrix): string } | undefined;
 }
 
 /** As `transformers` 5 holds experts in memory; some files are written so. */

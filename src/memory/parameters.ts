@@ -68,11 +68,11 @@ export interface Stretch<Key> extends WeightRange {
 
 export interface StoreOptions {
   /** Longest buffer, in elements. Default 2^31. */
-  maxShardElements?: number;
+  maxShardElements?: number | undefined;
   /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
-  onExpose?: (name: string, shape: readonly number[]) => void;
+  onExpose?: ((name: string, shape: readonly number[]) => void) | undefined;
   /** The memory of another store of the same weights and buffers, to compute with instead of new one. */
-  shared?: Pick<ParameterStore, 'shards' | 'bufferData'>;
+  shared?: Pick<ParameterStore, 'shards' | 'bufferData'> | undefined;
 }
 
 /**

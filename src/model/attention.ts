@@ -148,15 +148,15 @@ export interface AttentionDims {
   nKvHeads: number;
   headDim: number;
   /** Default 'none'. */
-  qkNorm?: QueryKeyNormKind;
+  qkNorm?: QueryKeyNormKind | undefined;
   /** Of the query and key norms. Default 1e-6. */
-  rmsNormEps?: number;
+  rmsNormEps?: number | undefined;
   /** Default 'none'. */
-  attentionBias?: AttentionBiasKind;
+  attentionBias?: AttentionBiasKind | undefined;
   /** c, a number > 0. Default null: 1/sqrt(D). */
-  attentionMultiplier?: number | null;
+  attentionMultiplier?: number | null | undefined;
   /** r, a number > 0. Default 1. */
-  residualMultiplier?: number;
+  residualMultiplier?: number | undefined;
 }
 
 /**
@@ -183,7 +183,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   /** @param options.rope shared table of angles. Default: one of its own, base 10000. */
   constructor(
     readonly dims: AttentionDims,
-    options: LayerOptions & { rope?: RopeTable } = {},
+    options: LayerOptions & { rope?: RopeTable | undefined } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope']);
     const { hiddenDim: H, nHeads, nKvHeads, headDim: D } = dims;

@@ -33,9 +33,9 @@ export async function importCheckpoint(
 
 export interface ExportCheckpointOptions extends LoadOptions {
   /** As `ExportOptions.architecture`. */
-  architecture?: Architecture;
+  architecture?: Architecture | undefined;
   /** As `ExportOptions.dtype`. */
-  dtype?: ExportDtype;
+  dtype?: ExportDtype | undefined;
 }
 
 /** Reads a checkpoint and writes it for `transformers`, tokenizer files included: see `exportHuggingFace`. */
@@ -87,7 +87,7 @@ export interface Inspection {
  */
 export async function inspectCheckpoint(
   dir: string,
-  options: { batch?: number; seqLen?: number } = {},
+  options: { batch?: number | undefined; seqLen?: number | undefined } = {},
 ): Promise<Inspection> {
   checkOptions('inspectCheckpoint', options, ['batch', 'seqLen']);
   const checkpoint = await loadCheckpoint(dir);
@@ -98,7 +98,10 @@ export async function inspectCheckpoint(
   }
 }
 
-function inspect(checkpoint: Checkpoint, options: { batch?: number; seqLen?: number }): Inspection {
+function inspect(
+  checkpoint: Checkpoint,
+  options: { batch?: number | undefined; seqLen?: number | undefined },
+): Inspection {
   const source = modelSource(checkpoint);
   const { config, architecture, notes } = source;
   assemble(

@@ -18,11 +18,11 @@ export interface DecodableModel extends ModelParts {
 
 export interface DecoderOptions {
   /** Sequences that the cache has room for, an integer >= 1. Default 1. */
-  slots?: number;
+  slots?: number | undefined;
   /** Most tokens of a sequence, an integer in [1, maxSeqLen]. Default: the model's maxSeqLen. */
-  contextLength?: number;
+  contextLength?: number | undefined;
   /** Most tokens of a step, an integer >= slots: activation memory grows with it. Default: 256, less if contextLength is, at least slots. */
-  maxStepTokens?: number;
+  maxStepTokens?: number | undefined;
 }
 
 /** New tokens of one sequence. */
@@ -32,23 +32,23 @@ export interface DecodeRow {
   /** Ids of which those from `start` to `end` (excluded) follow what the slot holds; at least one. */
   tokens: ArrayLike<number>;
   /** Default 0. */
-  start?: number;
+  start?: number | undefined;
   /** Default: tokens.length. */
-  end?: number;
+  end?: number | undefined;
   /** Of which of the new tokens the logits are wanted: those of the last predict the next token. Default 'last'. */
-  logits?: 'last' | 'all' | 'none';
+  logits?: 'last' | 'all' | 'none' | undefined;
 }
 
 /** What a step hands out; whatever is left out isn't computed. T: new tokens of all rows, in their order. */
 export interface StepOutputs {
   /** Float32Array [R,V] at least: the logits that the rows ask for, in their order. */
-  logits?: Float32Array;
+  logits?: Float32Array | undefined;
   /** Float32Array [T,H] at least: the final norm's output, which the lm_head sees. */
-  hidden?: Float32Array;
+  hidden?: Float32Array | undefined;
   /** Int32Array [nLayers,T,K] at least: the experts that each token reached, most probable first. */
-  experts?: Int32Array;
+  experts?: Int32Array | undefined;
   /** Float32Array [nLayers,T,K] at least: their gate weights. */
-  gateWeights?: Float32Array;
+  gateWeights?: Float32Array | undefined;
 }
 
 /**

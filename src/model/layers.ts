@@ -23,13 +23,13 @@ import { Tensor } from '../tensor/tensor';
 /** Options of every layer. A layer of a model shares the model's store; one of its own has a store of its own. */
 export interface LayerOptions {
   /** Seed of the initial weights. Default 42. */
-  seed?: number;
+  seed?: number | undefined;
   /** Prefix of the parameters' names, such as 'model.layers.0.self_attn.'. Default ''. */
-  prefix?: string;
+  prefix?: string | undefined;
   /** What computes. Default: the process's backend. */
-  kernels?: Kernels;
+  kernels?: Kernels | undefined;
   /** The store of the model the layer belongs to; the model then allocates and initialises. */
-  store?: ParameterStore;
+  store?: ParameterStore | undefined;
 }
 
 const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
@@ -168,9 +168,9 @@ export interface TensorPass<Slots, Scratch> {
 
 export interface EmbeddingOptions extends LayerOptions {
   /** m, a number > 0. Default 1. */
-  multiplier?: number;
+  multiplier?: number | undefined;
   /** Whether a Linear shares the table (`LinearOptions.tiedTo`). Default false. */
-  tied?: boolean;
+  tied?: boolean | undefined;
 }
 
 /**
@@ -270,11 +270,11 @@ export interface RMSNormSlots {
 
 export interface LinearOptions extends LayerOptions {
   /** Adds b, zero at first. Default false. */
-  bias?: boolean;
+  bias?: boolean | undefined;
   /** s, a number > 0. Default 1. */
-  scale?: number;
+  scale?: number | undefined;
   /** Multiply by the table of this embedding, made with `tied` in the same store, instead of a W of one's own. */
-  tiedTo?: Embedding;
+  tiedTo?: Embedding | undefined;
 }
 
 /**
@@ -349,7 +349,7 @@ export class RMSNorm extends Layer<RMSNormSlots> {
   /** @param options.eps added to the mean square. Default 1e-6. */
   constructor(
     dim: number,
-    private readonly options: LayerOptions & { eps?: number } = {},
+    private readonly options: LayerOptions & { eps?: number | undefined } = {},
   ) {
     super(dim, dim, options, ['eps']);
     this.#gamma = this.store.addWeight(dim, { kind: 'ones' }, 'norm');
@@ -407,7 +407,7 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
   constructor(
     dim: number,
     readonly ffnDim: number,
-    options: LayerOptions & { scale?: number } = {},
+    options: LayerOptions & { scale?: number | undefined } = {},
   ) {
     super(dim, dim, options, ['scale']);
     checkInteger('SwiGLU: ffnDim', ffnDim, 1);

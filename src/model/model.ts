@@ -36,9 +36,9 @@ import { Passes } from './passes';
 
 export interface ModelOptions {
   /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
-  seed?: number;
+  seed?: number | undefined;
   /** What computes. Default: the process's backend. */
-  kernels?: Kernels;
+  kernels?: Kernels | undefined;
 }
 
 /** What a model of this config will take, for what it is made for: `memoryBytes` counts it. */
@@ -49,7 +49,7 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
    * Told what was passed over in config.json and generation_config.json, and which weights aren't finite numbers, a sentence each.
    * Default: process warnings.
    */
-  onNote?: (note: string) => void;
+  onNote?: ((note: string) => void) | undefined;
   /**
    * Compared with the memory that there is before any is taken, such as
    * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: the weights alone.
@@ -73,22 +73,22 @@ export interface Trace {
 
 export interface FreezeOptions {
   /** Keep packed copies beside the weights. Default false. */
-  pack?: boolean;
+  pack?: boolean | undefined;
 }
 
 export interface ForwardOptions {
   /** Keep the activations for `backward`. Default false. */
-  training?: boolean;
+  training?: boolean | undefined;
   /** With `training`: keep only each block's input; `backward` computes the rest again. Default false. */
-  gradientCheckpointing?: boolean;
+  gradientCheckpointing?: boolean | undefined;
   /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
-  out?: Tensor<'float32'>;
+  out?: Tensor<'float32'> | undefined;
 }
 
 interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
   /** The beginning of a sentence about it. */
-  what?: string;
-  generationConfig?: GenerationConfig | null;
+  what?: string | undefined;
+  generationConfig?: GenerationConfig | null | undefined;
 }
 
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
@@ -325,7 +325,10 @@ export class MoETransformer implements NextTokenModel {
    * @param options.auxLossAlpha default 0. @param options.zLossCoef default 0.
    * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one with { training: true }.
    */
-  backward(dLogits: Tensor, options: { auxLossAlpha?: number; zLossCoef?: number } = {}): void {
+  backward(
+    dLogits: Tensor,
+    options: { auxLossAlpha?: number | undefined; zLossCoef?: number | undefined } = {},
+  ): void {
     const pass = this.#passes.kept();
     checkOptions('backward', options, ['auxLossAlpha', 'zLossCoef']);
     const { auxLossAlpha = 0, zLossCoef = 0 } = options;

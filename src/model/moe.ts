@@ -76,7 +76,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
     dim: number,
     readonly nExperts: number,
     readonly topK: number,
-    options: LayerOptions & { losses?: RouterLosses; renormalise?: boolean } = {},
+    options: LayerOptions & { losses?: RouterLosses | undefined; renormalise?: boolean | undefined } = {},
   ) {
     super(dim, topK, options, ['losses', 'renormalise']);
     this.renormalise = options.renormalise ?? true;
@@ -211,11 +211,11 @@ export interface MoEDims {
   topKExperts: number;
   ffnDim: number;
   /** Whether gate weights are divided by their sum. Default true. */
-  normTopkProb?: boolean;
+  normTopkProb?: boolean | undefined;
   /** Width of the shared expert, 0 for none. Default 0. */
-  sharedFfnDim?: number;
+  sharedFfnDim?: number | undefined;
   /** r, a number > 0. Default 1. */
-  residualMultiplier?: number;
+  residualMultiplier?: number | undefined;
 }
 
 export interface MoESlots {
@@ -259,7 +259,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
 
   constructor(
     readonly dims: MoEDims,
-    options: LayerOptions & { losses?: RouterLosses } = {},
+    options: LayerOptions & { losses?: RouterLosses | undefined } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses']);
     for (const name of ['nExperts', 'topKExperts', 'ffnDim'] as const)
@@ -381,7 +381,7 @@ export interface BlockScratch {
   dNorm: MatrixView;
 }
 
-export type BlockDims = AttentionDims & MoEDims & { rmsNormEps?: number };
+export type BlockDims = AttentionDims & MoEDims & { rmsNormEps?: number | undefined };
 
 /**
  * h = x + Attention(RMSNorm(x)); y = h + MoE(RMSNorm(h)). Backward in reverse order, the gradient of the residual
@@ -395,7 +395,7 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
 
   constructor(
     readonly dims: BlockDims,
-    options: LayerOptions & { rope?: RopeTable; losses?: RouterLosses } = {},
+    options: LayerOptions & { rope?: RopeTable | undefined; losses?: RouterLosses | undefined } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses']);
     const prefix = options.prefix ?? '';

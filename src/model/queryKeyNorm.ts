@@ -10,7 +10,7 @@ export interface QueryKeyNormDims {
   nKvHeads: number;
   headDim: number;
   /** Added to the mean square. Default 1e-6. */
-  rmsNormEps?: number;
+  rmsNormEps?: number | undefined;
 }
 
 /** Queries and keys [T, nHeads D] and [T, nKvHeads D], parts of one matrix. */

@@ -32,7 +32,7 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
   readonly #gate: Matrix;
 
   /** @param options.scale factor of the output, > 0. Default 1. */
-  constructor(dim: number, ffnDim: number, options: LayerOptions & { scale?: number } = {}) {
+  constructor(dim: number, ffnDim: number, options: LayerOptions & { scale?: number | undefined } = {}) {
     super(dim, dim, options, ['scale']);
     const prefix = options.prefix ?? '';
     const { store } = this;

@@ -8,7 +8,7 @@ export interface NextTokenModel {
   readonly vocabSize: number;
   readonly maxSeqLen: number;
   /** Tokens that end a text. Default: none. */
-  readonly endTokens?: readonly number[];
+  readonly endTokens?: readonly number[] | undefined;
   /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
   nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
   /**
@@ -105,9 +105,9 @@ export class TopPSampling extends RandomSampling {
 
 export interface GenerateOptions {
   /** Beyond maxSeqLen look at the last maxSeqLen tokens only, instead of throwing. Default false. */
-  slidingWindow?: boolean;
+  slidingWindow?: boolean | undefined;
   /** Tokens that end the text when they are chosen; they are not handed out. `[]`: none. Default: the model's `endTokens`. */
-  endTokens?: readonly number[];
+  endTokens?: readonly number[] | undefined;
 }
 
 /**

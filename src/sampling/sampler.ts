@@ -10,7 +10,7 @@ export interface SamplerSetup {
   /** Tokens that may be chosen: the first so many logits. A tokenizer's, which may be fewer than the model's. */
   vocabSize: number;
   /** What computes. Default: the process's backend. */
-  kernels?: Kernels;
+  kernels?: Kernels | undefined;
 }
 
 /** A token that was chosen. The object and its arrays are the sampler's own: they change with the next choice. */

@@ -24,21 +24,21 @@ export type Promote<A extends DType, B extends DType> = A extends 'float32'
 /** Options of the functions that create a tensor. */
 export interface CreateOptions<D extends DType = 'float32'> {
   /** Default 'float32'. */
-  dtype?: D;
+  dtype?: D | undefined;
 }
 
 /** Options of `Tensor.randn`. */
 export interface RandnOptions<D extends FloatDType = 'float32'> extends CreateOptions<D> {
   /** Integer in [0, 2^53); default 42. */
-  seed?: number;
+  seed?: number | undefined;
   /** Integer in [0, 2^32): an independent sequence of the same seed; default 0. */
-  stream?: number;
+  stream?: number | undefined;
   /** Standard deviation; default 1. */
-  std?: number;
+  std?: number | undefined;
 }
 
 /** Options of the reductions. */
 export interface ReduceOptions {
   /** Keep the reduced axes, with dimension 1, so that the result broadcasts against the tensor; default false. */
-  keepDims?: boolean;
+  keepDims?: boolean | undefined;
 }

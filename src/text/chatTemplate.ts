@@ -12,15 +12,15 @@ export interface ChatMessage {
 
 export interface ChatOptions {
   /** End with the beginning of an answer, for the model to go on. Default false. */
-  addGenerationPrompt?: boolean;
+  addGenerationPrompt?: boolean | undefined;
   /** Descriptions of functions that the model may call, where the template knows them. */
-  tools?: readonly object[];
+  tools?: readonly object[] | undefined;
   /** Documents to answer from, where the template knows them. */
-  documents?: readonly object[];
+  documents?: readonly object[] | undefined;
   /** Which template, when there are several. Default: 'tool_use' when there are tools and it exists, else 'default'. */
-  template?: string;
+  template?: string | undefined;
   /** Further variables of the template, such as { enable_thinking: false }. */
-  variables?: Readonly<Record<string, unknown>>;
+  variables?: Readonly<Record<string, unknown>> | undefined;
 }
 
 type Jinja = typeof import('@huggingface/jinja');

@@ -51,7 +51,7 @@ export interface BatchOptions {
 
 export interface TrainBatchOptions extends BatchOptions {
   /** Of the order of the windows, see `Lcg64`. Default 42. */
-  seed?: number | bigint;
+  seed?: number | bigint | undefined;
 }
 
 export type Split = 'train' | 'validation';
@@ -61,7 +61,7 @@ export interface OrderedBatchOptions extends BatchOptions {
    * Tokens from one window's beginning to the next one's, in 1..seqLen. Default seqLen: windows side by side. Smaller ones
    * give targets more context and take seqLen / stride times the work.
    */
-  stride?: number;
+  stride?: number | undefined;
   /** Stop after so many batches. Default: the whole split. */
-  maxBatches?: number;
+  maxBatches?: number | undefined;
 }

@@ -15,18 +15,18 @@ import { checkOrdered, checkSeqLen, checkTraining, emptyBatch, windowsInOrder } 
 
 export interface TextDatasetOptions {
   /** Default: a new `ByteTokenizer`. */
-  tokenizer?: Tokenizer;
+  tokenizer?: Tokenizer | undefined;
   /** Share of the tokens, at the end of the stream, that is kept for validation. In [0, 1); default 0.1. */
-  validationFraction?: number;
+  validationFraction?: number | undefined;
   /** When given, the splits are checked for this window length at once instead of at the first batch. */
-  seqLen?: number;
+  seqLen?: number | undefined;
 }
 
 export interface TextFilesOptions extends TextDatasetOptions {
   /**
    * Endings such as '.md' that files found in a folder must have. Default: any. Named files are always read.
    */
-  extensions?: readonly string[];
+  extensions?: readonly string[] | undefined;
 }
 
 /** Token ids in the smallest type that holds the vocabulary. */

@@ -2,7 +2,7 @@ import type { Tokenizer } from './tokenizer';
 
 /** Every token that ends a text: those of the model's checkpoint, and the tokenizer's end of text. */
 export function allEndTokens(
-  model: { readonly endTokens?: readonly number[] },
+  model: { readonly endTokens?: readonly number[] | undefined },
   tokenizer: Pick<Tokenizer, 'endOfText'> | null,
 ): number[] {
   const { endTokens = [] } = model;

@@ -3,7 +3,7 @@ import type { StreamDecodeOptions, StreamDecoder, Tokenizer, TokenText } from '.
 
 export interface TextStreamOptions extends StreamDecodeOptions {
   /** Texts that end the stream, none of them empty; they are not handed out. Default: none. */
-  stop?: readonly string[];
+  stop?: readonly string[] | undefined;
 }
 
 /**

@@ -60,12 +60,12 @@ export interface EncodeOptions {
    * Also the tokens that the tokenizer puts around every text, such as a beginning of text; they stand in for no bytes.
    * Default false.
    */
-  addSpecialTokens?: boolean;
+  addSpecialTokens?: boolean | undefined;
 }
 
 export interface DecodeOptions {
   /** Leave special tokens out of the text. Default false. */
-  skipSpecialTokens?: boolean;
+  skipSpecialTokens?: boolean | undefined;
 }
 
 export interface StreamDecodeOptions extends DecodeOptions {
@@ -73,7 +73,7 @@ export interface StreamDecodeOptions extends DecodeOptions {
    * Ids that the stream goes on from. Their text is not given out; what the ids after them add to it is, such as a space
    * that would be left out at the beginning of a text. Default: none.
    */
-  prompt?: ArrayLike<number>;
+  prompt?: ArrayLike<number> | undefined;
 }
 
 /** What a token adds to a text. */

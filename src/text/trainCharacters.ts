@@ -8,7 +8,7 @@ import { decodeUtf8 } from './utf8';
 
 export interface CharacterOptions {
   /** Stops the training: its reason is thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /**

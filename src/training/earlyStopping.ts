@@ -4,7 +4,7 @@ export interface EarlyStoppingOptions {
   /** Evaluations in a row without an improvement after which training should end, an integer >= 1. */
   patience: number;
   /** What a loss must be lower by than the best before it, in nats, >= 0, to be an improvement. Default 0. */
-  minDelta?: number;
+  minDelta?: number | undefined;
 }
 
 export interface EarlyStoppingState {

@@ -18,9 +18,9 @@ export interface ScoringOptions {
   /** Counts the bytes. */
   tokenizer: Pick<Tokenizer, 'countBytes'>;
   /** Stops between two batches; its reason is thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Told after each batch how many targets have counted so far. */
-  onProgress?: (countedTokens: number) => void;
+  onProgress?: ((countedTokens: number) => void) | undefined;
 }
 
 /**
@@ -62,11 +62,11 @@ export interface EvaluateTextOptions extends Omit<ScoringOptions, 'tokenizer'> {
   /** The one that the model was trained with. */
   tokenizer: Tokenizer;
   /** Tokens of a window, in 1..maxSeqLen. Default: maxSeqLen, at most 2048. */
-  seqLen?: number;
+  seqLen?: number | undefined;
   /** From one window to the next, in 1..seqLen. Default: half of seqLen, rounded up. */
-  stride?: number;
+  stride?: number | undefined;
   /** Windows computed at once. Default: as many as make 2,048 tokens, fewer where logits would take more than 256 MB. */
-  batchSize?: number;
+  batchSize?: number | undefined;
 }
 
 /**
@@ -101,7 +101,7 @@ const MOST_LOGITS = 2 ** 26;
  */
 export function scoringWindows(
   model: Pick<MoETransformer, 'config'>,
-  options: Partial<BatchOptions> & { stride?: number },
+  options: Partial<BatchOptions> & { stride?: number | undefined },
 ): BatchOptions & { stride: number } {
   const { maxSeqLen, vocabSize } = model.config;
   const { seqLen = Math.min(maxSeqLen, MOST_SEQ_LEN) } = options;

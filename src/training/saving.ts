@@ -1,5 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
+import { withChanges } from '../base/options';
 import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
 import { checkTraining, invalidState, openTraining, tensorsChecksum } from '../checkpoint/trainingFiles';
@@ -14,13 +15,13 @@ import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
   /** Where the data stand after the last step: `batches.getState()`, taken before the next batch is drawn. */
-  data?: DataPosition;
+  data?: DataPosition | undefined;
   /** Its files are saved beside the weights, and its hash in the state. */
-  tokenizer?: Tokenizer;
+  tokenizer?: Tokenizer | undefined;
   /** Anything of the caller's that JSON keeps, such as the best loss so far; `resumeTraining` gives it back. */
-  progress?: Readonly<Record<string, unknown>>;
+  progress?: Readonly<Record<string, unknown>> | undefined;
   /** Checkpoints kept, an integer >= 1: with more than one, the last ones stay in checkpoints/step-<n>. Default 1. */
-  keep?: number;
+  keep?: number | undefined;
 }
 
 export interface ResumeOptions {
@@ -101,7 +102,7 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   const { state, optimizer } = stored;
   try {
     const config = storedConfig(optimizer.path, state.config);
-    const trainer = new Trainer(model, { ...config, ...options.config });
+    const trainer = new Trainer(model, withChanges(config, options.config ?? {}));
     setCounters(trainer, optimizer.path, state);
     await loadTensorsInto(optimizer, trainer.moments());
     if (!(await checkTraining(dir, stored, trainer.moments()))) options.onNote?.(withoutChecksums(dir));

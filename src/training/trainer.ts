@@ -69,11 +69,11 @@ export interface RunOptions {
   /** Batches, one a step; the run ends with them. */
   data: Iterable<Batch> | AsyncIterable<Batch>;
   /** Steps to make. Default: up to totalSteps. */
-  steps?: number;
+  steps?: number | undefined;
   /** Stops the run between two steps. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** What an abort does: throw the signal's reason, or end the iteration. Default 'throw'. */
-  onAbort?: 'throw' | 'return';
+  onAbort?: 'throw' | 'return' | undefined;
   /**
    * Skipped steps in a row, an integer >= 0, after which the run ends with SGEMOE_TRAINING_DIVERGED; 0 is no limit. Default 10.
    */
@@ -296,7 +296,7 @@ export class Trainer {
 export function evaluate(
   model: MoETransformer,
   batches: Iterable<Batch>,
-  options: { bytesPerToken?: number; ignoreIndex?: number } = {},
+  options: { bytesPerToken?: number | undefined; ignoreIndex?: number | undefined } = {},
 ): EvalResult {
   const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
   checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);

@@ -171,7 +171,7 @@ export class Engine implements AsyncDisposable {
    * thread. @param options.addSpecialTokens default true. @throws as `stream`.
    */
   async tokenize(
-    text: string | { messages: readonly ChatMessage[]; chat?: ChatOptions },
+    text: string | { messages: readonly ChatMessage[]; chat?: ChatOptions | undefined },
     options: RequestControl & EncodeOptions = {},
   ): Promise<Int32Array> {
     checkOptions('tokenize', options, ['signal', 'timeoutMs', 'addSpecialTokens']);
@@ -219,7 +219,7 @@ export class Engine implements AsyncDisposable {
    * Refuses new requests and ends the workers: at once, requests failing with SGEMOE_ENGINE_CLOSED; or with `drain` once all
    * that were accepted have ended. It may be called again, so that a drain which takes too long is cut short.
    */
-  async close(options: { drain?: boolean } = {}): Promise<void> {
+  async close(options: { drain?: boolean | undefined } = {}): Promise<void> {
     checkOptions('close', options, ['drain']);
     const { drain = false } = options;
     checkBoolean('close: drain', drain);

@@ -77,10 +77,10 @@ export interface EmbeddingResult {
 export interface WorkerEvent {
   id: number;
   end: boolean;
-  chunk?: WorkerChunk;
+  chunk?: WorkerChunk | undefined;
   /** Of work other than 'generate'. */
-  result?: EmbeddingResult | Int32Array | string;
-  error?: WireError;
+  result?: EmbeddingResult | Int32Array | string | undefined;
+  error?: WireError | undefined;
 }
 
 export type FromWorker = { ready: true } | { ready: false; events: WorkerEvent[] };
@@ -89,7 +89,7 @@ export type FromWorker = { ready: true } | { ready: false; events: WorkerEvent[]
 export interface WireError {
   name: string;
   message: string;
-  code?: string;
+  code?: string | undefined;
 }
 
 export function toWire(error: unknown): WireError {

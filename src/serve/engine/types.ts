@@ -7,22 +7,22 @@ export interface EngineOptions {
    * Threads that decode, each with a cache and a batch of its own, all with the same weights; an integer in [1, 64]. More
    * than one pays when a step is too small to occupy all cores. Default 1.
    */
-  workers?: number;
+  workers?: number | undefined;
   /** Size of the process's thread pool, which all workers share, an integer in [1, 256]. Default: as it is. */
-  threads?: number;
+  threads?: number | undefined;
   /** Most sequences that a worker decodes together, an integer >= 1. Default 16. */
-  maxBatch?: number;
+  maxBatch?: number | undefined;
   /** Most requests that wait for a place in a batch, an integer >= 0; beyond, they are refused. Default 256. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Most tokens of a sequence, prompt included, an integer in [1, maxSeqLen]. Default: maxSeqLen, at most 4096. */
-  contextLength?: number;
+  contextLength?: number | undefined;
   /**
    * Most tokens of a step, an integer >= maxBatch: prompts are computed in chunks of what the running sequences leave of
    * it. Smaller disturbs running sequences less, larger reads prompts faster. Default 128, or maxBatch if more.
    */
-  maxStepTokens?: number;
+  maxStepTokens?: number | undefined;
   /** Freeze the model (`model.freeze()`), so that nobody writes to what is being served. Default true. */
-  freeze?: boolean;
+  freeze?: boolean | undefined;
 }
 
 export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {}
@@ -30,34 +30,34 @@ export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onN
 /** What each request may say about its end. */
 export interface RequestControl {
   /** Ends the request, waiting or running, before the next token. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Ends it this many milliseconds after it was made, a number > 0. Default: never. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /** A completion to be made: of exactly one of `prompt` and `messages`. */
 export interface GenerateRequest extends SamplingOptions, RequestControl {
   /** Text to continue, or its token ids. */
-  prompt?: string | ArrayLike<number>;
+  prompt?: string | ArrayLike<number> | undefined;
   /** Put the tokenizer's special tokens around a prompt text, such as a beginning of text. Default true. */
-  addSpecialTokens?: boolean;
+  addSpecialTokens?: boolean | undefined;
   /** A conversation to answer, written by the tokenizer's chat template; a plain one stands in where it has none. */
-  messages?: readonly ChatMessage[];
+  messages?: readonly ChatMessage[] | undefined;
   /** For the template. `addGenerationPrompt` is true by default. */
-  chat?: ChatOptions;
+  chat?: ChatOptions | undefined;
   /** Leave special tokens out of the text. Default true. */
-  skipSpecialTokens?: boolean;
+  skipSpecialTokens?: boolean | undefined;
   /** Tell for each token which experts predicted it. Default false. */
-  routing?: boolean;
+  routing?: boolean | undefined;
   /**
    * What happens when `signal` or `timeoutMs` ends it: 'throw' the signal's reason or SGEMOE_TIMEOUT; or 'return' what
    * exists, with the finishReason 'abort' or 'timeout'. Default 'throw'.
    */
-  onAbort?: 'throw' | 'return';
+  onAbort?: 'throw' | 'return' | undefined;
   /**
    * As of Sampler, but none at all by default; from 0 on `logprobs` are told, with so many alternatives for each token.
    */
-  topLogprobs?: number;
+  topLogprobs?: number | undefined;
 }
 
 /**

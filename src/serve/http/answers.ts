@@ -54,7 +54,7 @@ export function chatFormat(routing: boolean): AnswerFormat {
     object: 'chat.completion',
     chunkObject: 'chat.completion.chunk',
     chunkWriter(index) {
-      let role: { role?: string } = { role: 'assistant' };
+      let role: { role?: string | undefined } = { role: 'assistant' };
       return (chunk) => {
         const delta = { ...role, content: chunk.text };
         role = {};

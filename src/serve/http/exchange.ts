@@ -32,8 +32,8 @@ export type Headers = Readonly<Record<string, string>>;
 /** An answer that is complete. A body that is neither text nor bytes is sent as JSON. */
 export interface WholeAnswer {
   /** Default 200. */
-  readonly status?: number;
-  readonly headers?: Headers;
+  readonly status?: number | undefined;
+  readonly headers?: Headers | undefined;
   readonly body: object | string;
 }
 
@@ -50,7 +50,7 @@ export interface Route {
   /** Begins with '/'; '*' at the end stands for any text that is not empty. */
   readonly path: string;
   /** Whether it needs no key. */
-  readonly open?: boolean;
+  readonly open?: boolean | undefined;
   answer(call: Call): Answer | Promise<Answer>;
 }
 

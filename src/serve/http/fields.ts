@@ -38,10 +38,10 @@ function isTooDeep(value: unknown, levels: number): boolean {
 }
 
 export interface Range {
-  min?: number;
-  max?: number;
+  min?: number | undefined;
+  max?: number | undefined;
   /** Excluded lower end. */
-  above?: number;
+  above?: number | undefined;
 }
 
 /** Reads the fields of a body one by one, and remembers which: what nobody asked for is refused. null counts as absent. */

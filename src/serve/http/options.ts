@@ -12,25 +12,25 @@ export interface HttpOptions {
   /** What computes. It stays the caller's: closing the server leaves it open. */
   engine: Engine;
   /** Name of the model in requests and answers. Default 'sgemoe'. */
-  model?: string;
+  model?: string | undefined;
   /** Keys of which each request must bring one, but those of /health, /ready and the page. Default: none is needed. */
-  apiKeys?: readonly string[];
+  apiKeys?: readonly string[] | undefined;
   /** Origins, such as 'https://example.org', whose pages may read the answers; '*': all. Default: none. */
-  corsOrigins?: readonly string[];
+  corsOrigins?: readonly string[] | undefined;
   /** Names that a host header may have, without a port. Default: any, as long as one is there. */
-  allowedHosts?: readonly string[];
+  allowedHosts?: readonly string[] | undefined;
   /** Most new tokens that a request may ask for, an integer >= 1. Default: the engine's contextLength. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Most bytes of a body, an integer >= 1. Default 1 MiB. */
-  maxBodyBytes?: number;
+  maxBodyBytes?: number | undefined;
   /** Most milliseconds that a request may take, an integer in [1, 2^31). Default 600,000. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /** An answer whose client takes nothing of it for so many milliseconds is ended, an integer in [1, 2^31). Default 30,000. */
-  stallMs?: number;
+  stallMs?: number | undefined;
   /** Serve the playground at '/'. Default true. */
-  playground?: boolean;
+  playground?: boolean | undefined;
   /** Log prompts and texts, too. Default false. */
-  logPrompts?: boolean;
+  logPrompts?: boolean | undefined;
 }
 
 export interface ResolvedHttpOptions extends Required<Omit<HttpOptions, 'allowedHosts'>> {

@@ -84,7 +84,7 @@ class FastifyMount {
       onRequest: async (request, reply) => this.#enter(route, request, reply),
       handler: async (request, reply) => {
         const { headers, body, params } = request;
-        const rest = (params as { '*'?: string })['*'] ?? '';
+        const rest = (params as { '*'?: string | undefined })['*'] ?? '';
         const call = { headers, rest, body, log: logOf(request), cancel: cancelOnClose(reply.raw) };
         return this.#deliver(await route.answer(call), request, reply);
       },

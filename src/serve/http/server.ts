@@ -13,13 +13,13 @@ import { Service } from './service';
 
 export interface ListenOptions {
   /** Address to listen on. Default '127.0.0.1': this machine only. */
-  host?: string;
+  host?: string | undefined;
   /** An integer in [0, 65535]; 0 takes a free one. Default 8000. */
-  port?: number;
+  port?: number | undefined;
   /** Takes the log, a line of JSON at a time. Default: none is written. */
-  log?: LogSink;
+  log?: LogSink | undefined;
   /** 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
-  logLevel?: string;
+  logLevel?: string | undefined;
 }
 
 export interface ServeOptions extends HttpOptions, ListenOptions {}
@@ -32,7 +32,7 @@ export interface RunningServer {
    * Stops listening, and lets the requests that run come to their end; those that have not after `graceMs` milliseconds are
    * cut off, an integer >= 0, default 30,000. The engine stays open.
    */
-  close(options?: { graceMs?: number }): Promise<void>;
+  close(options?: { graceMs?: number | undefined }): Promise<void>;
 }
 
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];

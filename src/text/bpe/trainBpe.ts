@@ -18,15 +18,15 @@ export interface BpeOptions {
    * Tokens that no text merges into; they get the first ids, and the first one ends a text. Distinct, not empty. Default
    * ['<|endoftext|>'].
    */
-  specialTokens?: readonly string[];
+  specialTokens?: readonly string[] | undefined;
   /** A pair that occurs less often is not merged, even when the vocabulary stays smaller. An integer >= 1; default 2. */
-  minFrequency?: number;
+  minFrequency?: number | undefined;
   /** Bound on the different words held in memory, an integer >= 2; beyond it the rarest are dropped. Default 1,000,000. */
-  maxDistinctWords?: number;
+  maxDistinctWords?: number | undefined;
   /** Told of the state after each piece of text and every so many merges. */
-  onProgress?: (progress: BpeProgress) => void;
+  onProgress?: ((progress: BpeProgress) => void) | undefined;
   /** Stops the training: its reason is thrown. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export type BpeProgress =

@@ -27,17 +27,17 @@ export interface PrepareOptions {
   /** Folder of the data set; made, with those above it. */
   out: string;
   /** Share of the tokens, at the end of the stream, that is kept for validation. In [0, 1); default 0.1. */
-  validationFraction?: number;
+  validationFraction?: number | undefined;
   /** Endings such as '.md' that files found in a folder must have. Default: any. Named files are always read. */
-  extensions?: readonly string[];
+  extensions?: readonly string[] | undefined;
   /** Replace a data set that is in `out`. Default: refuse. */
-  overwrite?: boolean;
+  overwrite?: boolean | undefined;
   /** Told of the state after each piece of text. */
-  onProgress?: (progress: PrepareProgress) => void;
+  onProgress?: ((progress: PrepareProgress) => void) | undefined;
   /** Told when a lock is taken over that another process has left behind. */
   onNote?: ((note: string) => void) | undefined;
   /** Stops: its reason is thrown, and nothing is left behind. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface PrepareProgress {

@@ -18,9 +18,9 @@ import { TokenFile } from './tokenFile';
 
 export interface PreparedDatasetOptions {
   /** Must be the one that the data set was prepared with. Default: the tokenizer in its folder. */
-  tokenizer?: Tokenizer;
+  tokenizer?: Tokenizer | undefined;
   /** When given, the splits are checked for this window length at once instead of at the first batch. */
-  seqLen?: number;
+  seqLen?: number | undefined;
 }
 
 /**

@@ -7,8 +7,8 @@ export interface Axis {
 
 export interface AxisOptions {
   /** End at `high` itself instead of at the next round value. */
-  exact?: boolean;
-  integers?: boolean;
+  exact?: boolean | undefined;
+  integers?: boolean | undefined;
 }
 
 const MOST_TICKS = 8;

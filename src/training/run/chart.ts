@@ -11,7 +11,7 @@ export interface ChartData {
   train: readonly Bin[];
   validation: readonly { step: number; loss: number }[];
   /** Losses to compare with, drawn as dashed lines. */
-  references?: readonly LossReference[];
+  references?: readonly LossReference[] | undefined;
   /** Shares of all layers' experts, layer by layer. */
   load: readonly Bin[];
   expertsPerLayer: readonly number[];

@@ -17,9 +17,9 @@ export interface StepMetrics extends LossResult {
   /** Of this step alone, without evaluation. */
   tokensPerSec: number;
   /** Nats per token; only on steps that ended with an evaluation. */
-  validationLoss?: number;
+  validationLoss?: number | undefined;
   /** Of the same evaluation. */
-  validationBitsPerByte?: number;
+  validationBitsPerByte?: number | undefined;
 }
 
 const LOSS_BINS = 400;

@@ -55,7 +55,7 @@ export class RunFolder {
   /** Whether the run has come to its end and told its result. */
   async isFinished(): Promise<boolean> {
     const run = await readJson(this.path, RUN_FILE, 'SGEMOE_CONFIG_INVALID');
-    const result = run?.result as { interrupted?: boolean } | undefined;
+    const result = run?.result as { interrupted?: boolean | undefined } | undefined;
     return result !== undefined && !result.interrupted;
   }
 

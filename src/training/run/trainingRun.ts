@@ -228,7 +228,7 @@ function settingsOf(trainer: Trainer, options: CompleteRunOptions): Record<strin
   return { ...trainer.config, ...told };
 }
 
-function failure(error: unknown): { code?: string; message: string } {
+function failure(error: unknown): { code?: string | undefined; message: string } {
   const message = error instanceof Error ? error.message : String(error);
   return error instanceof SgemoeError ? { code: error.code, message } : { message };
 }
