@@ -13,7 +13,9 @@ function bestOf(scores: readonly number[], k: number): number[] {
 
 // Few distinct values over many places: nearly every case has ties, also at the border.
 const scores = fc.array(fc.integer({ min: -2, max: 2 }), { minLength: 1, maxLength: 40 });
-const cases = scores.chain((values) => fc.tuple(fc.constant(values), fc.integer({ min: 1, max: values.length })));
+const cases = scores.chain((values) =>
+  fc.tuple(fc.constant(values), fc.integer({ min: 1, max: values.length })),
+);
 
 describe('top-k with ties', () => {
   test('the router takes the best experts, lower index first among equals', () => {
@@ -24,8 +26,30 @@ describe('top-k with ties', () => {
         const ints = (size: number) => new Int32Array(size);
         const indices = ints(k);
         getKernels().routeForward(
-          Float32Array.from(logits), 0, null, 0, floats(n), 0, floats(1), 0, indices, 0, floats(k), 0,
-          ints(n + 1), 0, ints(k), 0, ints(k), 0, floats(n), 0, 1, n, k, true,
+          Float32Array.from(logits),
+          0,
+          null,
+          0,
+          floats(n),
+          0,
+          floats(1),
+          0,
+          indices,
+          0,
+          floats(k),
+          0,
+          ints(n + 1),
+          0,
+          ints(k),
+          0,
+          ints(k),
+          0,
+          floats(n),
+          0,
+          1,
+          n,
+          k,
+          true,
         );
         expect(Array.from(indices)).toEqual(bestOf(logits, k));
       }),

@@ -1,6 +1,14 @@
 /** Plain Node processes for tests of loading and ending: what happens outside a test runner is what counts. */
 import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import ts from 'typescript';
@@ -8,8 +16,10 @@ import ts from 'typescript';
 export const ROOT = resolve(__dirname, '..', '..');
 
 /** The addon of this clone, null where none was built. */
-export const ADDON = [process.env.SGEMOE_ADDON, join(ROOT, 'build', 'Release', 'sgemoe.node')]
-  .find((path) => path !== undefined && existsSync(path)) ?? null;
+export const ADDON =
+  [process.env.SGEMOE_ADDON, join(ROOT, 'build', 'Release', 'sgemoe.node')].find(
+    (path) => path !== undefined && existsSync(path),
+  ) ?? null;
 
 export interface Ended {
   code: number | null;
@@ -19,13 +29,18 @@ export interface Ended {
 }
 
 /** Runs `node -e script` without any SGEMOE_ variable but those in `env`. */
-export function runNode(script: string, env: Record<string, string> = {}, args: string[] = []): Promise<Ended> {
+export function runNode(
+  script: string,
+  env: Record<string, string> = {},
+  args: string[] = [],
+): Promise<Ended> {
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('SGEMOE_') && name !== 'NODE_OPTIONS'),
   );
   return new Promise((done) => {
     const child = execFile(
-      process.execPath, ['-e', script, ...args],
+      process.execPath,
+      ['-e', script, ...args],
       { env: { ...inherited, ...env }, timeout: 600_000, killSignal: 'SIGKILL', maxBuffer: 1 << 24 },
       (_error, stdout, stderr) => done({ code: child.exitCode, signal: child.signalCode, stdout, stderr }),
     );

@@ -42,7 +42,9 @@ describe.skipIf(ADDON === null)('a process with the addon', () => {
   it('ends after a worker that alone loaded it has ended', () =>
     expectEachTime(
       // The pool's threads get time to trip over an addon that was unloaded with the worker.
-      script(`startWorker('work(20)').on('exit', (code) => setTimeout(() => console.log('worker ended', code), 50));`),
+      script(
+        `startWorker('work(20)').on('exit', (code) => setTimeout(() => console.log('worker ended', code), 50));`,
+      ),
       { code: 0, stdout: 'worker ended 0\n', stderr: '' },
     ));
 
@@ -74,9 +76,13 @@ describe.skipIf(ADDON === null)('a process with the addon', () => {
     ));
 
   it('ends with the code of process.exit inside the worker', () =>
-    expectEachTime(script(`startWorker('work(20); process.exit(5)').on('exit', (code) => process.exit(code));`), {
-      code: 5, stderr: '',
-    }));
+    expectEachTime(
+      script(`startWorker('work(20); process.exit(5)').on('exit', (code) => process.exit(code));`),
+      {
+        code: 5,
+        stderr: '',
+      },
+    ));
 
   it('ends with code 1 after an uncaught exception in the main thread while a worker is at work', () =>
     expectEachTime(
@@ -89,7 +95,8 @@ describe.skipIf(ADDON === null)('a process with the addon', () => {
 
   it('ends with code 1 after an uncaught exception inside the worker', () =>
     expectEachTime(script(`startWorker("work(20); throw new Error('as intended')");`), {
-      code: 1, stderr: expect.stringContaining('as intended') as unknown as string,
+      code: 1,
+      stderr: expect.stringContaining('as intended') as unknown as string,
     }));
 
   it('serves two workers at once', () =>
@@ -113,12 +120,18 @@ describe.skipIf(ADDON === null)('a process with the addon', () => {
       { code: 0, stderr: '' },
     ));
 
-  it('ends as it should when threads that load or compute are ended, at random moments', async () => {
-    const count = String(scaled(30));
-    const script = join(ROOT, '.ci', 'terminations.js');
-    const { stdout } = await promisify(execFile)(process.execPath, [script, count, ADDON as string]).catch((e) => e);
-    expect(stdout).toMatch(new RegExp(`^seed \\d+: ${count} of ${count} ended as they should\n$`));
-  }, scaled(600_000));
+  it(
+    'ends as it should when threads that load or compute are ended, at random moments',
+    async () => {
+      const count = String(scaled(30));
+      const script = join(ROOT, '.ci', 'terminations.js');
+      const { stdout } = await promisify(execFile)(process.execPath, [script, count, ADDON as string]).catch(
+        (e) => e,
+      );
+      expect(stdout).toMatch(new RegExp(`^seed \\d+: ${count} of ${count} ended as they should\n$`));
+    },
+    scaled(600_000),
+  );
 
   it('ends from the main thread alone with the pool alive', () =>
     expectEachTime(`${WORK}; work(20); console.log('done');`, { code: 0, stdout: 'done\n', stderr: '' }));

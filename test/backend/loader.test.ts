@@ -31,7 +31,11 @@ const SCRIPT = `
   setImmediate(() => console.log(JSON.stringify(outcome)));
 `;
 
-async function load(root: string, env: Record<string, string> = {}, repeated: string[] = []): Promise<Loaded> {
+async function load(
+  root: string,
+  env: Record<string, string> = {},
+  repeated: string[] = [],
+): Promise<Loaded> {
   const ended = await runNode(SCRIPT, env, [root, repeated.join(',')]);
   expect(ended).toMatchObject({ code: 0, signal: null });
   return JSON.parse(ended.stdout);
@@ -161,7 +165,12 @@ describe('misspelt environment variables', () => {
   });
 
   it('an empty variable counts as unset', async () => {
-    const { error } = await load(built, { SGEMOE_BACKEND: '', SGEMOE_BLAS: '', SGEMOE_ISA: '', SGEMOE_THREADS: '' });
+    const { error } = await load(built, {
+      SGEMOE_BACKEND: '',
+      SGEMOE_BLAS: '',
+      SGEMOE_ISA: '',
+      SGEMOE_THREADS: '',
+    });
     expect(error).toBeUndefined();
   });
 });
@@ -170,7 +179,10 @@ describe.skipIf(ADDON === null)('the addon', () => {
   it('is found in build/Release and reports what it is', async () => {
     const { info, warnings } = await load(built, { SGEMOE_BACKEND: 'builtin', SGEMOE_THREADS: '3' });
     expect(info).toMatchObject({
-      backend: 'builtin', blas: null, threads: 3, addonPath: join(built, 'build', 'Release', 'sgemoe.node'),
+      backend: 'builtin',
+      blas: null,
+      threads: 3,
+      addonPath: join(built, 'build', 'Release', 'sgemoe.node'),
     });
     expect(info?.platform).toContain(`${process.platform}-${process.arch}`);
     expect(['baseline', 'avx2', 'avx512', 'neon']).toContain(info?.instructionSet);
@@ -232,9 +244,10 @@ describe.skipIf(ADDON === null || process.platform !== 'linux')('a library named
     expect(await refusal('libm.so.6')).toContain('cblas_sgemm');
   });
 
-  const wide = ['/usr/lib/x86_64-linux-gnu/libopenblas64.so.0', '/usr/lib/aarch64-linux-gnu/libopenblas64.so.0'].find(
-    (path) => existsSync(path),
-  );
+  const wide = [
+    '/usr/lib/x86_64-linux-gnu/libopenblas64.so.0',
+    '/usr/lib/aarch64-linux-gnu/libopenblas64.so.0',
+  ].find((path) => existsSync(path));
   it.skipIf(wide === undefined)('is refused when it is the OpenBLAS with 64-bit integers', async () => {
     expect(await refusal(wide as string)).toContain('64-bit');
   });

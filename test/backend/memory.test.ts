@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ADDON, ROOT, runNode } from './child';
 
-const GLIBC = process.platform === 'linux' &&
-  (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime !== undefined;
+const GLIBC =
+  process.platform === 'linux' &&
+  (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime !==
+    undefined;
 
 /** Page faults of each of 200 new arrays of 256 KB that are written and given up. */
 const SCRIPT = `
@@ -25,7 +27,9 @@ const SCRIPT = `
 
 describe.skipIf(ADDON === null || !GLIBC)('memory that a program gives up', () => {
   const faults = async (env: Record<string, string>) => {
-    const { stdout, stderr } = await runNode(SCRIPT, { SGEMOE_ADDON: ADDON!, ...env }, [join(ROOT, 'dist/backend/native.js')]);
+    const { stdout, stderr } = await runNode(SCRIPT, { SGEMOE_ADDON: ADDON!, ...env }, [
+      join(ROOT, 'dist/backend/native.js'),
+    ]);
     expect(stderr).toBe('');
     return Number(stdout);
   };

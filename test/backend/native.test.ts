@@ -13,7 +13,9 @@ describe.skipIf(builtin === null)('native kernels', () => {
   it('say which instruction set computes: the one asked for, the best of this processor otherwise', () => {
     expect(INSTRUCTION_SETS).toContain(best);
     const [instructionSet] = INSTRUCTION_SETS;
-    expect(loadNativeKernels({ backend: 'builtin', instructionSet }).info.instructionSet).toBe(instructionSet);
+    expect(loadNativeKernels({ backend: 'builtin', instructionSet }).info.instructionSet).toBe(
+      instructionSet,
+    );
   });
 
   it('pack weights, but not where a library does every matmul', () => {

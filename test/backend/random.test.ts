@@ -15,7 +15,8 @@ function bigPhilox(counter: number[], key: number[]): string {
   let [c0, c1, c2, c3] = counter.map(BigInt);
   let [k0, k1] = key.map(BigInt);
   for (let round = 0; round < 10; round++) {
-    const p0 = 0xd2511f53n * c0, p1 = 0xcd9e8d57n * c2;
+    const p0 = 0xd2511f53n * c0,
+      p1 = 0xcd9e8d57n * c2;
     [c0, c1, c2, c3] = [(p1 >> 32n) ^ c1 ^ k0, p1 & mask, (p0 >> 32n) ^ c3 ^ k1, p0 & mask];
     [k0, k1] = [(k0 + 0x9e3779b9n) & mask, (k1 + 0xbb67ae85n) & mask];
   }
@@ -35,7 +36,8 @@ describe('philox4x32-10', () => {
     const dice = new Dice(1);
     for (let trial = 0; trial < 2000; trial++) {
       const word = (): number => dice.int(2 ** 32);
-      const counter = [word(), word(), word(), word()], key = [word(), word()];
+      const counter = [word(), word(), word(), word()],
+        key = [word(), word()];
       expect(hexWords(counter, key)).toBe(bigPhilox(counter, key));
     }
   });
@@ -70,7 +72,8 @@ describe('randomNormal', () => {
 
   it('starts at element 0 of the stream wherever it writes, and a shorter draw is a prefix', () => {
     const kernels = createReferenceKernels();
-    const long = new Float32Array(103), short = new Float32Array(50);
+    const long = new Float32Array(103),
+      short = new Float32Array(50);
     kernels.randomNormal(long, 3, 100, 5, 6, 7, 2);
     kernels.randomNormal(short, 0, 50, 5, 6, 7, 2);
     expect(long.subarray(3, 53)).toEqual(short);
@@ -79,7 +82,8 @@ describe('randomNormal', () => {
 
   it('rounds std * normal once', () => {
     const kernels = createReferenceKernels();
-    const single = new Float32Array(1000), double = new Float64Array(1000);
+    const single = new Float32Array(1000),
+      double = new Float64Array(1000);
     kernels.randomNormal(single, 0, 1000, 5, 6, 7, 0.3);
     float64.randomNormal(double as unknown as Float32Array, 0, 1000, 5, 6, 7, 0.3);
     expect(single).toEqual(Float32Array.from(double));

@@ -10,7 +10,8 @@ async function filesReadBy(statement: string): Promise<string[]> {
     ${statement};
     console.log(JSON.stringify(Object.keys(require.cache)));
   `;
-  const env: Record<string, string> = ADDON === null ? {} : { SGEMOE_ADDON: ADDON, SGEMOE_BACKEND: 'builtin' };
+  const env: Record<string, string> =
+    ADDON === null ? {} : { SGEMOE_ADDON: ADDON, SGEMOE_BACKEND: 'builtin' };
   const ended = await runNode(script, env, [join(ROOT, 'dist', 'index.js')]);
   expect(ended).toMatchObject({ code: 0, signal: null });
   const files = JSON.parse(ended.stdout) as string[];
@@ -24,7 +25,9 @@ it('requiring the package reads its entry alone', async () => {
 it.skipIf(ADDON === null)('a forward reads neither text, checkpoints nor the reference kernels', async () => {
   const files = await filesReadBy('sgemoe.MoETransformer.tiny().forwardIds([1, 2], 1, 2)');
   expect(files).toContain('model/model.js');
-  expect(files.filter((file) => /^(text|checkpoint|hf|training|sampling|serve|backend\/reference)/.test(file))).toEqual([]);
+  expect(
+    files.filter((file) => /^(text|checkpoint|hf|training|sampling|serve|backend\/reference)/.test(file)),
+  ).toEqual([]);
 });
 
 it('every name of the package is there when it is asked for', async () => {

@@ -58,12 +58,23 @@ export function reads(kernel: string, name: string, array: Array, offset: number
 }
 
 /** The same of an array that the kernel writes. */
-export function writes(kernel: string, name: string, array: Array, offset: number, area: Area | number): void {
+export function writes(
+  kernel: string,
+  name: string,
+  array: Array,
+  offset: number,
+  area: Area | number,
+): void {
   use(kernel, name, array, offset, area, true);
 }
 
 function use(
-  kernel: string, name: string, array: Array, offset: number, what: Area | number, written: boolean,
+  kernel: string,
+  name: string,
+  array: Array,
+  offset: number,
+  what: Area | number,
+  written: boolean,
 ): void {
   const area = typeof what === 'number' ? matrix(1, what, what) : what;
   if (area.end > array.length - offset) {
@@ -75,7 +86,13 @@ function use(
   const { buffer, BYTES_PER_ELEMENT: bytes } = array;
   const start = array.byteOffset + offset * bytes;
   uses.push({
-    name, buffer, begin: start + area.first * bytes, end: start + area.end * bytes, bytes, area, written,
+    name,
+    buffer,
+    begin: start + area.first * bytes,
+    end: start + area.end * bytes,
+    bytes,
+    area,
+    written,
   });
 }
 
@@ -107,7 +124,8 @@ function coincide(a: Use, b: Use): boolean {
  */
 function interleave(a: Use, b: Use): boolean {
   if (b.begin < a.begin) return interleave(b, a);
-  const p = patternOf(a), q = patternOf(b);
+  const p = patternOf(a),
+    q = patternOf(b);
   const period = greatestDivisor(p.period, q.period);
   if (period === 0) return false;
   const at = (b.begin - a.begin) % period;
@@ -119,8 +137,12 @@ function interleave(a: Use, b: Use): boolean {
  * matrices, that follow each other without a gap are one longer run.
  */
 function patternOf({ area, bytes }: Use): { width: number; period: number } {
-  const levels = [[area.ld, area.rows], [area.stride, area.count]].sort(([a], [b]) => a - b);
-  let width = area.cols, period = 0;
+  const levels = [
+    [area.ld, area.rows],
+    [area.stride, area.count],
+  ].sort(([a], [b]) => a - b);
+  let width = area.cols,
+    period = 0;
   for (const [stride, count] of levels) {
     if (count <= 1) continue;
     if (stride <= width) width += (count - 1) * stride;
@@ -138,7 +160,8 @@ export function requireDistinct(kernel: string, strideName: string, area: Area):
   const { rows, cols, ld, count, stride } = area;
   const one = extent(rows, cols, ld);
   for (let i = 1; i < count && i * stride < one; i++) {
-    const down = Math.floor((i * stride) / ld), right = (i * stride) % ld;
+    const down = Math.floor((i * stride) / ld),
+      right = (i * stride) % ld;
     if ((down < rows && right < cols) || (down + 1 < rows && ld - right < cols)) {
       throw new RangeError(`${kernel}: ${strideName} must keep the matrices apart, got ${stride}`);
     }

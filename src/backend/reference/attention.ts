@@ -10,10 +10,15 @@ const valueGradScratch = new Scratch();
 
 /** What the sequences of a batch reach of a key or value array. */
 function cacheArea(
-  kvLengths: Int32Array, kvLengthsOffset: number, batch: number, batchStride: number, ld: number,
+  kvLengths: Int32Array,
+  kvLengthsOffset: number,
+  batch: number,
+  batchStride: number,
+  ld: number,
   cols: number,
 ): Area {
-  let rows = 0, end = 0;
+  let rows = 0,
+    end = 0;
   for (let b = 0; b < batch; b++) {
     const length = kvLengths[kvLengthsOffset + b];
     const one = extent(length, cols, ld);
@@ -31,8 +36,15 @@ function requireHeads(kernel: string, nHeads: number, nKvHeads: number): void {
 
 /** scores[j] = scale * q . k_j, from 0 to `keys`. */
 function scoreKeys(
-  q: Float32Array, qAt: number, k: Float32Array, kAt: number, ldk: number,
-  keys: number, headDim: number, scale: number, scores: Float64Array,
+  q: Float32Array,
+  qAt: number,
+  k: Float32Array,
+  kAt: number,
+  ldk: number,
+  keys: number,
+  headDim: number,
+  scale: number,
+  scores: Float64Array,
 ): void {
   for (let j = 0; j < keys; j++) {
     const key = kAt + j * ldk;
@@ -44,8 +56,14 @@ function scoreKeys(
 
 /** One query row: softmax over the first `keys` keys, `out` the mean of their values. Returns log sum exp. */
 function attendRow(
-  v: Float32Array, vAt: number, ldv: number, keys: number, headDim: number, scores: Float64Array,
-  out: Float32Array, outAt: number,
+  v: Float32Array,
+  vAt: number,
+  ldv: number,
+  keys: number,
+  headDim: number,
+  scores: Float64Array,
+  out: Float32Array,
+  outAt: number,
 ): number {
   const max = rowMax(scores, 0, keys);
   const sum = shiftedExp(scores, 0, keys, max, scores);
@@ -64,8 +82,20 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
     signature: `x:floats xOffset ldx cos:floats cosOffset sin:floats sinOffset maxPositions
       positions:ints positionsOffset rows nHeads headDim inverse:flag`,
     run(
-      x, xOffset, ldx, cos, cosOffset, sin, sinOffset, maxPositions, positions, positionsOffset,
-      rows, nHeads, headDim, inverse,
+      x,
+      xOffset,
+      ldx,
+      cos,
+      cosOffset,
+      sin,
+      sinOffset,
+      maxPositions,
+      positions,
+      positionsOffset,
+      rows,
+      nHeads,
+      headDim,
+      inverse,
     ) {
       if (headDim % 2 !== 0) throw new RangeError(`rope: headDim must be even, got ${headDim}`);
       const pairs = headDim / 2;
@@ -83,7 +113,8 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
         for (let h = 0; h < nHeads; h++) {
           const head = xOffset + r * ldx + h * headDim;
           for (let i = 0; i < pairs; i++) {
-            const a = x[head + 2 * i], b = x[head + 2 * i + 1];
+            const a = x[head + 2 * i],
+              b = x[head + 2 * i + 1];
             const c = cos[cosOffset + angle + i];
             const s = inverse ? -sin[sinOffset + angle + i] : sin[sinOffset + angle + i];
             x[head + 2 * i] = a * c - b * s;
@@ -99,12 +130,37 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       out:floats outOffset ldo lse:floats lseOffset queryStarts:ints queryStartsOffset
       kvLengths:ints kvLengthsOffset batch queryLen nHeads nKvHeads headDim scale:real`,
     run(
-      q, qOffset, ldq, k, kOffset, ldk, kBatchStride, v, vOffset, ldv, vBatchStride, out, outOffset, ldo,
-      lse, lseOffset, queryStarts, queryStartsOffset, kvLengths, kvLengthsOffset,
-      batch, queryLen, nHeads, nKvHeads, headDim, scale,
+      q,
+      qOffset,
+      ldq,
+      k,
+      kOffset,
+      ldk,
+      kBatchStride,
+      v,
+      vOffset,
+      ldv,
+      vBatchStride,
+      out,
+      outOffset,
+      ldo,
+      lse,
+      lseOffset,
+      queryStarts,
+      queryStartsOffset,
+      kvLengths,
+      kvLengthsOffset,
+      batch,
+      queryLen,
+      nHeads,
+      nKvHeads,
+      headDim,
+      scale,
     ) {
       const name = 'attentionForward';
-      const cols = nHeads * headDim, kvCols = nKvHeads * headDim, rows = batch * queryLen;
+      const cols = nHeads * headDim,
+        kvCols = nKvHeads * headDim,
+        rows = batch * queryLen;
       requireHeads(name, nHeads, nKvHeads);
       requireLd(name, 'ldq', ldq, cols);
       requireLd(name, 'ldk', ldk, kvCols);
@@ -137,7 +193,14 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
             const keys = Math.min(queryStarts[queryStartsOffset + b] + i + 1, kvLength);
             scoreKeys(q, qOffset + row * ldq + h * headDim, k, kAt, ldk, keys, headDim, scale, scores);
             lse[lseOffset + (b * nHeads + h) * queryLen + i] = attendRow(
-              v, vAt, ldv, keys, headDim, scores, out, outOffset + row * ldo + h * headDim,
+              v,
+              vAt,
+              ldv,
+              keys,
+              headDim,
+              scores,
+              out,
+              outOffset + row * ldo + h * headDim,
             );
           }
         }
@@ -151,13 +214,45 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       dk:floats dkOffset dv:floats dvOffset queryStarts:ints queryStartsOffset
       kvLengths:ints kvLengthsOffset batch queryLen nHeads nKvHeads headDim scale:real`,
     run(
-      q, qOffset, ldq, k, kOffset, ldk, kBatchStride, v, vOffset, ldv, vBatchStride, out, outOffset, ldo,
-      lse, lseOffset, dOut, dOutOffset, dq, dqOffset, dk, dkOffset, dv, dvOffset,
-      queryStarts, queryStartsOffset, kvLengths, kvLengthsOffset,
-      batch, queryLen, nHeads, nKvHeads, headDim, scale,
+      q,
+      qOffset,
+      ldq,
+      k,
+      kOffset,
+      ldk,
+      kBatchStride,
+      v,
+      vOffset,
+      ldv,
+      vBatchStride,
+      out,
+      outOffset,
+      ldo,
+      lse,
+      lseOffset,
+      dOut,
+      dOutOffset,
+      dq,
+      dqOffset,
+      dk,
+      dkOffset,
+      dv,
+      dvOffset,
+      queryStarts,
+      queryStartsOffset,
+      kvLengths,
+      kvLengthsOffset,
+      batch,
+      queryLen,
+      nHeads,
+      nKvHeads,
+      headDim,
+      scale,
     ) {
       const name = 'attentionBackward';
-      const cols = nHeads * headDim, kvCols = nKvHeads * headDim, rows = batch * queryLen;
+      const cols = nHeads * headDim,
+        kvCols = nKvHeads * headDim,
+        rows = batch * queryLen;
       requireHeads(name, nHeads, nKvHeads);
       requireLd(name, 'ldq', ldq, cols);
       requireLd(name, 'ldk', ldk, kvCols);
@@ -193,13 +288,31 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
             for (let i = 0; i < queryLen; i++) {
               const row = b * queryLen + i;
               const keys = Math.min(queryStarts[queryStartsOffset + b] + i + 1, kvLength);
-              const qAt = row * ldq + h * headDim, outAt = row * ldo + h * headDim;
+              const qAt = row * ldq + h * headDim,
+                outAt = row * ldo + h * headDim;
               scoreKeys(q, qOffset + qAt, k, kOffset + kBase, ldk, keys, headDim, scale, scores);
               backwardRow(
-                q, qOffset + qAt, k, kOffset + kBase, ldk, v, vOffset + vBase, ldv, out, outOffset + outAt,
-                lse[lseOffset + (b * nHeads + h) * queryLen + i], dOut, dOutOffset + outAt,
-                dq, dqOffset + qAt,
-                keys, headDim, scale, scores, keyGrads, valueGrads,
+                q,
+                qOffset + qAt,
+                k,
+                kOffset + kBase,
+                ldk,
+                v,
+                vOffset + vBase,
+                ldv,
+                out,
+                outOffset + outAt,
+                lse[lseOffset + (b * nHeads + h) * queryLen + i],
+                dOut,
+                dOutOffset + outAt,
+                dq,
+                dqOffset + qAt,
+                keys,
+                headDim,
+                scale,
+                scores,
+                keyGrads,
+                valueGrads,
               );
             }
           }
@@ -213,17 +326,35 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
 
 /** One query row of the backward: writes its dq, adds to keyGrads and valueGrads [keys, headDim]. */
 function backwardRow(
-  q: Float32Array, qAt: number, k: Float32Array, kAt: number, ldk: number,
-  v: Float32Array, vAt: number, ldv: number, out: Float32Array, outAt: number, lse: number,
-  dOut: Float32Array, dOutAt: number, dq: Float32Array, dqAt: number,
-  keys: number, headDim: number, scale: number,
-  scores: Float64Array, keyGrads: Float64Array, valueGrads: Float64Array,
+  q: Float32Array,
+  qAt: number,
+  k: Float32Array,
+  kAt: number,
+  ldk: number,
+  v: Float32Array,
+  vAt: number,
+  ldv: number,
+  out: Float32Array,
+  outAt: number,
+  lse: number,
+  dOut: Float32Array,
+  dOutAt: number,
+  dq: Float32Array,
+  dqAt: number,
+  keys: number,
+  headDim: number,
+  scale: number,
+  scores: Float64Array,
+  keyGrads: Float64Array,
+  valueGrads: Float64Array,
 ): void {
   let outDot = 0;
   for (let d = 0; d < headDim; d++) outDot += dOut[dOutAt + d] * out[outAt + d];
   const queryGrad = sumScratch.zeros(headDim);
   for (let j = 0; j < keys; j++) {
-    const key = kAt + j * ldk, value = vAt + j * ldv, grad = j * headDim;
+    const key = kAt + j * ldk,
+      value = vAt + j * ldv,
+      grad = j * headDim;
     // lse = -inf: every score is -inf, and the forward gave zeros.
     const p = lse === Number.NEGATIVE_INFINITY ? 0 : Math.exp(scores[j] - lse);
     let dp = 0;
@@ -240,7 +371,12 @@ function backwardRow(
 
 /** dst rows, `ld` apart, = sums [rows, cols]. */
 function storeRows(
-  dst: Float32Array, dstAt: number, ld: number, sums: Float64Array, rows: number, cols: number,
+  dst: Float32Array,
+  dstAt: number,
+  ld: number,
+  sums: Float64Array,
+  rows: number,
+  cols: number,
 ): void {
   for (let j = 0; j < rows; j++) {
     for (let d = 0; d < cols; d++) dst[dstAt + j * ld + d] = sums[j * cols + d];

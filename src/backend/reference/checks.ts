@@ -8,7 +8,8 @@ import { forgetUses } from './areas';
  * larger than any array, so every comparison below decides right.
  */
 export type KernelName = Exclude<
-  keyof Kernels, 'info' | 'floatType' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
+  keyof Kernels,
+  'info' | 'floatType' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
 >;
 
 /**
@@ -55,10 +56,13 @@ export function checked<N extends KernelName>(
 }
 
 function parseSignature(signature: string): Parameter[] {
-  return signature.trim().split(/\s+/).map((word) => {
-    const [name, kind = 'size'] = word.split(':');
-    return { name, kind: kind as Kind };
-  });
+  return signature
+    .trim()
+    .split(/\s+/)
+    .map((word) => {
+      const [name, kind = 'size'] = word.split(':');
+      return { name, kind: kind as Kind };
+    });
 }
 
 export function checkType(kernel: string, parameter: Parameter, value: unknown, floatType: FloatType): void {
@@ -112,7 +116,12 @@ export function requireLd(kernel: string, name: string, ld: number, columns: num
 
 /** Each of the `count` indices from `offset` is in [0, bound), or equal to `except`. */
 export function requireIndices(
-  kernel: string, name: string, indices: Int32Array, offset: number, count: number, bound: number,
+  kernel: string,
+  name: string,
+  indices: Int32Array,
+  offset: number,
+  count: number,
+  bound: number,
   except?: number,
 ): void {
   for (let i = 0; i < count; i++) {
@@ -125,7 +134,11 @@ export function requireIndices(
 
 /** Each of the `count` values from `offset` is >= 0. */
 export function requireNonNegative(
-  kernel: string, name: string, values: Int32Array, offset: number, count: number,
+  kernel: string,
+  name: string,
+  values: Int32Array,
+  offset: number,
+  count: number,
 ): void {
   for (let i = 0; i < count; i++) {
     if (values[offset + i] < 0) {
@@ -136,7 +149,11 @@ export function requireNonNegative(
 
 /** The `groups + 1` row starts from `offset` are >= 0 and never decrease. */
 export function requireRowStarts(
-  kernel: string, name: string, rowStarts: Int32Array, offset: number, groups: number,
+  kernel: string,
+  name: string,
+  rowStarts: Int32Array,
+  offset: number,
+  groups: number,
 ): void {
   let least = 0;
   for (let g = 0; g <= groups; g++) {

@@ -2,7 +2,14 @@ import { reads, requireApart, writes } from './areas';
 import type { Definitions } from './checks';
 
 type ElementwiseKernel =
-  | 'exp' | 'silu' | 'swigluForward' | 'swigluBackward' | 'sumSquares' | 'scale' | 'axpy' | 'adamw';
+  | 'exp'
+  | 'silu'
+  | 'swigluForward'
+  | 'swigluBackward'
+  | 'sumSquares'
+  | 'scale'
+  | 'axpy'
+  | 'adamw';
 
 /** x * sigmoid(x); the limit 0 at -inf, where the product would be NaN. */
 function siluOf(x: number): number {
@@ -59,7 +66,9 @@ export const elementwise: Definitions<ElementwiseKernel> = {
         const to = dGateUpOffset + r * 2 * ffn;
         const upstream = dyOffset + r * ffn;
         for (let f = 0; f < ffn; f++) {
-          const gate = gateUp[from + f], up = gateUp[from + ffn + f], g = dy[upstream + f];
+          const gate = gateUp[from + f],
+            up = gateUp[from + ffn + f],
+            g = dy[upstream + f];
           const s = 1 / (1 + Math.exp(-gate));
           dGateUp[to + f] = g * up * s * (1 + gate * (1 - s));
           dGateUp[to + ffn + f] = g * siluOf(gate);
@@ -101,8 +110,23 @@ export const elementwise: Definitions<ElementwiseKernel> = {
       lr:real beta1:real beta2:real eps:real weightDecay:real biasCorrection1:real biasCorrection2:real
       gradScale:real`,
     run(
-      param, paramOffset, grad, gradOffset, m, mOffset, v, vOffset, n,
-      lr, beta1, beta2, eps, weightDecay, biasCorrection1, biasCorrection2, gradScale,
+      param,
+      paramOffset,
+      grad,
+      gradOffset,
+      m,
+      mOffset,
+      v,
+      vOffset,
+      n,
+      lr,
+      beta1,
+      beta2,
+      eps,
+      weightDecay,
+      biasCorrection1,
+      biasCorrection2,
+      gradScale,
     ) {
       writes('adamw', 'param', param, paramOffset, n);
       reads('adamw', 'grad', grad, gradOffset, n);

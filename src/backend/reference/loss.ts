@@ -10,8 +10,17 @@ export const loss: Definitions<'crossEntropy'> = {
     signature: `logits:floats logitsOffset targets:ints targetsOffset losses:floats lossesOffset rows cols
       ignoreIndex:int32 gradScale:real writeGradient:flag`,
     run(
-      logits, logitsOffset, targets, targetsOffset, losses, lossesOffset, rows, cols,
-      ignoreIndex, gradScale, writeGradient,
+      logits,
+      logitsOffset,
+      targets,
+      targetsOffset,
+      losses,
+      lossesOffset,
+      rows,
+      cols,
+      ignoreIndex,
+      gradScale,
+      writeGradient,
     ) {
       (writeGradient ? writes : reads)('crossEntropy', 'logits', logits, logitsOffset, rows * cols);
       reads('crossEntropy', 'targets', targets, targetsOffset, rows);

@@ -16,8 +16,15 @@ const tile = new Float64Array(TILE_ROWS * TILE_COLS);
  * the order in which the tile reads it, whatever the transposition was.
  */
 function pack(
-  dst: Float64Array, dstOffset: number, x: Float32Array, start: number,
-  width: number, used: number, widthStep: number, depth: number, depthStep: number,
+  dst: Float64Array,
+  dstOffset: number,
+  x: Float32Array,
+  start: number,
+  width: number,
+  used: number,
+  widthStep: number,
+  depth: number,
+  depthStep: number,
 ): void {
   for (let p = 0; p < depth; p++) {
     const to = dstOffset + p * width;
@@ -29,11 +36,21 @@ function pack(
 
 /** tile[r, c] = sum_p panelA[p, r] * panelB[p, c]. */
 function multiplyPanels(a: Float64Array, aOffset: number, b: Float64Array, depth: number): void {
-  let s00 = 0, s01 = 0, s02 = 0, s03 = 0;
-  let s10 = 0, s11 = 0, s12 = 0, s13 = 0;
+  let s00 = 0,
+    s01 = 0,
+    s02 = 0,
+    s03 = 0;
+  let s10 = 0,
+    s11 = 0,
+    s12 = 0,
+    s13 = 0;
   for (let p = 0, ia = aOffset, ib = 0; p < depth; p++, ia += TILE_ROWS, ib += TILE_COLS) {
-    const a0 = a[ia], a1 = a[ia + 1];
-    const b0 = b[ib], b1 = b[ib + 1], b2 = b[ib + 2], b3 = b[ib + 3];
+    const a0 = a[ia],
+      a1 = a[ia + 1];
+    const b0 = b[ib],
+      b1 = b[ib + 1],
+      b2 = b[ib + 2],
+      b3 = b[ib + 3];
     s00 += a0 * b0;
     s01 += a0 * b1;
     s02 += a0 * b2;
@@ -55,7 +72,13 @@ function multiplyPanels(a: Float64Array, aOffset: number, b: Float64Array, depth
 
 /** C tile = alpha * tile + beta * C tile. */
 function storeTile(
-  alpha: number, beta: number, c: Float32Array, cOffset: number, ldc: number, rows: number, cols: number,
+  alpha: number,
+  beta: number,
+  c: Float32Array,
+  cOffset: number,
+  ldc: number,
+  rows: number,
+  cols: number,
 ): void {
   for (let r = 0; r < rows; r++) {
     const row = cOffset + r * ldc;
@@ -68,10 +91,22 @@ function storeTile(
 
 /** One matmul, arguments as sgemm's, checked. As in every BLAS, alpha = 0 reads neither A nor B. */
 function multiply(
-  transA: boolean, transB: boolean, m: number, n: number, k: number,
-  alpha: number, a: Float32Array, aOffset: number, lda: number,
-  b: Float32Array, bOffset: number, ldb: number,
-  beta: number, c: Float32Array, cOffset: number, ldc: number,
+  transA: boolean,
+  transB: boolean,
+  m: number,
+  n: number,
+  k: number,
+  alpha: number,
+  a: Float32Array,
+  aOffset: number,
+  lda: number,
+  b: Float32Array,
+  bOffset: number,
+  ldb: number,
+  beta: number,
+  c: Float32Array,
+  cOffset: number,
+  ldc: number,
 ): void {
   if (m === 0 || n === 0) return;
   const depth = alpha === 0 ? 0 : k;
@@ -101,14 +136,17 @@ function multiply(
 
 /** The rows that the groups use of a matrix with `cols` columns. */
 function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: number, ld: number): Area {
-  const first = rowStarts[offset], end = rowStarts[offset + groups];
+  const first = rowStarts[offset],
+    end = rowStarts[offset + groups];
   if (first === end) return matrix(0, cols, ld);
   return { ...matrix(end, cols, ld), rows: end - first, first: first * ld };
 }
 
 /** body(g, first, rows) for each group: its rows begin at `first`. */
 function forGroups(
-  rowStarts: Int32Array, offset: number, groups: number,
+  rowStarts: Int32Array,
+  offset: number,
+  groups: number,
   body: (g: number, first: number, rows: number) => void,
 ): void {
   for (let g = 0; g < groups; g++) {
@@ -123,8 +161,14 @@ function packedSize(n: number, k: number): number {
 }
 
 type MatmulName =
-  | 'sgemm' | 'sgemmBatch' | 'sgemmGrouped' | 'sgemmGroupedTransA'
-  | 'packedSize' | 'packWeights' | 'sgemmPacked' | 'sgemmGroupedPacked';
+  | 'sgemm'
+  | 'sgemmBatch'
+  | 'sgemmGrouped'
+  | 'sgemmGroupedTransA'
+  | 'packedSize'
+  | 'packWeights'
+  | 'sgemmPacked'
+  | 'sgemmGroupedPacked';
 
 export const matmul: Definitions<MatmulName> = {
   sgemm: {
@@ -146,8 +190,26 @@ export const matmul: Definitions<MatmulName> = {
     signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda strideA
       b:floats bOffset ldb strideB beta:real c:floats cOffset ldc strideC batch`,
     run(
-      transA, transB, m, n, k, alpha, a, aOffset, lda, strideA, b, bOffset, ldb, strideB,
-      beta, c, cOffset, ldc, strideC, batch,
+      transA,
+      transB,
+      m,
+      n,
+      k,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      strideA,
+      b,
+      bOffset,
+      ldb,
+      strideB,
+      beta,
+      c,
+      cOffset,
+      ldc,
+      strideC,
+      batch,
     ) {
       const name = 'sgemmBatch';
       requireLd(name, 'lda', lda, transA ? m : k);
@@ -163,7 +225,9 @@ export const matmul: Definitions<MatmulName> = {
       requireDistinct(name, 'strideC', areaC);
       requireApart(name);
       for (let i = 0; i < batch; i++) {
-        const ai = aOffset + i * strideA, bi = bOffset + i * strideB, ci = cOffset + i * strideC;
+        const ai = aOffset + i * strideA,
+          bi = bOffset + i * strideB,
+          ci = cOffset + i * strideC;
         multiply(transA, transB, m, n, k, alpha, a, ai, lda, b, bi, ldb, beta, c, ci, ldc);
       }
     },
@@ -173,8 +237,24 @@ export const matmul: Definitions<MatmulName> = {
     signature: `transB:flag groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
       b:floats bOffset ldb strideB beta:real c:floats cOffset ldc`,
     run(
-      transB, groups, rowStarts, rowStartsOffset, n, k, alpha, a, aOffset, lda,
-      b, bOffset, ldb, strideB, beta, c, cOffset, ldc,
+      transB,
+      groups,
+      rowStarts,
+      rowStartsOffset,
+      n,
+      k,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      b,
+      bOffset,
+      ldb,
+      strideB,
+      beta,
+      c,
+      cOffset,
+      ldc,
     ) {
       const name = 'sgemmGrouped';
       requireLd(name, 'lda', lda, k);
@@ -188,7 +268,9 @@ export const matmul: Definitions<MatmulName> = {
       writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
       requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
-        const ag = aOffset + first * lda, bg = bOffset + g * strideB, cg = cOffset + first * ldc;
+        const ag = aOffset + first * lda,
+          bg = bOffset + g * strideB,
+          cg = cOffset + first * ldc;
         multiply(false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
       });
     },
@@ -198,8 +280,23 @@ export const matmul: Definitions<MatmulName> = {
     signature: `groups rowStarts:ints rowStartsOffset m n alpha:real a:floats aOffset lda
       b:floats bOffset ldb beta:real c:floats cOffset ldc strideC`,
     run(
-      groups, rowStarts, rowStartsOffset, m, n, alpha, a, aOffset, lda,
-      b, bOffset, ldb, beta, c, cOffset, ldc, strideC,
+      groups,
+      rowStarts,
+      rowStartsOffset,
+      m,
+      n,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      b,
+      bOffset,
+      ldb,
+      beta,
+      c,
+      cOffset,
+      ldc,
+      strideC,
     ) {
       const name = 'sgemmGroupedTransA';
       requireLd(name, 'lda', lda, m);
@@ -214,7 +311,9 @@ export const matmul: Definitions<MatmulName> = {
       requireDistinct(name, 'strideC', areaC);
       requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, k) => {
-        const ag = aOffset + first * lda, bg = bOffset + first * ldb, cg = cOffset + g * strideC;
+        const ag = aOffset + first * lda,
+          bg = bOffset + first * ldb,
+          cg = cOffset + g * strideC;
         multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
       });
     },
@@ -225,7 +324,8 @@ export const matmul: Definitions<MatmulName> = {
   packWeights: {
     signature: 'b:floats bOffset ldb strideB groups n k packed:floats packedOffset',
     run(b, bOffset, ldb, strideB, groups, n, k, packed, packedOffset) {
-      const name = 'packWeights', size = packedSize(n, k);
+      const name = 'packWeights',
+        size = packedSize(n, k);
       requireLd(name, 'ldb', ldb, k);
       reads(name, 'b', b, bOffset, repeated(groups, matrix(n, k, ldb), strideB));
       writes(name, 'packed', packed, packedOffset, groups * size);
@@ -241,7 +341,8 @@ export const matmul: Definitions<MatmulName> = {
   },
 
   sgemmPacked: {
-    signature: 'm n k alpha:real a:floats aOffset lda packed:floats packedOffset beta:real c:floats cOffset ldc',
+    signature:
+      'm n k alpha:real a:floats aOffset lda packed:floats packedOffset beta:real c:floats cOffset ldc',
     run(m, n, k, alpha, a, aOffset, lda, packed, packedOffset, beta, c, cOffset, ldc) {
       const name = 'sgemmPacked';
       requireLd(name, 'lda', lda, k);
@@ -258,10 +359,24 @@ export const matmul: Definitions<MatmulName> = {
     signature: `groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
       packed:floats packedOffset beta:real c:floats cOffset ldc`,
     run(
-      groups, rowStarts, rowStartsOffset, n, k, alpha, a, aOffset, lda, packed, packedOffset,
-      beta, c, cOffset, ldc,
+      groups,
+      rowStarts,
+      rowStartsOffset,
+      n,
+      k,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      packed,
+      packedOffset,
+      beta,
+      c,
+      cOffset,
+      ldc,
     ) {
-      const name = 'sgemmGroupedPacked', size = packedSize(n, k);
+      const name = 'sgemmGroupedPacked',
+        size = packedSize(n, k);
       requireLd(name, 'lda', lda, k);
       requireLd(name, 'ldc', ldc, n);
       reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
@@ -271,7 +386,9 @@ export const matmul: Definitions<MatmulName> = {
       writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
       requireApart(name);
       forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
-        const ag = aOffset + first * lda, pg = packedOffset + g * size, cg = cOffset + first * ldc;
+        const ag = aOffset + first * lda,
+          pg = packedOffset + g * size,
+          cg = cOffset + first * ldc;
         multiply(false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);
       });
     },

@@ -14,8 +14,10 @@ const WEYL_1 = 0xbb67ae85;
 
 /** The high 32 bits of the 64-bit product of two 32-bit integers. */
 function multiplyHigh(a: number, b: number): number {
-  const aHigh = a >>> 16, aLow = a & 0xffff;
-  const bHigh = b >>> 16, bLow = b & 0xffff;
+  const aHigh = a >>> 16,
+    aLow = a & 0xffff;
+  const bHigh = b >>> 16,
+    bLow = b & 0xffff;
   const middle = aHigh * bLow + ((aLow * bLow) >>> 16);
   const carry = (aLow * bHigh + (middle & 0xffff)) >>> 16;
   return (aHigh * bHigh + (middle >>> 16) + carry) >>> 0;
@@ -23,11 +25,19 @@ function multiplyHigh(a: number, b: number): number {
 
 /** words = Philox4x32-10 of a counter (c0..c3) under a key (k0, k1), all 32-bit integers. */
 export function philox4x32(
-  c0: number, c1: number, c2: number, c3: number, k0: number, k1: number, words: Uint32Array,
+  c0: number,
+  c1: number,
+  c2: number,
+  c3: number,
+  k0: number,
+  k1: number,
+  words: Uint32Array,
 ): void {
   for (let round = 0; round < ROUNDS; round++) {
-    const high0 = multiplyHigh(MULTIPLIER_0, c0), low0 = Math.imul(MULTIPLIER_0, c0);
-    const high1 = multiplyHigh(MULTIPLIER_1, c2), low1 = Math.imul(MULTIPLIER_1, c2);
+    const high0 = multiplyHigh(MULTIPLIER_0, c0),
+      low0 = Math.imul(MULTIPLIER_0, c0);
+    const high1 = multiplyHigh(MULTIPLIER_1, c2),
+      low1 = Math.imul(MULTIPLIER_1, c2);
     c0 = (high1 ^ c1 ^ k0) >>> 0;
     c1 = low1 >>> 0;
     c2 = (high0 ^ c3 ^ k1) >>> 0;
@@ -104,7 +114,8 @@ function normalPair(radiusWord: number, angleWord: number, pair: Float64Array, a
   const r = Math.sqrt(-2 * logUniform(radiusWord));
   const t = (angleWord & 0x3fffffff) * 2 ** -30 * 1.5707963267948966;
   const w = t * t;
-  const sn = sine(t, w), cs = cosine(w);
+  const sn = sine(t, w),
+    cs = cosine(w);
   const quarter = angleWord >>> 30;
   const x = quarter === 0 ? cs : quarter === 1 ? -sn : quarter === 2 ? -cs : sn;
   const y = quarter === 0 ? sn : quarter === 1 ? cs : quarter === 2 ? -sn : -cs;

@@ -22,8 +22,14 @@ function ranksAbove(a: number, b: number): boolean {
  * place in the list of the best so far, behind its equals, which have lower indices.
  */
 function selectExperts(
-  probs: Float32Array, probsAt: number, bias: Float32Array | null, biasOffset: number,
-  nExperts: number, topK: number, indices: Int32Array, at: number,
+  probs: Float32Array,
+  probsAt: number,
+  bias: Float32Array | null,
+  biasOffset: number,
+  nExperts: number,
+  topK: number,
+  indices: Int32Array,
+  at: number,
 ): void {
   const score = (e: number): number => probs[probsAt + e] + (bias ? bias[biasOffset + e] : 0);
   for (let e = 0; e < nExperts; e++) {
@@ -37,8 +43,14 @@ function selectExperts(
 
 /** weights[j] = probs[indices[j]], over their sum when renormalise. */
 function weighExperts(
-  probs: Float32Array, probsAt: number, indices: Int32Array, indicesAt: number,
-  weights: Float32Array, weightsAt: number, topK: number, renormalise: boolean,
+  probs: Float32Array,
+  probsAt: number,
+  indices: Int32Array,
+  indicesAt: number,
+  weights: Float32Array,
+  weightsAt: number,
+  topK: number,
+  renormalise: boolean,
 ): void {
   let divisor = 1;
   if (renormalise) {
@@ -52,9 +64,17 @@ function weighExperts(
 
 /** Counting sort of the assignments by expert, in the order of tokens. */
 function sortAssignments(
-  indices: Int32Array, indicesAt: number, rowStarts: Int32Array, startsAt: number,
-  slotToToken: Int32Array, tokensAt: number, tokenToSlots: Int32Array, slotsAt: number,
-  tokens: number, nExperts: number, topK: number,
+  indices: Int32Array,
+  indicesAt: number,
+  rowStarts: Int32Array,
+  startsAt: number,
+  slotToToken: Int32Array,
+  tokensAt: number,
+  tokenToSlots: Int32Array,
+  slotsAt: number,
+  tokens: number,
+  nExperts: number,
+  topK: number,
 ): void {
   rowStarts.fill(0, startsAt, startsAt + nExperts + 1);
   for (let a = 0; a < tokens * topK; a++) rowStarts[startsAt + indices[indicesAt + a] + 1]++;
@@ -78,10 +98,30 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       slotToToken:ints slotToTokenOffset tokenToSlots:ints tokenToSlotsOffset
       probMeans:floats probMeansOffset tokens nExperts topK renormalise:flag`,
     run(
-      logits, logitsOffset, bias, biasOffset, probs, probsOffset, lse, lseOffset,
-      topkIndices, topkIndicesOffset, topkWeights, topkWeightsOffset, rowStarts, rowStartsOffset,
-      slotToToken, slotToTokenOffset, tokenToSlots, tokenToSlotsOffset, probMeans, probMeansOffset,
-      tokens, nExperts, topK, renormalise,
+      logits,
+      logitsOffset,
+      bias,
+      biasOffset,
+      probs,
+      probsOffset,
+      lse,
+      lseOffset,
+      topkIndices,
+      topkIndicesOffset,
+      topkWeights,
+      topkWeightsOffset,
+      rowStarts,
+      rowStartsOffset,
+      slotToToken,
+      slotToTokenOffset,
+      tokenToSlots,
+      tokenToSlotsOffset,
+      probMeans,
+      probMeansOffset,
+      tokens,
+      nExperts,
+      topK,
+      renormalise,
     ) {
       const name = 'routeForward';
       const assignments = tokens * topK;
@@ -100,8 +140,10 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       const exps = expScratch.take(nExperts);
       const probSums = meanScratch.zeros(nExperts);
       for (let t = 0; t < tokens; t++) {
-        const from = logitsOffset + t * nExperts, to = probsOffset + t * nExperts;
-        const chosen = topkIndicesOffset + t * topK, weights = topkWeightsOffset + t * topK;
+        const from = logitsOffset + t * nExperts,
+          to = probsOffset + t * nExperts;
+        const chosen = topkIndicesOffset + t * topK,
+          weights = topkWeightsOffset + t * topK;
         const max = rowMax(logits, from, nExperts);
         const sum = shiftedExp(logits, from, nExperts, max, exps);
         lse[lseOffset + t] = max === Number.NEGATIVE_INFINITY ? max : max + Math.log(sum);
@@ -116,8 +158,17 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
         probMeans[probMeansOffset + e] = tokens === 0 ? 0 : probSums[e] / tokens;
       }
       sortAssignments(
-        topkIndices, topkIndicesOffset, rowStarts, rowStartsOffset, slotToToken, slotToTokenOffset,
-        tokenToSlots, tokenToSlotsOffset, tokens, nExperts, topK,
+        topkIndices,
+        topkIndicesOffset,
+        rowStarts,
+        rowStartsOffset,
+        slotToToken,
+        slotToTokenOffset,
+        tokenToSlots,
+        tokenToSlotsOffset,
+        tokens,
+        nExperts,
+        topK,
       );
     },
   },
@@ -128,9 +179,26 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       rowStarts:ints rowStartsOffset dLogits:floats dLogitsOffset
       tokens nExperts topK renormalise:flag auxScale:real zScale:real`,
     run(
-      probs, probsOffset, lse, lseOffset, topkIndices, topkIndicesOffset, topkWeights, topkWeightsOffset,
-      dTopkWeights, dTopkWeightsOffset, rowStarts, rowStartsOffset, dLogits, dLogitsOffset,
-      tokens, nExperts, topK, renormalise, auxScale, zScale,
+      probs,
+      probsOffset,
+      lse,
+      lseOffset,
+      topkIndices,
+      topkIndicesOffset,
+      topkWeights,
+      topkWeightsOffset,
+      dTopkWeights,
+      dTopkWeightsOffset,
+      rowStarts,
+      rowStartsOffset,
+      dLogits,
+      dLogitsOffset,
+      tokens,
+      nExperts,
+      topK,
+      renormalise,
+      auxScale,
+      zScale,
     ) {
       const name = 'routeBackward';
       const assignments = tokens * topK;
@@ -152,7 +220,8 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
           probGrads[e] = auxScale * (rowStarts[rowStartsOffset + e + 1] - rowStarts[rowStartsOffset + e]);
         }
         const chosen = t * topK;
-        let chosenSum = 0, weightDot = 0;
+        let chosenSum = 0,
+          weightDot = 0;
         for (let j = chosen; j < chosen + topK; j++) {
           chosenSum += probs[probsOffset + row + topkIndices[topkIndicesOffset + j]];
           weightDot += dTopkWeights[dTopkWeightsOffset + j] * topkWeights[topkWeightsOffset + j];

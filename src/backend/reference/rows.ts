@@ -3,8 +3,14 @@ import { type Definitions, requireIndices, requireLd } from './checks';
 import { Scratch } from './scratch';
 
 type RowKernel =
-  | 'softmaxForward' | 'softmaxBackward' | 'rmsNormForward' | 'rmsNormBackward'
-  | 'gatherRows' | 'scatterAddRows' | 'scatterAddRowsBackward' | 'embeddingBackward';
+  | 'softmaxForward'
+  | 'softmaxBackward'
+  | 'rmsNormForward'
+  | 'rmsNormBackward'
+  | 'gatherRows'
+  | 'scatterAddRows'
+  | 'scatterAddRowsBackward'
+  | 'embeddingBackward';
 
 const rowScratch = new Scratch();
 
@@ -24,7 +30,11 @@ export function rowMax(x: Float32Array | Float64Array, offset: number, cols: num
  * `exps` may be `x`.
  */
 export function shiftedExp(
-  x: Float32Array | Float64Array, offset: number, cols: number, max: number, exps: Float64Array,
+  x: Float32Array | Float64Array,
+  offset: number,
+  cols: number,
+  max: number,
+  exps: Float64Array,
 ): number {
   if (max === Number.NEGATIVE_INFINITY) {
     exps.fill(0, 0, cols);
@@ -105,8 +115,24 @@ export const rowKernels: Definitions<RowKernel> = {
       dy:floats dyOffset lddy
       dx:floats dxOffset lddx accumulateDx:flag dGamma:floats dGammaOffset rows cols`,
     run(
-      x, xOffset, ldx, gamma, gammaOffset, invRms, invRmsOffset, dy, dyOffset, lddy,
-      dx, dxOffset, lddx, accumulateDx, dGamma, dGammaOffset, rows, cols,
+      x,
+      xOffset,
+      ldx,
+      gamma,
+      gammaOffset,
+      invRms,
+      invRmsOffset,
+      dy,
+      dyOffset,
+      lddy,
+      dx,
+      dxOffset,
+      lddx,
+      accumulateDx,
+      dGamma,
+      dGammaOffset,
+      rows,
+      cols,
     ) {
       requireLd('rmsNormBackward', 'ldx', ldx, cols);
       requireLd('rmsNormBackward', 'lddy', lddy, cols);
@@ -122,7 +148,9 @@ export const rowKernels: Definitions<RowKernel> = {
       else requireApart('rmsNormBackward', 'dx', 'dy');
       const gammaSums = rowScratch.zeros(cols);
       for (let r = 0; r < rows; r++) {
-        const xr = xOffset + r * ldx, dyr = dyOffset + r * lddy, dxr = dxOffset + r * lddx;
+        const xr = xOffset + r * ldx,
+          dyr = dyOffset + r * lddy,
+          dxr = dxOffset + r * lddx;
         const s = invRms[invRmsOffset + r];
         let dot = 0;
         for (let c = 0; c < cols; c++) {
@@ -186,8 +214,22 @@ export const rowKernels: Definitions<RowKernel> = {
     signature: `dy:floats dyOffset x:floats xOffset xRows slots:ints slotsOffset weights:floats weightsOffset
       dx:floats dxOffset dWeights:floats dWeightsOffset tokens topK cols`,
     run(
-      dy, dyOffset, x, xOffset, xRows, slots, slotsOffset, weights, weightsOffset,
-      dx, dxOffset, dWeights, dWeightsOffset, tokens, topK, cols,
+      dy,
+      dyOffset,
+      x,
+      xOffset,
+      xRows,
+      slots,
+      slotsOffset,
+      weights,
+      weightsOffset,
+      dx,
+      dxOffset,
+      dWeights,
+      dWeightsOffset,
+      tokens,
+      topK,
+      cols,
     ) {
       const name = 'scatterAddRowsBackward';
       const assignments = tokens * topK;
