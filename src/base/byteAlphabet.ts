@@ -16,7 +16,7 @@ export function bytesToCharacters(bytes: Uint8Array): string {
   return text;
 }
 
-/** The bytes of a token's string, null when it has a character outside the alphabet. */
+/** The bytes of a token's string; null if the string has a character outside the alphabet. */
 export function charactersToBytes(characters: string): Uint8Array | null {
   const bytes = new Uint8Array(characters.length);
   for (let i = 0; i < characters.length; i++) {

@@ -1,11 +1,11 @@
-/** Checks of arguments that several public functions share. Each names what was expected, where, and what came. */
+/** Argument checks that several public functions share. A message names the argument, what was expected and what arrived. */
 
 /** @throws TypeError for an option that is misspelt or unknown. */
 export function checkOptions(what: string, options: object, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`${what}: options must be an object, got ${String(options)}`);
   }
-  // for-in, which allocates nothing: forward comes here at each step.
+  // for-in allocates nothing; forward calls this at each step.
   for (const key in options) {
     if (!known.includes(key) && Object.hasOwn(options, key)) {
       throw new TypeError(`${what}: unknown option '${key}'; known: ${known.join(', ')}`);
@@ -42,7 +42,7 @@ export function checkTensor(
   shape: readonly number[],
   dtype: string,
 ): void {
-  // By its parts, not by its class: this module sits below Tensor.
+  // The fields are checked, not the class: this module sits below Tensor.
   if (typeof x !== 'object' || x === null || !Array.isArray(x.shape)) {
     throw new TypeError(`${what} must be a Tensor, got ${x === null ? 'null' : typeof x}`);
   }
@@ -59,7 +59,7 @@ export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return true;
 }
 
-/** @throws RangeError naming the first of ids [from, to) that is not an integer in [0, vocabSize). */
+/** @throws RangeError that names the first of ids [from, to) that is not an integer in [0, vocabSize). */
 export function checkIds(
   what: string,
   ids: ArrayLike<number>,

@@ -8,7 +8,7 @@
 /** Names of the element types. */
 export type DType = 'float32' | 'float64' | 'int32' | 'int64' | 'float16' | 'bfloat16';
 
-/** The element types arithmetic is defined on. */
+/** The element types that have arithmetic. */
 export type FloatDType = 'float32' | 'float64';
 
 /** The element types that are stored as 16 bits and have no arithmetic. */
@@ -30,7 +30,7 @@ export type DataOf<D extends DType> = DTypeArrays[D];
 /** Any typed array a tensor can hold. */
 export type TensorData = DTypeArrays[DType];
 
-/** What is known of each dtype at run time: the constructor of its arrays. */
+/** The array constructor of each dtype. */
 const ARRAY_TYPES = {
   float32: Float32Array,
   float64: Float64Array,
@@ -61,20 +61,20 @@ export function allocate<D extends DType>(dtype: D, length: number): DataOf<D> {
 }
 
 /**
- * An array of whatever was in its memory, for a result that is written at once: zeroing 256 KB first takes as long as
- * a small matmul.
+ * An array with unspecified contents, for a result that overwrites all of it: zeroing 256 KB takes as long as a small
+ * matmul.
  */
 export function allocateUnset<D extends DType>(dtype: D, length: number): DataOf<D> {
   const bytes = length * bytesPerElement(dtype);
   return new ARRAY_TYPES[dtype](Buffer.allocUnsafeSlow(bytes).buffer) as DataOf<D>;
 }
 
-/** Whether `data` is the kind of typed array that holds `dtype`. */
+/** Whether `data` is the typed array that holds elements of `dtype`. */
 export function holds(data: unknown, dtype: DType): data is TensorData {
   return data instanceof ARRAY_TYPES[dtype];
 }
 
-/** The dtype whose elements `data` holds; null for other values, and for a Uint16Array, which has two readings. */
+/** The dtype of an array's elements; null for other values and for a Uint16Array, which may be float16 or bfloat16. */
 export function dtypeOfArray(data: unknown): DType | null {
   if (data instanceof Float32Array) return 'float32';
   if (data instanceof Int32Array) return 'int32';
@@ -114,8 +114,8 @@ const STORAGE_FORMATS = { float16: storageFormat(10), bfloat16: storageFormat(7)
 const ROUND_TO_INTEGER = 2 ** 52;
 
 /**
- * The bits of the number nearest to `magnitude` (ties to even), one rounding. `exponent` is floor(log2(magnitude)),
- * anything smaller for a subnormal source; `fraction20` the top 20 fraction bits, which a NaN keeps what fits of.
+ * The bits of the number nearest to `magnitude` (ties to even), rounded once. `exponent` is floor(log2(magnitude)), or any
+ * smaller number for a subnormal source; `fraction20` holds the top 20 fraction bits, of which a NaN keeps what fits.
  */
 function packStorage(
   signBit: number,
@@ -131,8 +131,8 @@ function packStorage(
   const row = exponent > minExponent ? exponent - minExponent : 0;
   if (row >= scales.length) return signBit | infinity;
   const units = magnitude * scales[row] + ROUND_TO_INTEGER - ROUND_TO_INTEGER;
-  // A normal number's implicit one (units >= 2^mantissaBits) raises the exponent field by one, and so does a
-  // rounding that carries: out of the subnormals, into the next binade, into infinity.
+  // The implicit one of a normal number (units >= 2^mantissaBits) raises the exponent field by one. A rounding that
+  // carries does the same: from the subnormals to the normals, into the next binade, into infinity.
   return signBit | ((row << mantissaBits) + units);
 }
 
@@ -194,7 +194,10 @@ function encodeStorage(source: Float32Array | Float64Array, target: Uint16Array,
   }
 }
 
-/** From so many elements on, a table of the bits of all 2^16 values (256 KiB) takes 0.4 of the time of taking each apart. */
+/**
+ * Elements from which on conversion uses a table of all 2^16 values (256 KiB): it takes 0.4 of the time of unpacking each
+ * element.
+ */
 const TABLE_ELEMENTS = 2 ** 16;
 const tables = new Map<StorageDType, Int32Array>();
 
@@ -218,7 +221,7 @@ function decodeStorage(source: Uint16Array, target: Float32Array, dtype: Storage
   for (let i = 0; i < source.length; i++) words[i] = unpackStorage(source[i], format);
 }
 
-/** A function of its own, so that V8 compiles its loop for these three types alone. */
+/** This is a separate function so that V8 compiles its loop for these three types alone. */
 function decodeByTable(source: Uint16Array, words: Int32Array, table: Int32Array): void {
   const n = source.length;
   for (let i = 0; i < n; i++) words[i] = table[source[i]];
@@ -269,7 +272,7 @@ function convertToInteger(
  * integer type: the fraction is cut off.
  *
  * @param what begins the error messages
- * @throws RangeError when the lengths differ, or an integer type can not hold a value (nothing is written then)
+ * @throws RangeError when the lengths differ, or an integer type can not hold a value; nothing is written then
  */
 export function convertInto(
   source: TensorData,
@@ -318,7 +321,7 @@ export function convert<D extends DType>(
 /**
  * The array element that stores `value`.
  *
- * @throws TypeError when value is no number (a bigint is welcome in int64 only)
+ * @throws TypeError when value is not a number (int64 takes a bigint too)
  * @throws RangeError when an integer dtype is given a fraction, NaN, or a value it can not hold
  */
 export function toElement(value: unknown, dtype: DType, what: string): number | bigint {
@@ -340,7 +343,7 @@ export function toElement(value: unknown, dtype: DType, what: string): number | 
 }
 
 /**
- * The number an array element stands for.
+ * The value of an array element as a number.
  *
  * @throws RangeError for an int64 beyond +-2^53, which a number can not represent
  */

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 
-/** What is read of the machine; tests give texts of their own. */
+/** Access to the machine's figures; tests pass their own. */
 export interface MachineReadings {
   platform: NodeJS.Platform;
-  /** Text of a file, null where it can't be read. */
+  /** The text of a file; null if it can't be read. */
   readFile(path: string): string | null;
   /** Bytes that the system calls free. */
   freeBytes(): number;
@@ -13,7 +13,7 @@ export interface MachineReadings {
 
 export interface AvailableMemory {
   bytes: number;
-  /** What sets the limit: the end of "of memory are available ...". */
+  /** Names what sets the limit; it completes the sentence "of memory are available ...". */
   where: string;
 }
 
@@ -31,10 +31,10 @@ const MACHINE: MachineReadings = {
 };
 
 /**
- * The memory that this process can still take: the least of what the machine has and what its control groups leave, those
- * above them included. The files' cache counts as available where the system says how large it is, since it gives way.
- * Swap doesn't count. On macOS it is all of the machine's memory: what the system calls free there leaves out most of
- * what it gives on request.
+ * The memory that this process can still take: the minimum of what the machine has and what each of its control groups,
+ * parents included, leaves. Page cache of files counts as available where the system reports its size, since the kernel
+ * can drop it. Swap doesn't count. On macOS the result is the machine's total memory, since the free memory reported there
+ * leaves out most of what the system gives on request.
  */
 export function availableMemory(readings: MachineReadings = MACHINE): AvailableMemory {
   if (readings.platform === 'darwin') return { bytes: readings.totalBytes(), where: 'on this machine' };
@@ -43,7 +43,7 @@ export function availableMemory(readings: MachineReadings = MACHINE): AvailableM
   return found.reduce((least, each) => (each.bytes < least.bytes ? each : least));
 }
 
-/** MemAvailable: free pages, and those that the kernel can have back without swapping. */
+/** MemAvailable: free pages and pages that the kernel can reclaim without swapping. */
 function machineBytes({ readFile, freeBytes }: MachineReadings): number {
   const kilobytes = numberAfter('MemAvailable:', readFile('/proc/meminfo') ?? '');
   return kilobytes === null ? freeBytes() : kilobytes * 1024;
@@ -69,7 +69,7 @@ const VERSION_2: GroupFiles = {
   cache: ['inactive_file', 'active_file'],
 };
 
-/** What each control group with a limit leaves, from the process's own to the one at the top. */
+/** The memory that each control group with a limit leaves, from the process's own group to the topmost. */
 function controlGroups(readings: MachineReadings): AvailableMemory[] {
   const found: AvailableMemory[] = [];
   for (const line of lines(readings.readFile('/proc/self/mountinfo'))) {
@@ -86,8 +86,8 @@ function controlGroups(readings: MachineReadings): AvailableMemory[] {
 }
 
 /**
- * A line of mountinfo (proc_pid_mountinfo(5)): id, parent, device, root, mount point, options, .., '-', type, source, options of
- * the file system.
+ * A line of mountinfo (proc_pid_mountinfo(5)): id, parent, device, root, mount point, options, .., '-', type, source,
+ * options of the file system.
  */
 function memoryMount(line: string): { root: string; point: string; files: GroupFiles } | null {
   const [, , , root, point, ...rest] = line.split(' ').map(unescapeBlanks);
@@ -97,12 +97,12 @@ function memoryMount(line: string): { root: string; point: string; files: GroupF
   return null;
 }
 
-/** Blanks in paths are octal escapes. */
+/** mountinfo writes blanks in paths as octal escapes. */
 function unescapeBlanks(field: string): string {
   return field.replace(/\\(\d{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-/** The process's group in /proc/self/cgroup: lines of number:controllers:path; of version 2 without controllers. */
+/** The process's group in /proc/self/cgroup, whose lines are number:controllers:path; version 2 has no controllers. */
 function groupPath(text: string | null, isVersion2: boolean): string | null {
   for (const line of lines(text)) {
     const [, controllers, ...path] = line.split(':');
@@ -112,14 +112,14 @@ function groupPath(text: string | null, isVersion2: boolean): string | null {
   return null;
 }
 
-/** A group's path within a mount that shows the groups from `root` on; '' for one outside of it, as some containers have. */
+/** A group's path within a mount that shows the groups below `root`; '' for a group outside of it, as in some containers. */
 function below(root: string, path: string): string {
   const prefix = root === '/' ? '' : root;
   const isInside = path.startsWith(`${prefix}/`) && !path.split('/').includes('..');
   return isInside ? path.slice(prefix.length).replace(/\/+$/, '') : '';
 }
 
-/** The folder `path` of a mount and all above it, up to the mount point. */
+/** The folder `path` of a mount and its parents, up to the mount point. */
 function upwards(point: string, path: string): string[] {
   const names = path.split('/').filter((name) => name !== '');
   return [...names.keys(), names.length]
@@ -127,7 +127,7 @@ function upwards(point: string, path: string): string[] {
     .reverse();
 }
 
-/** Bytes that a group leaves; null without a limit. */
+/** Bytes that a group can still take; null without a limit. */
 function remaining({ readFile }: MachineReadings, folder: string, files: GroupFiles): number | null {
   const read = (name: string) => readFile(`${folder}/${name}`)?.trim() ?? '';
   const [limit, usage] = [read(files.limit), read(files.usage)];
@@ -138,7 +138,7 @@ function remaining({ readFile }: MachineReadings, folder: string, files: GroupFi
   return Math.max(0, Number(limit) - used);
 }
 
-/** The number behind a name at the beginning of a line. */
+/** The number that follows `name` at the beginning of a line. */
 function numberAfter(name: string, text: string): number | null {
   const line = lines(text).find((each) => each.startsWith(name));
   const number = Number.parseInt(line?.slice(name.length) ?? '', 10);

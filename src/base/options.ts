@@ -1,11 +1,11 @@
 /**
- * Families of options as tables: one row an option, with what it may be, its default, its flag on the command line and a
- * sentence. Checks, defaults, the command line and the tables of the documentation come from the rows; a family's types
- * stand beside its table, which the compiler holds equal to them.
+ * A family of options is a table with one row an option: its range, default, command-line flag and a sentence. Checks,
+ * defaults, the command line and the tables of the documentation come from the rows. The family's type stands beside its
+ * table; the compiler checks that both have the same fields.
  */
 import { checkOptions } from './checks';
 
-/** Where a number may lie. */
+/** The range of a number. */
 export interface Range {
   min?: number | undefined;
   /** Excluded lower end. */
@@ -17,42 +17,42 @@ export interface Range {
 
 /** What values an option takes. `T` is their type. */
 export interface Kind<T> {
-  /** What a value must be, in words that go on after "must be": 'an integer >= 1'. */
+  /** What a value must be; it completes "must be ...": 'an integer >= 1'. */
   readonly must: string;
-  /** What its type must be, in such words: 'a number'. */
+  /** What its type must be, in the same form: 'a number'. */
   readonly type: string;
   readonly isType: (value: unknown) => boolean;
   /** Whether a value of the type is in range. */
   readonly holds: (value: T) => boolean;
-  /** The words that it, or each of a list, can be, where these are known. */
+  /** The words that the value (or each element of a list) can be, where they are known. */
   readonly words?: readonly string[] | undefined;
 }
 
-/** What is told of an option, and its defaults. */
+/** The documentation of an option, and its defaults. */
 export interface OptionInfo<T> {
-  /** What it does, in a line without its range and its default. */
+  /** What it does, in a line without range and default. */
   readonly doc: string;
-  /** What a value of its own means, such as '0 is off'. */
+  /** What a special value means, such as '0 is off'. */
   readonly note?: string | undefined;
-  /** Stands for undefined. */
+  /** Replaces undefined. */
   readonly default?: T | undefined;
-  /** What documentation tells where undefined has a meaning of its own, such as 'all', or the default can't be read. */
+  /** The documented default where undefined has its own meaning, such as 'all', or where `default` reads badly. */
   readonly absent?: string | undefined;
-  /** How the command line has it. None: it hasn't. */
+  /** Its flag on the command line; undefined if it has none. */
   readonly cli?: CliOption<T> | undefined;
 }
 
-/** How an option's flag differs from the option, where it does. */
+/** An option's flag, and where it differs from the option. */
 export interface CliOption<T> {
-  /** As commander takes it: '--lr <x>'. */
+  /** The flag in commander's form: '--lr <x>'. */
   readonly flag: string;
   readonly doc?: string | undefined;
   readonly note?: string | undefined;
-  /** In place of the option's default. */
+  /** Replaces the option's default. */
   readonly default?: unknown;
-  /** What help tells where the flag has no default. The option's default then counts. */
+  /** What help says when the flag has no default; the option's default then applies. */
   readonly absent?: string | undefined;
-  /** What the flag takes, where its name, unit or range is another one than the option's. */
+  /** What the flag takes, where its name, unit or range differs from the option's. */
   // biome-ignore lint/suspicious/noExplicitAny: its values are the command line's, which toOption takes.
   readonly kind?: Kind<any> | undefined;
   // biome-ignore lint/suspicious/noExplicitAny: as `kind`.
@@ -62,10 +62,10 @@ export interface CliOption<T> {
 /** A row of a table. Without a default and `absent`, the option is required. */
 export type OptionRow<T> = Kind<T> & OptionInfo<T>;
 
-/** A row for each field of `T`: a field without a row, or a row without a field, is an error of the compiler. */
+/** A row for each field of `T`: the compiler rejects a field without a row and a row without a field. */
 export type OptionTable<T> = { readonly [K in keyof Required<T>]: OptionRow<Exclude<T[K], undefined>> };
 
-/** A number in a range. `or`, null or Infinity, is taken too; without it the number must be finite. */
+/** A number in a range. `or` (null or Infinity) is accepted too; without it the number must be finite. */
 export function number<T = number>(range: Range, info: OptionInfo<T>, or?: null | number): OptionRow<T> {
   const isOpen = or !== Number.POSITIVE_INFINITY && range.max === undefined && range.below === undefined;
   const orNull = or === null ? ' or null' : '';
@@ -78,7 +78,7 @@ export function number<T = number>(range: Range, info: OptionInfo<T>, or?: null 
   };
 }
 
-/** An integer in a range. `or`, Infinity, is taken too. */
+/** An integer in a range. `or` (Infinity) is accepted too. */
 export function integer<T = number>(range: Range, info: OptionInfo<T>, or?: number): OptionRow<T> {
   return {
     ...info,
@@ -99,7 +99,9 @@ export function choice<T extends string>(words: readonly T[], info: OptionInfo<T
   const must = words.map((word) => `'${word}'`).join(' or ');
   return {
     ...info,
-    ...{ must, type: must, words },
+    must,
+    type: must,
+    words,
     isType: (value) => typeof value === 'string',
     holds: (value) => words.includes(value),
   };
@@ -112,13 +114,15 @@ export function someOf<T extends string>(
 ): OptionRow<readonly T[]> {
   return {
     ...info,
-    ...{ must: `some of ${words.join(', ')}`, type: 'a list', words },
+    must: `some of ${words.join(', ')}`,
+    type: 'a list',
+    words,
     isType: Array.isArray,
     holds: (value) => value.every((each) => words.includes(each)),
   };
 }
 
-/** Anything else: `isType` decides. */
+/** A value of any other type, which `isType` checks. */
 export function other<T>(
   must: string,
   isType: (value: unknown) => boolean,
@@ -128,22 +132,22 @@ export function other<T>(
   return { ...info, must, type: must, isType, holds };
 }
 
-/** Some fields of `T`; undefined is as none. */
+/** Some fields of `T`; an undefined field counts as absent. */
 export type Some<T> = { [K in keyof T]?: T[K] | undefined };
 
-/** `base` with the fields that `changes` gives: undefined gives nothing. */
+/** `base` with the fields of `changes` that aren't undefined. */
 export function withChanges<T extends object>(base: T, changes: Some<T>): T {
   const given = Object.entries(changes).filter(([, value]) => value !== undefined);
   return { ...base, ...(Object.fromEntries(given) as Partial<T>) };
 }
 
-/** The names of a table, in its order. */
+/** The option names of a table, in its order. */
 export function namesOf<T>(table: OptionTable<T>): (keyof T & string)[] {
   return Object.keys(table) as (keyof T & string)[];
 }
 
 /**
- * The options with the defaults in place of undefined; a list is a frozen copy. `where` comes first in messages: 'TrainConfig: '.
+ * The options, with defaults in place of undefined and frozen copies of lists. Messages begin with `where`: 'TrainConfig: '.
  * @throws TypeError for an option that is unknown, missing or of another type, RangeError for one out of range.
  */
 export function resolveOptions<T>(where: string, table: OptionTable<T>, given: Some<T>): T {
@@ -165,7 +169,7 @@ export function checkValue<T>(what: string, kind: Kind<T>, value: unknown): void
   if (!kind.holds(value as T)) throw new RangeError(`${what} must be ${kind.must}, got ${String(value)}`);
 }
 
-/** A value of a type that is wrong, with the type. */
+/** Describes a value of the wrong type, with its type. */
 function typed(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (Array.isArray(value)) return 'a list';
@@ -183,7 +187,7 @@ export function isWithin(value: number, { min, above, max, below }: Range): bool
   );
 }
 
-/** A range after 'a number', with the space before it: ' >= 0 and < 1'; '' where there is no end. */
+/** A range in words that follow 'a number', with a leading space: ' >= 0 and < 1'; '' for a range without ends. */
 export function inWords({ min, above, max, below }: Range): string {
   const parts = [
     min === undefined ? '' : `>= ${numeral(min)}`,
@@ -196,7 +200,7 @@ export function inWords({ min, above, max, below }: Range): string {
 
 const SHORT_BITS = 20;
 
-/** Large and tiny powers of two as powers. */
+/** Writes large and tiny powers of two as powers. */
 function numeral(value: number): string {
   const bits = Math.log2(value);
   return Number.isInteger(bits) && Math.abs(bits) > SHORT_BITS ? `2^${bits}` : String(value);

@@ -1,4 +1,4 @@
-/** Seed of everything random that is given none: weights, windows of data, samples. */
+/** The default seed of weights, data windows and samples. */
 export const DEFAULT_SEED = 42;
 
 // 6364136223846793005 = MULTIPLIER_HIGH * 2^32 + MULTIPLIER_LOW (Knuth's MMIX multiplier).
@@ -11,8 +11,8 @@ const TWO_32 = 2 ** 32;
 /**
  * The 64-bit linear congruential generator of the cross-language spec:
  * state = state * 6364136223846793005 + 1 mod 2^64; an output is the upper 32 bits of the new state. The same
- * seed gives the same numbers on every machine and in every language. For sampling and data windows; not for
- * secrets.
+ * seed gives the same numbers on every machine and in every language. It serves sampling and data windows; it is
+ * not fit for secrets.
  *
  * The state lives in two 32-bit halves: a step allocates nothing and uses no BigInt.
  */
@@ -35,8 +35,8 @@ export class Lcg64 {
   /** The next output, an integer in [0, 2^32). */
   nextUint32(): number {
     const low = this.low;
-    // The upper half of low * MULTIPLIER_LOW, by 16-bit digits: every product stays below 2^49, exact in a
-    // double.
+    // 16-bit digits give the upper half of low * MULTIPLIER_LOW: every product stays below 2^49 and is exact
+    // in a double.
     const lowerCarry = Math.floor((low * MULTIPLIER_LOW_LOWER16) / 65536);
     const carry = Math.floor((low * MULTIPLIER_LOW_UPPER16 + lowerCarry) / 65536);
     const crossTerms = Math.imul(this.high, MULTIPLIER_LOW) + Math.imul(low, MULTIPLIER_HIGH);
@@ -67,7 +67,7 @@ export class Lcg64 {
     }
   }
 
-  /** The 64-bit state. `setState(getState())` on another generator makes it go on exactly as this one. */
+  /** The 64-bit state. A generator that gets it by `setState` continues exactly as this one. */
   getState(): bigint {
     return (BigInt(this.high) << 32n) | BigInt(this.low);
   }

@@ -2,7 +2,7 @@ import { SgemoeError } from './errors';
 import { formatBytes } from './formatBytes';
 import { type AvailableMemory, availableMemory } from './machineMemory';
 
-/** Bytes of each part; those that are left out or 0 aren't needed. */
+/** Bytes that each part needs; a part that is left out or 0 isn't needed. */
 export interface MemoryNeeds {
   weights?: number | undefined;
   packed?: number | undefined;
@@ -21,7 +21,7 @@ const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {
   activations: 'activations',
 };
 
-/** Less than this is asked of the system without a look at what it has: the look takes longer than the allocation. */
+/** Smaller requests, in bytes, skip the check: reading the machine's memory takes longer than the allocation. */
 const LEAST_CHECKED_BYTES = 64e6;
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -37,10 +37,10 @@ const UNITS: Readonly<Record<string, number>> = {
 };
 
 /**
- * To be called before memory is asked for that a user's model decides: a system without that much ends the process, and
- * says nothing. SGEMOE_MEMORY_LIMIT takes the place of what the machine says.
- * @param what takes the memory: the beginning of the sentence.
- * @throws SgemoeError SGEMOE_MEMORY with both figures; RangeError for a SGEMOE_MEMORY_LIMIT that is none.
+ * Checks that the machine has the memory before it is allocated: without it the system would kill the process without a
+ * message. Call it wherever a user's model decides the size. SGEMOE_MEMORY_LIMIT replaces the machine's figure.
+ * @param what takes the memory; it begins the message.
+ * @throws SgemoeError SGEMOE_MEMORY with both figures; RangeError for an invalid SGEMOE_MEMORY_LIMIT.
  */
 export function requireMemory(
   what: string,
@@ -61,7 +61,7 @@ export function requireMemory(
   );
 }
 
-/** SGEMOE_MEMORY_LIMIT; null where it isn't set. */
+/** SGEMOE_MEMORY_LIMIT; null if it isn't set. */
 function memoryLimit(): AvailableMemory | null {
   const text = process.env.SGEMOE_MEMORY_LIMIT;
   if (text === undefined || text === '') return null;

@@ -1,5 +1,5 @@
-/** The version in package.json, which is two folders up from here in src/ as in dist/. */
+/** The version in package.json, which lies two folders above this file, both in src/ and in dist/. */
 export function packageVersion(): string {
-  // A plain require, which bundlers see.
+  // Bundlers see a plain require.
   return (require('../../package.json') as { version: string }).version;
 }
