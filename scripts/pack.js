@@ -1,14 +1,15 @@
 'use strict';
 /**
- * What the packed package carries of others, so that it needs nothing more: the headers that the addon is compiled with, and
- * the licences of all that is in it. `prepack` puts it in place, `postpack` takes it away again: in the clone the headers
- * are those in node_modules.
+ * What the packed package has beyond the clone: the headers that the addon is compiled with, the licences of all that is
+ * in it, and binding.gyp in native/, since package managers build whatever has one in its root. `prepack` puts it in
+ * place, `postpack` takes it away again: in the clone the headers are those in node_modules.
  */
 const fs = require('node:fs');
 const path = require('node:path');
 
 const ROOT = path.resolve(__dirname, '..');
 const HEADERS = path.join(ROOT, 'native', 'node-addon-api');
+const GYP_FILE = path.join(ROOT, 'native', 'binding.gyp');
 const LICENCES = path.join(ROOT, 'THIRD_PARTY_LICENSES');
 
 /** Packages of which something is in the tarball, what it is, and where they keep their licence. */
@@ -21,9 +22,10 @@ const BUNDLED = [
   { name: 'uplot', what: 'the script and style in dist/cli/report/chartLibrary.js', licence: 'LICENSE' },
 ];
 
-for (const file of [HEADERS, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
+for (const file of [HEADERS, GYP_FILE, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
   copyHeaders();
+  fs.copyFileSync(path.join(ROOT, 'binding.gyp'), GYP_FILE);
   fs.writeFileSync(LICENCES, BUNDLED.map(licenceOf).join(`\n${'-'.repeat(80)}\n\n`));
 }
 

@@ -1,11 +1,13 @@
 /**
  * Loads the addon. The only file that touches it: everything above sees `Kernels`.
  */
-import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { basename, dirname, join, resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
+import { buildCommand, isInstalled } from './packageManager';
+import { platformName } from './platform';
 
 export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;
 
@@ -16,7 +18,7 @@ export interface NativeOptions {
   blasPath?: string | undefined;
   /** 'baseline', 'avx2', 'avx512' or 'neon' instead of the best one of this processor. For tests. */
   instructionSet?: string | undefined;
-  /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds. */
+  /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds/. */
   addonPath?: string | undefined;
 }
 
@@ -28,6 +30,8 @@ interface NativeKernels extends Pick<Kernels, KernelName> {
 }
 
 interface Addon {
+  /** The address of its file. */
+  readonly url: string;
   create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
 }
 
@@ -69,11 +73,6 @@ const KERNEL_NAMES: Record<KernelName, true> = {
   randomNormal: true,
 };
 
-/** 'linux-x64', 'linux-arm64-musl', 'darwin-arm64', 'win32-x64', ...: also the folder of a prebuilt addon. */
-export function platformName(): string {
-  return `${process.platform}-${process.arch}${isMusl() ? '-musl' : ''}`;
-}
-
 /**
  * Kernels computed by the addon.
  *
@@ -114,7 +113,7 @@ function toKernels(native: NativeKernels, addonPath: string): Kernels {
     throw unavailable([
       `sgemoe: the native addon is of another version than the package: it has no '${missing}'.`,
       `Loaded: ${addonPath}`,
-      `To fix it: ${buildCommand()}`,
+      `To fix it: ${buildCommand(packageRoot())}`,
     ]);
   }
   const { threads, info, ...functions } = native;
@@ -131,24 +130,39 @@ function toKernels(native: NativeKernels, addonPath: string): Kernels {
 
 // ---------------------------------------------------------------- finding the addon
 
+/** A place where the addon may be. */
+interface Candidate {
+  path: string;
+  load(): unknown;
+}
+
+/** A plain require of each, which bundlers and tracers see: they need every file that may be loaded. */
+const PREBUILDS: Readonly<Record<string, () => unknown>> = {
+  'linux-x64': () => require('../../prebuilds/linux-x64/sgemoe.node'),
+  'linux-arm64': () => require('../../prebuilds/linux-arm64/sgemoe.node'),
+  'linux-x64-musl': () => require('../../prebuilds/linux-x64-musl/sgemoe.node'),
+  'linux-arm64-musl': () => require('../../prebuilds/linux-arm64-musl/sgemoe.node'),
+  'darwin-x64': () => require('../../prebuilds/darwin-x64/sgemoe.node'),
+  'darwin-arm64': () => require('../../prebuilds/darwin-arm64/sgemoe.node'),
+  'win32-x64': () => require('../../prebuilds/win32-x64/sgemoe.node'),
+  'win32-arm64': () => require('../../prebuilds/win32-arm64/sgemoe.node'),
+};
+
 function loadAddon(explicitPath: string | undefined): { addon: Addon; path: string } {
-  const candidates = explicitPath === undefined ? defaultAddonPaths() : [resolve(explicitPath)];
-  // createRequire: `require` itself is replaced by bundlers, which then look for the addon at build time.
-  const load = createRequire(__filename);
+  const candidates =
+    explicitPath === undefined ? defaultCandidates() : [fileCandidate(resolve(explicitPath))];
   const tried: string[] = [];
   let cause: unknown;
-  for (const path of candidates) {
-    if (!existsSync(path)) {
-      tried.push(`  ${path}: no such file`);
-      continue;
-    }
+  for (const { path, load } of candidates) {
     try {
-      const addon = load(path) as Partial<Addon>;
-      if (typeof addon.create === 'function') {
-        return { addon: addon as Addon, path };
-      }
+      const addon = load() as Partial<Addon>;
+      if (typeof addon.create === 'function') return { addon: addon as Addon, path: fileOf(addon, path) };
       tried.push(`  ${path}: not an addon of sgemoe`);
     } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') {
+        tried.push(`  ${path}: no such file`);
+        continue;
+      }
       cause ??= error;
       tried.push(`  ${path}: ${firstLine(messageOf(error))}`);
     }
@@ -165,60 +179,61 @@ function loadAddon(explicitPath: string | undefined): { addon: Addon; path: stri
   );
 }
 
-function defaultAddonPaths(): string[] {
+function defaultCandidates(): Candidate[] {
   const root = packageRoot();
-  return [
-    join(root, 'build', 'Release', 'sgemoe.node'),
-    join(root, 'prebuilds', platformName(), 'sgemoe.node'),
-  ];
+  const platform = platformName();
+  const path = join(root ?? '', 'prebuilds', platform, 'sgemoe.node');
+  const prebuilt = {
+    path,
+    load: () => (Object.hasOwn(PREBUILDS, platform) ? PREBUILDS[platform]() : throwNotFound(path)),
+  };
+  return root === null
+    ? [prebuilt]
+    : [fileCandidate(join(root, 'build', 'Release', 'sgemoe.node')), prebuilt];
 }
 
-/** The folder of our package.json: two levels up, whether this is src/backend or dist/backend. */
-function packageRoot(): string {
-  for (let folder = __dirname; ; folder = dirname(folder)) {
-    const manifest = join(folder, 'package.json');
-    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, 'utf8')).name === 'sgemoe') {
-      return folder;
-    }
-    if (dirname(folder) === folder) {
-      return resolve(__dirname, '..', '..');
-    }
+/** Opened as it is named, whatever a bundler makes of `require`. */
+function fileCandidate(path: string): Candidate {
+  return {
+    path,
+    load() {
+      if (!existsSync(path)) throwNotFound(path);
+      const loaded = { exports: {} };
+      process.dlopen(loaded, path);
+      return loaded.exports;
+    },
+  };
+}
+
+function throwNotFound(path: string): never {
+  throw Object.assign(new Error(`${path} not found`), { code: 'MODULE_NOT_FOUND' });
+}
+
+/** In a bundle only the addon knows where it has come from. */
+function fileOf({ url }: Partial<Addon>, path: string): string {
+  return packageRoot() === null && url !== undefined ? fileURLToPath(url) : path;
+}
+
+/** The folder of our package.json, two levels up from src/backend as from dist/backend; null in a bundle. */
+function packageRoot(): string | null {
+  if (typeof __dirname !== 'string') return null; // an ES module
+  const root = resolve(__dirname, '..', '..');
+  try {
+    const { name } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { name?: string };
+    return name === 'sgemoe' ? root : null;
+  } catch {
+    return null;
   }
 }
 
-/** The reason that scripts/install.js left, when its build failed or was skipped. */
+/** Why the last build here failed or was skipped, as scripts/build-native.js has left it. */
 function buildStatus(): string[] {
   try {
-    const file = join(packageRoot(), 'build', 'install-status.json');
-    const status = JSON.parse(readFileSync(file, 'utf8')) as {
-      ok: boolean;
-      reason?: string | undefined;
-      log?: string | undefined;
-    };
-    return status.ok ? [] : [`At install: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
+    const file = join(packageRoot() as string, 'build', 'native-status.json');
+    const status = JSON.parse(readFileSync(file, 'utf8')) as { ok: boolean; reason?: string; log?: string };
+    return status.ok ? [] : [`The last build: ${status.reason}${status.log ? ` (log: ${status.log})` : ''}`];
   } catch {
-    return ["The install script never ran: package managers may skip dependencies' scripts."];
-  }
-}
-
-let musl: boolean | undefined;
-
-/**
- * By the loader that this Node asks for, named in the head of its file: process.report says it too, but takes 7 ms, a
- * tenth of a program's start.
- */
-function isMusl(): boolean {
-  musl ??= process.platform === 'linux' && headOf(process.execPath).includes('/ld-musl-');
-  return musl;
-}
-
-function headOf(path: string): string {
-  const head = Buffer.alloc(4096);
-  const file = openSync(path, 'r');
-  try {
-    return head.toString('latin1', 0, readSync(file, head, 0, head.length, 0));
-  } finally {
-    closeSync(file);
+    return [];
   }
 }
 
@@ -228,19 +243,24 @@ function unavailable(lines: string[], cause?: unknown): SgemoeError {
   return new SgemoeError('SGEMOE_BACKEND_UNAVAILABLE', lines.join('\n'), { cause });
 }
 
-/** What makes the addon loadable: a toolchain, then a build. */
+/** What makes the addon loadable: the file that the package came with, or a toolchain and a build. */
 function addonFix(): string {
+  const root = packageRoot();
   const tools: Partial<Record<NodeJS.Platform, string>> = {
     linux:
       'apt-get install -y g++ make python3 (Fedora: dnf install gcc-c++ make python3; Alpine: apk add g++ make python3)',
     darwin: 'xcode-select --install',
     win32: 'install the Visual Studio Build Tools with "C++ Clang tools for Windows", and Python 3',
   };
-  return `${tools[process.platform] ?? 'install a C++ compiler, make and Python 3'}, then ${buildCommand()}`;
-}
-
-function buildCommand(): string {
-  return basename(dirname(packageRoot())) === 'node_modules' ? 'npx sgemoe build' : 'npm run build:native';
+  const build = `${tools[process.platform] ?? 'install a C++ compiler, make and Python 3'}, then ${buildCommand(root)}`;
+  if (root === null) {
+    return `this is a bundle: leave sgemoe out of it (external), or let it copy prebuilds/${platformName()}/sgemoe.node, or name the file in SGEMOE_ADDON; docs/bundling.md of the package tells how`;
+  }
+  const came = Object.hasOwn(PREBUILDS, platformName()) && isInstalled(root);
+  const isThere = existsSync(join(root, 'prebuilds', platformName(), 'sgemoe.node'));
+  return came && !isThere
+    ? `delete node_modules and install again on this platform (sgemoe prune leaves one platform's file); or ${build}`
+    : build;
 }
 
 /** What makes a loaded addon compute as asked. */

@@ -6,6 +6,7 @@ import { addDataCommand } from './commands/data';
 import { addEvalCommand } from './commands/eval';
 import { addGenerateCommand } from './commands/generate';
 import { addInfoCommand } from './commands/info';
+import { addPruneCommand } from './commands/prune';
 import { addReportCommand } from './commands/report';
 import { addServeCommand } from './commands/serve';
 import { addTokenizerCommand } from './commands/tokenizer';
@@ -70,5 +71,6 @@ function createProgram(context: CliContext): Command {
   addCheckpointCommands(program, context);
   addInfoCommand(program, context);
   addBuildCommand(program, context);
+  addPruneCommand(program, context);
   return program;
 }

@@ -4,7 +4,6 @@ import type { StreamDecoder, TokenText } from './tokenizer';
 
 /** Bytes that a character may have before its last. */
 const MOST_OPEN_BYTES = 3;
-const NO_BYTES = new Uint8Array(0);
 
 /**
  * What a stream's text has more than the prompt's: where the prompt ends in something incomplete, its text has that as it
@@ -36,7 +35,7 @@ class PromptEnd {
 export class ByteStreamDecoder implements StreamDecoder {
   #utf8 = newUtf8Decoder();
   /** The last bytes, in which any incomplete character lies. */
-  #tail: Uint8Array = NO_BYTES;
+  #tail: Uint8Array = new Uint8Array(0);
   readonly #promptEnd = new PromptEnd();
 
   /**
@@ -67,7 +66,7 @@ export class ByteStreamDecoder implements StreamDecoder {
   }
 
   flush(): string {
-    this.#tail = NO_BYTES;
+    this.#tail = new Uint8Array(0);
     return this.#promptEnd.take(this.#utf8.decode());
   }
 
@@ -79,9 +78,7 @@ export class ByteStreamDecoder implements StreamDecoder {
   }
 
   #take(bytes: Uint8Array): string {
-    // Behind ASCII nothing is incomplete.
-    if (bytes.length > 0 && bytes[bytes.length - 1] < 0x80) this.#tail = NO_BYTES;
-    else this.#tail = Buffer.concat([this.#tail, bytes]).subarray(-MOST_OPEN_BYTES);
+    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-MOST_OPEN_BYTES)]).subarray(-MOST_OPEN_BYTES);
     return this.#utf8.decode(bytes, { stream: true });
   }
 }

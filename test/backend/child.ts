@@ -49,9 +49,9 @@ export function runNode(
 
 /**
  * A folder that looks like an installed package, holding the boundary alone (src/backend and src/base/errors.ts, compiled
- * as they are in dist/), without an addon unless one is named.
+ * as they are in dist/), without an addon unless one is named, which then lies in `place`.
  */
-export function installedBoundary(addon: string | null = null): string {
+export function installedBoundary(addon: string | null = null, place = join('build', 'Release')): string {
   const root = join(mkdtempSync(join(tmpdir(), 'sgemoe loader-')), 'node_modules', 'sgemoe');
   const sources = [join(ROOT, 'src', 'base', 'errors.ts'), ...filesUnder(join(ROOT, 'src', 'backend'))];
   for (const source of sources) {
@@ -64,8 +64,8 @@ export function installedBoundary(addon: string | null = null): string {
   }
   writeFileSync(join(root, 'package.json'), '{ "name": "sgemoe" }\n');
   if (addon !== null) {
-    mkdirSync(join(root, 'build', 'Release'), { recursive: true });
-    copyFileSync(addon, join(root, 'build', 'Release', 'sgemoe.node'));
+    mkdirSync(join(root, place), { recursive: true });
+    copyFileSync(addon, join(root, place, 'sgemoe.node'));
   }
   return root;
 }

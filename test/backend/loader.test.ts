@@ -5,7 +5,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BackendInfo } from '../../src/backend/kernels';
+import { platformName } from '../../src/backend/platform';
 import { ADDON, installedBoundary, runNode } from './child';
+
+const PREBUILT = join('prebuilds', platformName());
 
 interface Loaded {
   info?: BackendInfo;
@@ -42,8 +45,8 @@ async function load(
 }
 
 const folders: string[] = [];
-function boundary(addon: string | null): string {
-  const root = installedBoundary(addon);
+function boundary(addon: string | null, place?: string): string {
+  const root = installedBoundary(addon, place);
   folders.push(dirname(dirname(root)));
   return root;
 }
@@ -80,20 +83,52 @@ describe('a package without an addon', () => {
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_REFERENCE_BACKEND' });
     expect(warnings[0].message).toContain(join(bare, 'build', 'Release', 'sgemoe.node'));
-    expect(warnings[0].message).toContain(join(bare, 'prebuilds', `${process.platform}-${process.arch}`));
+    expect(warnings[0].message).toContain(`${join(bare, PREBUILT, 'sgemoe.node')}: no such file`);
     expect(warnings[0].message).toContain('npx sgemoe build');
     expect(info?.notes.join('\n')).toContain('npx sgemoe build');
   });
 
-  it('tells the reason that the install script left', async () => {
+  it('says that the file the package came with is missing', async () => {
+    const { warnings } = await load(bare);
+    expect(warnings[0].message).toContain('delete node_modules and install again on this platform');
+  });
+
+  it.each([
+    [
+      'npm',
+      { npm_config_user_agent: 'npm/12.2.0 node/v22.9.0 linux x64' },
+      'pnpm-lock.yaml',
+      'npx sgemoe build',
+    ],
+    ['pnpm', { npm_config_user_agent: 'pnpm/12.0.0 npm/? node/v22.9.0' }, '', 'pnpm exec sgemoe build'],
+    ['Yarn', { npm_config_user_agent: 'yarn/4.18.0 npm/? node/v22.9.0' }, '', 'yarn run sgemoe build'],
+    ['Bun', { npm_config_user_agent: 'bun/1.4.5 npm/? node/v22.9.0' }, '', 'bunx sgemoe build'],
+    ['the one that left pnpm-lock.yaml', {}, 'pnpm-lock.yaml', 'pnpm exec sgemoe build'],
+    ['the one that left yarn.lock', {}, 'yarn.lock', 'yarn run sgemoe build'],
+    ['the one that left bun.lock', {}, 'bun.lock', 'bunx sgemoe build'],
+    [
+      'the one that installed, beside an old lockfile',
+      {},
+      'node_modules/.package-lock.json yarn.lock',
+      'npx sgemoe build',
+    ],
+  ])('names the command of %s', async (_name, env, traces, command) => {
+    const root = boundary(null);
+    for (const file of traces.split(' ').filter(Boolean))
+      writeFileSync(join(dirname(dirname(root)), file), '');
+    const { warnings } = await load(root, { npm_config_user_agent: '', ...env });
+    expect(warnings[0].message).toContain(`, then ${command}`);
+  });
+
+  it('tells the reason that the last build left', async () => {
     const root = boundary(null);
     mkdirSync(join(root, 'build'));
     writeFileSync(
-      join(root, 'build', 'install-status.json'),
-      JSON.stringify({ ok: false, reason: 'gyp: not found: make', log: '/some/install.log' }),
+      join(root, 'build', 'native-status.json'),
+      JSON.stringify({ ok: false, reason: 'gyp: not found: make', log: '/some/native.log' }),
     );
     const { warnings } = await load(root);
-    expect(warnings[0].message).toContain('gyp: not found: make (log: /some/install.log)');
+    expect(warnings[0].message).toContain('gyp: not found: make (log: /some/native.log)');
   });
 
   it('says nothing when the reference backend was asked for', async () => {
@@ -176,6 +211,29 @@ describe('misspelt environment variables', () => {
 });
 
 describe.skipIf(ADDON === null)('the addon', () => {
+  it('is the prebuilt one where none was built here', async () => {
+    const root = boundary(ADDON, PREBUILT);
+    const { info, warnings } = await load(root, { SGEMOE_BACKEND: 'builtin' });
+    expect(info).toMatchObject({ backend: 'builtin', addonPath: join(root, PREBUILT, 'sgemoe.node') });
+    expect(warnings).toEqual([]);
+  });
+
+  it('is the prebuilt one where the local build does not load', async () => {
+    const root = boundary(ADDON, PREBUILT);
+    mkdirSync(join(root, 'build', 'Release'), { recursive: true });
+    writeFileSync(join(root, 'build', 'Release', 'sgemoe.node'), 'half a build');
+    const { info } = await load(root, { SGEMOE_BACKEND: 'builtin' });
+    expect(info?.addonPath).toBe(join(root, PREBUILT, 'sgemoe.node'));
+  });
+
+  it('is the local build before the prebuilt one', async () => {
+    const root = boundary(ADDON);
+    mkdirSync(join(root, PREBUILT), { recursive: true });
+    writeFileSync(join(root, PREBUILT, 'sgemoe.node'), 'not to be read');
+    const { info } = await load(root, { SGEMOE_BACKEND: 'builtin' });
+    expect(info?.addonPath).toBe(join(root, 'build', 'Release', 'sgemoe.node'));
+  });
+
   it('is found in build/Release and reports what it is', async () => {
     const { info, warnings } = await load(built, { SGEMOE_BACKEND: 'builtin', SGEMOE_THREADS: '3' });
     expect(info).toMatchObject({

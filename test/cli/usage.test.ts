@@ -1,6 +1,7 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { prune } from '../../src/cli/commands/prune';
 import { sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;
@@ -156,5 +157,35 @@ describe('build', () => {
     expect(stderr).toMatch(
       /the native addon was not built\. .*SGEMOE_BUILD must be cmake or gyp, got 'make'/,
     );
+  });
+});
+
+describe('prune', () => {
+  function installed(name: string, platforms: string[]): string {
+    const root = join(folder, name, 'node_modules', 'sgemoe');
+    for (const platform of platforms) {
+      mkdirSync(join(root, 'prebuilds', platform), { recursive: true });
+      writeFileSync(join(root, 'prebuilds', platform, 'sgemoe.node'), '12345');
+    }
+    return root;
+  }
+
+  it('leaves the addon of one platform', () => {
+    const root = installed('three', ['linux-x64', 'linux-arm64', 'win32-x64']);
+    expect(prune(root, 'linux-arm64')).toEqual({ removed: ['linux-x64', 'win32-x64'], bytes: 10 });
+    expect(readdirSync(join(root, 'prebuilds'))).toEqual(['linux-arm64']);
+    expect(prune(root, 'linux-arm64')).toEqual({ removed: [], bytes: 0 });
+  });
+
+  it('removes nothing when there is none to keep', () => {
+    const root = installed('other', ['linux-x64']);
+    expect(() => prune(root, 'linux-x64-musl')).toThrow('there is no addon for linux-x64-musl to keep');
+    expect(readdirSync(join(root, 'prebuilds'))).toEqual(['linux-x64']);
+  });
+
+  it('refuses in a clone', async () => {
+    const { code, stderr } = await sgemoe(['prune']);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^sgemoe: prune works on the package in node_modules, and this is a clone/);
   });
 });

@@ -57,7 +57,7 @@ describe('commands', () => {
 
   it('the README names the two commands', () => {
     const shell = fencesOf(readme).filter(({ language }) => language === 'sh');
-    expect(shell[0].code).toBe('npm ci && npm run demo\nnpm ci && npm test\n');
+    expect(shell.map((fence) => fence.code)).toContain('npm ci && npm run demo\nnpm ci && npm test\n');
   });
 
   it('every option after `sgemoe` is in the help of that command', () => {

@@ -21,10 +21,10 @@ export function addBuildCommand(program: Command, context: CliContext): void {
     });
 }
 
-/** Runs the script that an install runs, loudly. */
+/** Runs the script that builds in the clone, too. */
 async function build(io: CliIo): Promise<number> {
-  const script = join(__dirname, '..', '..', '..', 'scripts', 'install.js');
-  const child = spawn(process.execPath, [script, '--force'], {
+  const script = join(__dirname, '..', '..', '..', 'scripts', 'build-native.js');
+  const child = spawn(process.execPath, [script], {
     env: io.env,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -1,14 +1,12 @@
 'use strict';
 /**
- * Builds the addon into build/Release/sgemoe.node, for `npm install`, `npm ci` and, with --force,
- * `npm run build:native`.
+ * Builds the addon into build/Release/sgemoe.node: `npm run build:native` in the clone, `sgemoe build` in an installed
+ * package. A failure is a failure; with --if-possible, which `npm ci` in the clone gives (scripts/prepare.js), the package
+ * then computes with its reference backend, and the loader tells the reason that stands in build/native-status.json.
  *
- * An install never fails here: without a toolchain the package computes with its reference backend, and the loader
- * tells the reason that this script leaves in build/install-status.json. With --force a failure is a failure.
- *
- * SGEMOE_SKIP_BUILD=1 builds nothing; SGEMOE_BUILD=cmake|gyp chooses the tool (default: cmake-js where it is
- * installed, which is in the clone, and CMake is there; then node-gyp). With --force, a tool that isn't there is fetched by
- * npx: `sgemoe build` in an installed package.
+ * SGEMOE_SKIP_BUILD=1 with --if-possible builds nothing; SGEMOE_BUILD=cmake|gyp chooses the tool (default: cmake-js where
+ * it is installed, which is in the clone, and CMake is there; then node-gyp). A tool that isn't there is fetched by npx,
+ * not with --if-possible.
  */
 const { spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -18,19 +16,19 @@ const path = require('node:path');
 const ROOT = path.resolve(__dirname, '..');
 const BUILD_FOLDER = path.join(ROOT, 'build');
 const ADDON = path.join(BUILD_FOLDER, 'Release', 'sgemoe.node');
-const LOG = path.join(BUILD_FOLDER, 'install.log');
-const STATUS = path.join(BUILD_FOLDER, 'install-status.json');
+const LOG = path.join(BUILD_FOLDER, 'native.log');
+const STATUS = path.join(BUILD_FOLDER, 'native-status.json');
 const TIME_LIMIT_MINUTES = 15;
 const LOAD_LIMIT_MS = 60_000;
 /** What npx fetches: pinned, known to work here and to run on Node 20.17. */
 const FETCHED = { cmake: 'cmake-js@8.0.0', gyp: 'node-gyp@12.1.0' };
 
-main(process.argv.includes('--force'));
+main(!process.argv.includes('--if-possible'));
 
 async function main(force) {
   let status;
   try {
-    status = await install(force);
+    status = await buildWithFirst(force);
   } catch (error) {
     status = { ok: false, reason: `The build could not start: ${error.message}` };
   }
@@ -44,13 +42,9 @@ async function main(force) {
   process.exitCode = force ? 1 : 0;
 }
 
-async function install(force) {
+async function buildWithFirst(force) {
   if (!force && process.env.SGEMOE_SKIP_BUILD === '1') {
     return record({ ok: false, reason: 'SGEMOE_SKIP_BUILD=1 asked for no build.' });
-  }
-  const prebuilt = path.join(ROOT, 'prebuilds', platformName(), 'sgemoe.node');
-  if (!force && fs.existsSync(prebuilt) && whyNotLoadable(prebuilt) === null) {
-    return { ok: true };
   }
   const reasons = [];
   // A second tool may have what the first lacks; someone at work on the sources wants the first one's errors.
@@ -71,17 +65,39 @@ async function build(tool, verbose) {
   }
   const previous = readStatus();
   if (previous.tool !== tool.name || previous.root !== ROOT) {
-    fs.rmSync(BUILD_FOLDER, { recursive: true, force: true }); // the tools can't continue each other's work
+    clearBuildFolder();
   }
   fs.mkdirSync(BUILD_FOLDER, { recursive: true });
   record({ ok: false, tool: tool.name, reason: 'The build was interrupted.', log: LOG });
-  const failure = (await run(tool, verbose)) ?? whyNotLoadable(ADDON);
+  const failure = (await withGypFile(() => run(tool, verbose))) ?? whyNotLoadable(ADDON);
   if (failure !== null) {
     fs.rmSync(ADDON, { force: true });
   } else if (path.basename(path.dirname(ROOT)) === 'node_modules') {
     removeIntermediates();
   }
   return failure;
+}
+
+/** The tools can't continue each other's work; what scripts/prebuild.js keeps here stays. */
+function clearBuildFolder() {
+  if (!fs.existsSync(BUILD_FOLDER)) return;
+  for (const name of fs
+    .readdirSync(BUILD_FOLDER)
+    .filter((entry) => entry !== 'zig' && entry !== 'prebuild')) {
+    fs.rmSync(path.join(BUILD_FOLDER, name), { recursive: true, force: true });
+  }
+}
+
+/** A packed package has binding.gyp in native/, since package managers build whatever has one in its root. */
+async function withGypFile(build) {
+  const file = path.join(ROOT, 'binding.gyp');
+  if (fs.existsSync(file)) return build();
+  fs.copyFileSync(path.join(ROOT, 'native', 'binding.gyp'), file);
+  try {
+    return await build();
+  } finally {
+    fs.rmSync(file, { force: true });
+  }
 }
 
 /** Objects and makefiles serve the next build in the clone; an installed package is built once. */
@@ -276,7 +292,7 @@ function record(status) {
       `${JSON.stringify({ ...status, root: ROOT, node: process.version }, null, 2)}\n`,
     );
   } catch {
-    // A read-only folder: the loader says then that the script could not write.
+    // A read-only folder: the loader says then what it tried.
   }
   return status;
 }
@@ -286,21 +302,5 @@ function readStatus() {
     return JSON.parse(fs.readFileSync(STATUS, 'utf8'));
   } catch {
     return {};
-  }
-}
-
-/** As src/backend/native.ts names it; that file may not be compiled yet. */
-function platformName() {
-  const musl = process.platform === 'linux' && headOf(process.execPath).includes('/ld-musl-');
-  return `${process.platform}-${process.arch}${musl ? '-musl' : ''}`;
-}
-
-function headOf(file) {
-  const head = Buffer.alloc(4096);
-  const descriptor = fs.openSync(file, 'r');
-  try {
-    return head.toString('latin1', 0, fs.readSync(descriptor, head, 0, head.length, 0));
-  } finally {
-    fs.closeSync(descriptor);
   }
 }

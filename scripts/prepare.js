@@ -1,0 +1,25 @@
+'use strict';
+/**
+ * `prepare` of the clone, which npm runs at `npm ci` and before it packs: builds the addon and dist/. What lacks its tools
+ * is skipped, with the reason: a compiler, or the TypeScript that `npm ci --omit=dev` leaves out. Errors of the TypeScript
+ * compiler are errors.
+ */
+const { spawnSync } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+
+const ROOT = path.resolve(__dirname, '..');
+
+run('build-native.js', '--if-possible');
+if (fs.existsSync(path.join(ROOT, 'node_modules', 'typescript'))) {
+  process.exitCode = run('build-ts.js');
+} else {
+  console.error('sgemoe: dist/ was not built, since TypeScript is not installed (a development dependency).');
+}
+
+function run(script, ...args) {
+  const { status } = spawnSync(process.execPath, [path.join(__dirname, script), ...args], {
+    stdio: 'inherit',
+  });
+  return status ?? 1;
+}
