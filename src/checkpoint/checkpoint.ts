@@ -23,7 +23,7 @@ export type { NamedTensor } from './safetensors';
 const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'model.safetensors';
 
-/** Every file that a checkpoint may have. */
+/** All files that a checkpoint may have. */
 export const CHECKPOINT_FILES = [
   CONFIG_FILE,
   GENERATION_FILE,
@@ -35,35 +35,35 @@ export const CHECKPOINT_FILES = [
 const LOAD_TRIES = 50;
 const LOAD_RETRY_MS = 20;
 
-/** Without tokenizer files or a generation_config.json, those that are in the folder stay. */
+/** What a save writes. Tokenizer files and generation_config.json stay in the folder unless new ones are given. */
 export interface CheckpointContent extends Some<TokenizerFiles> {
   /** Becomes config.json. */
   config: object;
-  /** Becomes generation_config.json: what ends a text, in `eos_token_id`, and what other tools read. null is as none. */
+  /** Becomes generation_config.json: the tokens that end a text (`eos_token_id`), and keys of other tools. null counts as none. */
   generationConfig?: GenerationConfig | null | undefined;
   /** Become model.safetensors, as F32. They must not change until the save is done. */
   tensors: Iterable<NamedTensor>;
   /** String pairs for the header of model.safetensors. */
   metadata?: Readonly<Record<string, string>> | undefined;
-  /** What a training goes on from. */
+  /** The state from which a training resumes. */
   training?: TrainingContent | undefined;
 }
 
-/** What `MoETransformer.save` takes beside the weights. */
+/** The options of `MoETransformer.save`. */
 export type SaveOptions = Pick<CheckpointContent, 'metadata' | 'generationConfig' | keyof TokenizerFiles>;
 
 export interface Checkpoint extends StoredTokenizer {
   config: Record<string, unknown>;
-  /** What generation_config.json holds; null when there is none. */
+  /** The content of generation_config.json; null if there is none. */
   generationConfig: GenerationConfig | null;
-  /** Open: the caller closes it. */
+  /** The open weights; the caller closes them. */
   tensors: TensorReader;
 }
 
 /**
  * Saves a checkpoint into a folder, which is made when needed; other files in it stay. A crash, a full disk
- * or a power cut at any moment leaves the old checkpoint or the new one, whole (how: replaceFiles.ts). It
- * takes the disk space of both for a while. The save is on the disk when the promise resolves.
+ * or a power cut at any moment leaves the old checkpoint or the new one, whole (replaceFiles.ts says how).
+ * While it runs, the disk holds both. The save is on the disk when the promise resolves.
  * @throws TypeError, RangeError when tensors repeat a name or a shape does not fit the data; nothing is
  * written. SgemoeError SGEMOE_CHECKPOINT_WRITE (its `cause` is the system's error); temporary files are
  * removed.
@@ -79,12 +79,12 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if there,
- * generation_config.json and the tokenizer's files. Reads only, so the folder may be write-protected; what an interrupted save left is understood. While another
- * process saves, it waits a moment rather than pair files of two checkpoints.
- * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder or one of the two files is missing or
- * unreadable; SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; as
- * `SafetensorsFile.open` and `SafetensorsShards.open` for the weights.
+ * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if present,
+ * generation_config.json and the tokenizer's files. It never writes, so the folder may be write-protected. It reads
+ * what an interrupted save left, and waits while another process saves instead of pairing files of two checkpoints.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder, config.json or the weights are missing or
+ * unreadable; SGEMOE_CONFIG_INVALID, SGEMOE_TOKENIZER_INVALID for JSON that can't be read; for the weights the
+ * errors of `SafetensorsFile.open` and `SafetensorsShards.open`.
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
   let before = await fingerprint(dir);
@@ -104,9 +104,9 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
 
 /**
  * Fills tensors from a file that must hold exactly these: same names, same shapes, dtype F32, F16 or BF16.
- * Nothing is written before all of that is checked; only a read error may leave a part of the tensors filled.
+ * All of that is checked before anything is written; only a read error may leave a part of the tensors filled.
  * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR,
- * SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE; as `SafetensorsFile.readInto` while reading.
+ * SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE; while reading, the errors of `SafetensorsFile.readInto`.
  */
 export async function loadTensorsInto(file: TensorReader, expected: Iterable<NamedTensor>): Promise<void> {
   const wanted = new Map<string, NamedTensor>();
@@ -136,7 +136,7 @@ function checkNames(file: TensorReader, wanted: ReadonlyMap<string, NamedTensor>
 }
 
 /**
- * What the file says of a tensor that the model wants in this shape.
+ * The header entry of a tensor, which must have this shape and a floating dtype.
  * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE.
  */
 export function checkTensorInfo(file: TensorReader, name: string, shape: readonly number[]): TensorInfo {
@@ -192,7 +192,7 @@ async function openWeights(dir: string): Promise<TensorReader> {
   return SafetensorsShards.open(index);
 }
 
-/** Changes when any file of the checkpoint is replaced or moved. */
+/** A string that changes when any file of the checkpoint is replaced or moved. */
 async function fingerprint(dir: string): Promise<string> {
   const parts = [CONFIG_FILE, GENERATION_FILE, ...TOKENIZER_FILES, WEIGHTS_FILE, INDEX_FILE].map(
     async (name) => {

@@ -9,15 +9,15 @@ import { makeFolder } from './makeFolder';
 import { checkpointWriteError, syncFolder } from './replaceFiles';
 
 /*
- * A place that one process at a time writes to has a lock file, which says whose it is. It is created with 'wx', so one of
- * several processes gets it. A process that is killed leaves it behind: the next one on the same host sees that its owner
- * is gone and takes it over. What runs on another host can't be seen from here, so its lock is refused.
+ * A lock file lets one process at a time write to a place, and names its owner. It is created with 'wx', so only one of
+ * several processes gets it. A killed process leaves its lock behind: the next process on the same host sees that the owner
+ * is gone and takes the lock over. Processes of another host can't be seen, so a lock of theirs is always refused.
  *
- * To take over, a lock is renamed first: of two processes that do, one gets it. If it turns out to be another one than
- * was read, another process has taken over in the microseconds between: then it is given back.
+ * A process renames a lock to take it over, so only one of two processes succeeds. If the renamed lock isn't the one that
+ * was read, a third process took over in the microseconds between; the lock is then given back.
  */
 
-/** In the folder that is locked. */
+/** The name of the lock file in a locked folder. */
 export const LOCK_FILE = '.sgemoe-lock';
 
 export interface LockOwner {
@@ -25,32 +25,32 @@ export interface LockOwner {
   host: string;
   /** When the lock was made, ISO 8601. */
   since: string;
-  /** What it does: 'a training run'. */
+  /** What the owner does: 'a training run'. */
   purpose: string;
-  /** Tells the process from a later one with the same pid, see `processStart`; null where that can't be told. */
+  /** Distinguishes the process from a later one with the same pid (`processStart`); null where that isn't possible. */
   processStart: string | null;
-  /** Of this one lock. */
+  /** Unique to this lock. */
   id: string;
 }
 
 const TRIES = 50;
 const RETRY_MS = 20;
-/** So often an empty or half-written lock is looked at again before its owner counts as killed while writing it. */
+/** An empty or half-written lock is read this many times before its owner counts as killed while writing it. */
 const UNREADABLE_TRIES = 5;
 
 export class FolderLock {
   private constructor(
     readonly file: string,
     private readonly owner: LockOwner,
-    /** The topmost folder made for it. */
+    /** The topmost folder that was made for the lock. */
     private readonly made: string | undefined,
-    /** Says whose lock was taken over; null when there was none. */
+    /** Says whose lock was taken over; null if there was none. */
     readonly note: string | null,
   ) {}
 
   /**
-   * Creates the lock file, and the folder it is in when needed.
-   * @throws SgemoeError SGEMOE_FOLDER_LOCKED when another process has it; Error of the system when it can't be written.
+   * Creates the lock file, and its folder when needed.
+   * @throws SgemoeError SGEMOE_FOLDER_LOCKED when another process has it; the system's Error when it can't be written.
    */
   static async acquire(file: string, purpose: string): Promise<FolderLock> {
     const owner = await newOwner(purpose);
@@ -91,7 +91,7 @@ export async function lockFolder(folder: string, purpose: string): Promise<Folde
   }
 }
 
-/** Runs a job that writes to a folder, which is locked meanwhile. @throws as `lockFolder` and the job. */
+/** Locks a folder while a job writes to it. @throws what `lockFolder` and the job throw. */
 export async function whileLocked<T>(
   folder: string,
   { purpose, onNote }: { purpose: string; onNote?: ((note: string) => void) | undefined },
@@ -112,7 +112,7 @@ async function newOwner(purpose: string): Promise<LockOwner> {
   return { pid, host: hostname(), since, purpose, processStart: await processStart(pid), id: randomUUID() };
 }
 
-/** Whether the file is made: not when there is one. */
+/** Creates the lock file; false if it exists already. */
 async function create(file: string, owner: LockOwner): Promise<boolean> {
   const handle = await open(file, 'wx').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EEXIST') return null;
@@ -137,7 +137,7 @@ async function readIfThere(file: string): Promise<string | null> {
   });
 }
 
-/** null for what no process has written whole. */
+/** The owner in a lock file's text; null for a text that isn't written whole. */
 function parseOwner(text: string): LockOwner | null {
   try {
     const owner = JSON.parse(text) as LockOwner | null;
@@ -147,7 +147,7 @@ function parseOwner(text: string): LockOwner | null {
   }
 }
 
-/** @throws SgemoeError SGEMOE_FOLDER_LOCKED unless the owner ran on this host and is gone. */
+/** @throws SgemoeError SGEMOE_FOLDER_LOCKED unless the owner ran on this host and has ended. */
 async function refuseLiving(file: string, owner: LockOwner): Promise<void> {
   const folder = dirname(file);
   if (owner.host !== hostname()) {
@@ -176,7 +176,7 @@ async function isAlive({ pid, processStart: started }: LockOwner): Promise<boole
   try {
     process.kill(pid, 0);
   } catch (error) {
-    // EPERM: it is another user's.
+    // EPERM: the process is another user's.
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
   }
   const now = await processStart(pid);
@@ -184,14 +184,14 @@ async function isAlive({ pid, processStart: started }: LockOwner): Promise<boole
 }
 
 /**
- * On Linux what tells a process from a later one with its pid: the boot and the clock tick it was started in. A process
- * that has ended and is not waited for yet has none. Elsewhere null: a pid that exists counts as the owner's.
+ * Distinguishes a process from a later one with the same pid: on Linux the boot id and the clock tick of its start. A
+ * process that has ended but isn't reaped yet has none. Elsewhere it is null, and a pid that exists counts as the owner's.
  */
 async function processStart(pid: number): Promise<string | null> {
   if (process.platform !== 'linux') return null;
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // pid (name) state ppid ...: the name may hold anything, so fields are counted from its end; starttime is the 22nd.
+    // The line is pid (name) state ppid ...; the name may hold anything, so fields are counted after it. starttime is the 22nd.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     if (fields[0] === 'Z' || fields[0] === 'X') return 'ended';
     const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
@@ -202,8 +202,8 @@ async function processStart(pid: number): Promise<string | null> {
 }
 
 /**
- * Removes a lock that was read; false when it is another one by now. Without a turn of the event loop, so that little time
- * passes between the look and the renaming.
+ * Removes the lock that was read; false if another one has replaced it. The calls are synchronous, so that little time
+ * passes between reading and renaming.
  */
 function remove(file: string, text: string): boolean {
   const doomed = `${file}-${randomUUID()}`;
@@ -215,7 +215,7 @@ function remove(file: string, text: string): boolean {
     if (!isSame) linkSync(doomed, file);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // Gone: another process removed it. There again: so did a third one, which has the lock.
+    // ENOENT: another process removed the lock. EEXIST: a third process has it now.
     if (code !== 'ENOENT' && code !== 'EEXIST') throw error;
   } finally {
     rmSync(doomed, { force: true });

@@ -1,4 +1,4 @@
-/** What generation_config.json holds; of its keys sgemoe reads `eos_token_id` and keeps the others. */
+/** The content of generation_config.json; sgemoe reads `eos_token_id` and keeps the other keys. */
 export type GenerationConfig = Readonly<Record<string, unknown>>;
 
 export const GENERATION_FILE = 'generation_config.json';

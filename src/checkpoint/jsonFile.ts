@@ -3,7 +3,7 @@ import { MAX_CONFIG_BYTES, readSmallJson } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
 import { writeChunks } from './safetensors';
 
-/** A file to write with this value. */
+/** A file to write, with `value` as JSON. */
 export function jsonFile(name: string, value: object): NewFile {
   return textFile(name, `${JSON.stringify(value, null, 2)}\n`);
 }
@@ -13,7 +13,7 @@ export function textFile(name: string, text: string): NewFile {
   return { name, bytes, write: (handle) => writeChunks(handle, [bytes]) };
 }
 
-/** The object in a JSON file of a folder that `replaceFiles` writes; null when there is no such file. */
+/** The object in a JSON file of a folder that `replaceFiles` writes; null if there is no such file. */
 export async function readJson(
   dir: string,
   name: string,
@@ -24,7 +24,7 @@ export async function readJson(
 }
 
 /**
- * The object in a JSON file, a regular one of at most `maxBytes`; null when there is no such file.
+ * The object in a JSON file, which must be a regular file of at most `maxBytes`; null if there is no such file.
  * @throws SgemoeError with this code.
  */
 export async function readJsonFile(

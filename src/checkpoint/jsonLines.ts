@@ -10,10 +10,10 @@ import {
 } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-/** A file of JSON values, one a line, that is appended to. A full disk loses none of them. */
+/** Appends JSON values to a file, one a line. A full disk loses no value. */
 export class JsonLines {
   readonly #file: number;
-  /** What could not be written yet. */
+  /** Bytes that could not be written yet. */
   #pending: Uint8Array = new Uint8Array(0);
 
   /** @throws Error of the system when the file can't be opened. */
@@ -29,18 +29,18 @@ export class JsonLines {
     this.#writePending();
   }
 
-  /** Lines that a full disk refused are kept, and written with the next one. */
+  /** Writes all pending lines. Lines that a full disk refuses stay pending until the next call. */
   #writePending(): void {
     try {
       while (this.#pending.length > 0) {
         this.#pending = this.#pending.subarray(this.write(this.#file, this.#pending));
       }
     } catch {
-      // Told of by the next save, which fails as well.
+      // The next save fails as well and reports it.
     }
   }
 
-  /** Makes the lines survive a power cut, as far as the disk takes them. */
+  /** Makes the written lines survive a power cut. */
   flush(): void {
     this.#writePending();
     try {
@@ -57,8 +57,8 @@ export class JsonLines {
 }
 
 /**
- * Cuts such a file off before the first line that `keep` refuses, or that is not whole; it may be missing.
- * `keep` gets the lines in order.
+ * Truncates such a file before the first line that `keep` refuses or that isn't whole. `keep` gets the lines in order.
+ * The file may be missing.
  */
 export async function keepLines(path: string, keep: (value: unknown) => boolean): Promise<void> {
   if (!existsSync(path)) return;
@@ -66,7 +66,7 @@ export async function keepLines(path: string, keep: (value: unknown) => boolean)
   let bytes = 0;
   for await (const text of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
     const end = bytes + Buffer.byteLength(text) + 1;
-    // Beyond the end: the line break is missing.
+    // A line that would end beyond the file lacks its line break.
     const value = end > size ? undefined : parse(text);
     if (value === undefined || !keep(value)) break;
     bytes = end;
@@ -74,7 +74,7 @@ export async function keepLines(path: string, keep: (value: unknown) => boolean)
   truncateSync(path, bytes);
 }
 
-/** undefined for what is not a whole line. */
+/** The value of a line; undefined if the line isn't whole. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text);

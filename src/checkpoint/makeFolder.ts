@@ -2,8 +2,8 @@ import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
- * Makes a folder and those above it that are missing; returns the topmost one made, undefined when all were there.
- * As `mkdir` with `recursive`, which never returns where a folder exists and still nothing can be made in it (/proc).
+ * Makes a folder and its missing parents; returns the topmost one made, undefined if all existed. It replaces `mkdir` with
+ * `recursive`, which never returns for a parent that exists but takes no new folder (/proc).
  */
 export async function makeFolder(path: string): Promise<string | undefined> {
   try {
@@ -12,7 +12,7 @@ export async function makeFolder(path: string): Promise<string | undefined> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const parent = dirname(path);
-    // A drive of Windows answers EPERM.
+    // A Windows drive answers EPERM.
     if ((code === 'EEXIST' || parent === path) && (await isFolder(path))) return undefined;
     if (code !== 'ENOENT' || parent === path) throw error;
     const topmost = await makeFolder(parent);

@@ -1,4 +1,4 @@
-/** The options of the model in a tokenizer.json that `tokenizers` calls BPE, beside its vocabulary and its merges: all off. */
+/** The options of a BPE model in tokenizer.json beside vocabulary and merges, all off. */
 export const PLAIN_BPE = {
   type: 'BPE',
   dropout: null,

@@ -2,28 +2,28 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 
 /*
- * The largest files that are read whole, in bytes: far above what tools write, far below what fills the memory.
+ * Size limits, in bytes, of files that are read whole: far above what tools write, far below what fills the memory.
  */
-/** config.json, generation_config.json, and JSON files of sgemoe's own. */
+/** Limit of config.json, generation_config.json and sgemoe's own JSON files. */
 export const MAX_CONFIG_BYTES = 2 ** 24;
-/** tokenizer.json: those of 256,000 tokens have about 35 MB. */
+/** Limit of tokenizer.json; one of 256,000 tokens has about 35 MB. */
 export const MAX_TOKENIZER_BYTES = 2 ** 28;
-/** tokenizer_config.json, which may repeat added tokens. */
+/** Limit of tokenizer_config.json, which may repeat added tokens. */
 export const MAX_TOKENIZER_CONFIG_BYTES = 2 ** 26;
-/** chat_template.jinja */
+/** Limit of chat_template.jinja. */
 export const MAX_TEMPLATE_BYTES = 2 ** 20;
-/** model.safetensors.index.json: about 100 bytes a tensor. */
+/** Limit of model.safetensors.index.json, which has about 100 bytes a tensor. */
 export const MAX_INDEX_BYTES = 2 ** 27;
 
-/** Not on Windows. A named pipe opens at once, without a writer. */
+/** Lets a named pipe open at once, without a writer; Windows has no such flag. */
 const NON_BLOCKING = constants.O_NONBLOCK ?? 0;
 
 /**
  * Opens a file to read it. Named pipes, devices and folders are refused: reading them may never end. Links to files are fine.
- * @throws Error of the system, or one that says what is no regular file.
+ * @throws the system's Error, or an Error that the file isn't regular.
  */
 export async function openRegularFile(path: string): Promise<FileHandle> {
-  // Looked at before it is opened, since opening a device may do something; and afterwards, since it may have been replaced.
+  // Checked before opening, since opening a device may have effects, and after it, since the file may have been replaced.
   if (!(await stat(path)).isFile()) throw new Error('it is not a regular file');
   const handle = await open(path, constants.O_RDONLY | NON_BLOCKING);
   try {
@@ -35,7 +35,7 @@ export async function openRegularFile(path: string): Promise<FileHandle> {
   }
 }
 
-/** The text of a regular file, UTF-8. @throws Error as `openRegularFile`, or for one of more than `maxBytes`. */
+/** The UTF-8 text of a regular file. @throws Error as `openRegularFile`, or for a file of more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<string> {
   const handle = await openRegularFile(path);
   try {
@@ -47,22 +47,22 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<str
   }
 }
 
-/** As `JSON.parse(await readSmallFile(..))`; a byte order mark is passed over, a git-lfs pointer is told. */
+/** The JSON value of a regular file; a byte order mark is skipped. @throws Error as `readSmallFile`, for bad JSON or a git-lfs pointer. */
 export async function readSmallJson(path: string, maxBytes: number): Promise<unknown> {
   return parseJson(await readSmallFile(path, maxBytes));
 }
 
-/** JSON of a file's text, which may begin with a byte order mark. @throws SyntaxError. */
+/** The JSON value of a file's text, which may begin with a byte order mark. @throws SyntaxError */
 export function parseJson(text: string): unknown {
   const pointer = gitLfsPointer(text);
   if (pointer !== null) throw new SyntaxError(pointer);
   return JSON.parse(text.startsWith('\uFEFF') ? text.slice(1) : text);
 }
 
-/** No pointer is longer. */
+/** The largest git-lfs pointer, in bytes. */
 export const MAX_POINTER_BYTES = 1024;
 
-/** What is wrong with a file that git-lfs left in the place of another; null for any other text. */
+/** The error sentence for a git-lfs pointer that stands in place of a file; null for any other text. */
 export function gitLfsPointer(text: string): string | null {
   if (!text.startsWith('version https://git-lfs')) return null;
   const [, size] = /^size (\d+)$/m.exec(text) ?? [];

@@ -4,17 +4,17 @@ import { SgemoeError } from '../base/errors';
 import { makeFolder } from './makeFolder';
 
 /*
- * Replaces several files of a folder at once, so that a crash at any moment leaves either all the old or all
- * the new ones, and every other file of the folder alone.
+ * Replaces several files of a folder at once: a crash at any moment leaves either all old or all new files. Other
+ * files of the folder are never touched.
  *
  *   1. The new files are written to folder/.saving-<n> and flushed to the disk.
  *   2. .saving-<n> is renamed to .saved. This is the commit.
  *   3. Each file is renamed from .saved to the folder, and .saved is removed.
  *
- * A reader takes a file from .saved when it is there, else from the folder: before 2 that is every old file,
- * after it every new one, wherever step 3 stopped. The next replacement finishes an interrupted step 3 first,
- * and removes what an interrupted step 1 left. One process should write to a folder at a time: of two that
- * do, one may fail, but neither leaves a mixture.
+ * A reader takes a file from .saved if it is there, else from the folder: before step 2 it gets every old file,
+ * afterwards every new one, wherever step 3 stopped. The next replacement finishes an interrupted step 3 first,
+ * and removes what an interrupted step 1 left. One process should write to a folder at a time: of two writers
+ * one may fail, but they leave no mixture.
  */
 
 const COMMITTED = '.saved';
@@ -23,7 +23,7 @@ const REMOVING_SUFFIX = '.removing';
 
 export interface NewFile {
   readonly name: string;
-  /** What is written, where that is in memory as a whole. */
+  /** The whole content, if it is in memory. */
   readonly bytes?: Uint8Array | undefined;
   write(handle: FileHandle): Promise<void>;
 }
@@ -40,7 +40,7 @@ export async function locateFile(folder: string, name: string): Promise<string> 
 const running = new Map<string, Promise<void>>();
 
 /**
- * See above. Calls for one folder wait for each other. The folder is made when it does not exist.
+ * Replaces files as described above. Calls for one folder wait for each other. The folder is made when needed.
  * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the message says whether the old or the new files are in
  * force.
  */
@@ -56,7 +56,7 @@ export async function replaceFiles(folder: string, files: readonly NewFile[]): P
   }
 }
 
-/** SGEMOE_CHECKPOINT_WRITE: `what` failed, with the usual reasons in plain words. */
+/** SGEMOE_CHECKPOINT_WRITE with `what` failed and the system's reason in words. */
 export function checkpointWriteError(what: string, cause: unknown): SgemoeError {
   const { code, message } = cause as NodeJS.ErrnoException;
   const reasons: Record<string, string> = {
@@ -115,7 +115,7 @@ async function stageFiles(folder: string, files: readonly NewFile[]): Promise<st
   return staging;
 }
 
-/** Step 3. A file that is gone was moved by another process, which is as good. */
+/** Step 3. Another process may have moved a file already, which is no error. */
 async function moveCommitted(folder: string): Promise<void> {
   const committed = join(folder, COMMITTED);
   const names = await readdir(committed).catch(ignore<string[]>('ENOENT'));
@@ -128,8 +128,8 @@ async function moveCommitted(folder: string): Promise<void> {
 }
 
 /**
- * Removes what interrupted saves left. Each folder is renamed first: were its owner alive after all, its
- * commit would fail as a whole, instead of committing what is left of a half-removed folder.
+ * Removes what interrupted saves left. Each folder is renamed first, so that an owner that is still alive fails
+ * its whole commit instead of committing a half-removed folder.
  */
 async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
@@ -144,8 +144,8 @@ async function removeLeftovers(folder: string): Promise<void> {
 }
 
 /**
- * Makes renames in a folder survive a power cut. Windows can't open folders, some file systems can't sync
- * them.
+ * Makes renames in a folder survive a power cut. It does nothing on Windows, which can't open folders, and on
+ * file systems that can't sync them.
  */
 export async function syncFolder(folder: string): Promise<void> {
   if (process.platform === 'win32') return;

@@ -3,16 +3,16 @@ import { join } from 'node:path';
 import { makeFolder } from './makeFolder';
 import { checkpointWriteError, locateFile, syncFolder } from './replaceFiles';
 
-/** Where a folder keeps its former checkpoints. */
+/** The subfolder that keeps former checkpoints. */
 export const HISTORY_FOLDER = 'checkpoints';
 
 const ENTRY = /^step-\d+$/;
 const UNFINISHED = /^\.(saving|removing)-/;
 
 /**
- * Adds the checkpoint in a folder to its history, as checkpoints/step-<step>, and removes all but the last `keep` there.
- * The entries share the files' memory on the disk by hard links where the file system has them: a later save replaces
- * files, it never writes into them. An entry appears and goes as a whole.
+ * Adds the checkpoint in a folder to its history, as checkpoints/step-<step>, and keeps only the last `keep` entries.
+ * Entries are hard links where the file system has them, which is safe since a later save replaces files and never
+ * writes into them. An entry appears and disappears as a whole.
  * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the checkpoint itself is not touched.
  */
 export async function keepInHistory(
@@ -48,7 +48,7 @@ async function addEntry(
   files: readonly string[],
 ): Promise<void> {
   const known = await stat(entry).catch(() => null);
-  // Of the same step before a resume: the new one is the same, or what goes on.
+  // An entry of this step from before a resume is equal to the new one, or belongs to a course that was given up.
   if (known !== null) await rm(entry, { recursive: true, force: true });
   await mkdir(staging);
   for (const name of files) {
@@ -61,7 +61,7 @@ async function addEntry(
   await rename(staging, entry);
 }
 
-/** Sorts as the steps do. */
+/** Names sort in the order of their steps. */
 function entryName(step: number): string {
   return `step-${String(step).padStart(10, '0')}`;
 }

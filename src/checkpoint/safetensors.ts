@@ -24,14 +24,14 @@ import type { TensorReader } from './tensorReader';
 
 export type { Dtype, SafetensorsHeader, TensorArray, TensorInfo } from './safetensorsHeader';
 
-/** Node reads and writes less than 2^31 bytes a call. */
+/** Bytes of one read or write; Node takes fewer than 2^31 a call. */
 const MAX_IO_BYTES = 2 ** 30;
 const HALF_CHUNK_ELEMENTS = 2 ** 16;
 
 /**
- * An open safetensors file, its header checked in full: lengths, types, shapes, offsets, that the data cover
- * the rest of the file exactly. Nothing is read but the header until a tensor is asked for. `close()` it, or
- * declare it with `await using`.
+ * An open safetensors file. Opening checks the whole header: lengths, types, shapes, offsets, and that the data cover
+ * the rest of the file exactly. Tensor data are read only when asked for. Close it with `close()` or declare it with
+ * `await using`.
  *
  * The format is little-endian, and so is every platform this package supports; data are not swapped.
  */
@@ -62,7 +62,7 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
     }
   }
 
-  /** @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR when the file holds no tensor of this name. */
+  /** The header entry of a tensor. @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR if the file has no such tensor. */
   info(name: string): TensorInfo {
     const info = this.tensors.get(name);
     if (info !== undefined) return info;
@@ -70,9 +70,9 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
   }
 
   /**
-   * Reads a tensor into `destination`, which must have its number of elements and either the type of its
-   * dtype (Float32Array for F32, BigInt64Array for I64, Uint16Array with the bits for F16 and BF16, ...), or
-   * be a Float32Array when the dtype is F16 or BF16, which are converted exactly.
+   * Reads a tensor into `destination`, which must have its number of elements and the array type of its dtype
+   * (Float32Array for F32, BigInt64Array for I64, Uint16Array with the bits of F16 and BF16, ...). A Float32Array
+   * also takes F16 and BF16, which are converted exactly.
    * @throws RangeError for another length; SgemoeError SGEMOE_CHECKPOINT_DTYPE for another type,
    * SGEMOE_CHECKPOINT_MISSING_TENSOR, or SGEMOE_CHECKPOINT_TRUNCATED when the file has shrunk since it was
    * opened.
@@ -87,8 +87,8 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
   }
 
   /**
-   * As `readInto`, for the elements of the tensor from `start` on, as many as `destination` has.
-   * @throws RangeError for elements that the tensor does not have; otherwise as `readInto`.
+   * Reads the tensor's elements [start, start + destination.length) as `readInto` does.
+   * @throws RangeError for elements outside the tensor; the errors of `readInto`.
    */
   async readPartInto(name: string, start: number, destination: TensorArray): Promise<void> {
     const info = this.info(name);
@@ -108,7 +108,7 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
     }
   }
 
-  /** A tensor in a new array of its dtype's type. Throws as `readInto`. */
+  /** Reads a tensor into a new array of its dtype's type. Throws as `readInto`. */
   async read(name: string): Promise<TensorArray> {
     const info = this.info(name);
     const destination = new (arrayType(info.dtype))(info.elements);
@@ -156,7 +156,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 }
 
 /**
- * A tensor to be written. `data` has the type that `TensorArray` gives to the dtype; it may be shared memory.
+ * A tensor to write. `data` has the array type of the dtype; it may be shared memory.
  */
 export interface TensorSource {
   readonly name: string;
@@ -177,11 +177,11 @@ export function asF32(tensors: Iterable<NamedTensor>): TensorSource[] {
 }
 
 /**
- * Writes a safetensors file and flushes it to the disk. Data go straight from the given arrays to the file,
- * larger element types first, otherwise in the order given, so that every tensor is aligned to its elements.
- * Not atomic: a failure may leave a part of the file; `saveCheckpoint` is.
- * @throws TypeError, RangeError when names repeat, or shape, dtype and data don't fit; nothing is written
- * then. SgemoeError SGEMOE_CHECKPOINT_WRITE when the file can't be written.
+ * Writes a safetensors file and flushes it to the disk. Data go from the given arrays to the file without a copy,
+ * larger element types first and otherwise in the given order, so that every tensor is aligned to its elements. A
+ * failure may leave a partial file; `saveCheckpoint` is atomic.
+ * @throws TypeError, RangeError when names repeat, or shape, dtype and data don't fit; nothing is written then.
+ * SgemoeError SGEMOE_CHECKPOINT_WRITE when the file can't be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -221,7 +221,7 @@ export function encodeSafetensors(
   return [header, ...sources.map(({ data }) => bytesOf(data))];
 }
 
-/** A tensor whose bytes come in pieces, when they are asked for. */
+/** A tensor whose bytes are produced in pieces, on demand. */
 export interface StreamedTensor {
   readonly name: string;
   readonly dtype: Dtype;
@@ -229,7 +229,7 @@ export interface StreamedTensor {
   chunks(): Iterable<Uint8Array>;
 }
 
-/** The bytes of a safetensors file of tensors that don't lie in memory as they are to be written. Names must differ. */
+/** The bytes of a safetensors file whose tensors are produced on demand. Names must differ. */
 export function* streamSafetensors(
   tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
@@ -342,7 +342,7 @@ async function readHeader(path: string, handle: FileHandle): Promise<Safetensors
   return parseHeader(path, header, size);
 }
 
-/** @throws SgemoeError SGEMOE_CHECKPOINT_HEADER for what a clone without git-lfs has in the place of the file. */
+/** @throws SgemoeError SGEMOE_CHECKPOINT_HEADER for a git-lfs pointer, which a clone without git-lfs has in place of the file. */
 async function refusePointer(path: string, handle: FileHandle, size: number): Promise<void> {
   const bytes = new Uint8Array(size);
   await readFully(path, handle, bytes, 0);
@@ -350,7 +350,7 @@ async function refusePointer(path: string, handle: FileHandle, size: number): Pr
   if (what !== null) throw corrupt('SGEMOE_CHECKPOINT_HEADER', path, what);
 }
 
-/** Bytes read: fewer than asked for only at the end of the file. */
+/** The number of bytes read, which is smaller than asked for only at the end of the file. */
 async function readFully(
   path: string,
   handle: FileHandle,

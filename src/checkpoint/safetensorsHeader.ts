@@ -1,7 +1,7 @@
 import { TextDecoder } from 'node:util';
 import { type ErrorCode, SgemoeError } from '../base/errors';
 
-/** The typed array of each dtype; half floats are their bits in a Uint16Array, float8 and BOOL are bytes. */
+/** The typed array of each dtype: a Uint16Array holds the bits of half floats, a byte array float8 and BOOL. */
 const ARRAY_TYPES = {
   F64: Float64Array,
   F32: Float32Array,
@@ -33,26 +33,26 @@ export type TensorArray =
   | Int8Array
   | Uint8Array;
 
-/** What the header says of one tensor, checked. */
+/** The checked header entry of one tensor. */
 export interface TensorInfo {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
   /** Product of the shape; 1 for a scalar, whose shape is []. */
   readonly elements: number;
-  /** From the start of the file. */
+  /** Offset from the start of the file. */
   readonly byteOffset: number;
   readonly byteLength: number;
 }
 
 export interface SafetensorsHeader {
-  /** By name, in the order of the data. */
+  /** Tensors by name, in the order of their data. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** The `__metadata__` entry; empty when there is none. */
+  /** The `__metadata__` entry; empty if there is none. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** Bytes before the header: its length, as a little-endian 64-bit integer. */
+/** Bytes before the header, which hold its length as a little-endian 64-bit integer. */
 export const LENGTH_BYTES = 8;
 /** The format's own limit for the header, in bytes. */
 export const MAX_HEADER_BYTES = 100_000_000;
@@ -66,7 +66,7 @@ export function isDtype(value: unknown): value is Dtype {
   return typeof value === 'string' && Object.hasOwn(ARRAY_TYPES, value);
 }
 
-/** A name from a file, fit for a message: quoted, control characters escaped, not endless. */
+/** A name from a file for use in a message: quoted, control characters escaped, cut to a limited length. */
 export function quoteName(name: string): string {
   return JSON.stringify(name.length > 100 ? `${name.slice(0, 100)}...` : name);
 }
@@ -137,7 +137,7 @@ function parseJsonObject(path: string, bytes: Uint8Array): Record<string, unknow
   return root;
 }
 
-/** JSON.parse keeps the last of equal keys without a word, so they are looked for in the (valid) text. */
+/** The first key that a (valid) JSON text repeats in one object; JSON.parse would silently keep the last. */
 export function findDuplicateKey(text: string): string | undefined {
   const openObjects: (Set<string> | null)[] = [];
   let keyExpected = false;
@@ -202,7 +202,7 @@ function readEntry(path: string, name: string, entry: unknown, dataStart: number
 }
 
 /**
- * The data must follow each other without overlap or hole, from the end of the header to the end of the file.
+ * Checks that tensor data follow each other without overlap or hole, from the end of the header to the end of the file.
  */
 function checkLayout(
   path: string,

@@ -15,8 +15,8 @@ import type { TensorReader } from './tensorReader';
 export const INDEX_FILE = 'model.safetensors.index.json';
 
 /**
- * A model in several safetensors files, as an index `{ "weight_map": { tensor: file } }` beside them says. All headers are
- * checked when it is opened, and that files and index agree: every tensor is where the index says, and nowhere else.
+ * A model in several safetensors files, with an index `{ "weight_map": { tensor: file } }` beside them. Opening it checks
+ * all headers, and that each tensor is in the file that the index names and in no other.
  */
 export class SafetensorsShards implements TensorReader {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -34,7 +34,7 @@ export class SafetensorsShards implements TensorReader {
   /**
    * @param path of the index; the shards lie in its folder.
    * @throws SgemoeError SGEMOE_CHECKPOINT_INDEX for an index that can't be read or that the files contradict;
-   * SGEMOE_CHECKPOINT_NOT_FOUND for a shard that is not there; as `SafetensorsFile.open` for what is wrong in one.
+   * SGEMOE_CHECKPOINT_NOT_FOUND for a missing shard; the errors of `SafetensorsFile.open` for a shard.
    */
   static async open(path: string): Promise<SafetensorsShards> {
     const weightMap = parseIndex(path, await readIndex(path));
@@ -95,7 +95,7 @@ async function readIndex(path: string): Promise<string> {
   }
 }
 
-/** Tensor name to file name. */
+/** The map from tensor name to file name. */
 function parseIndex(path: string, text: string): Map<string, string> {
   let root: unknown;
   try {

@@ -16,25 +16,25 @@ const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
 /** Names of the files of a tokenizer, in a checkpoint or in a folder of its own. */
 export const TOKENIZER_FILES = [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CHAT_TEMPLATE_FILE] as const;
 
-/** All that is stored of a tokenizer beside a model. */
+/** The tokenizer files stored beside a model. */
 export interface TokenizerFiles {
-  /** tokenizer.json */
+  /** The content of tokenizer.json. */
   tokenizer: object;
-  /** tokenizer_config.json: what ends a text, chat templates and the like. */
+  /** The content of tokenizer_config.json: the token that ends a text, chat templates and more. */
   tokenizerConfig?: object | undefined;
-  /** chat_template.jinja; comes before a template in tokenizer_config.json. */
+  /** The text of chat_template.jinja; it takes precedence over a template in tokenizer_config.json. */
   chatTemplate?: string | undefined;
 }
 
-/** What a folder holds of a tokenizer. */
+/** The tokenizer files of a folder. */
 export interface StoredTokenizer {
-  /** null when the folder has no tokenizer.json. */
+  /** The content of tokenizer.json; null if the folder has none. */
   tokenizer: Record<string, unknown> | null;
   tokenizerConfig?: Record<string, unknown> | undefined;
   chatTemplate?: string | undefined;
 }
 
-/** The files to write, as far as they are given. */
+/** The files to write, of those that are given. */
 export function tokenizerFiles(files: Some<TokenizerFiles>): NewFile[] {
   const { tokenizer, tokenizerConfig, chatTemplate } = files;
   const written: NewFile[] = [];

@@ -8,22 +8,23 @@ import { corrupt } from './safetensorsHeader';
 const STATE_FILE = 'state.json';
 const OPTIMIZER_FILE = 'optimizer.safetensors';
 
-/** What a training adds to a checkpoint. */
+/** The files that a training adds to a checkpoint. */
 export const TRAINING_FILES = [OPTIMIZER_FILE, STATE_FILE] as const;
 
 const FORMAT = 'sgemoe-training';
 const VERSION = 1;
 
 /*
- * Keys of state.json: CRC-32 as 8 hexadecimal digits, which finds every changed bit and every run of changed bits up to
- * 32. Of weights and moments it is that of the numbers, computed from memory, so that a resume reads no file twice.
+ * Keys of state.json that hold a CRC-32 as 8 hexadecimal digits, which finds every changed bit and every run of up to 32
+ * changed bits. The checksums of weights and moments are computed from the numbers in memory, so that a resume reads no
+ * file twice.
  */
-/** Of the weights; in the header of optimizer.safetensors too, whose moments belong to them. */
+/** Checksum of the weights. The header of optimizer.safetensors has it too, since its moments belong to these weights. */
 const WEIGHTS_KEY = 'weights_crc32';
 const OPTIMIZER_KEY = 'optimizer_crc32';
-/** By name, of the other files that were saved with them: the model's configuration, the tokenizer. */
+/** Checksums by name of the other files saved with them: the model's configuration, the tokenizer. */
 const FILES_KEY = 'files_crc32';
-/** Of all other values of state.json. */
+/** Checksum of all other values of state.json. */
 const STATE_KEY = 'state_crc32';
 
 export interface TrainingContent {
@@ -37,18 +38,20 @@ export interface TrainingContent {
 
 export interface StoredTraining {
   state: Record<string, unknown>;
-  /** Open: the caller closes it. */
+  /** The open file; the caller closes it. */
   optimizer: SafetensorsFile;
 }
 
-/** The files to write. @param beside those that are saved with them, of which the ones in memory get a checksum. */
+/** The files to write. @param beside the other files of the save; those in memory get a checksum. */
 export function trainingFiles(content: TrainingContent, beside: readonly NewFile[]): NewFile[] {
   const { state, weightsChecksum } = content;
   const tensors = [...content.optimizer];
   const moments = encodeSafetensors(asF32(tensors), { [WEIGHTS_KEY]: weightsChecksum });
   const files = beside.flatMap(({ name, bytes }) => (bytes ? [[name, hex(crc32(bytes))] as const] : []));
   const whole = {
-    ...{ format: FORMAT, version: VERSION, [WEIGHTS_KEY]: weightsChecksum },
+    format: FORMAT,
+    version: VERSION,
+    [WEIGHTS_KEY]: weightsChecksum,
     [OPTIMIZER_KEY]: tensorsChecksum(tensors),
     [FILES_KEY]: Object.fromEntries(files),
     ...state,
@@ -60,8 +63,8 @@ export function trainingFiles(content: TrainingContent, beside: readonly NewFile
 }
 
 /**
- * The training files of a checkpoint, whose weights have this checksum: weights that were saved or copied over those of
- * the training must not go on with its moments.
+ * Opens the training files of a checkpoint whose weights have this checksum. It refuses weights that were saved or copied
+ * over those of the training, since they must not continue with its moments.
  * @throws SgemoeError SGEMOE_TRAINING_STATE, or as `SafetensorsFile.open`.
  */
 export async function openTraining(dir: string, weightsChecksum: string): Promise<StoredTraining> {
@@ -82,10 +85,10 @@ export async function openTraining(dir: string, weightsChecksum: string): Promis
 }
 
 /**
- * Compares what was read with the checksums in state.json. Returns false for a training of a version that wrote none but
- * that of the weights.
+ * Compares the files with the checksums in state.json. Returns false for a training of an older version, which wrote only
+ * the checksum of the weights.
  * @param moments as they were read.
- * @throws SgemoeError SGEMOE_TRAINING_STATE naming the file that is damaged.
+ * @throws SgemoeError SGEMOE_TRAINING_STATE that names the damaged file.
  */
 export async function checkTraining(
   dir: string,
@@ -112,7 +115,7 @@ export async function hasTraining(dir: string): Promise<boolean> {
   return (await readJson(dir, STATE_FILE, 'SGEMOE_TRAINING_STATE')) !== null;
 }
 
-/** CRC-32 of the tensors' bytes in the order given, as 8 hexadecimal digits. */
+/** The CRC-32 of the tensors' bytes in the given order, as 8 hexadecimal digits. */
 export function tensorsChecksum(tensors: Iterable<NamedTensor>): string {
   let crc = 0;
   for (const { data } of tensors) {
@@ -121,7 +124,7 @@ export function tensorsChecksum(tensors: Iterable<NamedTensor>): string {
   return hex(crc);
 }
 
-/** Of values that JSON keeps, whatever the spaces between them. */
+/** The checksum of JSON values, which doesn't depend on spaces between them. */
 function stateChecksum(state: object): string {
   return hex(crc32(JSON.stringify(state)));
 }
