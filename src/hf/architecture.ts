@@ -2,34 +2,34 @@ import type { ModelConfig, ModelConfigOptions, QueryKeyNormKind } from '../confi
 import type { ConfigValues } from './configValues';
 
 /**
- * All that sgemoe knows of one architecture of Hugging Face. Each has a file in `architectures/`, named as its
- * `model_type`; what they share stands in the files beside this one.
+ * All that sgemoe knows of one Hugging Face architecture. Each architecture has a file in `architectures/` named as its
+ * `model_type`; the files beside this one hold what architectures share.
  */
 export interface ArchitectureDefinition {
-  /** What config.json calls it in `architectures`. */
+  /** Its name in the key `architectures` of config.json. */
   readonly className: string;
-  /** What `transformers` takes for keys that config.json leaves out (the same in versions 4.57 and 5.23). */
+  /** Defaults of `transformers` for keys that config.json leaves out (the same in versions 4.57 and 5.23). */
   readonly defaults: KeyDefaults;
-  /** The key of F. */
+  /** The key that holds F, the width of an expert. */
   readonly ffnDimKey: 'intermediate_size' | 'moe_intermediate_size';
-  /** Its norm of queries and keys; `use_qk_norm` must not say otherwise. */
+  /** Its norm of queries and keys; `use_qk_norm` must not contradict it. */
   readonly qkNorm: QueryKeyNormKind;
   /**
-   * Keys that it obeys and some other architecture does not, each with the value that asks nothing of those others: they
-   * refuse any other value.
+   * Keys that this architecture obeys and some others don't, each with its neutral value. The others refuse any other
+   * value.
    */
   readonly ownKeys: Readonly<Record<string, unknown>>;
-  /** Rules of its own for keys of COMMON_RULES. */
+  /** Rules that replace those of COMMON_RULES. */
   readonly rules?: Readonly<Record<string, Rule>> | undefined;
-  /** The fields that its own keys give. @throws SgemoeError SGEMOE_CONFIG_INVALID. */
+  /** Reads the fields of its own keys. @throws SgemoeError SGEMOE_CONFIG_INVALID */
   readOwn(values: ConfigValues): Partial<ModelConfigOptions>;
-  /** What it can write of the fields that PLAIN restricts. */
+  /** The values that it can write of fields that PLAIN restricts. */
   readonly expresses: Partial<Expresses>;
-  /** The keys that it writes beside those of every architecture. */
+  /** Writes its keys beside those of every architecture. */
   writeOwn(config: ModelConfig): Record<string, unknown>;
   /**
-   * Where the parameter that sgemoe calls `name` may lie in a checkpoint: first as its files are written, then as some are
-   * found.
+   * The places where a checkpoint may hold the parameter that sgemoe calls `name`. Exports write the first; readers
+   * accept the others too.
    */
   places(config: ModelConfig, name: string, shape: readonly number[]): Place[];
 }
@@ -38,21 +38,21 @@ export interface KeyDefaults {
   readonly ropeBase: number;
   readonly rmsNormEps: number;
   readonly routerAuxLossCoef: number;
-  /** null: as many as query heads. */
+  /** Key and value heads; null means as many as query heads. */
   readonly nKvHeads: number | null;
 }
 
-/** The sentence against a key's value, or null when all is well. Not asked about null, which asks for nothing. */
+/** Returns a sentence that refuses a key's value, or null if the value is fine. It isn't called for null or missing values. */
 export type Rule = (value: unknown, values: ConfigValues) => string | null;
 
-/** Where a parameter lies in a file: elements `start ..` of tensor `name`, which has this shape. */
+/** The place of a parameter in a file: the elements from `start` on of tensor `name`, which has this shape. */
 export interface Place {
   readonly name: string;
   readonly shape: readonly number[];
   readonly start: number;
 }
 
-/** Fields that every architecture has a key for, whatever their value. */
+/** Fields that every architecture can write, whatever their value. */
 type UniversalField =
   | 'hiddenDim'
   | 'nLayers'
@@ -70,7 +70,7 @@ type UniversalField =
   | 'tieEmbeddings'
   | 'qkNorm';
 
-/** For each other field, which values can be written. A field that ModelConfig gains must be decided here. */
+/** For each other field, the values that can be written. The compiler demands an entry for each new field of ModelConfig. */
 export type Expresses = Readonly<
   Record<Exclude<keyof ModelConfigOptions, UniversalField>, (value: unknown, config: ModelConfig) => boolean>
 >;
@@ -81,7 +81,7 @@ export const oneOf =
     values.includes(value);
 export const anyValue = (): boolean => true;
 
-/** What an architecture can write unless it says otherwise; messages name fields in this order. */
+/** The default of what an architecture can write; messages name fields in this order. */
 export const PLAIN: Expresses = {
   attentionBias: oneOf('none'),
   normTopkProb: oneOf(true),

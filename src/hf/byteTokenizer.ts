@@ -3,8 +3,8 @@ import { PLAIN_BPE } from '../checkpoint/plainBpe';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 
 /**
- * The files of a tokenizer as Hugging Face's libraries read them: those of the byte tokenizer, `{ "type": "byte" }`, which they
- * don't know, as a byte-level BPE without merges, whose ids are the bytes too. Others as they are.
+ * The files of a tokenizer in a form that Hugging Face's libraries read. The byte tokenizer, `{ "type": "byte" }`, which
+ * they don't know, becomes a byte-level BPE without merges, whose ids are the bytes too. Other files stay as they are.
  */
 export function forHuggingFace(files: Partial<TokenizerFiles>): Partial<TokenizerFiles> {
   const { tokenizer, tokenizerConfig } = files;

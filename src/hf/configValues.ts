@@ -1,15 +1,15 @@
 import { SgemoeError } from '../base/errors';
 
-/** The values of a config.json of another tool, each checked for its type when it is asked for. */
+/** The values of another tool's config.json. Each value's type is checked when it is read. */
 export class ConfigValues {
   constructor(private readonly json: Readonly<Record<string, unknown>>) {}
 
-  /** undefined for a key that is missing or null. */
+  /** The value of a key; undefined if it is missing or null. */
   get(key: string): unknown {
     return Object.hasOwn(this.json, key) ? (this.json[key] ?? undefined) : undefined;
   }
 
-  /** Whether the key is there, be its value null. */
+  /** Whether the key exists, even with the value null. */
   has(key: string): boolean {
     return Object.hasOwn(this.json, key);
   }
@@ -18,7 +18,7 @@ export class ConfigValues {
     return Object.keys(this.json);
   }
 
-  /** @throws SgemoeError SGEMOE_CONFIG_INVALID when there is none and no default, or it is no number. */
+  /** @throws SgemoeError SGEMOE_CONFIG_INVALID if the value isn't a number, or is missing and has no default. */
   number(key: string, missing?: number): number {
     const value = this.get(key) ?? missing;
     if (value === undefined) throw refused(`${key} is missing`);

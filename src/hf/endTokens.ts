@@ -5,12 +5,13 @@ const KEY = 'eos_token_id';
 
 interface EndTokens {
   ids: number[];
-  /** A sentence for what of a list ends nothing. */
+  /** A sentence for each list with ids that end nothing. */
   notes: string[];
 }
 
 /**
- * generation_config.json with the ends of both files: config.json's first, as old checkpoints have no other list.
+ * generation_config.json with the end tokens of both files. Those of config.json, the only list of old checkpoints, come
+ * first.
  * @throws SgemoeError SGEMOE_CONFIG_INVALID
  */
 export function readGenerationConfig(
@@ -26,14 +27,14 @@ export function readGenerationConfig(
   };
 }
 
-/** The ends that a generation_config.json lists. @throws SgemoeError SGEMOE_CONFIG_INVALID. */
+/** The end tokens that a generation_config.json lists. @throws SgemoeError SGEMOE_CONFIG_INVALID */
 export function endTokensOf(generationConfig: GenerationConfig | null, vocabSize: number): readonly number[] {
   return readEndTokens(GENERATION_FILE, generationConfig ?? {}, vocabSize).ids;
 }
 
 /**
- * An id, a list of them, or null. Ids that the model doesn't have end nothing, as in `transformers` (-1 often stands for
- * none), and are noted. @throws SgemoeError SGEMOE_CONFIG_INVALID for what is no id.
+ * Reads `eos_token_id`: an id, a list of ids, or null. Ids outside the vocabulary end nothing, as in `transformers` (-1
+ * often stands for none), and get a note. @throws SgemoeError SGEMOE_CONFIG_INVALID for a value that isn't an id.
  */
 function readEndTokens(file: string, json: Readonly<Record<string, unknown>>, vocabSize: number): EndTokens {
   const value = new ConfigValues(json).get(KEY) ?? [];
@@ -47,7 +48,7 @@ function readEndTokens(file: string, json: Readonly<Record<string, unknown>>, vo
   return { ids: all.filter(isToken), notes: others.length > 0 ? [note] : [] };
 }
 
-/** A generation_config.json with these ends; as it is, or none, when there are no ends. */
+/** A generation_config.json with these end tokens; without any it stays as it is, or absent. */
 export function withEndTokens(
   json: GenerationConfig | null,
   ids: readonly number[],
@@ -55,12 +56,12 @@ export function withEndTokens(
   return ids.length === 0 ? json : { ...json, [KEY]: endTokenValue(ids) };
 }
 
-/** What `eos_token_id` is set to: null, an id, or a list. */
+/** The value of `eos_token_id` for these ids: null, an id, or a list. */
 export function endTokenValue(ids: readonly number[]): number | readonly number[] | null {
   return ids.length > 1 ? ids : (ids[0] ?? null);
 }
 
-/** Every id once, in this order. */
+/** The ids of all lists in order, each once. */
 export function joinIds(...lists: readonly (readonly number[])[]): number[] {
   return [...new Set(lists.flat())];
 }

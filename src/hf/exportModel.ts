@@ -17,13 +17,13 @@ import { specialTokenIds } from './specialTokens';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
 
 export interface ExportOptions extends Some<TokenizerFiles> {
-  /** What `transformers` shall take it for. Default: the first that can express it, in the order of docs/checkpoints.md. */
+  /** The architecture to export as. Default: the first that can express the model, in the order of docs/checkpoints.md. */
   architecture?: Architecture | undefined;
-  /** How weights are stored; 'bf16' and 'f16' round. Default 'f32'. */
+  /** The dtype of stored weights; 'bf16' and 'f16' round. Default 'f32'. */
   dtype?: ExportDtype | undefined;
   /** Becomes generation_config.json. Default: the model's. */
   generationConfig?: GenerationConfig | null | undefined;
-  /** Told when a lock is taken over that another process has left behind. */
+  /** Called when a lock that another process left behind is taken over. */
   onNote?: ((note: string) => void) | undefined;
 }
 
@@ -36,26 +36,32 @@ export type ExportDtype = keyof typeof DTYPES;
 export const EXPORT_DTYPES = Object.keys(DTYPES) as readonly ExportDtype[];
 
 const EXPORT_OPTIONS: readonly (keyof ExportOptions)[] = [
-  ...(['architecture', 'dtype', 'generationConfig', 'onNote'] as const),
-  ...(['tokenizer', 'tokenizerConfig', 'chatTemplate'] as const),
+  'architecture',
+  'dtype',
+  'generationConfig',
+  'onNote',
+  'tokenizer',
+  'tokenizerConfig',
+  'chatTemplate',
 ];
 
-/** What is exported: a model, or anything that has its configuration, parameters and buffers. */
+/** A model, or anything else with a configuration, parameters and buffers. */
 export interface ExportableModel {
   readonly config: ModelConfig;
-  /** What generation_config.json held; its ends of a text are written. */
+  /** The content of the model's generation_config.json, whose end tokens are written. */
   readonly generationConfig?: GenerationConfig | null | undefined;
   namedParameters(): Iterable<[string, NamedTensor]>;
   namedBuffers(): Iterable<[string, NamedTensor]>;
 }
 
-/** Elements that are converted and written at a time. */
+/** Elements converted and written at a time. */
 const CHUNK = 2 ** 18;
 
 /**
  * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors, generation_config.json if
- * the model has one, and the tokenizer's files if given; all of them or none. The folder is locked meanwhile. The rows of q
- * and k are put in that library's order. The weights must not change until the promise resolves. Returns the architecture.
+ * the model has one, and the tokenizer's files if given. It writes all of them or none, and locks the folder meanwhile. The
+ * rows of q and k are put in that library's order. The weights must not change until the promise resolves. Returns the
+ * architecture.
  * @throws RangeError when no architecture, or not the one asked for, can express the model, or a weight is too large for
  * f16; TypeError for a wrong option; SgemoeError SGEMOE_CHECKPOINT_WRITE; SGEMOE_FOLDER_LOCKED when another process writes
  * there; SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
@@ -100,7 +106,7 @@ function refuseBuffers(model: ExportableModel): void {
   }
 }
 
-/** From here on a number rounds to infinity in F16. */
+/** The smallest number that rounds to infinity in F16. */
 const F16_OVERFLOW = 65520;
 
 function refuseTooLarge(model: ExportableModel): void {
@@ -118,7 +124,7 @@ interface Piece {
   parameter: NamedTensor;
 }
 
-/** The tensors of the file: parameters, or the stacks of them that the architecture stores as one. */
+/** The tensors of the file: parameters, stacked where the architecture stores several as one tensor. */
 function tensorsOf(model: ExportableModel, architecture: Architecture, dtype: ExportDtype): StreamedTensor[] {
   const { config } = model;
   const stacks = new Map<string, { shape: readonly number[]; pieces: Piece[] }>();
@@ -143,11 +149,11 @@ function* chunksOf(pieces: readonly Piece[], headDim: number, dtype: ExportDtype
 }
 
 function* inOrder({ data }: NamedTensor): Generator<Float32Array> {
-  // A slice, not a view: the data of a frozen model have no buffer.
+  // slice instead of subarray: the data of a frozen model have no buffer.
   for (let start = 0; start < data.length; start += CHUNK) yield data.slice(start, start + CHUNK);
 }
 
-/** Rows of queries or keys as `transformers` has them, a head at a time. */
+/** Rows of queries or keys in the order of `transformers`, one head at a time. */
 function* inHalves({ data, shape }: NamedTensor, headDim: number): Generator<Float32Array> {
   const cols = shape[1] ?? 1;
   for (let first = 0; first < shape[0]; first += headDim) {

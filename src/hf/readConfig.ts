@@ -7,18 +7,18 @@ import { ignoredKeys, refuseUnsupported } from './refusals';
 export interface HuggingFaceConfig {
   architecture: Architecture;
   config: ModelConfig;
-  /** A sentence for what was passed over: unknown keys, keys that change training alone. */
+  /** A sentence for each kind of ignored keys: unknown ones, and those that change only training. */
   notes: readonly string[];
 }
 
-/** Whether a config.json is one of `transformers`, known or not, rather than one of sgemoe. */
+/** Whether a config.json comes from `transformers` (of any architecture) rather than from sgemoe. */
 export function isHuggingFaceConfig(json: Readonly<Record<string, unknown>>): boolean {
   return json.architectures !== undefined || (json.model_type !== undefined && json.model_type !== 'sgemoe');
 }
 
 /**
- * The model that a config.json of `transformers` (version 4 or 5) describes. What it asks for beyond that is refused,
- * never ignored; keys that aren't known are listed in `notes`.
+ * The model that a config.json of `transformers` (version 4 or 5) describes. Whatever sgemoe doesn't compute is refused,
+ * never ignored; unknown keys are listed in `notes`.
  * @throws SgemoeError SGEMOE_CONFIG_INVALID
  */
 export function readHuggingFaceConfig(json: Readonly<Record<string, unknown>>): HuggingFaceConfig {
@@ -82,7 +82,7 @@ function readSizes(values: ConfigValues, architecture: Architecture) {
   };
 }
 
-/** null means as many as query heads; what a missing key means depends on the architecture. */
+/** Key and value heads. null means as many as query heads; the default of a missing key depends on the architecture. */
 function readKvHeads(values: ConfigValues, defaults: KeyDefaults, nHeads: number): number {
   const missing = values.has('num_key_value_heads') ? null : defaults.nKvHeads;
   return values.number('num_key_value_heads', missing ?? nHeads);
@@ -96,7 +96,7 @@ function readHeadDim(values: ConfigValues, architecture: Architecture, even: num
   );
 }
 
-/** Version 4 and 5 call it by different names for some architectures. */
+/** The number of experts, whose key differs between versions 4 and 5 for some architectures. */
 function readExperts(values: ConfigValues): number {
   const [local, all] = [values.get('num_local_experts'), values.get('num_experts')];
   if (local !== undefined && all !== undefined && local !== all) {
@@ -119,7 +119,7 @@ function readScalars(values: ConfigValues, defaults: KeyDefaults): Partial<Model
   };
 }
 
-/** Version 4 writes rope_theta and rope_scaling, version 5 rope_parameters; where both stand, they must agree. */
+/** Version 4 writes rope_theta and rope_scaling, version 5 rope_parameters; if both exist, they must agree. */
 function readRopeBase(values: ConfigValues, missing: number): number {
   const bases = new Set<number>();
   for (const key of ['rope_parameters', 'rope_scaling']) {

@@ -4,8 +4,8 @@ import { type ConfigValues, refused } from './configValues';
 import { COMMON_RULES, KNOWN_KEYS, show, TRAINING_ONLY_KEYS } from './rules';
 
 /**
- * Refuses what config.json asks for and sgemoe doesn't compute.
- * @throws SgemoeError SGEMOE_CONFIG_INVALID with a sentence.
+ * Refuses a config.json that asks for something sgemoe doesn't compute.
+ * @throws SgemoeError SGEMOE_CONFIG_INVALID with a sentence that names it.
  */
 export function refuseUnsupported(values: ConfigValues, architecture: Architecture): void {
   for (const [key, rule] of Object.entries(rulesOf(architecture))) {
@@ -28,7 +28,7 @@ function rulesOf(architecture: Architecture): Readonly<Record<string, Rule>> {
   return { ...COMMON_RULES, ...rules, ...Object.fromEntries(foreign), use_qk_norm: useQkNorm };
 }
 
-/** `transformers` would ignore a key that only other architectures obey: only the harmless value passes. */
+/** `transformers` would ignore a key that only other architectures obey, so only its harmless value passes. */
 function foreignKey(key: string, harmless: unknown, architecture: Architecture): Rule {
   return (value) =>
     value === harmless
@@ -36,7 +36,7 @@ function foreignKey(key: string, harmless: unknown, architecture: Architecture):
       : `${key} ${show(value)} has no meaning for ${architecture}, which computes as with ${show(harmless)}`;
 }
 
-/** What a reader should know of keys that are passed over, a sentence each; empty when nothing is. */
+/** A sentence for each kind of keys that are ignored; empty if none are. */
 export function ignoredKeys(values: ConfigValues): string[] {
   const notes: string[] = [];
   const unknown = values.keys().filter((key) => !isKnown(key));

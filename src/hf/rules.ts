@@ -4,7 +4,7 @@ const noMore = (what: string) => `${what}, which sgemoe does not compute`;
 const unless = (allowed: readonly unknown[], what: (value: unknown) => string): Rule => {
   return (value) => (allowed.includes(value) ? null : noMore(what(value)));
 };
-/** A value as a message shows it. */
+/** A value in the form that messages show. */
 export const show = (value: unknown) => JSON.stringify(value);
 
 const slidingWindow: Rule = (window, values) => {
@@ -16,7 +16,7 @@ const slidingWindow: Rule = (window, values) => {
   return noMore(`${what}: attention over a window${advice}`);
 };
 
-/** For architectures that look at sliding_window only where use_sliding_window is true. */
+/** The rule of architectures that read sliding_window only if use_sliding_window is true. */
 export const slidingWindowInUse: Rule = (window, values) => {
   return values.boolean('use_sliding_window', false) ? slidingWindow(window, values) : null;
 };
@@ -33,7 +33,7 @@ const denseLayers: Rule = (layers) => {
 
 const quantised: Rule = () => 'the weights are quantised (quantization_config); load an unquantised version';
 
-/** Keys whose value can ask for more than is computed, whichever the architecture. null and missing ask for nothing. */
+/** Rules for keys that can ask for something sgemoe doesn't compute, whatever the architecture. null asks for nothing. */
 export const COMMON_RULES: Readonly<Record<string, Rule>> = {
   sliding_window: slidingWindow,
   layer_types: layerTypes,
@@ -54,7 +54,7 @@ export const COMMON_RULES: Readonly<Record<string, Rule>> = {
   add_cross_attention: unless([false], () => 'add_cross_attention asks for attention to an encoder'),
 };
 
-/** Keys that change nothing of what the model computes, or that are read elsewhere. */
+/** Keys that don't change what the model computes, and keys that are read elsewhere. */
 export const KNOWN_KEYS: ReadonlySet<string> = new Set([
   'architectures',
   'model_type',
@@ -102,7 +102,7 @@ export const KNOWN_KEYS: ReadonlySet<string> = new Set([
   'tie_word_embeddings',
 ]);
 
-/** Keys that change training alone, with the value that asks for nothing. */
+/** Keys that only change training, with their neutral value. */
 export const TRAINING_ONLY_KEYS: Readonly<Record<string, number>> = {
   attention_dropout: 0,
   router_jitter_noise: 0,

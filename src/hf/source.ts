@@ -15,16 +15,16 @@ import { readGenerationConfig } from './endTokens';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
 import { halvesToNeighbours, isRotated } from './ropePairs';
 
-/** A checkpoint folder as a model sees it, whichever tool wrote it. */
+/** A checkpoint folder from sgemoe or `transformers`, in one form for the model. */
 export interface ModelSource {
   readonly config: ModelConfig;
-  /** null for a checkpoint of sgemoe. */
+  /** The Hugging Face architecture; null for a checkpoint of sgemoe. */
   readonly architecture: Architecture | null;
-  /** What generation_config.json holds, with every end of a text that either file lists; null for nothing. */
+  /** The content of generation_config.json, with the end tokens of config.json added; null if there are neither. */
   readonly generationConfig: GenerationConfig | null;
-  /** What was passed over in config.json and generation_config.json, a sentence each. */
+  /** A sentence for each thing ignored in config.json and generation_config.json. */
   readonly notes: readonly string[];
-  /** Checks that the files hold a parameter; for all of them, before any memory is asked for. */
+  /** Checks that the files hold a parameter. It is called for all parameters before any memory is allocated. */
   check(name: string, shape: readonly number[]): void;
   /** Reads all parameters into their memory, and the buffers if the files hold them. */
   fill(parameters: readonly NamedTensor[], buffers: readonly NamedTensor[]): Promise<void>;
@@ -49,7 +49,7 @@ export function modelSource(checkpoint: Checkpoint): ModelSource {
   };
 }
 
-/** Elements that are compared at a time. */
+/** Elements compared at a time. */
 const CHUNK = 2 ** 16;
 const LM_HEAD = 'lm_head.weight';
 
@@ -75,19 +75,19 @@ class HuggingFaceSource implements ModelSource {
     checkTensorInfo(this.tensors, stored, storedShape);
   }
 
-  /** None of the architectures has the buffers. */
+  /** Reads the parameters; no architecture of Hugging Face has buffers. */
   async fill(parameters: readonly NamedTensor[]): Promise<void> {
     this.#refuseExtra(parameters);
     for (const { name, shape, data } of parameters) {
       const place = this.#placeOf(name, shape);
       await this.tensors.readPartInto(place.name, place.start, data);
-      // A bias or a gain has rows of one number.
+      // A bias or gain counts as rows of one number.
       if (isRotated(name)) halvesToNeighbours(data, this.config.headDim, shape[1] ?? 1);
     }
     if (this.#hasTiedHead) await this.#compareTiedHead(parameters[0]);
   }
 
-  /** Tied embeddings need no lm_head, but some files hold it once more. */
+  /** Whether the embedding is tied and the file stores lm_head nevertheless. */
   get #hasTiedHead(): boolean {
     return this.config.tieEmbeddings && this.tensors.tensors.has(LM_HEAD);
   }
@@ -100,7 +100,7 @@ class HuggingFaceSource implements ModelSource {
   #refuseExtra(parameters: readonly NamedTensor[]): void {
     const used = new Set(parameters.map(({ name, shape }) => this.#placeOf(name, shape).name));
     if (this.#hasTiedHead) used.add(LM_HEAD);
-    // Old checkpoints hold the angles, which are computed.
+    // Old checkpoints hold the rotary angles, which sgemoe computes.
     const isExtra = (name: string) => !used.has(name) && !name.endsWith('rotary_emb.inv_freq');
     const extra = [...this.tensors.tensors.keys()].filter(isExtra);
     if (extra.length === 0) return;
@@ -108,7 +108,7 @@ class HuggingFaceSource implements ModelSource {
     throw corrupt('SGEMOE_CHECKPOINT_EXTRA_TENSOR', this.tensors.path, what);
   }
 
-  /** A second copy of the table is skipped; another matrix would be another model. */
+  /** Checks that a stored lm_head equals the tied embedding; a different matrix would be a different model. */
   async #compareTiedHead(table: NamedTensor): Promise<void> {
     checkTensorInfo(this.tensors, LM_HEAD, table.shape);
     for (let start = 0; start < table.data.length; start += CHUNK) {

@@ -1,6 +1,6 @@
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 
-/** Ids of special tokens, null when there is none. */
+/** Ids of special tokens; null for a missing one. */
 export interface SpecialTokenIds {
   bos: number | null;
   eos: number | null;
@@ -13,7 +13,7 @@ export function specialTokenIds({ tokenizer, tokenizerConfig }: Partial<Tokenize
   const ids = addedTokens((tokenizer ?? {}) as Record<string, unknown>);
   const idOf = (key: string) => {
     const token = named[key];
-    // A string, or an object as older versions wrote it.
+    // The token is a string, or an object in files of older versions.
     const content =
       typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
     return ids.get(content) ?? null;

@@ -1,30 +1,30 @@
 import type { ModelConfig } from '../config/modelConfig';
 import type { ArchitectureDefinition, Place } from './architecture';
 
-/** Our names of the three matrices of SwiGLU, and those of most architectures. */
+/** The three matrices of SwiGLU: our names, and the names that most architectures use. */
 const PROJECTIONS = { w1: 'gate_proj', w2: 'down_proj', w3: 'up_proj' } as const;
 export type Matrix = keyof typeof PROJECTIONS;
 
-/** `prefix` and the matrix as most architectures call it: gate_proj, down_proj or up_proj. */
+/** `prefix` followed by the name of the matrix in most architectures: gate_proj, down_proj or up_proj. */
 export const projection = (prefix: string, matrix: Matrix): string =>
   `${prefix}${PROJECTIONS[matrix]}.weight`;
 
-/** Names of a layer's router and experts, below `model.layers.<i>.`; all other tensors are named as ours. */
+/** Names of a layer's router and experts, below `model.layers.<i>.`; all other tensors have our names. */
 export interface MoeNames {
-  /** The router's matrix, first as the files call it. */
+  /** Names of the router's matrix; exports write the first. */
   router: readonly string[];
-  /** An expert's matrix, where files hold experts apart. */
+  /** The name of an expert's matrix, where files store experts separately. */
   expert?: ((expert: number, matrix: Matrix) => string) | undefined;
-  /** Tensors that hold all experts of a layer: gate above up in [E,2F,H], down in [E,H,F]. */
+  /** Tensors that hold all experts of a layer: `gateUp` [E,2F,H] has the gate's rows before those of up, `down` is [E,H,F]. */
   stacked: readonly { readonly gateUp: string; readonly down: string }[];
-  /** The shared expert. */
+  /** Names of the shared expert's gate and matrices. */
   shared?: { readonly gate: string; matrix(matrix: Matrix): string } | undefined;
 }
 
-/** As `transformers` 5 holds experts in memory; some files are written so. */
+/** The names under which `transformers` 5 holds stacked experts; some files use them. */
 export const FUSED = { gateUp: 'mlp.experts.gate_up_proj', down: 'mlp.experts.down_proj' } as const;
 
-/** The `places` of an architecture that names router and experts so. */
+/** The `places` function of an architecture with these names. */
 export function placesBy(names: MoeNames): ArchitectureDefinition['places'] {
   return (config, name, shape) => {
     const whole = (...found: string[]): Place[] => found.map((other) => ({ name: other, shape, start: 0 }));

@@ -3,7 +3,7 @@ import { type Expresses, PLAIN } from './architecture';
 import { ARCHITECTURES, type Architecture, classNameOf, definitionOf } from './architectures';
 import { endTokenValue } from './endTokens';
 
-/** Why a model can't be written as this architecture: the fields that are in the way. Empty when it can. */
+/** The fields that prevent writing a model as this architecture; empty if it can be written. */
 export function obstacles(config: ModelConfig, architecture: Architecture): string[] {
   const { qkNorm, expresses } = definitionOf(architecture);
   const fields = config.qkNorm === qkNorm ? [] : [`qkNorm ${config.qkNorm}`];
@@ -15,8 +15,8 @@ export function obstacles(config: ModelConfig, architecture: Architecture): stri
 }
 
 /**
- * The architecture to write a model as: the one asked for, or the first that can express it.
- * @throws RangeError naming the fields in the way.
+ * The architecture to write a model as: the requested one, or the first that can express the model.
+ * @throws RangeError that names the fields in the way.
  */
 export function chooseForExport(config: ModelConfig, asked?: Architecture): Architecture {
   if (asked !== undefined && !ARCHITECTURES.includes(asked)) {
@@ -31,17 +31,17 @@ export function chooseForExport(config: ModelConfig, asked?: Architecture): Arch
   throw new RangeError(`export: this model can't be written as ${reasons.join(' nor as ')}`);
 }
 
-/** Ids of special tokens, null when there is none. */
+/** Ids of special tokens; null for a missing one. */
 export interface SpecialTokens {
   bos: number | null;
-  /** Every token that ends a text. */
+  /** All tokens that end a text. */
   ends: readonly number[];
   pad: number | null;
 }
 
 /**
- * config.json in the form of `transformers` 4, which version 5 reads too. Every key is written whose default there would
- * be another model; an NTK-scaled rotary base is written as the base it amounts to.
+ * config.json in the form of `transformers` 4, which version 5 reads too. It has every key whose default there would
+ * describe a different model. An NTK-scaled rotary base is written as the resulting base.
  */
 export function writeHuggingFaceConfig(
   config: ModelConfig,

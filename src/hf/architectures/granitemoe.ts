@@ -1,7 +1,7 @@
 import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
 import { placesBy } from '../tensorPlaces';
 
-/** GraniteMoE: four multipliers; the experts of a layer stacked in two tensors. */
+/** GraniteMoE has four multipliers, and stores the experts of a layer stacked in two tensors. */
 export const granitemoe: ArchitectureDefinition = {
   className: 'GraniteMoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: null },

@@ -5,7 +5,7 @@ import { olmoe } from './olmoe';
 import { qwen2_moe } from './qwen2_moe';
 import { qwen3_moe } from './qwen3_moe';
 
-/** By `model_type`. A model is exported as the first that can express it. */
+/** The architectures by `model_type`. A model is exported as the first that can express it. */
 const REGISTRY = {
   mixtral,
   olmoe,
@@ -22,12 +22,12 @@ export function definitionOf(architecture: Architecture): ArchitectureDefinition
   return REGISTRY[architecture];
 }
 
-/** What config.json calls an architecture in `architectures`. */
+/** An architecture's name in the key `architectures` of config.json. */
 export function classNameOf(architecture: Architecture): string {
   return REGISTRY[architecture].className;
 }
 
-/** Every key that some architecture obeys and another does not, with the value that asks nothing of the others. */
+/** The `ownKeys` of all architectures: each key with its neutral value. */
 export const OWN_KEYS: ReadonlyMap<string, unknown> = new Map(
   ARCHITECTURES.flatMap((architecture) => Object.entries(REGISTRY[architecture].ownKeys)),
 );

@@ -1,7 +1,7 @@
 import { type ArchitectureDefinition, anyValue } from '../architecture';
 import { FUSED, placesBy } from '../tensorPlaces';
 
-/** Mixtral: the plain model. */
+/** Mixtral is the plain model. */
 export const mixtral: ArchitectureDefinition = {
   className: 'MixtralForCausalLM',
   defaults: { ropeBase: 1e6, rmsNormEps: 1e-5, routerAuxLossCoef: 0.001, nKvHeads: 8 },

@@ -1,7 +1,7 @@
 import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
 import { FUSED, placesBy, projection } from '../tensorPlaces';
 
-/** OLMoE: a norm of all queries, and of all keys, of a token at once; gate weights as they are; biases in some models. */
+/** OLMoE normalises all queries, and all keys, of a token at once. It doesn't renormalise gate weights; some models have biases. */
 export const olmoe: ArchitectureDefinition = {
   className: 'OlmoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-5, routerAuxLossCoef: 0.01, nKvHeads: null },

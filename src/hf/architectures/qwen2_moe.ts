@@ -2,7 +2,7 @@ import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
 import { slidingWindowInUse } from '../rules';
 import { FUSED, placesBy, projection } from '../tensorPlaces';
 
-/** Qwen2-MoE (Qwen1.5-MoE): biases of queries, keys and values; a shared expert, weighed by the sigmoid of a gate. */
+/** Qwen2-MoE (Qwen1.5-MoE) has biases of queries, keys and values, and a shared expert scaled by the sigmoid of a gate. */
 export const qwen2_moe: ArchitectureDefinition = {
   className: 'Qwen2MoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: 16 },

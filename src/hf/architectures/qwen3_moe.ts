@@ -2,7 +2,7 @@ import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
 import { slidingWindowInUse } from '../rules';
 import { FUSED, placesBy, projection } from '../tensorPlaces';
 
-/** Qwen3-MoE: a norm of each head's query and key, heads of any width. */
+/** Qwen3-MoE normalises each head's query and key; heads may have any width. */
 export const qwen3_moe: ArchitectureDefinition = {
   className: 'Qwen3MoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: 4 },
