@@ -6,6 +6,9 @@ import { characterLength } from './utf8';
 /** What of a file's beginning tells UTF-16, which has a NUL in every ASCII character. */
 const BEGINNING_BYTES = 8000;
 
+/** Fewer bytes with NULs among them tell nothing without a mark. */
+const FEWEST_BYTES = 16;
+
 /** In Latin-1 one byte of so many at least is beyond ASCII; rarer ones are taken for damage of UTF-8, and kept. */
 const RARE = 10_000;
 
@@ -34,6 +37,7 @@ export function wideEncoding(bytes: Uint8Array): string | null {
     return isUtf16(bytes, 'utf-16le') ? 'UTF-16LE' : null;
   }
   if (a === 0xfe && b === 0xff) return isUtf16(bytes, 'utf-16be') ? 'UTF-16BE' : null;
+  if (bytes.length < FEWEST_BYTES) return null;
   const [even, odd] = nulsByParity(bytes.subarray(0, BEGINNING_BYTES));
   const half = Math.min(bytes.length, BEGINNING_BYTES) / 2;
   if (even === 0 && odd > half / 2) return isUtf16(bytes, 'utf-16le') ? 'UTF-16LE' : null;

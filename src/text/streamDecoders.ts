@@ -4,6 +4,7 @@ import type { StreamDecoder, TokenText } from './tokenizer';
 
 /** Bytes that a character may have before its last. */
 const MOST_OPEN_BYTES = 3;
+const NO_BYTES = new Uint8Array(0);
 
 /**
  * What a stream's text has more than the prompt's: where the prompt ends in something incomplete, its text has that as it
@@ -35,7 +36,7 @@ class PromptEnd {
 export class ByteStreamDecoder implements StreamDecoder {
   #utf8 = newUtf8Decoder();
   /** The last bytes, in which any incomplete character lies. */
-  #tail: Uint8Array = new Uint8Array(0);
+  #tail: Uint8Array = NO_BYTES;
   readonly #promptEnd = new PromptEnd();
 
   /**
@@ -66,7 +67,7 @@ export class ByteStreamDecoder implements StreamDecoder {
   }
 
   flush(): string {
-    this.#tail = new Uint8Array(0);
+    this.#tail = NO_BYTES;
     return this.#promptEnd.take(this.#utf8.decode());
   }
 
@@ -78,7 +79,9 @@ export class ByteStreamDecoder implements StreamDecoder {
   }
 
   #take(bytes: Uint8Array): string {
-    this.#tail = Buffer.concat([this.#tail, bytes.subarray(-MOST_OPEN_BYTES)]).subarray(-MOST_OPEN_BYTES);
+    // Behind ASCII nothing is incomplete.
+    if (bytes.length > 0 && bytes[bytes.length - 1] < 0x80) this.#tail = NO_BYTES;
+    else this.#tail = Buffer.concat([this.#tail, bytes]).subarray(-MOST_OPEN_BYTES);
     return this.#utf8.decode(bytes, { stream: true });
   }
 }

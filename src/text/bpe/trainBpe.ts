@@ -3,7 +3,7 @@ import { checkInteger, checkOptions } from '../../base/checks';
 import { PLAIN_BPE } from '../../checkpoint/plainBpe';
 import { HuggingFaceTokenizer } from '../huggingFaceTokenizer';
 import { cutPieces } from '../pieces';
-import { splitAtTokens } from '../specialTokens';
+import { plainToken, TokenFinder } from '../pipeline/addedTokens';
 import { turns } from '../turns';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { MergeLearner, MOST_TOKENS } from './mergeLearner';
@@ -55,9 +55,10 @@ export async function trainBpe(texts: Texts, options: BpeOptions): Promise<Huggi
   }
   const pause = turns(signal);
   const counts = new WordCounts(maxDistinctWords);
+  const special = new TokenFinder(specialTokens.map((content, id) => plainToken(id, content)));
   for await (const text of texts) {
     for (const piece of cutPieces(typeof text === 'string' ? Buffer.from(text, 'utf8') : text)) {
-      countPiece(piece, counts, specialTokens);
+      countPiece(piece, counts, special);
       onProgress?.({ phase: 'count', ...counts.state });
       await pause();
     }
@@ -76,11 +77,11 @@ export async function trainBpe(texts: Texts, options: BpeOptions): Promise<Huggi
   });
 }
 
-function countPiece(piece: Uint8Array, counts: WordCounts, specialTokens: readonly string[]): void {
+function countPiece(piece: Uint8Array, counts: WordCounts, special: TokenFinder): void {
   counts.state.bytes += piece.length;
   for (const segment of utf8Segments(piece)) {
     if (typeof segment === 'number') continue;
-    for (const { text } of splitAtTokens(segment, specialTokens)) if (text !== null) counts.add(text);
+    for (const { text } of special.split(segment)) if (text !== null) counts.add(text);
   }
 }
 

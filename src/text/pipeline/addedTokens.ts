@@ -42,6 +42,11 @@ export function readAddedToken(settings: Settings, mostTokens: number): AddedTok
   };
 }
 
+/** One that stands for its text word for word. */
+export function plainToken(id: number, content: string): AddedToken {
+  return { id, content, special: true, singleWord: false, lstrip: false, rstrip: false, normalized: false };
+}
+
 /**
  * The ids of added tokens are those that `tokenizers` gives them, whatever the file says: the model's, where it knows the
  * text, or else the next one. @throws SgemoeError SGEMOE_TOKENIZER_INVALID where the file says another.

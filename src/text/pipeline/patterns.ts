@@ -65,12 +65,27 @@ export function replaceMatches(text: string, pattern: RegExp, content: string): 
 
 /** The pieces of a text, none of them empty. @param invert split at what the pattern does not match. */
 export function splitText(text: string, pattern: RegExp, behavior: SplitBehavior, invert = false): string[] {
+  if (behavior === 'Isolated') {
+    const words = wordsOf(text, pattern);
+    if (words !== null) return words;
+  }
   const stretches = stretchesOf(text, pattern);
   if (invert) for (const stretch of stretches) stretch.matched = !stretch.matched;
   const pieces: string[] = [];
   for (const { start, end } of join(stretches, behavior))
     if (end > start) pieces.push(text.slice(start, end));
   return pieces;
+}
+
+/** The matches, null unless they are all of the text and none is empty: faster than to look at what is between. */
+function wordsOf(text: string, pattern: RegExp): string[] | null {
+  const words: string[] = text.match(pattern) ?? [];
+  let length = 0;
+  for (const word of words) {
+    if (word === '') return null;
+    length += word.length;
+  }
+  return length === text.length ? words : null;
 }
 
 function stretchesOf(text: string, pattern: RegExp): Stretch[] {

@@ -4,6 +4,12 @@ import type { Settings } from './settings';
 /** Graphemes of more bytes are only looked up character by character. */
 const MOST_GRAPHEME_BYTES = 5;
 
+const MOST_CACHED = 10_000;
+
+/** ASCII that is a grapheme a character, as nothing else is beside it, and, captured, other text; finding graphemes is slow. */
+const STRETCHES =
+  /(?:(?<![^\0-\x7f])(?!\r\n)(?<!\r(?=\n))[\0-\x7f](?![^\0-\x7f]))+|((?:\r\n|[^\0-\x7f]|(?<=[^\0-\x7f])[\0-\x7f]|[\0-\x7f](?=[^\0-\x7f]))+)/gu;
+
 /**
  * The rules of SentencePiece's normalizers (nmt_nfkc and the like), compiled by it: a double-array trie (Darts-clone) from
  * UTF-8 to places in a list of texts that end with a NUL. Layout: uint32 bytes of the trie, the trie's uint32 units, the texts;
@@ -27,13 +33,24 @@ export function readPrecompiled(settings: Settings): (text: string) => string {
     const end = texts.indexOf(0, at);
     return decodeUtf8(texts.subarray(at, end < 0 ? texts.length : end));
   };
+  const cache = new Map<string, string>();
+  const normalizeGrapheme = (grapheme: string) => {
+    const whole = Buffer.byteLength(grapheme) <= MOST_GRAPHEME_BYTES ? replace(grapheme) : null;
+    return whole ?? Array.from(grapheme, (character) => replace(character) ?? character).join('');
+  };
+  const remembered = (grapheme: string) => {
+    let normalized = cache.get(grapheme);
+    if (normalized === undefined) {
+      normalized = normalizeGrapheme(grapheme);
+      if (cache.size < MOST_CACHED) cache.set(grapheme, normalized);
+    }
+    return normalized;
+  };
   return (text) => {
     let normalized = '';
-    for (const { segment } of segmenter.segment(text)) {
-      const short = Buffer.byteLength(segment) <= MOST_GRAPHEME_BYTES;
-      const whole = short ? replace(segment) : null;
-      if (whole === null) for (const character of segment) normalized += replace(character) ?? character;
-      else normalized += whole;
+    for (const [stretch, other] of text.matchAll(STRETCHES)) {
+      if (other === undefined) for (const character of stretch) normalized += remembered(character);
+      else for (const { segment } of segmenter.segment(other)) normalized += remembered(segment);
     }
     return normalized;
   };
