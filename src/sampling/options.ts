@@ -192,7 +192,7 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
         doc: 'ends the text in front of these words; may be given several times',
       },
     },
-    (stop) => stop !== '' && !stop.includes(''),
+    (stop) => (typeof stop === 'string' ? stop !== '' : !stop.includes('')),
   ),
   stopTokens: other('an array', Array.isArray, {
     doc: "token ids that end the text, beside the checkpoint's own ends",
