@@ -211,8 +211,13 @@ describe('a worker that dies', () => {
     }));
 
   test('before it has started fails the opening with its reason', async () => {
-    const tooMuch = openEngine({ maxBatch: 2 ** 28 }, DEEP);
-    await expect(tooMuch).rejects.toThrow(coded('SGEMOE_WORKER_DIED'));
+    process.env.SGEMOE_MEMORY_LIMIT = 'none';
+    try {
+      const tooMuch = openEngine({ maxBatch: 2 ** 28 }, DEEP);
+      await expect(tooMuch).rejects.toThrow(coded('SGEMOE_WORKER_DIED'));
+    } finally {
+      delete process.env.SGEMOE_MEMORY_LIMIT;
+    }
   });
 });
 
