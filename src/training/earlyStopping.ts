@@ -3,19 +3,19 @@ import { checkInteger, checkOptions, checkWeight } from '../base/checks';
 export interface EarlyStoppingOptions {
   /** Evaluations in a row without an improvement after which training should end, an integer >= 1. */
   patience: number;
-  /** What a loss must be lower by than the best before it, in nats, >= 0, to be an improvement. Default 0. */
+  /** Nats, >= 0, by which a loss must be lower than the best before it to be an improvement. Default 0. */
   minDelta?: number | undefined;
 }
 
 export interface EarlyStoppingState {
-  /** The lowest loss that was an improvement; null before the first. */
+  /** The loss of the last improvement; null before the first. */
   best: number | null;
-  /** Evaluations since then. */
+  /** Evaluations since the last improvement. */
   waited: number;
 }
 
 /**
- * Tells when validation losses have ceased to fall (Prechelt 1998, "Early stopping - but when?"):
+ * Decides when validation losses have stopped falling (Prechelt 1998, "Early stopping - but when?"):
  * `if (stopping.add(loss)) break`.
  */
 export class EarlyStopping {
@@ -34,7 +34,7 @@ export class EarlyStopping {
     this.minDelta = minDelta;
   }
 
-  /** Takes the loss of an evaluation; one that isn't finite is no improvement. Returns `isDue`. */
+  /** Adds the loss of an evaluation; a loss that isn't finite is no improvement. Returns `isDue`. */
   add(loss: number): boolean {
     if (loss < this.#best - this.minDelta) {
       this.#best = loss;
@@ -50,12 +50,12 @@ export class EarlyStopping {
     return this.#waited >= this.patience;
   }
 
-  /** For `setState` of a resumed training; JSON keeps it. */
+  /** The state as a JSON value, for `setState` of a resumed training. */
   getState(): EarlyStoppingState {
     return { best: Number.isFinite(this.#best) ? this.#best : null, waited: this.#waited };
   }
 
-  /** @throws TypeError or RangeError for what `getState` doesn't give. */
+  /** @throws TypeError or RangeError for a state that `getState` can't have returned. */
   setState({ best, waited }: EarlyStoppingState): void {
     if (best !== null && !Number.isFinite(best)) {
       throw new TypeError(`EarlyStopping: state: best must be a finite number or null, got ${best}`);

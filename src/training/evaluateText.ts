@@ -10,22 +10,22 @@ import type { Tokenizer } from '../text/tokenizer';
 import { type EvalResult, evaluate } from './trainer';
 
 export interface TextEvalResult extends EvalResult {
-  /** Bytes of text that the counted targets stand for, the denominator of bitsPerByte. */
+  /** Bytes of text of the counted targets: the denominator of bitsPerByte. */
   countedBytes: number;
 }
 
 export interface ScoringOptions {
   /** Counts the bytes. */
   tokenizer: Pick<Tokenizer, 'countBytes'>;
-  /** Stops between two batches; its reason is thrown. */
+  /** Stops between two batches; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
-  /** Told after each batch how many targets have counted so far. */
+  /** Called after each batch with the number of targets counted so far. */
   onProgress?: ((countedTokens: number) => void) | undefined;
 }
 
 /**
- * `evaluate` in turns with the event loop, a batch at a time, and with bits per byte of the text itself: summed
- * cross-entropy / ln 2 / countedBytes, which compares between tokenizers.
+ * Evaluates as `evaluate` does, and lets the event loop run between batches. Its bits per byte are those of the text
+ * itself, summed cross-entropy / ln 2 / countedBytes, which compares between tokenizers.
  * @throws RangeError when no target counts.
  */
 export async function evaluateBatches(
@@ -59,20 +59,21 @@ export async function evaluateBatches(
 }
 
 export interface EvaluateTextOptions extends Omit<ScoringOptions, 'tokenizer'> {
-  /** The one that the model was trained with. */
+  /** The tokenizer that the model was trained with. */
   tokenizer: Tokenizer;
   /** Tokens of a window, in 1..maxSeqLen. Default: maxSeqLen, at most 2048. */
   seqLen?: number | undefined;
-  /** From one window to the next, in 1..seqLen. Default: half of seqLen, rounded up. */
+  /** Tokens from one window's start to the next, in 1..seqLen. Default: half of seqLen, rounded up. */
   stride?: number | undefined;
-  /** Windows computed at once. Default: as many as make 2,048 tokens, fewer where logits would take more than 256 MB. */
+  /** Windows computed at once. Default: 2,048 tokens' worth, fewer if logits would take more than 256 MB. */
   batchSize?: number | undefined;
 }
 
 /**
- * How well a model predicts a text: every token but the first is scored once, by a window that slides over the text, with
- * at least seqLen - stride tokens before it where the text has them. Packed weights are faster (`model.freeze({ pack: true })`).
- * @throws SgemoeError SGEMOE_DATA_TOO_SHORT for a text of fewer than 2 tokens; RangeError for windows that can't be.
+ * Measures how well a model predicts a text. A window slides over the text and scores every token except the first once,
+ * each with at least seqLen - stride tokens of context where the text has them. `model.freeze({ pack: true })` makes it
+ * faster.
+ * @throws SgemoeError SGEMOE_DATA_TOO_SHORT for a text of fewer than 2 tokens; RangeError for impossible windows.
  */
 export async function evaluateText(
   model: MoETransformer,
@@ -90,9 +91,9 @@ export async function evaluateText(
 }
 
 const MOST_SEQ_LEN = 2048;
-/** A batch of so many tokens keeps the matmuls busy. */
+/** Tokens of a batch, enough to keep the matmuls busy. */
 const BATCH_TOKENS = 2048;
-/** 256 MB of logits. */
+/** Largest number of logits of a batch: 256 MB. */
 const MOST_LOGITS = 2 ** 26;
 
 /**

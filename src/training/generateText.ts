@@ -7,18 +7,18 @@ import { TextStream } from '../text/textStream';
 import type { Tokenizer } from '../text/tokenizer';
 
 export interface GenerateTextOptions {
-  /** How tokens are chosen and where the text ends; maxTokens must be given. */
+  /** How tokens are chosen and where the text ends; maxTokens is required. */
   sampling: SamplingOptions & { maxTokens: number };
   /** Ends the text early. */
   signal?: AbortSignal | undefined;
-  /** Receives each token of the text, and the text before it; the objects are the generation's own. */
+  /** Receives each token of the text and the text before it. The objects are reused, so copy what you keep. */
   onToken?(sampled: SampledToken, text: TextStream): void;
 }
 
 /**
- * Continues a prompt: what comes behind it, piece by piece, whole characters only, while it is generated. Signals get their turn
- * between tokens. The model sees the last maxSeqLen tokens. The end tokens of the checkpoint and of the tokenizer
- * end the text; ids that the tokenizer doesn't have, with which models are padded, are never chosen.
+ * Continues a prompt and yields the new text in pieces of whole characters while it is generated. The event loop runs
+ * between tokens. The model sees the last maxSeqLen tokens. The end tokens of the checkpoint and of the tokenizer end the
+ * text. Ids that the tokenizer doesn't have (models are padded with such) are never chosen.
  */
 export async function* generateText(
   model: NextTokenModel,

@@ -4,7 +4,7 @@ import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
 
-/** What excludes a weight from decay; null: nothing does. */
+/** The option value that excludes each kind of weight from decay; null for kinds that always decay. */
 const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
   matrix: null,
   embedding: 'embeddings',
@@ -12,7 +12,7 @@ const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
   bias: 'biases',
 };
 
-/** A parameter's part of a moment. */
+/** A view of one parameter's part of a moment. */
 export interface Moment {
   name: string;
   shape: Parameter['shape'];
@@ -20,14 +20,14 @@ export interface Moment {
 }
 
 /**
- * AdamW with bias correction (Loshchilov & Hutter 2019, alg. 2) over all weights of a store: one kernel call a buffer, or
- * a stretch of it where weights are excluded from decay.
+ * AdamW with bias correction (Loshchilov & Hutter 2019, alg. 2) over all weights of a store: one kernel call for each
+ * buffer, or for each stretch of it where some weights are excluded from decay.
  */
 export class AdamW {
   #m: Float32Array[] = [];
   #v: Float32Array[] = [];
   #stretches: Stretch<boolean>[] = [];
-  /** Of each shard; null until the first update, by which gradients are there. */
+  /** The buffers of each shard; null before the first update, since gradients are allocated by then. */
   #buffers: AdamWBuffers[] | null = null;
 
   constructor(
@@ -35,12 +35,12 @@ export class AdamW {
     private readonly config: ResolvedTrainConfig,
   ) {}
 
-  /** Bytes of the moments that are still to be allocated. */
+  /** Bytes of moments that aren't allocated yet. */
   get missingBytes(): number {
     return this.#m.length > 0 ? 0 : 2 * this.store.mirrorBytes;
   }
 
-  /** Both moments of each parameter, as `m.<name>` and `v.<name>`; views. */
+  /** Views of both moments of each parameter, as `m.<name>` and `v.<name>`. */
   moments(): Moment[] {
     this.#ensureMoments();
     const views = (prefix: string, shards: Float32Array[]) =>
@@ -49,9 +49,10 @@ export class AdamW {
   }
 
   /**
-   * Update `step`, from 1, by the store's gradients; these are scaled where their norm exceeds gradClip.
-   * @param gradNorm of all gradients. @param range what to update: disjoint ranges, one after the other, update what all
-   * of them together do, to the bit. Default: every weight.
+   * Makes update `step` (from 1) with the store's gradients, scaled by gradClip / gradNorm if gradNorm exceeds gradClip.
+   * @param gradNorm of all gradients.
+   * @param range the weights to update. Default: all. Updates of disjoint ranges, one after the other, are bit-identical
+   * to one update of all.
    */
   update(step: number, lr: number, gradNorm: number, range?: WeightRange): void {
     const { beta1, beta2, eps, weightDecay, gradClip } = this.config;

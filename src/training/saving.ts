@@ -14,42 +14,42 @@ import type { Tokenizer } from '../text/tokenizer';
 import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
-  /** Where the data stand after the last step: `batches.getState()`, taken before the next batch is drawn. */
+  /** The data position after the last step: `batches.getState()`, taken before the next batch is drawn. */
   data?: DataPosition | undefined;
-  /** Its files are saved beside the weights, and its hash in the state. */
+  /** The tokenizer, whose files are saved beside the weights and whose hash is saved in the state. */
   tokenizer?: Tokenizer | undefined;
-  /** Anything of the caller's that JSON keeps, such as the best loss so far; `resumeTraining` gives it back. */
+  /** The caller's own JSON values, such as the best loss so far; `resumeTraining` returns them. */
   progress?: Readonly<Record<string, unknown>> | undefined;
-  /** Checkpoints kept, an integer >= 1: with more than one, the last ones stay in checkpoints/step-<n>. Default 1. */
+  /** Checkpoints to keep, an integer >= 1; with more than one, the last ones stay in checkpoints/step-<n>. Default 1. */
   keep?: number | undefined;
 }
 
 export interface ResumeOptions {
-  /** What computes. Default: the process's backend. */
+  /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
-  /** Options other than those of the training so far. */
+  /** Changes to the saved trainer options. */
   config?: TrainConfig | undefined;
-  /** Told of what a training of an earlier version lacks. */
+  /** Called with a sentence about what a training saved by an earlier version lacks. */
   onNote?: ((note: string) => void) | undefined;
 }
 
 export interface ResumedTraining {
-  /** With `model`, at the step it was saved at. */
+  /** The trainer with its `model`, at the saved step. */
   trainer: Trainer;
-  /** For `batches.setState`; null when none was saved. */
+  /** The data position for `batches.setState`; null if none was saved. */
   data: DataPosition | null;
-  /** `tokenizerHash` of the tokenizer saved; null when there was none. */
+  /** `tokenizerHash` of the saved tokenizer; null if there was none. */
   tokenizerHash: string | null;
   progress: Record<string, unknown>;
 }
 
 /**
- * Saves everything that a training goes on from, bit for bit: the checkpoint of the model, and beside it
- * optimizer.safetensors (both moments of AdamW under the parameters' names) and state.json (counters, options, data
- * position, tokenizer hash, and checksums of all of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from
- * the model's own memory: no train step until the promise is settled.
- * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is as before, so that it can go on and be saved
- * again. SgemoeError SGEMOE_TRAINING_SAVING from a train step meanwhile.
+ * Saves everything that a bit-identical resume needs: the checkpoint of the model, optimizer.safetensors (both moments of
+ * AdamW under the parameters' names) and state.json (counters, options, data position, tokenizer hash, and checksums of all
+ * of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from the model's own memory,
+ * so train steps are refused until the promise settles.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
+ * train step meanwhile throws SgemoeError SGEMOE_TRAINING_SAVING.
  */
 export async function saveTraining(
   dir: string,
@@ -87,15 +87,15 @@ export async function saveTraining(
 }
 
 /**
- * A training as `saveTraining` left it. With the same data from its position on, the same machine, backend and thread
- * count, the steps that follow are bit for bit those of a training that was never interrupted.
- * @throws SgemoeError SGEMOE_TRAINING_STATE when the folder holds no training, one of whose files a bit has changed, or other
- * weights than it belongs to; otherwise as `MoETransformer.load`. TypeError or RangeError for `config`.
+ * Resumes a training that `saveTraining` saved. With the same data from its position on, and the same machine, backend and
+ * thread count, the next steps are bit-identical to those of an uninterrupted training.
+ * @throws SgemoeError SGEMOE_TRAINING_STATE if the folder holds no training, a file is damaged, or the weights aren't those
+ * of the training; the errors of `MoETransformer.load`; TypeError or RangeError for `config`.
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
   checkOptions('resumeTraining', options, ['kernels', 'config', 'onNote']);
   const { kernels } = options;
-  // The activations follow when there is a batch: Trainer.requireMemory.
+  // Trainer.requireMemory checks the activations once there is a batch.
   const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
   const model = await MoETransformer.load(dir, { kernels, needs });
   const stored = await openTraining(dir, tensorsChecksum(model.store.checkpointTensors()));

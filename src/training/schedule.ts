@@ -1,6 +1,6 @@
 import type { ResolvedTrainConfig } from '../config/trainConfig';
 
-/** Learning rate of step t, from 1: `Trainer.getLr` has the formulas. */
+/** The learning rate of `step`, from 1; `Trainer.getLr` documents the formulas. */
 export function learningRate(config: ResolvedTrainConfig, step: number): number {
   const { lr, warmupSteps, totalSteps, schedule, minLrRatio } = config;
   if (step <= warmupSteps && warmupSteps > 0) return (lr * step) / warmupSteps;

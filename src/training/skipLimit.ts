@@ -1,18 +1,18 @@
 import { checkInteger } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 
-/** Skipped steps in a row after which a training has diverged, unless an option says otherwise. */
+/** Default number of consecutive skipped steps after which a training has diverged. */
 export const DEFAULT_MAX_SKIPPED_STEPS = 10;
 
 /**
- * Counts skipped steps in a row. The weights stay as they are in a skipped step, so that after many only other data
- * could make the next one finite.
+ * Counts consecutive skipped steps. A skipped step leaves the weights unchanged, so after many of them only different data
+ * could make the next step finite.
  */
 export class SkipLimit {
-  /** Skipped steps since the last one that wasn't. */
+  /** Skipped steps since the last step that wasn't skipped. */
   inARow: number;
 
-  /** @param limit an integer >= 0; 0 is none. */
+  /** @param limit an integer >= 0; 0 means no limit. */
   constructor(
     private readonly limit: number = DEFAULT_MAX_SKIPPED_STEPS,
     inARow = 0,
@@ -25,7 +25,7 @@ export class SkipLimit {
     this.inARow = skipped ? this.inARow + 1 : 0;
   }
 
-  /** @throws SgemoeError SGEMOE_TRAINING_DIVERGED when as many steps in a row were skipped as the limit says. */
+  /** @throws SgemoeError SGEMOE_TRAINING_DIVERGED once `limit` consecutive steps were skipped. */
   check(): void {
     if (this.limit === 0 || this.inARow < this.limit) return;
     throw new SgemoeError(

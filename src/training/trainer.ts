@@ -23,17 +23,17 @@ export type { ResolvedTrainConfig, TrainConfig } from '../config/trainConfig';
 export interface LossResult {
   /** crossEntropy + auxLoss + zLoss. */
   loss: number;
-  /** Mean over the tokens that count, in nats. */
+  /** Mean cross-entropy of the targets that count, in nats. */
   crossEntropy: number;
   /** Sum over the layers of alpha * E * sum_e f_e P_e. */
   auxLoss: number;
-  /** Sum over the layers of the z-loss; 0 when it is off. */
+  /** Sum over the layers of the z-loss; 0 if it is off. */
   zLoss: number;
   /** L2 norm of all gradients, before clipping. */
   gradNorm: number;
   /** Tokens in the batch. */
   tokens: number;
-  /** For each layer the share of the assignments that each expert received; a layer's shares add up to 1. */
+  /** [nLayers][E]: each expert's share of its layer's assignments; a layer's shares add up to 1. */
   expertLoad: number[][];
 }
 
@@ -46,7 +46,7 @@ export interface StepResult extends LossResult {
   skipped: boolean;
 }
 
-/** Where a training stands, beside the weights and AdamW's moments. */
+/** The state of a training beside the weights and AdamW's moments. */
 export interface TrainerState {
   /** Updates made. */
   step: number;
@@ -75,7 +75,8 @@ export interface RunOptions {
   /** What an abort does: throw the signal's reason, or end the iteration. Default 'throw'. */
   onAbort?: 'throw' | 'return' | undefined;
   /**
-   * Skipped steps in a row, an integer >= 0, after which the run ends with SGEMOE_TRAINING_DIVERGED; 0 is no limit. Default 10.
+   * Consecutive skipped steps, an integer >= 0, after which the run ends with SGEMOE_TRAINING_DIVERGED; 0 means no limit.
+   * Default 10.
    */
   maxSkippedSteps?: number | undefined;
 }
@@ -112,18 +113,18 @@ export class Trainer {
    * - cosine: lr * (r + (1 - r) * (1 + cos(pi * p)) / 2) (Loshchilov & Hutter 2017, eq. 5, one period)
    * - linear: lr * (1 - (1 - r) * p)
    * - constant: lr
-   * @param step default: the step that comes next.
+   * @param step default: the next step.
    */
   getLr(step: number = this.step + 1): number {
     return learningRate(this.config, step);
   }
 
   /**
-   * Losses of a batch and, in `param.grad`, their gradients, without clipping or update.
-   * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is what follows ids[b,s].
-   * @param options.onGradients told, while the backward runs, which parts of `model.store.gradShards` are final: those of
-   * lm_head and the final norm, then of the last block .. the first, then of the embedding; each weight once.
-   * @throws RangeError for shapes that differ, ids out of range, a batch without a target that counts.
+   * Computes the losses of a batch and writes their gradients to `param.grad`, without clipping or update.
+   * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is the token that follows ids[b,s].
+   * @param options.onGradients called during the backward pass with the range of `model.store.gradShards` that has become
+   * final: lm_head and the final norm, then the blocks from last to first, then the embedding; each weight once.
+   * @throws RangeError for shapes that differ, ids out of range, or a batch without a target that counts.
    */
   lossAndGradients(
     ids: Tensor,
@@ -137,7 +138,7 @@ export class Trainer {
   }
 
   /**
-   * One step: losses, gradients, clipping, AdamW. Arguments and errors as `lossAndGradients`.
+   * Makes one step: losses, gradients, clipping, AdamW. Arguments and errors are those of `lossAndGradients`.
    * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING, SGEMOE_MEMORY before anything is computed.
    */
   trainStep(ids: Tensor, targets: Tensor): StepResult {
@@ -147,9 +148,9 @@ export class Trainer {
   }
 
   /**
-   * Trains on `data`, a step at a time, giving signals and timers their turn in between:
+   * Trains on `data` step by step; signals and timers run in between:
    * `for await (const step of trainer.run({ data, signal })) ...`. Leaving the loop ends the run.
-   * @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; the signal's reason, unless `onAbort` says otherwise.
+   * @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; the signal's reason, unless `onAbort` is 'return'.
    */
   async *run(options: RunOptions): AsyncGenerator<StepResult, void, void> {
     const { data, signal, onAbort, maxSkippedSteps } = checkRun(options);
@@ -173,7 +174,7 @@ export class Trainer {
     }
   }
 
-  /** Counters. With the weights and `moments()` they are all that the next step depends on, beside its batch. */
+  /** The counters. The next step depends only on them, the weights, `moments()` and its batch. */
   getState(): TrainerState {
     return { step: this.step, skippedSteps: this.skippedSteps };
   }
@@ -187,15 +188,15 @@ export class Trainer {
   }
 
   /**
-   * AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`, zeros before the first step. Views: writing
-   * changes the optimizer.
+   * Views of AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`; zeros before the first step. Writing to
+   * them changes the optimizer.
    */
   moments(): Moment[] {
     return this.#optimizer.moments();
   }
 
   /**
-   * Runs a job that reads weights and moments for some time; a train step meanwhile is refused.
+   * Runs a job that reads weights and moments, and refuses train steps meanwhile.
    * @internal
    */
   async whileUnchanged<T>(job: () => Promise<T>): Promise<T> {
@@ -208,8 +209,8 @@ export class Trainer {
   }
 
   /**
-   * Compares what steps of such batches will take, beyond what they have taken already, with the memory there is: a system
-   * that runs out of memory half-way ends the process.
+   * Compares the memory that steps with such batches still have to allocate with the memory there is, since a system
+   * without memory kills the process.
    * @throws SgemoeError SGEMOE_MEMORY. @internal
    */
   requireMemory(batch: number, seqLen: number): void {
@@ -264,7 +265,7 @@ export class Trainer {
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
       const terms = { auxLossAlpha, zLossCoef, weight: rows / batch, ignoreIndex, gradScale: 1 / counted };
       model.loss.forward({ ids, targets, from: first * seqLen, batch: rows, seq: seqLen }, terms, mode, sums);
-      // The first part overwrites the gradients, the others add to them; the last one's backward completes them.
+      // The first part overwrites the gradients, the others add to them, the last completes them.
       model.loss.backward(part === 0, part === parts - 1 ? onGradients : undefined);
     }
     const crossEntropy = sums.crossEntropy / counted;
@@ -290,7 +291,7 @@ export class Trainer {
 
 /**
  * Mean cross-entropy of a model over batches, without gradients.
- * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, right for bytes.
+ * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, which is right for byte tokens.
  * @throws RangeError when no target counts.
  */
 export function evaluate(
@@ -319,7 +320,7 @@ export function evaluate(
 
 /**
  * Scales all gradients by maxNorm / norm when their global L2 norm exceeds maxNorm (Pascanu et al. 2013, alg. 1).
- * Returns the norm before. The Trainer does the same inside its update.
+ * Returns the norm before scaling. The Trainer does the same inside its update.
  * @throws RangeError unless maxNorm > 0.
  */
 export function clipGradByGlobalNorm(model: { store: ParameterStore }, maxNorm: number): number {
@@ -332,7 +333,7 @@ export function clipGradByGlobalNorm(model: { store: ParameterStore }, maxNorm: 
   return norm;
 }
 
-/** The options of a run, complete. @throws TypeError or RangeError for what can't be. */
+/** Checks the options of a run and fills in defaults. @throws TypeError or RangeError */
 function checkRun(options: RunOptions): RunOptions & { onAbort: 'throw' | 'return' } {
   checkOptions('run', options, ['data', 'steps', 'signal', 'onAbort', 'maxSkippedSteps']);
   const { data, steps, onAbort = 'throw' } = options;
@@ -347,7 +348,7 @@ function checkRun(options: RunOptions): RunOptions & { onAbort: 'throw' | 'retur
   return { ...options, onAbort };
 }
 
-/** The batches of `data`; an abort throws the signal's reason, even while the next batch is awaited. */
+/** Yields the batches of `data`; an abort throws the signal's reason, even while the next batch is awaited. */
 async function* untilAborted(
   data: RunOptions['data'],
   signal: AbortSignal | undefined,
@@ -359,7 +360,7 @@ async function* untilAborted(
   try {
     for (;;) {
       signal?.throwIfAborted();
-      // A promise for each batch. In a race with one promise for the whole run, that one would keep every batch.
+      // Each batch has its own promise: a race against one promise of the whole run would keep every batch in memory.
       const { done, value } = await new Promise<IteratorResult<Batch, unknown>>((resolve, reject) => {
         giveUp = reject;
         Promise.resolve(iterator.next()).then(resolve, reject);
@@ -369,12 +370,12 @@ async function* untilAborted(
     }
   } finally {
     signal?.removeEventListener('abort', abort);
-    // Not awaited: a source that hangs in `next` would hang in `return` too.
+    // Not awaited, since a source that hangs in `next` would hang in `return` too.
     void Promise.resolve(iterator.return?.()).catch(() => {});
   }
 }
 
-/** Checks a batch and returns how many targets count. @throws RangeError naming what does not fit. */
+/** Checks a batch and returns how many targets count. @throws RangeError that names what doesn't fit. */
 function checkBatch(
   ids: ArrayLike<number>,
   targets: ArrayLike<number>,
@@ -402,7 +403,7 @@ function checkTokens(name: string, array: ArrayLike<number> | undefined, tokens:
   throw new RangeError(`${name} must hold batch * seqLen = ${tokens} tokens, got ${array?.length}`);
 }
 
-/** How many targets count. @throws RangeError for one that is neither a token nor ignoreIndex. */
+/** The number of targets that count. @throws RangeError for a target that is neither a token nor ignoreIndex. */
 function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex: number): number {
   let counted = 0;
   for (let t = 0; t < targets.length; t++) {

@@ -1,4 +1,4 @@
-/** Maps values to pixels, with round values to mark. */
+/** A map from values to pixels, with round values as ticks. */
 export interface Axis {
   readonly ticks: readonly number[];
   at(value: number): number;
@@ -6,14 +6,14 @@ export interface Axis {
 }
 
 export interface AxisOptions {
-  /** End at `high` itself instead of at the next round value. */
+  /** Whether the axis ends at `high` itself instead of at the next round value. */
   exact?: boolean | undefined;
   integers?: boolean | undefined;
 }
 
 const MOST_TICKS = 8;
 
-/** An axis from `low` at pixel `from` to `high`, or just above, at pixel `to`; its ticks are 1, 2 or 5 times 10^n apart. */
+/** An axis from `low` at pixel `from` to `high` (or just above) at pixel `to`; its ticks are 1, 2 or 5 times 10^n apart. */
 export function niceAxis(
   low: number,
   high: number,
@@ -35,7 +35,7 @@ export function niceAxis(
   };
 }
 
-/** The smallest of 1, 2, 5 times a power of ten that is at least `least`. */
+/** The smallest number >= `least` of the form 1, 2 or 5 times a power of ten. */
 function roundStep(least: number, integers: boolean): number {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= least * (1 - 1e-9))!;

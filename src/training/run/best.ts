@@ -4,15 +4,15 @@ import { SafetensorsFile } from '../../checkpoint/safetensors';
 import type { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
 
-/** An evaluation on the way of a run. */
+/** An evaluation during a run. */
 export interface Evaluation {
-  /** After which step. */
+  /** The step after which it was made. */
   step: number;
   /** Nats per token. */
   loss: number;
 }
 
-/** Saves the weights of the best evaluation, which their header tells: the two are never of different ones. */
+/** Saves the weights of the best evaluation, with the evaluation in their header so that the two always match. */
 export async function saveBest(
   dir: string,
   model: MoETransformer,
@@ -24,8 +24,8 @@ export async function saveBest(
 }
 
 /**
- * The evaluation whose weights are in `dir`; null when there are none to be read, or they don't say. It may be later than the
- * checkpoint that a run goes on from: then its steps were made and lost, and their weights are still the best seen.
+ * The evaluation whose weights are in `dir`; null if there are no readable weights or their header lacks it. It may be later
+ * than the checkpoint from which a run resumes: the steps in between were lost, but the weights are still the best seen.
  */
 export async function readBest(dir: string): Promise<Evaluation | null> {
   let file: SafetensorsFile;

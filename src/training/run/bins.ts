@@ -1,12 +1,12 @@
-/** What a bin tells of the values in it. */
+/** A summary of the values in a bin. */
 interface Counted {
-  /** Values in it. */
+  /** The number of values in the bin. */
   count: number;
 }
 
 /**
- * Values in order, gathered in a bounded number of bins of equally many values: of twice as many whenever there are more bins
- * than fit.
+ * Gathers a sequence of values in a bounded number of bins of equally many values. When there are too many bins, pairs are
+ * merged, so that each holds twice as many values.
  */
 export class Bins<B extends Counted> {
   readonly all: B[] = [];
@@ -14,7 +14,7 @@ export class Bins<B extends Counted> {
   readonly #merge: (into: B, from: B) => void;
   #valuesPerBin = 1;
 
-  /** @param most an even number. @param merge adds what `from` tells to `into`, its count too */
+  /** @param most the largest number of bins, even. @param merge adds `from`, its count included, to `into`. */
   constructor(most: number, merge: (into: B, from: B) => void) {
     this.#most = most;
     this.#merge = merge;

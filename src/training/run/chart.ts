@@ -1,11 +1,11 @@
 import { type Axis, niceAxis } from './axis';
 import type { Bin } from './series';
 
-/** What a run's picture shows. */
+/** The data of a run's chart. */
 export interface ChartData {
   title: string;
   subtitle: string;
-  /** Tokens a step, for the axis. */
+  /** Tokens of a step, for the axis. */
   tokensPerStep: number;
   /** Cross-entropy of the training batches, one value a bin. */
   train: readonly Bin[];
@@ -38,7 +38,7 @@ const TRAIN = '#8fb4dc';
 const VALIDATION = '#c2410c';
 const REFERENCE = '#57606a';
 
-/** From no token at all, over an equal share (the middle), to twice an equal share and more. */
+/** Colours from no tokens over an equal share (the middle) to at least twice an equal share. */
 const LOAD_COLOURS = [
   '#8c510a',
   '#bf812d',
@@ -52,7 +52,7 @@ const LOAD_COLOURS = [
 ];
 const EQUAL_LEVEL = (LOAD_COLOURS.length - 1) / 2;
 
-/** The picture of a run as SVG: losses over steps, and below, on the same axis, the load of each layer's experts. */
+/** The chart of a run as SVG: losses over steps and, below on the same axis, the load of each layer's experts. */
 export function renderChart(data: ChartData): string {
   const x = stepAxis(data);
   const loadTop = LOSS_TOP + LOSS_HEIGHT + LOAD_GAP;

@@ -4,7 +4,7 @@ import type { TrainingResult } from './result';
 import type { StarvingExpert } from './routerHealth';
 import type { ValidationResult } from './validation';
 
-/** What a `TrainingRun` tells. `step` counts the run's steps from 1, skipped ones included, as in all of its files. */
+/** The events of a `TrainingRun`. `step` counts the run's steps from 1, skipped ones included, as in all its files. */
 export type RunEvent =
   | StartEvent
   | NoteEvent
@@ -17,14 +17,14 @@ export type RunEvent =
   | FinalEvaluationEvent
   | EndEvent;
 
-/** The folder is the run's, its files are open; the steps follow. */
+/** The run has locked its folder and opened its files; the steps follow. */
 export interface StartEvent {
   type: 'start';
-  /** Steps made before, by other processes; 0 for a new run. */
+  /** Steps that earlier processes made; 0 for a new run. */
   stepsMade: number;
 }
 
-/** Something to know that stops nothing. */
+/** A note to the user; the run goes on. */
 export interface NoteEvent {
   type: 'note';
   text: string;
@@ -40,12 +40,12 @@ export interface StepEvent extends LossResult {
   lr: number;
   /** The loss or the gradient was not finite: weights and optimizer are as before. */
   skipped: boolean;
-  /** Skipped steps up to this one; 0 when it was not. */
+  /** The number of consecutive skipped steps that end with this one; 0 if it wasn't skipped. */
   skippedInARow: number;
-  /** Of this step alone. */
+  /** Seconds that this step took. */
   seconds: number;
   tokensPerSec: number;
-  /** An `EvaluationEvent` of this step follows. */
+  /** Whether an `EvaluationEvent` of this step follows. */
   evaluationFollows: boolean;
 }
 
@@ -53,11 +53,11 @@ export interface StepEvent extends LossResult {
 export interface EvaluationEvent extends ValidationResult, Evaluation {
   type: 'evaluation';
   loss: number;
-  /** Lower than all before. */
+  /** Whether the loss is lower than all before. */
   isBest: boolean;
 }
 
-/** A sample was written, and appended to samples.jsonl. */
+/** A sample was generated and appended to samples.jsonl. */
 export interface SampleEvent {
   type: 'sample';
   step: number;
@@ -65,7 +65,10 @@ export interface SampleEvent {
   text: string;
 }
 
-/** What a run saves on its way: the last weights with all that a run is resumed by, the best weights, the picture. */
+/**
+ * What a run saves: 'checkpoint' is the last weights with the state to resume from, 'best' the best weights, 'curve' the
+ * chart.
+ */
 export type SavedPart = 'checkpoint' | 'best' | 'curve';
 
 export interface SavedEvent {
@@ -74,27 +77,27 @@ export interface SavedEvent {
   part: SavedPart;
 }
 
-/** The disk refused a save. The run goes on: what was saved before is untouched, the next save tries again. */
+/** The disk refused a save. The run goes on: the earlier save is untouched, and the next save tries again. */
 export interface SaveFailedEvent {
   type: 'saveFailed';
   step: number;
   part: SavedPart;
   error: Error;
-  /** At the end of the run the same save is tried again after so many seconds; null before the end. */
+  /** At the end of the run: seconds until the same save is tried again. null before the end. */
   retrySeconds: number | null;
 }
 
-/** An expert learns next to nothing, since it gets next to no tokens. Told once. */
+/** An expert gets almost no tokens and so learns almost nothing. A run reports this once. */
 export interface StarvingExpertEvent extends StarvingExpert {
   type: 'starvingExpert';
   step: number;
 }
 
-/** All steps are made and saved; the whole validation split is evaluated now. */
+/** All steps are made and saved; the evaluation of the whole validation split begins. */
 export interface FinalEvaluationEvent {
   type: 'finalEvaluation';
   step: number;
-  /** Of the split. */
+  /** Tokens of the validation split. */
   tokens: number;
 }
 

@@ -6,26 +6,26 @@ import { BinnedSeries } from './series';
 
 /** One line of metrics.jsonl. Numbers that aren't finite are null, as JSON has none. */
 export interface StepMetrics extends LossResult {
-  /** Of the run, from 1, skipped ones included: no two lines have the same. */
+  /** The run's step, from 1, skipped ones included; no two lines share a number. */
   step: number;
   /** Number of the optimizer's update, from 1; a skipped step keeps it for the next one. */
   update: number;
-  /** Learning rate. */
+  /** Learning rate of this step. */
   lr: number;
   /** The loss or the gradient was not finite: weights and optimizer are as before. */
   skipped: boolean;
-  /** Of this step alone, without evaluation. */
+  /** Speed of this step alone, without evaluation. */
   tokensPerSec: number;
-  /** Nats per token; only on steps that ended with an evaluation. */
+  /** Validation loss in nats per token; only on steps with an evaluation. */
   validationLoss?: number | undefined;
-  /** Of the same evaluation. */
+  /** Bits per byte of the same evaluation. */
   validationBitsPerByte?: number | undefined;
 }
 
 const LOSS_BINS = 400;
 const LOAD_BINS = 100;
 
-/** Appends a line of JSON for each step to a file, and keeps what the chart shows. */
+/** Appends a line of JSON for each step to a file, and keeps the data of the chart. */
 export class MetricsLog {
   readonly #lines: JsonLines;
   readonly #train = new BinnedSeries(LOSS_BINS);
@@ -33,13 +33,13 @@ export class MetricsLog {
   readonly #validation: { step: number; loss: number }[] = [];
   #expertsPerLayer: number[] = [];
 
-  /** @throws Error of the system when the file can't be opened. */
+  /** @throws the system's Error when the file can't be opened. */
   constructor(path: string) {
     this.#lines = new JsonLines(path);
   }
 
   /**
-   * The log of a run that goes on after so many steps: lines of later ones, and a line that was cut off, are removed.
+   * The log of a run that resumes after `stepsDone` steps. It removes the lines of later steps and a line that was cut off.
    */
   static async continue(path: string, stepsDone: number): Promise<MetricsLog> {
     const log = new MetricsLog(path);
@@ -51,7 +51,15 @@ export class MetricsLog {
     const { step, update, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens, tokensPerSec } = metrics;
     const { validationLoss, validationBitsPerByte, expertLoad, skipped } = metrics;
     const line = {
-      ...{ step, update, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens },
+      step,
+      update,
+      loss,
+      crossEntropy,
+      auxLoss,
+      zLoss,
+      lr,
+      gradNorm,
+      tokens,
       tokensPerSec: Math.round(tokensPerSec * 10) / 10,
       validationLoss,
       validationBitsPerByte,
@@ -63,7 +71,7 @@ export class MetricsLog {
     this.#record(metrics);
   }
 
-  /** Makes the lines survive a power cut, as far as the disk takes them. */
+  /** Makes the written lines survive a power cut. */
   flush(): void {
     this.#lines.flush();
   }
@@ -76,7 +84,7 @@ export class MetricsLog {
     if (Number.isFinite(validationLoss)) this.#validation.push({ step, loss: validationLoss! });
   }
 
-  /** Records the lines up to a checkpoint and keeps these. */
+  /** A filter that keeps the lines up to a checkpoint and records them. */
   #replay(stepsDone: number): (value: unknown) => boolean {
     const stepOf = stepCounter();
     return (value) => {
@@ -103,8 +111,8 @@ export class MetricsLog {
 }
 
 /**
- * The step of each line, given in order. Lines without `update` are of a version whose `step` was the update's number,
- * which a skipped step leaves to the next one.
+ * Returns a function that gives the step of each line, called in order. Lines without `update` come from an older version,
+ * whose `step` was the number of the update, which a skipped step leaves to the next one.
  */
 export function stepCounter(): (line: { step: number; update?: unknown; skipped?: unknown }) => number {
   let skippedBefore = 0;

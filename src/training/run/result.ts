@@ -3,18 +3,18 @@ import type { ValidationResult } from './validation';
 
 /** How a run ended. */
 export interface TrainingResult {
-  /** Steps made, skipped ones included. */
+  /** Number of steps made, skipped ones included. */
   steps: number;
   skippedSteps: number;
-  /** Ended by its signal, between two steps. */
+  /** Whether its signal ended it, between two steps. */
   interrupted: boolean;
-  /** Ended by earlyStopping, before the last step. */
+  /** Whether earlyStopping ended it before the last step. */
   stoppedEarly: boolean;
-  /** Over the whole validation split, with the last weights; null without one or when interrupted. */
+  /** Result of the last weights on the whole validation split; null without a split or if interrupted. */
   validation: ValidationResult | null;
-  /** The lowest of the evaluations on the way, whose weights are in best/; null when there was none. */
+  /** The lowest evaluation during the run, whose weights are in best/; null if there was none. */
   best: Evaluation | null;
   seconds: number;
-  /** Training tokens in all of these seconds, evaluations and saves included. */
+  /** Training tokens per second of the whole time, evaluations and saves included. */
   tokensPerSec: number;
 }

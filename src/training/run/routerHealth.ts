@@ -1,4 +1,4 @@
-/** How evenly each layer's experts are used in a step; one number a layer. */
+/** How evenly a step used each layer's experts; every array has one number per layer. */
 export interface RouterHealth {
   /** Entropy of the load over ln E: 1 for even shares, 0 when one expert gets every token. */
   loadEntropy: number[];
@@ -24,10 +24,10 @@ function relativeEntropy(shares: readonly number[]): number {
 }
 
 const WINDOW_STEPS = 100;
-/** Of the even share 1/E: an expert with less over a whole window learns next to nothing. */
+/** The fraction of the even share 1/E below which an expert, over a whole window, learns almost nothing. */
 const STARVING_SHARE = 0.02;
 
-/** An expert that gets next to no tokens. */
+/** An expert that gets almost no tokens. */
 export interface StarvingExpert {
   layer: number;
   expert: number;
@@ -38,13 +38,13 @@ export interface StarvingExpert {
   windowSteps: number;
 }
 
-/** Looks for experts that get next to no tokens over 100 steps, and tells of the first one, once. */
+/** Finds the first expert that gets almost no tokens over 100 steps, and reports it once. */
 export class StarvationWatch {
   #sums: number[][] = [];
   #steps = 0;
   #told = false;
 
-  /** The expert, at the end of the first window with a starving one; otherwise null. */
+  /** Adds a step; returns the starving expert at the end of the first window that has one, otherwise null. */
   add(expertLoad: readonly (readonly number[])[]): StarvingExpert | null {
     if (this.#told) return null;
     if (this.#steps === 0) this.#sums = expertLoad.map((shares) => shares.map(() => 0));

@@ -12,7 +12,7 @@ import { hasTraining } from '../../checkpoint/trainingFiles';
 export class RunFolder {
   constructor(readonly path: string) {}
 
-  /** The settings of the run and, at its end, its result. */
+  /** Path of the file with the run's settings and, at its end, its result. */
   get runFile(): string {
     return join(this.path, RUN_FILE);
   }
@@ -21,7 +21,7 @@ export class RunFolder {
     return join(this.path, 'metrics.jsonl');
   }
 
-  /** Samples written on the way, one JSON object { step, prompt, text } a line. */
+  /** Path of the file with the run's samples, one JSON object { step, prompt, text } a line. */
   get samplesFile(): string {
     return join(this.path, 'samples.jsonl');
   }
@@ -30,17 +30,17 @@ export class RunFolder {
     return join(this.path, 'curve.svg');
   }
 
-  /** Checkpoint of the lowest validation loss; the last one is in the folder itself. */
+  /** Path of the checkpoint with the lowest validation loss; the last checkpoint is in the folder itself. */
   get best(): string {
     return join(this.path, 'best');
   }
 
-  /** Whole or not at all: a run is resumed by it. */
+  /** Writes run.json whole or not at all, since a run is resumed by it. */
   async writeRun(content: object): Promise<void> {
     await replaceFiles(this.path, [jsonFile(RUN_FILE, content)]);
   }
 
-  /** Whether there is a checkpoint that the run can go on from. */
+  /** Whether there is a checkpoint to resume from. */
   hasCheckpoint(): Promise<boolean> {
     return hasTraining(this.path);
   }
@@ -52,14 +52,14 @@ export class RunFolder {
     return found.includes(true);
   }
 
-  /** Whether the run has come to its end and told its result. */
+  /** Whether the run has ended and written its result. */
   async isFinished(): Promise<boolean> {
     const run = await readJson(this.path, RUN_FILE, 'SGEMOE_CONFIG_INVALID');
     const result = run?.result as { interrupted?: boolean | undefined } | undefined;
     return result !== undefined && !result.interrupted;
   }
 
-  /** What is in the folder. @throws Error of the system when it can't be read. */
+  /** Looks what is in the folder. @throws the system's Error when it can't be read. */
   async use(): Promise<FolderUse> {
     const entries = await readdir(this.path).catch((error: NodeJS.ErrnoException): string[] | null => {
       if (error.code === 'ENOENT') return [];
@@ -72,8 +72,8 @@ export class RunFolder {
   }
 
   /**
-   * Removes what an earlier run left; other files stay. run.json goes first, so that a folder that is half cleared isn't
-   * resumed, unless the run has saved nothing: then it stays until the next one replaces it, since it is all of the run.
+   * Removes the files of an earlier run; other files stay. run.json goes first, so that nobody resumes a half-cleared
+   * folder. If the run has saved nothing, run.json is all of it and stays until the next run replaces it.
    */
   async clear(): Promise<void> {
     const first = (await this.hasWeights()) ? [RUN_FILE] : [];
@@ -83,15 +83,20 @@ export class RunFolder {
   }
 }
 
-/** Nothing (or no such folder), an earlier run, things that are no run, or a file instead of a folder. */
+/** 'free' is an empty or missing folder, 'run' holds an earlier run, 'other' holds other things, 'file' is no folder. */
 export type FolderUse = 'free' | 'run' | 'other' | 'file';
 
 const RUN_FILE = 'run.json';
-/** Any of them marks a run. */
+/** Any of these files marks a run. */
 const MARKS = [RUN_FILE, 'model.safetensors', '.saved'];
-/** What a run and its checkpoints leave in a folder beside run.json, the marks last. */
+/** The files of a run and its checkpoints beside run.json, the marks last. */
 const RUN_ENTRIES = [
-  ...['metrics.jsonl', 'samples.jsonl', 'curve.svg', 'report.html', 'best', HISTORY_FOLDER],
+  'metrics.jsonl',
+  'samples.jsonl',
+  'curve.svg',
+  'report.html',
+  'best',
+  HISTORY_FOLDER,
   ...(CHECKPOINT_FILES as readonly string[]).filter((name) => !MARKS.includes(name)),
   ...MARKS.slice(1),
 ];

@@ -16,17 +16,17 @@ import { keepSamples, SampleLog } from './samples';
 import { type Save, Saver, SaveSchedule } from './saveSchedule';
 import { type ValidationResult, validate } from './validation';
 
-/** What a run works on. */
+/** The inputs of a run. */
 export interface RunSetup {
   folder: RunFolder;
   trainer: Trainer;
   options: CompleteRunOptions;
   state: RunState;
-  /** The batches of the steps to come. */
+  /** The batches of the coming steps. */
   data: TrainingBatches;
 }
 
-/** What a run writes to on its way, beside its checkpoints. */
+/** The files that a run appends to, beside its checkpoints. */
 interface RunLogs {
   metrics: MetricsLog;
   samples: SampleLog | null;
@@ -34,14 +34,14 @@ interface RunLogs {
 
 type Events<T = void> = AsyncGenerator<RunEvent, T, void>;
 
-/** Makes the steps of a run, evaluates, saves and draws, and tells of it. */
+/** Makes the steps of a run, evaluates, saves, draws the chart, and yields events. */
 export class RunLoop {
   readonly #setup: RunSetup;
   readonly #logs: RunLogs;
   readonly #schedule: SaveSchedule;
   readonly #saver: Saver;
   readonly #starvation = new StarvationWatch();
-  /** Where the data stood after the last step: an abort may come when the next batch is drawn already. */
+  /** The data position after the last step, kept because an abort may come after the next batch was drawn. */
   #position: DataPosition;
 
   private constructor(setup: RunSetup, logs: RunLogs) {
@@ -53,10 +53,10 @@ export class RunLoop {
     this.#position = setup.data.getState();
   }
 
-  /** Opens the files, without what they tell of steps that are made again. */
+  /** Opens the files and removes their lines about steps that will be made again. */
   static async open(setup: RunSetup): Promise<RunLoop> {
     const { folder, state, trainer, options } = setup;
-    // What is in best/ is the best seen, even if the checkpoint is older.
+    // best/ holds the best evaluation seen, even if the checkpoint is older.
     state.best = (await readBest(folder.best)) ?? state.best;
     await keepSamples(folder.samplesFile, state.done);
     const metrics = await MetricsLog.continue(folder.metricsFile, state.done);
@@ -74,7 +74,7 @@ export class RunLoop {
     const { trainer, data, state, options } = this.#setup;
     const { signal } = options;
     state.start();
-    // A run that was cut off while it ended has no step left to make.
+    // A run that was killed while it ended has no step left to make.
     const steps = state.isOver ? 0 : trainer.config.totalSteps - state.done;
     let before = performance.now();
     const run = { data, steps, signal, onAbort: 'return', maxSkippedSteps: 0 } as const;
@@ -131,7 +131,7 @@ export class RunLoop {
     return { type: 'step', ...counts, ...result, seconds, tokensPerSec, evaluationFollows };
   }
 
-  /** Not ended by the signal: a run that goes on must have every evaluation that an unbroken one has. */
+  /** The signal doesn't end an evaluation: a resumed run must have every evaluation of an uninterrupted one. */
   #evaluate(): Promise<ValidationResult | null> {
     const { trainer, options } = this.#setup;
     const { dataset, batchSize, seqLen, evalBatches } = options;
@@ -140,8 +140,8 @@ export class RunLoop {
   }
 
   /**
-   * Keeps the weights of the best evaluation, where they stay. Before the checkpoint that says so, since a run that is cut
-   * off in between makes these steps again.
+   * Records an evaluation and saves the weights of the best. That save comes before the checkpoint that mentions it: a run
+   * killed in between makes these steps again.
    */
   async *#takeEvaluation(step: number, validation: ValidationResult): Events {
     const { state, folder, trainer, options } = this.#setup;
@@ -171,7 +171,7 @@ export class RunLoop {
     return validate(trainer.model, batches, dataset.tokenizer, signal);
   }
 
-  /** Weights, and all that the run goes on from. */
+  /** Saves the weights and the state to resume from. */
   #checkpoint(): Save {
     const { trainer, folder, state, options } = this.#setup;
     const { tokenizer, trainTokens: train, validationTokens: validation } = options.dataset;

@@ -10,52 +10,52 @@ import type { LossReference } from './chart';
 import type { SampleOptions } from './samples';
 import type { SaveInterval } from './saveSchedule';
 
-/** What a training run does; its length is the trainer's totalSteps. */
+/** Options of a training run; its length is the trainer's totalSteps. */
 export interface TrainingRunOptions {
   dataset: TokenDataset;
   /** Sequences in a step. */
   batchSize: number;
   /** Tokens in a sequence. */
   seqLen: number;
-  /** Of the order of the training windows. Default 42. */
+  /** Seed of the order of training windows. Default 42. */
   seed?: number | undefined;
-  /** Steps from one evaluation to the next, an integer >= 1. Without a validation split there is none. Default 100. */
+  /** Steps between evaluations, an integer >= 1. Without a validation split nothing is evaluated. Default 100. */
   evalInterval?: number | undefined;
-  /** Batches of an evaluation on the way, an integer >= 1; the one at the end reads the whole split. Default 20. */
+  /** Batches of an evaluation during the run, an integer >= 1; the last evaluation reads the whole split. Default 20. */
   evalBatches?: number | undefined;
-  /** Ends the run when evaluations cease to improve. Default: the run makes all its steps. */
+  /** Ends the run when evaluations stop improving. Default: the run makes all its steps. */
   earlyStopping?: EarlyStoppingOptions | undefined;
   /**
    * Skipped steps in a row, an integer >= 0, after which the run has diverged and ends with SGEMOE_TRAINING_DIVERGED;
    * 0 is no limit. Default 10.
    */
   maxSkippedSteps?: number | undefined;
-  /** Samples written on the way, one in so many steps. Default: none. */
+  /** Samples to generate during the run, and how often. Default: none. */
   samples?: SampleOptions | undefined;
-  /** Between two saves: `{ steps }` or `{ minutes }`. Default: at every evaluation. */
+  /** The time between saves, as `{ steps }` or `{ minutes }`. Default: a save at every evaluation. */
   saveInterval?: SaveInterval | undefined;
-  /** Checkpoints kept, an integer >= 1: with more than one, the last ones stay in checkpoints/step-<n>. Default 1. */
+  /** Checkpoints to keep, an integer >= 1; with more than one, the last ones stay in checkpoints/step-<n>. Default 1. */
   keep?: number | undefined;
-  /** Pauses in seconds after which a save at the end that failed is tried again. Default [1, 5, 15, 30, 60]. */
+  /** Pauses in seconds before each new try when the save at the end fails. Default [1, 5, 15, 30, 60]. */
   retrySeconds?: readonly number[] | undefined;
-  /** Losses that the picture compares with. */
+  /** Losses that the chart shows for comparison. */
   references?: readonly LossReference[] | undefined;
-  /** What run.json tells of the settings. Default: these options and the trainer's. */
+  /** The settings to write into run.json. Default: these options and the trainer's. */
   settings?: Readonly<Record<string, unknown>> | undefined;
-  /** Finishes the step in work with its evaluation, saves and ends the run, as `interrupted`. */
+  /** An abort finishes the current step with its evaluation, saves, and ends the run as `interrupted`. */
   signal?: AbortSignal | undefined;
 }
 
 export interface StartRunOptions extends TrainingRunOptions {
   trainer: Trainer;
-  /** Replace an earlier run in the folder. Default: refuse. */
+  /** Whether to replace an earlier run in the folder. Default false, which refuses the folder. */
   overwrite?: boolean | undefined;
 }
 
 export interface ResumeRunOptions extends TrainingRunOptions {
-  /** Options of the trainer other than those of the run so far, such as a larger totalSteps. */
+  /** Changes to the run's trainer options, such as a larger totalSteps. */
   config?: TrainConfig | undefined;
-  /** What computes. Default: the process's backend. */
+  /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }
 
@@ -63,17 +63,21 @@ export type CompleteRunOptions = TrainingRunOptions &
   Required<Pick<TrainingRunOptions, 'seed' | 'evalInterval' | 'evalBatches' | 'keep'>>;
 
 const KNOWN = [
-  ...['dataset', 'batchSize', 'seqLen', 'seed', 'evalInterval', 'evalBatches', 'earlyStopping'],
-  ...[
-    'maxSkippedSteps',
-    'samples',
-    'saveInterval',
-    'keep',
-    'retrySeconds',
-    'references',
-    'settings',
-    'signal',
-  ],
+  'dataset',
+  'batchSize',
+  'seqLen',
+  'seed',
+  'evalInterval',
+  'evalBatches',
+  'earlyStopping',
+  'maxSkippedSteps',
+  'samples',
+  'saveInterval',
+  'keep',
+  'retrySeconds',
+  'references',
+  'settings',
+  'signal',
 ];
 
 export function checkStart(options: StartRunOptions): CompleteRunOptions {
@@ -86,7 +90,7 @@ export function checkResume(options: ResumeRunOptions): CompleteRunOptions {
   return checkRun('TrainingRun.resume', options, ['config', 'kernels']);
 }
 
-/** @throws TypeError or RangeError for what can't be, before anything is done. */
+/** Checks the options before anything is done. @throws TypeError or RangeError */
 function checkRun(what: string, options: TrainingRunOptions, more: readonly string[]): CompleteRunOptions {
   checkOptions(what, options, [...KNOWN, ...more]);
   const { dataset, earlyStopping, samples, saveInterval, maxSkippedSteps } = options;
@@ -115,7 +119,7 @@ function checkSamples(what: string, samples: SampleOptions, { tokenizer }: Token
   checkInteger(`${what}: interval`, interval, 1);
   checkInteger(`${what}: maxTokens`, maxTokens, 1);
   if (typeof prompt !== 'string') throw new TypeError(`${what}: prompt must be a text, got ${typeof prompt}`);
-  // Nothing can be written after it: told before the training that the first sample would end.
+  // An empty prompt can't be continued. The check comes now, not at the first sample, which would end the training.
   if (tokenizer.encode(prompt).length === 0) {
     throw new RangeError(`${what}: prompt ${JSON.stringify(prompt)} has no tokens in this tokenizer`);
   }

@@ -4,24 +4,24 @@ import type { Trainer } from '../trainer';
 import type { Evaluation } from './best';
 import type { TrainingRunOptions } from './runOptions';
 
-/** What a run keeps in state.json beside the trainer's own. */
+/** The run's part of state.json, beside the trainer's. */
 export interface RunProgress {
   best: Evaluation | null;
-  /** null without early stopping. */
+  /** The state of early stopping; null without it. */
   earlyStopping: EarlyStoppingState | null;
   skippedInARow: number;
-  /** So far, over all processes. */
+  /** Seconds spent so far by all processes. */
   seconds: number;
   tokens: { train: number; validation: number };
 }
 
-/** Where a run stands. */
+/** The progress of a run. */
 export class RunState {
-  /** Steps made by other processes. */
+  /** Steps made by earlier processes. */
   readonly doneBefore: number;
   /** Steps made, skipped ones included. */
   done: number;
-  /** The lowest evaluation that is saved. */
+  /** The lowest evaluation whose weights are saved. */
   best: Evaluation | null;
   readonly earlyStopping: EarlyStopping | null;
   readonly skips: SkipLimit;
@@ -47,17 +47,17 @@ export class RunState {
     this.#started = performance.now();
   }
 
-  /** Of this process. */
+  /** Seconds spent by this process. */
   get seconds(): number {
     return (performance.now() - this.#started) / 1000;
   }
 
-  /** Over all processes. */
+  /** Seconds spent by all processes. */
   get totalSeconds(): number {
     return this.#secondsBefore + this.seconds;
   }
 
-  /** No step is left to make. */
+  /** Whether no step is left to make. */
   get isOver(): boolean {
     return this.done >= this.#totalSteps || (this.earlyStopping?.isDue ?? false);
   }

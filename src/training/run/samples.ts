@@ -4,28 +4,28 @@ import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../generateText';
 
 export interface SampleText {
-  /** What the model continues; not empty. */
+  /** The text that the model continues; not empty. */
   prompt: string;
   /** Tokens of a sample, an integer >= 1. */
   maxTokens: number;
-  /** Of the random choices; every sample starts with it, so that samples of a run compare. Default 42. */
+  /** Seed of the random choices, the same for every sample so that the samples of a run compare. Default 42. */
   seed?: number | undefined;
 }
 
 export interface SampleOptions extends SampleText {
-  /** Steps from one sample to the next, an integer >= 1. */
+  /** Steps between samples, an integer >= 1. */
   interval: number;
 }
 
 const TEMPERATURE = 0.8;
 
-/** Which model writes. */
+/** The model that generates. */
 export interface Writer {
   model: MoETransformer;
   tokenizer: Tokenizer;
 }
 
-/** What the model writes after a prompt, piece by piece, while it is generated. */
+/** The model's continuation of a prompt, yielded in pieces while it is generated. */
 export function sampleText(
   { model, tokenizer }: Writer,
   { prompt, maxTokens, seed }: SampleText,
@@ -35,11 +35,11 @@ export function sampleText(
   return generateText(model, tokenizer, tokenizer.encode(prompt), { sampling, signal });
 }
 
-/** Appends a sample now and then to a file: one line of JSON each, { step, prompt, text }. */
+/** Appends a sample to a file every `interval` steps, as a line of JSON: { step, prompt, text }. */
 export class SampleLog {
   readonly #lines: JsonLines;
 
-  /** @throws Error of the system when the file can't be opened. */
+  /** @throws the system's Error when the file can't be opened. */
   constructor(
     path: string,
     private readonly writer: Writer,
@@ -69,7 +69,7 @@ export class SampleLog {
   }
 }
 
-/** Removes the samples of steps after `stepsDone`, which a run that goes on there makes again. */
+/** Removes the samples of steps after `stepsDone`, which the resumed run makes again. */
 export async function keepSamples(path: string, stepsDone: number): Promise<void> {
   await keepLines(path, (line) => Number((line as { step?: unknown } | null)?.step) <= stepsDone);
 }

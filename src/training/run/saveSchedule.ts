@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SgemoeError } from '../../base/errors';
 import type { SavedEvent, SavedPart, SaveFailedEvent } from './events';
 
-/** Between two saves. */
+/** The steps or minutes between two saves. */
 export type SaveInterval = { steps: number } | { minutes: number };
 
-/** When to save. Without an interval: whenever there is an evaluation. */
+/** Decides when to save: by the interval, or at every evaluation without one. */
 export class SaveSchedule {
   readonly #interval: SaveInterval | undefined;
   #triedAt = performance.now();
@@ -20,16 +20,16 @@ export class SaveSchedule {
     return performance.now() - this.#triedAt >= this.#interval.minutes * 60_000;
   }
 
-  /** After a save, also one that failed: on a full disk each try takes as long as the weights that still fit. */
+  /** Restarts the interval after a save, even a failed one, since each try on a full disk first writes what still fits. */
   tried(): void {
     this.#triedAt = performance.now();
   }
 }
 
-/** After the last save failed there is no next one to wait for: it is tried again after these. */
+/** Default pauses in seconds before the last save of a run, which no later save makes up for, is tried again. */
 const RETRY_SECONDS = [1, 5, 15, 30, 60];
 
-/** What is saved, after which step, and how. */
+/** A save: its part, its step, and the function that writes. */
 export interface Save {
   part: SavedPart;
   step: number;
@@ -38,11 +38,11 @@ export interface Save {
 
 type SaveEvents<T> = AsyncGenerator<SavedEvent | SaveFailedEvent, T, void>;
 
-/** Saves, and lets training go on when the disk refuses: what is in memory is worth more than a full disk. */
+/** Saves, and lets training go on when the disk refuses: the training in memory is worth more than a save. */
 export class Saver {
   constructor(private readonly retrySeconds: readonly number[] = RETRY_SECONDS) {}
 
-  /** Returns whether it is saved. @throws what isn't a failure of the disk. */
+  /** Tries a save and returns whether it succeeded. @throws every error that isn't a failure of the disk. */
   async *attempt(save: Save, retrySeconds: number | null = null): SaveEvents<boolean> {
     const { part, step, write } = save;
     try {
@@ -56,7 +56,7 @@ export class Saver {
     return true;
   }
 
-  /** The last save of a run, tried again for some time. @throws the last failure. */
+  /** Makes the last save of a run and retries it after each of `retrySeconds`. @throws the last failure. */
   async *insist(save: Save): SaveEvents<void> {
     for (const seconds of this.retrySeconds) {
       if (yield* this.attempt(save, seconds)) return;

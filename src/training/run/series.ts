@@ -1,6 +1,6 @@
 import { Bins } from './bins';
 
-/** Mean values of some steps in a row. */
+/** The mean values of consecutive steps. */
 export interface Bin {
   firstStep: number;
   lastStep: number;
@@ -8,8 +8,8 @@ export interface Bin {
 }
 
 /**
- * The course of some values over a run, in bounded memory: means over equally many steps, over twice as many whenever
- * there are more bins than fit.
+ * The course of some values over a run, in bounded memory. Each bin is a mean over equally many steps; when there are too
+ * many bins, pairs are merged.
  */
 export class BinnedSeries {
   readonly #bins: Bins<Bin & { count: number }>;
@@ -23,7 +23,7 @@ export class BinnedSeries {
     return this.#bins.all;
   }
 
-  /** Adds the values of one step: always the same number of them. */
+  /** Adds the values of one step; every step must have the same number of values. */
   add(step: number, values: ArrayLike<number>): void {
     this.#bins.add({ firstStep: step, lastStep: step, mean: Float64Array.from(values), count: 1 });
   }

@@ -20,18 +20,18 @@ import {
 import { type RunProgress, RunState } from './runState';
 
 /**
- * A whole training in a folder: what `sgemoe train` does. It steps, evaluates, keeps the best weights, stops early, saves,
- * writes metrics and samples, draws the curve, and tells of it while it is iterated:
+ * A whole training in a folder, as `sgemoe train` runs it. It trains, evaluates, keeps the best weights, stops early, saves,
+ * writes metrics and samples, draws the curve, and yields events while it is iterated:
  *
  *     const run = await TrainingRun.start('runs/book', { trainer, dataset, batchSize: 16, seqLen: 128 });
  *     for await (const event of run) if (event.type === 'evaluation') show(event.step, event.loss);
  *
- * The folder is this run's from `start` or `resume` on: other processes are refused until the iteration has ended, or
- * `close()`. Nothing in it is touched before the iteration begins. An abort of the signal finishes the step in work, saves
- * and ends; leaving the loop ends without a save.
+ * `start` or `resume` locks the folder, so that other processes are refused until the iteration ends or `close()` is
+ * called. Files in it are touched only once the iteration begins. An abort of the signal finishes the current step, saves
+ * and ends. Leaving the loop ends the run without a save.
  */
 export class TrainingRun implements AsyncIterable<RunEvent> {
-  /** How it ended; null before. */
+  /** How the run ended; null before its end. */
   result: TrainingResult | null = null;
   readonly #setup: RunSetup;
   readonly #isNew: boolean;
@@ -51,8 +51,8 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
   }
 
   /**
-   * A new run in a folder, which is made when needed; with `overwrite` it may hold an earlier run, which the iteration
-   * removes first.
+   * Prepares a new run in a folder, which is made when needed. With `overwrite` the folder may hold an earlier run, which
+   * the iteration removes first.
    * @throws TypeError or RangeError for the options; SgemoeError SGEMOE_RUN_FOLDER for a folder that holds other things, or a
    * run without `overwrite`; SGEMOE_FOLDER_LOCKED when another process uses it; SGEMOE_CHECKPOINT_WRITE when it can't be
    * written; SGEMOE_DATA_TOO_SHORT; SGEMOE_MEMORY.
@@ -72,10 +72,10 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
   }
 
   /**
-   * The run in a folder, from its last checkpoint on. With the same data and options, machine, backend and thread count it
-   * makes the steps that it would have made unbroken, to the bit.
-   * @throws As `start`; SgemoeError SGEMOE_TRAINING_STATE when there is no checkpoint to go on from, or another tokenizer or
-   * data set of another size is given; as `resumeTraining`.
+   * Resumes the run in a folder from its last checkpoint. With the same data, options, machine, backend and thread count
+   * its steps are bit-identical to those of an uninterrupted run.
+   * @throws as `start` and `resumeTraining`; SgemoeError SGEMOE_TRAINING_STATE if there is no checkpoint, or the tokenizer
+   * or the size of the data set differs.
    */
   static async resume(dir: string, options: ResumeRunOptions): Promise<TrainingRun> {
     checkDir('TrainingRun.resume', dir);
@@ -102,24 +102,25 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     return this.#setup.trainer;
   }
 
-  /** Steps made so far, skipped ones and those of other processes included. */
+  /** Steps made so far, including skipped ones and those of earlier processes. */
   get stepsMade(): number {
     return this.#setup.state.done;
   }
 
-  /** No step is left to make: all are made, or the run has stopped early. */
+  /** Whether no step is left to make, because all are made or the run has stopped early. */
   get isOver(): boolean {
     return this.#setup.state.isOver;
   }
 
-  /** Evaluations since the last one that early stopping took for an improvement; 0 without it. */
+  /** Evaluations since the last improvement that early stopping saw; 0 without early stopping. */
   get evaluationsWaited(): number {
     return this.#setup.state.earlyStopping?.getState().waited ?? 0;
   }
 
   /**
-   * Makes the run, once. @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; SGEMOE_CHECKPOINT_WRITE when
-   * the last save fails for good; what the data set throws.
+   * Makes the run; it can be iterated once.
+   * @throws SgemoeError SGEMOE_TRAINING_DIVERGED after `maxSkippedSteps`; SGEMOE_CHECKPOINT_WRITE when all tries of the
+   * last save fail; the errors of the data set.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<RunEvent, void, void> {
     if (this.#isIterated)
@@ -148,7 +149,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     }
   }
 
-  /** Gives the folder free: for a run that is not iterated after all. One that is iterated ends by itself. */
+  /** Unlocks the folder of a run that is never iterated; an iterated run unlocks it by itself. */
   async close(): Promise<void> {
     if (this.#isIterated) return;
     this.#isIterated = true;
@@ -160,7 +161,7 @@ function checkDir(what: string, dir: string): void {
   if (typeof dir !== 'string' || dir === '') throw new TypeError(`${what}: dir must be a path, got ${dir}`);
 }
 
-/** The lock is the run's from then on; a failure to make one gives it back. */
+/** Makes a run under the folder's lock, which then belongs to the run. If making it fails, the lock is released. */
 async function underLock(
   folder: RunFolder,
   open: (lock: FolderLock) => Promise<TrainingRun>,
@@ -194,7 +195,7 @@ async function refuseTaken(folder: RunFolder, overwrite: boolean): Promise<void>
   );
 }
 
-/** @throws SgemoeError SGEMOE_TRAINING_STATE for data that the run wasn't trained with, as far as can be told. */
+/** @throws SgemoeError SGEMOE_TRAINING_STATE if the tokenizer's hash or the token counts differ from the run's. */
 function checkSameData(dir: string, resumed: ResumedTraining, dataset: TokenDataset): void {
   if (resumed.tokenizerHash !== tokenizerHash(dataset.tokenizer)) {
     throw new SgemoeError(
@@ -212,7 +213,7 @@ function checkSameData(dir: string, resumed: ResumedTraining, dataset: TokenData
   );
 }
 
-/** What run.json tells, but for the end. */
+/** The content of run.json without the result. */
 function runFileContent({ trainer, options }: RunSetup): Record<string, unknown> {
   return {
     sgemoe: packageVersion(),

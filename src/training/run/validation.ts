@@ -6,11 +6,11 @@ export interface ValidationResult {
   /** Mean cross-entropy in nats per token. */
   loss: number;
   tokens: number;
-  /** The summed cross-entropy in bits, for each byte of text that the tokens stand for; compares between tokenizers. */
+  /** Summed cross-entropy in bits per byte of the tokens' text, which compares between tokenizers. */
   bitsPerByte: number;
 }
 
-/** `evaluateBatches`; null when `signal` aborts it. */
+/** Runs `evaluateBatches`; null if `signal` aborts it. */
 export async function validate(
   model: MoETransformer,
   batches: Iterable<Batch>,
