@@ -132,6 +132,11 @@ export function other<T>(
   return { ...info, must, type: must, isType, holds };
 }
 
+/** The options that a table knows, of several families in one object. */
+export function ownOptions<T>(table: OptionTable<T>, options: Some<T>): Some<T> {
+  return Object.fromEntries(namesOf(table).map((name) => [name, options[name]])) as Some<T>;
+}
+
 /** Some fields of `T`; an undefined field counts as absent. */
 export type Some<T> = { [K in keyof T]?: T[K] | undefined };
 

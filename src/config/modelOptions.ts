@@ -45,13 +45,13 @@ export interface ModelConfigOptions {
   sharedFfnDim?: number | undefined;
   /** The lm_head multiplies by the embedding table instead of a matrix of its own. Default false. */
   tieEmbeddings?: boolean | undefined;
-  /** x_0 = embeddingMultiplier * W[id]. > 0, default 1. */
+  /** x_0 = embeddingMultiplier * W[id]. > 0. Default 1. */
   embeddingMultiplier?: number | undefined;
   /** Scale of the scores q.k, > 0. Default null: 1/sqrt(headDim). */
   attentionMultiplier?: number | null | undefined;
-  /** r of h = x + r Attention(..), y = h + r MoE(..). > 0, default 1. */
+  /** r of h = x + r Attention(..), y = h + r MoE(..). > 0. Default 1. */
   residualMultiplier?: number | undefined;
-  /** logits = lm_head(..) / logitsDivisor. > 0, default 1. */
+  /** logits = lm_head(..) / logitsDivisor. > 0. Default 1. */
   logitsDivisor?: number | undefined;
 }
 

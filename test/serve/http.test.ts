@@ -53,7 +53,7 @@ describe('fields of a completion', () => {
     [{ prompt: [256] }, null, /token id 256/],
     [{ prompt: [] }, 'prompt', /got an array/],
     [{ stop: '' }, 'stop', /up to 16 strings/],
-    [{ logit_bias: { a: 1 } }, 'logit_bias', /token ids, got "a"/],
+    [{ logit_bias: { a: 1 } }, 'logit_bias', /token ids .*, got "a"/],
     [{ logit_bias: { 65: 101 } }, 'logit_bias', /-100 to 100, got 101/],
     [{ logit_bias: { 999: 1 } }, null, /logitBias: a key must be an integer/],
     [{ echo: true }, 'echo', /'echo' is not supported here, except as false/],
@@ -70,6 +70,14 @@ describe('fields of a completion', () => {
     const error = await errorOf(response);
     expect(error).toMatchObject({ type: 'invalid_request_error', param });
     expect(error.message).toMatch(message);
+  });
+
+  it('of a chat: max_completion_tokens comes before max_tokens', async () => {
+    const lengths = [{ max_tokens: 3 }, { max_tokens: 3, max_completion_tokens: 2 }].map(async (fields) => {
+      const { usage } = (await (await chat(fields)).json()) as { usage: { completion_tokens: number } };
+      return usage.completion_tokens;
+    });
+    expect(await Promise.all(lengths)).toEqual([3, 2]);
   });
 
   it('of a chat that can not be honoured are refused', async () => {
@@ -354,12 +362,21 @@ describe('in a program of its own', () => {
   });
 
   it.each<[object, RegExp]>([
+    [{ host: '' }, /^serve: host must be a text that is not empty, got $/],
+    [{ port: 65_536 }, /^serve: port must be an integer >= 0 and <= 65535, got 65536$/],
+    [{ log: {} }, /^serve: log must be a sink with a method write, got object$/],
+    [{ logLevel: 'loud' }, /^serve: logLevel must be 'trace' or .*, got loud$/],
+  ])('options of listening are checked: %o', async (options, message) => {
+    await expect(built.serve({ engine: server.engine, port: 0, ...options })).rejects.toThrow(message);
+  });
+
+  it.each<[object, RegExp]>([
     [{ engine: {} }, /engine must be an Engine/],
     [{ modle: 'x' }, /unknown option 'modle'/],
     [{ apiKeys: 'secret' }, /apiKeys must be an array/],
     [{ apiKeys: [''] }, /apiKeys must be an array of texts that are not empty/],
     [{ maxTokens: 0 }, /maxTokens must be an integer >= 1/],
-    [{ timeoutMs: 2 ** 31 }, /timeoutMs must be at most/],
+    [{ timeoutMs: 2 ** 31 }, /timeoutMs must be an integer >= 1 and < 2\^31/],
   ])('options are checked: %o', async (options, message) => {
     await expect(built.serve({ engine: server.engine, port: 0, ...options })).rejects.toThrow(message);
     await expect(built.createHandler({ engine: server.engine, ...options })).rejects.toThrow(message);

@@ -1,36 +1,28 @@
 import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { Engine } from '../../serve/engine/engine';
+import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
 import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
+import { addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage, UsageError } from '../terminal/usageError';
 
+/** HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
 interface ServeCliOptions {
   host: string;
-  port: number;
   modelName?: string;
-  apiKey: string[];
+  apiKey?: string[];
   apiKeyFile?: string;
-  corsOrigin: string[];
-  allowedHost: string[];
   workers: number;
   threads?: number;
   maxBatch: number;
   maxQueue: number;
   contextLength?: number;
-  maxTokens?: number;
-  maxBody: number;
-  timeout: number;
   grace: number;
-  playground: boolean;
-  logLevel: string;
-  logPrompts?: boolean;
 }
-
-const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'];
 
 const NOTES = `
 The routes of OpenAI's API that make completions, chats and embeddings, and a page at / to try the model. Only this
@@ -48,42 +40,24 @@ export function addServeCommand(program: Command, context: CliContext): void {
     .command('serve')
     .description("Serve a trained model over HTTP, as OpenAI's API does.")
     .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
-    .optionsGroup('Options:')
-    .option('--host <address>', 'address to listen on; 0.0.0.0 is all', someText, '127.0.0.1')
-    .option('--port <n>', 'port to listen on, in 0..65535; 0 takes a free one', integer(0, 65_535), 8000)
-    .option('--model-name <name>', 'what clients call the model (default: the name of the folder)', someText);
-  addAccessOptions(command);
-  addCapacityOptions(command)
-    .option('--no-playground', 'serve no page at / (default: it is served)')
-    .addOption(new Option('--log-level <level>', 'least that is logged').choices(LOG_LEVELS).default('info'))
-    .option('--log-prompts', 'log prompts and texts, too (default: they stay out)')
+    .optionsGroup('Options:');
+  addTableOptions(command, LISTEN_OPTIONS);
+  addTableOptions(command, HTTP_OPTIONS, {
+    collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
+  }).option('--api-key-file <file>', 'with a key on each line (default: none)', someText);
+  addEngineOptions(command)
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: ServeCliOptions) => {
       context.exitCode = await serveCommand(dir, options, context.io);
     });
 }
 
-function addAccessOptions(command: Command): void {
-  const collect = (value: string, values: string[]) => [...values, someText(value)];
-  command
-    .option('--api-key <key>', 'that requests must bring; may be given several times', collect, [])
-    .option('--api-key-file <file>', 'with a key on each line (default: none)', someText)
-    .option(
-      '--cors-origin <origin>',
-      "whose pages may read the answers, '*' is all; several times",
-      collect,
-      [],
-    )
-    .option(
-      '--allowed-host <name>',
-      'another name of this host, such as behind a proxy; several times',
-      collect,
-      [],
-    );
-}
+const COLLECTED = {
+  parse: (value: string, values: string[]) => [...values, someText(value)],
+  first: [],
+};
 
-function addCapacityOptions(command: Command): Command {
-  const seconds = integer(1, 1_000_000);
+function addEngineOptions(command: Command): Command {
   return command
     .option('--workers <n>', 'threads that decode, in 1..64, each with a batch of its own', integer(1, 64), 1)
     .option('--threads <n>', 'threads of the matmuls, in 1..256 (default: one per core)', integer(1, 256))
@@ -99,9 +73,6 @@ function addCapacityOptions(command: Command): Command {
       'most tokens of a sequence (default: what the model knows, at most 4096)',
       integer(1),
     )
-    .option('--max-tokens <n>', 'most new tokens of a request (default: the context length)', integer(1))
-    .option('--max-body <bytes>', 'most bytes of a request, an integer >= 1', integer(1), 2 ** 20)
-    .option('--timeout <s>', 'seconds that a request may take, an integer >= 1', seconds, 600)
     .option(
       '--grace <s>',
       'seconds that requests have to end after SIGTERM, an integer >= 0',
@@ -141,18 +112,15 @@ function serveOptions(
   apiKeys: string[],
   io: CliIo,
 ): ServeOptions {
-  const { host, port, logLevel, logPrompts, playground, maxTokens, corsOrigin: corsOrigins } = options;
   return {
-    ...{ engine, apiKeys, corsOrigins, host, port, playground, logLevel, logPrompts, maxTokens },
-    allowedHosts: options.allowedHost.length === 0 ? undefined : options.allowedHost,
+    ...fromFlags(LISTEN_OPTIONS, options),
+    ...fromFlags(HTTP_OPTIONS, options),
+    ...{ engine, apiKeys, log: io.stdout },
     model: options.modelName ?? basename(resolve(dir)),
-    maxBodyBytes: options.maxBody,
-    timeoutMs: options.timeout * 1000,
-    log: io.stdout,
   };
 }
 
-function keysOf({ apiKey, apiKeyFile }: ServeCliOptions, { env }: CliIo): string[] {
+function keysOf({ apiKey = [], apiKeyFile }: ServeCliOptions, { env }: CliIo): string[] {
   const fromEnvironment = env.SGEMOE_API_KEY ?? '';
   const keys = [...apiKey, ...(fromEnvironment === '' ? [] : [fromEnvironment])];
   if (apiKeyFile !== undefined) keys.push(...keysInFile(apiKeyFile));
@@ -175,14 +143,16 @@ function keysInFile(file: string): string[] {
 
 /** The library's sentence about an option, under the name that it has here. */
 function blameOption(error: unknown): never {
-  const option = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const kebab = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   return asUsage(
     () => {
       throw error;
     },
-    (message) => message.replace(/^\w+: (\w+)/, (_, name: string) => option(name)),
+    (message) => message.replace(/^\w+: (\w+)/, (_, name: string) => FLAGS.get(name) ?? kebab(name)),
   );
 }
+
+const FLAGS = new Map([...flagsOf(LISTEN_OPTIONS), ...flagsOf(HTTP_OPTIONS)]);
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((done) => {

@@ -1,3 +1,4 @@
+import type { Kind } from '../../base/options';
 import { badRequest } from './problem';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -37,13 +38,6 @@ function isTooDeep(value: unknown, levels: number): boolean {
   return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1));
 }
 
-export interface Range {
-  min?: number | undefined;
-  max?: number | undefined;
-  /** Excluded lower end. */
-  above?: number | undefined;
-}
-
 /** Reads the fields of a body one by one, and remembers which: what nobody asked for is refused. null counts as absent. */
 export class Fields {
   readonly #known = new Set<string>();
@@ -68,15 +62,20 @@ export class Fields {
     return this.#check(name, 'true or false', (value) => typeof value === 'boolean') as boolean | undefined;
   }
 
-  number(name: string, range: Range): number | undefined {
-    const fits = (value: unknown) =>
-      typeof value === 'number' && Number.isFinite(value) && within(value, range);
-    return this.#check(name, `a number${inWords(range)}`, fits) as number | undefined;
-  }
-
-  integer(name: string, range: Range): number | undefined {
-    const fits = (value: unknown) => Number.isSafeInteger(value) && within(value as number, range);
-    return this.#check(name, `an integer${inWords(range)}`, fits) as number | undefined;
+  /**
+   * The value of a field that a row describes. @param faultOf the part of a value to tell of that is at fault.
+   * @throws Problem for another one.
+   */
+  read<T>(
+    name: string,
+    kind: Kind<T>,
+    faultOf: (value: unknown) => unknown = (value) => value,
+  ): T | undefined {
+    const value = this.take(name);
+    if (value !== undefined && !(kind.isType(value) && kind.holds(value as T))) {
+      this.fail(name, kind.must, faultOf(value));
+    }
+    return value as T | undefined;
   }
 
   /** The fields of an object within, undefined when it is absent. */
@@ -134,17 +133,4 @@ export function describe(value: unknown): string {
   if (isObject(value)) return 'an object';
   const text = typeof value === 'number' ? String(value) : JSON.stringify(value);
   return text.length > 40 ? `${text.slice(0, 40)}...` : text;
-}
-
-function within(value: number, { min, max, above }: Range): boolean {
-  return !(value < (min ?? value) || value > (max ?? value) || value <= (above ?? Number.NEGATIVE_INFINITY));
-}
-
-function inWords({ min, max, above }: Range): string {
-  const parts = [
-    min === undefined ? '' : `>= ${min}`,
-    above === undefined ? '' : `> ${above}`,
-    max === undefined ? '' : `<= ${max}`,
-  ].filter((part) => part !== '');
-  return parts.length === 0 ? '' : ` ${parts.join(' and ')}`;
 }

@@ -1,11 +1,18 @@
-import { checkInteger, checkOptions } from '../../base/checks';
+import { checkOptions } from '../../base/checks';
+import {
+  boolean,
+  choice,
+  integer,
+  namesOf,
+  type OptionInfo,
+  type OptionRow,
+  type OptionTable,
+  other,
+  ownOptions,
+  resolveOptions,
+} from '../../base/options';
 import type { Engine } from '../engine/engine';
-
-const KIB = 1024;
-/** Completions that an unhurried machine needs minutes for end by this. */
-const TIMEOUT_MS = 10 * 60_000;
-const STALL_MS = 30_000;
-const MAX_MS = 2 ** 31 - 1;
+import { LEVELS, type LogSink } from './log';
 
 /** How an engine is served. All of it is checked when the server or plugin is made. */
 export interface HttpOptions {
@@ -33,14 +40,132 @@ export interface HttpOptions {
   logPrompts?: boolean | undefined;
 }
 
+export interface ListenOptions {
+  /** Address to listen on. Default '127.0.0.1': this machine only. */
+  host?: string | undefined;
+  /** An integer in [0, 65535]; 0 takes a free one. Default 8000. */
+  port?: number | undefined;
+  /** Takes the log, a line of JSON at a time. Default: none is written. */
+  log?: LogSink | undefined;
+  /** 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
+  logLevel?: string | undefined;
+}
+
 export interface ResolvedHttpOptions extends Required<Omit<HttpOptions, 'allowedHosts'>> {
   allowedHosts: readonly string[] | undefined;
 }
 
-const NAMES: readonly (keyof HttpOptions)[] = [
-  ...(['engine', 'model', 'apiKeys', 'corsOrigins', 'allowedHosts', 'maxTokens', 'maxBodyBytes'] as const),
-  ...(['timeoutMs', 'stallMs', 'playground', 'logPrompts'] as const),
-];
+const MIB = 2 ** 20;
+const SECOND_MS = 1000;
+/** Completions that an unhurried machine needs minutes for end by this. */
+const TIMEOUT_S = 600;
+/** What timers take. */
+const MILLISECONDS = { min: 1, below: 2 ** 31 };
+const SECONDS = integer({ min: 1, max: 1_000_000 }, { doc: '' });
+
+/** Flags of `sgemoe serve`. */
+export const LISTEN_OPTIONS: OptionTable<ListenOptions> = {
+  host: text({
+    doc: 'address to listen on; 0.0.0.0 is all',
+    default: '127.0.0.1',
+    cli: { flag: '--host <address>' },
+  }),
+  port: integer(
+    { min: 0, max: 65_535 },
+    { doc: 'port to listen on', note: '0 takes a free one', default: 8000, cli: { flag: '--port <n>' } },
+  ),
+  log: other<LogSink>(
+    'a sink with a method write',
+    (value) => typeof (value as LogSink)?.write === 'function',
+    {
+      doc: 'takes the log, a line of JSON at a time, without prompts and texts',
+      absent: 'none; the command writes to stdout',
+    },
+  ),
+  logLevel: choice<string>(Object.keys(LEVELS), {
+    doc: 'least that is logged',
+    default: 'info',
+    cli: { flag: '--log-level <level>' },
+  }),
+};
+
+/** Flags of `sgemoe serve`. */
+export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
+  engine: other<Engine>('an Engine', (value) => typeof (value as Engine)?.stream === 'function', {
+    doc: "what computes; it stays the caller's",
+  }),
+  model: text({
+    doc: 'what clients call the model',
+    default: 'sgemoe',
+    cli: { flag: '--model-name <name>', absent: 'the name of the folder' },
+  }),
+  apiKeys: other<readonly string[]>(
+    'an array of texts that are not empty, without spaces',
+    isTexts,
+    {
+      doc: 'keys of which each request must bring one, compared in constant time; /, /health and /ready need none',
+      default: [],
+      absent: 'none is needed',
+      cli: {
+        flag: '--api-key <key>',
+        doc: 'that requests must bring; may be given several times',
+        absent: 'none',
+      },
+    },
+    (keys) => !keys.some((key) => /\s/.test(key)),
+  ),
+  corsOrigins: texts({
+    doc: "origins whose pages may read the answers, '*' is all",
+    default: [],
+    absent: 'none',
+    cli: {
+      flag: '--cors-origin <origin>',
+      doc: "whose pages may read the answers, '*' is all; several times",
+    },
+  }),
+  allowedHosts: texts({
+    doc: 'names that a host header may have, without a port',
+    absent: 'on a loopback address its names, so that no page gets there by a name of its own; else any',
+    cli: {
+      flag: '--allowed-host <name>',
+      doc: 'another name of this host, such as behind a proxy; several times',
+      absent: 'none',
+    },
+  }),
+  maxTokens: integer(
+    { min: 1 },
+    { doc: 'most new tokens of a request', absent: 'the context length', cli: { flag: '--max-tokens <n>' } },
+  ),
+  maxBodyBytes: integer(
+    { min: 1 },
+    { doc: 'most bytes of a request', default: MIB, cli: { flag: '--max-body <bytes>' } },
+  ),
+  timeoutMs: integer(MILLISECONDS, {
+    doc: 'most milliseconds that a request may take; headers have 10 s to arrive, bodies a minute',
+    default: TIMEOUT_S * SECOND_MS,
+    cli: {
+      flag: '--timeout <s>',
+      doc: 'seconds that a request may take',
+      default: TIMEOUT_S,
+      kind: SECONDS,
+      toOption: (seconds: number) => seconds * SECOND_MS,
+    },
+  }),
+  stallMs: integer(MILLISECONDS, {
+    doc: 'an answer whose client takes nothing of it for so many milliseconds is ended',
+    default: 30 * SECOND_MS,
+  }),
+  playground: boolean({
+    doc: 'serve the page at /, from memory, under a policy that lets it load nothing from elsewhere',
+    default: true,
+    cli: { flag: '--no-playground', doc: 'serve no page at /', absent: 'it is served' },
+  }),
+  logPrompts: boolean({
+    doc: 'log prompts and texts, too',
+    default: false,
+    cli: { flag: '--log-prompts', absent: 'they stay out' },
+  }),
+};
 
 /**
  * Checks options and puts the defaults in place. @param others names that belong to somebody else.
@@ -50,39 +175,26 @@ export function resolveHttpOptions(
   options: HttpOptions,
   others: readonly string[] = [],
 ): ResolvedHttpOptions {
-  checkOptions('serve', options, [...NAMES, ...others]);
-  const { engine, model = 'sgemoe', allowedHosts, playground = true, logPrompts = false } = options;
-  if (typeof engine?.stream !== 'function') {
-    throw new TypeError(`serve: engine must be an Engine, got ${String(engine)}`);
-  }
-  if (typeof model !== 'string' || model === '') {
-    throw new TypeError(`serve: model must be a text that is not empty, got ${String(model)}`);
-  }
-  const { apiKeys = [], corsOrigins = [] } = options;
-  const lists = { apiKeys, corsOrigins, allowedHosts: allowedHosts ?? [] };
-  for (const [name, list] of Object.entries(lists)) checkTexts(name, list);
-  if (apiKeys.some((key) => /\s/.test(key))) throw new RangeError('serve: apiKeys must be without spaces');
-  for (const [name, value] of Object.entries({ playground, logPrompts })) {
-    if (typeof value !== 'boolean')
-      throw new TypeError(`serve: ${name} must be a boolean, got ${String(value)}`);
-  }
-  return { engine, model, apiKeys, corsOrigins, allowedHosts, playground, logPrompts, ...limitsOf(options) };
+  checkOptions('serve', options, [...namesOf<HttpOptions>(HTTP_OPTIONS), ...others]);
+  const own = ownOptions<HttpOptions>(HTTP_OPTIONS, options);
+  const resolved = resolveOptions<HttpOptions>('serve', HTTP_OPTIONS, own);
+  const { maxTokens = resolved.engine.contextLength } = resolved;
+  return { ...(resolved as ResolvedHttpOptions), maxTokens };
 }
 
-function limitsOf(options: HttpOptions) {
-  const { maxTokens = options.engine.contextLength, maxBodyBytes = KIB * KIB } = options;
-  const { timeoutMs = TIMEOUT_MS, stallMs = STALL_MS } = options;
-  const limits = { maxTokens, maxBodyBytes, timeoutMs, stallMs };
-  for (const [name, value] of Object.entries(limits)) {
-    checkInteger(`serve: ${name}`, value, 1);
-    if (name.endsWith('Ms') && value > MAX_MS) {
-      throw new RangeError(`serve: ${name} must be at most ${MAX_MS}, got ${value}`);
-    }
-  }
-  return limits;
+function text(info: OptionInfo<string>): OptionRow<string> {
+  return other(
+    'a text that is not empty',
+    (value) => typeof value === 'string',
+    info,
+    (value) => value !== '',
+  );
 }
 
-function checkTexts(name: string, list: unknown): void {
-  if (Array.isArray(list) && list.every((text) => typeof text === 'string' && text !== '')) return;
-  throw new TypeError(`serve: ${name} must be an array of texts that are not empty, got ${String(list)}`);
+function texts(info: OptionInfo<readonly string[]>): OptionRow<readonly string[]> {
+  return other('an array of texts that are not empty', isTexts, info);
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string' && each !== '');
 }

@@ -1,16 +1,21 @@
 /** Bodies of /v1/completions and /v1/chat/completions, as OpenAI documents them, to requests of the engine. */
 import { randomInt } from 'node:crypto';
+import { integer } from '../../base/options';
+import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage } from '../../text/chatTemplate';
 import type { GenerateRequest } from '../engine/types';
 import { describe, Fields, isObject, type JsonObject } from './fields';
 import { badRequest, Problem } from './problem';
+import {
+  CHAT_FIELDS,
+  COMMON_FIELDS,
+  COMPLETION_FIELDS,
+  type FieldRow,
+  faultOf,
+  isIds,
+  MAX_CHOICES,
+} from './requestFields';
 
-/** Choices of one request: `n` for each prompt. */
-export const MAX_CHOICES = 16;
-const MAX_ALTERNATIVES = 20;
-const MAX_STOPS = 16;
-const MAX_STOP_LENGTH = 256;
-const MAX_STOP_TOKENS = 64;
 /** As OpenAI has it, of /v1/completions; an answer of a chat may be as long as the context allows. */
 const COMPLETION_TOKENS = 16;
 const SEEDS = 2 ** 48 - 1;
@@ -49,8 +54,8 @@ export function completionOrder(body: JsonObject, limits: RequestLimits): Order 
   checkModel(fields, limits.model);
   const prompts = promptsOf(fields);
   const { n, seed, ...shared } = common(fields);
-  const maxTokens = fields.integer('max_tokens', { min: 0, max: limits.maxTokens });
-  const topLogprobs = fields.integer('logprobs', { min: 0, max: MAX_ALTERNATIVES });
+  const maxTokens = tokensOf(fields, 'max_tokens', limits);
+  const topLogprobs = fields.read('logprobs', COMPLETION_FIELDS.logprobs);
   fields.neutral({ ...NEUTRAL, echo: [false], best_of: [1, n] });
   fields.refuse({ suffix: 'the model continues texts, it does not fill gaps' });
   const { stream, includeUsage, routing } = delivery(fields);
@@ -68,9 +73,8 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   checkModel(fields, limits.model);
   const messages = messagesOf(fields);
   const { n, seed, ...shared } = common(fields);
-  const range = { min: 0, max: limits.maxTokens };
-  const older = fields.integer('max_tokens', range);
-  const maxTokens = fields.integer('max_completion_tokens', range) ?? older ?? limits.maxTokens;
+  const older = tokensOf(fields, 'max_tokens', limits);
+  const maxTokens = tokensOf(fields, 'max_completion_tokens', limits) ?? older ?? limits.maxTokens;
   const topLogprobs = alternatives(fields);
   refuseChatFields(fields);
   const { stream, includeUsage, routing } = delivery(fields);
@@ -82,11 +86,9 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
 
 /** A conversation whose contents are texts. @throws Problem for anything else, such as images and calls of tools. */
 export function messagesOf(fields: Fields): ChatMessage[] {
-  const messages = fields.take('messages');
-  if (!Array.isArray(messages) || messages.length === 0) {
-    fields.fail('messages', 'an array with one message at least', messages);
-  }
-  return (messages as unknown[]).map((message, i) => {
+  const messages = fields.read('messages', CHAT_FIELDS.messages);
+  if (messages === undefined) return fields.fail('messages', CHAT_FIELDS.messages.must, messages);
+  return messages.map((message, i) => {
     if (!isObject(message)) return fields.fail('messages', 'an array of objects', message);
     return messageOf(new Fields(message, `messages[${i}].`));
   });
@@ -94,7 +96,7 @@ export function messagesOf(fields: Fields): ChatMessage[] {
 
 /** @throws Problem 404 for another model than the one that is served; a request may leave the name out. */
 export function checkModel(fields: Fields, served: string): void {
-  const model = fields.text('model');
+  const model = fields.read('model', COMMON_FIELDS.model);
   if (model === undefined || model === served) return;
   const message = `There is no model ${describe(model)} here, only ${describe(served)}.`;
   throw new Problem(404, message, 'model', 'model_not_found', 'There is no model of this name here.');
@@ -131,36 +133,33 @@ function contentOf(fields: Fields): string {
 }
 
 function promptsOf(fields: Fields): (string | number[])[] {
-  const prompt = fields.take('prompt');
-  if (typeof prompt === 'string') return [prompt];
-  if (Array.isArray(prompt) && prompt.length > 0) {
-    if (prompt.every(isInteger)) return [prompt];
-    if (prompt.every((each) => typeof each === 'string' || isIds(each))) return prompt;
-  }
-  return fields.fail('prompt', 'a string, an array of token ids, or an array of these', prompt);
+  const prompt = fields.read('prompt', COMPLETION_FIELDS.prompt);
+  if (prompt === undefined) return fields.fail('prompt', COMPLETION_FIELDS.prompt.must, prompt);
+  return typeof prompt === 'string' || isIds(prompt) ? [prompt] : prompt;
 }
 
-/** What both kinds of completion take. */
+/** What both kinds of completion take: the choices, and the options of sampling, one for each row that is one. */
 function common(fields: Fields) {
-  const topK = fields.integer('top_k', { min: -1 });
+  const sampling: Record<string, unknown> = {};
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
+  for (const [name, row] of Object.entries<FieldRow<any>>(COMMON_FIELDS)) {
+    if (row.option === undefined) continue;
+    const value = fields.read(name, row, (whole) => faultOf(name, whole));
+    if (value !== undefined) sampling[row.option] = row.toOption === undefined ? value : row.toOption(value);
+  }
   return {
-    n: fields.integer('n', { min: 1, max: MAX_CHOICES }) ?? 1,
-    seed: fields.integer('seed', {}) ?? randomInt(SEEDS),
-    temperature: fields.number('temperature', { min: 0, max: 100 }),
-    topP: fields.number('top_p', { above: 0, max: 1 }),
-    topK: topK !== undefined && topK > 0 ? topK : undefined,
-    minP: fields.number('min_p', { min: 0, max: 1 }),
-    repetitionPenalty: fields.number('repetition_penalty', { above: 0, max: 100 }),
-    presencePenalty: fields.number('presence_penalty', { min: -2, max: 2 }),
-    frequencyPenalty: fields.number('frequency_penalty', { min: -2, max: 2 }),
-    logitBias: biasOf(fields),
-    stop: stopsOf(fields),
-    stopTokens: stopTokensOf(fields),
+    ...(sampling as SamplingOptions),
+    n: fields.read('n', COMMON_FIELDS.n) ?? 1,
+    seed: fields.read('seed', COMMON_FIELDS.seed) ?? randomInt(SEEDS),
   };
 }
 
+function tokensOf(fields: Fields, name: string, { maxTokens }: RequestLimits): number | undefined {
+  return fields.read(name, integer({ min: 0, max: maxTokens }, { doc: '' }));
+}
+
 function delivery(fields: Fields) {
-  const stream = fields.boolean('stream') ?? false;
+  const stream = fields.read('stream', COMMON_FIELDS.stream) ?? false;
   const options = fields.object('stream_options');
   const includeUsage = options?.boolean('include_usage') ?? false;
   options?.neutral({ include_obfuscation: [false] });
@@ -175,8 +174,8 @@ function delivery(fields: Fields) {
 }
 
 function alternatives(fields: Fields): number | undefined {
-  const logprobs = fields.boolean('logprobs') ?? false;
-  const top = fields.integer('top_logprobs', { min: 0, max: MAX_ALTERNATIVES });
+  const logprobs = fields.read('logprobs', CHAT_FIELDS.logprobs) ?? false;
+  const top = fields.read('top_logprobs', CHAT_FIELDS.top_logprobs);
   if (top !== undefined && !logprobs)
     throw badRequest("'top_logprobs' needs 'logprobs': true.", 'top_logprobs');
   return logprobs ? (top ?? 0) : undefined;
@@ -211,36 +210,6 @@ function refuseChatFields(fields: Fields): void {
   }
 }
 
-function biasOf(fields: Fields): Map<number, number> | undefined {
-  const given = fields.take('logit_bias');
-  if (given === undefined) return undefined;
-  if (!isObject(given)) return fields.fail('logit_bias', 'an object from token ids to numbers', given);
-  return new Map(
-    Object.entries(given).map(([id, bias]) => {
-      if (!/^\d{1,10}$/.test(id)) fields.fail('logit_bias', 'an object whose keys are token ids', id);
-      if (typeof bias === 'number' && bias >= -100 && bias <= 100) return [Number(id), bias];
-      return fields.fail('logit_bias', 'an object of numbers from -100 to 100', bias);
-    }),
-  );
-}
-
-function stopsOf(fields: Fields): string[] | undefined {
-  const stop = fields.take('stop');
-  if (stop === undefined) return undefined;
-  const stops = Array.isArray(stop) ? stop : [stop];
-  const fits = (text: unknown) => typeof text === 'string' && text !== '' && text.length <= MAX_STOP_LENGTH;
-  if (stops.length <= MAX_STOPS && stops.every(fits)) return stops;
-  const must = `up to ${MAX_STOPS} strings of 1 to ${MAX_STOP_LENGTH} characters`;
-  return fields.fail('stop', must, stops.find((text) => !fits(text)) ?? stops);
-}
-
-function stopTokensOf(fields: Fields): number[] | undefined {
-  const tokens = fields.take('stop_token_ids');
-  if (tokens === undefined) return undefined;
-  if (Array.isArray(tokens) && tokens.length <= MAX_STOP_TOKENS && tokens.every(isInteger)) return tokens;
-  return fields.fail('stop_token_ids', `an array of up to ${MAX_STOP_TOKENS} token ids`, tokens);
-}
-
 function checkChoices(count: number): void {
   if (count <= MAX_CHOICES) return;
   throw badRequest(
@@ -254,6 +223,3 @@ function choices(request: GenerateRequest, n: number, seed: number): GenerateReq
   const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
   return Array.from({ length: n }, (_, i) => ({ ...given, seed: BigInt(seed) + BigInt(i) }));
 }
-
-const isInteger = (value: unknown): value is number => Number.isSafeInteger(value);
-export const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.every(isInteger);

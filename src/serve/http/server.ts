@@ -3,24 +3,15 @@ import { lookup } from 'node:dns/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { checkInteger } from '../../base/checks';
+import { namesOf, ownOptions, resolveOptions } from '../../base/options';
 import type { Log } from './exchange';
 import { type RequestHandler, requestHandler } from './handler';
-import { JsonLog, type LogSink } from './log';
-import { type HttpOptions, resolveHttpOptions } from './options';
+import { JsonLog } from './log';
+import { type HttpOptions, LISTEN_OPTIONS, type ListenOptions, resolveHttpOptions } from './options';
 import { Problem } from './problem';
 import { Service } from './service';
 
-export interface ListenOptions {
-  /** Address to listen on. Default '127.0.0.1': this machine only. */
-  host?: string | undefined;
-  /** An integer in [0, 65535]; 0 takes a free one. Default 8000. */
-  port?: number | undefined;
-  /** Takes the log, a line of JSON at a time. Default: none is written. */
-  log?: LogSink | undefined;
-  /** 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
-  logLevel?: string | undefined;
-}
+export type { ListenOptions } from './options';
 
 export interface ServeOptions extends HttpOptions, ListenOptions {}
 
@@ -35,6 +26,13 @@ export interface RunningServer {
   close(options?: { graceMs?: number | undefined }): Promise<void>;
 }
 
+/** With the defaults in place. */
+interface Listening extends ListenOptions {
+  host: string;
+  port: number;
+  logLevel: string;
+}
+
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
 const HEADERS_MS = 10_000;
 const BODY_MS = 60_000;
@@ -44,10 +42,10 @@ const SWEEP_MS = 100;
 
 /** Serves an engine over HTTP. @throws TypeError or RangeError for an option that is wrong; the system's error for an address in use. */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
-  const { host = '127.0.0.1', port = 8000, log: sink, logLevel = 'info', ...http } = options;
-  checkInteger('serve: port', port, 0);
+  const listening = ownOptions<ListenOptions>(LISTEN_OPTIONS, options);
+  const { host, port, log: sink, logLevel } = resolveOptions('serve', LISTEN_OPTIONS, listening) as Listening;
   const log = new JsonLog(sink, logLevel);
-  const service = new Service(resolveHttpOptions(withLoopbackNames(http, host)));
+  const service = new Service(resolveHttpOptions(withLoopbackNames(options, host), namesOf(LISTEN_OPTIONS)));
   const servers = await listen(requestHandler(service, log), log, host, port);
   const { port: taken } = servers[0].address() as AddressInfo;
   const url = `http://${host.includes(':') ? `[${host}]` : host}:${taken}`;

@@ -2,7 +2,8 @@ import type { RequestControl } from '../engine/types';
 import type { Answer, Call, Route } from './exchange';
 import { asObject, Fields } from './fields';
 import type { ResolvedHttpOptions } from './options';
-import { checkModel, isIds, messagesOf } from './requests';
+import { isIds } from './requestFields';
+import { checkModel, messagesOf } from './requests';
 
 /** Texts of one request for embeddings. */
 const MAX_INPUTS = 256;

@@ -1,0 +1,129 @@
+'use strict';
+/**
+ * Writes the tables of options in docs/ from the tables of dist/, between `<!-- options: NAME -->` and `<!-- end -->`. With
+ * --check it writes nothing and fails when one is stale.
+ */
+const fs = require('node:fs');
+const path = require('node:path');
+
+const ROOT = path.resolve(__dirname, '..');
+const dist = (file) => require(path.join(ROOT, 'dist', file));
+
+/** By NAME: headings, and the rows of cells. */
+const TABLES = {
+  model: () => {
+    const { MODEL_OPTIONS } = dist('config/modelOptions.js');
+    const rows = entries(MODEL_OPTIONS).map(([name, row]) => [
+      code(name),
+      code(row.json),
+      range(row),
+      defaultOf(row),
+      flag(row, 'train'),
+      meaning(row),
+    ]);
+    return [['Option', 'config.json', 'Range', 'Default', '`sgemoe train`', 'Meaning'], rows];
+  },
+  train: () => withFlags(dist('config/trainConfig.js').TRAIN_OPTIONS, 'train'),
+  sampling: () => withFlags(dist('sampling/options.js').SAMPLING_OPTIONS, 'generate'),
+  serve: () => {
+    const { LISTEN_OPTIONS, HTTP_OPTIONS } = dist('serve/http/options.js');
+    return withFlags({ ...HTTP_OPTIONS, ...LISTEN_OPTIONS }, 'serve');
+  },
+  fields: () => {
+    const { COMMON_FIELDS, COMPLETION_FIELDS, CHAT_FIELDS } = dist('serve/http/requestFields.js');
+    const rowsOf = (table, routes) =>
+      entries(table).map(([name, row]) => [code(name), routes, range(row), defaultOf(row), meaning(row)]);
+    return [
+      ['Field', 'In', 'Range', 'Default', 'Meaning'],
+      [
+        ...rowsOf(COMPLETION_FIELDS, 'completions'),
+        ...rowsOf(CHAT_FIELDS, 'chats'),
+        ...rowsOf(COMMON_FIELDS, 'both'),
+      ],
+    ];
+  },
+};
+
+/** A page with its tables as they should be. */
+function render(text) {
+  return text.replaceAll(
+    /(<!-- options: (\w+) -->\n)[\s\S]*?(<!-- end -->)/g,
+    (_, begin, name, end) => `${begin}\n${markdown(...TABLES[name]())}\n\n${end}`,
+  );
+}
+
+/** Names of the tables on a page. */
+function tablesOn(text) {
+  return Array.from(text.matchAll(/<!-- options: (\w+) -->/g), (match) => match[1]);
+}
+
+function withFlags(table, command) {
+  const rows = entries(table).map(([name, row]) => [
+    code(name),
+    range(row),
+    defaultOf(row),
+    flag(row, command),
+    meaning(row),
+  ]);
+  return [['Option', 'Range', 'Default', `\`sgemoe ${command}\``, 'Meaning'], rows];
+}
+
+const entries = Object.entries;
+
+function markdown(headings, rows) {
+  return [headings, headings.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+function code(text) {
+  return `\`${text}\``;
+}
+
+function range({ must }) {
+  return must.replace(/^an? /, '').replaceAll(/'([\w-]+)'/g, '`$1`');
+}
+
+function defaultOf({ absent, default: value }) {
+  return absent ?? (value === undefined ? 'required' : shown(value));
+}
+
+function shown(value) {
+  if (Array.isArray(value)) return 'none';
+  return typeof value === 'string' ? code(value) : String(value);
+}
+
+/** The flag, and its default where that is another one. */
+function flag({ cli, default: value, absent }) {
+  if (cli === undefined) return '';
+  const told = cli.absent ?? (cli.default === undefined ? undefined : shown(cli.default));
+  const isSame = [undefined, absent, String(value)].includes(told) || typeof value === 'boolean';
+  return isSame ? code(cli.flag) : `${code(cli.flag)} (${told})`;
+}
+
+function meaning({ doc, note }) {
+  return note === undefined ? doc : `${doc}; ${note}`;
+}
+
+function pages() {
+  const docs = path.join(ROOT, 'docs');
+  return fs
+    .readdirSync(docs)
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => path.join(docs, name));
+}
+
+function main() {
+  const stale = pages().filter((page) => {
+    const text = fs.readFileSync(page, 'utf8');
+    const fresh = render(text);
+    if (fresh !== text && !process.argv.includes('--check')) fs.writeFileSync(page, fresh);
+    return fresh !== text;
+  });
+  for (const page of stale) console.log(path.relative(ROOT, page));
+  if (stale.length > 0 && process.argv.includes('--check')) {
+    console.error('docs-tables: stale; npm run docs:tables writes them.');
+    process.exitCode = 1;
+  }
+}
+
+module.exports = { render, tablesOn, TABLES };
+if (require.main === module) main();

@@ -1,0 +1,179 @@
+/** The fields of a completion's body: one row each, as OpenAI documents them, then what is taken beside. */
+import { boolean, integer, number, type OptionInfo, type OptionRow, other } from '../../base/options';
+import type { SamplingOptions } from '../../sampling/options';
+import { isObject, type JsonObject } from './fields';
+
+/** Choices of one request: `n` for each prompt. */
+export const MAX_CHOICES = 16;
+const MAX_ALTERNATIVES = 20;
+const MAX_STOPS = 16;
+const MAX_STOP_LENGTH = 256;
+const MAX_STOP_TOKENS = 64;
+const MAX_BIAS = 100;
+
+/** A field, and the option of sampling that it is, where it is one. */
+export interface FieldRow<T> extends OptionRow<T> {
+  readonly option?: keyof SamplingOptions | undefined;
+  /** The option's value, where it is another one; undefined for none. */
+  readonly toOption?: ((value: T) => unknown) | undefined;
+}
+
+function sampling<T>(
+  option: keyof SamplingOptions,
+  row: OptionRow<T>,
+  toOption?: (value: T) => unknown,
+): FieldRow<T> {
+  return { ...row, option, toOption };
+}
+
+const MAX_TOKENS = { doc: 'most new tokens', note: "at most the server's `maxTokens`" };
+const UP_TO = { min: 0, max: MAX_ALTERNATIVES };
+const PENALTY = { min: -2, max: 2 };
+
+/** Of both routes. */
+export const COMMON_FIELDS = {
+  model: text({ doc: 'name of the model that is served', absent: 'that one' }),
+  n: integer(
+    { min: 1, max: MAX_CHOICES },
+    { doc: 'choices for each prompt, with the seeds `seed`, `seed` + 1, ...', default: 1 },
+  ),
+  temperature: sampling(
+    'temperature',
+    number(
+      { min: 0, max: 100 },
+      { doc: 'divides the logits', note: '0 takes the most probable token', default: 1 },
+    ),
+  ),
+  top_p: sampling(
+    'topP',
+    number(
+      { above: 0, max: 1 },
+      { doc: 'draw from the fewest tokens that together have probability p', default: 1 },
+    ),
+  ),
+  presence_penalty: sampling(
+    'presencePenalty',
+    number(PENALTY, { doc: 'subtracted from the logits of tokens that the text has', default: 0 }),
+  ),
+  frequency_penalty: sampling(
+    'frequencyPenalty',
+    number(PENALTY, { doc: 'the same, once for each time', default: 0 }),
+  ),
+  logit_bias: sampling(
+    'logitBias',
+    other<JsonObject>(
+      `an object from token ids to numbers from -${MAX_BIAS} to ${MAX_BIAS}`,
+      (value) => isObject(value) && wrongBias(value) === undefined,
+      { doc: 'added to logits', absent: 'none' },
+    ),
+    (biases) => new Map(Object.entries(biases).map(([id, bias]) => [Number(id), bias])),
+  ),
+  seed: integer({}, { doc: 'of the random choices', absent: 'drawn anew' }),
+  stop: sampling(
+    'stop',
+    other<string | string[]>(`up to ${MAX_STOPS} strings of 1 to ${MAX_STOP_LENGTH} characters`, isStop, {
+      doc: 'texts that end the completion in front of them',
+      absent: 'none',
+    }),
+  ),
+  stream: flag({ doc: 'send text as it comes', default: false }),
+  stream_options: object({ doc: '`include_usage`: tell the usage at the end of a stream', absent: 'none' }),
+  top_k: sampling(
+    'topK',
+    integer(
+      { min: -1 },
+      { doc: 'draw from the k most probable tokens', note: '0 and -1 are all', absent: 'all' },
+    ),
+    (k) => (k > 0 ? k : undefined),
+  ),
+  min_p: sampling(
+    'minP',
+    number(
+      { min: 0, max: 1 },
+      { doc: 'draw from tokens at least p times as probable as the best one', default: 0 },
+    ),
+  ),
+  repetition_penalty: sampling(
+    'repetitionPenalty',
+    number(
+      { above: 0, max: 100 },
+      { doc: 'makes tokens of the prompt and the text less probable', default: 1 },
+    ),
+  ),
+  stop_token_ids: sampling(
+    'stopTokens',
+    other<number[]>(
+      `an array of up to ${MAX_STOP_TOKENS} token ids`,
+      (value) => isIds(value) && value.length <= MAX_STOP_TOKENS,
+      { doc: 'token ids that end the completion', absent: 'none' },
+    ),
+  ),
+  sgemoe: object({ doc: '`routing`: tell the experts of each token', absent: 'none' }),
+};
+
+/** Of /v1/completions alone. */
+export const COMPLETION_FIELDS = {
+  prompt: other<string | number[] | (string | number[])[]>(
+    'a string, an array of token ids, or an array of these',
+    isPrompt,
+    { doc: 'what to continue; several prompts give several choices' },
+  ),
+  max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '16' }),
+  logprobs: integer(UP_TO, { doc: 'tell log-probabilities, with so many alternatives', absent: 'none' }),
+};
+
+/** Of /v1/chat/completions alone. */
+export const CHAT_FIELDS = {
+  messages: other<unknown[]>(
+    'an array with one message at least',
+    (value) => Array.isArray(value) && value.length > 0,
+    { doc: 'conversation to answer: objects with `role`, `content` and, if wanted, `name`' },
+  ),
+  max_completion_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '`max_tokens`' }),
+  max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'what the context has room for' }),
+  logprobs: flag({ doc: 'tell log-probabilities', default: false }),
+  top_logprobs: integer(UP_TO, { doc: 'alternatives of each token, with `logprobs`', absent: '0' }),
+};
+
+/** The part of a value that is at fault, to be told. */
+export function faultOf(name: string, value: unknown): unknown {
+  if (name === 'logit_bias' && isObject(value)) return wrongBias(value);
+  if (name === 'stop' && Array.isArray(value)) return value.find((each) => !isStop(each)) ?? value;
+  return value;
+}
+
+export const isInteger = (value: unknown): value is number => Number.isSafeInteger(value);
+export const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.every(isInteger);
+
+function flag(info: OptionInfo<boolean>): OptionRow<boolean> {
+  return { ...boolean(info), must: 'true or false' };
+}
+
+function text(info: OptionInfo<string>): OptionRow<string> {
+  return other('a string', (value) => typeof value === 'string', info);
+}
+
+function object(info: OptionInfo<JsonObject>): OptionRow<JsonObject> {
+  return other('an object', isObject, info);
+}
+
+/** The first key that is no token id, or bias that is out of range. */
+function wrongBias(biases: JsonObject): unknown {
+  for (const [id, bias] of Object.entries(biases)) {
+    if (!/^\d{1,10}$/.test(id)) return id;
+    if (!(typeof bias === 'number' && Math.abs(bias) <= MAX_BIAS)) return bias;
+  }
+  return undefined;
+}
+
+function isStop(value: unknown): boolean {
+  if (Array.isArray(value))
+    return value.length <= MAX_STOPS && value.every((each) => typeof each === 'string' && isStop(each));
+  return typeof value === 'string' && value !== '' && value.length <= MAX_STOP_LENGTH;
+}
+
+function isPrompt(value: unknown): boolean {
+  if (typeof value === 'string') return true;
+  if (!Array.isArray(value) || value.length === 0) return false;
+  return isIds(value) || value.every((each) => typeof each === 'string' || isIds(each));
+}
