@@ -53,7 +53,11 @@ describe('reference kernels', () => {
   it('say what they are: one thread, no library, and the notes they were given', () => {
     const { info } = createReferenceKernels({ notes: ['No compiler.'] });
     expect(info).toMatchObject({
-      backend: 'reference', blas: null, instructionSet: 'none', threads: 1, addonPath: null,
+      backend: 'reference',
+      blas: null,
+      instructionSet: 'none',
+      threads: 1,
+      addonPath: null,
       notes: ['No compiler.'],
     });
     expect(createReferenceKernels().info.notes).toEqual([]);
@@ -66,8 +70,10 @@ describe('reference kernels', () => {
   it('name Float64Array in the float64 form, and refuse Float32Array', () => {
     expect(k.floatType).toBe('float64');
     expectThrows(
-      'exp', () => k.exp(new Float32Array(1), 0, zeros(1), 0, 1),
-      TypeError, /^exp: x must be a Float64Array, got Float32Array$/,
+      'exp',
+      () => k.exp(new Float32Array(1), 0, zeros(1), 0, 1),
+      TypeError,
+      /^exp: x must be a Float64Array, got Float32Array$/,
     );
   });
 
@@ -94,7 +100,10 @@ describe('finite differences in float64', () => {
   const n = rows * cols;
 
   it('softmaxBackward', () => {
-    const x = real(dice.values(n, 2)), y = zeros(n), dy = real(dice.values(n)), dx = zeros(n);
+    const x = real(dice.values(n, 2)),
+      y = zeros(n),
+      dy = real(dice.values(n)),
+      dx = zeros(n);
     const forward = (): F => {
       k.softmaxForward(x, 0, y, 0, rows, cols);
       return y;
@@ -106,22 +115,48 @@ describe('finite differences in float64', () => {
   });
 
   it('rmsNormBackward', () => {
-    const x = real(dice.values(n, 2)), gamma = real(dice.values(cols)), y = zeros(n), invRms = zeros(rows);
-    const dy = real(dice.values(n)), dx = zeros(n), dGamma = zeros(cols);
+    const x = real(dice.values(n, 2)),
+      gamma = real(dice.values(cols)),
+      y = zeros(n),
+      invRms = zeros(rows);
+    const dy = real(dice.values(n)),
+      dx = zeros(n),
+      dGamma = zeros(cols);
     const forward = (): F => {
       k.rmsNormForward(x, 0, cols, gamma, 0, y, 0, cols, invRms, 0, rows, cols, 1e-3);
       return y;
     };
-    const wantX = differences(x, forward, dy), wantGamma = differences(gamma, forward, dy);
+    const wantX = differences(x, forward, dy),
+      wantGamma = differences(gamma, forward, dy);
     forward();
     k.rmsNormBackward(
-      x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dx, 0, cols, false, dGamma, 0, rows, cols);
+      x,
+      0,
+      cols,
+      gamma,
+      0,
+      invRms,
+      0,
+      dy,
+      0,
+      cols,
+      dx,
+      0,
+      cols,
+      false,
+      dGamma,
+      0,
+      rows,
+      cols,
+    );
     expectGradient('dx', dx, wantX);
     expectGradient('dGamma', dGamma, wantGamma);
   });
 
   it('swigluBackward', () => {
-    const gateUp = real(dice.values(2 * n, 3)), y = zeros(n), dy = real(dice.values(n));
+    const gateUp = real(dice.values(2 * n, 3)),
+      y = zeros(n),
+      dy = real(dice.values(n));
     const dGateUp = zeros(2 * n);
     const forward = (): F => {
       k.swigluForward(gateUp, 0, y, 0, rows, cols);
@@ -132,9 +167,13 @@ describe('finite differences in float64', () => {
   });
 
   it('rope with inverse', () => {
-    const angles = dice.values(6, 3), positions = new Int32Array([2, 0]);
-    const cos = real(angles.map(Math.cos)), sin = real(angles.map(Math.sin));
-    const x = real(dice.values(16)), dx = real(dice.values(16)), dy = dx.slice();
+    const angles = dice.values(6, 3),
+      positions = new Int32Array([2, 0]);
+    const cos = real(angles.map(Math.cos)),
+      sin = real(angles.map(Math.sin));
+    const x = real(dice.values(16)),
+      dx = real(dice.values(16)),
+      dy = dx.slice();
     const forward = (): F => {
       const y = x.slice();
       k.rope(y, 0, 8, cos, 0, sin, 0, 3, positions, 0, 2, 2, 4, false);
@@ -150,26 +189,89 @@ describe('finite differences in float64', () => {
   ] as const) {
     it(`attentionBackward, ${name}`, () => {
       const [batch, length, heads, kvHeads, dim] = [2, 4, 4, 2, 3];
-      const total = batch * length * heads * dim, stride = 6 * kvHeads * dim, ld = kvHeads * dim;
-      const q = real(dice.values(total)), key = real(dice.values(batch * stride));
+      const total = batch * length * heads * dim,
+        stride = 6 * kvHeads * dim,
+        ld = kvHeads * dim;
+      const q = real(dice.values(total)),
+        key = real(dice.values(batch * stride));
       const value = real(dice.values(batch * stride));
-      const out = zeros(total), lse = zeros(batch * heads * length), dOut = real(dice.values(total));
-      const dq = zeros(total), dk = zeros(batch * stride), dv = zeros(batch * stride);
-      const queryStarts = Int32Array.from(starts), lengths = Int32Array.from(kvLengths), ldq = heads * dim;
+      const out = zeros(total),
+        lse = zeros(batch * heads * length),
+        dOut = real(dice.values(total));
+      const dq = zeros(total),
+        dk = zeros(batch * stride),
+        dv = zeros(batch * stride);
+      const queryStarts = Int32Array.from(starts),
+        lengths = Int32Array.from(kvLengths),
+        ldq = heads * dim;
       const forward = (): F => {
         k.attentionForward(
-          q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0,
-          queryStarts, 0, lengths, 0,
-          batch, length, heads, kvHeads, dim, 0.6,
+          q,
+          0,
+          ldq,
+          key,
+          0,
+          ld,
+          stride,
+          value,
+          0,
+          ld,
+          stride,
+          out,
+          0,
+          ldq,
+          lse,
+          0,
+          queryStarts,
+          0,
+          lengths,
+          0,
+          batch,
+          length,
+          heads,
+          kvHeads,
+          dim,
+          0.6,
         );
         return out;
       };
       const want = [q, key, value].map((x) => differences(x, forward, dOut));
       forward();
       k.attentionBackward(
-        q, 0, ldq, key, 0, ld, stride, value, 0, ld, stride, out, 0, ldq, lse, 0,
-        dOut, 0, dq, 0, dk, 0, dv, 0,
-        queryStarts, 0, lengths, 0, batch, length, heads, kvHeads, dim, 0.6,
+        q,
+        0,
+        ldq,
+        key,
+        0,
+        ld,
+        stride,
+        value,
+        0,
+        ld,
+        stride,
+        out,
+        0,
+        ldq,
+        lse,
+        0,
+        dOut,
+        0,
+        dq,
+        0,
+        dk,
+        0,
+        dv,
+        0,
+        queryStarts,
+        0,
+        lengths,
+        0,
+        batch,
+        length,
+        heads,
+        kvHeads,
+        dim,
+        0.6,
       );
       expectGradient('dq', dq, want[0]);
       expectGradient('dk', dk, want[1]);
@@ -180,17 +282,43 @@ describe('finite differences in float64', () => {
   for (const renormalise of [true, false]) {
     it(`routeBackward, renormalise ${renormalise}: gate weights, balance loss and z-loss`, () => {
       const [tokens, experts, topK] = [6, 5, 3];
-      const auxScale = 0.03, zScale = 0.07;
-      const logits = real(dice.values(tokens * experts, 2)), probs = zeros(tokens * experts);
+      const auxScale = 0.03,
+        zScale = 0.07;
+      const logits = real(dice.values(tokens * experts, 2)),
+        probs = zeros(tokens * experts);
       const lse = zeros(tokens);
-      const weights = zeros(tokens * topK), means = zeros(experts);
+      const weights = zeros(tokens * topK),
+        means = zeros(experts);
       const dWeights = real(dice.values(tokens * topK));
       const ints = (size: number): Int32Array => new Int32Array(size);
-      const indices = ints(tokens * topK), starts = ints(experts + 1);
+      const indices = ints(tokens * topK),
+        starts = ints(experts + 1);
       const forward = (): F => {
         k.routeForward(
-          logits, 0, null, 0, probs, 0, lse, 0, indices, 0, weights, 0, starts, 0, ints(tokens * topK), 0,
-          ints(tokens * topK), 0, means, 0, tokens, experts, topK, renormalise,
+          logits,
+          0,
+          null,
+          0,
+          probs,
+          0,
+          lse,
+          0,
+          indices,
+          0,
+          weights,
+          0,
+          starts,
+          0,
+          ints(tokens * topK),
+          0,
+          ints(tokens * topK),
+          0,
+          means,
+          0,
+          tokens,
+          experts,
+          topK,
+          renormalise,
         );
         // sum dw*w + auxScale * sum_e count_e * sum_t p_te + zScale/2 * sum_t lse_t^2
         const balance = means.reduce((sum, mean, e) => sum + (starts[e + 1] - starts[e]) * mean * tokens, 0);
@@ -201,8 +329,26 @@ describe('finite differences in float64', () => {
       const dLogits = zeros(tokens * experts);
       forward();
       k.routeBackward(
-        probs, 0, lse, 0, indices, 0, weights, 0, dWeights, 0, starts, 0, dLogits, 0,
-        tokens, experts, topK, renormalise, auxScale, zScale,
+        probs,
+        0,
+        lse,
+        0,
+        indices,
+        0,
+        weights,
+        0,
+        dWeights,
+        0,
+        starts,
+        0,
+        dLogits,
+        0,
+        tokens,
+        experts,
+        topK,
+        renormalise,
+        auxScale,
+        zScale,
       );
       expectGradient('dLogits', dLogits, want);
     });
@@ -210,8 +356,12 @@ describe('finite differences in float64', () => {
 
   it('scatterAddRowsBackward', () => {
     const [tokens, topK] = [3, 2];
-    const x = real(dice.values(6 * cols)), weights = real(dice.values(6)), slots = dice.permutation(6);
-    const dy = real(dice.values(tokens * cols)), dx = zeros(6 * cols), dWeights = zeros(6);
+    const x = real(dice.values(6 * cols)),
+      weights = real(dice.values(6)),
+      slots = dice.permutation(6);
+    const dy = real(dice.values(tokens * cols)),
+      dx = zeros(6 * cols),
+      dWeights = zeros(6);
     const forward = (): F => {
       const y = zeros(tokens * cols);
       k.scatterAddRows(x, 0, 6, slots, 0, weights, 0, y, 0, tokens, topK, cols);
@@ -223,7 +373,8 @@ describe('finite differences in float64', () => {
   });
 
   it('embeddingBackward', () => {
-    const table = real(dice.values(4 * cols)), ids = new Int32Array([2, 0, 2, 2, 1]);
+    const table = real(dice.values(4 * cols)),
+      ids = new Int32Array([2, 0, 2, 2, 1]);
     const dTable = zeros(4 * cols);
     const dy = real(dice.values(n));
     const forward = (): F => {
@@ -236,7 +387,8 @@ describe('finite differences in float64', () => {
   });
 
   it('crossEntropy', () => {
-    const logits = real(dice.values(n, 2)), targets = new Int32Array([0, 6, -100, 3, 3]);
+    const logits = real(dice.values(n, 2)),
+      targets = new Int32Array([0, 6, -100, 3, 3]);
     const forward = (): F =>
       real([k.crossEntropy(logits, 0, targets, 0, zeros(rows), 0, rows, cols, -100, 1, false)]);
     const want = differences(logits, forward, real([0.25]));

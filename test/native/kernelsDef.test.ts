@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ROOT } from '../backend/child';
-import { readSignatures } from '../backend/conformance/contract';
+import { readContract, readSignatures } from '../backend/conformance/contract';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 
@@ -37,8 +37,7 @@ describe('native/kernels.def', () => {
         ([, type, name]) => [name, type],
       ),
     );
-    const source = read('src/backend/kernels.ts').replace(/\/\*\*[\s\S]*?\*\//g, '');
-    for (const [, name, type] of source.matchAll(/^ {2}(\w+)\([^)]*\): (void|number);/gm)) {
+    for (const [, name, type] of readContract().matchAll(/^ {2}(\w+)\([^)]*\): (void|number);/gm)) {
       expect(results.get(name) === 'void' ? 'void' : 'number', name).toBe(type);
     }
   });

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
 import {
-  bound, Dice, everywhere, expectClose, expectSame, grid, type Layout, PLACEMENTS, Scene,
+  bound,
+  Dice,
+  everywhere,
+  expectClose,
+  expectSame,
+  grid,
+  type Layout,
+  PLACEMENTS,
+  Scene,
 } from './harness';
 
 interface Shape {
@@ -17,7 +25,11 @@ interface Shape {
 }
 
 const plain = (batch: number, length: number, nHeads: number, nKvHeads: number, headDim: number): Shape => ({
-  batch, queryLen: length, nHeads, nKvHeads, headDim,
+  batch,
+  queryLen: length,
+  nHeads,
+  nKvHeads,
+  headDim,
   starts: new Array<number>(batch).fill(0),
   kvLengths: new Array<number>(batch).fill(length),
 });
@@ -44,7 +56,11 @@ const CASES: Record<string, Shape> = {
 /** Large enough to be cut into parts whose results are put together: of the keys, of the queries' gradients. */
 const LONG: Record<string, Shape> = {
   'one query behind a long cache': { ...plain(2, 1, 4, 2, 16), starts: [1299, 80], kvLengths: [1300, 81] },
-  'one query of many heads behind a long cache': { ...plain(1, 1, 9, 1, 20), starts: [1100], kvLengths: [1101] },
+  'one query of many heads behind a long cache': {
+    ...plain(1, 1, 9, 1, 20),
+    starts: [1100],
+    kvLengths: [1101],
+  },
   'several queries behind a long cache': { ...plain(2, 3, 2, 1, 8), starts: [600, 10], kvLengths: [603, 13] },
   'a long sequence': { ...plain(1, 530, 2, 1, 18), sharpness: 3 },
 };
@@ -59,15 +75,31 @@ function cacheLayout(shape: Shape, cols: number, ld: number, batchStride: number
 /** The arguments of a call, with rows and sequences apart from each other. */
 function setUp(scene: Scene, dice: Dice, shape: Shape) {
   const { batch, queryLen, nHeads, nKvHeads, headDim, sharpness = 1 } = shape;
-  const cols = nHeads * headDim, kvCols = nKvHeads * headDim, rows = batch * queryLen;
-  const ldq = cols + EXTRA.q, ldk = kvCols + EXTRA.k, ldv = kvCols + EXTRA.v, ldo = cols + EXTRA.out;
+  const cols = nHeads * headDim,
+    kvCols = nKvHeads * headDim,
+    rows = batch * queryLen;
+  const ldq = cols + EXTRA.q,
+    ldk = kvCols + EXTRA.k,
+    ldv = kvCols + EXTRA.v,
+    ldo = cols + EXTRA.out;
   const longest = Math.max(0, ...shape.kvLengths);
-  const kBatchStride = longest * ldk + EXTRA.kBatch, vBatchStride = longest * ldv + EXTRA.vBatch;
+  const kBatchStride = longest * ldk + EXTRA.kBatch,
+    vBatchStride = longest * ldv + EXTRA.vBatch;
   const kLayout = cacheLayout(shape, kvCols, ldk, kBatchStride);
   const vLayout = cacheLayout(shape, kvCols, ldv, vBatchStride);
-  const qLayout = grid(rows, cols, ldq), outLayout = grid(rows, cols, ldo);
+  const qLayout = grid(rows, cols, ldq),
+    outLayout = grid(rows, cols, ldo);
   return {
-    ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, kLayout, vLayout, qLayout, outLayout,
+    ldq,
+    ldk,
+    ldv,
+    ldo,
+    kBatchStride,
+    vBatchStride,
+    kLayout,
+    vLayout,
+    qLayout,
+    outLayout,
     scale: Math.fround(1 / Math.sqrt(headDim)),
     q: scene.floats('q', dice.values(qLayout.length, sharpness), qLayout),
     k: scene.floats('k', dice.values(kLayout.length, sharpness), kLayout),
@@ -104,7 +136,12 @@ function eachQuery(
 }
 
 function dot(
-  a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: number, absolute = false,
+  a: Float64Array,
+  aAt: number,
+  b: Float64Array,
+  bAt: number,
+  n: number,
+  absolute = false,
 ): number {
   let sum = 0;
   for (let d = 0; d < n; d++) sum += absolute ? Math.abs(a[aAt + d] * b[bAt + d]) : a[aAt + d] * b[bAt + d];
@@ -116,8 +153,10 @@ function naiveForward(shape: Shape, args: Arguments) {
   const { headDim } = shape;
   const { scale } = args;
   const [q, k, v] = [args.q.read(), args.k.read(), args.v.read()];
-  const out = new Float64Array(q.length), outBounds = out.slice();
-  const lse = new Float64Array(shape.batch * shape.nHeads * shape.queryLen), lseBounds = lse.slice();
+  const out = new Float64Array(q.length),
+    outBounds = out.slice();
+  const lse = new Float64Array(shape.batch * shape.nHeads * shape.queryLen),
+    lseBounds = lse.slice();
   // How far rounding can move a score; the probabilities inherit it as a relative error.
   const fuzz = lse.slice();
   eachQuery(shape, (row) => {
@@ -144,15 +183,23 @@ function naiveForward(shape: Shape, args: Arguments) {
 
 /** The gradients of sum(out * dOut), through the Jacobian of softmax, with bounds. */
 function naiveBackward(
-  shape: Shape, args: Arguments, lse: Float64Array, fuzz: Float64Array, dOut: Float64Array,
+  shape: Shape,
+  args: Arguments,
+  lse: Float64Array,
+  fuzz: Float64Array,
+  dOut: Float64Array,
 ) {
   const { headDim } = shape;
   const { scale } = args;
   const [q, k, v] = [args.q.read(), args.k.read(), args.v.read()];
-  const dq = new Float64Array(q.length), dk = new Float64Array(k.length), dv = new Float64Array(v.length);
+  const dq = new Float64Array(q.length),
+    dk = new Float64Array(k.length),
+    dv = new Float64Array(v.length);
   const size = { dq: dq.slice(), dk: dk.slice(), dv: dv.slice() };
   eachQuery(shape, (row) => {
-    const p: number[] = [], dp: number[] = [], dpSize: number[] = [];
+    const p: number[] = [],
+      dp: number[] = [],
+      dpSize: number[] = [];
     for (let j = 0; j < row.keys; j++) {
       p.push(Math.exp(scale * dot(q, row.q, k, row.key(j), headDim) - lse[row.lse]));
       dp.push(dot(dOut, row.q, v, row.key(j), headDim));
@@ -189,15 +236,41 @@ function poison({ k, v, ldk, ldv }: Arguments, shape: Shape, from: number, to: n
 }
 
 function forward(
-  kernels: Kernels, shape: Shape, args: Arguments, out: ReturnType<Scene['output']>,
+  kernels: Kernels,
+  shape: Shape,
+  args: Arguments,
+  out: ReturnType<Scene['output']>,
   lse: ReturnType<Scene['output']>,
 ): void {
   const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
   const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
   kernels.attentionForward(
-    q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
-    out.array, out.at, ldo, lse.array, lse.at, queryStarts.array, queryStarts.at,
-    kvLengths.array, kvLengths.at, batch, queryLen, nHeads, nKvHeads, headDim, scale,
+    q.array,
+    q.at,
+    ldq,
+    k.array,
+    k.at,
+    ldk,
+    kBatchStride,
+    v.array,
+    v.at,
+    ldv,
+    vBatchStride,
+    out.array,
+    out.at,
+    ldo,
+    lse.array,
+    lse.at,
+    queryStarts.array,
+    queryStarts.at,
+    kvLengths.array,
+    kvLengths.at,
+    batch,
+    queryLen,
+    nHeads,
+    nKvHeads,
+    headDim,
+    scale,
   );
 }
 
@@ -217,16 +290,47 @@ function checkBackward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape)
   const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
   const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
   const want = naiveForward(shape, args);
-  const out = scene.floats('out', want.out, args.outLayout), lse = scene.floats('lse', want.lse);
+  const out = scene.floats('out', want.out, args.outLayout),
+    lse = scene.floats('lse', want.lse);
   const dOut = scene.floats('dOut', dice.values(args.outLayout.length), args.outLayout);
   const dq = scene.output('dq', args.qLayout);
   const dk = scene.output('dk', queryLen === 0 ? [] : args.kLayout);
   const dv = scene.output('dv', queryLen === 0 ? [] : args.vLayout);
   kernels.attentionBackward(
-    q.array, q.at, ldq, k.array, k.at, ldk, kBatchStride, v.array, v.at, ldv, vBatchStride,
-    out.array, out.at, ldo, lse.array, lse.at, dOut.array, dOut.at, dq.array, dq.at, dk.array, dk.at,
-    dv.array, dv.at, queryStarts.array, queryStarts.at, kvLengths.array, kvLengths.at,
-    batch, queryLen, nHeads, nKvHeads, headDim, scale,
+    q.array,
+    q.at,
+    ldq,
+    k.array,
+    k.at,
+    ldk,
+    kBatchStride,
+    v.array,
+    v.at,
+    ldv,
+    vBatchStride,
+    out.array,
+    out.at,
+    ldo,
+    lse.array,
+    lse.at,
+    dOut.array,
+    dOut.at,
+    dq.array,
+    dq.at,
+    dk.array,
+    dk.at,
+    dv.array,
+    dv.at,
+    queryStarts.array,
+    queryStarts.at,
+    kvLengths.array,
+    kvLengths.at,
+    batch,
+    queryLen,
+    nHeads,
+    nKvHeads,
+    headDim,
+    scale,
   );
   const grads = naiveBackward(shape, args, want.lse, want.fuzz, dOut.read());
   expectClose(`dq, ${scene.place.name}`, dq.read(), grads.dq, grads.bounds.dq);
@@ -269,7 +373,8 @@ export function attentionConformance(kernels: () => Kernels): void {
     });
 
     for (const [name, shape] of Object.entries({
-      'grouped heads': plain(1, 40, 4, 2, 16), 'several blocks': plain(1, 150, 1, 1, 8),
+      'grouped heads': plain(1, 40, 4, 2, 16),
+      'several blocks': plain(1, 150, 1, 1, 8),
     })) {
       it(`keeps a NaN key and value from the queries before it: ${name}`, () => {
         const { queryLen, nHeads, headDim } = shape;
@@ -277,27 +382,57 @@ export function attentionConformance(kernels: () => Kernels): void {
           const scene = new Scene(PLACEMENTS[0]);
           const args = setUp(scene, new Dice(7), shape);
           poison(args, shape, at, at + 1);
-          const out = scene.output('out', args.outLayout), lse = scene.output('lse', nHeads * queryLen);
+          const out = scene.output('out', args.outLayout),
+            lse = scene.output('lse', nHeads * queryLen);
           forward(kernels(), shape, args, out, lse);
           const isNaNs = [...out.read()].map(Number.isNaN);
           const firstThatSees = at * nHeads * headDim;
           expect(isNaNs.slice(0, firstThatSees).includes(true)).toBe(false);
           expect(isNaNs.slice(firstThatSees).includes(false)).toBe(false);
           expect([...lse.read()].map(Number.isNaN)).toEqual(
-            Array.from({ length: nHeads * queryLen }, (_, i) => i % queryLen >= at));
+            Array.from({ length: nHeads * queryLen }, (_, i) => i % queryLen >= at),
+          );
         }
       });
     }
 
     it('may share its keys between sequences: a batch stride of 0', () => {
-      const scene = new Scene(PLACEMENTS[1]), dice = new Dice(6);
-      const q = scene.floats('q', [1, 2, 1, 2]), k = scene.floats('k', dice.values(6));
+      const scene = new Scene(PLACEMENTS[1]),
+        dice = new Dice(6);
+      const q = scene.floats('q', [1, 2, 1, 2]),
+        k = scene.floats('k', dice.values(6));
       const v = scene.floats('v', dice.values(6));
-      const out = scene.output('out', 4), lse = scene.output('lse', 2);
-      const starts = scene.ints('queryStarts', [2, 2]), lengths = scene.ints('kvLengths', [3, 3]);
+      const out = scene.output('out', 4),
+        lse = scene.output('lse', 2);
+      const starts = scene.ints('queryStarts', [2, 2]),
+        lengths = scene.ints('kvLengths', [3, 3]);
       kernels().attentionForward(
-        q.array, q.at, 2, k.array, k.at, 2, 0, v.array, v.at, 2, 0, out.array, out.at, 2, lse.array, lse.at,
-        starts.array, starts.at, lengths.array, lengths.at, 2, 1, 1, 1, 2, 1,
+        q.array,
+        q.at,
+        2,
+        k.array,
+        k.at,
+        2,
+        0,
+        v.array,
+        v.at,
+        2,
+        0,
+        out.array,
+        out.at,
+        2,
+        lse.array,
+        lse.at,
+        starts.array,
+        starts.at,
+        lengths.array,
+        lengths.at,
+        2,
+        1,
+        1,
+        1,
+        2,
+        1,
       );
       const [a, b, c, d] = out.read();
       expectSame('second sequence', [c, d], [a, b]);
@@ -306,20 +441,36 @@ export function attentionConformance(kernels: () => Kernels): void {
 
   describe('rope', () => {
     const shapes = [
-      [0, 1, 4], [3, 0, 4], [2, 1, 0], [1, 1, 2], [3, 2, 6], [5, 3, 16], [4, 2, 34], [2, 5, 64],
+      [0, 1, 4],
+      [3, 0, 4],
+      [2, 1, 0],
+      [1, 1, 2],
+      [3, 2, 6],
+      [5, 3, 16],
+      [4, 2, 34],
+      [2, 5, 64],
     ];
 
     function check(
-      scene: Scene, dice: Dice, rows: number, nHeads: number, headDim: number, inverse: boolean,
+      scene: Scene,
+      dice: Dice,
+      rows: number,
+      nHeads: number,
+      headDim: number,
+      inverse: boolean,
     ): void {
-      const cols = nHeads * headDim, pairs = headDim / 2, maxPositions = 11;
+      const cols = nHeads * headDim,
+        pairs = headDim / 2,
+        maxPositions = 11;
       const angles = dice.values(maxPositions * pairs, 4);
       const ldx = cols + 3;
       const x = scene.floats('x', dice.values(rows * cols), grid(rows, cols, ldx));
-      const cos = scene.floats('cos', angles.map(Math.cos)), sin = scene.floats('sin', angles.map(Math.sin));
+      const cos = scene.floats('cos', angles.map(Math.cos)),
+        sin = scene.floats('sin', angles.map(Math.sin));
       const positions = scene.ints('positions', dice.ints(rows, maxPositions));
       const [xv, c, s, p] = [x.read(), cos.read(), sin.read(), positions.read()];
-      const want = new Float64Array(rows * cols), bounds = want.slice();
+      const want = new Float64Array(rows * cols),
+        bounds = want.slice();
       for (let even = 0; even < rows * cols; even += 2) {
         const angle = p[Math.floor(even / cols)] * pairs + (even % headDim) / 2;
         const turn = inverse ? -s[angle] : s[angle];
@@ -328,8 +479,20 @@ export function attentionConformance(kernels: () => Kernels): void {
         bounds[even] = bounds[even + 1] = bound(1, Math.abs(xv[even]) + Math.abs(xv[even + 1]));
       }
       kernels().rope(
-        x.array, x.at, ldx, cos.array, cos.at, sin.array, sin.at, maxPositions, positions.array, positions.at,
-        rows, nHeads, headDim, inverse,
+        x.array,
+        x.at,
+        ldx,
+        cos.array,
+        cos.at,
+        sin.array,
+        sin.at,
+        maxPositions,
+        positions.array,
+        positions.at,
+        rows,
+        nHeads,
+        headDim,
+        inverse,
       );
       expectClose(`rope [${rows},${nHeads},${headDim}]`, x.read(), want, bounds);
       scene.expectOnlyWritten('rope', x);

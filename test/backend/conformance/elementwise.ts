@@ -57,7 +57,12 @@ export function elementwiseConformance(kernels: () => Kernels): void {
           const y = scene.output('y', n);
           const want = x.read().map(Math.exp);
           kernels().exp(x.array, x.at, y.array, y.at, n);
-          expectClose(`exp n=${n}`, y.read(), want, want.map((w) => bound(1, w)));
+          expectClose(
+            `exp n=${n}`,
+            y.read(),
+            want,
+            want.map((w) => bound(1, w)),
+          );
           scene.expectOnlyWritten(`exp n=${n}`, y);
           kernels().exp(x.array, x.at, x.array, x.at, n);
           expectSame(`exp in place n=${n}`, x.read(), y.read());
@@ -74,7 +79,12 @@ export function elementwiseConformance(kernels: () => Kernels): void {
           const y = scene.output('y', n);
           const want = x.read().map((v) => v * sigmoid(v));
           kernels().silu(x.array, x.at, y.array, y.at, n);
-          expectClose(`silu n=${n}`, y.read(), want, want.map((w) => bound(1, Math.abs(w))));
+          expectClose(
+            `silu n=${n}`,
+            y.read(),
+            want,
+            want.map((w) => bound(1, Math.abs(w))),
+          );
           scene.expectOnlyWritten(`silu n=${n}`, y);
           kernels().silu(x.array, x.at, x.array, x.at, n);
           expectSame(`silu in place n=${n}`, x.read(), y.read());
@@ -91,7 +101,17 @@ export function elementwiseConformance(kernels: () => Kernels): void {
   });
 
   describe('swiglu', () => {
-    const SHAPES = [[0, 4], [3, 0], [1, 1], [2, 3], [3, 15], [2, 16], [5, 17], [3, 33], [4, 64]];
+    const SHAPES = [
+      [0, 4],
+      [3, 0],
+      [1, 1],
+      [2, 3],
+      [3, 15],
+      [2, 16],
+      [5, 17],
+      [3, 33],
+      [4, 64],
+    ];
 
     it('forward is silu(gate) * up', () => {
       for (const [rows, ffn] of SHAPES) {
@@ -104,7 +124,12 @@ export function elementwiseConformance(kernels: () => Kernels): void {
             want[i] = x[at] * sigmoid(x[at]) * x[at + ffn];
           }
           kernels().swigluForward(gateUp.array, gateUp.at, y.array, y.at, rows, ffn);
-          expectClose(`swiglu [${rows},${ffn}]`, y.read(), want, want.map((w) => bound(1, Math.abs(w))));
+          expectClose(
+            `swiglu [${rows},${ffn}]`,
+            y.read(),
+            want,
+            want.map((w) => bound(1, Math.abs(w))),
+          );
           scene.expectOnlyWritten('swigluForward', y);
         });
       }
@@ -116,10 +141,14 @@ export function elementwiseConformance(kernels: () => Kernels): void {
           const gateUp = scene.floats('gateUp', dice.values(rows * 2 * ffn, 8));
           const dy = scene.floats('dy', dice.values(rows * ffn));
           const dGateUp = scene.output('dGateUp', rows * 2 * ffn);
-          const x = gateUp.read(), d = dy.read();
-          const want = new Float64Array(rows * 2 * ffn), bounds = want.slice();
+          const x = gateUp.read(),
+            d = dy.read();
+          const want = new Float64Array(rows * 2 * ffn),
+            bounds = want.slice();
           for (const [i, at] of grid(rows, ffn, 2 * ffn).entries()) {
-            const gate = x[at], up = x[at + ffn], s = sigmoid(gate);
+            const gate = x[at],
+              up = x[at + ffn],
+              s = sigmoid(gate);
             // d(gate*s)/dgate = s + gate*s*(1-s)
             want[at] = d[i] * up * (s + gate * s * (1 - s));
             bounds[at] = bound(1, Math.abs(d[i] * up * s) * (1 + Math.abs(gate)));
@@ -177,7 +206,12 @@ export function elementwiseConformance(kernels: () => Kernels): void {
         const want = x.read().map((v) => v * 0.3);
         kernels().scale(x.array, x.at, n, 0.3);
         // The factor may be rounded to float32 first, then the product.
-        expectClose(`scale n=${n}`, x.read(), want, want.map((w) => 2 * U * Math.abs(w)));
+        expectClose(
+          `scale n=${n}`,
+          x.read(),
+          want,
+          want.map((w) => 2 * U * Math.abs(w)),
+        );
         scene.expectOnlyWritten('scale', x);
       });
     }
@@ -186,12 +220,16 @@ export function elementwiseConformance(kernels: () => Kernels): void {
   it('axpy adds alpha * x, at each size', () => {
     for (const n of SIZES) {
       everywhere(n + 4, (scene, dice) => {
-        const x = scene.floats('x', dice.values(n)), y = scene.floats('y', dice.values(n));
+        const x = scene.floats('x', dice.values(n)),
+          y = scene.floats('y', dice.values(n));
         const [xv, yv] = [x.read(), y.read()];
         kernels().axpy(n, -1.7, x.array, x.at, y.array, y.at);
         const want = yv.map((v, i) => v - 1.7 * xv[i]);
         expectClose(
-          `axpy n=${n}`, y.read(), want, yv.map((v, i) => bound(1, Math.abs(v) + 1.7 * Math.abs(xv[i]))),
+          `axpy n=${n}`,
+          y.read(),
+          want,
+          yv.map((v, i) => bound(1, Math.abs(v) + 1.7 * Math.abs(xv[i]))),
         );
         scene.expectOnlyWritten('axpy', y);
       });
@@ -201,19 +239,41 @@ export function elementwiseConformance(kernels: () => Kernels): void {
   describe('adamw', () => {
     it('follows the formula over several steps, at each size', () => {
       const { lr, beta1, beta2, eps, weightDecay, gradScale } = {
-        lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, gradScale: 0.37,
+        lr: 1e-2,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weightDecay: 0.1,
+        gradScale: 0.37,
       };
       for (const n of SIZES) {
         everywhere(n + 5, (scene, dice) => {
-          const param = scene.floats('param', dice.values(n)), grad = scene.floats('grad', dice.values(n));
+          const param = scene.floats('param', dice.values(n)),
+            grad = scene.floats('grad', dice.values(n));
           const m = scene.floats('m', dice.values(n, 0.1));
           const v = scene.floats('v', dice.values(n, 0.1).map(Math.abs));
           for (const t of [1, 2, 1000]) {
             const [w, g, m0, v0] = [param.read(), grad.read(), m.read(), v.read()];
-            const c1 = 1 - beta1 ** t, c2 = 1 - beta2 ** t;
+            const c1 = 1 - beta1 ** t,
+              c2 = 1 - beta2 ** t;
             kernels().adamw(
-              param.array, param.at, grad.array, grad.at, m.array, m.at, v.array, v.at, n,
-              lr, beta1, beta2, eps, weightDecay, c1, c2, gradScale,
+              param.array,
+              param.at,
+              grad.array,
+              grad.at,
+              m.array,
+              m.at,
+              v.array,
+              v.at,
+              n,
+              lr,
+              beta1,
+              beta2,
+              eps,
+              weightDecay,
+              c1,
+              c2,
+              gradScale,
             );
             const wantM = m0.map((old, i) => beta1 * old + (1 - beta1) * gradScale * g[i]);
             const sizeM = m0.map(
@@ -222,10 +282,22 @@ export function elementwiseConformance(kernels: () => Kernels): void {
             const wantV = v0.map((old, i) => beta2 * old + (1 - beta2) * (gradScale * g[i]) ** 2);
             const per = wantV.map((second) => lr / c1 / (Math.sqrt(second / c2) + eps));
             const want = w.map((old, i) => old - lr * weightDecay * old - per[i] * wantM[i]);
-            expectClose(`adamw m n=${n}`, m.read(), wantM, sizeM.map((size) => bound(1, size)));
-            expectClose(`adamw v n=${n}`, v.read(), wantV, wantV.map((size) => bound(1, size)));
             expectClose(
-              `adamw param n=${n} t=${t}`, param.read(), want,
+              `adamw m n=${n}`,
+              m.read(),
+              wantM,
+              sizeM.map((size) => bound(1, size)),
+            );
+            expectClose(
+              `adamw v n=${n}`,
+              v.read(),
+              wantV,
+              wantV.map((size) => bound(1, size)),
+            );
+            expectClose(
+              `adamw param n=${n} t=${t}`,
+              param.read(),
+              want,
               w.map((old, i) => bound(1, Math.abs(old) + per[i] * sizeM[i])),
             );
           }
@@ -235,9 +307,26 @@ export function elementwiseConformance(kernels: () => Kernels): void {
     });
 
     it('leaves a parameter without gradient and decay as it is', () => {
-      const param = new Float32Array(19).fill(0.7), zeros = (): Float32Array => new Float32Array(19);
+      const param = new Float32Array(19).fill(0.7),
+        zeros = (): Float32Array => new Float32Array(19);
       kernels().adamw(
-        param, 0, zeros(), 0, zeros(), 0, zeros(), 0, 19, 1e-3, 0.9, 0.95, 1e-8, 0, 0.1, 0.05, 1,
+        param,
+        0,
+        zeros(),
+        0,
+        zeros(),
+        0,
+        zeros(),
+        0,
+        19,
+        1e-3,
+        0.9,
+        0.95,
+        1e-8,
+        0,
+        0.1,
+        0.05,
+        1,
       );
       expectSame('adamw', param, new Float32Array(19).fill(0.7));
     });

@@ -17,7 +17,10 @@ export function bound(k: number, magnitude: number): number {
 
 /** Fails with the worst element when some |got - want| exceeds its bound; NaN and infinities must agree. */
 export function expectClose(
-  label: string, got: ArrayLike<number>, want: ArrayLike<number>, bounds: ArrayLike<number> | number,
+  label: string,
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  bounds: ArrayLike<number> | number,
 ): void {
   if (got.length !== want.length) throw new Error(`${label}: ${got.length} elements, want ${want.length}`);
   let worst = -1;
@@ -133,7 +136,12 @@ export class Slab<A extends Float32Array | Int32Array = Float32Array> {
   private readonly before: Uint32Array;
   private readonly own: Uint8Array;
 
-  constructor(readonly name: string, readonly array: A, place: Placement, readonly layout: Layout) {
+  constructor(
+    readonly name: string,
+    readonly array: A,
+    place: Placement,
+    readonly layout: Layout,
+  ) {
     this.at = place.offset;
     this.bits = new Uint32Array(array.buffer);
     this.own = new Uint8Array(this.bits.length);
@@ -199,7 +207,10 @@ export class Scene {
   }
 
   private add<A extends Float32Array | Int32Array>(
-    name: string, array: A, values: ArrayLike<number>, layout: Layout,
+    name: string,
+    array: A,
+    values: ArrayLike<number>,
+    layout: Layout,
   ): Slab<A> {
     if (values.length !== layout.length) {
       throw new Error(`${name}: ${values.length} values for ${layout.length}`);
@@ -230,7 +241,10 @@ export function hashBits(array: Float32Array): number {
 
 /** `action` throws an error of this class whose message matches. */
 export function expectThrows(
-  label: string, action: () => unknown, type: ErrorConstructor, message: RegExp,
+  label: string,
+  action: () => unknown,
+  type: ErrorConstructor,
+  message: RegExp,
 ): void {
   let caught: unknown;
   try {

@@ -4,8 +4,16 @@ import { bound, Dice, everywhere, expectClose, grid, PLACEMENTS, Scene, stack } 
 
 /** op(A) op(B) by its definition: want and the sum of |a||b|, from compact row-major matrices. */
 export function product(
-  transA: boolean, transB: boolean, m: number, n: number, k: number, alpha: number,
-  a: ArrayLike<number>, b: ArrayLike<number>, beta: number, c: ArrayLike<number>,
+  transA: boolean,
+  transB: boolean,
+  m: number,
+  n: number,
+  k: number,
+  alpha: number,
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  beta: number,
+  c: ArrayLike<number>,
 ): { want: Float64Array; bounds: Float64Array } {
   const want = new Float64Array(m * n);
   const bounds = new Float64Array(m * n);
@@ -27,7 +35,14 @@ export function product(
 }
 
 /** alpha and beta. */
-export const SCALARS: readonly (readonly number[])[] = [[1, 0], [1, 1], [-0.5, 2], [0, 0.5], [2.5, -1], [0, 0]];
+export const SCALARS: readonly (readonly number[])[] = [
+  [1, 0],
+  [1, 1],
+  [-0.5, 2],
+  [0, 0.5],
+  [2.5, -1],
+  [0, 0],
+];
 const BOTH = [false, true];
 
 /** x y^T, row-major, rounded to float32. */
@@ -40,7 +55,8 @@ function outer(x: Float64Array, y: Float64Array): Float64Array {
 
 /** The inner product of x and y, and that of their magnitudes. */
 function inner(x: Float64Array, y: Float64Array): { sum: number; magnitude: number } {
-  let sum = 0, magnitude = 0;
+  let sum = 0,
+    magnitude = 0;
   for (let i = 0; i < x.length; i++) {
     sum += x[i] * y[i];
     magnitude += Math.abs(x[i] * y[i]);
@@ -68,19 +84,44 @@ export const ROW_STARTS: Record<string, number[]> = {
 
 export function matmulConformance(kernels: () => Kernels): void {
   function checkSgemm(
-    scene: Scene, dice: Dice, transA: boolean, transB: boolean, m: number, n: number, k: number,
-    alpha: number, beta: number, padding: number,
+    scene: Scene,
+    dice: Dice,
+    transA: boolean,
+    transB: boolean,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    beta: number,
+    padding: number,
   ): void {
     const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
     const [aRows, aCols] = transA ? [k, m] : [m, k];
     const [bRows, bCols] = transB ? [n, k] : [k, n];
-    const lda = aCols + padding, ldb = bCols + 2 * padding, ldc = n + 3 * padding;
+    const lda = aCols + padding,
+      ldb = bCols + 2 * padding,
+      ldc = n + 3 * padding;
     const a = scene.floats('a', dice.values(m * k), grid(aRows, aCols, lda));
     const b = scene.floats('b', dice.values(k * n), grid(bRows, bCols, ldb));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
     const { want, bounds } = product(transA, transB, m, n, k, alpha, a.read(), b.read(), beta, c.read());
     kernels().sgemm(
-      transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc,
+      transA,
+      transB,
+      m,
+      n,
+      k,
+      alpha,
+      a.array,
+      a.at,
+      lda,
+      b.array,
+      b.at,
+      ldb,
+      beta,
+      c.array,
+      c.at,
+      ldc,
     );
     expectClose(label, c.read(), want, bounds);
     scene.expectOnlyWritten(label, c);
@@ -88,14 +129,27 @@ export function matmulConformance(kernels: () => Kernels): void {
 
   /** With operands of rank one, so that the product is known without multiplying at these sizes. */
   function checkLarge(
-    scene: Scene, dice: Dice, transA: boolean, transB: boolean, m: number, n: number, k: number,
-    alpha: number, beta: number, padding: number,
+    scene: Scene,
+    dice: Dice,
+    transA: boolean,
+    transB: boolean,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    beta: number,
+    padding: number,
   ): void {
     const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
-    const rows = dice.values(m), alongA = dice.values(k), alongB = dice.values(k), cols = dice.values(n);
+    const rows = dice.values(m),
+      alongA = dice.values(k),
+      alongB = dice.values(k),
+      cols = dice.values(n);
     const [aRows, aCols] = transA ? [alongA, rows] : [rows, alongA];
     const [bRows, bCols] = transB ? [cols, alongB] : [alongB, cols];
-    const lda = aCols.length + padding, ldb = bCols.length + 2 * padding, ldc = n + 3 * padding;
+    const lda = aCols.length + padding,
+      ldb = bCols.length + 2 * padding,
+      ldc = n + 3 * padding;
     const a = scene.floats('a', outer(aRows, aCols), grid(aRows.length, aCols.length, lda));
     const b = scene.floats('b', outer(bRows, bCols), grid(bRows.length, bCols.length, ldb));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
@@ -104,9 +158,25 @@ export function matmulConformance(kernels: () => Kernels): void {
     const old = Float64Array.from(c.read(), (value) => (beta === 0 ? 0 : beta * value));
     const want = factors.map((factor, i) => alpha * factor * sum + old[i]);
     const bounds = factors.map((factor, i) =>
-      bound(k, Math.abs(alpha * factor) * magnitude + Math.abs(old[i])));
+      bound(k, Math.abs(alpha * factor) * magnitude + Math.abs(old[i])),
+    );
     kernels().sgemm(
-      transA, transB, m, n, k, alpha, a.array, a.at, lda, b.array, b.at, ldb, beta, c.array, c.at, ldc,
+      transA,
+      transB,
+      m,
+      n,
+      k,
+      alpha,
+      a.array,
+      a.at,
+      lda,
+      b.array,
+      b.at,
+      ldb,
+      beta,
+      c.array,
+      c.at,
+      ldc,
     );
     expectClose(label, c.read(), want, bounds);
     scene.expectOnlyWritten(label, c);
@@ -135,7 +205,16 @@ export function matmulConformance(kernels: () => Kernels): void {
             for (const transA of BOTH) {
               for (const transB of BOTH) {
                 checkSgemm(
-                  new Scene(PLACEMENTS[trial % 3]), dice, transA, transB, m, n, k, alpha, beta, trial % 2,
+                  new Scene(PLACEMENTS[trial % 3]),
+                  dice,
+                  transA,
+                  transB,
+                  m,
+                  n,
+                  k,
+                  alpha,
+                  beta,
+                  trial % 2,
                 );
               }
             }
@@ -147,7 +226,12 @@ export function matmulConformance(kernels: () => Kernels): void {
     it('multiplies over several blocks of rows, columns and depth', () => {
       const dice = new Dice(3);
       const shapes = [
-        [130, 65, 300], [1, 700, 64], [300, 1, 129], [5, 9, 1100], [257, 260, 33], [64, 513, 70],
+        [130, 65, 300],
+        [1, 700, 64],
+        [300, 1, 129],
+        [5, 9, 1100],
+        [257, 260, 33],
+        [64, 513, 70],
       ];
       for (const [index, [m, n, k]] of shapes.entries()) {
         for (const transA of BOTH) {
@@ -160,7 +244,13 @@ export function matmulConformance(kernels: () => Kernels): void {
 
     it('multiplies each small number of rows by weights stored [out, in]', () => {
       const dice = new Dice(10);
-      const shapes = [[8, 16], [9, 48], [35, 32], [24, 272], [70, 64]];
+      const shapes = [
+        [8, 16],
+        [9, 48],
+        [35, 32],
+        [24, 272],
+        [70, 64],
+      ];
       for (let m = 1; m <= 17; m++) {
         for (const [index, [n, k]] of shapes.entries()) {
           const [alpha, beta] = SCALARS[(m + index) % 3];
@@ -190,8 +280,10 @@ export function matmulConformance(kernels: () => Kernels): void {
 
     it('keeps a NaN to its row and its column at large sizes', () => {
       const [m, n, k] = [390, 420, 430];
-      const a = new Float32Array(m * k).fill(1), b = new Float32Array(n * k).fill(2);
-      const c = new Float32Array(m * n), want = new Float64Array(m * n).fill(2 * k);
+      const a = new Float32Array(m * k).fill(1),
+        b = new Float32Array(n * k).fill(2);
+      const c = new Float32Array(m * n),
+        want = new Float64Array(m * n).fill(2 * k);
       a[m * k - 1] = Number.NaN;
       b[k] = Number.NaN;
       want.fill(Number.NaN, (m - 1) * n);
@@ -219,37 +311,76 @@ export function matmulConformance(kernels: () => Kernels): void {
 
   describe('sgemmBatch', () => {
     function check(
-      scene: Scene, dice: Dice, transA: boolean, transB: boolean, shape: readonly number[],
-      shared: 'a' | 'b' | 'none', alpha: number, beta: number,
+      scene: Scene,
+      dice: Dice,
+      transA: boolean,
+      transB: boolean,
+      shape: readonly number[],
+      shared: 'a' | 'b' | 'none',
+      alpha: number,
+      beta: number,
     ): void {
       const [batch, m, n, k] = shape;
       const label = `sgemmBatch(${transA}, ${transB}, [${shape}], shared ${shared}) ${scene.place.name}`;
       const [aRows, aCols] = transA ? [k, m] : [m, k];
       const [bRows, bCols] = transB ? [n, k] : [k, n];
-      const lda = aCols + 1, ldb = bCols + 2, ldc = n + 3;
+      const lda = aCols + 1,
+        ldb = bCols + 2,
+        ldc = n + 3;
       const strideA = shared === 'a' ? 0 : aRows * lda + 2;
       const strideB = shared === 'b' ? 0 : bRows * ldb + 1;
       const strideC = m * ldc + 4;
       const countA = shared === 'a' ? Math.min(batch, 1) : batch;
       const countB = shared === 'b' ? Math.min(batch, 1) : batch;
       const a = scene.floats(
-        'a', dice.values(countA * m * k), stack(countA, strideA, grid(aRows, aCols, lda)),
+        'a',
+        dice.values(countA * m * k),
+        stack(countA, strideA, grid(aRows, aCols, lda)),
       );
       const b = scene.floats(
-        'b', dice.values(countB * k * n), stack(countB, strideB, grid(bRows, bCols, ldb)),
+        'b',
+        dice.values(countB * k * n),
+        stack(countB, strideB, grid(bRows, bCols, ldb)),
       );
       const c = scene.floats('c', initial(dice, batch * m * n, beta), stack(batch, strideC, grid(m, n, ldc)));
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmBatch(
-        transA, transB, m, n, k, alpha, a.array, a.at, lda, strideA, b.array, b.at, ldb, strideB,
-        beta, c.array, c.at, ldc, strideC, batch,
+        transA,
+        transB,
+        m,
+        n,
+        k,
+        alpha,
+        a.array,
+        a.at,
+        lda,
+        strideA,
+        b.array,
+        b.at,
+        ldb,
+        strideB,
+        beta,
+        c.array,
+        c.at,
+        ldc,
+        strideC,
+        batch,
       );
       const got = c.read();
       for (let i = 0; i < batch; i++) {
-        const ai = shared === 'a' ? 0 : i, bi = shared === 'b' ? 0 : i;
+        const ai = shared === 'a' ? 0 : i,
+          bi = shared === 'b' ? 0 : i;
         const one = product(
-          transA, transB, m, n, k, alpha, av.subarray(ai * m * k, (ai + 1) * m * k),
-          bv.subarray(bi * k * n, (bi + 1) * k * n), beta, cv.subarray(i * m * n, (i + 1) * m * n),
+          transA,
+          transB,
+          m,
+          n,
+          k,
+          alpha,
+          av.subarray(ai * m * k, (ai + 1) * m * k),
+          bv.subarray(bi * k * n, (bi + 1) * k * n),
+          beta,
+          cv.subarray(i * m * n, (i + 1) * m * n),
         );
         expectClose(`${label} matrix ${i}`, got.subarray(i * m * n, (i + 1) * m * n), one.want, one.bounds);
       }
@@ -258,15 +389,21 @@ export function matmulConformance(kernels: () => Kernels): void {
 
     it('multiplies each pair, also one matrix with many', () => {
       const shapes = [
-        [0, 3, 4, 5], [1, 2, 3, 4], [3, 0, 2, 2], [4, 5, 7, 0], [5, 7, 9, 3], [3, 17, 33, 16], [2, 1, 70, 40],
+        [0, 3, 4, 5],
+        [1, 2, 3, 4],
+        [3, 0, 2, 2],
+        [4, 5, 7, 0],
+        [5, 7, 9, 3],
+        [3, 17, 33, 16],
+        [2, 1, 70, 40],
       ];
       for (const [index, shape] of shapes.entries()) {
         for (const transA of BOTH) {
           for (const transB of BOTH) {
             const shared = (['none', 'a', 'b'] as const)[(index + Number(transA)) % 3];
             const [alpha, beta] = SCALARS[index % SCALARS.length];
-            everywhere(
-              index, (scene, dice) => check(scene, dice, transA, transB, shape, shared, alpha, beta),
+            everywhere(index, (scene, dice) =>
+              check(scene, dice, transA, transB, shape, shared, alpha, beta),
             );
           }
         }
@@ -276,31 +413,68 @@ export function matmulConformance(kernels: () => Kernels): void {
 
   describe('sgemmGrouped', () => {
     function check(
-      scene: Scene, dice: Dice, starts: number[], transB: boolean, n: number, k: number, alpha: number,
+      scene: Scene,
+      dice: Dice,
+      starts: number[],
+      transB: boolean,
+      n: number,
+      k: number,
+      alpha: number,
       beta: number,
     ): void {
       const groups = starts.length - 1;
       const label = `sgemmGrouped([${starts}], ${transB}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
-      const first = starts[0], rows = starts[groups] - first;
+      const first = starts[0],
+        rows = starts[groups] - first;
       const [bRows, bCols] = transB ? [n, k] : [k, n];
-      const lda = k + 3, ldb = bCols + 1, ldc = n + 2, strideB = bRows * ldb + 5;
+      const lda = k + 3,
+        ldb = bCols + 1,
+        ldc = n + 2,
+        strideB = bRows * ldb + 5;
       const rowStarts = scene.ints('rowStarts', starts);
       const a = scene.floats('a', dice.values(rows * k), grid(rows, k, lda, first));
       const b = scene.floats(
-        'b', dice.values(groups * k * n), stack(groups, strideB, grid(bRows, bCols, ldb)),
+        'b',
+        dice.values(groups * k * n),
+        stack(groups, strideB, grid(bRows, bCols, ldb)),
       );
       const c = scene.floats('c', initial(dice, rows * n, beta), grid(rows, n, ldc, first));
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmGrouped(
-        transB, groups, rowStarts.array, rowStarts.at, n, k, alpha, a.array, a.at, lda,
-        b.array, b.at, ldb, strideB, beta, c.array, c.at, ldc,
+        transB,
+        groups,
+        rowStarts.array,
+        rowStarts.at,
+        n,
+        k,
+        alpha,
+        a.array,
+        a.at,
+        lda,
+        b.array,
+        b.at,
+        ldb,
+        strideB,
+        beta,
+        c.array,
+        c.at,
+        ldc,
       );
       const got = c.read();
       for (let g = 0; g < groups; g++) {
-        const from = starts[g] - first, to = starts[g + 1] - first;
+        const from = starts[g] - first,
+          to = starts[g + 1] - first;
         const one = product(
-          false, transB, to - from, n, k, alpha, av.subarray(from * k, to * k),
-          bv.subarray(g * k * n, (g + 1) * k * n), beta, cv.subarray(from * n, to * n),
+          false,
+          transB,
+          to - from,
+          n,
+          k,
+          alpha,
+          av.subarray(from * k, to * k),
+          bv.subarray(g * k * n, (g + 1) * k * n),
+          beta,
+          cv.subarray(from * n, to * n),
         );
         expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), one.want, one.bounds);
       }
@@ -318,20 +492,50 @@ export function matmulConformance(kernels: () => Kernels): void {
     }
 
     it('multiplies long groups, an empty and a short one, more than a buffer holds', () => {
-      const dice = new Dice(14), starts = [1, 301, 301, 302, 901], [n, k, groups] = [126, 2400, 4];
+      const dice = new Dice(14),
+        starts = [1, 301, 301, 302, 901],
+        [n, k, groups] = [126, 2400, 4];
       for (const transB of BOTH) {
-        const rows = dice.values(901), alongA = dice.values(k), b = new Float32Array(groups * n * k);
-        const want = new Float64Array(901 * n), bounds = want.slice(), c = new Float32Array(901 * n);
+        const rows = dice.values(901),
+          alongA = dice.values(k),
+          b = new Float32Array(groups * n * k);
+        const want = new Float64Array(901 * n),
+          bounds = want.slice(),
+          c = new Float32Array(901 * n);
         for (let g = 0; g < groups; g++) {
-          const alongB = dice.values(k), cols = dice.values(n), { sum, magnitude } = inner(alongA, alongB);
+          const alongB = dice.values(k),
+            cols = dice.values(n),
+            { sum, magnitude } = inner(alongA, alongB);
           b.set(transB ? outer(cols, alongB) : outer(alongB, cols), g * n * k);
           const factors = outer(rows.subarray(starts[g], starts[g + 1]), cols);
-          want.set(factors.map((factor) => factor * sum), starts[g] * n);
-          bounds.set(factors.map((factor) => bound(k, Math.abs(factor) * magnitude)), starts[g] * n);
+          want.set(
+            factors.map((factor) => factor * sum),
+            starts[g] * n,
+          );
+          bounds.set(
+            factors.map((factor) => bound(k, Math.abs(factor) * magnitude)),
+            starts[g] * n,
+          );
         }
         kernels().sgemmGrouped(
-          transB, groups, new Int32Array(starts), 0, n, k, 1, Float32Array.from(outer(rows, alongA)), 0, k,
-          b, 0, transB ? k : n, n * k, 0, c, 0, n,
+          transB,
+          groups,
+          new Int32Array(starts),
+          0,
+          n,
+          k,
+          1,
+          Float32Array.from(outer(rows, alongA)),
+          0,
+          k,
+          b,
+          0,
+          transB ? k : n,
+          n * k,
+          0,
+          c,
+          0,
+          n,
         );
         expectClose(`sgemmGrouped(${transB})`, c, want, bounds);
       }
@@ -340,29 +544,65 @@ export function matmulConformance(kernels: () => Kernels): void {
 
   describe('sgemmGroupedTransA', () => {
     function check(
-      scene: Scene, dice: Dice, starts: number[], m: number, n: number, alpha: number, beta: number,
+      scene: Scene,
+      dice: Dice,
+      starts: number[],
+      m: number,
+      n: number,
+      alpha: number,
+      beta: number,
     ): void {
       const groups = starts.length - 1;
       const label = `sgemmGroupedTransA([${starts}], ${m}, ${n}, ${alpha}, ${beta}) ${scene.place.name}`;
-      const first = starts[0], rows = starts[groups] - first;
-      const lda = m + 1, ldb = n + 2, ldc = n + 3, strideC = m * ldc + 4;
+      const first = starts[0],
+        rows = starts[groups] - first;
+      const lda = m + 1,
+        ldb = n + 2,
+        ldc = n + 3,
+        strideC = m * ldc + 4;
       const rowStarts = scene.ints('rowStarts', starts);
       const a = scene.floats('a', dice.values(rows * m), grid(rows, m, lda, first));
       const b = scene.floats('b', dice.values(rows * n), grid(rows, n, ldb, first));
       const c = scene.floats(
-        'c', initial(dice, groups * m * n, beta), stack(groups, strideC, grid(m, n, ldc)),
+        'c',
+        initial(dice, groups * m * n, beta),
+        stack(groups, strideC, grid(m, n, ldc)),
       );
       const [av, bv, cv] = [a.read(), b.read(), c.read()];
       kernels().sgemmGroupedTransA(
-        groups, rowStarts.array, rowStarts.at, m, n, alpha, a.array, a.at, lda, b.array, b.at, ldb,
-        beta, c.array, c.at, ldc, strideC,
+        groups,
+        rowStarts.array,
+        rowStarts.at,
+        m,
+        n,
+        alpha,
+        a.array,
+        a.at,
+        lda,
+        b.array,
+        b.at,
+        ldb,
+        beta,
+        c.array,
+        c.at,
+        ldc,
+        strideC,
       );
       const got = c.read();
       for (let g = 0; g < groups; g++) {
-        const from = starts[g] - first, to = starts[g + 1] - first;
+        const from = starts[g] - first,
+          to = starts[g + 1] - first;
         const one = product(
-          true, false, m, n, to - from, alpha, av.subarray(from * m, to * m),
-          bv.subarray(from * n, to * n), beta, cv.subarray(g * m * n, (g + 1) * m * n),
+          true,
+          false,
+          m,
+          n,
+          to - from,
+          alpha,
+          av.subarray(from * m, to * m),
+          bv.subarray(from * n, to * n),
+          beta,
+          cv.subarray(g * m * n, (g + 1) * m * n),
         );
         expectClose(`${label} group ${g}`, got.subarray(g * m * n, (g + 1) * m * n), one.want, one.bounds);
       }
@@ -377,19 +617,41 @@ export function matmulConformance(kernels: () => Kernels): void {
     }
 
     it('multiplies over long groups, an empty and a short one', () => {
-      const dice = new Dice(15), starts = [1, 301, 301, 302, 901], [m, n, groups] = [520, 590, 4];
-      const alongA = dice.values(901), alongB = dice.values(901);
-      const rows = dice.values(m), cols = dice.values(n);
-      const c = new Float32Array(groups * m * n), factors = outer(rows, cols);
+      const dice = new Dice(15),
+        starts = [1, 301, 301, 302, 901],
+        [m, n, groups] = [520, 590, 4];
+      const alongA = dice.values(901),
+        alongB = dice.values(901);
+      const rows = dice.values(m),
+        cols = dice.values(n);
+      const c = new Float32Array(groups * m * n),
+        factors = outer(rows, cols);
       kernels().sgemmGroupedTransA(
-        groups, new Int32Array(starts), 0, m, n, 1, Float32Array.from(outer(alongA, rows)), 0, m,
-        Float32Array.from(outer(alongB, cols)), 0, n, 0, c, 0, n, m * n,
+        groups,
+        new Int32Array(starts),
+        0,
+        m,
+        n,
+        1,
+        Float32Array.from(outer(alongA, rows)),
+        0,
+        m,
+        Float32Array.from(outer(alongB, cols)),
+        0,
+        n,
+        0,
+        c,
+        0,
+        n,
+        m * n,
       );
       for (let g = 0; g < groups; g++) {
         const [from, to] = [starts[g], starts[g + 1]];
         const { sum, magnitude } = inner(alongA.subarray(from, to), alongB.subarray(from, to));
         expectClose(
-          `group ${g}`, c.subarray(g * m * n, (g + 1) * m * n), factors.map((factor) => factor * sum),
+          `group ${g}`,
+          c.subarray(g * m * n, (g + 1) * m * n),
+          factors.map((factor) => factor * sum),
           factors.map((factor) => bound(to - from, Math.abs(factor) * magnitude)),
         );
       }

@@ -6,7 +6,11 @@ type Values = Record<string, unknown>;
 
 /** Fails unless a call with `values` throws an error of this class and message, and writes nothing. */
 function refuses(
-  kernels: Kernels, signature: Signature, values: Values, type: ErrorConstructor, message: RegExp,
+  kernels: Kernels,
+  signature: Signature,
+  values: Values,
+  type: ErrorConstructor,
+  message: RegExp,
 ): void {
   const { kernel, parameters } = signature;
   const given = parameters.map(({ name }) => values[name]);
@@ -41,36 +45,61 @@ const isDimension = (p: Parameter): boolean => isSize(p) && !isOffset(p) && !isL
 /** Whatever isn't of the parameter's type. */
 function wrongTypes({ type }: Parameter): unknown[] {
   const notArrays = [
-    undefined, 5, '0.5', {}, [0.5, 0.5], new ArrayBuffer(64), new DataView(new ArrayBuffer(64)),
+    undefined,
+    5,
+    '0.5',
+    {},
+    [0.5, 0.5],
+    new ArrayBuffer(64),
+    new DataView(new ArrayBuffer(64)),
   ];
   const otherArrays = [new Float64Array(64), new Uint32Array(64), new Uint8Array(64), new BigInt64Array(64)];
   switch (type) {
-    case 'Float32Array': return [null, ...notArrays, ...otherArrays, new Int32Array(64)];
-    case 'Float32Array | null': return [...notArrays, ...otherArrays, new Int32Array(64)];
-    case 'Int32Array': return [null, ...notArrays, ...otherArrays, new Float32Array(64)];
-    case 'boolean': return [undefined, null, 0, 1, 'true', {}];
-    case 'number': return [undefined, null, '3', 3n, true, {}, [3], Symbol.iterator];
+    case 'Float32Array':
+      return [null, ...notArrays, ...otherArrays, new Int32Array(64)];
+    case 'Float32Array | null':
+      return [...notArrays, ...otherArrays, new Int32Array(64)];
+    case 'Int32Array':
+      return [null, ...notArrays, ...otherArrays, new Float32Array(64)];
+    case 'boolean':
+      return [undefined, null, 0, 1, 'true', {}];
+    case 'number':
+      return [undefined, null, '3', 3n, true, {}, [3], Symbol.iterator];
   }
 }
 
 /** Contents that no call may take: [kernel, argument, element, value]. */
 const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, number])[] = [
-  ['sgemmGrouped', 'rowStarts', 0, -1], ['sgemmGrouped', 'rowStarts', 1, -1],
+  ['sgemmGrouped', 'rowStarts', 0, -1],
+  ['sgemmGrouped', 'rowStarts', 1, -1],
   ['sgemmGrouped', 'rowStarts', 2, 0],
   ['sgemmGrouped', 'rowStarts', 1, 2 ** 31 - 1],
-  ['sgemmGroupedTransA', 'rowStarts', 0, -1], ['sgemmGroupedTransA', 'rowStarts', 1, -1],
+  ['sgemmGroupedTransA', 'rowStarts', 0, -1],
+  ['sgemmGroupedTransA', 'rowStarts', 1, -1],
   ['sgemmGroupedTransA', 'rowStarts', 2, 0],
-  ['sgemmGroupedPacked', 'rowStarts', 0, -1], ['sgemmGroupedPacked', 'rowStarts', 2, 0],
-  ['rope', 'positions', 0, 5], ['rope', 'positions', 1, -1], ['rope', 'positions', 1, 2 ** 31 - 1],
-  ['attentionForward', 'queryStarts', 0, -1], ['attentionForward', 'kvLengths', 1, -1],
-  ['attentionBackward', 'queryStarts', 1, -(2 ** 31)], ['attentionBackward', 'kvLengths', 0, -1],
-  ['routeBackward', 'topkIndices', 0, 4], ['routeBackward', 'topkIndices', 5, -1],
-  ['routeBackward', 'rowStarts', 0, -1], ['routeBackward', 'rowStarts', 3, 1],
-  ['gatherRows', 'indices', 0, 4], ['gatherRows', 'indices', 1, -1],
-  ['scatterAddRows', 'slots', 0, 4], ['scatterAddRows', 'slots', 3, -1],
-  ['scatterAddRowsBackward', 'slots', 0, 4], ['scatterAddRowsBackward', 'slots', 3, -(2 ** 31)],
-  ['embeddingBackward', 'ids', 0, 4], ['embeddingBackward', 'ids', 1, -1],
-  ['crossEntropy', 'targets', 0, 4], ['crossEntropy', 'targets', 1, -1],
+  ['sgemmGroupedPacked', 'rowStarts', 0, -1],
+  ['sgemmGroupedPacked', 'rowStarts', 2, 0],
+  ['rope', 'positions', 0, 5],
+  ['rope', 'positions', 1, -1],
+  ['rope', 'positions', 1, 2 ** 31 - 1],
+  ['attentionForward', 'queryStarts', 0, -1],
+  ['attentionForward', 'kvLengths', 1, -1],
+  ['attentionBackward', 'queryStarts', 1, -(2 ** 31)],
+  ['attentionBackward', 'kvLengths', 0, -1],
+  ['routeBackward', 'topkIndices', 0, 4],
+  ['routeBackward', 'topkIndices', 5, -1],
+  ['routeBackward', 'rowStarts', 0, -1],
+  ['routeBackward', 'rowStarts', 3, 1],
+  ['gatherRows', 'indices', 0, 4],
+  ['gatherRows', 'indices', 1, -1],
+  ['scatterAddRows', 'slots', 0, 4],
+  ['scatterAddRows', 'slots', 3, -1],
+  ['scatterAddRowsBackward', 'slots', 0, 4],
+  ['scatterAddRowsBackward', 'slots', 3, -(2 ** 31)],
+  ['embeddingBackward', 'ids', 0, 4],
+  ['embeddingBackward', 'ids', 1, -1],
+  ['crossEntropy', 'targets', 0, 4],
+  ['crossEntropy', 'targets', 1, -1],
 ];
 
 /** Rules between arguments: [kernel, changed arguments, the argument that the message names]. */
@@ -131,7 +160,8 @@ export function misuseConformance(kernels: () => Kernels): void {
           const expected = type.replace('| null', 'or null');
           for (const value of wrongTypes(parameter)) {
             refuse(
-              { [name]: value }, TypeError,
+              { [name]: value },
+              TypeError,
               new RegExp(`^${kernel}: ${name} must be ${article} ${expected}, got .+$`),
             );
           }
@@ -142,7 +172,8 @@ export function misuseConformance(kernels: () => Kernels): void {
         for (const { name } of parameters.filter(isSize)) {
           for (const value of [Number.NaN, -1, 1.5, 2 ** 53, Number.POSITIVE_INFINITY, -1e300]) {
             refuse(
-              { [name]: value }, RangeError,
+              { [name]: value },
+              RangeError,
               new RegExp(`^${kernel}: ${name} must be an integer >= 0, got ${printed(value)}$`),
             );
           }
@@ -150,7 +181,8 @@ export function misuseConformance(kernels: () => Kernels): void {
         for (const { name } of parameters.filter((p) => RANGED.has(p.name))) {
           for (const value of [Number.NaN, 1.5, 2 ** 32, -(2 ** 31) - 1, Number.NEGATIVE_INFINITY]) {
             refuse(
-              { [name]: value }, RangeError,
+              { [name]: value },
+              RangeError,
               new RegExp(`^${kernel}: ${name} must be an integer in \\[.+\\), got ${printed(value)}$`),
             );
           }
@@ -162,7 +194,8 @@ export function misuseConformance(kernels: () => Kernels): void {
           const least = validOf(kernel)[name] as number;
           for (const value of [least - 1, 0]) {
             refuse(
-              { [name]: value }, RangeError,
+              { [name]: value },
+              RangeError,
               new RegExp(`^${kernel}: ${name} must be >= ${least}, got ${value}$`),
             );
           }
@@ -191,7 +224,12 @@ export function misuseConformance(kernels: () => Kernels): void {
         for (const { name } of parameters.filter(isDimension)) {
           const value = validOf(kernel)[name] as number;
           for (const larger of [
-            value + 1, value + 2, 2 ** 31, 2 ** 32 + value, 2 ** 52, Number.MAX_SAFE_INTEGER,
+            value + 1,
+            value + 2,
+            2 ** 31,
+            2 ** 32 + value,
+            2 ** 52,
+            Number.MAX_SAFE_INTEGER,
           ]) {
             refuse({ [name]: larger }, RangeError, new RegExp(`^${kernel}: \\w+ (must be|is too short|\\[)`));
           }
@@ -213,12 +251,15 @@ export function misuseConformance(kernels: () => Kernels): void {
         if (first === undefined || last === first) return;
         const integers = Object.fromEntries(parameters.filter(isSize).map(({ name }) => [name, -1]));
         refuse(
-          { ...integers, [last.name]: undefined }, TypeError, new RegExp(`^${kernel}: ${last.name} must be`),
+          { ...integers, [last.name]: undefined },
+          TypeError,
+          new RegExp(`^${kernel}: ${last.name} must be`),
         );
         const empty = { [first.name]: (validOf(kernel)[first.name] as Float32Array).subarray(0, 0) };
         const size = parameters.filter(isSize).at(-1)!;
         refuse(
-          { ...empty, [size.name]: -1 }, RangeError,
+          { ...empty, [size.name]: -1 },
+          RangeError,
           new RegExp(`^${kernel}: ${size.name} must be an integer >= 0`),
         );
       });
@@ -232,19 +273,28 @@ export function misuseConformance(kernels: () => Kernels): void {
         // A row start that is too large shows at the next one.
         const at = value === 2 ** 31 - 1 && name === 'rowStarts' ? index + 1 : index;
         refuses(
-          kernels(), signature, values, RangeError,
+          kernels(),
+          signature,
+          values,
+          RangeError,
           new RegExp(`^${kernel}: ${name}\\[${at}\\] is -?\\d+, must be `),
         );
       });
     }
 
     for (const [kernel, changed, named] of BROKEN_RULES) {
-      const broken = Object.entries(changed).map(([name, value]) => `${name} = ${value}`).join(', ');
+      const broken = Object.entries(changed)
+        .map(([name, value]) => `${name} = ${value}`)
+        .join(', ');
       it(`${kernel}: ${broken} is a RangeError`, () => {
         const signature = signatures.find((s) => s.kernel === kernel)!;
         const values = { ...validOf(kernel), ...changed };
         refuses(
-          kernels(), signature, values, RangeError, new RegExp(`^${kernel}: ${named} (must be|is too short)`),
+          kernels(),
+          signature,
+          values,
+          RangeError,
+          new RegExp(`^${kernel}: ${named} (must be|is too short)`),
         );
       });
     }
@@ -268,7 +318,8 @@ export function misuseConformance(kernels: () => Kernels): void {
     });
 
     it('sizes of 0 do nothing, whatever the others are', () => {
-      const empty = new Float32Array(0), none = new Int32Array(0);
+      const empty = new Float32Array(0),
+        none = new Int32Array(0);
       const huge = 2 ** 50;
       expect(() => {
         kernels().softmaxForward(empty, 0, empty, 0, huge, 0);
@@ -277,7 +328,26 @@ export function misuseConformance(kernels: () => Kernels): void {
         kernels().gatherRows(empty, 0, huge, none, 0, empty, 0, 0, 0);
         kernels().scatterAddRows(empty, 0, 0, none, 0, null, 0, empty, 0, 0, huge, huge);
         kernels().sgemmBatch(
-          false, false, 0, 3, 0, 1, empty, 0, 0, 0, empty, 0, 3, 0, 1, empty, 0, 3, 0, huge,
+          false,
+          false,
+          0,
+          3,
+          0,
+          1,
+          empty,
+          0,
+          0,
+          0,
+          empty,
+          0,
+          3,
+          0,
+          1,
+          empty,
+          0,
+          3,
+          0,
+          huge,
         );
       }).not.toThrow();
     });

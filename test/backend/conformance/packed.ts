@@ -10,10 +10,15 @@ export function packedConformance(kernels: () => Kernels): void {
 
   /** Packs `groups` matrices [n, k] with gaps between rows and matrices. */
   function pack(
-    scene: Scene, dice: Dice, groups: number, n: number, k: number,
+    scene: Scene,
+    dice: Dice,
+    groups: number,
+    n: number,
+    k: number,
   ): { weights: Float64Array; array: Float32Array; at: number } {
     const size = kernels().packedSize(n, k);
-    const ldb = k + 2, strideB = n * ldb + 3;
+    const ldb = k + 2,
+      strideB = n * ldb + 3;
     const b = scene.floats('b', dice.values(groups * n * k), stack(groups, strideB, grid(n, k, ldb)));
     const packed = scene.floats('packed', new Float64Array(groups * size), flat(groups * size));
     const weights = b.read();
@@ -23,23 +28,49 @@ export function packedConformance(kernels: () => Kernels): void {
   }
 
   function check(
-    scene: Scene, dice: Dice, m: number, n: number, k: number, alpha: number, beta: number,
+    scene: Scene,
+    dice: Dice,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    beta: number,
   ): void {
     const label = `sgemmPacked(${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
     const packed = pack(scene, dice, 1, n, k);
-    const lda = k + 1, ldc = n + 3;
+    const lda = k + 1,
+      ldc = n + 3;
     const a = scene.floats('a', dice.values(m * k), grid(m, k, lda));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
     const { want, bounds } = product(false, true, m, n, k, alpha, a.read(), packed.weights, beta, c.read());
     kernels().sgemmPacked(
-      m, n, k, alpha, a.array, a.at, lda, packed.array, packed.at, beta, c.array, c.at, ldc,
+      m,
+      n,
+      k,
+      alpha,
+      a.array,
+      a.at,
+      lda,
+      packed.array,
+      packed.at,
+      beta,
+      c.array,
+      c.at,
+      ldc,
     );
     expectClose(label, c.read(), want, bounds);
   }
 
   describe('packed weights', () => {
     it('take a multiple of 16 elements, at least as many as the matrix, none when it is empty', () => {
-      for (const [n, k] of [[1, 1], [4, 64], [17, 3], [96, 64], [1000, 64], [33, 100]]) {
+      for (const [n, k] of [
+        [1, 1],
+        [4, 64],
+        [17, 3],
+        [96, 64],
+        [1000, 64],
+        [33, 100],
+      ]) {
         const size = kernels().packedSize(n, k);
         expect(size % 16).toBe(0);
         if (packs()) expect(size).toBeGreaterThanOrEqual(n * k);
@@ -52,7 +83,8 @@ export function packedConformance(kernels: () => Kernels): void {
     it('multiply at awkward sizes', () => {
       if (!packs()) return;
       const dice = new Dice(21);
-      const rows = [0, 1, 2, 3, 4, 5, 8, 13, 14, 15, 29, 57], cols = [0, 1, 4, 7, 15, 16, 17, 33, 48, 65];
+      const rows = [0, 1, 2, 3, 4, 5, 8, 13, 14, 15, 29, 57],
+        cols = [0, 1, 4, 7, 15, 16, 17, 33, 48, 65];
       for (let trial = 0; trial < 120; trial++) {
         const [alpha, beta] = SCALARS[trial % SCALARS.length];
         const [m, n, k] = [rows[dice.int(rows.length)], cols[dice.int(cols.length)], dice.int(40)];
@@ -62,7 +94,13 @@ export function packedConformance(kernels: () => Kernels): void {
 
     it('multiply over several panels, tiles and blocks of depth', () => {
       if (!packs()) return;
-      const shapes = [[1, 1030, 500], [3, 70, 1100], [300, 40, 33], [520, 65, 17], [64, 130, 900]];
+      const shapes = [
+        [1, 1030, 500],
+        [3, 70, 1100],
+        [300, 40, 33],
+        [520, 65, 17],
+        [64, 130, 900],
+      ];
       for (const [index, [m, n, k]] of shapes.entries()) {
         everywhere(index, (scene, dice) => check(scene, dice, m, n, k, 1, index % 2));
       }
@@ -79,26 +117,57 @@ export function packedConformance(kernels: () => Kernels): void {
   });
 
   function checkGrouped(
-    scene: Scene, dice: Dice, starts: number[], n: number, k: number, alpha: number, beta: number,
+    scene: Scene,
+    dice: Dice,
+    starts: number[],
+    n: number,
+    k: number,
+    alpha: number,
+    beta: number,
   ): void {
-    const groups = starts.length - 1, first = starts[0], rows = starts[groups] - first;
+    const groups = starts.length - 1,
+      first = starts[0],
+      rows = starts[groups] - first;
     const label = `sgemmGroupedPacked([${starts}], ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
     const packed = pack(scene, dice, groups, n, k);
-    const lda = k + 3, ldc = n + 2;
+    const lda = k + 3,
+      ldc = n + 2;
     const rowStarts = scene.ints('rowStarts', starts);
     const a = scene.floats('a', dice.values(rows * k), grid(rows, k, lda, first));
     const c = scene.floats('c', initial(dice, rows * n, beta), grid(rows, n, ldc, first));
     const [av, cv] = [a.read(), c.read()];
     kernels().sgemmGroupedPacked(
-      groups, rowStarts.array, rowStarts.at, n, k, alpha, a.array, a.at, lda, packed.array, packed.at,
-      beta, c.array, c.at, ldc,
+      groups,
+      rowStarts.array,
+      rowStarts.at,
+      n,
+      k,
+      alpha,
+      a.array,
+      a.at,
+      lda,
+      packed.array,
+      packed.at,
+      beta,
+      c.array,
+      c.at,
+      ldc,
     );
     const got = c.read();
     for (let g = 0; g < groups; g++) {
-      const from = starts[g] - first, to = starts[g + 1] - first;
+      const from = starts[g] - first,
+        to = starts[g + 1] - first;
       const weights = packed.weights.subarray(g * k * n, (g + 1) * k * n);
       const { want, bounds } = product(
-        false, true, to - from, n, k, alpha, av.subarray(from * k, to * k), weights, beta,
+        false,
+        true,
+        to - from,
+        n,
+        k,
+        alpha,
+        av.subarray(from * k, to * k),
+        weights,
+        beta,
         cv.subarray(from * n, to * n),
       );
       expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), want, bounds);

@@ -14,7 +14,8 @@ const STORED_HASH = 244640779;
  * cosine is a small difference there: a library's function gives other bits.
  */
 const QUARTER_TURNS: readonly (readonly number[])[] = [
-  [454088803, 1075823899, 2977625896], [995596506, 2972599652, 3218989994],
+  [454088803, 1075823899, 2977625896],
+  [995596506, 2972599652, 3218989994],
   [1419361416, 1066102522, 2975532410],
 ];
 
@@ -23,13 +24,12 @@ const QUARTER_TURNS: readonly (readonly number[])[] = [
  * 22.2: a fused multiply-add or another order of operations changes some of their first two numbers.
  */
 const NEAR_ONE: readonly number[] = [
-  8958351, 10780272, 18819844, 32575867, 34277798, 34932639, 41546780, 42946175, 44195958, 63700187,
-  72075216, 75549445, 82240534, 82743046, 85811012, 86025389, 86845413, 96559694, 100840448, 110905004,
-  115965587, 117348713, 119504417, 119738265, 129079909, 130821401, 136652267, 139849649, 149936592,
-  152733965, 163603410, 168139467, 169168010, 171371627, 171559674, 182734650, 188535223, 191728412,
-  192361071, 193214555, 199262056, 212810539, 217947417, 221481538, 221798150, 228984888, 235561195,
-  240541373, 245206483, 256674784, 257879901, 261460049, 269484517, 274692884, 275747804, 283922117,
-  287297020,
+  8958351, 10780272, 18819844, 32575867, 34277798, 34932639, 41546780, 42946175, 44195958, 63700187, 72075216,
+  75549445, 82240534, 82743046, 85811012, 86025389, 86845413, 96559694, 100840448, 110905004, 115965587,
+  117348713, 119504417, 119738265, 129079909, 130821401, 136652267, 139849649, 149936592, 152733965,
+  163603410, 168139467, 169168010, 171371627, 171559674, 182734650, 188535223, 191728412, 192361071,
+  193214555, 199262056, 212810539, 217947417, 221481538, 221798150, 228984888, 235561195, 240541373,
+  245206483, 256674784, 257879901, 261460049, 269484517, 274692884, 275747804, 283922117, 287297020,
 ];
 const NEAR_ONE_HASH = 180021024;
 
@@ -59,12 +59,18 @@ export function randomConformance(kernels: () => Kernels): void {
     it('gives the bits of the reference for any length, seed, stream and std, and writes no further', () => {
       const reference = createReferenceKernels();
       const seeds = [
-        [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [2 ** 32 - 1, 2 ** 32 - 1, 2 ** 32 - 1], [2 ** 31, 5, 9],
+        [0, 0, 0],
+        [1, 0, 0],
+        [0, 1, 0],
+        [0, 0, 1],
+        [2 ** 32 - 1, 2 ** 32 - 1, 2 ** 32 - 1],
+        [2 ** 31, 5, 9],
       ];
       for (const [index, [low, high, stream]] of seeds.entries()) {
         for (const n of [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 33, 1000, 70_001]) {
           const scene = new Scene(PLACEMENTS[(index + n) % 3]);
-          const out = scene.output('out', n), want = new Float32Array(n);
+          const out = scene.output('out', n),
+            want = new Float32Array(n);
           kernels().randomNormal(out.array, out.at, n, low, high, stream, 1.7);
           reference.randomNormal(want, 0, n, low, high, stream, 1.7);
           expectSame(`randomNormal n=${n} seed ${low}, ${high}, ${stream}`, out.read(), want);
@@ -77,7 +83,11 @@ export function randomConformance(kernels: () => Kernels): void {
       const n = 400_000;
       const x = new Float32Array(n);
       kernels().randomNormal(x, 0, n, 123, 0, 0, 1);
-      let sum = 0, squares = 0, cubes = 0, within = 0, neighbours = 0;
+      let sum = 0,
+        squares = 0,
+        cubes = 0,
+        within = 0,
+        neighbours = 0;
       for (let i = 0; i < n; i++) {
         sum += x[i];
         squares += x[i] ** 2;

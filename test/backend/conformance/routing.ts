@@ -27,32 +27,65 @@ const CASES: Record<string, RouteCase> = {
   'no token': { tokens: 0, nExperts: 4, topK: 2, renormalise: true },
   'many tokens': { tokens: 1025, nExperts: 16, topK: 4, renormalise: true },
   'ties go to the lower index': {
-    tokens: 4, nExperts: 4, topK: 2, renormalise: true,
+    tokens: 4,
+    nExperts: 4,
+    topK: 2,
+    renormalise: true,
     logits: [1, 1, 1, 1, /**/ 0, 2, 2, 2, /**/ 3, 0, 3, 0, /**/ -5, 1, -5, -5],
   },
   'a bias changes the choice, not the weights': {
-    tokens: 2, nExperts: 4, topK: 2, renormalise: true,
-    logits: [0.1, 0.2, 0.3, 0.4, /**/ 4, 3, 2, 1], bias: [2, 0, 0, 1],
+    tokens: 2,
+    nExperts: 4,
+    topK: 2,
+    renormalise: true,
+    logits: [0.1, 0.2, 0.3, 0.4, /**/ 4, 3, 2, 1],
+    bias: [2, 0, 0, 1],
   },
   'a bias that breaks ties': {
-    tokens: 1, nExperts: 4, topK: 2, renormalise: false, logits: [1, 1, 1, 1], bias: [0, 0.25, 0, 0.5],
+    tokens: 1,
+    nExperts: 4,
+    topK: 2,
+    renormalise: false,
+    logits: [1, 1, 1, 1],
+    bias: [0, 0.25, 0, 0.5],
   },
   'an infinite or NaN bias': {
-    tokens: 1, nExperts: 5, topK: 4, renormalise: true, logits: [1, 2, 3, 4, 0], bias: [NAN, 0, -INF, NAN, 0],
+    tokens: 1,
+    nExperts: 5,
+    topK: 4,
+    renormalise: true,
+    logits: [1, 2, 3, 4, 0],
+    bias: [NAN, 0, -INF, NAN, 0],
   },
   'a bias of -inf above NaN only': {
-    tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [1, 2, 3], bias: [NAN, NAN, -INF],
+    tokens: 1,
+    nExperts: 3,
+    topK: 2,
+    renormalise: true,
+    logits: [1, 2, 3],
+    bias: [NAN, NAN, -INF],
   },
   'a NaN logit': {
-    tokens: 3, nExperts: 4, topK: 2, renormalise: true,
+    tokens: 3,
+    nExperts: 4,
+    topK: 2,
+    renormalise: true,
     logits: [1, 2, 3, 4, /**/ 1, NAN, 3, 4, /**/ 4, 3, 2, 1],
   },
   'a +inf logit': { tokens: 1, nExperts: 4, topK: 2, renormalise: true, logits: [1, INF, 3, 4] },
   '-inf logits': {
-    tokens: 2, nExperts: 4, topK: 2, renormalise: true, logits: [-INF, 1, -INF, 0, /**/ -INF, -INF, 7, -INF],
+    tokens: 2,
+    nExperts: 4,
+    topK: 2,
+    renormalise: true,
+    logits: [-INF, 1, -INF, 0, /**/ -INF, -INF, 7, -INF],
   },
   'nothing but -inf logits: a sum of 0': {
-    tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [-INF, -INF, -INF],
+    tokens: 1,
+    nExperts: 3,
+    topK: 2,
+    renormalise: true,
+    logits: [-INF, -INF, -INF],
   },
   'huge logits': { tokens: 1, nExperts: 3, topK: 2, renormalise: true, logits: [1e4, -1e4, 1e4 - 1] },
 };
@@ -67,7 +100,8 @@ function spreadLogits(dice: Dice, tokens: number, nExperts: number): number[] {
 /** Routing by its definition. `probs` decide the choice: the given ones, since near-ties hang on rounding. */
 function naiveRoute(c: RouteCase, probs: Float64Array) {
   const { tokens, nExperts, topK, renormalise, bias } = c;
-  const indices: number[] = [], weights: number[] = [];
+  const indices: number[] = [],
+    weights: number[] = [];
   for (let t = 0; t < tokens; t++) {
     const row = [...probs.subarray(t * nExperts, (t + 1) * nExperts)];
     const scored = row.map((p, e) => ({ e, score: p + (bias ? bias[e] : 0) }));
@@ -86,7 +120,9 @@ function naiveRoute(c: RouteCase, probs: Float64Array) {
   const slots = new Array<number>(order.length);
   for (const [slot, a] of order.entries()) slots[a] = slot;
   return {
-    indices, weights, slots,
+    indices,
+    weights,
+    slots,
     slotToToken: order.map((a) => Math.floor(a / topK)),
     rowStarts: Array.from({ length: nExperts + 1 }, (_, e) => indices.filter((index) => index < e).length),
   };
@@ -94,7 +130,9 @@ function naiveRoute(c: RouteCase, probs: Float64Array) {
 
 /** Softmax and log-sum-exp of each row, with bounds. */
 function naiveProbs(c: RouteCase, logits: Float64Array) {
-  const probs = new Float64Array(logits.length), bounds = probs.slice(), lse = new Float64Array(c.tokens);
+  const probs = new Float64Array(logits.length),
+    bounds = probs.slice(),
+    lse = new Float64Array(c.tokens);
   for (let t = 0; t < c.tokens; t++) {
     const row = logits.subarray(t * c.nExperts, (t + 1) * c.nExperts);
     const max = Math.max(...row);
@@ -105,7 +143,8 @@ function naiveProbs(c: RouteCase, logits: Float64Array) {
       probs[t * c.nExperts + e] = nothing ? 0 : Math.exp(v - max) / sum;
       const distance = Number.isFinite(max - v) ? max - v : 0;
       bounds[t * c.nExperts + e] = bound(
-        c.nExperts, (nothing ? 0 : Math.exp(v - max) / sum) * (2 + distance),
+        c.nExperts,
+        (nothing ? 0 : Math.exp(v - max) / sum) * (2 + distance),
       );
     }
   }
@@ -121,7 +160,8 @@ export function routingConformance(kernels: () => Kernels): void {
           const label = scene.place.name;
           const logits = scene.floats('logits', c.logits ?? spreadLogits(dice, tokens, nExperts));
           const bias = c.bias ? scene.floats('bias', c.bias) : null;
-          const probs = scene.output('probs', tokens * nExperts), lse = scene.output('lse', tokens);
+          const probs = scene.output('probs', tokens * nExperts),
+            lse = scene.output('lse', tokens);
           const fresh = (name: string, n: number) => scene.ints(name, new Int32Array(n).fill(-7));
           const indices = fresh('topkIndices', tokens * topK);
           const weights = scene.output('topkWeights', tokens * topK);
@@ -130,24 +170,48 @@ export function routingConformance(kernels: () => Kernels): void {
           const tokenToSlots = fresh('tokenToSlots', tokens * topK);
           const means = scene.output('probMeans', nExperts);
           kernels().routeForward(
-            logits.array, logits.at, bias ? bias.array : null, bias ? bias.at : 0, probs.array, probs.at,
-            lse.array, lse.at, indices.array, indices.at, weights.array, weights.at,
-            rowStarts.array, rowStarts.at,
-            slotToToken.array, slotToToken.at, tokenToSlots.array, tokenToSlots.at, means.array, means.at,
-            tokens, nExperts, topK, renormalise,
+            logits.array,
+            logits.at,
+            bias ? bias.array : null,
+            bias ? bias.at : 0,
+            probs.array,
+            probs.at,
+            lse.array,
+            lse.at,
+            indices.array,
+            indices.at,
+            weights.array,
+            weights.at,
+            rowStarts.array,
+            rowStarts.at,
+            slotToToken.array,
+            slotToToken.at,
+            tokenToSlots.array,
+            tokenToSlots.at,
+            means.array,
+            means.at,
+            tokens,
+            nExperts,
+            topK,
+            renormalise,
           );
           const got = probs.read();
           const wantProbs = naiveProbs(c, logits.read());
           expectClose(`${label} probs`, got, wantProbs.probs, wantProbs.bounds);
           expectClose(
-            `${label} lse`, lse.read(), wantProbs.lse,
+            `${label} lse`,
+            lse.read(),
+            wantProbs.lse,
             wantProbs.lse.map((v) => bound(nExperts, Math.abs(v) + 1)),
           );
           const want = naiveRoute(c, c.logits ? got : wantProbs.probs);
           expectSame(`${label} topkIndices`, indices.read(), want.indices);
           const exact = naiveRoute(c, got);
           expectClose(
-            `${label} topkWeights`, weights.read(), exact.weights, exact.weights.map((w) => bound(topK, w)),
+            `${label} topkWeights`,
+            weights.read(),
+            exact.weights,
+            exact.weights.map((w) => bound(topK, w)),
           );
           expectSame(`${label} rowStarts`, rowStarts.read(), want.rowStarts);
           expectSame(`${label} slotToToken`, slotToToken.read(), want.slotToToken);
@@ -155,9 +219,22 @@ export function routingConformance(kernels: () => Kernels): void {
           const wantMeans = Array.from({ length: nExperts }, (_, e) =>
             tokens === 0 ? 0 : got.reduce((sum, p, i) => (i % nExperts === e ? sum + p : sum), 0) / tokens,
           );
-          expectClose(`${label} probMeans`, means.read(), wantMeans, wantMeans.map((m) => bound(tokens, m)));
+          expectClose(
+            `${label} probMeans`,
+            means.read(),
+            wantMeans,
+            wantMeans.map((m) => bound(tokens, m)),
+          );
           scene.expectOnlyWritten(
-            label, probs, lse, indices, weights, rowStarts, slotToToken, tokenToSlots, means,
+            label,
+            probs,
+            lse,
+            indices,
+            weights,
+            rowStarts,
+            slotToToken,
+            tokenToSlots,
+            means,
           );
         });
       });
@@ -170,9 +247,30 @@ export function routingConformance(kernels: () => Kernels): void {
         const ints = (n: number): Int32Array => new Int32Array(n);
         const indices = ints(topK);
         kernels().routeForward(
-          Float32Array.from(logits), 0, bias && Float32Array.from(bias), 0, floats(E), 0, floats(1), 0,
-          indices, 0, floats(topK), 0, ints(E + 1), 0, ints(topK), 0, ints(topK), 0, floats(E), 0,
-          1, E, topK, true,
+          Float32Array.from(logits),
+          0,
+          bias && Float32Array.from(bias),
+          0,
+          floats(E),
+          0,
+          floats(1),
+          0,
+          indices,
+          0,
+          floats(topK),
+          0,
+          ints(E + 1),
+          0,
+          ints(topK),
+          0,
+          ints(topK),
+          0,
+          floats(E),
+          0,
+          1,
+          E,
+          topK,
+          true,
         );
         return [...indices];
       };
@@ -187,11 +285,15 @@ export function routingConformance(kernels: () => Kernels): void {
   describe('routeBackward', () => {
     for (const [name, c] of Object.entries(CASES)) {
       if (c.logits?.some((v) => !Number.isFinite(v))) continue;
-      for (const [auxScale, zScale] of [[0, 0], [0.01, 0], [0, 0.02], [0.003, -0.01]]) {
+      for (const [auxScale, zScale] of [
+        [0, 0],
+        [0.01, 0],
+        [0, 0.02],
+        [0.003, -0.01],
+      ]) {
         it(`${name}, auxScale ${auxScale}, zScale ${zScale}`, () => {
-          everywhere(
-            c.tokens + c.nExperts,
-            (scene, dice) => checkBackward(kernels(), scene, dice, c, auxScale, zScale),
+          everywhere(c.tokens + c.nExperts, (scene, dice) =>
+            checkBackward(kernels(), scene, dice, c, auxScale, zScale),
           );
         });
       }
@@ -199,15 +301,34 @@ export function routingConformance(kernels: () => Kernels): void {
 
     it('gives no gradient through a renormalisation whose sum is 0', () => {
       const scene = new Scene(PLACEMENTS[0]);
-      const probs = scene.floats('probs', [0, 0, 1]), lse = scene.floats('lse', [0]);
-      const indices = scene.ints('topkIndices', [0, 1]), weights = scene.floats('topkWeights', [0, 0]);
+      const probs = scene.floats('probs', [0, 0, 1]),
+        lse = scene.floats('lse', [0]);
+      const indices = scene.ints('topkIndices', [0, 1]),
+        weights = scene.floats('topkWeights', [0, 0]);
       const dWeights = scene.floats('dTopkWeights', [3, 4]);
       const rowStarts = scene.ints('rowStarts', [0, 1, 2, 2]);
       const dLogits = scene.output('dLogits', 3);
       kernels().routeBackward(
-        probs.array, 0, lse.array, 0, indices.array, 0, weights.array, 0, dWeights.array, 0,
-        rowStarts.array, 0,
-        dLogits.array, 0, 1, 3, 2, true, 0, 0,
+        probs.array,
+        0,
+        lse.array,
+        0,
+        indices.array,
+        0,
+        weights.array,
+        0,
+        dWeights.array,
+        0,
+        rowStarts.array,
+        0,
+        dLogits.array,
+        0,
+        1,
+        3,
+        2,
+        true,
+        0,
+        0,
       );
       expectSame('dLogits', dLogits.read(), [0, 0, 0]);
     });
@@ -216,12 +337,19 @@ export function routingConformance(kernels: () => Kernels): void {
 
 /** Against the Jacobians written out: of the weights in the chosen probs, and of the softmax. */
 function checkBackward(
-  k: Kernels, scene: Scene, dice: Dice, c: RouteCase, auxScale: number, zScale: number,
+  k: Kernels,
+  scene: Scene,
+  dice: Dice,
+  c: RouteCase,
+  auxScale: number,
+  zScale: number,
 ): void {
   const { tokens, nExperts, topK, renormalise } = c;
   const exact = naiveProbs(c, Float64Array.from(c.logits ?? spreadLogits(dice, tokens, nExperts)));
-  const probs = scene.floats('probs', exact.probs), lse = scene.floats('lse', exact.lse);
-  const p = probs.read(), z = lse.read();
+  const probs = scene.floats('probs', exact.probs),
+    lse = scene.floats('lse', exact.lse);
+  const p = probs.read(),
+    z = lse.read();
   const route = naiveRoute(c, p);
   const indices = scene.ints('topkIndices', route.indices);
   const weights = scene.floats('topkWeights', route.weights);
@@ -229,12 +357,14 @@ function checkBackward(
   const rowStarts = scene.ints('rowStarts', route.rowStarts);
   const dLogits = scene.output('dLogits', tokens * nExperts);
   const dw = dWeights.read();
-  const want = new Float64Array(tokens * nExperts), bounds = want.slice();
+  const want = new Float64Array(tokens * nExperts),
+    bounds = want.slice();
   for (let t = 0; t < tokens; t++) {
     const chosen = route.indices.slice(t * topK, (t + 1) * topK);
     const sum = chosen.reduce((total, e) => total + p[t * nExperts + e], 0);
     const dp = Array.from(
-      { length: nExperts }, (_, e) => auxScale * (route.rowStarts[e + 1] - route.rowStarts[e]),
+      { length: nExperts },
+      (_, e) => auxScale * (route.rowStarts[e + 1] - route.rowStarts[e]),
     );
     const dpSize = dp.map(Math.abs);
     for (const [j, ej] of chosen.entries()) {
@@ -257,9 +387,26 @@ function checkBackward(
     }
   }
   k.routeBackward(
-    probs.array, probs.at, lse.array, lse.at, indices.array, indices.at, weights.array, weights.at,
-    dWeights.array, dWeights.at, rowStarts.array, rowStarts.at, dLogits.array, dLogits.at,
-    tokens, nExperts, topK, renormalise, auxScale, zScale,
+    probs.array,
+    probs.at,
+    lse.array,
+    lse.at,
+    indices.array,
+    indices.at,
+    weights.array,
+    weights.at,
+    dWeights.array,
+    dWeights.at,
+    rowStarts.array,
+    rowStarts.at,
+    dLogits.array,
+    dLogits.at,
+    tokens,
+    nExperts,
+    topK,
+    renormalise,
+    auxScale,
+    zScale,
   );
   expectClose(`dLogits, ${scene.place.name}`, dLogits.read(), want, bounds);
   scene.expectOnlyWritten(`routeBackward, ${scene.place.name}`, dLogits);

@@ -5,7 +5,18 @@ import { bound, Dice, everywhere, expectClose, expectSame, flat, grid } from './
 const INF = Number.POSITIVE_INFINITY;
 const NAN = Number.NaN;
 const SHAPES: readonly (readonly number[])[] = [
-  [0, 5], [5, 0], [1, 1], [3, 1], [2, 2], [5, 3], [3, 7], [2, 15], [3, 16], [2, 17], [3, 31], [1, 33],
+  [0, 5],
+  [5, 0],
+  [1, 1],
+  [3, 1],
+  [2, 2],
+  [5, 3],
+  [3, 7],
+  [2, 15],
+  [3, 16],
+  [2, 17],
+  [3, 31],
+  [1, 33],
   [4, 100],
 ];
 
@@ -80,10 +91,12 @@ export function rowConformance(kernels: () => Kernels): void {
       for (const [rows, cols] of SHAPES) {
         everywhere(rows * 5 + cols, (scene, dice) => {
           const probs = rowsOf(dice.values(rows * cols, 3), rows, cols).flatMap((row) => softmax(row));
-          const y = scene.floats('y', probs), dy = scene.floats('dy', dice.values(rows * cols));
+          const y = scene.floats('y', probs),
+            dy = scene.floats('dy', dice.values(rows * cols));
           const dx = scene.output('dx', rows * cols);
           const [yv, dv] = [y.read(), dy.read()];
-          const want = new Float64Array(rows * cols), bounds = want.slice();
+          const want = new Float64Array(rows * cols),
+            bounds = want.slice();
           for (let r = 0; r < rows; r++) {
             // Column c of the Jacobian is y_c * (delta - y).
             let size = 0;
@@ -115,24 +128,45 @@ export function rowConformance(kernels: () => Kernels): void {
       for (const [rows, cols] of SHAPES) {
         for (const padding of [0, 3]) {
           everywhere(rows * 3 + cols, (scene, dice) => {
-            const ldx = cols + padding, ldy = cols + 2 * padding;
+            const ldx = cols + padding,
+              ldy = cols + 2 * padding;
             const x = scene.floats('x', dice.values(rows * cols, 2), grid(rows, cols, ldx));
             const gamma = scene.floats('gamma', dice.values(cols));
             const y = scene.output('y', grid(rows, cols, ldy));
             const invRms = scene.output('invRms', cols === 0 ? 0 : rows);
             const call = (out: typeof y, ld: number): void =>
               kernels().rmsNormForward(
-                x.array, x.at, ldx, gamma.array, gamma.at, out.array, out.at, ld,
-                invRms.array, invRms.at, cols === 0 ? 0 : rows, cols, EPS,
+                x.array,
+                x.at,
+                ldx,
+                gamma.array,
+                gamma.at,
+                out.array,
+                out.at,
+                ld,
+                invRms.array,
+                invRms.at,
+                cols === 0 ? 0 : rows,
+                cols,
+                EPS,
               );
-            const input = rowsOf(x.read(), rows, cols), g = gamma.read();
+            const input = rowsOf(x.read(), rows, cols),
+              g = gamma.read();
             const scales = cols === 0 ? [] : input.map(invRmsOf);
             const want = input.flatMap((row, r) => [...row].map((v, c) => g[c] * v * scales[r]));
             call(y, ldy);
             expectClose(
-              `rmsNorm [${rows},${cols}]`, y.read(), want, want.map((w) => bound(cols, Math.abs(w))),
+              `rmsNorm [${rows},${cols}]`,
+              y.read(),
+              want,
+              want.map((w) => bound(cols, Math.abs(w))),
             );
-            expectClose('invRms', invRms.read(), scales, scales.map((s) => bound(cols, s)));
+            expectClose(
+              'invRms',
+              invRms.read(),
+              scales,
+              scales.map((s) => bound(cols, s)),
+            );
             scene.expectOnlyWritten('rmsNormForward', y, invRms);
             call(x, ldx);
             expectSame('rmsNormForward in place', x.read(), y.read());
@@ -142,14 +176,16 @@ export function rowConformance(kernels: () => Kernels): void {
     });
 
     it('forward of a zero row is zeros and 1/sqrt(eps)', () => {
-      const x = new Float32Array(17), invRms = new Float32Array(1);
+      const x = new Float32Array(17),
+        invRms = new Float32Array(1);
       kernels().rmsNormForward(x, 0, 17, new Float32Array(17).fill(2), 0, x, 0, 17, invRms, 0, 1, 17, EPS);
       expectSame('y', x, new Float32Array(17));
       expectClose('invRms', invRms, [1000], bound(1, 1000));
     });
 
     it('forward of large values does not overflow where their squares fit', () => {
-      const x = new Float32Array(20).fill(1e18), invRms = new Float32Array(1);
+      const x = new Float32Array(20).fill(1e18),
+        invRms = new Float32Array(1);
       kernels().rmsNormForward(x, 0, 20, new Float32Array(20).fill(1), 0, x, 0, 20, invRms, 0, 1, 20, EPS);
       expectClose('y', x, new Float32Array(20).fill(1), 1e-6);
     });
@@ -159,10 +195,13 @@ export function rowConformance(kernels: () => Kernels): void {
       it(`backward is the full Jacobian, ${how} dx; dGamma adds up`, () => {
         for (const [rows, cols] of SHAPES) {
           everywhere(rows * 11 + cols, (scene, dice) => {
-            const ldx = cols + 1, lddy = cols + 2, lddx = cols + 3;
+            const ldx = cols + 1,
+              lddy = cols + 2,
+              lddx = cols + 3;
             const x = scene.floats('x', dice.values(rows * cols, 2), grid(rows, cols, ldx));
             const gamma = scene.floats('gamma', dice.values(cols));
-            const input = rowsOf(x.read(), rows, cols), g = gamma.read();
+            const input = rowsOf(x.read(), rows, cols),
+              g = gamma.read();
             const invRms = scene.floats('invRms', cols === 0 ? new Float64Array(rows) : input.map(invRmsOf));
             const dy = scene.floats('dy', dice.values(rows * cols), grid(rows, cols, lddy));
             const dx = accumulate
@@ -170,8 +209,10 @@ export function rowConformance(kernels: () => Kernels): void {
               : scene.output('dx', grid(rows, cols, lddx));
             const dGamma = scene.floats('dGamma', dice.values(cols));
             const [old, oldGamma, d, s] = [dx.read(), dGamma.read(), dy.read(), invRms.read()];
-            const want = new Float64Array(rows * cols), size = want.slice();
-            const wantGamma = oldGamma.slice(), sizeGamma = oldGamma.map(Math.abs);
+            const want = new Float64Array(rows * cols),
+              size = want.slice();
+            const wantGamma = oldGamma.slice(),
+              sizeGamma = oldGamma.map(Math.abs);
             for (let r = 0; r < rows; r++) {
               for (let c = 0; c < cols; c++) {
                 const at = r * cols + c;
@@ -191,13 +232,37 @@ export function rowConformance(kernels: () => Kernels): void {
               }
             }
             kernels().rmsNormBackward(
-              x.array, x.at, ldx, gamma.array, gamma.at, invRms.array, invRms.at, dy.array, dy.at, lddy,
-              dx.array, dx.at, lddx, accumulate, dGamma.array, dGamma.at, rows, cols,
+              x.array,
+              x.at,
+              ldx,
+              gamma.array,
+              gamma.at,
+              invRms.array,
+              invRms.at,
+              dy.array,
+              dy.at,
+              lddy,
+              dx.array,
+              dx.at,
+              lddx,
+              accumulate,
+              dGamma.array,
+              dGamma.at,
+              rows,
+              cols,
             );
             expectClose(
-              `rmsNormBackward dx [${rows},${cols}]`, dx.read(), want, size.map((m) => bound(cols, m)),
+              `rmsNormBackward dx [${rows},${cols}]`,
+              dx.read(),
+              want,
+              size.map((m) => bound(cols, m)),
             );
-            expectClose('dGamma', dGamma.read(), wantGamma, sizeGamma.map((m) => bound(rows, m)));
+            expectClose(
+              'dGamma',
+              dGamma.read(),
+              wantGamma,
+              sizeGamma.map((m) => bound(rows, m)),
+            );
             scene.expectOnlyWritten('rmsNormBackward', dx, dGamma);
           });
         }
@@ -206,16 +271,55 @@ export function rowConformance(kernels: () => Kernels): void {
 
     it('backward may write dx over dy', () => {
       const dice = new Dice(3);
-      const rows = 5, cols = 37;
-      const x = Float32Array.from(dice.values(rows * cols)), gamma = Float32Array.from(dice.values(cols));
-      const invRms = Float32Array.from(dice.values(rows)), dy = Float32Array.from(dice.values(rows * cols));
-      const apart = new Float32Array(rows * cols), dGamma = new Float32Array(cols);
+      const rows = 5,
+        cols = 37;
+      const x = Float32Array.from(dice.values(rows * cols)),
+        gamma = Float32Array.from(dice.values(cols));
+      const invRms = Float32Array.from(dice.values(rows)),
+        dy = Float32Array.from(dice.values(rows * cols));
+      const apart = new Float32Array(rows * cols),
+        dGamma = new Float32Array(cols);
       const again = new Float32Array(cols);
       const k = kernels();
       k.rmsNormBackward(
-        x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, apart, 0, cols, false, dGamma, 0, rows, cols);
+        x,
+        0,
+        cols,
+        gamma,
+        0,
+        invRms,
+        0,
+        dy,
+        0,
+        cols,
+        apart,
+        0,
+        cols,
+        false,
+        dGamma,
+        0,
+        rows,
+        cols,
+      );
       k.rmsNormBackward(
-        x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dy, 0, cols, false, again, 0, rows, cols,
+        x,
+        0,
+        cols,
+        gamma,
+        0,
+        invRms,
+        0,
+        dy,
+        0,
+        cols,
+        dy,
+        0,
+        cols,
+        false,
+        again,
+        0,
+        rows,
+        cols,
       );
       expectSame('dx', dy, apart);
       expectSame('dGamma', again, dGamma);
@@ -231,15 +335,25 @@ export function rowConformance(kernels: () => Kernels): void {
           everywhere(cols + rows, (scene, dice) => {
             const table = dice.values(6 * cols);
             if (cols > 1) table.set([NAN, -0], 4 * cols);
-            const src = scene.floats('src', table), ids = dice.ints(rows, 6);
+            const src = scene.floats('src', table),
+              ids = dice.ints(rows, 6);
             if (rows > 2) ids.set([5, 0, 4]);
             const indices = scene.ints('indices', ids);
             const dst = scene.floats('dst', new Float64Array(rows * cols).fill(9));
             kernels().gatherRows(
-              src.array, src.at, 6, indices.array, indices.at, dst.array, dst.at, rows, cols,
+              src.array,
+              src.at,
+              6,
+              indices.array,
+              indices.at,
+              dst.array,
+              dst.at,
+              rows,
+              cols,
             );
             const want = Float64Array.from(
-              flat(rows * cols), (i) => table[ids[Math.floor(i / cols)] * cols + (i % cols)],
+              flat(rows * cols),
+              (i) => table[ids[Math.floor(i / cols)] * cols + (i % cols)],
             );
             expectSame(`gatherRows [${rows},${cols}]`, dst.read(), want);
             scene.expectOnlyWritten('gatherRows', dst);
@@ -251,7 +365,13 @@ export function rowConformance(kernels: () => Kernels): void {
     for (const weighted of [true, false]) {
       it(`scatterAddRows adds ${weighted ? 'weighted' : 'plain'} rows to each token`, () => {
         for (const cols of COLS) {
-          for (const [tokens, topK] of [[0, 2], [1, 0], [1, 1], [3, 2], [9, 3]]) {
+          for (const [tokens, topK] of [
+            [0, 2],
+            [1, 0],
+            [1, 1],
+            [3, 2],
+            [9, 3],
+          ]) {
             everywhere(cols + tokens, (scene, dice) => {
               const xRows = tokens * topK + 2;
               const x = scene.floats('x', dice.values(xRows * cols));
@@ -269,12 +389,24 @@ export function rowConformance(kernels: () => Kernels): void {
                 }
               }
               kernels().scatterAddRows(
-                x.array, x.at, xRows, slots.array, slots.at, weighted ? weights.array : null,
+                x.array,
+                x.at,
+                xRows,
+                slots.array,
+                slots.at,
+                weighted ? weights.array : null,
                 weighted ? weights.at : 0,
-                y.array, y.at, tokens, topK, cols,
+                y.array,
+                y.at,
+                tokens,
+                topK,
+                cols,
               );
               expectClose(
-                `scatterAddRows [${tokens},${topK},${cols}]`, y.read(), want, size.map((m) => bound(topK, m)),
+                `scatterAddRows [${tokens},${topK},${cols}]`,
+                y.read(),
+                want,
+                size.map((m) => bound(topK, m)),
               );
               scene.expectOnlyWritten('scatterAddRows', y);
             });
@@ -285,7 +417,13 @@ export function rowConformance(kernels: () => Kernels): void {
 
     it('scatterAddRowsBackward writes the rows of used slots and the weights, over x too', () => {
       for (const cols of COLS.slice(1)) {
-        for (const [tokens, topK] of [[0, 2], [1, 0], [1, 1], [3, 2], [9, 3]]) {
+        for (const [tokens, topK] of [
+          [0, 2],
+          [1, 0],
+          [1, 1],
+          [3, 2],
+          [9, 3],
+        ]) {
           everywhere(cols + tokens, (scene, dice) => {
             const xRows = tokens * topK + 2;
             const choices = dice.permutation(xRows).slice(0, tokens * topK);
@@ -296,8 +434,10 @@ export function rowConformance(kernels: () => Kernels): void {
             const dx = scene.floats('dx', new Float64Array(xRows * cols).fill(5));
             const dWeights = scene.output('dWeights', tokens * topK);
             const [d, xv, w] = [dy.read(), x.read(), weights.read()];
-            const want = new Float64Array(xRows * cols).fill(5), wantInPlace = x.read();
-            const wantWeights = new Float64Array(tokens * topK), size = wantWeights.slice();
+            const want = new Float64Array(xRows * cols).fill(5),
+              wantInPlace = x.read();
+            const wantWeights = new Float64Array(tokens * topK),
+              size = wantWeights.slice();
             for (const [a, slot] of choices.entries()) {
               for (let c = 0; c < cols; c++) {
                 const upstream = d[Math.floor(a / topK) * cols + c];
@@ -309,19 +449,51 @@ export function rowConformance(kernels: () => Kernels): void {
             }
             const call = (out: typeof dx): void =>
               kernels().scatterAddRowsBackward(
-                dy.array, dy.at, x.array, x.at, xRows, slots.array, slots.at, weights.array, weights.at,
-                out.array, out.at, dWeights.array, dWeights.at, tokens, topK, cols,
+                dy.array,
+                dy.at,
+                x.array,
+                x.at,
+                xRows,
+                slots.array,
+                slots.at,
+                weights.array,
+                weights.at,
+                out.array,
+                out.at,
+                dWeights.array,
+                dWeights.at,
+                tokens,
+                topK,
+                cols,
               );
             const label = `scatterAddRowsBackward [${tokens},${topK},${cols}]`;
             call(dx);
-            expectClose(label, dx.read(), want, want.map((v) => bound(1, Math.abs(v))));
-            expectClose(label, dWeights.read(), wantWeights, size.map((m) => bound(cols, m)));
+            expectClose(
+              label,
+              dx.read(),
+              want,
+              want.map((v) => bound(1, Math.abs(v))),
+            );
+            expectClose(
+              label,
+              dWeights.read(),
+              wantWeights,
+              size.map((m) => bound(cols, m)),
+            );
             scene.expectOnlyWritten(label, dx, dWeights);
             call(x);
             expectClose(
-              `${label} in place`, x.read(), wantInPlace, wantInPlace.map((v) => bound(1, Math.abs(v))),
+              `${label} in place`,
+              x.read(),
+              wantInPlace,
+              wantInPlace.map((v) => bound(1, Math.abs(v))),
             );
-            expectClose(`${label} in place`, dWeights.read(), wantWeights, size.map((m) => bound(cols, m)));
+            expectClose(
+              `${label} in place`,
+              dWeights.read(),
+              wantWeights,
+              size.map((m) => bound(cols, m)),
+            );
           });
         }
       }
@@ -333,9 +505,12 @@ export function rowConformance(kernels: () => Kernels): void {
           everywhere(cols + tokens, (scene, dice) => {
             const vocab = 5;
             const chosen = dice.ints(tokens, vocab - 1); // the last one stays unused
-            const dy = scene.floats('dy', dice.values(tokens * cols)), ids = scene.ints('ids', chosen);
+            const dy = scene.floats('dy', dice.values(tokens * cols)),
+              ids = scene.ints('ids', chosen);
             const dTable = scene.floats('dTable', dice.values(vocab * cols));
-            const d = dy.read(), want = dTable.read(), size = want.map(Math.abs);
+            const d = dy.read(),
+              want = dTable.read(),
+              size = want.map(Math.abs);
             for (const [t, id] of chosen.entries()) {
               for (let c = 0; c < cols; c++) {
                 want[id * cols + c] += d[t * cols + c];
@@ -343,9 +518,21 @@ export function rowConformance(kernels: () => Kernels): void {
               }
             }
             kernels().embeddingBackward(
-              dy.array, dy.at, ids.array, ids.at, dTable.array, dTable.at, vocab, tokens, cols);
+              dy.array,
+              dy.at,
+              ids.array,
+              ids.at,
+              dTable.array,
+              dTable.at,
+              vocab,
+              tokens,
+              cols,
+            );
             expectClose(
-              `embeddingBackward [${tokens},${cols}]`, dTable.read(), want, size.map((m) => bound(tokens, m)),
+              `embeddingBackward [${tokens},${cols}]`,
+              dTable.read(),
+              want,
+              size.map((m) => bound(tokens, m)),
             );
             scene.expectOnlyWritten('embeddingBackward', dTable);
           });

@@ -1,0 +1,108 @@
+/** Rotary positions and attention. Conventions and errors: `Kernels`. */
+export interface AttentionKernels {
+  /**
+   * Rotates interleaved pairs in place (Su et al. 2021, eq. 34): with p = positions[r], for each head and pair
+   * i: (a,b) = (x[2i], x[2i+1]) -> (a cos - b sin, a sin + b cos), cos = cos[p, i], sin = sin[p, i].
+   * `inverse` turns the other way: the backward. x: [rows, nHeads*headDim] with ldx; headDim even;
+   * cos, sin: [maxPositions, headDim/2]; positions: Int32Array [rows], each in [0, maxPositions).
+   */
+  rope(
+    x: Float32Array,
+    xOffset: number,
+    ldx: number,
+    cos: Float32Array,
+    cosOffset: number,
+    sin: Float32Array,
+    sinOffset: number,
+    maxPositions: number,
+    positions: Int32Array,
+    positionsOffset: number,
+    rows: number,
+    nHeads: number,
+    headDim: number,
+    inverse: boolean,
+  ): void;
+
+  /**
+   * Causal grouped-query attention (Vaswani et al. 2017, eq. 1; Ainslie et al. 2023), for every sequence b,
+   * head h, query i: out = sum_j softmax_j(scale * q.k_j) v_j over keys j <= queryStarts[b]+i, j < kvLengths[b].
+   * Head h reads kv head floor(h / (nHeads/nKvHeads)).
+   * q: row b*queryLen+i at ldq, [nHeads*headDim]. k, v: row j of sequence b at b*kBatchStride + j*ldk,
+   * [nKvHeads*headDim] (so a key-value cache is the same call). out: as q, with ldo.
+   * lse [batch, nHeads, queryLen]: log sum_j exp(scale * q.k_j), kept for the backward; scores never are.
+   * A query that sees no key gives zeros and lse = -inf. What a query doesn't see doesn't touch its output, not even
+   * where it is NaN. Temporary memory grows with the lengths, not with their product.
+   * queryStarts, kvLengths: Int32Array [batch], >= 0.
+   */
+  attentionForward(
+    q: Float32Array,
+    qOffset: number,
+    ldq: number,
+    k: Float32Array,
+    kOffset: number,
+    ldk: number,
+    kBatchStride: number,
+    v: Float32Array,
+    vOffset: number,
+    ldv: number,
+    vBatchStride: number,
+    out: Float32Array,
+    outOffset: number,
+    ldo: number,
+    lse: Float32Array,
+    lseOffset: number,
+    queryStarts: Int32Array,
+    queryStartsOffset: number,
+    kvLengths: Int32Array,
+    kvLengthsOffset: number,
+    batch: number,
+    queryLen: number,
+    nHeads: number,
+    nKvHeads: number,
+    headDim: number,
+    scale: number,
+  ): void;
+
+  /**
+   * With P_ij = exp(scale*q_i.k_j - lse_i): dv_j = sum_i P_ij dOut_i, dP_ij = dOut_i.v_j,
+   * dS_ij = P_ij (dP_ij - dOut_i.out_i), dq_i = scale sum_j dS_ij k_j, dk_j = scale sum_i dS_ij q_i; dk and dv
+   * add up the heads of a kv head. dq, dk, dv are written (rows j < kvLengths[b]) with the strides of q, k, v;
+   * dOut has the strides of out.
+   */
+  attentionBackward(
+    q: Float32Array,
+    qOffset: number,
+    ldq: number,
+    k: Float32Array,
+    kOffset: number,
+    ldk: number,
+    kBatchStride: number,
+    v: Float32Array,
+    vOffset: number,
+    ldv: number,
+    vBatchStride: number,
+    out: Float32Array,
+    outOffset: number,
+    ldo: number,
+    lse: Float32Array,
+    lseOffset: number,
+    dOut: Float32Array,
+    dOutOffset: number,
+    dq: Float32Array,
+    dqOffset: number,
+    dk: Float32Array,
+    dkOffset: number,
+    dv: Float32Array,
+    dvOffset: number,
+    queryStarts: Int32Array,
+    queryStartsOffset: number,
+    kvLengths: Int32Array,
+    kvLengthsOffset: number,
+    batch: number,
+    queryLen: number,
+    nHeads: number,
+    nKvHeads: number,
+    headDim: number,
+    scale: number,
+  ): void;
+}
