@@ -1,10 +1,10 @@
 /**
- * One listener for each signal, however many requests it may end: Node takes more than ten on one signal for a leak, and
- * warns.
+ * The callbacks of each signal. A signal gets one listener, however many requests it may end, since Node warns of a leak
+ * for more than ten.
  */
 const callbacks = new Map<AbortSignal, Set<() => void>>();
 
-/** Calls `callback` when the signal, which isn't aborted yet, is, unless `unlisten` comes before. */
+/** Calls `callback` when the signal aborts, unless `unlisten` is called first. The signal must not be aborted yet. */
 export function listen(signal: AbortSignal, callback: () => void): void {
   const known = callbacks.get(signal);
   if (known !== undefined) known.add(callback);

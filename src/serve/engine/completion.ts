@@ -14,18 +14,18 @@ export interface CompletionSetup {
   work: GenerateWork;
   prompt: Prompt;
   tokenizer: Tokenizer | null;
-  /** End the text, beside the request's own. */
+  /** Tokens that end the text, beside the request's own. */
   endTokens: readonly number[];
   contextLength: number;
   kernels: Kernels;
   vocabSize: number;
   nLayers: number;
   topKExperts: number;
-  /** The slot that it takes, and how many of the prompt's tokens that holds. */
+  /** Takes a slot; `reused` is the number of prompt tokens that it already holds. */
   takeSlot(ids: Int32Array): { slot: number; reused: number };
 }
 
-/** A completion on its way: reads its prompt, then one token a step. */
+/** A running completion: it feeds its prompt, then one token a step. */
 export class CompletionSequence implements Sequence {
   readonly id: number;
   readonly slot: number;
@@ -38,10 +38,10 @@ export class CompletionSequence implements Sequence {
   readonly #sampler: Sampler;
   readonly #text: TextStream | null;
   readonly #stopTokens: ReadonlySet<number>;
-  /** Most new tokens. */
+  /** The largest number of new tokens. */
   readonly #limit: number;
   readonly #next = new Int32Array(1);
-  /** Prompt tokens that the slot holds. */
+  /** Number of prompt tokens that the slot holds. */
   #fed: number;
   #made = 0;
   #chunk: WorkerChunk | null = null;
@@ -69,7 +69,7 @@ export class CompletionSequence implements Sequence {
     this.row = { slot, tokens: prompt.ids, start: 0, end: 0, logits: 'none' };
   }
 
-  /** Whether it ends before its first step, as no token was asked for. */
+  /** Whether it ends before its first step, because no token was asked for. */
   get endsAtOnce(): boolean {
     if (this.#limit > 0) return false;
     this.#finish('length');
@@ -102,7 +102,7 @@ export class CompletionSequence implements Sequence {
     return this.#made < this.#limit ? false : this.#finish('length');
   }
 
-  /** What has come since the last call, null for nothing. */
+  /** The tokens and text since the last call; null if there are none. */
   takeChunk(): WorkerChunk | null {
     const chunk = this.#chunk;
     this.#chunk = null;
@@ -128,11 +128,15 @@ export class CompletionSequence implements Sequence {
     return true;
   }
 
-  /** The chunk to add to. */
+  /** The chunk that new tokens are added to; it is made when there is none. */
   #open(): WorkerChunk {
     const { logprobs, routing } = this.#setup.work;
     this.#chunk ??= {
-      ...{ text: '', tokens: [], texts: [], logprobs: logprobs ? [] : null, routing: routing ? [] : null },
+      text: '',
+      tokens: [],
+      texts: [],
+      logprobs: logprobs ? [] : null,
+      routing: routing ? [] : null,
       finishReason: null,
       usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },
     };
@@ -140,10 +144,12 @@ export class CompletionSequence implements Sequence {
     return this.#chunk;
   }
 
-  /** Before the token is taken, as alternatives are texts in its place. */
+  /** Call it before the token is taken, since alternatives are texts in the token's place. */
   #logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
     return {
-      ...{ token, ...this.#textOf(token), logprob },
+      token,
+      ...this.#textOf(token),
+      logprob,
       top: Array.from(top.tokens, (id, i) => {
         const text = this.#textOf(id);
         return { token: id, ...(text.text === '' ? this.#nameOf(id) : text), logprob: top.logprobs[i] };
@@ -151,20 +157,20 @@ export class CompletionSequence implements Sequence {
     };
   }
 
-  /** What a token would add to the text here. */
+  /** The text that a token would add here. */
   #textOf(id: number): Pick<TokenProbability, 'text' | 'bytes'> {
     if (this.#text === null) return { text: '', bytes: null };
     const { text, bytes } = this.#text.peek(id);
     return { text, bytes: [...bytes] };
   }
 
-  /** For tokens that add nothing by themselves. */
+  /** The name of a token that adds nothing by itself. */
   #nameOf(id: number): Pick<TokenProbability, 'text' | 'bytes'> {
     const { tokenizer } = this.#setup;
     return { text: tokenizer?.decode([id]) ?? '', bytes: tokenizer && [...tokenizer.decodeBytes([id])] };
   }
 
-  /** Of the last of the sequence's new tokens, which the logits come from. */
+  /** The routing of the sequence's last new token, whose logits predicted the next one. */
   #routingOf({ experts, gateWeights, tokens, at, count }: StepResult): TokenRouting {
     const { nLayers, topKExperts: K } = this.#setup;
     const rowsOf = (values: Int32Array | Float32Array) =>

@@ -8,11 +8,11 @@ interface Reader {
 }
 
 /**
- * The chunks of a completion as an iterator. What isn't read is kept as one chunk that grows: a slow reader holds nothing up,
- * and takes no more memory than the completion.
+ * The chunks of a completion as an iterator. Unread chunks are joined into one, so a slow reader delays nothing and needs no
+ * more memory than the completion.
  */
 export class CompletionStream implements AsyncIterableIterator<StreamChunk>, JobOwner {
-  /** Called with each chunk of the worker's, and what had been used before it. */
+  /** Called with each chunk of the worker and the usage before it. */
   onChunk: (chunk: WorkerChunk, before: Usage | null) => void = () => {};
   /** Called when the reader leaves before the end. */
   onLeave: () => void = () => {};
@@ -23,7 +23,7 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   readonly #readers: Reader[] = [];
   #onEnd: (() => void) | null = null;
 
-  /** @param returns whether it ends with what exists when it is aborted, instead of throwing. */
+  /** @param returns whether an abort ends it with what exists, instead of throwing. */
   constructor(private readonly returns: boolean) {}
 
   onEvent({ chunk, error, end }: WorkerEvent): void {
@@ -73,7 +73,7 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
     return { done: true, value: undefined };
   }
 
-  /** Everything that isn't read, in one, when it has ended. */
+  /** Waits for the end and returns everything unread as one completion. */
   async collect(): Promise<Completion> {
     if (!this.#ended) {
       await new Promise<void>((done) => {
@@ -95,7 +95,7 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
     this.#serve();
   }
 
-  /** Answers those who read, as far as there is something. */
+  /** Answers waiting readers with what there is. */
   #serve(): void {
     while (this.#readers.length > 0) {
       if (this.#unread !== null) {

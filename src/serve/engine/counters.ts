@@ -1,6 +1,5 @@
 /**
- * Counters that a worker writes and the engine's thread reads without asking, on shared memory: what a model computes would
- * take too many messages.
+ * Counters in shared memory, which a worker writes and the engine's thread reads. Messages would be too many.
  */
 export class WorkerCounters {
   readonly data: Float64Array;
@@ -14,7 +13,7 @@ export class WorkerCounters {
     this.data = data ?? new Float64Array(new SharedArrayBuffer(size * Float64Array.BYTES_PER_ELEMENT));
   }
 
-  /** Tokens that the cache holds. */
+  /** Number of tokens in the cache. */
   get cachedTokens(): number {
     return this.data[0];
   }
@@ -23,7 +22,7 @@ export class WorkerCounters {
     this.data[0] = count;
   }
 
-  /** Counts experts [nLayers,T,K] that T tokens reached. */
+  /** Counts the experts [nLayers,T,K] of T tokens. */
   countExperts(experts: Int32Array, choicesPerLayer: number): void {
     const { data, nLayers, nExperts } = this;
     for (let layer = 0; layer < nLayers; layer++) {

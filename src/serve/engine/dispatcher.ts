@@ -6,14 +6,14 @@ import { type WorkerListener, WorkerThread } from './workerThread';
 export interface DispatcherOptions {
   maxBatch: number;
   maxQueue: number;
-  /** One for each worker. */
+  /** The setup of each worker. */
   setups: readonly WorkerSetup[];
 }
 
-/** A worker that dies so often before it is ready won't get ready. */
+/** Consecutive failed starts after which a worker counts as unable to start. */
 const MOST_FAILED_STARTS = 3;
 
-/** Gives jobs to workers in the order in which they came, and replaces workers that die. */
+/** Gives jobs to workers in the order of their arrival, and replaces workers that die. */
 export class Dispatcher implements WorkerListener {
   replaced = 0;
   readonly #threads: (WorkerThread | null)[];
@@ -32,7 +32,7 @@ export class Dispatcher implements WorkerListener {
     this.#threads = options.setups.map((setup) => new WorkerThread(setup, this));
   }
 
-  /** Until every worker has started. @throws SgemoeError SGEMOE_WORKER_DIED when one can't. */
+  /** Starts every worker. @throws SgemoeError SGEMOE_WORKER_DIED when one can't start. */
   async open(): Promise<void> {
     await new Promise<void>((done, fail) => {
       this.#onReady = { done, fail };
@@ -62,9 +62,9 @@ export class Dispatcher implements WorkerListener {
       throw new SgemoeError('SGEMOE_WORKER_DIED', 'No worker of the engine could be started again.');
     }
     const { maxQueue, maxBatch, setups } = this.#options;
-    // By what is wanted still, not by free places: one that was given up becomes free when its worker has heard of it.
+    // Count unsettled jobs, not free places: a cancelled job keeps its place until the worker hears of it.
     const places = maxBatch * setups.length;
-    // What takes no place is done between two steps, but not without limit either.
+    // Jobs without a place run between two steps; they have a limit too.
     if (this.#size < maxQueue + (takesPlace ? places : 2 * places)) return;
     throw new SgemoeError(
       'SGEMOE_QUEUE_FULL',
@@ -78,7 +78,7 @@ export class Dispatcher implements WorkerListener {
     this.#pump();
   }
 
-  /** To be called once a job is settled, whoever settled it. */
+  /** Removes a settled job; call it whoever settled the job. */
   forget(job: Job): void {
     this.#waiting.delete(job);
     this.#running.get(job)?.cancel(job);
@@ -88,7 +88,7 @@ export class Dispatcher implements WorkerListener {
     this.#onDrained?.();
   }
 
-  /** Ends the workers: at once, all jobs failing, or, when it is to drain, once the jobs there are have ended. */
+  /** Ends the workers: at once, which fails all jobs, or with `drain` after the accepted jobs have ended. */
   close(drain: boolean): Promise<void> {
     this.#closing = true;
     if (!drain) {
@@ -145,7 +145,7 @@ export class Dispatcher implements WorkerListener {
     }
   }
 
-  /** The ready worker with most room; undefined when there is none, or none with a place that is needed. */
+  /** The ready worker with the most room; undefined if none is ready, or none has the needed place. */
   #findThread(needsPlace: boolean): WorkerThread | undefined {
     let found: WorkerThread | undefined;
     for (const thread of this.#threads) {

@@ -3,7 +3,9 @@ import type { DecodeRow } from '../../model/decoder';
 import type { EmbeddingResult } from './messages';
 import type { Sequence, StepResult } from './sequence';
 
-/** Embeds texts one after the other in one slot: each the mean of the final norm's output over its tokens. */
+/**
+ * Embeds texts one after the other in one slot. An embedding [H] is the mean of the final norm's output over the tokens.
+ */
 export class EmbeddingSequence implements Sequence {
   readonly row: DecodeRow;
   readonly wantsHidden = true;

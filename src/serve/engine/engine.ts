@@ -38,13 +38,13 @@ import type {
 } from './types';
 
 /**
- * Serves a model from worker threads that share its weights: the thread that it is used in never waits for a matmul.
- * Requests that run at the same time are decoded together, and join and leave between two tokens; what several of them
- * begin with is computed once as long as it is kept.
+ * Serves a model from worker threads that share its weights, so that the calling thread never waits for a matmul.
+ * Concurrent requests are decoded together; they join and leave between two tokens. A common beginning of several requests
+ * is computed once while a slot keeps it.
  *
- * Requests are taken up in the order in which they are made. The same request gives the same text, whatever else runs, but
- * for rounding: which tokens share a matmul may change the last bits of the logits, and so, rarely, a choice between two
- * tokens that are as good as equally probable.
+ * Requests start in the order in which they are made. The same request gives the same text whatever else runs, except for
+ * rounding: the tokens that share a matmul may change the last bits of the logits, and so, rarely, the choice between two
+ * almost equally probable tokens.
  *
  * An engine without requests doesn't keep the process alive.
  */
@@ -71,8 +71,12 @@ export class Engine implements AsyncDisposable {
     const { nLayers, nExperts } = model.config;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(nLayers, nExperts));
     const setup: Omit<WorkerSetup, 'counters'> = {
-      ...{ model: model.share(), backend: model.kernels.info.backend, tokenizer: tokenizer?.files() ?? null },
-      ...{ slots: maxBatch, contextLength, maxStepTokens },
+      model: model.share(),
+      backend: model.kernels.info.backend,
+      tokenizer: tokenizer?.files() ?? null,
+      slots: maxBatch,
+      contextLength,
+      maxStepTokens,
     };
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
     this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups });
@@ -80,7 +84,7 @@ export class Engine implements AsyncDisposable {
 
   /**
    * Loads a checkpoint folder and its tokenizer, if it has one, and starts the workers.
-   * @throws as MoETransformer.load and Engine.create.
+   * @throws the errors of MoETransformer.load and Engine.create.
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
     const { onNote, ...engineOptions } = options;
@@ -92,8 +96,8 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Serves a model that is there already; its weights must not be written until the engine is closed, and it is frozen
-   * unless `freeze` is false. Without a tokenizer requests are of token ids.
+   * Serves a loaded model. Its weights must not be written until the engine is closed; it is frozen unless `freeze` is
+   * false. Without a tokenizer, requests must be token ids.
    * @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY when the caches don't fit,
    * SGEMOE_WORKER_DIED when a worker can't start.
    */
@@ -125,23 +129,23 @@ export class Engine implements AsyncDisposable {
     return engine;
   }
 
-  /** Whether requests are taken, and a worker is there to answer them. */
+  /** Whether requests are accepted and a worker is ready to answer them. */
   get ready(): boolean {
     return !this.#dispatcher.closing && this.#dispatcher.ready > 0;
   }
 
   /**
-   * The completion of a request, chunk by chunk. It is taken up at once, not at the first `next()`; leaving the iterator
+   * Completes a request chunk by chunk. The request is submitted at once, not at the first `next()`; leaving the iterator
    * early ends it.
-   * @throws at once: TypeError or RangeError for a request that is wrong in itself, SgemoeError SGEMOE_QUEUE_FULL or
-   * SGEMOE_ENGINE_CLOSED. While iterating, before the first chunk: SGEMOE_CONTEXT_FULL, SGEMOE_CHAT_TEMPLATE and others of
-   * the tokenizer's, RangeError for an empty prompt. At any time: SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
+   * @throws at once: TypeError or RangeError for an invalid request, SgemoeError SGEMOE_QUEUE_FULL or SGEMOE_ENGINE_CLOSED.
+   * While iterating, before the first chunk: SGEMOE_CONTEXT_FULL, SGEMOE_CHAT_TEMPLATE and other errors of the tokenizer,
+   * RangeError for an empty prompt. At any time: SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
    */
   stream(request: GenerateRequest): AsyncIterableIterator<StreamChunk, undefined> {
     return this.#complete(request);
   }
 
-  /** The completion of a request as a whole. @throws as `stream`. */
+  /** Completes a request and returns the whole. @throws as `stream`. */
   async generate(request: GenerateRequest): Promise<Completion> {
     return this.#complete(request).collect();
   }
@@ -167,8 +171,8 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Token ids of a text, or of a conversation as `stream` writes it. Computed in a worker: long texts don't hold up this
-   * thread. @param options.addSpecialTokens default true. @throws as `stream`.
+   * Token ids of a text, or of a conversation in the form that `stream` uses. A worker computes them, so long texts don't
+   * block this thread. @param options.addSpecialTokens default true. @throws as `stream`.
    */
   async tokenize(
     text: string | { messages: readonly ChatMessage[]; chat?: ChatOptions | undefined },
@@ -207,8 +211,12 @@ export class Engine implements AsyncDisposable {
     const cached = this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
     return {
       requests: { ...requests },
-      ...{ waiting, running, ...usage, tokensPerSecond: tokens.read() },
-      ...{ timeToFirstToken: firstToken.read(), duration: duration.read() },
+      waiting,
+      running,
+      ...usage,
+      tokensPerSecond: tokens.read(),
+      timeToFirstToken: firstToken.read(),
+      duration: duration.read(),
       cache: { tokens: cached, capacity: this.#slots * this.contextLength },
       expertLoad,
       workers: { ready, replaced },
@@ -216,8 +224,8 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Refuses new requests and ends the workers: at once, requests failing with SGEMOE_ENGINE_CLOSED; or with `drain` once all
-   * that were accepted have ended. It may be called again, so that a drain which takes too long is cut short.
+   * Refuses new requests and ends the workers: at once, which fails requests with SGEMOE_ENGINE_CLOSED, or with `drain`
+   * after all accepted requests have ended. A second call without `drain` cuts a long drain short.
    */
   async close(options: { drain?: boolean | undefined } = {}): Promise<void> {
     checkOptions('close', options, ['drain']);
@@ -246,7 +254,7 @@ export class Engine implements AsyncDisposable {
     return stream;
   }
 
-  /** The result of work that has one answer. */
+  /** Submits work that has one answer and returns it. */
   #ask<T>(work: Work, control: RequestControl): Promise<T> {
     return new Promise<T>((done, fail) => {
       const owner: JobOwner = {
@@ -261,7 +269,7 @@ export class Engine implements AsyncDisposable {
     });
   }
 
-  /** Hands a job to the dispatcher, to be ended by what `control` says. */
+  /** Hands a job to the dispatcher; the signal or timeout of `control` may end it. */
   #submit(work: Work, owner: JobOwner, control: RequestControl): Job {
     checkControl(work.kind, control);
     const { signal, timeoutMs } = control;

@@ -4,7 +4,7 @@ import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import type { ResolvedEngineOptions } from './requests';
 
-/** What an engine takes: the weights once, a cache and activations for each worker. */
+/** The memory of an engine in bytes: the weights once, a cache and activations for each worker. */
 export function engineBytes(
   config: ModelConfig,
   { workers, maxBatch, contextLength, maxStepTokens }: ResolvedEngineOptions,

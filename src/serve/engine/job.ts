@@ -1,17 +1,17 @@
 import type { Work, WorkerEvent } from './messages';
 import type { Outcome } from './metrics';
 
-/** Who made a job and is told of it: of every event, and once of its end. */
+/** The maker of a job, which is notified of every event and, once, of its end. */
 export interface JobOwner {
-  /** News; the last has `end`. */
+  /** The job has an event; the last one has `end`. */
   onEvent(event: WorkerEvent): void;
-  /** It failed. */
+  /** The job failed. */
   onError(error: unknown): void;
-  /** It was ended by a signal or a timeout; `error` is what to throw of it. */
+  /** A signal or a timeout ended the job; `error` is the error to throw. */
   onAbort(reason: 'abort' | 'timeout', error: unknown): void;
 }
 
-/** Work given to the engine, until it is settled: answered, failed or given up, exactly once. */
+/** A piece of work. It is settled exactly once: answered, failed or given up. */
 export class Job {
   readonly started = performance.now();
   /** Called once it is settled. */
@@ -28,12 +28,12 @@ export class Job {
     return this.#settled;
   }
 
-  /** Whether it takes a place in a batch; otherwise it is done at once between two steps. */
+  /** Whether it takes a place in a batch; other work runs between two steps. */
   get takesPlace(): boolean {
     return this.work.kind === 'generate' || this.work.kind === 'embed';
   }
 
-  /** An event of the worker's; what comes after the end is dropped. */
+  /** Delivers an event of the worker; events after the end are dropped. */
   deliver(event: WorkerEvent): void {
     if (this.#settled) return;
     if (event.end) this.#settle(event.error === undefined ? 'completed' : 'failed');
@@ -52,7 +52,7 @@ export class Job {
     this.owner.onAbort(reason, error);
   }
 
-  /** Its owner doesn't want it any more. */
+  /** Settles the job because its owner doesn't want it any more. */
   giveUp(): void {
     if (!this.#settled) this.#settle('aborted');
   }

@@ -1,4 +1,4 @@
-/** What goes between the engine's thread and its workers. */
+/** Messages between the engine's thread and its workers. */
 
 import type { BackendName } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
@@ -12,15 +12,15 @@ export interface WorkerSetup {
   model: SharedModel;
   backend: BackendName;
   tokenizer: TokenizerFiles | null;
-  /** Sequences at a time. */
+  /** Largest number of concurrent sequences. */
   slots: number;
   contextLength: number;
   maxStepTokens: number;
-  /** WorkerCounters. */
+  /** The memory of WorkerCounters. */
   counters: Float64Array;
 }
 
-/** What a prompt or a text is made of, in the order of preference. */
+/** The source of a prompt or a text. */
 export type TextSource =
   | { ids: Int32Array }
   | { text: string; addSpecialTokens: boolean }
@@ -63,29 +63,29 @@ export interface WorkerChunk {
   logprobs: TokenLogprob[] | null;
   routing: TokenRouting[] | null;
   finishReason: FinishReason | null;
-  /** So far. */
+  /** Usage so far. */
   usage: Usage;
 }
 
 export interface EmbeddingResult {
-  /** One [H] for each text. */
+  /** An embedding [H] for each text. */
   embeddings: Float32Array[];
   promptTokens: number;
 }
 
-/** Exactly one event of each piece of work has `end`; nothing of it comes after. */
+/** An event of a piece of work; only its last event has `end`. */
 export interface WorkerEvent {
   id: number;
   end: boolean;
   chunk?: WorkerChunk | undefined;
-  /** Of work other than 'generate'. */
+  /** The result of work other than 'generate'. */
   result?: EmbeddingResult | Int32Array | string | undefined;
   error?: WireError | undefined;
 }
 
 export type FromWorker = { ready: true } | { ready: false; events: WorkerEvent[] };
 
-/** An error as plain data: structured cloning forgets codes. */
+/** An error as plain data, since structured cloning drops codes. */
 export interface WireError {
   name: string;
   message: string;

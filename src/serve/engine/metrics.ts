@@ -1,6 +1,6 @@
 import type { Histogram, Usage } from './types';
 
-/** Powers of about the square root of 10, in seconds: from a tiny model's first token to a long completion. */
+/** Bucket bounds in seconds, in steps of about sqrt(10), from a tiny model's first token to a long completion. */
 const BOUNDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, Number.POSITIVE_INFINITY];
 
 export class DurationHistogram {
@@ -21,7 +21,7 @@ export class DurationHistogram {
 
 const WINDOW_SECONDS = 10;
 
-/** Events a second over the last 10 seconds: a ring of counts by second. */
+/** Events per second over the last 10 seconds, from a ring of counts by second. */
 export class RecentRate {
   readonly #counts = new Float64Array(WINDOW_SECONDS);
   readonly #started: number;
@@ -37,7 +37,7 @@ export class RecentRate {
     this.#counts[this.#second % WINDOW_SECONDS] += count;
   }
 
-  /** The second that runs counts by as much of it as has passed. */
+  /** The rate; the current second counts by its elapsed part. */
   read(): number {
     this.#advance();
     const now = this.now();
@@ -54,10 +54,10 @@ export class RecentRate {
   }
 }
 
-/** Why a request is over: by itself, by an error, or because nobody wants it any more. */
+/** Why a request ended: 'completed' by itself, 'failed' by an error, 'aborted' because nobody wants it any more. */
 export type Outcome = 'completed' | 'failed' | 'aborted';
 
-/** What is counted on the engine's thread. */
+/** The counters of the engine's thread. */
 export class EngineCounters {
   readonly requests = { accepted: 0, completed: 0, failed: 0, aborted: 0, refused: 0 };
   readonly usage: Usage = { promptTokens: 0, reusedTokens: 0, completionTokens: 0 };
@@ -65,7 +65,7 @@ export class EngineCounters {
   readonly firstToken = new DurationHistogram();
   readonly duration = new DurationHistogram();
 
-  /** @param before, after what a request had used before and after a chunk, before null for the first. */
+  /** Adds the usage of a chunk. @param before usage before the chunk, null for the first; @param after usage after it. */
   addUsage(before: Usage | null, after: Usage): void {
     const { usage } = this;
     if (before === null) {

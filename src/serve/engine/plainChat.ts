@@ -1,7 +1,7 @@
 import { SgemoeError } from '../../base/errors';
 import type { ChatMessage } from '../../text/chatTemplate';
 
-/** Ends an answer where the model would go on with the next question. */
+/** The stop text that ends an answer before the model writes the next question. */
 export const PLAIN_CHAT_STOP = '\nuser:';
 
 /** A conversation for models without a chat template: a line `role: content` for each message. */
@@ -10,7 +10,7 @@ export function plainChat(messages: readonly ChatMessage[], addGenerationPrompt:
   return lines.join('') + (addGenerationPrompt ? 'assistant:' : '');
 }
 
-/** A text, or the texts of a list of parts as OpenAI's clients send them. */
+/** The text of a message's content: a string, or a list of parts as OpenAI's clients send it. */
 function plainContent(content: unknown): string {
   if (typeof content === 'string') return content;
   const parts: unknown[] = Array.isArray(content) ? content : [null];

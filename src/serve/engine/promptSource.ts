@@ -5,11 +5,11 @@ import { PLAIN_CHAT_STOP, plainChat } from './plainChat';
 
 export interface Prompt {
   ids: Int32Array;
-  /** A stop text that belongs to the way the prompt is written. */
+  /** A stop text that the form of the prompt needs; null for none. */
   stop: string | null;
 }
 
-/** The ids of what a request gives. @throws SgemoeError as the tokenizer, or when there is none to turn text into ids. */
+/** The prompt of a request as ids. @throws SgemoeError as the tokenizer, or if text arrives and there is no tokenizer. */
 export function readPrompt(source: TextSource, tokenizer: Tokenizer | null): Prompt {
   if ('ids' in source) return { ids: source.ids, stop: null };
   const known = needTokenizer(tokenizer);

@@ -1,4 +1,4 @@
-/** Requests as users write them, checked and made into work for a worker. */
+/** Checks users' requests and turns them into work for a worker. */
 import { checkIds, checkInteger, checkOptions } from '../../base/checks';
 import { namesOf } from '../../base/options';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
@@ -10,11 +10,17 @@ const MAX_WORKERS = 64;
 const MAX_THREADS = 256;
 const MOST_CONTEXT = 4096;
 const STEP_TOKENS = 128;
-/** What setTimeout takes. */
+/** The longest delay that setTimeout takes, in milliseconds. */
 const MOST_MS = 2 ** 31 - 1;
 
 export const ENGINE_OPTIONS: readonly (keyof EngineOptions)[] = [
-  ...(['workers', 'threads', 'maxBatch', 'maxQueue', 'contextLength', 'maxStepTokens', 'freeze'] as const),
+  'workers',
+  'threads',
+  'maxBatch',
+  'maxQueue',
+  'contextLength',
+  'maxStepTokens',
+  'freeze',
 ];
 
 export type ResolvedEngineOptions = Required<Omit<EngineOptions, 'threads'>> & Pick<EngineOptions, 'threads'>;
@@ -45,18 +51,24 @@ export function resolveEngineOptions(
 const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
 
 const REQUEST: readonly string[] = [
-  ...['prompt', 'addSpecialTokens', 'messages', 'chat', 'skipSpecialTokens', 'routing', 'onAbort'],
+  'prompt',
+  'addSpecialTokens',
+  'messages',
+  'chat',
+  'skipSpecialTokens',
+  'routing',
+  'onAbort',
   ...CONTROL,
 ];
 
 export interface VocabularySizes {
-  /** What prompts may hold: the model's. */
+  /** Size of the model's vocabulary: the ids that prompts may hold. */
   model: number;
-  /** What may be chosen: the tokenizer's, where there is one. */
+  /** The ids that may be chosen: those of the tokenizer, if there is one. */
   chosen: number;
 }
 
-/** @throws TypeError or RangeError for what a request must not say. */
+/** @throws TypeError or RangeError for an invalid request. */
 export function generateWork(request: GenerateRequest, vocabulary: VocabularySizes): GenerateWork {
   checkOptions('generate', request, [...REQUEST, ...namesOf(SAMPLING_OPTIONS)]);
   const { skipSpecialTokens = true, routing = false, onAbort = 'throw' } = request;

@@ -20,16 +20,16 @@ export interface SchedulerOptions {
 }
 
 /**
- * Decodes sequences together: each step takes a token of each running one, and of prompts what there is room for. Work
- * joins and leaves between steps. Every piece of work ends with one event, whatever becomes of it.
+ * Decodes sequences together: each step takes one token of each running sequence and fills the rest with prompt tokens. Work
+ * joins and leaves between steps. Every piece of work ends with exactly one event, also when it fails.
  */
 export class Scheduler {
   readonly #decoder: Decoder;
   readonly #slots: Slots;
-  /** In the order of their slots, which takes fewest calls of the attention kernel. */
+  /** The sequences in the order of their slots, which needs the fewest calls of the attention kernel. */
   readonly #sequences: Sequence[] = [];
   #events: WorkerEvent[] = [];
-  /** Work has ended: its reader waits, and its place is free. */
+  /** Whether work has ended, so that a reader waits and a place is free. */
   #urgent = false;
   readonly #rows: DecodeRow[] = [];
   readonly #shares: Int32Array;
@@ -54,7 +54,10 @@ export class Scheduler {
       hidden: new Float32Array(tokens * hiddenDim),
       experts: new Int32Array(nLayers * tokens * topKExperts),
       gateWeights: new Float32Array(nLayers * tokens * topKExperts),
-      ...{ tokens: 0, at: 0, count: 0, logitsRow: 0 },
+      tokens: 0,
+      at: 0,
+      count: 0,
+      logitsRow: 0,
     };
   }
 
@@ -63,7 +66,7 @@ export class Scheduler {
     return this.#sequences.length > 0;
   }
 
-  /** Takes up work, or ends it. @throws never: what is wrong with the work becomes its event. */
+  /** Starts or cancels work. It never throws: an error of the work becomes its event. */
   receive({ id, work }: ToWorker): void {
     try {
       if (work === null) this.#cancel(id);
@@ -94,12 +97,12 @@ export class Scheduler {
     this.counters.cachedTokens = this.#slots.tokens;
   }
 
-  /** Whether what `takeEvents` gives should not wait for more. */
+  /** Whether the events should be sent now instead of waiting for more. */
   get urgent(): boolean {
     return this.#urgent;
   }
 
-  /** What has happened since the last call. */
+  /** The events since the last call. */
   takeEvents(): WorkerEvent[] {
     for (const sequence of this.#sequences) {
       if (!(sequence instanceof CompletionSequence)) continue;
@@ -126,10 +129,16 @@ export class Scheduler {
   #beginCompletion(id: number, work: GenerateWork): void {
     const { vocabSize, nLayers, topKExperts } = this.model.config;
     const sequence = new CompletionSequence({
-      ...{ id, work, prompt: readPrompt(work.source, this.tokenizer), tokenizer: this.tokenizer },
+      id,
+      work,
+      prompt: readPrompt(work.source, this.tokenizer),
+      tokenizer: this.tokenizer,
       endTokens: this.#endTokens,
-      ...{ contextLength: this.#decoder.contextLength, kernels: this.model.kernels },
-      ...{ vocabSize, nLayers, topKExperts },
+      contextLength: this.#decoder.contextLength,
+      kernels: this.model.kernels,
+      vocabSize,
+      nLayers,
+      topKExperts,
       takeSlot: (ids) => {
         const slot = this.#slots.take(ids);
         return { slot, reused: this.#decoder.length(slot) };
@@ -143,7 +152,10 @@ export class Scheduler {
     const texts = sources.map((source) => readPrompt(source, this.tokenizer).ids);
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
-      ...([id, texts, this.model.config.hiddenDim, contextLength] as const),
+      id,
+      texts,
+      this.model.config.hiddenDim,
+      contextLength,
       () => this.#slots.takeEmpty(),
       (slot) => this.#decoder.truncate(slot, 0),
     );
@@ -157,14 +169,14 @@ export class Scheduler {
 
   #cancel(id: number): void {
     const at = this.#sequences.findIndex((sequence) => sequence.id === id);
-    // It may have ended while the message was on its way.
+    // The work may have ended while the message was under way.
     if (at < 0) return;
     this.#slots.give(this.#sequences[at].slot);
     this.#sequences.splice(at, 1);
     this.#end({ id, end: true });
   }
 
-  /** Says what each sequence feeds; returns how many tokens that is. */
+  /** Decides how many tokens each sequence feeds; returns their sum. */
   #layOut(): number {
     const sequences = this.#sequences;
     shareOut(sequences, this.#decoder.maxStepTokens, this.#shares);
@@ -194,7 +206,7 @@ export class Scheduler {
       if (!sequence.take(this.#result)) return false;
       this.#leave(sequence);
     } catch (error) {
-      // Such as logits among which nothing may be chosen: its own fault, not that of the others.
+      // An error such as logits without a permitted token ends this sequence and no other.
       this.#slots.give(sequence.slot);
       this.#end({ id: sequence.id, end: true, error: toWire(error) });
     }

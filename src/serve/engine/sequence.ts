@@ -1,17 +1,17 @@
 import type { DecodeRow } from '../../model/decoder';
 
-/** What a step computed: the row of this sequence within it. */
+/** The results of a step, and the place of one sequence within them. */
 export interface StepResult {
-  /** [R,V] */
+  /** Logits [R,V] of the rows that need them. */
   logits: Float32Array;
-  /** [T,H] */
+  /** Output of the final norm [T,H]. */
   hidden: Float32Array;
-  /** [nLayers,T,K] */
+  /** Chosen experts [nLayers,T,K]. */
   experts: Int32Array;
   gateWeights: Float32Array;
-  /** T */
+  /** T, the tokens of the step. */
   tokens: number;
-  /** Of the sequence: its first new token and how many; its row of logits. */
+  /** The sequence's first token in the step, followed by its number of tokens and its row of logits. */
   at: number;
   count: number;
   logitsRow: number;
@@ -21,14 +21,14 @@ export interface StepResult {
 export interface Sequence {
   readonly id: number;
   readonly slot: number;
-  /** What it hands to a step; the same object each time. */
+  /** The sequence's input of a step; always the same object. */
   readonly row: DecodeRow;
-  /** New tokens that it has ready, at least one. */
+  /** Number of tokens that it can feed, at least one. */
   readonly ready: number;
   readonly wantsHidden: boolean;
   readonly wantsRouting: boolean;
   /** Puts the next `count` tokens into `row`. */
   feed(count: number): void;
-  /** Takes what the step computed of them. Returns whether the sequence has ended. */
+  /** Takes the step's results for these tokens. Returns whether the sequence has ended. */
   take(step: StepResult): boolean;
 }

@@ -1,13 +1,13 @@
-/** What has tokens ready to be fed to a step. */
+/** A sequence with tokens ready for a step. */
 interface Hungry {
   readonly ready: number;
 }
 
 /**
- * How many of their ready tokens sequences feed to a step of at most `budget` tokens. Each feeds one at least, so that none
- * waits. Half of the rest is shared equally; what is left then goes to those that need least: a short prompt passes a long one
- * by, and of several that came together some begin to write early.
- * @param budget at least one for each sequence. @param shares receives the numbers.
+ * Shares a step of at most `budget` tokens out among sequences. Each feeds at least one of its ready tokens, so that none
+ * waits. Half of the remaining budget is shared equally; the rest goes to the sequences that need least, so that a short
+ * prompt overtakes a long one, and of several that arrive together some begin to write early.
+ * @param budget at least one token for each sequence. @param shares receives the number of tokens of each.
  */
 export function shareOut(sequences: readonly Hungry[], budget: number, shares: Int32Array): void {
   let hungry = 0;
@@ -30,7 +30,7 @@ function add(sequences: readonly Hungry[], shares: Int32Array, i: number, most: 
   return more;
 }
 
-/** Which of those that have more ready has least more, -1 for none. */
+/** The index of the sequence with the fewest (but some) unshared ready tokens; -1 for none. */
 function leastNeedy(sequences: readonly Hungry[], shares: Int32Array): number {
   let least = -1;
   let need = Number.POSITIVE_INFINITY;

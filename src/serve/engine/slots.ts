@@ -1,11 +1,11 @@
 import type { Decoder } from '../../model/decoder';
 
 /**
- * The slots of a decoder's cache. A sequence that has ended leaves its tokens in its slot, until the slot is needed: one
- * that begins alike takes over what they have in common, without computing it again.
+ * The slots of a decoder's cache. The tokens of an ended sequence stay in its slot until the slot is needed. A new sequence
+ * with the same beginning reuses the common tokens instead of computing them again.
  */
 export class Slots {
-  /** By slot: null while taken, else when it was given back. */
+  /** For each slot: null while it is taken, else when it was given back. */
   readonly #freeSince: (number | null)[];
   #clock = 0;
 
@@ -14,14 +14,14 @@ export class Slots {
   }
 
   /**
-   * A free slot for a sequence that begins with `ids`, holding as many of them as some slot does, but not the last one,
-   * whose logits are needed; length(slot) says how many.
+   * Takes a free slot for a sequence that begins with `ids`, and fills it with the longest prefix of them that any slot
+   * holds. The last id is left out, since its logits are needed. length(slot) is the length of the prefix.
    * @throws RangeError when none is free.
    */
   take(ids: Int32Array): number {
     const { decoder } = this;
     const [source, shared] = this.#longestPrefix(ids);
-    // In place only where little else is lost: what several requests begin with, such as instructions, stays.
+    // A slot is reused in place only if little else in it is lost, so that common beginnings, such as instructions, stay.
     const inPlace = this.#freeSince[source] !== null && 2 * shared >= decoder.length(source);
     const slot = inPlace ? source : this.#oldest();
     if (slot === source) decoder.truncate(slot, shared);
@@ -30,7 +30,7 @@ export class Slots {
     return slot;
   }
 
-  /** An empty slot. @throws RangeError when none is free. */
+  /** Takes a free slot and empties it. @throws RangeError when none is free. */
   takeEmpty(): number {
     const slot = this.#oldest();
     this.decoder.truncate(slot, 0);
@@ -42,14 +42,14 @@ export class Slots {
     this.#freeSince[slot] = ++this.#clock;
   }
 
-  /** Tokens in all slots. */
+  /** Number of tokens in all slots. */
   get tokens(): number {
     let sum = 0;
     for (let slot = 0; slot < this.decoder.slots; slot++) sum += this.decoder.length(slot);
     return sum;
   }
 
-  /** The slot that begins with most of `ids`, taken or not, free ones first, and how many. */
+  /** The slot (taken or free, free ones preferred) with the longest common prefix with `ids`, and the prefix's length. */
   #longestPrefix(ids: Int32Array): [slot: number, length: number] {
     let best = this.#oldest();
     let longest = 0;
@@ -64,7 +64,7 @@ export class Slots {
     return [best, longest];
   }
 
-  /** The free slot that has been so for longest; empty ones first. */
+  /** The slot that has been free the longest; empty ones come first. */
   #oldest(): number {
     let oldest = -1;
     let since = Number.POSITIVE_INFINITY;

@@ -4,30 +4,34 @@ import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 
 export interface EngineOptions {
   /**
-   * Threads that decode, each with a cache and a batch of its own, all with the same weights; an integer in [1, 64]. More
-   * than one pays when a step is too small to occupy all cores. Default 1.
+   * Threads that decode, an integer in [1, 64]. Each has its own cache and batch; all share the weights. More than one
+   * pays when a step is too small to occupy all cores. Default 1.
    */
   workers?: number | undefined;
   /** Size of the process's thread pool, which all workers share, an integer in [1, 256]. Default: as it is. */
   threads?: number | undefined;
-  /** Most sequences that a worker decodes together, an integer >= 1. Default 16. */
+  /** The largest number of sequences that a worker decodes together, an integer >= 1. Default 16. */
   maxBatch?: number | undefined;
-  /** Most requests that wait for a place in a batch, an integer >= 0; beyond, they are refused. Default 256. */
+  /**
+   * The largest number of requests that wait for a place in a batch, an integer >= 0; further ones are refused. Default
+   * 256.
+   */
   maxQueue?: number | undefined;
-  /** Most tokens of a sequence, prompt included, an integer in [1, maxSeqLen]. Default: maxSeqLen, at most 4096. */
+  /** The largest number of tokens of a sequence, prompt included, in [1, maxSeqLen]. Default: maxSeqLen, at most 4096. */
   contextLength?: number | undefined;
   /**
-   * Most tokens of a step, an integer >= maxBatch: prompts are computed in chunks of what the running sequences leave of
-   * it. Smaller disturbs running sequences less, larger reads prompts faster. Default 128, or maxBatch if more.
+   * The largest number of tokens of a step, an integer >= maxBatch. Prompts are computed in chunks that fill what running
+   * sequences leave of it. A smaller value disturbs running sequences less, a larger one reads prompts faster. Default:
+   * max(128, maxBatch).
    */
   maxStepTokens?: number | undefined;
-  /** Freeze the model (`model.freeze()`), so that nobody writes to what is being served. Default true. */
+  /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
 
 export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {}
 
-/** What each request may say about its end. */
+/** How a request may be ended early. */
 export interface RequestControl {
   /** Ends the request, waiting or running, before the next token. */
   signal?: AbortSignal | undefined;
@@ -35,40 +39,41 @@ export interface RequestControl {
   timeoutMs?: number | undefined;
 }
 
-/** A completion to be made: of exactly one of `prompt` and `messages`. */
+/** A request for a completion. It must have exactly one of `prompt` and `messages`. */
 export interface GenerateRequest extends SamplingOptions, RequestControl {
   /** Text to continue, or its token ids. */
   prompt?: string | ArrayLike<number> | undefined;
-  /** Put the tokenizer's special tokens around a prompt text, such as a beginning of text. Default true. */
+  /** Adds the tokenizer's special tokens, such as a beginning of text, to a prompt text. Default true. */
   addSpecialTokens?: boolean | undefined;
-  /** A conversation to answer, written by the tokenizer's chat template; a plain one stands in where it has none. */
+  /** A conversation to answer. The tokenizer's chat template writes it, or a plain template if there is none. */
   messages?: readonly ChatMessage[] | undefined;
-  /** For the template. `addGenerationPrompt` is true by default. */
+  /** Options of the template. `addGenerationPrompt` is true by default. */
   chat?: ChatOptions | undefined;
-  /** Leave special tokens out of the text. Default true. */
+  /** Leaves special tokens out of the text. Default true. */
   skipSpecialTokens?: boolean | undefined;
-  /** Tell for each token which experts predicted it. Default false. */
+  /** Reports the experts that predicted each token. Default false. */
   routing?: boolean | undefined;
   /**
-   * What happens when `signal` or `timeoutMs` ends it: 'throw' the signal's reason or SGEMOE_TIMEOUT; or 'return' what
-   * exists, with the finishReason 'abort' or 'timeout'. Default 'throw'.
+   * What happens when `signal` or `timeoutMs` ends the request: 'throw' throws the signal's reason or SGEMOE_TIMEOUT;
+   * 'return' returns what exists, with the finishReason 'abort' or 'timeout'. Default 'throw'.
    */
   onAbort?: 'throw' | 'return' | undefined;
   /**
-   * As of Sampler, but none at all by default; from 0 on `logprobs` are told, with so many alternatives for each token.
+   * The number of alternatives to report for each token, as in Sampler. Any number, also 0, makes `logprobs` available.
+   * Default: no `logprobs`.
    */
   topLogprobs?: number | undefined;
 }
 
 /**
- * Why a completion ended: 'stop': a stop text, a stop token or the end of text; 'length': maxTokens, or the context is full;
- * 'abort' and 'timeout': see `onAbort`.
+ * Why a completion ended: 'stop' at a stop text, a stop token or the end of text; 'length' at maxTokens or a full context;
+ * 'abort' and 'timeout' as `onAbort` says.
  */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'timeout';
 
 export interface Usage {
   promptTokens: number;
-  /** Prompt tokens among them that a kept sequence began with, so that they were not computed again. */
+  /** The prompt tokens among them that were reused from the cache instead of computed. */
   reusedTokens: number;
   completionTokens: number;
 }
@@ -76,14 +81,14 @@ export interface Usage {
 export interface TokenProbability {
   token: number;
   /**
-   * What the token adds to the text. A part of a character adds nothing, the part that completes it all of it, so that the
-   * texts of a completion's tokens joined are its text. Among `top`, a part of a character is U+FFFD, and a special token
-   * its name.
+   * The text that the token adds. A part of a character adds nothing; the part that completes it adds the whole character,
+   * so that the joined texts of a completion's tokens are its text. In `top`, a part of a character is U+FFFD and a special
+   * token is its name.
    */
   text: string;
-  /** The token's own UTF-8 bytes, also those of a part of a character; null without a tokenizer. */
+  /** The token's own UTF-8 bytes, even if they are a part of a character; null without a tokenizer. */
   bytes: number[] | null;
-  /** Natural logarithm of the model's probability, whatever the sampling options make of it. */
+  /** Natural logarithm of the model's probability, before sampling options change it. */
   logprob: number;
 }
 
@@ -92,28 +97,28 @@ export interface TokenLogprob extends TokenProbability {
   top: TokenProbability[];
 }
 
-/** The experts that the position before a token went through, which predicted it: by layer, most probable first. */
+/** The experts that predicted a token (those of the position before it): by layer, most probable first. */
 export interface TokenRouting {
-  /** [nLayers][K] */
+  /** [nLayers][K]: the chosen experts. */
   experts: number[][];
-  /** [nLayers][K] their gate weights. */
+  /** [nLayers][K]: their gate weights. */
   weights: number[][];
 }
 
-/** What has come since the last chunk: one or more tokens, or the end. Text may lag behind tokens: see TextStream. */
+/** One or more new tokens, or the end. Text may lag behind tokens, see TextStream. */
 export interface StreamChunk {
   text: string;
-  /** The tokens chosen, a stop token excepted. */
+  /** The chosen tokens, without a stop token. */
   tokens: number[];
-  /** What each token adds to the text, as in `logprobs`. */
+  /** The text that each token adds, as in `logprobs`. */
   texts: string[];
-  /** One for each token, null unless `topLogprobs` is given. */
+  /** An entry for each token; null unless `topLogprobs` is given. */
   logprobs: TokenLogprob[] | null;
-  /** One for each token, null unless asked for. */
+  /** An entry for each token; null unless `routing` is true. */
   routing: TokenRouting[] | null;
-  /** null but in the last chunk. */
+  /** Why it ended; null except in the last chunk. */
   finishReason: FinishReason | null;
-  /** null but in the last chunk. */
+  /** Tokens used; null except in the last chunk. */
   usage: Usage | null;
 }
 
@@ -123,7 +128,7 @@ export interface Completion extends StreamChunk {
   usage: Usage;
 }
 
-/** Counts of observations by upper bound, as Prometheus has them. */
+/** Counts of observations by bucket. */
 export interface Histogram {
   /** Upper bounds in seconds; the last is Infinity. */
   readonly bounds: readonly number[];
@@ -135,34 +140,34 @@ export interface Histogram {
 }
 
 export interface EngineMetrics {
-  /** Since the engine was opened. accepted = completed + failed + aborted + waiting + running. */
+  /** Requests since the engine was opened: accepted = completed + failed + aborted + waiting + running. */
   requests: {
     accepted: number;
-    /** Ended by themselves. */
+    /** Requests that ended by themselves. */
     completed: number;
-    /** Ended by an error, such as a prompt that is too long. */
+    /** Requests that ended with an error, such as a prompt that is too long. */
     failed: number;
-    /** Ended by a signal, a timeout, an abandoned iterator, or close. */
+    /** Requests ended by a signal, a timeout, an abandoned iterator, or close. */
     aborted: number;
-    /** Not accepted: the queue was full, or the engine closing. */
+    /** Requests that weren't accepted because the queue was full or the engine closing. */
     refused: number;
   };
   waiting: number;
   running: number;
-  /** Tokens read, those that embeddings are made of included; of them not computed again; and written. */
+  /** Prompt tokens (including texts to embed), those of them that were reused, and completion tokens. */
   promptTokens: number;
   reusedTokens: number;
   completionTokens: number;
-  /** Completion tokens a second over the last 10 seconds. */
+  /** Completion tokens per second over the last 10 seconds. */
   tokensPerSecond: number;
   /** Seconds from a request to its first token. */
   timeToFirstToken: Histogram;
-  /** Seconds from a request for a completion to its end, of those that ended by themselves. */
+  /** Seconds from the request to the end of completions that ended by themselves. */
   duration: Histogram;
-  /** Tokens in the caches, of running sequences and kept ones, and how many there is room for. */
+  /** Tokens in the caches (of running and of kept sequences), and the caches' capacity in tokens. */
   cache: { tokens: number; capacity: number };
-  /** [nLayers][nExperts] times that each expert was chosen for a token, prompts included. */
+  /** [nLayers][nExperts]: how often each expert was chosen for a token, prompts included. */
   expertLoad: number[][];
-  /** Workers that can take requests, and how many have been replaced. */
+  /** The number of workers that can take requests, and of workers that were replaced. */
   workers: { ready: number; replaced: number };
 }

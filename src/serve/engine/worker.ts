@@ -1,4 +1,4 @@
-/** What an engine's worker thread runs: a scheduler, fed by messages, that answers at most once a step. */
+/** The program of an engine's worker thread: a scheduler that gets messages and answers at most once a step. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { createKernels } from '../../backend';
 import { MoETransformer } from '../../model/model';
@@ -7,7 +7,7 @@ import { WorkerCounters } from './counters';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
 import { Scheduler } from './scheduler';
 
-/** Text that isn't urgent may wait so long for more: small models would flood the engine's thread with messages. */
+/** Milliseconds that text may wait for more, so that small models don't flood the engine's thread with messages. */
 const GATHER_MS = 2;
 
 function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
@@ -15,7 +15,9 @@ function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
   const { nLayers, nExperts } = model.config;
   const scheduler = new Scheduler(
-    ...([model, tokenizer, setup] as const),
+    model,
+    tokenizer,
+    setup,
     new WorkerCounters(nLayers, nExperts, setup.counters),
   );
   const post = (message: FromWorker) => port.postMessage(message);
@@ -27,7 +29,7 @@ function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
     isScheduled = true;
     setImmediate(turn);
   };
-  // A turn of the event loop for each step: messages come in between two steps.
+  // Each step takes a turn of the event loop, so that messages arrive between two steps.
   const turn = () => {
     isScheduled = false;
     scheduler.step();

@@ -8,15 +8,15 @@ import type { FromWorker, ToWorker, WorkerSetup } from './messages';
 const WORKER_FILE = join(__dirname, 'worker.js');
 
 export interface WorkerListener {
-  /** The worker takes jobs. */
+  /** The worker is ready for jobs. */
   onReady(thread: WorkerThread): void;
-  /** Jobs have ended, so that there is room. */
+  /** Jobs have ended and left room. */
   onRoom(thread: WorkerThread): void;
-  /** It has ended, with all of its jobs. */
+  /** The worker has ended, and with it all of its jobs. */
   onExit(thread: WorkerThread, cause: SgemoeError): void;
 }
 
-/** One worker and the jobs that it has. */
+/** A worker and its jobs. */
 export class WorkerThread {
   ready = false;
   readonly #worker: Worker;
@@ -24,7 +24,7 @@ export class WorkerThread {
   #places = 0;
   #error: unknown;
 
-  /** @param listener is called on later turns of the event loop. */
+  /** @param listener its methods are called on later turns of the event loop. */
   constructor(setup: WorkerSetup, listener: WorkerListener) {
     this.#worker = new Worker(WORKER_FILE, { workerData: setup, name: 'sgemoe engine' });
     this.#worker.on('message', (message: FromWorker) => this.#receive(ofThisRealm(message), listener));
@@ -41,7 +41,7 @@ export class WorkerThread {
     });
   }
 
-  /** Places of its batch that are taken. */
+  /** Number of taken places of its batch. */
   get places(): number {
     return this.#places;
   }
@@ -52,12 +52,12 @@ export class WorkerThread {
     this.#post({ id: job.id, work: job.work });
   }
 
-  /** Gives up a job, which frees its place when the worker has heard of it. */
+  /** Cancels a job; its place becomes free when the worker hears of it. */
   cancel(job: Job): void {
     if (this.#jobs.has(job.id)) this.#post({ id: job.id, work: null, cancel: true });
   }
 
-  /** Whether the process waits for it. */
+  /** Sets whether the process stays alive for this worker. */
   keepAlive(wanted: boolean): void {
     if (wanted) this.#worker.ref();
     else this.#worker.unref();

@@ -1,13 +1,13 @@
-/** Who may ask: keys, names of this host, origins of pages. */
+/** Access checks: API keys, host names, origins of pages. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Headers } from './exchange';
 import { Problem } from './problem';
 
-/** @throws Problem for a request that may not be answered. */
+/** A check of a request's headers. @throws Problem for a request that is refused. */
 export type AccessCheck = (headers: IncomingHttpHeaders) => void;
 
-/** @returns a check in a time that doesn't depend on how much of a key is right. */
+/** @returns a check whose time doesn't depend on how much of a key is right. */
 export function keyCheck(keys: readonly string[]): AccessCheck {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const known = keys.map(digest);
@@ -25,8 +25,8 @@ export function keyCheck(keys: readonly string[]): AccessCheck {
 }
 
 /**
- * @returns a check that the request was meant for one of these names: a page of another site, whose name an attacker has
- * made to point at this machine, sends its own.
+ * @returns a check that the host header has one of these names. It stops DNS rebinding: an attacker makes the name of a
+ * site point at this machine, and that site's page then sends its own name.
  */
 export function hostCheck(names: readonly string[]): AccessCheck {
   const allowed = new Set(names.map((name) => name.toLowerCase()));
@@ -36,7 +36,7 @@ export function hostCheck(names: readonly string[]): AccessCheck {
   };
 }
 
-/** What lets pages of these origins read the answers; '*' stands for all. */
+/** The CORS headers that let pages of these origins read the answers; '*' means all. */
 export class CrossOrigin {
   constructor(private readonly origins: readonly string[]) {}
 
@@ -73,5 +73,5 @@ export class CrossOrigin {
   }
 }
 
-/** What a page may read beside the headers that it always may. */
+/** Response headers that pages may read, beside those that are always readable. */
 const EXPOSED = 'x-request-id, retry-after';

@@ -2,21 +2,21 @@
 import { randomUUID } from 'node:crypto';
 import type { StreamChunk, TokenLogprob, TokenProbability, Usage } from '../engine/types';
 
-/** What all chunks of an answer have in common. */
+/** The fields that all chunks of an answer share. */
 export interface AnswerHead {
   id: string;
   created: number;
   model: string;
 }
 
-/** One kind of answer: how a choice is written, whole or in chunks. */
+/** A kind of answer: how it writes a choice, whole or in chunks. */
 export interface AnswerFormat {
   head(model: string): AnswerHead;
   readonly object: string;
   readonly chunkObject: string;
-  /** A writer for the chunks of one choice, in order. */
+  /** Makes a writer for the chunks of one choice, to be called in their order. */
   chunkWriter(index: number): (chunk: StreamChunk) => object;
-  /** A choice that is complete. */
+  /** Writes a complete choice. */
   whole(index: number, completion: StreamChunk): object;
 }
 
@@ -25,7 +25,9 @@ export function completionFormat(routing: boolean): AnswerFormat {
   const chunkWriter = (index: number) => {
     const offsets = { next: 0 };
     return (chunk: StreamChunk) => ({
-      ...{ index, text: chunk.text, finish_reason: chunk.finishReason },
+      index,
+      text: chunk.text,
+      finish_reason: chunk.finishReason,
       logprobs: chunk.logprobs && listLogprobs(chunk.logprobs, offsets),
       ...extension(chunk, routing),
     });
@@ -42,7 +44,8 @@ export function completionFormat(routing: boolean): AnswerFormat {
 /** /v1/chat/completions. */
 export function chatFormat(routing: boolean): AnswerFormat {
   const common = (index: number, chunk: StreamChunk) => ({
-    ...{ index, finish_reason: chunk.finishReason },
+    index,
+    finish_reason: chunk.finishReason,
     logprobs: chunk.logprobs && {
       content: chunk.logprobs.map(chatLogprob),
       refusal: null,
@@ -68,7 +71,7 @@ export function chatFormat(routing: boolean): AnswerFormat {
   };
 }
 
-/** The prompt counts once for each choice, as it is computed, or found in the cache, for each. */
+/** The usage of all choices. The prompt counts once for each choice, since each computes it or finds it in the cache. */
 export function usageOf(usages: readonly Usage[]): object {
   const sum = (count: (usage: Usage) => number) => usages.reduce((total, usage) => total + count(usage), 0);
   const prompt = sum(({ promptTokens }) => promptTokens);
@@ -89,7 +92,7 @@ function newHead(prefix: string, model: string): AnswerHead {
   return { id: `${prefix}-${randomUUID()}`, created: unixSeconds(), model };
 }
 
-/** Lists side by side, one entry a token; `text_offset` counts in the tokens' texts joined. */
+/** Parallel lists with an entry per token; `text_offset` counts characters of the joined texts. */
 function listLogprobs(logprobs: readonly TokenLogprob[], offsets: { next: number }): object {
   const text_offset = logprobs.map(({ text }) => {
     const at = offsets.next;
@@ -104,19 +107,21 @@ function listLogprobs(logprobs: readonly TokenLogprob[], offsets: { next: number
   };
 }
 
-/** Of tokens with the same text, such as parts of characters, the most probable one. */
+/** Logprobs by text. Of tokens with the same text, such as parts of characters, the most probable one counts. */
 function topByText(top: readonly TokenProbability[]): object {
   return Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)] as const).reverse());
 }
 
 function chatLogprob(one: TokenLogprob): object {
   const entry = ({ text, bytes, logprob }: TokenProbability) => ({
-    ...{ token: text, logprob: finite(logprob), bytes },
+    token: text,
+    logprob: finite(logprob),
+    bytes,
   });
   return { ...entry(one), top_logprobs: one.top.map(entry) };
 }
 
-/** What only a mixture of experts has: for each token its id, and which experts predicted it. */
+/** The `sgemoe` field: the id of each token, and the experts that predicted it. */
 function extension({ tokens, texts, logprobs, routing }: StreamChunk, wanted: boolean): object {
   if (!wanted) return {};
   const entry = ({ token, text, logprob }: TokenProbability) => ({
@@ -125,14 +130,15 @@ function extension({ tokens, texts, logprobs, routing }: StreamChunk, wanted: bo
     logprob: finite(logprob),
   });
   const described = tokens.map((token, i) => ({
-    ...{ id: token, text: texts[i] },
+    id: token,
+    text: texts[i],
     ...(logprobs && { ...entry(logprobs[i]), top: logprobs[i].top.map(entry) }),
     ...routing?.[i],
   }));
   return { sgemoe: { tokens: described } };
 }
 
-/** JSON has no -Infinity: as OpenAI, for what is as good as impossible. */
+/** Replaces -Infinity, which JSON lacks, by the number that OpenAI uses. */
 function finite(logprob: number): number {
   return Math.max(logprob, -9999);
 }

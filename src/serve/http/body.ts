@@ -6,8 +6,8 @@ import { Problem } from './problem';
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
 
 /**
- * The JSON of a body, undefined when there is none. @param maxBytes more are refused, and not kept.
- * @throws Problem 413, 415, or 400 for what is no JSON object; 499 when the client leaves before the end.
+ * The JSON of a body; undefined without a body. @param maxBytes largest body, in bytes; a larger one is not kept.
+ * @throws Problem 413 for a larger body, 415 for a compressed one or another type, 400 if it isn't a JSON object, 499 if the client leaves.
  */
 export async function readJson(
   headers: IncomingHttpHeaders,
@@ -30,7 +30,7 @@ function tooLarge(maxBytes: number): Problem {
   return new Problem(413, `The body must have at most ${maxBytes} bytes.`);
 }
 
-/** By events: leaving an iteration would destroy the connection, and with it the answer that says why. */
+/** Collects a body by events: leaving an async iteration would destroy the connection, and with it the error's answer. */
 function collect(stream: Readable, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const parts: Buffer[] = [];
@@ -48,7 +48,7 @@ function collect(stream: Readable, maxBytes: number): Promise<Buffer> {
     };
     const onEnd = () => settle(() => resolve(Buffer.concat(parts)));
     const onClose = () => settle(() => reject(new Problem(499, 'The client is gone.')));
-    // A broken connection is told by 'close'; without a listener the error would end the process.
+    // 'close' reports a broken connection; without this listener the error would end the process.
     stream.on('error', () => undefined);
     stream.on('data', onData).on('end', onEnd).on('close', onClose);
   });

@@ -6,7 +6,7 @@ import type { Order } from './requests';
 
 type Streams = readonly AsyncIterableIterator<StreamChunk, undefined>[];
 
-/** Answers an order, whole or as a stream. When the client leaves, or one choice fails, all of it is cancelled. */
+/** Answers an order, whole or as a stream. If the client leaves or one choice fails, all choices are cancelled. */
 export async function complete(
   order: Order,
   format: AnswerFormat,
@@ -25,7 +25,7 @@ export async function complete(
   try {
     if (order.stream) {
       const chunks = merge(requests.map((each) => engine.stream(each)));
-      // What is wrong with a prompt shows here, while the answer can still be an error.
+      // An error of the prompt appears at the first chunk, while the answer can still be an error.
       const first = await chunks.next();
       events = eventsOf(first, chunks, order, format, model, record, finish);
       return { events };
@@ -33,7 +33,8 @@ export async function complete(
     const completions = await Promise.all(requests.map((each) => engine.generate(each)));
     for (const [i, completion] of completions.entries()) record.add(i, completion);
     const body = {
-      ...{ ...format.head(model), object: format.object },
+      ...format.head(model),
+      object: format.object,
       choices: completions.map((completion, i) => format.whole(i, completion)),
       usage: usageOf(record.usages),
     };
@@ -73,7 +74,7 @@ interface ChoiceChunk {
   chunk: StreamChunk;
 }
 
-/** The chunks of several streams as they come. Leaving it ends them all. */
+/** Merges the chunks of several streams as they arrive. Leaving the iteration ends all streams. */
 async function* merge(streams: Streams): AsyncGenerator<ChoiceChunk, void, undefined> {
   const next = async (index: number) => ({ index, result: await streams[index].next() });
   const pending = new Map(streams.map((_, i) => [i, next(i)]));
@@ -86,13 +87,13 @@ async function* merge(streams: Streams): AsyncGenerator<ChoiceChunk, void, undef
       pending.set(index, next(index));
     }
   } finally {
-    // The others are of no interest any more, nor is how they end.
+    // The other streams no longer matter, so their errors are ignored.
     for (const promise of pending.values()) promise.catch(() => undefined);
     await Promise.allSettled(streams.map((stream) => stream.return?.()));
   }
 }
 
-/** What the log tells of a completion, by choice. */
+/** The log entry of a completion, by choice. */
 class CompletionRecord {
   readonly #finishReasons: (string | null)[];
   readonly #texts: string[];
@@ -104,7 +105,7 @@ class CompletionRecord {
     this.#usages = new Array(choices).fill(null);
   }
 
-  /** Of the choices that have come to their end. */
+  /** Usages of the choices that have ended. */
   get usages(): Usage[] {
     return this.#usages.filter((usage) => usage !== null);
   }
@@ -115,7 +116,7 @@ class CompletionRecord {
     this.#usages[index] ??= usage;
   }
 
-  /** @param withTexts prompts and texts, too. */
+  /** @param withTexts whether prompts and texts are logged too. */
   entry({ requests }: Order, withTexts: boolean): object {
     const prompts = requests.map(({ prompt, messages }) => prompt ?? messages);
     const contents = withTexts ? { prompts, texts: this.#texts } : {};

@@ -1,16 +1,16 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { type Problem, toProblem } from './problem';
 
-/** What ended a stream before its end. */
+/** The failure that ended a stream early. */
 export interface StreamFailure {
   error: unknown;
   problem: Problem;
 }
 
 /**
- * Sends events at the client's pace, and leaves them when the client has gone.
- * @param stallMs after so long without room for more the client is given up: its connection is destroyed.
- * @returns null when all of them were sent
+ * Sends events at the client's pace, and stops reading them when the client has gone.
+ * @param stallMs milliseconds without room for more after which the client's connection is destroyed.
+ * @returns null when all events were sent, else the failure.
  */
 export async function sendEvents(
   response: ServerResponse,
@@ -54,13 +54,13 @@ class EventStream {
     await this.#write(JSON.stringify(data));
   }
 
-  /** After the last event of an answer that is complete. */
+  /** Ends a complete answer after its last event. */
   async done(): Promise<void> {
     await this.#write('[DONE]');
     this.response.end();
   }
 
-  /** In place of what is missing of the answer, unless the client is gone. */
+  /** Ends an incomplete answer with the problem, unless the client is gone. */
   fail(problem: object): void {
     if (!this.response.destroyed) this.response.end(`data: ${JSON.stringify(problem)}\n\n`);
   }

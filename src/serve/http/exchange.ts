@@ -1,14 +1,14 @@
-/** A request and its answer as the routes see them, whatever server they stand in. */
+/** A request and its answer in the form that routes use, independent of the server. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 
-/** Takes what a request has to tell beside its answer. */
+/** The log of a request. */
 export interface Log {
   info(fields: object, message: string): void;
   error(fields: object, message: string): void;
 }
 
-/** A log each of whose lines has these fields, too. */
+/** A log that adds these fields to each line. */
 export function withFields(log: Log, bound: object): Log {
   return {
     info: (fields, message) => log.info({ ...bound, ...fields }, message),
@@ -18,28 +18,28 @@ export function withFields(log: Log, bound: object): Log {
 
 export interface Call {
   readonly headers: IncomingHttpHeaders;
-  /** What the '*' of the route's path stands for, decoded; '' without one. */
+  /** The decoded part of the path that the route's '*' matches; '' without one. */
   readonly rest: string;
-  /** The JSON of the body, undefined without one. */
+  /** The JSON of the body; undefined without one. */
   readonly body: unknown;
-  /** Aborts when the client has left, or has all of its answer. A route may abort it to end what it has begun. */
+  /** Aborts when the client has left or has its whole answer. A route may abort it to end what it has begun. */
   readonly cancel: AbortController;
   readonly log: Log;
 }
 
 export type Headers = Readonly<Record<string, string>>;
 
-/** An answer that is complete. A body that is neither text nor bytes is sent as JSON. */
+/** A complete answer. A body that is neither text nor bytes is sent as JSON. */
 export interface WholeAnswer {
-  /** Default 200. */
+  /** HTTP status. Default 200. */
   readonly status?: number | undefined;
   readonly headers?: Headers | undefined;
   readonly body: object | string;
 }
 
-/** An answer that comes bit by bit: server-sent events, each with a JSON value, '[DONE]' after the last one. */
+/** A streamed answer: server-sent events, each with a JSON value, and '[DONE]' after the last. */
 export interface StreamedAnswer {
-  /** Is read at the client's pace, and left when the client has gone. At least one step of it is always taken. */
+  /** The events. They are read at the client's pace, at least one always, and no longer once the client has gone. */
   readonly events: AsyncGenerator<object, void>;
 }
 
@@ -47,14 +47,14 @@ export type Answer = WholeAnswer | StreamedAnswer;
 
 export interface Route {
   readonly method: 'GET' | 'POST';
-  /** Begins with '/'; '*' at the end stands for any text that is not empty. */
+  /** The path, which begins with '/'; a '*' at its end matches any text that isn't empty. */
   readonly path: string;
-  /** Whether it needs no key. */
+  /** Whether the route needs no key. */
   readonly open?: boolean | undefined;
   answer(call: Call): Answer | Promise<Answer>;
 }
 
-/** A whole answer as it goes over the wire. */
+/** A whole answer in the form that is sent. */
 export interface EncodedAnswer {
   status: number;
   headers: Headers;
@@ -67,17 +67,17 @@ export function encode({ status = 200, headers = {}, body }: WholeAnswer): Encod
   return { status, headers: { ...type, ...headers }, body: JSON.stringify(body) };
 }
 
-/** Aborts when the response is closed: sent, or its client gone. */
+/** A controller that aborts when the response closes, because it was sent or the client has gone. */
 export function cancelOnClose(response: ServerResponse): AbortController {
   const cancel = new AbortController();
   response.once('close', () => cancel.abort());
   return cancel;
 }
 
-/** Letters, digits and what stands between them in the ids of tracers and proxies: nothing that a log could take amiss. */
+/** Accepted request ids: letters, digits and the separators of tracers and proxies, all harmless in a log. */
 const SANE_ID = /^[\w.:+/=@-]{1,128}$/;
 
-/** The client's `x-request-id` where it is sane, else another. */
+/** The client's `x-request-id` if it is acceptable, else `other()`. */
 export function requestIdOf(headers: IncomingHttpHeaders, other: () => string = randomUUID): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && SANE_ID.test(given) ? given : other();

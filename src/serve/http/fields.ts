@@ -3,12 +3,12 @@ import { badRequest } from './problem';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Deepest nesting of a body. */
+/** The deepest nesting of a body that is accepted. */
 const MAX_DEPTH = 32;
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** The object that a body holds. @throws Problem unless it is UTF-8, JSON, an object, and nested as deep as makes sense. */
+/** The object in a body. @throws Problem unless it is UTF-8, JSON, an object, and nested at most MAX_DEPTH deep. */
 export function parseBody(body: Uint8Array): JsonObject {
   let value: unknown;
   try {
@@ -23,7 +23,7 @@ export function parseBody(body: Uint8Array): JsonObject {
   return asObject(value);
 }
 
-/** @throws Problem unless a body is there and is an object. */
+/** @throws Problem unless there is a body and it is an object. */
 export function asObject(value: unknown): JsonObject {
   if (isObject(value)) return value;
   throw badRequest(`The body must be a JSON object, got ${describe(value)}.`, null, 'invalid_body');
@@ -38,17 +38,17 @@ function isTooDeep(value: unknown, levels: number): boolean {
   return levels === 0 || Object.values(value).some((inner) => isTooDeep(inner, levels - 1));
 }
 
-/** Reads the fields of a body one by one, and remembers which: what nobody asked for is refused. null counts as absent. */
+/** Reads the fields of a body and remembers which were read, so that others can be refused. null counts as absent. */
 export class Fields {
   readonly #known = new Set<string>();
 
-  /** @param path what to call the object in front of its fields, such as 'stream_options.'. */
+  /** @param path prefix of the field names in messages, such as 'stream_options.'. */
   constructor(
     private readonly body: JsonObject,
     private readonly path = '',
   ) {}
 
-  /** The value of a field, undefined when it is absent or null. */
+  /** The value of a field; undefined if it is absent or null. */
   take(name: string): unknown {
     this.#known.add(name);
     return Object.hasOwn(this.body, name) ? (this.body[name] ?? undefined) : undefined;
@@ -63,8 +63,8 @@ export class Fields {
   }
 
   /**
-   * The value of a field that a row describes. @param faultOf the part of a value to tell of that is at fault.
-   * @throws Problem for another one.
+   * The value of a field that a row describes. @param faultOf returns the wrong part of a value, for the message.
+   * @throws Problem for a value of another type or out of range.
    */
   read<T>(
     name: string,
@@ -78,13 +78,13 @@ export class Fields {
     return value as T | undefined;
   }
 
-  /** The fields of an object within, undefined when it is absent. */
+  /** The fields of a nested object; undefined if it is absent. */
   object(name: string): Fields | undefined {
     const value = this.#check(name, 'an object', isObject) as JsonObject | undefined;
     return value === undefined ? undefined : new Fields(value, `${this.path}${name}.`);
   }
 
-  /** Fields that change nothing here, each with the values that it may have; any, when none are listed. */
+  /** Accepts fields without effect here. Each may have the listed values, or any value if the list is empty. */
   neutral(allowed: Readonly<Record<string, readonly unknown[]>>): void {
     for (const [name, values] of Object.entries(allowed)) {
       const value = this.take(name);
@@ -94,7 +94,7 @@ export class Fields {
     }
   }
 
-  /** Fields of OpenAI's that can't be honoured. @throws Problem with the reason when one is there. */
+  /** Refuses fields of OpenAI's that can't be honoured. @throws Problem with the reason for one that is present. */
   refuse(reasons: Readonly<Record<string, string>>): void {
     for (const [name, reason] of Object.entries(reasons)) {
       if (this.take(name) === undefined) continue;
@@ -126,7 +126,7 @@ export class Fields {
   }
 }
 
-/** A value as a sentence about it has it: short, whatever it is. */
+/** A short description of any value, for a message. */
 export function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (Array.isArray(value)) return 'an array';

@@ -31,7 +31,7 @@ export function requestHandler(service: Service, log: Log): RequestHandler {
 type RouteFinder = (method: string, path: string) => { route: Route; rest: string } | null;
 
 class Exchange {
-  /** What was wrong with the request, for the log. */
+  /** The error of the request, for the log. */
   #problem: Problem | null = null;
 
   constructor(
@@ -49,7 +49,7 @@ class Exchange {
       if ('events' in answer) await this.#stream(answer.events, headers);
       else this.#send(answer, headers);
     } catch (error) {
-      // Such as a body that can't be written as JSON: whatever it is, the client doesn't wait for ever.
+      // The answer can't be written, for example as JSON; the client must not wait for ever.
       this.log.error({ err: error }, 'the answer could not be sent');
       this.response.destroy();
     }
@@ -67,7 +67,7 @@ class Exchange {
       const message = 'There is nothing at this path, or not for this method.';
       throw new Problem(404, message, null, 'not_found');
     }
-    // Node itself answers the one expectation that there is, 100-continue.
+    // 100-continue is the only expectation that exists, and Node answers it.
     if (!/^100-continue$/i.test(headers.expect ?? '100-continue')) {
       throw new Problem(417, 'The expect header asks for what this server does not do.');
     }
@@ -89,9 +89,9 @@ class Exchange {
     const { status, headers, body } = encode(answer);
     const length = status === 204 ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     response.writeHead(status, { ...common, ...headers, ...length });
-    // A client that takes nothing of it is given up, as that of a stream.
+    // A client that reads nothing is disconnected, as for a stream.
     response.setTimeout(this.service.options.stallMs, () => response.destroy());
-    // Before Node sets the time that the connection may be idle: the next answer has the time that it needs.
+    // This runs before Node sets the idle timeout of the connection, so that the next answer has the time that it needs.
     response.prependOnceListener('finish', () => request.socket.setTimeout(0));
     response.end(request.method === 'HEAD' ? '' : body);
   }
@@ -104,7 +104,7 @@ class Exchange {
     if (problem.status === 500) this.log.error({ err: error }, 'stream failed');
   }
 
-  /** Counts the answer and logs it, once it is sent or its client has left. */
+  /** Counts and logs the answer once it is sent or its client has left. */
   #follow(): void {
     const { request, response, log } = this;
     const { method, url, socket, headers } = request;
@@ -137,7 +137,10 @@ function routeFinder(routes: readonly Route[]): RouteFinder {
   };
 }
 
-/** The path of a target, without a query. '%2F' and the like stay: they are no separators. @throws Problem for what is no path. */
+/**
+ * The path of a target without query. '%2F' and the like stay encoded, since they don't separate.
+ * @throws Problem for an invalid path.
+ */
 function pathOf(target: string): string {
   const path = target.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/, '');
   return decode(path === '' ? '/' : path, decodeURI);

@@ -1,4 +1,4 @@
-/** A log of JSON, one object a line, in the form that pino has made common: numbers for levels, milliseconds for times. */
+/** A log of JSON objects, one a line, in pino's form: levels are numbers, times are milliseconds. */
 import { hostname } from 'node:os';
 import type { Log } from './exchange';
 
@@ -21,8 +21,8 @@ export class JsonLog implements Log {
   readonly #least: number;
 
   /**
-   * @param sink takes the lines; undefined: none are written.
-   * @param level the least that is written, of LEVELS.
+   * @param sink receives the lines; undefined writes none.
+   * @param level the lowest of LEVELS that is written.
    */
   constructor(
     private readonly sink: LogSink | undefined,
@@ -46,7 +46,7 @@ export class JsonLog implements Log {
   }
 }
 
-/** What JSON leaves out of errors, and can't have: large integers. */
+/** A JSON replacer that writes the fields of errors and large integers. */
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
   if (!(value instanceof Error)) return value;

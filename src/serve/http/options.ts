@@ -14,40 +14,40 @@ import {
 import type { Engine } from '../engine/engine';
 import { LEVELS, type LogSink } from './log';
 
-/** How an engine is served. All of it is checked when the server or plugin is made. */
+/** Options of serving an engine. All are checked when the server or plugin is made. */
 export interface HttpOptions {
-  /** What computes. It stays the caller's: closing the server leaves it open. */
+  /** The engine that computes. The caller owns it: closing the server leaves it open. */
   engine: Engine;
   /** Name of the model in requests and answers. Default 'sgemoe'. */
   model?: string | undefined;
-  /** Keys of which each request must bring one, but those of /health, /ready and the page. Default: none is needed. */
+  /** Accepted API keys; every route except /health, /ready and the page requires one. Default: no key is needed. */
   apiKeys?: readonly string[] | undefined;
-  /** Origins, such as 'https://example.org', whose pages may read the answers; '*': all. Default: none. */
+  /** Origins, such as 'https://example.org', whose pages may read the answers; '*' means all. Default: none. */
   corsOrigins?: readonly string[] | undefined;
-  /** Names that a host header may have, without a port. Default: any, as long as one is there. */
+  /** Names, without port, that the host header may have. Default: any name, but there must be one. */
   allowedHosts?: readonly string[] | undefined;
-  /** Most new tokens that a request may ask for, an integer >= 1. Default: the engine's contextLength. */
+  /** The largest number of new tokens that a request may ask for, an integer >= 1. Default: the engine's contextLength. */
   maxTokens?: number | undefined;
-  /** Most bytes of a body, an integer >= 1. Default 1 MiB. */
+  /** The largest body in bytes, an integer >= 1. Default 1 MiB. */
   maxBodyBytes?: number | undefined;
-  /** Most milliseconds that a request may take, an integer in [1, 2^31). Default 600,000. */
+  /** Milliseconds after which a request is ended, an integer in [1, 2^31). Default 600,000. */
   timeoutMs?: number | undefined;
-  /** An answer whose client takes nothing of it for so many milliseconds is ended, an integer in [1, 2^31). Default 30,000. */
+  /** Milliseconds after which a client that reads nothing is disconnected, an integer in [1, 2^31). Default 30,000. */
   stallMs?: number | undefined;
-  /** Serve the playground at '/'. Default true. */
+  /** Serves the playground at '/'. Default true. */
   playground?: boolean | undefined;
-  /** Log prompts and texts, too. Default false. */
+  /** Logs prompts and texts too. Default false. */
   logPrompts?: boolean | undefined;
 }
 
 export interface ListenOptions {
-  /** Address to listen on. Default '127.0.0.1': this machine only. */
+  /** Address to listen on. Default '127.0.0.1', which only this machine reaches. */
   host?: string | undefined;
-  /** An integer in [0, 65535]; 0 takes a free one. Default 8000. */
+  /** Port, an integer in [0, 65535]; 0 takes a free one. Default 8000. */
   port?: number | undefined;
-  /** Takes the log, a line of JSON at a time. Default: none is written. */
+  /** Receives the log, one line of JSON at a time. Default: no log. */
   log?: LogSink | undefined;
-  /** 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
+  /** The lowest level that is logged: 'trace', 'debug', 'info', 'warn', 'error', 'fatal' or 'silent'. Default 'info'. */
   logLevel?: string | undefined;
 }
 
@@ -57,9 +57,9 @@ export interface ResolvedHttpOptions extends Required<Omit<HttpOptions, 'allowed
 
 const MIB = 2 ** 20;
 const SECOND_MS = 1000;
-/** Completions that an unhurried machine needs minutes for end by this. */
+/** Default timeout in seconds, enough for completions that take a slow machine minutes. */
 const TIMEOUT_S = 600;
-/** What timers take. */
+/** The range of timers. */
 const MILLISECONDS = { min: 1, below: 2 ** 31 };
 const SECONDS = integer({ min: 1, max: 1_000_000 }, { doc: '' });
 
@@ -168,8 +168,8 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
 };
 
 /**
- * Checks options and puts the defaults in place. @param others names that belong to somebody else.
- * @throws TypeError or RangeError naming the option.
+ * Checks options and fills in defaults. @param others option names that belong to another function.
+ * @throws TypeError or RangeError that names the option.
  */
 export function resolveHttpOptions(
   options: HttpOptions,

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
 
 export interface PageFile {
-  /** Where it is served. */
+  /** The URL path. */
   path: string;
   type: string;
   content: Buffer;
@@ -22,14 +22,14 @@ const TYPES: Readonly<Record<string, string>> = {
 
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'content-security-policy': [
-    ...[
-      "default-src 'none'",
-      "script-src 'self'",
-      "style-src 'self'",
-      "img-src 'self'",
-      "connect-src 'self'",
-    ],
-    ...["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"],
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
   ].join('; '),
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
@@ -37,7 +37,7 @@ export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-cache',
 };
 
-/** The files of the page, read once: what a request says never names a file. None when the package came without it. */
+/** Reads the files of the page once, so that a request never names a file. Empty if the package lacks the page. */
 export function readPlayground(): PageFile[] {
   if (!existsSync(join(FOLDER, START))) return [];
   return readdirSync(FOLDER)

@@ -16,7 +16,7 @@ import { type HttpOptions, resolveHttpOptions } from './options';
 import { type Problem, toProblem } from './problem';
 import { Service } from './service';
 
-/** What fastify hands on beside a plugin's own options. */
+/** Options that fastify passes beside a plugin's own. */
 const REGISTER_OPTIONS = ['prefix', 'logLevel', 'logSerializers'];
 
 /** The part of fastify's app that the plugin uses: the package needs neither fastify nor its types. */
@@ -60,9 +60,9 @@ export interface FastifyRoute {
 }
 
 /**
- * A fastify plugin with the routes of `sgemoe serve`: `app.register(httpPlugin, { engine, prefix: '/llm' })`. Parsers
- * and errors are its own, the app's other routes are not touched. Close the engine in the app's onClose hook.
- * @throws TypeError or RangeError for an option that is wrong, when the app gets ready.
+ * A fastify plugin with the routes of `sgemoe serve`: `app.register(httpPlugin, { engine, prefix: '/llm' })`. It has its
+ * own parsers and error handler; the app's other routes don't change. Close the engine in the app's onClose hook.
+ * @throws TypeError or RangeError for an invalid option, when the app gets ready.
  */
 export async function httpPlugin(app: FastifyApp, options: HttpOptions): Promise<void> {
   const service = new Service(resolveHttpOptions(options, REGISTER_OPTIONS));
@@ -80,7 +80,8 @@ class FastifyMount {
 
   route(route: Route): FastifyRoute {
     return {
-      ...{ method: route.method, url: route.path },
+      method: route.method,
+      url: route.path,
       onRequest: async (request, reply) => this.#enter(route, request, reply),
       handler: async (request, reply) => {
         const { headers, body, params } = request;
@@ -93,7 +94,8 @@ class FastifyMount {
 
   preflight(): FastifyRoute {
     return {
-      ...{ method: 'OPTIONS', url: '/*' },
+      method: 'OPTIONS',
+      url: '/*',
       onRequest: async (request, reply) => this.#enter(null, request, reply),
       handler: async ({ headers }, reply) =>
         reply.code(204).headers(this.service.crossOrigin.preflight(headers)).send(''),
@@ -126,7 +128,7 @@ function send(answer: WholeAnswer, reply: FastifyAnswer): FastifyAnswer {
   return reply.code(status).headers(headers).send(body);
 }
 
-/** The app's own lines tell of a status only. */
+/** Logs the problem, since the app's own lines only have a status. */
 function report(request: FastifyCall, error: unknown, problem: Problem): void {
   const log = logOf(request);
   if (problem.status === 500) log.error({ err: error }, 'request failed');

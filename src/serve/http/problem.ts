@@ -7,14 +7,14 @@ export type ProblemType =
   | 'rate_limit_error'
   | 'server_error';
 
-/** What a field's name looks like. Any other may be a text that has come to the wrong place. */
+/** The form of field names. A name of another form may be a text in the wrong place and isn't logged. */
 const NAME = /^[\w.[\]-]{1,64}$/;
 
-/** What a client is told instead of an answer, in OpenAI's shape. */
+/** An error for the client, in OpenAI's shape. */
 export class Problem extends Error {
   /**
-   * @param param the field that is wrong. @param code for programs.
-   * @param logMessage stands in the log for a message that has something of the request's content in it.
+   * @param param the wrong field. @param code for programs.
+   * @param logMessage replaces, in the log, a message that quotes the request's content.
    */
   constructor(
     readonly status: number,
@@ -27,7 +27,7 @@ export class Problem extends Error {
     this.name = 'Problem';
   }
 
-  /** For the log: what was wrong, and where, without anything of a prompt. */
+  /** The log entry: what was wrong and where, without anything of a prompt. */
   get logEntry(): object {
     const { logMessage: message, type, param, code } = this;
     return { message, type, param: param === null || NAME.test(param) ? param : '(another name)', code };
@@ -67,15 +67,15 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
   SGEMOE_WORKER_DIED: [500, 'worker_died'],
 };
 
-/** For the log, in place of a sentence that may quote the request. */
+/** Log messages of codes whose own sentences may quote the request. */
 const LOG_MESSAGE: Partial<Record<ErrorCode, string>> = {
   SGEMOE_CHAT_TEMPLATE: 'The chat template refuses the messages.',
   SGEMOE_UNKNOWN_CHARACTER: 'The text has a character that the tokenizer does not know.',
 };
 
 /**
- * The problem that an error is to the client. What nobody foresaw says nothing of itself: its message may tell of the
- * inside, so it belongs in the log.
+ * Turns an error into a problem for the client. An unexpected error keeps its message to the log, since it may reveal
+ * internals.
  */
 export function toProblem(error: unknown, isClientGone = false): Problem {
   if (isClientGone) return new Problem(499, 'The client is gone.');
@@ -84,13 +84,13 @@ export function toProblem(error: unknown, isClientGone = false): Problem {
     const [status, code] = STATUS[error.code] ?? [];
     if (status !== undefined) return new Problem(status, error.message, null, code, LOG_MESSAGE[error.code]);
   }
-  // The library's sentence about a value, such as an id outside the vocabulary.
+  // The library's own message about a value, such as an id outside the vocabulary.
   if (error instanceof RangeError && error.message.includes(' must ')) {
     return badRequest(error.message, null, null, `${error.message.replace(/, got [\s\S]*$/, '')}.`);
   }
   const { statusCode } = (error ?? {}) as { statusCode?: unknown };
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
-    // The server's that the routes are mounted in.
+    // The error comes from the server that the routes are mounted in.
     return new Problem(statusCode, 'The request can not be read.');
   }
   return new Problem(500, 'The server failed to answer; its log says why.', null, 'internal_error');

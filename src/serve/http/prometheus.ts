@@ -6,7 +6,7 @@ export const PROMETHEUS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 type Labels = Readonly<Record<string, string | number>>;
 type Sample = readonly [labels: Labels, value: number];
 
-/** @param responses how many answers went out, by status code. */
+/** The metrics in Prometheus' text format. @param responses number of answers by status code. */
 export function prometheusText(metrics: EngineMetrics, responses: ReadonlyMap<number, number>): string {
   const { requests, cache, workers } = metrics;
   const outcomes = Object.entries(requests).filter(([outcome]) => outcome !== 'accepted');

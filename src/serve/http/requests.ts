@@ -1,4 +1,4 @@
-/** Bodies of /v1/completions and /v1/chat/completions, as OpenAI documents them, to requests of the engine. */
+/** Turns bodies of /v1/completions and /v1/chat/completions, as OpenAI documents them, into requests of the engine. */
 import { randomInt } from 'node:crypto';
 import { integer } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
@@ -16,28 +16,28 @@ import {
   MAX_CHOICES,
 } from './requestFields';
 
-/** As OpenAI has it, of /v1/completions; an answer of a chat may be as long as the context allows. */
+/** OpenAI's default max_tokens of /v1/completions; a chat's answer may be as long as the context allows. */
 const COMPLETION_TOKENS = 16;
 const SEEDS = 2 ** 48 - 1;
 
 export interface RequestLimits {
-  /** The one that is served. */
+  /** Name of the served model. */
   model: string;
-  /** Most new tokens that may be asked for. */
+  /** The largest number of new tokens that a request may ask for. */
   maxTokens: number;
 }
 
-/** What a client asks for. */
+/** A client's request. */
 export interface Order {
-  /** One for each choice. */
+  /** An engine request for each choice. */
   requests: GenerateRequest[];
   stream: boolean;
   includeUsage: boolean;
-  /** Whether the routing of each token is told. */
+  /** Whether the answer has the routing of each token. */
   routing: boolean;
 }
 
-/** Names without an effect on what is computed, with the values that have none. */
+/** Fields without an effect on the computation, with the values that are accepted. */
 const NEUTRAL = {
   user: [],
   metadata: [],
@@ -84,7 +84,7 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   return { requests: choices(request, n, seed), stream, includeUsage, routing };
 }
 
-/** A conversation whose contents are texts. @throws Problem for anything else, such as images and calls of tools. */
+/** A conversation whose contents are texts. @throws Problem for other contents, such as images and tool calls. */
 export function messagesOf(fields: Fields): ChatMessage[] {
   const messages = fields.read('messages', CHAT_FIELDS.messages);
   if (messages === undefined) return fields.fail('messages', CHAT_FIELDS.messages.must, messages);
@@ -94,7 +94,7 @@ export function messagesOf(fields: Fields): ChatMessage[] {
   });
 }
 
-/** @throws Problem 404 for another model than the one that is served; a request may leave the name out. */
+/** @throws Problem 404 for a model that isn't served; a request may leave the name out. */
 export function checkModel(fields: Fields, served: string): void {
   const model = fields.read('model', COMMON_FIELDS.model);
   if (model === undefined || model === served) return;
@@ -138,7 +138,7 @@ function promptsOf(fields: Fields): (string | number[])[] {
   return typeof prompt === 'string' || isIds(prompt) ? [prompt] : prompt;
 }
 
-/** What both kinds of completion take: the choices, and the options of sampling, one for each row that is one. */
+/** Reads the fields that both kinds of completion share: the choices, and a sampling option for each row that is one. */
 function common(fields: Fields) {
   const sampling: Record<string, unknown> = {};
   // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
@@ -191,7 +191,10 @@ function refuseChatFields(fields: Fields): void {
   const tools = 'calls of tools are not read from the text';
   const text = 'the model reads and writes text only';
   fields.refuse({
-    ...{ tools, functions: tools, audio: text, prediction: 'nothing would be gained by it' },
+    tools,
+    functions: tools,
+    audio: text,
+    prediction: 'nothing would be gained by it',
     web_search_options: 'the server does not search the web',
     reasoning_effort: 'the model has no such setting',
     verbosity: 'the model has no such setting',
@@ -218,7 +221,7 @@ function checkChoices(count: number): void {
   );
 }
 
-/** n times the same request but for the seed, so that a choice can be had again alone. */
+/** The same request n times with different seeds, so that each choice can be reproduced alone. */
 function choices(request: GenerateRequest, n: number, seed: number): GenerateRequest[] {
   const given = Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
   return Array.from({ length: n }, (_, i) => ({ ...given, seed: BigInt(seed) + BigInt(i) }));

@@ -16,17 +16,17 @@ export type { ListenOptions } from './options';
 export interface ServeOptions extends HttpOptions, ListenOptions {}
 
 export interface RunningServer {
-  /** Such as 'http://127.0.0.1:8000'. */
+  /** The server's URL, such as 'http://127.0.0.1:8000'. */
   readonly url: string;
   readonly port: number;
   /**
-   * Stops listening, and lets the requests that run come to their end; those that have not after `graceMs` milliseconds are
-   * cut off, an integer >= 0, default 30,000. The engine stays open.
+   * Stops listening and lets running requests end. After `graceMs` milliseconds, an integer >= 0, default 30,000, the rest
+   * is cut off. The engine stays open.
    */
   close(options?: { graceMs?: number | undefined }): Promise<void>;
 }
 
-/** With the defaults in place. */
+/** Listen options with defaults filled in. */
 interface Listening extends ListenOptions {
   host: string;
   port: number;
@@ -40,7 +40,10 @@ const KEEP_ALIVE_MS = 10_000;
 const GRACE_MS = 30_000;
 const SWEEP_MS = 100;
 
-/** Serves an engine over HTTP. @throws TypeError or RangeError for an option that is wrong; the system's error for an address in use. */
+/**
+ * Serves an engine over HTTP.
+ * @throws TypeError or RangeError for an invalid option; the system's Error for an address in use.
+ */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const listening = ownOptions<ListenOptions>(LISTEN_OPTIONS, options);
   const { host, port, log: sink, logLevel } = resolveOptions('serve', LISTEN_OPTIONS, listening) as Listening;
@@ -51,25 +54,29 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const url = `http://${host.includes(':') ? `[${host}]` : host}:${taken}`;
   log.info({}, `Server listening at ${url}`);
   return {
-    ...{ url, port: taken },
+    url,
+    port: taken,
     close: async ({ graceMs = GRACE_MS } = {}) => {
       await Promise.all(servers.map((server) => close(server, graceMs)));
     },
   };
 }
 
-/** The routes as a plain handler, `createServer(await createHandler({ engine }))`. Timeouts of connections are the server's. */
+/**
+ * The routes as a plain handler: `createServer(await createHandler({ engine }))`. The server sets timeouts of
+ * connections.
+ */
 export async function createHandler(options: HttpOptions): Promise<RequestHandler> {
   return requestHandler(new Service(resolveHttpOptions(options)), new JsonLog(undefined, 'silent'));
 }
 
-/** On a loopback address only its own names are meant for it. */
+/** On a loopback address, only loopback names are accepted by default. */
 function withLoopbackNames(options: HttpOptions, host: string): HttpOptions {
   if (!LOOPBACK.includes(host) && host !== '::1') return options;
   return { ...options, allowedHosts: [...LOOPBACK, ...(options.allowedHosts ?? [])] };
 }
 
-/** @returns one server, and for 'localhost', which has several addresses, one for each other address that can be had. */
+/** @returns a server; for 'localhost', which has several addresses, one for each address that can be listened on. */
 async function listen(handler: RequestHandler, log: Log, host: string, port: number): Promise<Server[]> {
   const addresses = host === 'localhost' ? await lookup(host, { all: true }) : [{ address: host }];
   const first = await listenAt(handler, log, addresses[0].address, port);
@@ -102,9 +109,9 @@ function listenAt(handler: RequestHandler, log: Log, host: string, port: number)
 
 async function close(server: Server, graceMs: number): Promise<void> {
   const timer = setTimeout(() => server.closeAllConnections(), graceMs);
-  // A connection that is kept alive becomes idle only after the answer that is under way.
+  // A kept-alive connection becomes idle only after its current answer.
   const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
-  // Again after it was closed, it tells that it isn't listening, which is what was wanted.
+  // A second close reports that the server isn't listening, which is the wanted state.
   await new Promise<void>((done) => server.close(() => done()));
   clearTimeout(timer);
   clearInterval(sweep);
@@ -115,7 +122,7 @@ const BROKEN: Readonly<Record<string, readonly [status: number, phrase: string, 
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'The request did not arrive in time.'],
 };
 
-/** Answers what is not HTTP, and what never became a whole request, and closes the connection. */
+/** Answers input that isn't HTTP or a whole request, and closes the connection. */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex, log: Log): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();

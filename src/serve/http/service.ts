@@ -12,13 +12,13 @@ import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
 import { chatOrder, completionOrder } from './requests';
 import { textRoutes } from './textRoutes';
 
-/** The API over one engine: its routes, and who may use them. A server only carries requests to it and answers away. */
+/** The API of one engine: its routes and access checks. A server only carries requests and answers. */
 export class Service {
   readonly routes: readonly Route[];
   readonly crossOrigin: CrossOrigin;
   readonly #checkHost: AccessCheck | null;
   readonly #checkKey: AccessCheck | null;
-  /** How many answers went out, by status code. */
+  /** Number of answers by status code. */
   readonly #responses = new Map<number, number>();
 
   constructor(readonly options: ResolvedHttpOptions) {
@@ -40,13 +40,13 @@ export class Service {
     return { 'x-request-id': requestId, ...this.crossOrigin.headersFor(request) };
   }
 
-  /** @throws Problem unless the request is meant for this host and, where the route needs one, brings a key. */
+  /** @throws Problem unless the request names this host and has a key, if the route needs one. */
   admit(request: IncomingHttpHeaders, route: Route | null): void {
     this.#checkHost?.(request);
     if (route !== null && !route.open) this.#checkKey?.(request);
   }
 
-  /** The answer to what was refused. */
+  /** The answer to a refused request. */
   refuse(problem: Problem): WholeAnswer {
     return { status: problem.status, headers: this.#headersOf(problem), body: problem.toJSON() };
   }
@@ -67,12 +67,12 @@ export class Service {
   }
 }
 
-/** As long as a request has taken on average, within reason. */
+/** The mean duration of requests in seconds, within bounds. */
 function secondsUntilRoom({ duration }: EngineMetrics): number {
   return Math.min(60, Math.max(1, Math.ceil(duration.sum / Math.max(1, duration.count))));
 }
 
-/** Those that need no key. */
+/** The routes that need no key. */
 function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
   const files = playground ? readPlayground() : [];
   const routes: Omit<Route, 'method' | 'open'>[] = [
@@ -95,9 +95,14 @@ function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
 function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
   const { nLayers, nExperts, topKExperts } = engine.config;
   const description = {
-    ...{ id: model, object: 'model', created: unixSeconds(), owned_by: 'sgemoe' },
-    ...{ max_model_len: engine.contextLength, n_layers: nLayers },
-    ...{ n_experts: nExperts, experts_per_token: topKExperts },
+    id: model,
+    object: 'model',
+    created: unixSeconds(),
+    owned_by: 'sgemoe',
+    max_model_len: engine.contextLength,
+    n_layers: nLayers,
+    n_experts: nExperts,
+    experts_per_token: topKExperts,
   };
   return [
     {

@@ -5,7 +5,7 @@ import type { ResolvedHttpOptions } from './options';
 import { isIds } from './requestFields';
 import { checkModel, messagesOf } from './requests';
 
-/** Texts of one request for embeddings. */
+/** The largest number of texts of a request for embeddings. */
 const MAX_INPUTS = 256;
 
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
@@ -26,9 +26,12 @@ async function embed(call: Call, options: ResolvedHttpOptions): Promise<Answer> 
   const { inputs, base64 } = embeddingOrder(new Fields(asObject(call.body)), options);
   const { embeddings, promptTokens } = await engine.embed(inputs, controlOf(call, options));
   const body = {
-    ...{ object: 'list', model, usage: { prompt_tokens: promptTokens, total_tokens: promptTokens } },
+    object: 'list',
+    model,
+    usage: { prompt_tokens: promptTokens, total_tokens: promptTokens },
     data: embeddings.map((embedding, index) => ({
-      ...{ object: 'embedding', index },
+      object: 'embedding',
+      index,
       embedding: base64 ? base64Of(embedding) : [...embedding],
     })),
   };
@@ -85,7 +88,7 @@ function inputsOf(fields: Fields, input: unknown): (string | number[])[] {
   );
 }
 
-/** Float32, little-endian: what OpenAI's client asks for by itself. */
+/** An embedding as base64 of little-endian float32, which OpenAI's client asks for by default. */
 function base64Of(embedding: Float32Array): string {
   const bytes = Buffer.alloc(embedding.length * Float32Array.BYTES_PER_ELEMENT);
   embedding.forEach((value, i) => {
