@@ -169,6 +169,14 @@ test('a choice makes no typed array and no view', () => {
   if (sampler.kernels.info.backend !== 'reference') expect(typedArraysOf(() => sampler.next(LOGITS))).toBe(0);
 });
 
+test('a stop text may be one text or several, and is kept as a list', () => {
+  const setup = { vocabSize: 4 };
+  expect(new Sampler({ stop: 'one' }, setup).options.stop).toEqual(['one']);
+  expect(new Sampler({ stop: ['one', 'two'] }, setup).options.stop).toEqual(['one', 'two']);
+  expect(new Sampler({}, setup).options.stop).toEqual([]);
+  expect(() => new Sampler({ stop: '' }, setup)).toThrow(RangeError);
+});
+
 test('impossible options are named', () => {
   const cases: [object, RegExp][] = [
     [{ temperature: -1 }, /temperature must be a finite number >= 0, got -1/],

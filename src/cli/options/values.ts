@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { inWords, isWithin, type Range } from '../../base/options';
 import type { SaveInterval } from '../../training/run/saveSchedule';
 
 /** Largest size or count the library takes. */
@@ -14,21 +15,12 @@ export function integer(min: number, max: number = MAX_COUNT): (text: string) =>
   };
 }
 
-export interface NumberRange {
-  min?: number;
-  /** Excluded lower end. */
-  above?: number;
-  max?: number;
-  /** Excluded upper end. */
-  below?: number;
-}
-
 /** Parses an option's value as a finite number in a range. */
-export function decimal(range: NumberRange): (text: string) => number {
+export function decimal(range: Range): (text: string) => number {
   return (text) => {
     const value = Number(text);
     if (text.trim() !== '' && Number.isFinite(value) && isWithin(value, range)) return value;
-    throw new InvalidArgumentError(`It must be a number ${describeRange(range)}.`);
+    throw new InvalidArgumentError(`It must be a number${inWords(range)}.`);
   };
 }
 
@@ -50,23 +42,4 @@ export function saveInterval(text: string): SaveInterval {
 export function someText(text: string): string {
   if (text !== '') return text;
   throw new InvalidArgumentError('It must not be empty.');
-}
-
-function isWithin(value: number, { min, above, max, below }: NumberRange): boolean {
-  return (
-    (min === undefined || value >= min) &&
-    (above === undefined || value > above) &&
-    (max === undefined || value <= max) &&
-    (below === undefined || value < below)
-  );
-}
-
-function describeRange({ min, above, max, below }: NumberRange): string {
-  const parts = [
-    min === undefined ? '' : `>= ${min}`,
-    above === undefined ? '' : `> ${above}`,
-    max === undefined ? '' : `<= ${max}`,
-    below === undefined ? '' : `< ${below}`,
-  ];
-  return parts.filter((part) => part !== '').join(' and ');
 }
