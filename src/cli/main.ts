@@ -3,8 +3,8 @@ import { main } from './program';
 import { EXIT, processIo } from './terminal/io';
 
 /**
- * Output that can't be written counts as an interrupt: training saves, generating stops. A reader that went away
- * (`| head`) needs no word, a full disk does.
+ * Output that can't be written counts as an interrupt: training saves, generating stops. A full disk is reported, a
+ * reader that went away (`| head`) isn't.
  */
 function watchOutput(): void {
   let told = false;
@@ -14,7 +14,7 @@ function watchOutput(): void {
     if (error.code !== 'EPIPE') process.stderr.write(`sgemoe: stdout: ${error.message}\n`);
     if (!process.emit('SIGINT')) process.exit(EXIT.interrupted);
   });
-  process.stderr.on('error', () => {}); // there is nobody left to tell
+  process.stderr.on('error', () => {}); // nobody reads it any more
 }
 
 watchOutput();

@@ -21,7 +21,7 @@ export function addBuildCommand(program: Command, context: CliContext): void {
     });
 }
 
-/** Runs the script that builds in the clone, too. */
+/** Runs the build script, the same one that a clone uses. */
 async function build(io: CliIo): Promise<number> {
   const script = join(__dirname, '..', '..', '..', 'scripts', 'build-native.js');
   const child = spawn(process.execPath, [script], {

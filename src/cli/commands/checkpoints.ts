@@ -100,7 +100,7 @@ async function inspectCommand(dir: string, options: InspectCliOptions, io: CliIo
   if (options.tensors) io.stdout.write(tensorTable(found));
 }
 
-/** A RangeError of the library is the value of an option. */
+/** Turns a RangeError of the library, which blames an option's value, into a UsageError. */
 async function usage<T>(action: Promise<T>): Promise<T> {
   const result = await action.then(
     (value) => ({ value }),

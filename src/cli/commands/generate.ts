@@ -18,7 +18,7 @@ import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
-/** SAMPLING_OPTIONS has the others. */
+/** The options of `generate` that SAMPLING_OPTIONS lacks. */
 interface GenerateCliOptions {
   prompt: string;
   chat?: boolean;
@@ -27,7 +27,7 @@ interface GenerateCliOptions {
   threads?: number;
 }
 
-/** What an empty prompt stands for: the end of a line, after which a text may begin. */
+/** Replaces an empty prompt: a line break, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
 
 const NOTES = `
@@ -102,11 +102,13 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   return interrupt.aborted ? EXIT.interrupted : EXIT.ok;
 }
 
-/** A token as a line of --logprobs, with what it adds to the text; an alternative that adds nothing with its name. */
+/** A token as a line of --logprobs, with the text that it adds; an alternative that adds nothing is shown by its name. */
 function describe({ token, logprob, top }: SampledToken, text: TextStream, tokenizer: Tokenizer): object {
   const added = (id: number) => text.peek(id).text;
   return {
-    ...{ token, text: added(token), logprob },
+    token,
+    text: added(token),
+    logprob,
     top: Array.from(top.tokens, (id, i) => {
       return { token: id, text: added(id) || tokenizer.decode([id]), logprob: top.logprobs[i] };
     }),

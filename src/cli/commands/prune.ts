@@ -34,8 +34,8 @@ export function addPruneCommand(program: Command, context: CliContext): void {
 }
 
 /**
- * Leaves prebuilds/<platform> alone of all.
- * @throws UsageError in a clone, and when there is none for the platform: nothing is removed then.
+ * Removes all prebuilds except prebuilds/<platform>.
+ * @throws UsageError in a clone, or if the platform has no prebuild; nothing is removed then.
  */
 export function prune(root: string, platform: string): { removed: string[]; bytes: number } {
   if (!isInstalled(root)) {

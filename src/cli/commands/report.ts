@@ -55,7 +55,7 @@ async function reportCommand(paths: string[], options: { out?: string }, io: Cli
   }
 }
 
-/** @throws UsageError for a file that is there and is no report. */
+/** @throws UsageError for an existing file that isn't a report. */
 async function refuseOtherFile(path: string): Promise<void> {
   const content = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
@@ -65,7 +65,7 @@ async function refuseOtherFile(path: string): Promise<void> {
   throw new UsageError(`--out ${path} is a file, and no report of sgemoe; choose another name.`);
 }
 
-/** Runs of the same name go by their paths. */
+/** Runs with the same name are named by their paths. */
 function withUniqueNames(runs: readonly RunReport[]): RunReport[] {
   const names = runs.map(({ name }) => name);
   return runs.map((run) => {

@@ -115,7 +115,9 @@ function serveOptions(
   return {
     ...fromFlags(LISTEN_OPTIONS, options),
     ...fromFlags(HTTP_OPTIONS, options),
-    ...{ engine, apiKeys, log: io.stdout },
+    engine,
+    apiKeys,
+    log: io.stdout,
     model: options.modelName ?? basename(resolve(dir)),
   };
 }
@@ -128,7 +130,7 @@ function keysOf({ apiKey = [], apiKeyFile }: ServeCliOptions, { env }: CliIo): s
   throw new UsageError('A key must be without spaces.');
 }
 
-/** A file without keys would open to all what somebody meant to close. */
+/** The keys in a file. A file without keys is an error, since it would open to all what the user meant to close. */
 function keysInFile(file: string): string[] {
   let text: string;
   try {
@@ -141,7 +143,7 @@ function keysInFile(file: string): string[] {
   return keys.map((key) => key.trim());
 }
 
-/** The library's sentence about an option, under the name that it has here. */
+/** Rethrows the library's error about an option with the name of its flag. */
 function blameOption(error: unknown): never {
   const kebab = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   return asUsage(
@@ -161,7 +163,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-/** Refuses new requests and lets those that run come to their end, for a while. */
+/** Refuses new requests and lets running ones end within `graceSeconds`. */
 async function drain(server: RunningServer, engine: Engine, graceSeconds: number, io: CliIo): Promise<void> {
   const { running, waiting } = engine.metrics();
   io.stderr.write(`Closing: ${running + waiting} requests have ${graceSeconds} s to end.\n`);

@@ -80,7 +80,7 @@ async function tokenizerTrainCommand(options: TokenizerCliOptions, io: CliIo): P
   const folder = out.endsWith('.json') ? dirname(out) : out;
   await whileLocked(folder, { purpose: 'tokenizer train', onNote }, () =>
     interruptible(io.signals, async (signal) => {
-      // Another process may have been there before the lock.
+      // Another process may have written before the lock was ours.
       if (!overwrite) await refuseTokenizer(out);
       const tokenizer = await trainOnFiles(files, { vocabSize, specialTokens, ...bounds, signal }, io);
       await writeTokenizer(out, tokenizer);
@@ -98,7 +98,7 @@ interface TrainOnFilesOptions {
   signal?: AbortSignal;
 }
 
-/** Trains on files, read in pieces, and shows how it goes. @throws UsageError for sizes that can't be. */
+/** Trains on files, read in pieces, and shows the progress. @throws UsageError for impossible sizes. */
 export async function trainOnFiles(
   files: readonly string[],
   options: TrainOnFilesOptions,
@@ -125,7 +125,7 @@ export async function trainOnFiles(
   }
 }
 
-/** The tokenizer of the characters in files, which are read in pieces. */
+/** Makes a character tokenizer from files, which are read in pieces. */
 export async function charactersOfFiles(
   files: readonly string[],
   { signal }: { signal?: AbortSignal },

@@ -78,7 +78,7 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
-  // A run to resume that has saved nothing starts anew.
+  // A run that has saved nothing can't be resumed; it starts anew.
   const dataset = goesOn
     ? await openData({ ...options, tokenizer: out, vocabSize: undefined }, io)
     : await openData(withTokenizerOfInit(options), io);
@@ -104,7 +104,7 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   }
 }
 
-/** @throws UsageError for a folder that a new run can't have. */
+/** @throws UsageError for a folder that can't hold a new run. */
 async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
   const use = await new RunFolder(out).use().catch((error: Error) => {
     throw new UsageError(`--out ${out} can't be used: ${error.message}`);
@@ -122,7 +122,10 @@ async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
   }
 }
 
-/** false where a run made no checkpoint yet: it starts anew. @throws UsageError when that would remove weights. */
+/**
+ * Whether a run has a checkpoint to resume from; otherwise it starts anew.
+ * @throws UsageError if that would remove weights.
+ */
 async function canGoOn(folder: RunFolder): Promise<boolean> {
   if (await folder.hasCheckpoint()) return true;
   if (!(await folder.hasWeights())) return false;
@@ -131,7 +134,7 @@ async function canGoOn(folder: RunFolder): Promise<boolean> {
   );
 }
 
-/** @throws UsageError for options that the data don't go with. */
+/** @throws UsageError for options that don't fit the data. */
 function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: TokenDataset): void {
   if (options.earlyStopping > 0 && validationTokens === 0) {
     throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
@@ -142,12 +145,20 @@ function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: To
   );
 }
 
-/** What a run does, new or resumed. */
+/** The library options of a run, new or resumed. */
 function recipeOf(options: TrainCliOptions, dataset: TokenDataset): TrainingRunOptions {
   const { batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep } = options;
   const { earlyStopping: patience, earlyStoppingMinDelta: minDelta, sampleInterval: interval } = options;
   return {
-    ...{ dataset, batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep },
+    dataset,
+    batchSize,
+    seqLen,
+    seed,
+    evalInterval,
+    evalBatches,
+    maxSkippedSteps,
+    saveInterval,
+    keep,
     earlyStopping: patience > 0 ? { patience, minDelta } : undefined,
     samples: interval > 0 ? { interval, ...sampleOf(options) } : undefined,
   };
@@ -157,7 +168,7 @@ function sampleOf({ samplePrompt, sampleTokens, seed }: TrainCliOptions): Sample
   return { prompt: samplePrompt, maxTokens: sampleTokens, seed };
 }
 
-/** Makes the run and shows how it goes. */
+/** Makes the run and shows its progress. */
 async function showRun(run: TrainingRun, dataset: TokenDataset, io: CliIo): Promise<void> {
   const { model, config } = run.trainer;
   const head = describeRun(dataset, model.config, run.dir);
@@ -200,7 +211,7 @@ async function showSample(writer: Writer, sample: SampleText, io: CliIo): Promis
 }
 
 /**
- * The options of the command line, then those of --config, then, of a run to resume, its own, then the defaults.
+ * The options in order of precedence: command line, --config, the stored options of a run to resume, defaults.
  * @throws UsageError
  */
 async function completeOptions(command: Command): Promise<TrainCliOptions> {
@@ -221,7 +232,7 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
   return options;
 }
 
-/** A new run from a checkpoint goes on with its tokenizer. */
+/** A new run from a checkpoint uses the checkpoint's tokenizer. */
 function withTokenizerOfInit(options: TrainCliOptions): TrainCliOptions {
   const { initFrom, tokenizer = initFrom } = options;
   if (initFrom === undefined) return options;
@@ -244,14 +255,14 @@ function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransf
   return MoETransformer.create(config, { seed: options.seed });
 }
 
-/** All that the steps will take. */
+/** The memory that the steps need. */
 function trainingBytes(config: ModelConfig, options: TrainCliOptions): MemoryNeeds {
   const { gradAccumulationSteps = 1, gradientCheckpointing } = trainConfigOf(options);
   const batch = Math.ceil(options.batchSize / gradAccumulationSteps);
   return memoryBytes(config, { batch, seq: options.seqLen, gradientCheckpointing });
 }
 
-/** The weights of a checkpoint; the optimizer starts afresh. @throws UsageError when the options don't fit it. */
+/** Loads the weights of a checkpoint; the optimizer starts afresh. @throws UsageError if the options don't fit it. */
 async function loadForTuning(
   from: string,
   options: TrainCliOptions,
@@ -273,7 +284,7 @@ async function loadForTuning(
   return model;
 }
 
-/** @throws UsageError for a run that has told its result, when the options leave it nothing to do. */
+/** Resumes a run. @throws UsageError for a finished run that the options leave nothing to do. */
 async function resumeRun(options: TrainCliOptions, recipe: TrainingRunOptions): Promise<TrainingRun> {
   const { out, steps } = options;
   const isFinished = await new RunFolder(out).isFinished();

@@ -11,16 +11,16 @@ import { interruptible } from '../terminal/interrupt';
 import type { CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
-/** What --tokenizer takes beside paths. */
+/** The names that --tokenizer takes beside paths. */
 export const TOKENIZER_NAMES: readonly string[] = ['byte', 'char', 'bpe'];
 
 export interface DataOptions {
   data: string[];
-  /** 'byte', 'char', 'bpe' or a path. Default: 'byte', with a prepared data set its own. */
+  /** 'byte', 'char', 'bpe' or a path. Default: 'byte', or the tokenizer of a prepared data set. */
   tokenizer?: string;
-  /** Of 'bpe' only. */
+  /** Vocabulary size; only for 'bpe'. */
   vocabSize?: number;
-  /** Of text only. Default 0.1. */
+  /** Share of the text used for validation; only for text. Default 0.1. */
   validationFraction?: number;
   seqLen: number;
 }
@@ -28,12 +28,12 @@ export interface DataOptions {
 export const DEFAULT_VOCAB_SIZE = 2000;
 export const DEFAULT_VALIDATION_FRACTION = 0.1;
 
-/** The tokenizer of a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID. */
+/** The tokenizer with a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID */
 async function namedTokenizer(name: string): Promise<Tokenizer> {
   return name === 'byte' ? new ByteTokenizer() : readTokenizer(name);
 }
 
-/** As `namedTokenizer`; 'char' is made from the text in `data`. */
+/** The tokenizer with a name or path; 'char' is made from the text in `data`. @throws as `namedTokenizer`. */
 export async function textTokenizer(name: string, data: readonly string[], io: CliIo): Promise<Tokenizer> {
   if (name !== 'char') return namedTokenizer(name);
   const files = await listTextFiles(data);
@@ -41,7 +41,7 @@ export async function textTokenizer(name: string, data: readonly string[], io: C
 }
 
 /**
- * What to train on: text, tokenized in memory, or one prepared data set.
+ * Opens the data to train on: text, which is tokenized in memory, or one prepared data set.
  * @throws UsageError for options that contradict the data.
  */
 export async function openData(options: DataOptions, io: CliIo): Promise<TokenDataset> {

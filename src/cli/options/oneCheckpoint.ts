@@ -2,7 +2,7 @@ import type { NextTokenModel } from '../../sampling/generate';
 import type { Tokenizer } from '../../text/tokenizer';
 import { UsageError } from '../terminal/usageError';
 
-/** @throws UsageError when the tokenizer of a folder has tokens that the model beside it doesn't know. */
+/** @throws UsageError if a folder's tokenizer has tokens outside the vocabulary of its model. */
 export function requireOneCheckpoint(
   dir: string,
   model: Pick<NextTokenModel, 'vocabSize'>,

@@ -6,21 +6,27 @@ import { UsageError } from '../terminal/usageError';
 import { TOKENIZER_NAMES } from './dataOptions';
 import { MODEL_FLAGS } from './recipe';
 
-/** Options of one start of a run, not of the run. */
+/** Options that belong to one start of a run, not to the run. */
 const NOT_STORED = ['config', 'resume', 'overwrite', 'help'];
 
-/** What can't change while a run goes on: the model, the data and their order. */
+/** Options that can't change when a run is resumed: the model, the data and their order. */
 const FIXED = [
   ...MODEL_FLAGS,
-  ...['tokenizer', 'vocabSize', 'validationFraction', 'seqLen', 'batchSize', 'seed', 'initFrom'],
+  'tokenizer',
+  'vocabSize',
+  'validationFraction',
+  'seqLen',
+  'batchSize',
+  'seed',
+  'initFrom',
 ];
 
-/** Files and folders; --tokenizer too, unless it is a name. */
+/** Options that are paths; --tokenizer is one too, unless it is a name. */
 const PATHS = ['data', 'out', 'initFrom'];
 
 const FROM_FILE = 'config';
 
-/** The options that a run is repeated or resumed by, as --config takes them, from any working directory. */
+/** The options that repeat or resume a run, in the form of --config, independent of the working directory. */
 export function storableOptions(command: Command): Record<string, unknown> {
   const stored: Record<string, unknown> = {};
   for (const option of command.options) {
@@ -32,19 +38,19 @@ export function storableOptions(command: Command): Record<string, unknown> {
 }
 
 /**
- * Takes the options of a JSON file that the command line does not give.
+ * Takes the options of a JSON file; the command line takes precedence.
  * @throws UsageError for a file that can't be read, an unknown option or an impossible value.
  */
 export async function applyConfigFile(command: Command, path: string): Promise<void> {
   const json = await readOptions(path, `--config ${path}`);
-  // A run.json, whose other keys tell of the run.
+  // In a run.json, only the key `options` holds options.
   const isRun = typeof json.sgemoe === 'string' && typeof json.options === 'object';
   applyOptions(command, isRun ? (json.options as Record<string, unknown>) : json, `--config ${path}`);
 }
 
 /**
- * Takes the options that a run was started with, where neither the command line nor --config gives others.
- * @throws UsageError where these change what a run can't change.
+ * Takes the options that a run was started with; the command line and --config take precedence.
+ * @throws UsageError if those change an option that can't change.
  */
 export async function applyStoredOptions(command: Command, path: string): Promise<void> {
   const { options } = await readOptions(path, '--resume');
@@ -85,7 +91,7 @@ function applyOptions(command: Command, values: Record<string, unknown>, where: 
   }
 }
 
-/** As the command line would take it. */
+/** Parses a value as the command line would. */
 function parse(option: Option, value: unknown, what: string): unknown {
   if (option.variadic) {
     const list: unknown[] = Array.isArray(value) ? value : [value];
@@ -124,7 +130,7 @@ function isPath(key: string, value = ''): boolean {
   return PATHS.includes(key) || (key === 'tokenizer' && !TOKENIZER_NAMES.includes(value));
 }
 
-/** A value as it is written on the command line, where JSON can't hold it as it is. */
+/** A value that JSON can't hold, in its form on the command line. */
 function textOf(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const [[unit, count]] = Object.entries(value);

@@ -4,15 +4,15 @@ import { MODEL_OPTIONS } from '../../config/modelOptions';
 import { asUsage, UsageError } from '../terminal/usageError';
 import { attributesOf, flagDefaults, flagsOf, fromFlags } from './tableOptions';
 
-/** The options that say what model it is: MODEL_OPTIONS has the others. */
+/** The options of the model that MODEL_OPTIONS lacks. */
 export interface ModelCliOptions {
   preset?: 'tiny' | 'small';
 }
 
-/** All of them, by the names that the command line keeps them under. */
+/** The names of all model options on the command line. */
 export const MODEL_FLAGS = ['preset', ...attributesOf(MODEL_OPTIONS)];
 
-/** What a run does without options. */
+/** The defaults of a run. */
 export const DEFAULT_RECIPE = {
   seqLen: 128,
   batchSize: 16,
@@ -22,17 +22,17 @@ export const DEFAULT_RECIPE = {
 
 const MOST_WARMUP_STEPS = 100;
 
-/** A tenth of the steps, at most 100. */
+/** The default number of warmup steps: a tenth of the steps, at most 100. */
 export function defaultWarmup(steps: number): number {
   return Math.min(MOST_WARMUP_STEPS, Math.floor(steps / 10));
 }
 
-/** Field of ModelConfig -> flag. The context is what it is trained to. */
+/** The flag of each field of ModelConfig. maxSeqLen is the sequence length of the training. */
 const FLAGS = flagsOf(MODEL_OPTIONS).set('maxSeqLen', '--seq-len');
 
 /**
- * The model that the options ask for; the vocabulary is the tokenizer's, and it looks as far back as it is trained to.
- * @throws UsageError, in the words of the options, for sizes that don't fit together.
+ * The configuration of the model; vocabSize comes from the tokenizer, maxSeqLen is the sequence length of the training.
+ * @throws UsageError that names the flags, for sizes that don't fit together.
  */
 export function modelConfig(options: ModelCliOptions, vocabSize: number, seqLen: number): ModelConfig {
   const sizes = options.preset === undefined ? flagDefaults(MODEL_OPTIONS) : sizesOf(options.preset);
@@ -46,7 +46,7 @@ export function modelConfig(options: ModelCliOptions, vocabSize: number, seqLen:
   return config;
 }
 
-/** Training keeps four numbers for each parameter: weight, gradient and AdamW's two moments. */
+/** Training keeps four float32 for each parameter: weight, gradient and AdamW's two moments. */
 const BYTES_PER_PARAMETER = 16;
 
 function checkMemory(config: ModelConfig): void {
@@ -59,7 +59,7 @@ function checkMemory(config: ModelConfig): void {
   );
 }
 
-/** Without headDim, which follows hiddenDim and nHeads when one of these is given. */
+/** The sizes of a preset without headDim, which follows from hiddenDim and nHeads if one of these is given. */
 function sizesOf(preset: 'tiny' | 'small'): Partial<ModelConfigOptions> {
   const { hiddenDim, nLayers, nHeads, nKvHeads, nExperts, topKExperts, ffnDim } = ModelConfig[preset]();
   return { hiddenDim, nLayers, nHeads, nKvHeads, nExperts, topKExperts, ffnDim };

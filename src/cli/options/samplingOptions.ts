@@ -3,7 +3,7 @@ import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import { addTableOptions, fromFlags } from './tableOptions';
 import { integer } from './values';
 
-/** Adds the options that say how tokens are chosen and where the text ends: SamplingOptions. */
+/** Adds the flags of SamplingOptions, which say how tokens are chosen and where the text ends. */
 export function addSamplingOptions(command: Command): Command {
   return addTableOptions(command, SAMPLING_OPTIONS, {
     collected: {
@@ -14,7 +14,7 @@ export function addSamplingOptions(command: Command): Command {
   });
 }
 
-/** The options of the library. */
+/** Turns the flags into options of the library. */
 export function samplingOptions(flags: object): SamplingOptions & { maxTokens: number } {
   return fromFlags(SAMPLING_OPTIONS, flags) as SamplingOptions & { maxTokens: number };
 }

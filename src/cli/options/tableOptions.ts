@@ -1,4 +1,4 @@
-/** Flags of the command line from a table of options, and back. */
+/** Turns a table of options into flags of the command line, and their values back into options. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type CliOption, type Kind, namesOf, type OptionRow, type OptionTable } from '../../base/options';
 
@@ -8,7 +8,7 @@ type AnyRow = OptionRow<any>;
 export interface TableFlags {
   /** Says a default in words where it depends on another flag, which then has no value of its own. */
   defaultText?: (value: unknown) => string;
-  /** By option: what parses a flag that may be given several times, and what it begins with. */
+  /** For each option whose flag may be repeated: the parser and the initial value. */
   collected?: Record<string, { parse: (text: string, before: never) => unknown; first: unknown }>;
 }
 
@@ -32,7 +32,7 @@ export function addTableOptions<T>(
   return command;
 }
 
-/** What flags were parsed to, as options of the library; without those that were neither given nor have a default. */
+/** The parsed flags as options of the library, without those that have neither a value nor a default. */
 export function fromFlags<T>(table: OptionTable<T>, values: object): Partial<T> {
   const options: Partial<T> = {};
   for (const name of namesOf(table)) {
@@ -68,7 +68,7 @@ export function flagDefaults<T>(table: OptionTable<T>): Partial<T> {
   return defaults;
 }
 
-/** A parser of what a kind takes. */
+/** A parser of a flag's value; undefined for a kind that needs none. */
 export function parserOf({ type, must, holds }: Kind<never>): ((text: string) => unknown) | undefined {
   if (!type.startsWith('a number')) return undefined;
   return (text) => {
@@ -96,7 +96,7 @@ function optionOf(row: AnyRow, cli: CliOption<unknown>, defaultText?: (value: un
   return absent === undefined ? option.default(value) : option;
 }
 
-/** Nobody types Infinity, nor 2^31. */
+/** A range in words for help, without Infinity and 2^31, which nobody types. */
 function inHelp(must: string): string {
   return must.replace('finite ', '').replace(' and < 2^31', '');
 }

@@ -8,9 +8,9 @@ import { DEFAULT_RECIPE, type ModelCliOptions } from './recipe';
 import { addTableOptions } from './tableOptions';
 import { decimal, integer, saveInterval, someText } from './values';
 
-/** What the other options of `sgemoe train` are parsed to; TRAIN_OPTIONS has its own. */
+/** The parsed options of `sgemoe train` that TRAIN_OPTIONS lacks. */
 export interface TrainCliOptions extends ModelCliOptions {
-  /** Given, unless the run is resumed from a file that should name them. */
+  /** Paths of the data; required unless a resumed run's file names them. */
   data: string[];
   out: string;
   overwrite?: boolean;

@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander';
 import { inWords, isWithin, type Range } from '../../base/options';
 import type { SaveInterval } from '../../training/run/saveSchedule';
 
-/** Largest size or count the library takes. */
+/** The largest size or count that the library takes. */
 const MAX_COUNT = 2 ** 31 - 1;
 
 /** Parses an option's value as an integer in [min, max]. */

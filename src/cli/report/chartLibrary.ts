@@ -7,7 +7,7 @@ export interface ChartLibrary {
   licence: string;
 }
 
-/** uPlot, which draws the curves. In dist/ the build puts its text here in place of the reading. */
+/** The text of uPlot, which draws the curves. In dist/, the build has replaced the reading by the text. */
 export function chartLibrary(): ChartLibrary {
   const dist = dirname(require.resolve('uplot'));
   const read = (...path: string[]) => readFileSync(join(dist, ...path), 'utf8');

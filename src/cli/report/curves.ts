@@ -9,12 +9,12 @@ interface Bin {
   high: number;
 }
 
-/** What a chart can show, and a file should hold, of one curve. */
+/** The largest number of points of a curve, enough for a chart and small enough for a file. */
 const MOST_BINS = 1000;
-/** More than a pixel of any chart. */
+/** Significant digits of a value: finer than a pixel of any chart. */
 const DIGITS = 5;
 
-/** Collects a curve in bounded memory. However long the run, its extremes are kept. */
+/** Collects a curve in bounded memory; its extremes are kept, however long the run. */
 export class CurveBuilder {
   readonly #bins: Bins<Bin>;
 
@@ -23,7 +23,7 @@ export class CurveBuilder {
     this.#bins = new Bins(mostBins, merge);
   }
 
-  /** Anything but a finite number is left out. */
+  /** Adds a value; anything that isn't a finite number is left out. */
   add(step: number, value: unknown): void {
     if (typeof value !== 'number' || !Number.isFinite(value)) return;
     this.#bins.add({ lastStep: step, count: 1, sum: value, low: value, high: value });

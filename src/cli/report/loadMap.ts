@@ -3,7 +3,7 @@ import type { LoadMap } from './reportData';
 
 const MOST_COLUMNS = 200;
 const LEAST_COLUMNS = 20;
-/** With 2 bytes a cell in base64: some 270 kB in the page. */
+/** The largest number of cells: at 2 bytes a cell in base64, about 270 kB in the page. */
 const MOST_CELLS = 100_000;
 const FULL = 65_535;
 
@@ -12,7 +12,7 @@ export class LoadMapBuilder {
   #expertsPerLayer: number[] = [];
   #series: BinnedSeries | null = null;
 
-  /** Shares of each layer's experts; a line that isn't such, or not of the run's sizes, is left out. */
+  /** Adds the shares of each layer's experts; malformed values, or values of other sizes than the run's, are left out. */
   add(step: number, expertLoad: readonly (readonly number[])[]): void {
     const experts = expertLoad.map((layer) => layer.length);
     const total = experts.reduce((sum, n) => sum + n, 0);
@@ -44,7 +44,7 @@ export class LoadMapBuilder {
   }
 }
 
-/** An even number. */
+/** The largest number of columns for so many rows; even. */
 function columnsFor(rows: number): number {
   const columns = Math.min(MOST_COLUMNS, Math.max(LEAST_COLUMNS, Math.floor(MOST_CELLS / rows)));
   return columns - (columns % 2);

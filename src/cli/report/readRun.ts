@@ -11,14 +11,19 @@ import { CurveBuilder } from './curves';
 import { LoadMapBuilder } from './loadMap';
 import type { Curve, CurveName, RunReport, RunSample } from './reportData';
 
-/** Numbers of a line of metrics.jsonl that become curves as they are. */
+/** The numbers of a line of metrics.jsonl that become curves unchanged. */
 const STEP_FIELDS = [
-  ...(['crossEntropy', 'auxLoss', 'lr', 'gradNorm', 'tokensPerSec'] as const),
-  ...(['validationLoss', 'validationBitsPerByte'] as const),
+  'crossEntropy',
+  'auxLoss',
+  'lr',
+  'gradNorm',
+  'tokensPerSec',
+  'validationLoss',
+  'validationBitsPerByte',
 ];
 const HEALTH = ['loadEntropy', 'maxOverMean', 'deadExperts'] as const;
 
-/** @throws UsageError for a folder that no training run has written. */
+/** Reads a run's folder. @throws UsageError for a folder that no training run has written. */
 export async function readRun(path: string): Promise<RunReport> {
   const folder = new RunFolder(path);
   if (!existsSync(folder.metricsFile)) {
@@ -42,7 +47,7 @@ function parametersOf(model: unknown): RunReport['parameters'] {
   }
 }
 
-/** The objects of a file of JSON lines. What isn't one is passed over: the last line may be in the making. */
+/** The objects of a file of JSON lines. Other lines are skipped, since the last one may be incomplete. */
 async function* jsonLines(path: string): AsyncGenerator<Record<string, unknown>, void> {
   if (!existsSync(path)) return;
   for await (const text of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {

@@ -1,20 +1,20 @@
-/* What the page is given, in JSON; it imports nothing, as the page's own scripts are checked against it. */
+/* The JSON data of the page. This file imports nothing, since the page's scripts are type-checked against it. */
 
-/** What a report shows of a run. */
+/** The data of a run in a report. */
 export interface RunReport {
   name: string;
   path: string;
   /** Steps in metrics.jsonl, skipped ones included. */
   steps: number;
   skippedSteps: number;
-  /** Of the model, all and used by a token; null where run.json doesn't tell its sizes. */
+  /** Parameters of the model, all of them and those that a token uses; null if run.json lacks its sizes. */
   parameters: { total: number; active: number } | null;
   curves: Record<CurveName, Curve>;
   load: LoadMap | null;
   samples: RunSample[];
-  /** Samples that were left out between those. */
+  /** Number of samples that were left out between those. */
   samplesOmitted: number;
-  /** run.json: the settings and, of a run that has ended, its result or its error. */
+  /** The content of run.json: the settings and, if the run has ended, its result or its error. */
   run: Record<string, unknown>;
 }
 
@@ -32,26 +32,26 @@ export type CurveName =
   | 'lr'
   | 'gradNorm'
   | 'tokensPerSec'
-  /** Lowest of the layers. */
+  /** Minimum over the layers. */
   | 'loadEntropy'
-  /** Highest of the layers. */
+  /** Maximum over the layers. */
   | 'maxOverMean'
-  /** Of all layers together. */
+  /** Sum over the layers. */
   | 'deadExperts';
 
-/** The course of one quantity, thinned: the mean, least and greatest value over some steps in a row, up to `steps[i]`. */
+/** A thinned curve: point i has the mean, minimum and maximum over the consecutive steps that end with `steps[i]`. */
 export interface Curve {
   steps: number[];
   mean: number[];
-  /** As `mean`, or null where every point is one value of its own. */
+  /** Minimum and maximum of each point; null if every point is a single value. */
   range: { low: number[]; high: number[] } | null;
 }
 
-/** The experts' shares over the steps, mean over the steps of a column. */
+/** The experts' shares over the steps; a column has the mean over its steps. */
 export interface LoadMap {
   expertsPerLayer: number[];
   firstSteps: number[];
   lastSteps: number[];
-  /** uint16, little-endian, in base64: share * 65535, column by column, in each layer by layer, expert by expert. */
+  /** [columns, layers, experts]: share * 65535 as little-endian uint16 in base64. */
   shares: string;
 }

@@ -5,15 +5,15 @@ import { packageVersion } from '../../base/version';
 import { chartLibrary } from './chartLibrary';
 import type { RunReport } from './reportData';
 
-/** By which a file is known as one that may be replaced. */
+/** Marks a file as a report, which may be replaced. */
 export const GENERATOR = '<meta name="generator" content="sgemoe report">';
 
 const ASSETS = join(__dirname, 'assets');
 const SCRIPTS = ['format.js', 'tables.js', 'charts.js', 'heatMap.js', 'samples.js', 'main.js'];
 
 /**
- * The page of some runs: one file that loads nothing. Whatever the runs hold is data to it: it stands in a JSON block,
- * in which '<' is escaped, and reaches the page as text; a policy lets no script run but the page's own.
+ * The page of some runs: one file that loads nothing. The content of runs is only data: a JSON block with escaped '<' holds
+ * it, and it reaches the page as text. A content security policy lets only the page's own scripts run.
  */
 export function renderReport(runs: readonly RunReport[]): string {
   const { script, style, licence } = chartLibrary();
@@ -47,7 +47,7 @@ export function renderReport(runs: readonly RunReport[]): string {
   ].join('\n');
 }
 
-/** JSON that can't end the element it stands in, nor begin a comment. */
+/** JSON that can neither end its script element nor begin a comment. */
 function jsonBlock(value: unknown): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }

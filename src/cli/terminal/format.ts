@@ -19,7 +19,7 @@ export function formatDuration(seconds: number): string {
   return hours > 0 ? `${hours}:${parts.join(':')}` : `${Math.floor(whole / 60)}:${parts[1]}`;
 }
 
-/** A loss in nats; one that isn't finite as it is. */
+/** A loss in nats; a loss that isn't finite is written as it is. */
 export function formatLoss(loss: number): string {
   return Number.isFinite(loss) ? loss.toFixed(3) : String(loss);
 }

@@ -3,14 +3,14 @@ import type { SignalSource } from './io';
 const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 
 /**
- * A package runner such as npm passes on a Ctrl-C that its child also gets from the terminal: a second signal this
- * soon is the echo of the first.
+ * A package runner such as npm repeats a Ctrl-C to its child, which also gets it from the terminal. A second signal
+ * within this many milliseconds is such an echo.
  */
 const ECHO_MS = 500;
 
 /**
- * Turns the first SIGINT or SIGTERM into an abort. A later one has its usual effect, the process ends; but no signal is
- * seen while a step computes.
+ * Turns the first SIGINT or SIGTERM into an abort. A later one ends the process as usual. A signal waits while a step
+ * computes.
  */
 export class Interrupt {
   readonly #signals: SignalSource;
@@ -44,12 +44,12 @@ export class Interrupt {
   };
 }
 
-/** A command was interrupted before it had anything to show for it. */
+/** A command was interrupted before it had a result. */
 export class Interrupted extends Error {
   override message = 'stopped; nothing was written.';
 }
 
-/** Runs a job that an interrupt stops. @throws Interrupted when it did. */
+/** Runs a job that an interrupt stops. @throws Interrupted if an interrupt stopped it. */
 export async function interruptible<T>(
   signals: SignalSource,
   job: (signal: AbortSignal) => Promise<T>,

@@ -1,10 +1,10 @@
-/** What a command may touch of the outside world; the process in `main.ts`, a stand-in in tests. */
+/** The outside world of a command: the process in `main.ts`, a stand-in in tests. */
 export interface CliIo {
   readonly stdin: AsyncIterable<Uint8Array | string>;
   readonly stdout: OutStream;
   readonly stderr: OutStream;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Where SIGINT and SIGTERM arrive. */
+  /** The source of SIGINT and SIGTERM. */
   readonly signals: SignalSource;
 }
 
@@ -23,7 +23,7 @@ export interface SignalSource {
 /** Exit codes, as shells and their users expect them. */
 export const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
 
-/** What commands share: the world and the exit code they leave. */
+/** The outside world and the exit code, which all commands share. */
 export interface CliContext {
   readonly io: CliIo;
   exitCode: number;

@@ -9,16 +9,16 @@ export class LiveLine {
     this.#out = out;
   }
 
-  /** Writes a line of its own above the live one. */
+  /** Writes a permanent line above the live one. */
   say(line: string): void {
     this.clear();
     this.#out.write(`${line}\n`);
   }
 
-  /** Replaces the live line; elsewhere nothing. */
+  /** Replaces the live line; outputs other than terminals get nothing. */
   draw(line: string): void {
     if (!this.#out.isTTY) return;
-    // Some terminals say 0 for a width they don't know.
+    // Some terminals report 0 for an unknown width.
     const columns = this.#out.columns || 80;
     this.#out.write(`\r\x1b[K${line.slice(0, columns - 1)}`);
     this.#drawn = true;
@@ -35,7 +35,7 @@ export class LiveLine {
 export const LIVE_SECONDS = 0.1;
 export const PLAIN_SECONDS = 10;
 
-/** Shows how far a job is that has no steps: live on a terminal, elsewhere a line now and then. */
+/** Shows the progress of a job without steps: live on a terminal, elsewhere as a line now and then. */
 export class JobProgress {
   readonly #out: OutStream;
   readonly #line: LiveLine;

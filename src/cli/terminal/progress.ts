@@ -7,16 +7,16 @@ export interface ProgressStep {
   step: number;
   crossEntropy: number;
   tokens: number;
-  /** Of the step alone. */
+  /** Seconds that the step took. */
   seconds: number;
   skipped: boolean;
-  /** The line of this step comes with its evaluation. */
+  /** Whether an evaluation follows, whose line includes this step. */
   evaluationFollows: boolean;
 }
 
 export interface ProgressOptions {
   totalSteps: number;
-  /** Steps of the run that were made before, by another process. Default 0. */
+  /** Steps that earlier processes made. Default 0. */
   doneBefore?: number;
   /** Seconds on some clock; for tests. */
   now?: () => number;
@@ -26,8 +26,8 @@ export interface ProgressOptions {
 const NEWEST_SHARE = 0.05;
 
 /**
- * Shows how training goes: one line that is drawn again and again on a terminal, now and then a line elsewhere.
- * Loss and speed are running means; the time left counts evaluations in.
+ * Shows the progress of a training: one live line on a terminal, elsewhere a line now and then. Loss and speed are
+ * running means; the remaining time includes evaluations.
  */
 export class Progress {
   readonly #out: OutStream;
@@ -67,19 +67,19 @@ export class Progress {
     else this.#out.write(`${line}\n`);
   }
 
-  /** After `update`, when the step ended with an evaluation: a line that stays, also on a terminal. */
+  /** Writes a permanent line for a step with an evaluation; call it after `update`. */
   evaluated(step: number, validationLoss: number): void {
     this.#validationLoss = validationLoss;
     this.#shownAt = this.#now();
     this.say(this.#describe(step, this.#shownAt));
   }
 
-  /** Writes a line of its own above the live one. */
+  /** Writes a permanent line above the live one. */
   say(line: string): void {
     this.#line.say(line);
   }
 
-  /** Replaces the live line by a word on what happens now; elsewhere nothing. */
+  /** Replaces the live line by a status; outputs other than terminals get nothing. */
   status(text: string): void {
     this.#line.draw(text);
   }

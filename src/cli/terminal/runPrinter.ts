@@ -8,7 +8,7 @@ export interface RunPrinterOptions {
   head: string;
 }
 
-/** Shows the events of a training run on a terminal, or as lines. */
+/** Shows the events of a training run, live on a terminal, elsewhere as lines. */
 export class RunPrinter {
   readonly #out: OutStream;
   readonly #options: RunPrinterOptions;

@@ -5,7 +5,7 @@ import type { TrainingResult } from '../../training/run/result';
 import { describeBackend } from '../commands/info';
 import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
 
-/** The lines at the head of a run: what learns what, with what, where. */
+/** The lines at the head of a run: model, data, backend and folder. */
 export function describeRun(dataset: TokenDataset, config: ModelConfig, dir: string): string {
   const { trainTokens, validationTokens, tokenizer, files } = dataset;
   const source = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
@@ -19,7 +19,7 @@ export function describeRun(dataset: TokenDataset, config: ModelConfig, dir: str
   ].join('\n');
 }
 
-/** The lines at the end: how it went, what is saved where and, after an interrupt, how to go on. */
+/** The lines at the end: the result, the saved files and, after an interrupt, how to resume. */
 export function describeResult(result: TrainingResult, totalSteps: number, out: string): string {
   const { steps, validation, best, seconds, tokensPerSec, skippedSteps } = result;
   const dir = shellQuote(out);

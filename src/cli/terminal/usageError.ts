@@ -3,10 +3,10 @@ import { type ErrorCode, SgemoeError } from '../../base/errors';
 import { Interrupted } from './interrupt';
 import { type CliIo, EXIT } from './io';
 
-/** The command line asks for something that can't be; the message says what and what would be right. */
+/** The command line asks for something impossible; the message says what, and what would be right. */
 export class UsageError extends Error {}
 
-/** Failures that another path or value on the command line would mend. */
+/** Codes of failures that another path or value on the command line would fix. */
 const USAGE_CODES: readonly ErrorCode[] = [
   'SGEMOE_CHECKPOINT_NOT_FOUND',
   'SGEMOE_DATA_NOT_FOUND',
@@ -20,7 +20,7 @@ const USAGE_CODES: readonly ErrorCode[] = [
   'SGEMOE_CHAT_TEMPLATE',
 ];
 
-/** Runs `action`; a TypeError or RangeError of the library is the user's value, reported as a UsageError. */
+/** Runs `action`; a TypeError or RangeError of the library blames the user's value, so it becomes a UsageError. */
 export function asUsage<T>(action: () => T, rename: (message: string) => string = (message) => message): T {
   try {
     return action();
@@ -30,7 +30,7 @@ export function asUsage<T>(action: () => T, rename: (message: string) => string 
   }
 }
 
-/** Tells of an error on stderr and returns the exit code. SGEMOE_DEBUG=1 adds the stack. */
+/** Reports an error on stderr and returns the exit code. SGEMOE_DEBUG=1 adds the stack. */
 export function reportError(error: unknown, { stderr, env }: CliIo): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   const usage =

@@ -1,17 +1,17 @@
 /**
- * Which token wrote which piece of the text. Text may lag behind tokens, and a token may hold a part of a character
- * only; so a piece belongs to the last of the tokens that it took.
+ * Assigns pieces of text to tokens. Text may lag behind tokens, and a token may hold only a part of a character, so a
+ * piece belongs to the last token that it needed.
  */
 export class Aligner {
   constructor() {
-    /** Tokens whose text hasn't come. @type {{ index: number, text: string }[]} */
+    /** Tokens whose text hasn't arrived yet. @type {{ index: number, text: string }[]} */
     this.waiting = [];
     this.text = '';
     this.count = 0;
   }
 
   /**
-   * Takes what has come, and tells the pieces that are settled.
+   * Takes new tokens and text, and returns the pieces that are settled.
    * @param {{ text: string }[]} tokens
    * @param {string} text
    * @returns {{ text: string, token: number }[]}
@@ -24,7 +24,7 @@ export class Aligner {
       const found = this.firstFound();
       if (found === null) break;
       const { taken, before, end } = found;
-      // Parts of a character, and the token after them.
+      // These tokens are parts of a character, followed by the token after it.
       if (before > 0 && taken > 0)
         pieces.push({ text: this.text.slice(0, before), token: this.waiting[taken - 1].index });
       const from = taken > 0 ? before : 0;
@@ -35,7 +35,7 @@ export class Aligner {
     return pieces;
   }
 
-  /** The rest, at the end. */
+  /** Returns the remaining pieces at the end. */
   flush() {
     const last = this.waiting.at(-1)?.index ?? this.count - 1;
     const pieces = this.text === '' ? [] : [{ text: this.text, token: last }];
@@ -44,7 +44,7 @@ export class Aligner {
     return pieces;
   }
 
-  /** The first waiting token that is whole, and where it stands in the text; null if it can't be told yet. */
+  /** The first waiting token that is whole, and its place in the text; null if that isn't known yet. */
   firstFound() {
     const taken = this.waiting.findIndex(({ text }) => text !== '' && !text.includes('\ufffd'));
     if (taken < 0) return null;

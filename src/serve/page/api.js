@@ -1,17 +1,18 @@
-/** The server's wire form: models, and completions as a stream. */
+/** Client of the server's API: models, and completions as a stream. */
 
 /** @typedef {{ id: number, text: string, logprob: number }} Alternative */
 /**
- * A token, how probable it was among which, and its way: experts[layer][k] with their gate weights, of the position
- * before it.
+ * A token, its probability and alternatives, and the experts[layer][k] with their gate weights that predicted it.
  * @typedef {Alternative & { top: Alternative[], experts: number[][], weights: number[][] }} Token
  */
-/** @typedef {{ id: string, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number }} Model */
+/**
+ * @typedef {{ id: string, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number }} Model
+ */
 /** @typedef {{ text: string, finish_reason: string | null, sgemoe?: { tokens: Token[] } }} Choice */
 /** @typedef {{ prompt_tokens: number, prompt_tokens_details?: { cached_tokens: number } }} Usage */
 /** @typedef {{ choices: Choice[], usage?: Usage | null, error?: { message: string } }} Chunk */
 
-/** What went wrong, in a sentence for the reader. */
+/** An error whose message is a sentence for the reader. */
 export class ServerError extends Error {
   /** @param {string} message @param {number} [status] of HTTP, where there was an answer */
   constructor(message, status) {
@@ -27,7 +28,7 @@ export async function fetchModel(key) {
 }
 
 /**
- * The chunks of a completion as they come.
+ * Yields the chunks of a completion as they arrive.
  * @param {Record<string, unknown>} request
  * @param {string} key
  * @param {AbortSignal} signal

@@ -10,15 +10,15 @@ import { Strip } from './strip.js';
 /** @type {Record<string, string>} */
 const FINISHES = { stop: 'ended by itself or at a stop text', length: 'reached the limit of tokens' };
 
-/** Chunks come faster than a page with thousands of tokens can be laid out: it is written so often, in milliseconds. */
+/** Milliseconds between updates of the page: chunks arrive faster than thousands of tokens can be laid out. */
 const INTERVAL = 80;
 
 export class Completion {
-  /** Takes the place of what was on the page. @param {string} prompt @param {number} experts of a layer */
+  /** Replaces the completion on the page. @param {string} prompt @param {number} experts of a layer */
   constructor(prompt, experts) {
     this.experts = experts;
     this.started = performance.now();
-    /** When the first tokens came and how many, and when the last. */
+    /** The time and the number of the first tokens, followed by the time of the last. */
     this.first = { at: 0, tokens: 0 };
     this.last = 0;
     /** @type {Token[]} */
@@ -31,9 +31,9 @@ export class Completion {
     this.usage = '';
     /** @type {Strip | null} */
     this.strip = null;
-    /** What has come and isn't shown. */
+    /** Tokens and text that have arrived but aren't shown yet. */
     this.fresh = { tokens: /** @type {Token[]} */ ([]), text: '' };
-    /** When something was shown last, and the timer of the next time. */
+    /** The time of the last update, and the timer of the next. */
     this.shown = 0;
     this.timer = 0;
     this.written = find('written', HTMLElement);
@@ -96,7 +96,7 @@ export class Completion {
     this.tail.data = this.aligner.text;
   }
 
-  /** All that has come; and the newest token's details, until the reader looks at another. */
+  /** Shows all that has arrived, and the newest token's details unless the reader looks at another token. */
   show() {
     this.timer = 0;
     this.shown = performance.now();

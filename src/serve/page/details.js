@@ -1,4 +1,4 @@
-/** What is known of one token: its alternatives with their probabilities, and its experts with their gate weights. */
+/** The details of a token: its alternatives with their probabilities, and its experts with their gate weights. */
 import { element, percent, visible } from './dom.js';
 
 /** @typedef {import('./api.js').Token} Token */

@@ -1,4 +1,4 @@
-/** How elements are found and made, and how values are written. Text only ever becomes text. */
+/** Finds and makes elements, and formats values. Text only ever becomes text, never HTML. */
 
 /**
  * The element of this id.
@@ -25,7 +25,7 @@ export function element(tag, className, ...children) {
   return made;
 }
 
-/** A token's text as a label: spaces and line breaks are seen. @param {string} text */
+/** A token's text as a label with visible spaces and line breaks. @param {string} text */
 export function visible(text) {
   const marks = /** @type {Record<string, string>} */ ({ ' ': '·', '\n': '⏎', '\r': '␍', '\t': '⇥' });
   return text === '' ? '∅' : text.replace(/[ \n\r\t]/g, (char) => marks[char]);

@@ -1,15 +1,15 @@
 import { ServerError } from './api.js';
 import { find } from './dom.js';
 
-/** How many alternatives of each token are asked for. */
+/** Number of alternatives requested for each token. */
 const ALTERNATIVES = 5;
 
 /**
- * The request that the form describes: each filled field under its name; an empty one is left to the server's default.
+ * The request that the form describes. It has each filled field; for empty ones the server's defaults apply.
  * @returns {Record<string, unknown>}
  */
 export function readRequest() {
-  // The server refuses an empty prompt; a line break is as little as can begin a text.
+  // The server refuses an empty prompt; a line break is the least that can begin a text.
   const prompt = find('prompt', HTMLTextAreaElement).value || '\n';
   /** @type {Record<string, unknown>} */
   const request = { prompt, logprobs: ALTERNATIVES, sgemoe: { routing: true } };

@@ -1,4 +1,4 @@
-/** The playground: asks for a completion, writes it as it comes, and shows which experts predicted each token. */
+/** The playground: it requests a completion, writes it as it arrives, and shows which experts predicted each token. */
 import { fetchModel, ServerError, streamCompletion } from './api.js';
 import { Completion } from './completion.js';
 import { counted, find } from './dom.js';
@@ -9,9 +9,9 @@ const runButton = find('run', HTMLButtonElement);
 const stopButton = find('stop-button', HTMLButtonElement);
 const written = find('written', HTMLElement);
 
-/** Stops the request under way. @type {AbortController | null} */
+/** Stops the current request. @type {AbortController | null} */
 let running = null;
-/** What is on the page. @type {Completion | null} */
+/** The completion on the page. @type {Completion | null} */
 let completion = null;
 
 async function run() {
@@ -37,7 +37,7 @@ async function run() {
   }
 }
 
-/** Before the first run: is the server there, and does it want a key? */
+/** Checks before the first run whether the server answers and whether it wants a key. */
 function greet() {
   showModel().then(
     (model) => {
@@ -48,7 +48,7 @@ function greet() {
   );
 }
 
-/** Asks for the model, and tells of it. */
+/** Fetches the model and shows its sizes. */
 async function showModel() {
   const model = await fetchModel(key.value);
   find('model', HTMLElement).textContent =
@@ -57,7 +57,7 @@ async function showModel() {
   return model;
 }
 
-/** Takes the page's own proposal down to what the model has room for. @param {number} most */
+/** Reduces the page's default number of tokens to what the model has room for. @param {number} most */
 function limitTokens(most) {
   const field = find('max_tokens', HTMLInputElement);
   if (field.value === field.defaultValue && field.valueAsNumber > most) field.value = String(most);
@@ -69,7 +69,7 @@ function showRunning(isRunning) {
   runButton.disabled = isRunning;
   stopButton.disabled = !isRunning;
   if (wasOnStop) runButton.focus();
-  // Read out when it is whole.
+  // Assistive technology reads the text out once it is complete.
   for (const live of [written, find('figures', HTMLElement)])
     live.setAttribute('aria-busy', String(isRunning));
 }

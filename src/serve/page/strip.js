@@ -3,9 +3,9 @@ import { element, visible } from './dom.js';
 
 /** @typedef {import('./api.js').Token} Token */
 
-/** Columns that a canvas gets at first; it doubles when they are full. */
+/** Initial number of columns of a canvas; it doubles when they are full. */
 const FIRST_COLUMNS = 256;
-/** The least part of the ramp that an expert gets which was chosen: a small gate weight is still no absence. */
+/** The lightest shade of a chosen expert, so that a small gate weight doesn't look like an expert that wasn't chosen. */
 const LEAST_SHADE = 0.15;
 
 export class Strip {
@@ -19,7 +19,7 @@ export class Strip {
     this.experts = experts;
     this.describe = describe;
     this.onChoose = onChoose;
-    /** The token that was pointed at, -1 before. */
+    /** The token that was pointed at; -1 before the first. */
     this.chosen = -1;
     this.canvases = Array.from({ length: layers }, () => layerCanvas(FIRST_COLUMNS, experts));
     this.names = element('div', 'names');
@@ -51,7 +51,7 @@ export class Strip {
     scroller.addEventListener('keydown', (event) => this.moveByKey(event));
   }
 
-  /** Draws the tokens that have come. @param {Token[]} tokens */
+  /** Draws new tokens. @param {Token[]} tokens */
   add(tokens) {
     const first = this.tokens.length;
     this.tokens.push(...tokens);
@@ -72,7 +72,7 @@ export class Strip {
     this.tell(this.tokens.length - 1);
   }
 
-  /** Draws the columns from this one on, such as all when the colours have changed. @param {number} from */
+  /** Draws the columns from this one on; all of them when the colours have changed. @param {number} from */
   draw(from) {
     const count = this.tokens.length - from;
     if (count <= 0) return;
@@ -99,7 +99,7 @@ export class Strip {
     return Math.floor(((clientX - left) / width) * this.tokens.length);
   }
 
-  /** Marks a token and tells of it. @param {number} index taken to the nearest there is */
+  /** Marks a token and announces it. @param {number} index clamped to the tokens that exist */
   choose(index) {
     if (this.tokens.length === 0) return;
     this.chosen = Math.min(this.tokens.length - 1, Math.max(0, index));
@@ -109,7 +109,7 @@ export class Strip {
     this.onChoose(this.chosen);
   }
 
-  /** Scrolls to the chosen token where it isn't seen. */
+  /** Scrolls to the chosen token if it isn't visible. */
   reveal() {
     const { offsetLeft, offsetWidth } = this.marker;
     const { scrollLeft, clientWidth } = this.scroller;
@@ -117,13 +117,13 @@ export class Strip {
     if (!seen) this.scroller.scrollLeft = offsetLeft - clientWidth / 2;
   }
 
-  /** What assistive technology says of the slider. @param {number} index */
+  /** Sets what assistive technology says of the slider. @param {number} index */
   tell(index) {
     this.scroller.setAttribute('aria-valuenow', String(index + 1));
     this.scroller.setAttribute('aria-valuetext', this.describe(index));
   }
 
-  /** Arrows go from token to token, with Page keys by ten; Home, End. @param {KeyboardEvent} event */
+  /** Arrow keys move by one token, Page keys by ten, Home and End to the ends. @param {KeyboardEvent} event */
   moveByKey(event) {
     const { chosen } = this;
     const last = this.tokens.length - 1;
@@ -150,18 +150,18 @@ function nameOf({ text }) {
   return element('span', 'name', visible(text));
 }
 
-/** One pixel a cell; the style makes it larger. @param {number} columns @param {number} experts */
+/** A canvas with one pixel a cell; the style enlarges it. @param {number} columns @param {number} experts */
 function layerCanvas(columns, experts) {
   const canvas = document.createElement('canvas');
   setColumns(canvas, columns);
   canvas.height = experts;
   const row = experts <= 8 ? 7 : experts <= 16 ? 5 : experts <= 64 ? 3 : 2;
-  // No less than the layer's label.
+  // The canvas is at least as high as the layer's label.
   canvas.style.height = `${Math.max(18, experts * row)}px`;
   return canvas;
 }
 
-/** Clears it. @param {HTMLCanvasElement} canvas @param {number} columns */
+/** Resizes and clears a canvas. @param {HTMLCanvasElement} canvas @param {number} columns */
 function setColumns(canvas, columns) {
   canvas.width = columns;
   canvas.style.width = `calc(${columns} * var(--column))`;

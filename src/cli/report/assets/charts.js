@@ -1,10 +1,13 @@
 /** @typedef {import('../reportData').Curve} Curve */
 /** @typedef {{ label: string, colour: string, curve: Curve, kind: 'line' | 'thin' | 'points' }} Line */
-/** @typedef {{ title: string, unit: string, lines: () => Line[], wide?: boolean, zero?: boolean, log?: boolean }} ChartOptions */
+/**
+ * @typedef {{ title: string, unit: string, lines: () => Line[], wide?: boolean, zero?: boolean, log?: boolean }}
+ * ChartOptions
+ */
 
 const CHART_HEIGHT = 240;
 const WIDE_HEIGHT = 360;
-/** More points than these only thicken a line. */
+/** The largest number of points that are marked; more would only thicken a line. */
 const MOST_POINTS = 100;
 
 /** A chart that can be drawn anew when the colours change. */
@@ -100,7 +103,10 @@ function lowerBound(steps, step) {
   return low;
 }
 
-/** @param {HTMLElement} place @param {Line[]} lines @param {ChartOptions} options @param {(step: number | null) => void} onStep */
+/**
+ * @param {HTMLElement} place @param {Line[]} lines @param {ChartOptions} options @param {(step: number | null) => void}
+ * onStep
+ */
 function plotOf(place, lines, { wide = false, zero = false, log = false }, onStep) {
   const { data, series, bands } = tableOf(lines);
   const logarithmic = log && lines.every(({ curve }) => (curve.range?.low ?? curve.mean).every((y) => y > 0));
@@ -161,7 +167,10 @@ function axis(size, tell) {
   };
 }
 
-/** The ends of an axis: a little beyond the values. @param {number | null} low @param {number | null} high @param {boolean} zero @returns {[number, number]} */
+/**
+ * The ends of an axis: a little beyond the values. @param {number | null} low @param {number | null} high @param
+ * {boolean} zero @returns {[number, number]}
+ */
 function around(low, high, zero) {
   if (low === null || high === null || (low === 0 && high === 0)) return [0, 1];
   const from = zero ? Math.min(0, low) : low;
@@ -169,7 +178,10 @@ function around(low, high, zero) {
   return [zero && low >= 0 ? 0 : from - margin, high + margin];
 }
 
-/** Arrows move the cursor from point to point, with Shift by a tenth; Home, End; Escape shows all steps. @param {uPlot} u @param {KeyboardEvent} event */
+/**
+ * Arrows move the cursor from point to point, with Shift by a tenth; Home, End; Escape shows all steps. @param {uPlot} u
+ * @param {KeyboardEvent} event
+ */
 function moveByKey(u, event) {
   const steps = u.data[0];
   const last = steps.length - 1;

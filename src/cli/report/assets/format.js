@@ -1,4 +1,4 @@
-/** How numbers are written, and how elements are made: text only ever becomes text. */
+/** Formats numbers and makes elements. Text only ever becomes text, never HTML. */
 
 /**
  * @param {string} tag
@@ -55,7 +55,7 @@ function duration(seconds) {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(whole)}` : `${minutes}:${two(whole)}`;
 }
 
-/** A property of something that came from a file and may be anything. @param {unknown} value @param {string[]} path */
+/** A property of a value that came from a file and may be anything. @param {unknown} value @param {string[]} path */
 function at(value, ...path) {
   let here = value;
   for (const key of path) {
@@ -76,7 +76,7 @@ function themed(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** Colour of a run, the same everywhere. @param {number} index */
+/** The colour of a run, the same in all charts. @param {number} index */
 function runColour(index) {
   return themed(`--run-${index % RUN_COLOURS}`);
 }

@@ -51,7 +51,7 @@ function cellIndex({ expertsPerLayer }, layer, expert, column) {
   return column * rows + before + expert;
 }
 
-/** One pixel a cell; the style makes it larger. @param {number} columns @param {number} experts */
+/** A canvas with one pixel a cell; the style enlarges it. @param {number} columns @param {number} experts */
 function layerCanvas(columns, experts) {
   const canvas = document.createElement('canvas');
   canvas.width = columns;
@@ -76,7 +76,10 @@ function drawLayer(canvas, load, shares, layer) {
   context.putImageData(image, 0, 0);
 }
 
-/** From no token over an even share to twice of it and more. @param {number} even @param {number[][]} palette */
+/**
+ * A function from a share to a colour: none, an even share, at least twice an even share. @param {number} even @param
+ * {number[][]} palette
+ */
 function colourOf(even, [none, middle, double]) {
   const [from, to, part] = even < 1 ? [none, middle, even] : [middle, double, Math.min(1, even - 1)];
   return [...from.map((channel, i) => Math.round(channel + part * (to[i] - channel))), 255];
@@ -88,7 +91,7 @@ function rgbOf(hex) {
 }
 
 /**
- * Shows a cell: what it says, and where it is.
+ * Returns a function that shows the value and the place of a cell.
  * @param {LoadMap} load @param {Float32Array} shares
  * @param {{ canvases: HTMLCanvasElement[], marker: HTMLElement, readout: HTMLElement, cells: HTMLElement }} parts
  */
@@ -110,7 +113,10 @@ function pointer(load, shares, { canvases, marker, readout, cells }) {
   };
 }
 
-/** @param {HTMLElement} cells @param {HTMLCanvasElement[]} canvases @param {LoadMap} load @param {(layer: number, expert: number, column: number) => void} show */
+/**
+ * @param {HTMLElement} cells @param {HTMLCanvasElement[]} canvases @param {LoadMap} load @param {(layer: number, expert:
+ * number, column: number) => void} show
+ */
 function listen(cells, canvases, load, show) {
   const here = { row: 0, column: 0 };
   const rows = load.expertsPerLayer.flatMap((experts, layer) =>

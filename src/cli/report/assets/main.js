@@ -1,6 +1,9 @@
 /** @typedef {import('../reportData').CurveName} CurveName */
 
-/** Curves that are one line a run: name, title, unit, options. @type {[CurveName, string, string, Partial<ChartOptions>][]} */
+/**
+ * The charts with one line a run: name, title, unit, options. @type {[CurveName, string, string,
+ * Partial<ChartOptions>][]}
+ */
 const CHARTS = [
   ['validationBitsPerByte', 'Validation bits per byte', '', {}],
   ['lr', 'Learning rate', '', { zero: true }],
@@ -17,7 +20,7 @@ function lossChart(runs) {
   const lines = () =>
     runs.flatMap((run, i) => {
       const validation = run.curves.validationLoss;
-      // A run alone has two colours, so that its curves are told apart; of several, each has its own.
+      // A single run has two colours, one for each curve; of several runs, each has its own colour.
       const colours = runs.length === 1 ? [runColour(0), runColour(1)] : [`${runColour(i)}99`, runColour(i)];
       const name = (/** @type {string} */ what) => (runs.length === 1 ? what : `${run.name}, ${what}`);
       /** @type {Line[]} */

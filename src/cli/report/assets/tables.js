@@ -64,7 +64,10 @@ function resultsSection(runs) {
   return made;
 }
 
-/** A table that scrolls by itself where the page is narrow. @param {string} className @param {Node[]} parts @param {string} label */
+/**
+ * A table that scrolls by itself where the page is narrow. @param {string} className @param {Node[]} parts @param
+ * {string} label
+ */
 function scrolling(className, parts, label) {
   const frame = element('div', { className: 'scroll', label }, [element('table', { className }, parts)]);
   frame.tabIndex = 0;
@@ -117,7 +120,7 @@ function settingsSection(runs) {
   return made;
 }
 
-/** Hides what all runs share. @param {HTMLElement} table */
+/** A box that hides the settings that all runs share. @param {HTMLElement} table */
 function differencesBox(table) {
   const box = document.createElement('input');
   box.type = 'checkbox';
