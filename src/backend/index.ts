@@ -1,14 +1,14 @@
 /**
- * The kernels of this thread: created at the first use, from the environment.
+ * The kernels of this thread, created at first use from the environment:
  *
- * - SGEMOE_BACKEND=auto|reference|builtin|openblas|accelerate|blas: which one; anything but 'auto' is a demand.
+ * - SGEMOE_BACKEND=auto|reference|builtin|openblas|accelerate|blas: the backend; any value except 'auto' is a demand.
  * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
  * - SGEMOE_ADDON=<file>: the addon to load.
  * - SGEMOE_ISA=baseline|avx2|avx512|neon: for tests.
  * - SGEMOE_THREADS=1..256: size of the thread pool.
  *
- * A demand that can't be met throws. Without one, the best that loads is used, and one process warning says what is
- * missing when that is not the fastest kind.
+ * A demand that can't be met throws. Without a demand the best backend that loads is used; if that isn't the fastest kind,
+ * one process warning says what is missing.
  */
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
@@ -42,7 +42,7 @@ export function getKernels(): Kernels {
   return current;
 }
 
-/** What computes in this thread, and why nothing faster does. Errors as `getKernels`. */
+/** Describes the backend of this thread, and why it isn't a faster one. Errors as `getKernels`. */
 export function backendInfo(): BackendInfo {
   return getKernels().info;
 }
@@ -53,7 +53,7 @@ export function setThreads(threads: number): void {
 }
 
 /**
- * New kernels of the backend asked for; default: SGEMOE_BACKEND, else 'auto'. The other SGEMOE_ variables hold too.
+ * Creates kernels of a backend. Default: SGEMOE_BACKEND, else 'auto'. The other SGEMOE_ variables apply too.
  * Errors as `getKernels`.
  */
 export function createKernels(name: BackendRequest = requestFromEnvironment()): Kernels {
@@ -95,7 +95,7 @@ function bestKernels(options: NativeOptions): Kernels {
   return kernels;
 }
 
-/** At most one warning a thread, whatever is created. */
+/** Emits at most one warning per thread. */
 function warnOnce(code: string, summary: string, details: readonly string[]): void {
   if (!warned) {
     warned = true;
@@ -105,7 +105,7 @@ function warnOnce(code: string, summary: string, details: readonly string[]): vo
 
 // ---------------------------------------------------------------- environment
 
-/** An empty variable counts as unset, as shells can hardly unset one for a single command. */
+/** The value of a variable. An empty one counts as unset, since shells can hardly unset one for a single command. */
 function variable(name: string): string | undefined {
   return process.env[name] || undefined;
 }
@@ -130,7 +130,7 @@ function instructionSetFromEnvironment(): string | undefined {
   return value;
 }
 
-/** The pool reads the variable itself, at its start; a typing error must not silently mean the default. */
+/** Checks SGEMOE_THREADS, which the pool itself reads at its start: a typo must not silently mean the default. */
 function checkThreadsVariable(): void {
   const value = variable('SGEMOE_THREADS');
   const threads = Number(value);

@@ -50,15 +50,15 @@ export interface Kernels
   alignmentPadding(x: Float32Array): number;
 
   /**
-   * Asks the operating system for large pages behind `x`, when it is at least 4 MiB long: a hint for a new buffer,
-   * before its first touch. Does nothing where there is no such thing. Contents stay.
+   * Asks the operating system for large pages behind `x` if it is at least 4 MiB long. It is a hint for a new buffer,
+   * before its first touch, and does nothing where large pages don't exist. The contents stay.
    */
   adviseHugePages(x: Float32Array): void;
 }
 
 export type BackendName = 'reference' | 'builtin' | 'openblas' | 'accelerate' | 'blas';
 
-/** What computes, and why nothing faster does. Printed by `sgemoe info`. */
+/** The backend in use, and why it isn't a faster one. `sgemoe info` prints it. */
 export interface BackendInfo {
   /** 'reference' (pure TypeScript), 'builtin' (addon, own sgemm), 'openblas', 'accelerate', or 'blas' (SGEMOE_BLAS). */
   readonly backend: BackendName;
@@ -72,15 +72,15 @@ export interface BackendInfo {
   readonly threads: number;
   /** The addon's file, null for the reference backend. */
   readonly addonPath: string | null;
-  /** Why a faster backend isn't in use, a sentence each, with the command that helps. Empty when nothing is amiss. */
+  /** Sentences that say why a faster backend isn't in use, with the command that helps. Empty if nothing is amiss. */
   readonly notes: readonly string[];
 }
 
 export interface BlasInfo {
-  /** 'OpenBLAS', 'Accelerate', 'MKL', 'BLIS' or 'cblas' when the library doesn't say. */
+  /** 'OpenBLAS', 'Accelerate', 'MKL' or 'BLIS'; 'cblas' if the library doesn't say. */
   readonly name: string;
   readonly version: string;
-  /** The processor family the library chose its kernels for ('SkylakeX', 'Haswell', ...), '' when it doesn't say. */
+  /** The processor family whose kernels the library chose ('SkylakeX', 'Haswell', ...); '' if it doesn't say. */
   readonly core: string;
   /** The file that was opened. */
   readonly path: string;

@@ -1,5 +1,5 @@
 /**
- * Loads the addon. The only file that touches it: everything above sees `Kernels`.
+ * Loads the addon. Only this file knows the addon; everything above uses `Kernels`.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -12,11 +12,11 @@ import { platformName } from './platform';
 export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;
 
 export interface NativeOptions {
-  /** What must do the matmuls. 'auto', the default, takes the fastest that is found. */
+  /** The backend of matmuls. 'auto', the default, takes the fastest that is found. */
   backend?: NativeBackendRequest | undefined;
   /** File name or path of a library with `cblas_sgemm`, for 'blas', 'openblas' and 'auto'. */
   blasPath?: string | undefined;
-  /** 'baseline', 'avx2', 'avx512' or 'neon' instead of the best one of this processor. For tests. */
+  /** 'baseline', 'avx2', 'avx512' or 'neon', for tests. Default: the best one of this processor. */
   instructionSet?: string | undefined;
   /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds/. */
   addonPath?: string | undefined;
@@ -30,12 +30,12 @@ interface NativeKernels extends Pick<Kernels, KernelName> {
 }
 
 interface Addon {
-  /** The address of its file. */
+  /** URL of the addon's file. */
   readonly url: string;
   create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
 }
 
-/** A record, so that the compiler notices a kernel that is missing here. */
+/** This is a record so that the compiler notices a missing kernel. */
 const KERNEL_NAMES: Record<KernelName, true> = {
   setThreads: true,
   alignmentPadding: true,
@@ -76,8 +76,8 @@ const KERNEL_NAMES: Record<KernelName, true> = {
 /**
  * Kernels computed by the addon.
  *
- * The addon is the first of: `addonPath` or SGEMOE_ADDON (then no other is tried), build/Release/sgemoe.node,
- * prebuilds/<platform>/sgemoe.node. A Debug build is never loaded unasked.
+ * The addon is the first that loads of build/Release/sgemoe.node and prebuilds/<platform>/sgemoe.node. `addonPath` or
+ * SGEMOE_ADDON replaces that list. A Debug build is only loaded if named.
  *
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when no addon loads, or when it can't provide `backend`: the message
  * lists what was tried, why it failed and the command that fixes it.
@@ -102,8 +102,8 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
 }
 
 /**
- * The addon's functions on one object, as own properties. A literal with a spread, since an object that grew key by key
- * is a dictionary to V8: a look-up there costs 13 ns, here 1 ns, beside the 150 ns of a call.
+ * The addon's functions as own properties of one object. A literal with a spread makes the object, since V8 turns one that
+ * grows key by key into a dictionary: a look-up there costs 13 ns instead of 1 ns; a call costs 150 ns.
  */
 function toKernels(native: NativeKernels, addonPath: string): Kernels {
   const missing = (Object.keys(KERNEL_NAMES) as KernelName[]).find(
@@ -136,7 +136,7 @@ interface Candidate {
   load(): unknown;
 }
 
-/** A plain require of each, which bundlers and tracers see: they need every file that may be loaded. */
+/** A plain require of each prebuild, since bundlers and tracers must see every file that may be loaded. */
 const PREBUILDS: Readonly<Record<string, () => unknown>> = {
   'linux-x64': () => require('../../prebuilds/linux-x64/sgemoe.node'),
   'linux-arm64': () => require('../../prebuilds/linux-arm64/sgemoe.node'),
@@ -192,7 +192,7 @@ function defaultCandidates(): Candidate[] {
     : [fileCandidate(join(root, 'build', 'Release', 'sgemoe.node')), prebuilt];
 }
 
-/** Opened as it is named, whatever a bundler makes of `require`. */
+/** A file that is opened under its own name, whatever a bundler makes of `require`. */
 function fileCandidate(path: string): Candidate {
   return {
     path,
@@ -209,7 +209,7 @@ function throwNotFound(path: string): never {
   throw Object.assign(new Error(`${path} not found`), { code: 'MODULE_NOT_FOUND' });
 }
 
-/** In a bundle only the addon knows where it has come from. */
+/** The addon's file. In a bundle only the addon itself knows it. */
 function fileOf({ url }: Partial<Addon>, path: string): string {
   return packageRoot() === null && url !== undefined ? fileURLToPath(url) : path;
 }
@@ -226,7 +226,7 @@ function packageRoot(): string | null {
   }
 }
 
-/** Why the last build here failed or was skipped, as scripts/build-native.js has left it. */
+/** The reason that scripts/build-native.js recorded when the last build failed or was skipped. */
 function buildStatus(): string[] {
   try {
     const file = join(packageRoot() as string, 'build', 'native-status.json');
@@ -243,7 +243,7 @@ function unavailable(lines: string[], cause?: unknown): SgemoeError {
   return new SgemoeError('SGEMOE_BACKEND_UNAVAILABLE', lines.join('\n'), { cause });
 }
 
-/** What makes the addon loadable: the file that the package came with, or a toolchain and a build. */
+/** The advice that makes the addon loadable: install the package's file again, or a toolchain and a build. */
 function addonFix(): string {
   const root = packageRoot();
   const tools: Partial<Record<NodeJS.Platform, string>> = {
@@ -263,7 +263,7 @@ function addonFix(): string {
     : build;
 }
 
-/** What makes a loaded addon compute as asked. */
+/** The advice that makes a loaded addon compute as requested. */
 function creationFix(backend: NativeBackendRequest, options: NativeOptions, message: string): string {
   if (options.instructionSet !== undefined && message.includes('instruction set')) {
     return 'unset SGEMOE_ISA (or instructionSet), and the best one of this processor is used';

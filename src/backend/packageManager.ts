@@ -1,4 +1,4 @@
-/** How the commands of this package are run where it is installed. */
+/** The commands that run this package's scripts, in the form of the user's package manager. */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 
@@ -11,7 +11,7 @@ const RUNS: Readonly<Record<PackageManager, string>> = {
   bun: 'bunx',
 };
 
-/** Files that a manager leaves in a project, the surest first: a project may keep several lockfiles. */
+/** Files that managers leave in a project, the surest sign first, since a project may keep several lockfiles. */
 const TRACES: readonly (readonly [string, PackageManager])[] = [
   ['.pnp.cjs', 'yarn'],
   ['node_modules/.pnpm', 'pnpm'],
@@ -24,18 +24,18 @@ const TRACES: readonly (readonly [string, PackageManager])[] = [
   ['bun.lockb', 'bun'],
 ];
 
-/** Whether the package lies where a manager has put it, and not in a clone. */
+/** Whether a package manager installed the package (otherwise it is a clone). */
 export function isInstalled(packageRoot: string): boolean {
   return basename(dirname(packageRoot)) === 'node_modules';
 }
 
-/** Builds the addon: in an installed package by its own command, in a clone by its script. */
+/** The command that builds the addon: `sgemoe build` in an installed package, a script in a clone. */
 export function buildCommand(packageRoot: string | null): string {
   if (packageRoot !== null && !isInstalled(packageRoot)) return 'npm run build:native';
   return `${RUNS[packageManager(packageRoot)]} sgemoe build`;
 }
 
-/** The manager that runs this process, else the one that has left its traces around the package; npm by default. */
+/** The manager that runs this process, else the one whose files are around the package, else npm. */
 function packageManager(packageRoot: string | null): PackageManager {
   const running = /^(npm|pnpm|yarn|bun)\//.exec(process.env.npm_config_user_agent ?? '');
   if (running !== null) return running[1] as PackageManager;

@@ -1,4 +1,4 @@
-/** Which build of the addon this process can load. */
+/** Finds which build of the addon this process can load. */
 import { closeSync, openSync, readSync } from 'node:fs';
 
 let name: string | undefined;
@@ -9,7 +9,7 @@ export function platformName(): string {
   return name;
 }
 
-/** By the dynamic loader that this Node asks for; process.report says the C library too, but takes 7 ms. */
+/** Reads the dynamic loader that this Node names. process.report also has the C library, but takes 7 ms. */
 function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
   const interpreter = readInterpreter(process.execPath);
@@ -18,15 +18,15 @@ function isMusl(): boolean {
   return report?.header !== undefined && report.header.glibcVersionRuntime === undefined;
 }
 
-/** Places of the fields of an ELF file's header and of its program headers, by its class (ELF, chapters 4 and 5). */
+/** Offsets of fields in an ELF file's header and program headers, by the file's class (ELF, chapters 4 and 5). */
 const ELF_32 = { tableOffset: 28, entrySize: 42, entryCount: 44, offset: 4, fileSize: 16, wide: false };
 const ELF_64 = { tableOffset: 32, entrySize: 54, entryCount: 56, offset: 8, fileSize: 32, wide: true };
 const PROGRAM_INTERPRETER = 3;
 const MOST_PATH_BYTES = 4096;
 
 /**
- * The dynamic loader that an ELF executable names in its program header PT_INTERP, wherever in the file that points; null
- * for a static executable and for a file that is none or can't be read.
+ * The dynamic loader that an ELF executable names in its program header PT_INTERP; null for a static executable, another
+ * kind of file, or one that can't be read.
  */
 export function readInterpreter(path: string): string | null {
   let file: number;
@@ -41,7 +41,7 @@ export function readInterpreter(path: string): string | null {
       return bytes.subarray(0, readSync(file, bytes, 0, length, position));
     });
   } catch {
-    return null; // cut off, or no file: a field lies behind what was read
+    return null; // the file is cut off or missing: a field lies beyond the bytes that were read
   } finally {
     closeSync(file);
   }

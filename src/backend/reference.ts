@@ -17,9 +17,9 @@ import { rowKernels } from './reference/rows';
 
 export interface ReferenceOptions {
   /**
-   * 'float32' (default): float32 arrays; sums are float64 and rounded once, when they are stored. 'float64':
-   * every float argument is a Float64Array, whatever its declared type, and nothing is rounded, so that
-   * finite differences can be taken on whole models.
+   * 'float32' (default): arrays are float32; sums are float64 and rounded once, when they are stored. 'float64':
+   * every float argument is a Float64Array, whatever its declared type, and nothing is rounded, which allows
+   * finite differences on whole models.
    */
   readonly floatType?: FloatType | undefined;
   /** Why no faster backend is in use, for `info.notes`. */
@@ -37,9 +37,9 @@ const DEFINITIONS: Definitions<KernelName> = {
 };
 
 /**
- * The kernels in plain TypeScript: the definition of each one, the oracle of the addon's tests, and what
- * computes where no addon loads. Everything runs on the calling thread: `setThreads` checks its argument and
- * changes nothing, `info.threads` is 1.
+ * The kernels in plain TypeScript: the definition of each kernel, the oracle of the addon's tests, and the fallback
+ * where no addon loads. Everything runs on the calling thread: `setThreads` checks its argument and changes
+ * nothing, `info.threads` is 1.
  */
 export function createReferenceKernels(options: ReferenceOptions = {}): Kernels {
   const { floatType = 'float32', notes = [] } = options;

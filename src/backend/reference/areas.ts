@@ -1,11 +1,11 @@
 /**
- * Which elements of its arrays a kernel reads and writes: from them the checks of lengths and of overlaps follow. A
- * kernel names the areas of all its arrays with `reads` and `writes`, then calls `requireApart`.
+ * Checks of lengths and overlaps, from the elements that a kernel reads and writes. A kernel names the areas of all its
+ * arrays with `reads` and `writes`, then calls `requireApart`.
  */
 
 /**
- * `count` matrices [rows, cols], rows `ld` apart and matrices `stride` apart, from element `first` on. All of them lie
- * before `end`, which is 0 when there are none.
+ * `count` matrices [rows, cols] from element `first` on, with rows `ld` apart and matrices `stride` apart. They end before
+ * element `end`, which is 0 without elements.
  */
 export interface Area {
   readonly rows: number;
@@ -17,7 +17,7 @@ export interface Area {
   readonly end: number;
 }
 
-/** Elements from the first to the last of a [rows, cols] matrix whose rows are `ld` apart. */
+/** Number of elements from the first to the last of a matrix [rows, cols] whose rows are `ld` apart. */
 export function extent(rows: number, cols: number, ld: number): number {
   return rows === 0 || cols === 0 ? 0 : (rows - 1) * ld + cols;
 }
@@ -44,20 +44,20 @@ interface Use {
   readonly written: boolean;
 }
 
-/** Of the call that runs: kernels neither nest nor wait. */
+/** The areas of the running call; one list is enough, since kernels neither nest nor wait. */
 const uses: Use[] = [];
 
-/** Before a kernel runs. */
+/** Clears the list before a kernel runs. */
 export function forgetUses(): void {
   uses.length = 0;
 }
 
-/** `array` holds this area, or so many elements, from `offset`; the kernel reads it. */
+/** Checks that `array` has this area (or number of elements) from `offset`, which the kernel reads. */
 export function reads(kernel: string, name: string, array: Array, offset: number, area: Area | number): void {
   use(kernel, name, array, offset, area, false);
 }
 
-/** The same of an array that the kernel writes. */
+/** Checks the same for an array that the kernel writes. */
 export function writes(
   kernel: string,
   name: string,
@@ -97,8 +97,8 @@ function use(
 }
 
 /**
- * The last check: what the kernel writes overlaps nothing else that it uses. The output `inPlace` may be the input `of`,
- * element by element.
+ * Checks last that the areas that the kernel writes overlap no other. The output `inPlace` may be the input `of`, element by
+ * element.
  */
 export function requireApart(kernel: string, inPlace?: string, of?: string): void {
   for (const written of uses) {
@@ -119,8 +119,8 @@ function coincide(a: Use, b: Use): boolean {
 }
 
 /**
- * Whether each lies in gaps of the other, as the q, k and v of one matrix do: found where they have their place in a
- * common period, not where they happen to miss each other.
+ * Whether two areas lie in each other's gaps, as the q, k and v of one matrix do. They must have separate places in a common
+ * period; areas that merely happen to miss each other don't count.
  */
 function interleave(a: Use, b: Use): boolean {
   if (b.begin < a.begin) return interleave(b, a);
@@ -133,8 +133,8 @@ function interleave(a: Use, b: Use): boolean {
 }
 
 /**
- * An area as a run of `width` bytes that repeats at multiples of `period`, at whichever they are; 0: it doesn't. Rows, or
- * matrices, that follow each other without a gap are one longer run.
+ * An area as a run of `width` bytes that repeats every `period` bytes; a period of 0 means that it doesn't repeat. Rows or
+ * matrices that follow each other without a gap are one longer run.
  */
 function patternOf({ area, bytes }: Use): { width: number; period: number } {
   const levels = [
@@ -155,7 +155,7 @@ function greatestDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestDivisor(b, a % b);
 }
 
-/** No two of the matrices of an area, `strideName` apart, share an element. */
+/** Checks that no two matrices of an area, which are `strideName` apart, share an element. */
 export function requireDistinct(kernel: string, strideName: string, area: Area): void {
   const { rows, cols, ld, count, stride } = area;
   const one = extent(rows, cols, ld);

@@ -8,7 +8,7 @@ const sumScratch = new Scratch();
 const keyGradScratch = new Scratch();
 const valueGradScratch = new Scratch();
 
-/** What the sequences of a batch reach of a key or value array. */
+/** The area of a key or value array that the sequences of a batch read. */
 function cacheArea(
   kvLengths: Int32Array,
   kvLengthsOffset: number,
@@ -28,13 +28,13 @@ function cacheArea(
   return { ...repeated(batch, matrix(rows, cols, ld), batchStride), end };
 }
 
-/** Query heads share key-value heads evenly. */
+/** Checks that query heads share key-value heads evenly. */
 function requireHeads(kernel: string, nHeads: number, nKvHeads: number): void {
   if (nHeads === 0 || nHeads % nKvHeads === 0) return;
   throw new RangeError(`${kernel}: nHeads must be a multiple of nKvHeads, ${nKvHeads}, got ${nHeads}`);
 }
 
-/** scores[j] = scale * q . k_j, from 0 to `keys`. */
+/** scores[j] = scale * q . k_j for j in [0, keys). */
 function scoreKeys(
   q: Float32Array,
   qAt: number,
@@ -54,7 +54,10 @@ function scoreKeys(
   }
 }
 
-/** One query row: softmax over the first `keys` keys, `out` the mean of their values. Returns log sum exp. */
+/**
+ * One query row: out = the mean of the first `keys` values, weighted by the softmax of their scores. Returns log sum
+ * exp.
+ */
 function attendRow(
   v: Float32Array,
   vAt: number,
@@ -173,7 +176,7 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       reads(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
       requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
       requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      // How much of k and v is needed depends on the contents of kvLengths, so they are checked last.
+      // The needed parts of k and v depend on the contents of kvLengths, so they are checked last.
       const keyArea = cacheArea(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
       const valueArea = cacheArea(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
       reads(name, 'k', k, kOffset, keyArea);

@@ -38,7 +38,7 @@ const INTEGER_RANGES: Partial<Record<Kind, readonly [number, number]>> = {
   word: [0, 2 ** 32],
 };
 
-/** `run` behind the checks of the types and integers of its arguments. */
+/** A function that checks the types and integers of its arguments, then calls `run`. */
 export function checked<N extends KernelName>(
   kernel: N,
   definition: Definition<Kernels[N]>,
@@ -81,7 +81,7 @@ export function checkType(kernel: string, parameter: Parameter, value: unknown, 
   }
 }
 
-/** The name of a typed array's type, also of one from another realm; '' for anything else. */
+/** The name of a typed array's type, also for one from another realm; '' for anything else. */
 function arrayType(value: unknown): string {
   return ArrayBuffer.isView(value) ? (value as Float32Array)[Symbol.toStringTag] : '';
 }
@@ -103,18 +103,18 @@ function checkInteger(kernel: string, parameter: Parameter, value: unknown): voi
   if (range) requireInteger(kernel, name, value as number, range[0], range[1]);
 }
 
-/** `value` is an integer in [low, end). */
+/** Checks that `value` is an integer in [low, end). */
 export function requireInteger(kernel: string, name: string, value: number, low: number, end: number): void {
   if (Number.isInteger(value) && value >= low && value < end) return;
   throw new RangeError(`${kernel}: ${name} must be an integer in [${low}, ${end}), got ${value}`);
 }
 
-/** A leading dimension covers the columns of its matrix. */
+/** Checks that a leading dimension covers the columns of its matrix. */
 export function requireLd(kernel: string, name: string, ld: number, columns: number): void {
   if (ld < columns) throw new RangeError(`${kernel}: ${name} must be >= ${columns}, got ${ld}`);
 }
 
-/** Each of the `count` indices from `offset` is in [0, bound), or equal to `except`. */
+/** Checks that each of the `count` indices from `offset` is in [0, bound) or equal to `except`. */
 export function requireIndices(
   kernel: string,
   name: string,
@@ -132,7 +132,7 @@ export function requireIndices(
   }
 }
 
-/** Each of the `count` values from `offset` is >= 0. */
+/** Checks that each of the `count` values from `offset` is >= 0. */
 export function requireNonNegative(
   kernel: string,
   name: string,
@@ -147,7 +147,7 @@ export function requireNonNegative(
   }
 }
 
-/** The `groups + 1` row starts from `offset` are >= 0 and never decrease. */
+/** Checks that the `groups + 1` row starts from `offset` are >= 0 and never decrease. */
 export function requireRowStarts(
   kernel: string,
   name: string,

@@ -11,7 +11,7 @@ type ElementwiseKernel =
   | 'axpy'
   | 'adamw';
 
-/** x * sigmoid(x); the limit 0 at -inf, where the product would be NaN. */
+/** x * sigmoid(x); at -inf, where the product would be NaN, its limit 0. */
 function siluOf(x: number): number {
   return x === Number.NEGATIVE_INFINITY ? 0 : x / (1 + Math.exp(-x));
 }

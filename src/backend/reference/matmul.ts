@@ -12,8 +12,8 @@ const packedB = new Scratch();
 const tile = new Float64Array(TILE_ROWS * TILE_COLS);
 
 /**
- * dst[p*width + w] = x[start + w*widthStep + p*depthStep] for w < used, 0 for the other w < width: a panel in
- * the order in which the tile reads it, whatever the transposition was.
+ * Packs a panel in the order in which the tile reads it, whatever the transposition:
+ * dst[p*width + w] = x[start + w*widthStep + p*depthStep] for w < used, 0 for the other w < width.
  */
 function pack(
   dst: Float64Array,
@@ -89,7 +89,7 @@ function storeTile(
   }
 }
 
-/** One matmul, arguments as sgemm's, checked. As in every BLAS, alpha = 0 reads neither A nor B. */
+/** One matmul with the checked arguments of sgemm. As in every BLAS, alpha = 0 reads neither A nor B. */
 function multiply(
   transA: boolean,
   transB: boolean,
@@ -134,7 +134,7 @@ function multiply(
   }
 }
 
-/** The rows that the groups use of a matrix with `cols` columns. */
+/** The area of a matrix with `cols` columns that the groups' rows use. */
 function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: number, ld: number): Area {
   const first = rowStarts[offset],
     end = rowStarts[offset + groups];
@@ -142,7 +142,7 @@ function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: 
   return { ...matrix(end, cols, ld), rows: end - first, first: first * ld };
 }
 
-/** body(g, first, rows) for each group: its rows begin at `first`. */
+/** Calls body(g, first, rows) for each group, whose rows begin at `first`. */
 function forGroups(
   rowStarts: Int32Array,
   offset: number,
@@ -155,7 +155,7 @@ function forGroups(
   }
 }
 
-/** Of the layout, which here is the matrix itself, its rows without gaps. */
+/** Elements of a packed matrix, which in the reference is the matrix itself with rows without gaps. */
 function packedSize(n: number, k: number): number {
   return Math.ceil((n * k) / 16) * 16;
 }

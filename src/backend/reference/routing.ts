@@ -12,14 +12,14 @@ function requireTopK(kernel: string, topK: number, nExperts: number): void {
   throw new RangeError(`${kernel}: topK must be in [1, ${nExperts}], got ${topK}`);
 }
 
-/** Whether score `a` ranks above `b`: NaN below everything, equal scores not above each other. */
+/** Whether score `a` ranks above `b`. NaN ranks below everything; equal scores don't rank above each other. */
 function ranksAbove(a: number, b: number): boolean {
   return a > b || (Number.isNaN(b) && !Number.isNaN(a));
 }
 
 /**
- * Writes the topK experts with the highest probs + bias, best first. One pass: each expert is put into its
- * place in the list of the best so far, behind its equals, which have lower indices.
+ * Writes the topK experts with the highest probs + bias, best first. One pass inserts each expert into the list of
+ * the best so far, behind its equals, which have lower indices.
  */
 function selectExperts(
   probs: Float32Array,
@@ -41,7 +41,7 @@ function selectExperts(
   }
 }
 
-/** weights[j] = probs[indices[j]], over their sum when renormalise. */
+/** weights[j] = probs[indices[j]], divided by their sum if renormalise. */
 function weighExperts(
   probs: Float32Array,
   probsAt: number,
@@ -233,7 +233,7 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
         }
         let dot = 0;
         for (let e = 0; e < nExperts; e++) dot += probs[probsOffset + row + e] * probGrads[e];
-        // Without a z-loss an lse of -inf must not count.
+        // Without a z-loss the term must be 0 even if lse is -inf, where the product would be NaN.
         const z = zScale === 0 ? 0 : zScale * lse[lseOffset + t];
         for (let e = 0; e < nExperts; e++) {
           dLogits[dLogitsOffset + row + e] = probs[probsOffset + row + e] * (probGrads[e] - dot + z);

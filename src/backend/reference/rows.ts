@@ -14,7 +14,7 @@ type RowKernel =
 
 const rowScratch = new Scratch();
 
-/** The largest of x[offset .. offset+cols), NaN when one of them is NaN, -inf when there is none. */
+/** The largest of x[offset .. offset+cols); NaN if one of them is NaN, -inf if cols is 0. */
 export function rowMax(x: Float32Array | Float64Array, offset: number, cols: number): number {
   let max = Number.NEGATIVE_INFINITY;
   for (let c = 0; c < cols; c++) {
@@ -26,7 +26,7 @@ export function rowMax(x: Float32Array | Float64Array, offset: number, cols: num
 }
 
 /**
- * exps[c] = exp(x[c] - max x) and their sum. A row of nothing but -inf gives zeros and the sum 0.
+ * exps[c] = exp(x[c] - max x); returns their sum. A row of only -inf gives zeros and the sum 0.
  * `exps` may be `x`.
  */
 export function shiftedExp(
