@@ -3,7 +3,7 @@ export interface AttentionKernels {
   /**
    * Rotates interleaved pairs in place (Su et al. 2021, eq. 34): with p = positions[r], for each head and pair
    * i: (a,b) = (x[2i], x[2i+1]) -> (a cos - b sin, a sin + b cos), cos = cos[p, i], sin = sin[p, i].
-   * `inverse` turns the other way: the backward. x: [rows, nHeads*headDim] with ldx; headDim even;
+   * `inverse` rotates back, which is the backward. x: [rows, nHeads*headDim] with ldx; headDim even;
    * cos, sin: [maxPositions, headDim/2]; positions: Int32Array [rows], each in [0, maxPositions).
    */
   rope(
@@ -30,8 +30,8 @@ export interface AttentionKernels {
    * q: row b*queryLen+i at ldq, [nHeads*headDim]. k, v: row j of sequence b at b*kBatchStride + j*ldk,
    * [nKvHeads*headDim] (so a key-value cache is the same call). out: as q, with ldo.
    * lse [batch, nHeads, queryLen]: log sum_j exp(scale * q.k_j), kept for the backward; scores never are.
-   * A query that sees no key gives zeros and lse = -inf. What a query doesn't see doesn't touch its output, not even
-   * where it is NaN. Temporary memory grows with the lengths, not with their product.
+   * A query that sees no key gives zeros and lse = -inf. Keys and values that a query doesn't see never change its
+   * output, even if they are NaN. Temporary memory grows with the lengths, not with their product.
    * queryStarts, kvLengths: Int32Array [batch], >= 0.
    */
   attentionForward(

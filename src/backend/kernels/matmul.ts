@@ -103,15 +103,15 @@ export interface MatmulKernels {
   ): void;
 
   /**
-   * Elements that one matrix [n,k] takes when packed: a multiple of 16. 0 where packing has no use, since every matmul
-   * goes to a library, or the matrix is empty: callers then multiply the matrix as it is.
+   * Elements of a packed matrix [n,k], a multiple of 16. 0 means that packing is useless, because a library does every
+   * matmul or the matrix is empty: callers then multiply the matrix as it is.
    */
   packedSize(n: number, k: number): number;
 
   /**
-   * Copies `groups` matrices [n,k], matrix g at bOffset + g*strideB, into a layout of the backend's own, in which
-   * products by them are fastest: packed matrix g at packedOffset + g*packedSize(n,k). The same backend and
-   * instruction set must read it.
+   * Copies `groups` matrices [n,k], matrix g at bOffset + g*strideB, into the backend's own layout, in which products
+   * by them are fastest: packed matrix g at packedOffset + g*packedSize(n,k). Only the same backend and instruction
+   * set can read it.
    */
   packWeights(
     b: Float32Array,
@@ -125,7 +125,7 @@ export interface MatmulKernels {
     packedOffset: number,
   ): void;
 
-  /** C = alpha * A B^T + beta * C, as sgemm with transB, by a B [n,k] that packWeights has packed. */
+  /** C = alpha * A B^T + beta * C, as sgemm with transB, for a B [n,k] packed by packWeights. */
   sgemmPacked(
     m: number,
     n: number,
@@ -142,7 +142,7 @@ export interface MatmulKernels {
     ldc: number,
   ): void;
 
-  /** As sgemmGrouped with transB, by matrices that packWeights has packed, one for each group. */
+  /** As sgemmGrouped with transB, with one matrix packed by packWeights for each group. */
   sgemmGroupedPacked(
     groups: number,
     rowStarts: Int32Array,

@@ -7,8 +7,8 @@ export interface RowKernels {
   silu(x: Float32Array, xOffset: number, y: Float32Array, yOffset: number, n: number): void;
 
   /**
-   * y[r,:] = exp(x[r,:] - max) / sum. A -inf entry gives 0; a row of nothing but -inf gives zeros; a NaN or
-   * +inf makes its row NaN. x, y: [rows,cols]. In place allowed.
+   * y[r,:] = exp(x[r,:] - max) / sum. A -inf entry gives 0; a row of only -inf gives zeros; a NaN or +inf makes its
+   * row NaN. x, y: [rows,cols]. In place allowed.
    */
   softmaxForward(
     x: Float32Array,
@@ -20,8 +20,8 @@ export interface RowKernels {
   ): void;
 
   /**
-   * dx[r,:] = y * (dy - sum_c y*dy). y is the softmax output. dx may be dy. For layers of your own: the model's softmaxes
-   * have their backward inside attention, routing and the loss.
+   * dx[r,:] = y * (dy - sum_c y*dy). y is the softmax output. dx may be dy. It serves layers of your own: attention,
+   * routing and the loss contain the backward of their softmax.
    */
   softmaxBackward(
     y: Float32Array,

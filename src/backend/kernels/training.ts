@@ -25,7 +25,7 @@ export interface TrainingKernels {
   /** x *= factor. */
   scale(x: Float32Array, xOffset: number, n: number, factor: number): void;
 
-  /** y += alpha * x. For sums of gradients of your own, and for bench/, which measures the memory's rate by it. */
+  /** y += alpha * x. It serves your own sums of gradients, and bench/, which measures memory bandwidth with it. */
   axpy(n: number, alpha: number, x: Float32Array, xOffset: number, y: Float32Array, yOffset: number): void;
 
   /**

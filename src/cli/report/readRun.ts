@@ -20,7 +20,7 @@ const STEP_FIELDS = [
   'tokensPerSec',
   'validationLoss',
   'validationBitsPerByte',
-];
+] as const;
 const HEALTH = ['loadEntropy', 'maxOverMean', 'deadExperts'] as const;
 
 /** Reads a run's folder. @throws UsageError for a folder that no training run has written. */
