@@ -20,7 +20,7 @@ export function planCache(
   return planner.floats(2 * nLayers * slots * contextLength, nKvHeads * headDim);
 }
 
-/** Bytes of keys and values, and of the ids that a cache keeps of the tokens. */
+/** Bytes of a cache's keys, values and token ids. */
 export function cacheBytes(
   dims: KeyValueCacheDims,
   slots: number,
@@ -36,21 +36,21 @@ function numbersOf({ nLayers, nKvHeads, headDim }: KeyValueCacheDims, slots: num
 }
 
 /**
- * Keys and values of the tokens that sequences have so far (Pope et al. 2022, section 2.1): room for `slots` sequences of
- * `contextLength` tokens each, reserved at once. In memory: layer, keys | values, slot, position, then the nKvHeads D
- * numbers of a token; keys are rotated. 2 nLayers slots contextLength nKvHeads D numbers; pages that no token has reached
- * yet take no memory on most systems.
+ * The keys and values of the tokens of sequences so far (Pope et al. 2022, section 2.1), for `slots` sequences of
+ * `contextLength` tokens each. All 2 nLayers slots contextLength nKvHeads D numbers are reserved at once; pages without
+ * tokens take no memory on most systems. Order in memory: layer, keys | values, slot, position, then the nKvHeads D numbers
+ * of a token. Keys are rotated.
  */
 export class KeyValueCache {
-  /** Of each layer [slots contextLength, nKvHeads D]: token p of slot s is row s contextLength + p. */
+  /** The keys of each layer [slots contextLength, nKvHeads D]; token p of slot s is row s contextLength + p. */
   readonly keys: readonly MatrixView[];
-  /** Laid out as the keys. */
+  /** The values of each layer, laid out as the keys. */
   readonly values: readonly MatrixView[];
-  /** Tokens that each slot holds. */
+  /** Number of tokens in each slot. */
   readonly lengths: Int32Array;
   readonly #tokens: Int32Array;
 
-  /** @param planner of the workspace that the cache lies in. */
+  /** @param planner plans the workspace that holds the cache. */
   constructor(
     private readonly dims: KeyValueCacheDims,
     readonly slots: number,
@@ -65,12 +65,12 @@ export class KeyValueCache {
     this.#tokens = new Int32Array(rows);
   }
 
-  /** Numbers that the keys and values take. */
+  /** Number of elements of the keys and values. */
   get size(): number {
     return numbersOf(this.dims, this.slots, this.contextLength);
   }
 
-  /** @throws RangeError unless `slot` is one. */
+  /** @throws RangeError unless `slot` exists. */
   checkSlot(what: string, slot: number): void {
     if (Number.isInteger(slot) && slot >= 0 && slot < this.slots) return;
     throw new RangeError(`${what} must be an integer in [0, ${this.slots}), got ${String(slot)}`);
@@ -86,7 +86,7 @@ export class KeyValueCache {
     );
   }
 
-  /** Notes ids [from, to) as what follows in a slot, without making it longer yet. */
+  /** Records ids [from, to) as the next tokens of a slot, without changing its length yet. */
   note(slot: number, ids: ArrayLike<number>, from: number, to: number): void {
     const at = slot * this.contextLength + this.lengths[slot] - from;
     for (let i = from; i < to; i++) this.#tokens[at + i] = ids[i];
@@ -102,7 +102,7 @@ export class KeyValueCache {
     this.lengths[slot] = length;
   }
 
-  /** How many ids at the beginning of `ids` are the tokens that a slot begins with. */
+  /** The length of the common prefix of `ids` and a slot's tokens. */
   commonPrefix(slot: number, ids: ArrayLike<number>): number {
     this.checkSlot('commonPrefix: slot', slot);
     const length = Math.min(this.lengths[slot], ids.length);
@@ -130,7 +130,7 @@ export class KeyValueCache {
     this.lengths[to] = length;
   }
 
-  /** Puts a run's keys and values, rows of k and v in the same workspace, where their positions [T] are in a layer. */
+  /** Copies a run's keys and values, rows of k and v in the same workspace, to their positions [T] in a layer. */
   append(layer: number, run: AttentionRun, positions: IndexView, k: MatrixView, v: MatrixView): void {
     const keys = this.keys[layer];
     const values = this.values[layer];
@@ -148,13 +148,13 @@ export class KeyValueCache {
 }
 
 /**
- * Which tokens of a step belong to which slots. A run is sequences of neighbouring slots with equally many new tokens: one
- * call of the attention kernel.
+ * The assignment of a step's tokens to slots. A run is a group of neighbouring slots with equally many new tokens, which is
+ * one call of the attention kernel.
  */
 export class CachedSequences {
-  /** How many of `run` are in use. */
+  /** Number of elements of `run` in use. */
   runs = 0;
-  /** The runs, one behind the other, as rows of the cache; those in use come first. */
+  /** The runs in the order of their rows in the cache; those in use come first. */
   readonly run: readonly AttentionRun[];
 
   constructor(readonly cache: KeyValueCache) {
@@ -167,7 +167,7 @@ export class CachedSequences {
     this.runs = 0;
   }
 
-  /** Adds the sequence of a slot, behind those before. */
+  /** Adds the sequence of a slot after the previous ones. */
   add(slot: number, newTokens: number): void {
     const kvRow = slot * this.cache.contextLength;
     const last = this.runs > 0 ? this.run[this.runs - 1] : null;

@@ -1,19 +1,19 @@
 /**
- * An array that all views of it share. Whoever owns it may put a longer one in its place (a workspace that grows, a store
- * that allocates after its layers have been built): the views then see that one.
+ * An array that views share. Its owner may replace the array by a longer one (a workspace that grows, a store that
+ * allocates after its layers are built); the views then see the new one.
  */
 export class Space<A extends Float32Array | Int32Array> {
   constructor(public data: A) {}
 }
 
 /**
- * A matrix [rows,cols] in a space: row r begins at element at + r ld. A vector [n] is [n,1]. Made when a plan is made, not
- * while it runs, so that a warmed-up step makes none.
+ * A matrix [rows,cols] in a space: row r begins at element at + r ld. A vector [n] is [n,1]. Views are made with a plan, so
+ * that a warmed-up step makes none.
  */
 class View<A extends Float32Array | Int32Array> {
   constructor(
     readonly space: Space<A>,
-    /** Element of the space that the matrix begins with. */
+    /** Index in the space of the matrix's first element. */
     readonly at: number,
     readonly rows: number,
     readonly cols: number,
@@ -21,22 +21,22 @@ class View<A extends Float32Array | Int32Array> {
     readonly ld = cols,
   ) {}
 
-  /** The whole space, of which the matrix begins at `at`. */
+  /** The whole array of the space; the matrix begins at element `at`. */
   get data(): A {
     return this.space.data;
   }
 
-  /** rows cols. */
+  /** Number of elements, rows cols. */
   get size(): number {
     return this.rows * this.cols;
   }
 
-  /** Columns start .. start + count of every row. */
+  /** A view of columns [start, start + count) of every row. */
   columns(start: number, count: number): View<A> {
     return new View(this.space, this.at + start, this.rows, count, this.ld);
   }
 
-  /** Rows start .. start + count. */
+  /** A view of rows [start, start + count). */
   slice(start: number, count: number): View<A> {
     return new View(this.space, this.at + start * this.ld, count, this.cols, this.ld);
   }

@@ -2,8 +2,8 @@ import type { Kernels } from '../backend/kernels';
 import type { IndexView, MatrixView } from './matrixView';
 
 /*
- * The kernels on matrices as values: above this file matrices are views, below it scalars. Sizes come from the views.
- * Where a kernel knows no leading dimension, rows must be adjacent (ld = cols). Formulas: backend/kernels.ts.
+ * The kernels on matrix views. This file turns views into the kernels' arrays and scalars; sizes come from the views.
+ * Where a kernel takes no leading dimension, rows must be adjacent (ld = cols). backend/kernels.ts has the formulas.
  */
 
 /** out = alpha a b + beta out, a [m,k], b [k,n], out [m,n]. */
@@ -69,26 +69,29 @@ export function clear(x: MatrixView): void {
   x.data.fill(0, x.at, x.at + x.size);
 }
 
-/** As `clear`, of shared memory, which `fill` writes element by element: as a product over nothing, four times as fast. */
+/**
+ * x = 0 in shared memory, rows adjacent. A matmul over k = 0 is four times as fast as `fill`, which writes single
+ * elements.
+ */
 export function clearShared(k: Kernels, x: MatrixView): void {
   const { rows, cols, data, at, ld } = x;
   k.sgemm(false, false, rows, cols, 0, 1, data, 0, 0, data, 0, cols, 0, data, at, ld);
 }
 
-/** to = from, of one size in one space, rows adjacent. */
+/** to = from; both have one size, adjacent rows and one space. */
 export function copy(from: MatrixView, to: MatrixView): void {
   to.data.copyWithin(to.at, from.at, from.at + from.size);
 }
 
-/** The elements of a view whose rows are adjacent, to out[at ..]: a loop, since `set` would need a view. */
+/** out[at ..] = the elements of a view with adjacent rows. A loop copies them, since `set` would need a new typed array. */
 export function copyOut(from: MatrixView | IndexView, out: Float32Array | Int32Array, at = 0): void {
   const { data, at: first, size } = from;
   for (let i = 0; i < size; i++) out[at + i] = data[first + i];
 }
 
 /**
- * RMSNorm of every piece of gamma.size numbers of each row by itself, all pieces with one gamma: x and y [T, p size],
- * invRms [p T] in an order that the backward knows. A norm of whole rows has p = 1.
+ * RMSNorm of x [T, p size] to y [T, p size], separately for each of the p pieces of a row. All pieces share gamma [size].
+ * invRms [p T] is in the order that the backward expects. A norm of whole rows has p = 1.
  */
 export function rmsNorm(
   k: Kernels,
@@ -100,7 +103,7 @@ export function rmsNorm(
 ): void {
   const size = gamma.size;
   const pieces = x.cols / size;
-  // A call norms one piece of all rows, or all pieces of one row: whichever needs fewer calls.
+  // A call norms one piece of all rows, or all pieces of one row, whichever needs fewer calls.
   const down = pieces <= x.rows;
   const calls = down ? pieces : x.rows;
   const rows = down ? x.rows : pieces;
@@ -121,7 +124,7 @@ export interface Gain {
   readonly gradient: MatrixView;
 }
 
-/** dx of `rmsNorm` from dy, added to dx or written; the gain's gradient is added to. */
+/** The backward of `rmsNorm`: dx from dy, added to dx or written. It adds to the gain's gradient. */
 export function rmsNormBackward(
   k: Kernels,
   x: MatrixView,
@@ -170,7 +173,7 @@ export interface RotaryAngles {
   readonly headDim: number;
 }
 
-/** Rotates the heads of x [T, n headDim] in place, to their positions [T] or (inverse) back. */
+/** Rotates the heads of x [T, n headDim] in place by the angles of their positions [T]; `inverse` rotates back. */
 export function rope(
   k: Kernels,
   x: MatrixView,
@@ -186,17 +189,17 @@ export function rope(
   );
 }
 
-/** Queries, keys and values of sequences, B of them in all, and what attention makes of them. */
+/** Queries, keys and values of B sequences, and the results of attention. */
 export interface AttentionViews {
-  /** [T, nHeads D] */
+  /** [T, nHeads D] queries */
   readonly q: MatrixView;
-  /** [.., nKvHeads D], the rows that an `AttentionRun` tells. */
+  /** [.., nKvHeads D] keys; an `AttentionRun` says which rows are used */
   readonly k: MatrixView;
-  /** As k. */
+  /** [.., nKvHeads D] values, laid out as k */
   readonly v: MatrixView;
   /** [T, nHeads D] the heads' outputs */
   readonly out: MatrixView;
-  /** [T, nHeads] in size; in memory [B, nHeads, S]: row log-sum-exp of the scores */
+  /** [B, nHeads, S] row log-sum-exp of the scores, declared as [T, nHeads] */
   readonly lse: MatrixView;
   /** [B] position of each sequence's first query */
   readonly queryStarts: IndexView;
@@ -204,17 +207,17 @@ export interface AttentionViews {
   readonly kvLengths: IndexView;
 }
 
-/** Neighbouring sequences with equally many queries: one call of the attention kernel. */
+/** Neighbouring sequences with equally many queries, which one call of the attention kernel computes. */
 export interface AttentionRun {
-  /** The first of them, and its first query. */
+  /** Index of the first sequence, followed by that of its first query. */
   sequence: number;
   token: number;
   sequences: number;
-  /** Queries of each. */
+  /** Number of queries of each sequence. */
   newTokens: number;
-  /** Row of k and v where the first one's keys and values begin. */
+  /** Row of k and v at which the first sequence begins. */
   kvRow: number;
-  /** Rows from there to the next one's. */
+  /** Rows of k and v from one sequence to the next. */
   kvRows: number;
 }
 
@@ -235,7 +238,7 @@ export function attention(kernels: Kernels, views: AttentionViews, scale: number
   );
 }
 
-/** Gradients of an attention's views, each with the leading dimension of what it is the gradient of. */
+/** Gradients of attention's views; each has the leading dimension of its view. */
 export interface AttentionGradients {
   readonly dOut: MatrixView;
   readonly dQ: MatrixView;
@@ -243,7 +246,7 @@ export interface AttentionGradients {
   readonly dV: MatrixView;
 }
 
-/** dQ, dK, dV from dOut, for a run that is all there is. */
+/** dQ, dK, dV from dOut, for a single run that covers all tokens. */
 export function attentionBackward(
   kernels: Kernels,
   views: AttentionViews,
@@ -266,7 +269,7 @@ export function attentionBackward(
 
 /** A routing of T tokens to K of E experts. */
 export interface RoutingViews {
-  /** [T,E] */
+  /** [T,E] logits of the router */
   readonly logits: MatrixView;
   /** [T,E] softmax over all experts */
   readonly probs: MatrixView;
@@ -280,13 +283,13 @@ export interface RoutingViews {
   readonly indices: IndexView;
   /** [E+1]: expert e owns slots rowStarts[e] .. rowStarts[e+1] */
   readonly rowStarts: IndexView;
-  /** [T*K] */
+  /** [T*K] token of each slot */
   readonly slotToToken: IndexView;
-  /** [T,K] */
+  /** [T,K] slot of each choice of each token */
   readonly tokenToSlots: IndexView;
 }
 
-/** Everything of a routing from its logits. @param bias [E], or null for zeros. */
+/** Computes a routing from its logits. @param bias [E] selection bias, or null for zeros. */
 export function route(k: Kernels, r: RoutingViews, bias: Float32Array | null, renormalise: boolean): void {
   // biome-ignore format: arguments grouped by array
   k.routeForward(
@@ -297,7 +300,7 @@ export function route(k: Kernels, r: RoutingViews, bias: Float32Array | null, re
   );
 }
 
-/** dLogits [T,E] from the gate weights' gradient [T,K] and the two losses' scales. */
+/** dLogits [T,E] from the gradient of the gate weights [T,K] and the scales of balance loss and z-loss. */
 export function routeBackward(
   k: Kernels,
   r: RoutingViews,
@@ -338,7 +341,7 @@ export function scatterAddRows(
   );
 }
 
-/** dx and dWeights of `scatterAddRows` from dy; dx may be x. */
+/** The backward of `scatterAddRows`: dx and dWeights from dy; dx may be x. */
 export function scatterAddRowsBackward(
   k: Kernels,
   dy: MatrixView,
@@ -364,8 +367,8 @@ export function embeddingBackward(k: Kernels, dy: MatrixView, ids: IndexView, dT
 }
 
 /**
- * Sum of the cross-entropies of logits [T,V]; each one in losses [T], 0 where the target [T] is ignoreIndex. With a
- * gradScale the logits turn into gradScale times its gradient.
+ * Returns the sum of the cross-entropies of logits [T,V] and writes each to losses [T], 0 where the target [T] is
+ * ignoreIndex. With a gradScale, logits become gradScale times their gradient.
  */
 export function crossEntropy(
   k: Kernels,
@@ -390,7 +393,7 @@ export interface AdamWBuffers {
   readonly v: Float32Array;
 }
 
-/** What an update does to every weight; biasCorrectionI = 1 - betaI^t. */
+/** The numbers of an update, the same for every weight; biasCorrectionI = 1 - betaI^t. */
 export interface AdamWStep {
   readonly lr: number;
   readonly beta1: number;
@@ -401,7 +404,7 @@ export interface AdamWStep {
   readonly gradScale: number;
 }
 
-/** Updates elements offset .. offset + size of all four. */
+/** Updates elements [offset, offset + size) of weights and moments. */
 export function adamw(
   kernels: Kernels,
   { param, grad, m, v }: AdamWBuffers,

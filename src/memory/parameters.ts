@@ -5,10 +5,10 @@ import { readOnlyView, refuseWrite } from './readOnly';
 import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
 import { floatBytes } from './workspace';
 
-/** Elements to which the base of a buffer and every weight in it are padded: 64 bytes of float32. */
+/** Alignment, in elements, of a buffer's base and of every weight in it: 64 bytes of float32. */
 const ALIGNMENT = 16;
 
-/** Longest buffer. Larger models get several (V8 and BLAS are at ease below 2^31 elements). */
+/** The longest buffer. Larger models get several, since V8 and BLAS work well below 2^31 elements. */
 const MAX_SHARD_ELEMENTS = 2 ** 31;
 
 /** A public tensor of the model: a part of a weight, under its checkpoint name. */
@@ -30,9 +30,9 @@ export class Parameter {
   }
 
   /**
-   * The values, row-major; a live view of the model's weights. Of a frozen model a view for reading: what writes to it
-   * throws SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). An array taken before the model was frozen can still be
-   * written, unnoticed: the model then computes with copies of what was there before.
+   * The values, row-major: a live view of the model's weights. For a frozen model it is read-only: writing throws
+   * SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). Writes through an array taken before the model was frozen can't be
+   * noticed; packed copies then keep the old values.
    */
   get data(): Float32Array {
     this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
@@ -41,20 +41,20 @@ export class Parameter {
     return this.#readOnly;
   }
 
-  /** The gradient of the last backward; a live view, null before the first one. */
+  /** The gradient of the last backward: a live view; null before the first backward. */
   get grad(): Float32Array | null {
     this.#grad ??= this.weight.grad?.subarray(this.start, this.start + this.size) ?? null;
     return this.#grad;
   }
 
-  /** This tensor's part of buffers that mirror the weights', such as AdamW's moments; a view. */
+  /** A view of this tensor's part of buffers that mirror the weights, such as AdamW's moments. */
   viewIn(shards: readonly Float32Array[]): Float32Array {
     const from = this.weight.offset + this.start;
     return shards[this.weight.shard].subarray(from, from + this.size);
   }
 }
 
-/** Elements offset .. offset + size of buffer `shard`: whole weights, their padding included. */
+/** Elements [offset, offset + size) of buffer `shard`: whole weights with their padding. */
 export interface WeightRange {
   readonly shard: number;
   readonly offset: number;
@@ -67,40 +67,41 @@ export interface Stretch<Key> extends WeightRange {
 }
 
 export interface StoreOptions {
-  /** Longest buffer, in elements. Default 2^31. */
+  /** The longest buffer, in elements. Default 2^31. */
   maxShardElements?: number | undefined;
-  /** Called with every name and shape, before anything is allocated; what it throws ends the construction. */
+  /** Called with every name and shape before anything is allocated; an error that it throws ends the construction. */
   onExpose?: ((name: string, shape: readonly number[]) => void) | undefined;
-  /** The memory of another store of the same weights and buffers, to compute with instead of new one. */
+  /** The memory of another store with the same weights and buffers, to use instead of new memory. */
   shared?: Pick<ParameterStore, 'shards' | 'bufferData'> | undefined;
 }
 
 /**
- * All weights of a model in flat buffers on SharedArrayBuffers, in the order they were added, each padded to 64
- * bytes. Gradients and optimizer moments mirror the buffers, so that norm, clipping and AdamW are one kernel call a
- * buffer and worker threads can share weights without copying. The padding is 0 and stays 0.
+ * Holds all weights of a model in flat buffers on SharedArrayBuffers, in the order they were added, each padded to 64
+ * bytes. Gradients and optimizer moments mirror the buffers. So norm, clipping and AdamW are one kernel call for each
+ * buffer, and worker threads share weights without copying. The padding is 0 and stays 0.
  */
 export class ParameterStore {
   readonly parameters: Parameter[] = [];
   /**
-   * What belongs to the model and is no parameter (PyTorch's buffers): zeros at first, without gradient, decay or moments.
+   * Tensors of the model that aren't parameters (PyTorch's buffers). They start at zero and have no gradient, decay or
+   * moments.
    */
   readonly buffers: Parameter[] = [];
-  /** The memory of all of them, 0 in between. Empty until `allocate`. */
+  /** The memory of all buffers, with zeros as padding. Empty until `allocate`. */
   bufferData: Float32Array = new Float32Array(0);
-  /** The weights' memory. Empty until `allocate`. */
+  /** The memory of the weights. Empty until `allocate`. */
   shards: Float32Array[] = [];
-  /** The gradients' buffers. Empty until `ensureGradients`. */
+  /** The memory of the gradients. Empty until `ensureGradients`. */
   gradShards: Float32Array[] = [];
   /**
-   * What a backward does with the gradients it finds: 1 adds to them; 0 overwrites, which saves the pass over memory
-   * that zeroing them takes. 0 only while a whole model's backward runs, which reaches every weight.
+   * Factor of existing gradients in a backward: 1 adds to them; 0 overwrites them, which saves the pass over memory that
+   * zeroing takes. It is 0 only while a whole model's backward runs, which reaches every weight.
    */
   gradBeta: 0 | 1 = 1;
 
-  /** Whether the weights may not be written: between `freeze` and `unfreeze`. */
+  /** Whether writing to the weights is an error, as it is between `freeze` and `unfreeze`. */
   frozen = false;
-  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without. */
+  /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without copies. */
   packedBytes = 0;
 
   readonly #weights: Weight[] = [];
@@ -124,12 +125,12 @@ export class ParameterStore {
     return this.#add(new Weight(1, size, init, kind));
   }
 
-  /** Reserves a table [rows,cols] to read rows of, Kaiming normal with fan-in cols. */
+  /** Reserves a table [rows,cols] for reading rows, with Kaiming normal init and fan-in cols. */
   addTable(rows: number, cols: number): Weight {
     return this.#add(new Weight(rows, cols, { kind: 'kaiming', fanIn: cols }, 'embedding'));
   }
 
-  /** Reserves `count` matrices [rows,cols] to multiply by, Kaiming normal with fan-in cols. */
+  /** Reserves `count` matrices [rows,cols] for matmuls, with Kaiming normal init and fan-in cols. */
   addMatrix(rows: number, cols: number, count = 1, kind?: WeightKind): Matrix {
     return this.#add(new Matrix(rows, cols, count, kind));
   }
@@ -163,7 +164,7 @@ export class ParameterStore {
     return weight;
   }
 
-  /** Gives elements `start ..` of a weight a public name. Throws what `options.onExpose` throws. */
+  /** Gives the elements from `start` on of a weight a public name. Throws what `options.onExpose` throws. */
   expose(name: string, shape: readonly number[], weight: Weight, start = 0): Parameter {
     this.options.onExpose?.(name, shape);
     const parameter = new Parameter(name, Object.freeze([...shape]), weight, start);
@@ -172,8 +173,8 @@ export class ParameterStore {
   }
 
   /**
-   * Allocates the buffers, zeroed, or takes those of `options.shared`. Called once, when all weights have been added.
-   * @throws RangeError when a single weight is larger than a buffer may be; TypeError for shards that don't fit.
+   * Allocates the buffers, zeroed, or takes those of `options.shared`. Call it once, after all weights have been added.
+   * @throws RangeError if a single weight is larger than a buffer may be; TypeError for shards that don't fit.
    */
   allocate(): void {
     for (const { size } of this.#weights) {
@@ -191,8 +192,8 @@ export class ParameterStore {
   }
 
   /**
-   * What a checkpoint holds: the parameters, and the buffers unless all of them are 0, as if there were none. To be read:
-   * of a frozen model too these are the weights themselves, since files are written from an array's buffer.
+   * The tensors of a checkpoint: the parameters, and the buffers unless all of them are 0. Only read them: they are the
+   * weights themselves even if the model is frozen, since files are written from an array's buffer.
    */
   checkpointTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
     const viewsIn = (tensors: readonly Parameter[], shards: readonly Float32Array[]) =>
@@ -213,7 +214,7 @@ export class ParameterStore {
   }
 
   /**
-   * Fills the weights: a pure function of the seed and the order of the weights, on every backend and machine.
+   * Fills the weights with values that depend only on the seed and the order of the weights, on every backend and machine.
    * @throws SgemoeError SGEMOE_MODEL_FROZEN
    */
   initialise(seed: number): void {
@@ -230,8 +231,9 @@ export class ParameterStore {
   }
 
   /**
-   * Ends writing to the weights. @param copies packed copies of those that forwards multiply by, to keep where the backend
-   * computes faster by them: own ones, or the `packed` of another store of the same weights. Without, copies that are there stay.
+   * Makes writing to the weights an error. @param copies packed copies of matrices to keep: 'own' makes them where the
+   * backend computes faster with them, an array is the `packed` of another store of the same weights, 'none' adds none and
+   * keeps existing ones.
    */
   freeze(copies: 'none' | 'own' | readonly Float32Array[] = 'none'): void {
     if (copies !== 'none' && this.packedBytes === 0) this.#keepPacked(copies);
@@ -241,7 +243,7 @@ export class ParameterStore {
   #keepPacked(copies: 'own' | readonly Float32Array[]): void {
     const { kernels } = this;
     const matrices = this.#matrices();
-    // All memory first: without it nothing is frozen.
+    // All memory is allocated first: if that fails, nothing is frozen.
     const packed =
       copies === 'own'
         ? matrices.map((matrix) => allocateAligned(kernels, matrix.packedSize(kernels)))
@@ -254,7 +256,7 @@ export class ParameterStore {
     });
   }
 
-  /** The packed copy of each matrix, empty where there is none; null unless frozen. */
+  /** The packed copy of each matrix, an empty array without one; null unless frozen. */
   get packed(): Float32Array[] | null {
     if (!this.frozen) return null;
     return this.#matrices().map((matrix) => matrix.packed ?? allocateAligned(this.kernels, 0));
@@ -264,7 +266,7 @@ export class ParameterStore {
     return this.#weights.filter((weight) => weight instanceof Matrix);
   }
 
-  /** Gives the packed copies up; the weights can be written again. */
+  /** Drops the packed copies and allows writing to the weights again. */
   unfreeze(): void {
     for (const matrix of this.#matrices()) matrix.packed = null;
     this.packedBytes = 0;
@@ -276,12 +278,12 @@ export class ParameterStore {
     this.frozen = frozen;
   }
 
-  /** To be called before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN */
+  /** Call it before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN */
   requireWritable(): void {
     if (this.frozen) refuseWrite();
   }
 
-  /** Allocates the gradients at first use; afterwards does nothing. @throws SgemoeError SGEMOE_MEMORY */
+  /** Allocates the gradients unless they exist. @throws SgemoeError SGEMOE_MEMORY */
   ensureGradients(): void {
     if (this.gradShards.length > 0) return;
     requireMemory('The backward', { gradients: this.mirrorBytes });
@@ -300,7 +302,7 @@ export class ParameterStore {
     return this.mirrorBytes + this.#bufferSize * floatBytes(this.kernels);
   }
 
-  /** Bytes of what `mirror` makes: the gradients, or one of the moments. */
+  /** Bytes of the buffers that `mirror` makes: of the gradients, or of one moment. */
   get mirrorBytes(): number {
     return this.#shardSizes.reduce((sum, size) => sum + size, 0) * floatBytes(this.kernels);
   }
@@ -311,24 +313,24 @@ export class ParameterStore {
     return elements * floatBytes(this.kernels);
   }
 
-  /** New zeroed buffers of the same sizes, 64-byte aligned: for gradients and optimizer moments. */
+  /** Allocates zeroed, 64-byte aligned buffers of the same sizes, for gradients and optimizer moments. */
   mirror(): Float32Array[] {
     return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
   }
 
-  /** Weights reserved so far. */
+  /** Number of weights reserved so far. */
   get weightCount(): number {
     return this.#weights.length;
   }
 
-  /** Where the weights first .. end (excluded) lie, counted in the order they were added: a range for each buffer. */
+  /** The ranges, one for each buffer, of weights [first, end), counted in the order they were added. */
   rangesOf(first: number, end: number): WeightRange[] {
     return cut(this.#weights.slice(first, end), () => null).map(({ shard, offset, size }) => {
       return { shard, offset, size };
     });
   }
 
-  /** The buffers cut where `keyOf` of two neighbouring weights differs: as few stretches as there can be, padding included. */
+  /** Cuts the buffers into the fewest stretches of neighbouring weights with equal `keyOf`, padding included. */
   stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
     return cut(this.#weights, ({ kind }) => keyOf(kind));
   }
@@ -352,7 +354,7 @@ export class ParameterStore {
   }
 }
 
-/** Stretches of weights that follow one another in memory and have the same key. */
+/** Cuts weights into stretches that are contiguous in memory and have the same key. */
 function cut<Key>(weights: readonly Weight[], keyOf: (weight: Weight) => Key): Stretch<Key>[] {
   const found: { shard: number; offset: number; size: number; key: Key }[] = [];
   for (const weight of weights) {
@@ -368,7 +370,7 @@ function cut<Key>(weights: readonly Weight[], keyOf: (weight: Weight) => Key): S
 
 /** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */
 function allocateAligned(kernels: Kernels, size: number): Float32Array {
-  // The reference's float64 form computes on Float64Arrays behind the same type; see Kernels.floatType.
+  // In the reference's float64 form, Float64Arrays are declared as Float32Array; see Kernels.floatType.
   const FloatArray = (
     kernels.floatType === 'float64' ? Float64Array : Float32Array
   ) as Float32ArrayConstructor;
@@ -379,7 +381,7 @@ function allocateAligned(kernels: Kernels, size: number): Float32Array {
   return all.subarray(padding, padding + size);
 }
 
-/** A weight's elements with the padding behind it. */
+/** The number of elements of a weight with its padding. */
 function padded(size: number): number {
   return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
 }

@@ -1,11 +1,11 @@
 import { SgemoeError } from '../base/errors';
 
-/** Of every typed array: where slice, map and the others are defined. */
+/** The prototype of all typed arrays, which defines slice, map and the others. */
 const TYPED_ARRAY = Object.getPrototypeOf(Float32Array.prototype) as object;
 
 const MUTATORS = new Set<PropertyKey>(['set', 'fill', 'sort', 'reverse', 'copyWithin']);
 
-/** Methods that hand the array itself to a function. */
+/** Methods that pass the array itself to a function. */
 const WITH_CALLBACK = new Set<PropertyKey>(
   'every some forEach map filter find findIndex findLast findLastIndex reduce reduceRight'.split(' '),
 );
@@ -21,10 +21,10 @@ export function refuseWrite(): never {
 }
 
 /**
- * A view of `array` that can be read in every way but through its `buffer`: indices, length, iteration, methods.
- * Assigning an element, `buffer` and the methods that write throw SgemoeError SGEMOE_MODEL_FROZEN; `subarray` gives
- * such a view again. It stays one. Reading an element takes about 50 times as long as from an array: for loops take
- * `slice()`. It is a Proxy, so what wants a typed array of the engine's (kernels, structuredClone) refuses it.
+ * A read-only view of `array`: indices, length, iteration and reading methods work. Assigning an element, `buffer` and the
+ * methods that write throw SgemoeError SGEMOE_MODEL_FROZEN; `subarray` gives another read-only view. The view stays
+ * read-only after the model is unfrozen. Reading an element takes about 50 times as long as from an array, so take
+ * `slice()` for loops. The view is a Proxy, so functions that need a real typed array (kernels, structuredClone) refuse it.
  */
 export function readOnlyView(array: Float32Array): Float32Array {
   const view: Float32Array = new Proxy(array, {

@@ -3,21 +3,21 @@ import type { ModelConfig } from '../config/modelConfig';
 import type { ParameterStore } from './parameters';
 
 /**
- * A model for other threads of the process: plain data and views of SharedArrayBuffers, which postMessage and workerData
- * hand over without copying the weights.
+ * A model in a form for other threads of the process: plain data and views of SharedArrayBuffers, which postMessage and
+ * workerData pass on without copying the weights.
  */
 export interface SharedModel {
-  /** As config.json. */
+  /** The configuration, as in config.json. */
   config: Record<string, unknown>;
-  /** As generation_config.json; null for none. */
+  /** The content of generation_config.json; null for none. */
   generationConfig: Readonly<Record<string, unknown>> | null;
-  /** The weights. */
+  /** The buffers of the weights. */
   shards: Float32Array[];
-  /** What `namedBuffers` names. */
+  /** The memory of the tensors that `namedBuffers` lists. */
   bufferData: Float32Array;
-  /** The packed copies of a frozen model, empty where it has none; null of another. */
+  /** The packed copies of a frozen model, an empty array for matrices without one; null if the model isn't frozen. */
   packed: Float32Array[] | null;
-  /** What can read the packed copies. */
+  /** Name of the kernels that can read the packed copies. */
   packedFor: string;
 }
 
@@ -38,8 +38,8 @@ export function shareModel(
 }
 
 /**
- * Freezes a model made from `shared` when that is frozen: with its packed copies if it has any, or own ones where it can't
- * read those.
+ * Freezes a model made from `shared` if that is frozen. It uses the packed copies of `shared`, if any, or makes its own if
+ * its kernels can't read them.
  */
 export function freezeAsShared(store: ParameterStore, { packed, packedFor }: SharedModel): void {
   if (packed === null) return;
@@ -47,7 +47,7 @@ export function freezeAsShared(store: ParameterStore, { packed, packedFor }: Sha
   else store.freeze(packedFor === packingOf(store.kernels) ? packed : 'own');
 }
 
-/** Names the layout of packed weights: two kernels of the same name read each other's. */
+/** The name of the kernels' layout of packed weights: kernels with equal names can read each other's copies. */
 function packingOf({ info, floatType }: Kernels): string {
   return [info.backend, info.blas?.path, info.instructionSet, floatType].join(' ');
 }

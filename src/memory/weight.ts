@@ -3,21 +3,21 @@ import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 import { matmul, matmulTransA, matmulTransB } from './operations';
 import type { Planner } from './workspace';
 
-/** How a weight starts: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), or all ones, or zeros. */
+/** The initial values of a weight: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), ones, or zeros. */
 export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kind: 'zeros' };
 
-/** What a weight is for, which decides whether it decays: TrainConfig.weightDecayExclude. */
+/** The kind of a weight, which decides whether it decays (TrainConfig.weightDecayExclude). */
 export type WeightKind = 'matrix' | 'embedding' | 'norm' | 'bias';
 
-/** What a layer computes with: a matrix in the store's flat buffers, and its gradient in theirs. */
+/** A weight of a layer: a matrix in the store's flat buffers, and its gradient in the gradient buffers. */
 export class Weight {
   /** [rows,cols]; empty until the store allocates. */
   readonly values: MatrixView;
-  /** As `values`; empty until gradients are first needed. */
+  /** [rows,cols] gradient; empty until gradients are first needed. */
   readonly gradient: MatrixView;
-  /** Whether writing is an error: ParameterStore.freeze. */
+  /** Whether writing is an error, which ParameterStore.freeze sets. */
   frozen = false;
-  /** Which buffer of the store, and where in it. */
+  /** Index of the store's buffer, followed by the offset in it. */
   shard = 0;
   offset = 0;
 
@@ -40,20 +40,20 @@ export class Weight {
     return this.values.data;
   }
 
-  /** The gradient likewise; null until gradients are first needed. */
+  /** The gradient, row-major: a view of the store's buffer; null until gradients are first needed. */
   get grad(): Float32Array | null {
     const { data } = this.gradient;
     return data.length === 0 ? null : data;
   }
 }
 
-/** Measured: a router's 4 columns of output take 1.2 to 1.5 times as long by a packed matrix. */
+/** Matrices with fewer rows are not packed: a router's 4 outputs took 1.2 to 1.5 times as long with a packed matrix. */
 const LEAST_PACKED_ROWS = 16;
 
 /**
- * Rows of x up to which a matrix is multiplied as it is although there is a packed copy. Measured on Zen 4 with AVX-512
- * (bench/packed.js, docs/performance.md): small matrices win by the copy from 3 rows on, by 4 to 30 %; larger ones that come
- * from memory take up to twice as long by it at 8 rows, are even at 16 and win by 12 to 40 % from 32 on.
+ * Rows of x up to which a small, or large, matrix is multiplied as it is although it has a packed copy. Measured on Zen 4 with AVX-512
+ * (bench/packed.js, docs/performance.md): with the copy, small matrices are 4 to 30 % faster from 3 rows on; large ones,
+ * which come from memory, take up to twice as long at 8 rows, equally long at 16, and 12 to 40 % less from 32 on.
  */
 const MOST_ROWS_BY_SMALL = 2;
 const MOST_ROWS_BY_LARGE = 16;
@@ -61,12 +61,12 @@ const MOST_ROWS_BY_LARGE = 16;
 const LARGE = 2 ** 16;
 
 /**
- * `count` matrices W [rows,cols], one behind the other, by which forwards multiply: y = x W^T. Matrices that are read
- * together are one (q|k|v, gate|up), and so are those of all experts (count). Rows of x and y that belong to matrix g, in
- * the methods for groups, are rowStarts[g] .. rowStarts[g+1], rowStarts [count+1].
+ * `count` contiguous matrices W [rows,cols], which forwards multiply by: y = x W^T. Matrices that are read together are
+ * stored as one (q|k|v, gate|up), and those of all experts are stacked (count). In the methods for groups, rows
+ * rowStarts[g] .. rowStarts[g+1] of x and y belong to matrix g, with rowStarts [count+1].
  */
 export class Matrix extends Weight {
-  /** The copy that products of many rows are fastest by, where the model keeps one. */
+  /** The packed copy, with which products of many rows are fastest; null if the model keeps none. */
   packed: Float32Array | null = null;
 
   constructor(
@@ -78,13 +78,13 @@ export class Matrix extends Weight {
     super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
   }
 
-  /** Whether so many rows of x for each matrix are multiplied faster by the packed copy. */
+  /** Whether the packed copy is faster for `rows` rows of x for each matrix. */
   #byPacked(rows: number): boolean {
     const most = this.rows * this.cols < LARGE ? MOST_ROWS_BY_SMALL : MOST_ROWS_BY_LARGE;
     return rows > most;
   }
 
-  /** Elements of the packed copy, 0 where it has no use. */
+  /** Elements of the packed copy; 0 if packing is useless. */
   packedSize(kernels: Kernels): number {
     return this.rows < LEAST_PACKED_ROWS ? 0 : this.count * kernels.packedSize(this.rows, this.cols);
   }
@@ -95,7 +95,7 @@ export class Matrix extends Weight {
     this.packed = packed;
   }
 
-  /** y = alpha x W^T + beta y by the first matrix: x [T,cols], y [T,rows]. */
+  /** y = alpha x W^T + beta y with the first matrix: x [T,cols], y [T,rows]. */
   multiply(kernels: Kernels, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
     const { rows, cols, packed } = this;
     if (packed === null || !this.#byPacked(x.rows)) {
@@ -170,19 +170,22 @@ export class Matrix extends Weight {
   }
 }
 
-/** T ones, as a column [T,1] and as a row [1,T]. */
+/** A vector of T ones, as a column [T,1] and as a row [1,T]. */
 export interface Ones {
   readonly column: MatrixView;
   readonly row: MatrixView;
 }
 
-/** Room for `tokens` ones, which `Bias.spread` fills. */
+/** Reserves `tokens` ones, which `Bias.spread` fills. */
 export function planOnes(planner: Planner, tokens: number): Ones {
   const column = planner.floats(tokens);
   return { column, row: viewIn(column.space, column.at, 1, tokens) };
 }
 
-/** b [size], added to every row of y [T,size]. To spread it over rows, and to sum over them, are products with ones. */
+/**
+ * A bias b [size], added to every row of y [T,size]. Adding it and summing its gradient over rows are products with
+ * ones.
+ */
 export class Bias extends Weight {
   constructor(size: number) {
     super(1, size, { kind: 'zeros' }, 'bias');
@@ -194,7 +197,7 @@ export class Bias extends Weight {
     matmul(kernels, column, this.values, y, alpha, beta);
   }
 
-  /** gradient = alpha sum over the rows of dy + gradBeta gradient. The ones are those that `spread` left. */
+  /** gradient = alpha sum_t dy_t + gradBeta gradient, with the ones that `spread` filled. */
   addGradient(kernels: Kernels, { row }: Ones, dy: MatrixView, gradBeta: number, alpha = 1): void {
     matmul(kernels, row, dy, this.gradient, alpha, gradBeta);
   }

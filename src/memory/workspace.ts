@@ -2,17 +2,17 @@ import type { Kernels } from '../backend/kernels';
 import { requireMemory } from '../base/requireMemory';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 
-/** Elements to which every slot is padded: 64 bytes of float32, so that rows of different slots share no cache line. */
+/** Alignment of a slot in elements: 64 bytes of float32, so that different slots share no cache line. */
 const ALIGNMENT = 16;
 
 const GROWTH = 1.5;
 
-/** Bytes of a number that the kernels compute with; see Kernels.floatType. */
+/** Bytes of the kernels' float type; see Kernels.floatType. */
 export function floatBytes({ floatType }: Kernels): number {
   return floatType === 'float64' ? Float64Array.BYTES_PER_ELEMENT : Float32Array.BYTES_PER_ELEMENT;
 }
 
-/** One float and one int32 array. */
+/** The memory of a plan: one float and one int32 array. */
 export class PlannedMemory {
   readonly floatSpace: Space<Float32Array>;
   readonly intSpace = new Space(new Int32Array(0));
@@ -31,17 +31,17 @@ export class PlannedMemory {
 }
 
 /**
- * Lays out a workspace: hands out matrices in it, remembers how much is needed. Layers plan once per (batch, seq);
- * computing then uses what they were given.
+ * Lays out a workspace: it hands out matrices and counts the memory that they need. Layers plan once per (batch, seq) and
+ * then compute with these matrices.
  */
 export class Planner {
   floatCount = 0;
   intCount = 0;
 
-  /** @param memory that the matrices will lie in. Default: none, where only the counts matter. */
+  /** @param memory the memory of the matrices. Default: none, for plans that are only counted. */
   constructor(readonly memory: PlannedMemory = new PlannedMemory(new Float32Array(0))) {}
 
-  /** A planner of the same memory that goes on behind this one. */
+  /** A planner of the same memory that starts at this one's end. */
   behind(): Planner {
     const planner = new Planner(this.memory);
     planner.floatCount = this.floatCount;
@@ -65,8 +65,8 @@ export class Planner {
 }
 
 /**
- * Activation memory: one float and one int32 array, grown when a plan needs more, never shrunk. A steady state of
- * forwards and train steps allocates nothing. What it holds is valid until the next plan is entered.
+ * Activation memory: one float and one int32 array, which grow when a plan needs more and never shrink. A steady state of
+ * forwards and train steps allocates nothing. The contents are valid until the next plan is entered.
  */
 export class Workspace extends PlannedMemory {
   constructor(readonly kernels: Kernels) {
@@ -74,8 +74,8 @@ export class Workspace extends PlannedMemory {
   }
 
   /**
-   * Makes room for a plan. Contents are lost when it has to grow: to the plan's size at first, by half at least
-   * afterwards, so that a text that gets longer token by token costs few allocations. Views see the new arrays.
+   * Makes room for a plan. Growing loses the contents. The first growth is to the plan's size, later ones are by at least
+   * half, so that a text that gets longer token by token costs few allocations. Views see the new arrays.
    * @throws SgemoeError SGEMOE_MEMORY
    */
   ensure(plan: Planner): void {
@@ -97,7 +97,7 @@ export class Workspace extends PlannedMemory {
   }
 }
 
-/** Length of the array that takes the place of one of `length`; 0 where that has room for `count`. */
+/** Length of the array that replaces one of `length` elements; 0 if that has room for `count`. */
 function grown(length: number, count: number): number {
   return length >= count ? 0 : Math.max(count, Math.ceil(length * GROWTH));
 }
@@ -107,7 +107,7 @@ function padded(size: number): number {
 }
 
 function allocate(kernels: Kernels, size: number): Float32Array {
-  // As in parameters.ts: float64 hides behind the same type when the kernels compute in it.
+  // As in parameters.ts, Float64Arrays are declared as Float32Array when the kernels compute in float64.
   const FloatArray = (
     kernels.floatType === 'float64' ? Float64Array : Float32Array
   ) as Float32ArrayConstructor;
