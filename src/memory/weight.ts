@@ -51,9 +51,9 @@ export class Weight {
 const LEAST_PACKED_ROWS = 16;
 
 /**
- * Rows of x up to which a small, or large, matrix is multiplied as it is although it has a packed copy. Measured on Zen 4 with AVX-512
- * (bench/packed.js, docs/performance.md): with the copy, small matrices are 4 to 30 % faster from 3 rows on; large ones,
- * which come from memory, take up to twice as long at 8 rows, equally long at 16, and 12 to 40 % less from 32 on.
+ * Rows of x up to which a small, or large, matrix is multiplied as it is although it has a packed copy. Measured on Zen 4
+ * with AVX-512 (bench/packed.js, docs/performance.md): with the copy, small matrices are 4 to 30 % faster from 3 rows on;
+ * large ones, which come from memory, take up to twice as long at 8 rows, equally long at 16, and 12 to 40 % less from 32 on.
  */
 const MOST_ROWS_BY_SMALL = 2;
 const MOST_ROWS_BY_LARGE = 16;

@@ -5,13 +5,13 @@ import { Embedding, Linear, RMSNorm } from './layers';
 import { type RouterLosses, TransformerBlock } from './moe';
 import type { ModelParts } from './pass';
 
-/** A model's layers and where their weights lie. */
+/** A model's layers and the places of their weights. */
 export interface AssembledParts extends ModelParts {
   readonly store: ParameterStore;
   readonly embedding: Embedding;
-  /** What the routers' backward adds while a whole model's runs. */
+  /** The losses whose gradients the routers add while a whole model's backward runs. */
   readonly routerLosses: RouterLosses;
-  /** The store's buffers, cut by who owns the weights: disjoint, and all of them. `head`: final norm and lm_head. */
+  /** A disjoint partition of the store's buffers by the owner of the weights; `head` is the final norm and lm_head. */
   readonly ranges: {
     readonly embedding: readonly WeightRange[];
     readonly blocks: readonly (readonly WeightRange[])[];
@@ -19,7 +19,7 @@ export interface AssembledParts extends ModelParts {
   };
 }
 
-/** The layers of a model, their weights reserved in `store` in the order of checkpoints, nothing allocated. */
+/** Makes the layers of a model. Their weights are reserved in `store` in the order of checkpoints; nothing is allocated. */
 export function assemble(config: ModelConfig, store: ParameterStore): AssembledParts {
   const routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
   const {

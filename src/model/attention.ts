@@ -17,8 +17,8 @@ import { Layer, type LayerOptions } from './layers';
 import { type QueriesAndKeys, QueryKeyNorm, type QueryKeyNormSlots } from './queryKeyNorm';
 
 /**
- * Rotary angles (Su et al. 2021, eq. 15; NTK scaling is in the base): row p, pair i holds cos and sin of
- * p * base^(-2i/D). Rows are computed once and kept; the table doubles when a longer sequence comes.
+ * Rotary angles (Su et al. 2021, eq. 15; NTK scaling is in the base): row p, column i of [positions, D/2] holds cos and
+ * sin of p * base^(-2i/D). Rows are computed once and kept; the table doubles when a longer sequence arrives.
  */
 export class RopeTable {
   cos: Float32Array;
@@ -44,7 +44,7 @@ export class RopeTable {
     const rows = Math.max(length, 2 * this.length);
     const frequencies = this.frequencies();
     const pairs = frequencies.length;
-    // As in parameters.ts: float64 hides behind the same type when the kernels compute in it.
+    // As in parameters.ts, Float64Arrays are declared as Float32Array when the kernels compute in float64.
     const FloatArray = (
       this.floatType === 'float64' ? Float64Array : Float32Array
     ) as Float32ArrayConstructor;
@@ -60,25 +60,28 @@ export class RopeTable {
   }
 }
 
-/** Positions of the tokens of a batch, as the kernels want them; the same for every layer of a model. */
+/** The positions of a batch's tokens in the kernels' form, shared by all layers of a model. */
 export interface SequenceSlots {
   batch: number;
   seq: number;
-  /** Every position is below it. */
+  /** A bound: all positions are below it. */
   reach: number;
-  /** [T]: 0..S-1 for each sequence; with a past, what follows it. */
+  /** [T] position of each token: 0..S-1 for each sequence; after a past, the positions that follow it. */
   positions: IndexView;
-  /** [B]: 0, no sequence has a past; else the length of the past. */
+  /** [B] length of each sequence's past; 0 without one. */
   queryStarts: IndexView;
-  /** [B]: S, and the past. */
+  /** [B] number of each sequence's keys: S plus its past. */
   kvLengths: IndexView;
   /** The B sequences, without a past. */
   run: AttentionRun;
-  /** Where the past's keys and values are, and how the T tokens fall into sequences: B and S then say nothing. */
+  /**
+   * The cache with the past's keys and values, and the assignment of the T tokens to sequences (B and S then don't
+   * count); or null.
+   */
   cached: CachedSequences | null;
 }
 
-/** @param cached of sequences with a past, the positions of which `fillSequence` does not know. */
+/** Reserves the positions. @param cached the sequences with a past, whose positions `fillSequence` doesn't know. */
 export function planSequence(
   planner: Planner,
   batch: number,
@@ -108,22 +111,22 @@ export function fillSequence({ batch, seq, positions, queryStarts, kvLengths }: 
 
 export interface AttentionSlots {
   sequence: SequenceSlots;
-  /** [T, (nHeads + 2 nKvHeads) D]: q|k|v; q and k rotated, or as they were before their norm. */
+  /** [T, (nHeads + 2 nKvHeads) D] q|k|v; q and k are rotated, or with a norm still unnormed. */
   qkv: MatrixView;
   /** The queries and keys of qkv. */
   projected: QueriesAndKeys;
-  /** [T, (nHeads + nKvHeads) D]: q|k, normed and rotated. Without a norm part of qkv. */
+  /** [T, (nHeads + nKvHeads) D] q|k, normed and rotated; without a norm a part of qkv. */
   qk: MatrixView;
   invRms: QueryKeyNormSlots | null;
-  /** For the biases. */
+  /** Ones for the biases; null without biases. */
   ones: Ones | null;
-  /** q, k of qk and v of qkv; out, lse. */
+  /** q and k of qk, v of qkv, out [T, nHeads D] and lse [B, nHeads, S]. */
   heads: AttentionViews;
-  /** Index of the layer, and `heads` with all keys and values of that layer in the cache; null without one. */
+  /** The layer's index, and `heads` with all of the layer's keys and values in the cache; null without a cache. */
   inCache: { layer: number; heads: AttentionViews } | null;
 }
 
-/** The same slots for another layer of a model, with that one's keys and values of the cache. */
+/** The same slots for another layer of a model, with that layer's keys and values of the cache. */
 export function atLayer(slots: AttentionSlots, { cache }: CachedSequences, layer: number): AttentionSlots {
   const heads = { ...slots.heads, k: cache.keys[layer], v: cache.values[layer] };
   return { ...slots, inCache: { layer, heads } };
@@ -134,11 +137,11 @@ export interface AttentionScratch {
   dQkv: MatrixView;
   /** The queries and keys of dQkv. */
   dProjected: QueriesAndKeys;
-  /** [T, (nHeads + nKvHeads) D] gradient of qk; without a norm part of dQkv */
+  /** [T, (nHeads + nKvHeads) D] gradient of qk; without a norm a part of dQkv */
   dQk: MatrixView;
   /** The queries and keys of dQk. */
   dNormed: QueriesAndKeys;
-  /** dOut [T, nHeads D]; dQ, dK of dQk and dV of dQkv */
+  /** dOut [T, nHeads D], dQ and dK of dQk, dV of dQkv */
   heads: AttentionGradients;
 }
 
@@ -147,15 +150,15 @@ export interface AttentionDims {
   nHeads: number;
   nKvHeads: number;
   headDim: number;
-  /** Default 'none'. */
+  /** The norm of queries and keys. Default 'none'. */
   qkNorm?: QueryKeyNormKind | undefined;
-  /** Of the query and key norms. Default 1e-6. */
+  /** Added to the mean square in the norms of queries and keys. Default 1e-6. */
   rmsNormEps?: number | undefined;
-  /** Default 'none'. */
+  /** The projections that have a bias. Default 'none'. */
   attentionBias?: AttentionBiasKind | undefined;
-  /** c, a number > 0. Default null: 1/sqrt(D). */
+  /** Factor c of the scores, a number > 0. Default null, which means 1/sqrt(D). */
   attentionMultiplier?: number | null | undefined;
-  /** r, a number > 0. Default 1. */
+  /** Factor r of the output, a number > 0. Default 1. */
   residualMultiplier?: number | undefined;
 }
 
@@ -180,7 +183,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   readonly #scale: number;
   readonly #outScale: number;
 
-  /** @param options.rope shared table of angles. Default: one of its own, base 10000. */
+  /** @param options.rope shared table of angles. Default: a new one with base 10000. */
   constructor(
     readonly dims: AttentionDims,
     options: LayerOptions & { rope?: RopeTable | undefined } = {},
@@ -232,7 +235,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     return bias;
   }
 
-  /** q|k|v: the columns of a matrix [T, (nHeads + 2 nKvHeads) D], or of q|k alone. */
+  /** The columns q, k and v of a matrix [T, (nHeads + 2 nKvHeads) D], or q and k of one without v. */
   #parts(matrix: MatrixView): { q: MatrixView; k: MatrixView; v: MatrixView } {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const [qDim, kvDim] = [nHeads * D, nKvHeads * D];
@@ -243,7 +246,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     };
   }
 
-  /** @param sequence positions shared with other layers; planned here when absent. */
+  /** @param sequence positions shared with other layers. Default: this plans them. */
   plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): AttentionSlots {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
     const tokens = batch * seq;
@@ -324,7 +327,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.#qkv.multiplyBack(kernels, dQkv, dx, 1, accumulate ? 1 : 0);
   }
 
-  /** Puts the new keys and values behind those in the cache, then lets the queries attend to the sequences' slots. */
+  /** Appends the new keys and values to the cache, then lets the queries attend to their sequences' slots. */
   #attendCached(s: AttentionSlots, { layer, heads }: { layer: number; heads: AttentionViews }): void {
     const { cache, run, runs } = s.sequence.cached!;
     for (let i = 0; i < runs; i++) {
@@ -333,7 +336,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     }
   }
 
-  /** RoPE over q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
+  /** Rotates q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
   #rotate(qk: MatrixView, { reach, positions }: SequenceSlots, inverse: boolean): void {
     this.rope.ensure(reach);
     rope(this.kernels, qk, this.rope, positions, inverse);

@@ -14,8 +14,8 @@ import { type MemoryBytes, memoryBytes } from './memoryBytes';
 import { type LoadOptions, MoETransformer } from './model';
 
 /**
- * Reads a checkpoint of any kind that `MoETransformer.load` reads and writes it as one of sgemoe, in float32, tokenizer
- * files included. @throws as MoETransformer.load and save.
+ * Reads any checkpoint that `MoETransformer.load` reads and writes it in sgemoe's form, in float32, with the tokenizer's
+ * files. @throws as MoETransformer.load and save.
  */
 export async function importCheckpoint(
   from: string,
@@ -24,7 +24,7 @@ export async function importCheckpoint(
 ): Promise<ModelConfig> {
   const model = await MoETransformer.load(from, options);
   const { config, generationConfig, store } = model;
-  // Straight from the model's memory: nobody writes to it meanwhile.
+  // The tensors come straight from the model's memory, which nobody writes meanwhile.
   const tensors = store.checkpointTensors();
   const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(from)) };
   await whileLocked(to, { purpose: 'an import', onNote: options.onNote }, () => saveCheckpoint(to, content));
@@ -38,7 +38,7 @@ export interface ExportCheckpointOptions extends LoadOptions {
   dtype?: ExportDtype | undefined;
 }
 
-/** Reads a checkpoint and writes it for `transformers`, tokenizer files included: see `exportHuggingFace`. */
+/** Reads a checkpoint and writes it for `transformers`, with the tokenizer's files: see `exportHuggingFace`. */
 export async function exportCheckpoint(
   from: string,
   to: string,
@@ -55,35 +55,36 @@ async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {
   return { ...rest, ...(tokenizer && { tokenizer }) };
 }
 
-/** The longest sequence that memory is counted for unasked. */
+/** Upper limit of the default sequence length that memory is counted for. */
 const DEFAULT_SEQ_LEN = 2048;
 
 export interface Inspection {
-  /** null for a checkpoint of sgemoe. */
+  /** The Hugging Face architecture; null for a checkpoint of sgemoe. */
   architecture: Architecture | null;
   config: ModelConfig;
   parameters: { total: number; active: number };
-  /** As the files hold them. */
+  /** The tensors in the files. */
   tensors: readonly Pick<TensorInfo, 'name' | 'dtype' | 'shape' | 'byteLength'>[];
-  /** Of all tensors in the files. */
+  /** Bytes of all tensors in the files. */
   storedBytes: number;
-  /** What the memory is counted for (`memoryBytes`). */
+  /** The batch and sequence length that the memory is counted for (`memoryBytes`). */
   batch: number;
   seqLen: number;
   memory: {
     training: MemoryBytes;
     inference: MemoryBytes;
-    /** Bytes that a `Decoder` keeps of the tokens (keys, values, ids), when it generates so many sequences of that length. */
+    /** Bytes of a `Decoder`'s keys, values and token ids for so many sequences of that length. */
     keyValueCache: number;
   };
-  /** What was passed over in config.json. */
+  /** Sentences about what was ignored in config.json. */
   notes: readonly string[];
 }
 
 /**
- * What a checkpoint folder holds, from its headers alone: no weight is read. Checks that every tensor of the model is there.
- * @param options.batch B of the memory, default 1. @param options.seqLen S, default maxSeqLen, at most 2048.
- * @throws as MoETransformer.load; RangeError for a batch or length that can't be.
+ * Describes a checkpoint folder from its headers; no weight is read. It checks that every tensor of the model is there.
+ * @param options.batch B of the memory figures, default 1.
+ * @param options.seqLen S of the memory figures, default min(maxSeqLen, 2048).
+ * @throws as MoETransformer.load; RangeError for an impossible batch or length.
  */
 export async function inspectCheckpoint(
   dir: string,

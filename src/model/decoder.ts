@@ -10,57 +10,62 @@ import { decoderBytes, defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './pass';
 import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 
-/** What a decoder needs of a model: a MoETransformer. */
+/** The part of a MoETransformer that a decoder needs. */
 export interface DecodableModel extends ModelParts {
   readonly kernels: Kernels;
   readonly embedding: Embedding;
 }
 
 export interface DecoderOptions {
-  /** Sequences that the cache has room for, an integer >= 1. Default 1. */
+  /** The number of sequences that the cache has room for, an integer >= 1. Default 1. */
   slots?: number | undefined;
-  /** Most tokens of a sequence, an integer in [1, maxSeqLen]. Default: the model's maxSeqLen. */
+  /** The largest number of tokens of a sequence, an integer in [1, maxSeqLen]. Default: the model's maxSeqLen. */
   contextLength?: number | undefined;
-  /** Most tokens of a step, an integer >= slots: activation memory grows with it. Default: 256, less if contextLength is, at least slots. */
+  /**
+   * The largest number of tokens of a step, an integer >= slots; activation memory grows with it. Default: 256, or less if
+   * contextLength is, but at least slots.
+   */
   maxStepTokens?: number | undefined;
 }
 
 /** New tokens of one sequence. */
 export interface DecodeRow {
-  /** Where the sequence is kept. */
+  /** The slot that keeps the sequence. */
   slot: number;
-  /** Ids of which those from `start` to `end` (excluded) follow what the slot holds; at least one. */
+  /** Token ids; those in [start, end), at least one, follow the tokens of the slot. */
   tokens: ArrayLike<number>;
-  /** Default 0. */
+  /** First new token. Default 0. */
   start?: number | undefined;
-  /** Default: tokens.length. */
+  /** End of the new tokens. Default: tokens.length. */
   end?: number | undefined;
-  /** Of which of the new tokens the logits are wanted: those of the last predict the next token. Default 'last'. */
+  /** The new tokens whose logits are wanted; the logits of the last predict the next token. Default 'last'. */
   logits?: 'last' | 'all' | 'none' | undefined;
 }
 
-/** What a step hands out; whatever is left out isn't computed. T: new tokens of all rows, in their order. */
+/**
+ * The outputs of a step; an output that is left out isn't computed. T counts the new tokens of all rows, in their order.
+ */
 export interface StepOutputs {
-  /** Float32Array [R,V] at least: the logits that the rows ask for, in their order. */
+  /** Float32Array of at least [R,V]: the logits that the rows ask for, in their order. */
   logits?: Float32Array | undefined;
-  /** Float32Array [T,H] at least: the final norm's output, which the lm_head sees. */
+  /** Float32Array of at least [T,H]: the final norm's output, which is the input of lm_head. */
   hidden?: Float32Array | undefined;
-  /** Int32Array [nLayers,T,K] at least: the experts that each token reached, most probable first. */
+  /** Int32Array of at least [nLayers,T,K]: each token's experts, most probable first. */
   experts?: Int32Array | undefined;
-  /** Float32Array [nLayers,T,K] at least: their gate weights. */
+  /** Float32Array of at least [nLayers,T,K]: their gate weights. */
   gateWeights?: Float32Array | undefined;
 }
 
 /**
- * Continues several sequences with a key-value cache: a step takes new tokens of any of them, a whole prompt or one token
- * each, and costs what these tokens cost; only attention looks back. All of a step's tokens share every matmul, so that
- * the weights are read once for all sequences.
+ * Continues several sequences with a key-value cache. A step takes new tokens of any sequences, a whole prompt or one token
+ * each, and computes only these; only attention looks back. All tokens of a step share every matmul, so that the weights
+ * are read once for all sequences.
  *
- * A sequence is a slot: it begins by tokens for an empty slot and ends by `truncate(slot, 0)`. All memory is reserved at
- * construction (`bytes`); a step whose numbers of tokens have occurred before allocates none.
+ * Each slot holds a sequence, which begins with tokens for an empty slot and ends with `truncate(slot, 0)`. All memory is
+ * reserved at construction (`bytes`); a step whose numbers of tokens have occurred before allocates none.
  *
- * It reads the model's weights, packed copies where the model has them and they are faster. What is in the cache belongs to the weights at the
- * time: when they change, truncate every slot.
+ * It reads the model's weights, or packed copies where the model has them and they are faster. The cache depends on the
+ * weights: when they change, truncate every slot.
  */
 export class Decoder {
   readonly slots: number;
@@ -73,10 +78,10 @@ export class Decoder {
   /** Planner state after the cache (where a step's plan starts) and after the largest step (where a head's plan starts). */
   readonly #cacheEnd: Planner;
   readonly #stepEnd: Planner;
-  /** By number of tokens, of rows. */
+  /** Plans of steps by number of tokens, followed by plans of heads by number of rows. */
   readonly #steps: (StepPlan | undefined)[];
   readonly #heads: (HeadPlan | undefined)[];
-  /** Of each slot, the last step it took part in. */
+  /** For each slot, the last step that it took part in. */
   readonly #seen: Float64Array;
   #stepCount = 0;
 
@@ -106,7 +111,7 @@ export class Decoder {
     this.#steps = new Array(maxStepTokens + 1).fill(undefined);
     this.#heads = new Array(maxStepTokens + 1).fill(undefined);
     this.#seen = new Float64Array(slots);
-    // The largest plans: all others lie within, so that the workspace never grows, which would lose the cache.
+    // The largest plans come first: all others lie within them, so the workspace never grows, which would lose the cache.
     this.#stepEnd = this.#planStep(maxStepTokens).planner;
     this.#workspace.ensure(this.#planHead(maxStepTokens).planner);
     model.blocks[0].attention.rope.ensure(contextLength);
@@ -121,20 +126,20 @@ export class Decoder {
     return { cache, activations: floats.byteLength + ints.byteLength - keysAndValues };
   }
 
-  /** Tokens that a slot holds. @throws RangeError for a slot that there isn't. */
+  /** The number of tokens in a slot. @throws RangeError for a slot that doesn't exist. */
   length(slot: number): number {
     this.#cache.checkSlot('length: slot', slot);
     return this.#cache.lengths[slot];
   }
 
-  /** Forgets the tokens of a slot from `length` on; 0 empties it. @throws RangeError when it holds fewer. */
+  /** Forgets the tokens of a slot from `length` on; 0 empties it. @throws RangeError if it holds fewer. */
   truncate(slot: number, length: number): void {
     this.#cache.truncate(slot, length);
   }
 
   /**
-   * How many of the first `tokens` a slot begins with: truncated to that, it needs only the rest of them. Logits come
-   * from new tokens alone, so leave it one less where that is all of them.
+   * The length of the common prefix of `tokens` and a slot: after truncating the slot to it, only the rest is needed. Logits
+   * come from new tokens only, so truncate to one token less if the prefix is all of `tokens`.
    */
   commonPrefix(slot: number, tokens: ArrayLike<number>): number {
     return this.#cache.commonPrefix(slot, tokens);
@@ -146,11 +151,11 @@ export class Decoder {
   }
 
   /**
-   * Computes the rows' new tokens and keeps their keys and values. Rows in the order of their slots, with equally many
-   * tokens, take fewest calls. Returns R, the number of rows of logits that were asked for.
-   * @throws before anything is computed or kept: SgemoeError SGEMOE_CONTEXT_FULL when a slot has no room for its tokens,
-   * RangeError for a slot that there isn't or that occurs twice, an id outside the vocabulary, no token, more than
-   * maxStepTokens, an output that is too short; TypeError for an output of another type.
+   * Computes the rows' new tokens and keeps their keys and values. It is fastest for rows in the order of their slots with
+   * equally many tokens, which need the fewest kernel calls. Returns R, the number of rows of logits that were asked for.
+   * @throws before anything is computed or kept: SgemoeError SGEMOE_CONTEXT_FULL if a slot has no room for its tokens;
+   * RangeError for a slot that doesn't exist or occurs twice, an id outside the vocabulary, no tokens, more than
+   * maxStepTokens, or an output that is too short; TypeError for an output of another type.
    */
   step(rows: readonly DecodeRow[], outputs: StepOutputs): number {
     const tokens = this.#checkRows(rows);
@@ -167,8 +172,8 @@ export class Decoder {
   }
 
   /**
-   * Steps of at most maxStepTokens tokens for one sequence alone: its prompt, from `start` on. `logits` [V] receives those
-   * of the last token.
+   * Computes a prompt of one sequence, from `start` on, in steps of at most maxStepTokens tokens. `logits` [V] receives the
+   * logits of the last token.
    */
   prefill(slot: number, tokens: ArrayLike<number>, logits?: Float32Array, start = 0): void {
     this.#cache.checkSlot('prefill: slot', slot);
@@ -183,7 +188,7 @@ export class Decoder {
     }
   }
 
-  /** Number of tokens of a step, everything about the rows checked. */
+  /** Checks the rows completely and returns their number of tokens. */
   #checkRows(rows: readonly DecodeRow[]): number {
     const { vocabSize } = this.#model.config;
     this.#stepCount++;
@@ -214,7 +219,7 @@ export class Decoder {
     checkOutput('gateWeights', outputs.gateWeights, floats, nLayers * tokens * K);
   }
 
-  /** Ids, positions and lengths of the step's tokens; notes which slots they belong to. */
+  /** Fills in ids, positions and lengths of the step's tokens, and records their slots. */
   #layOut(rows: readonly DecodeRow[], { ids, sequence }: StepPlan): void {
     const { queryStarts, kvLengths, positions } = sequence;
     const { data: ints } = ids;
@@ -234,7 +239,7 @@ export class Decoder {
     }
   }
 
-  /** Embedding and blocks; returns the last block's output. */
+  /** Computes embedding and blocks; returns the last block's output [T,H]. */
   #blocksAt(plan: StepPlan, tokens: number, { experts, gateWeights }: StepOutputs): MatrixView {
     const { embedding, blocks, config } = this.#model;
     const { residual } = plan;
@@ -285,7 +290,7 @@ function newTokensOf({ tokens, start = 0, end = tokens.length }: DecodeRow): num
   return end - start;
 }
 
-/** The tokens whose logits are wanted, in order. */
+/** Lists the tokens whose logits are wanted, in order. */
 function listWanted(rows: readonly DecodeRow[], { data, at }: IndexView): void {
   let next = at;
   let t = 0;
@@ -296,7 +301,7 @@ function listWanted(rows: readonly DecodeRow[], { data, at }: IndexView): void {
   }
 }
 
-/** How many rows of logits a row asks for. @throws RangeError for another word than the three. */
+/** The number of rows of logits that a row asks for. @throws RangeError for a value other than the three. */
 function logitsOf(row: DecodeRow): number {
   const { logits = 'last' } = row;
   if (logits === 'last') return 1;

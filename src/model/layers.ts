@@ -20,27 +20,27 @@ import { type Bias, Matrix, type Ones, planOnes, type Weight } from '../memory/w
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 
-/** Options of every layer. A layer of a model shares the model's store; one of its own has a store of its own. */
+/** Options of every layer. A layer of a model shares the model's store; a layer used alone has its own. */
 export interface LayerOptions {
   /** Seed of the initial weights. Default 42. */
   seed?: number | undefined;
   /** Prefix of the parameters' names, such as 'model.layers.0.self_attn.'. Default ''. */
   prefix?: string | undefined;
-  /** What computes. Default: the process's backend. */
+  /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
-  /** The store of the model the layer belongs to; the model then allocates and initialises. */
+  /** The store of the layer's model, which then allocates and initialises the weights. */
   store?: ParameterStore | undefined;
 }
 
 const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
 
 /**
- * A layer works on matrices in a workspace: `plan` reserves what forward must keep (slots), `planBackward` what backward
- * needs meanwhile (scratch); forwardAt and backwardAt then compute with these and allocate nothing. `x`, `y` and their
+ * A layer works on matrices in a workspace: `plan` reserves what forward must keep (slots), `planBackward` the temporary
+ * memory of backward (scratch). forwardAt and backwardAt then compute with these and allocate nothing. `x`, `y` and their
  * gradients `dx`, `dy` are [T, inDim] and [T, outDim]. `accumulate` adds to the output instead of writing it; a layer
- * that never feeds a residual stream leaves it out and always writes.
+ * that never feeds a residual stream ignores it and always writes.
  *
- * forward and backward are the same on Tensors, for a layer on its own: they copy in and out.
+ * forward and backward do the same on Tensors, for a layer used alone: they copy in and out.
  */
 export abstract class Layer<Slots, Scratch = undefined> {
   readonly kernels: Kernels;
@@ -65,23 +65,23 @@ export abstract class Layer<Slots, Scratch = undefined> {
     this.store = options.store ?? new ParameterStore(this.kernels);
   }
 
-  /** To be called at the end of a constructor, when all weights have been added. */
+  /** Call it at the end of a constructor, after all weights have been added. */
   protected built(): void {
     if (!this.#ownsStore) return;
     this.store.allocate();
     this.store.initialise(this.#seed);
   }
 
-  /** The layer's parameters by name; of a layer inside a model: the model's. */
+  /** The layer's parameters by name; for a layer of a model, all of the model's. */
   *namedParameters(): IterableIterator<[string, Parameter]> {
     for (const parameter of this.store.parameters) yield [parameter.name, parameter];
   }
 
   abstract plan(planner: Planner, batch: number, seq: number): Slots;
   abstract planBackward(planner: Planner, batch: number, seq: number): Scratch;
-  /** y from x. */
+  /** Computes y from x. */
   abstract forwardAt(s: Slots, x: MatrixView, y: MatrixView, accumulate: boolean): void;
-  /** dx from dy, and the weights' gradients: gradBeta * what they were + theirs. dx must not overlap dy. */
+  /** Computes dx from dy, and gradient = gradBeta * gradient + new gradient for each weight. dx must not overlap dy. */
   abstract backwardAt(
     s: Slots,
     scratch: Scratch,
@@ -91,7 +91,7 @@ export abstract class Layer<Slots, Scratch = undefined> {
     accumulate: boolean,
   ): void;
 
-  /** Fills what the slots hold before a forward (positions and the like). */
+  /** Fills the slots' inputs before a forward, such as positions. */
   prepare(_slots: Slots): void {}
 
   /**
@@ -107,8 +107,8 @@ export abstract class Layer<Slots, Scratch = undefined> {
   }
 
   /**
-   * The gradient of the last forward's input, dy of that forward's output shape. Adds to the parameters' gradients.
-   * @throws SgemoeError SGEMOE_NO_FORWARD without a forward before.
+   * The gradient of the last forward's input; dy has the shape of that forward's output. Adds to the parameters' gradients.
+   * @throws SgemoeError SGEMOE_NO_FORWARD without an earlier forward.
    */
   backward(dy: Tensor): Tensor<'float32'> {
     const pass = this.pass;
@@ -153,7 +153,7 @@ export abstract class Layer<Slots, Scratch = undefined> {
   }
 }
 
-/** Where the Tensor form of a layer keeps its last forward. */
+/** The memory of a layer's last forward on Tensors. */
 export interface TensorPass<Slots, Scratch> {
   leading: number[];
   /** [T, inDim], and its gradient */
@@ -167,15 +167,15 @@ export interface TensorPass<Slots, Scratch> {
 }
 
 export interface EmbeddingOptions extends LayerOptions {
-  /** m, a number > 0. Default 1. */
+  /** Factor m, a number > 0. Default 1. */
   multiplier?: number | undefined;
   /** Whether a Linear shares the table (`LinearOptions.tiedTo`). Default false. */
   tied?: boolean | undefined;
 }
 
 /**
- * y[t] = m W[ids[t]], W [vocabSize,dim], std sqrt(2/dim) at first. Backward: dW[ids[t]] += m dy[t]; repeated ids add up.
- * Of a table that a Linear shares the gradient is the sum of both uses (Press & Wolf 2017); the Linear's backward
+ * y[t] = m W[ids[t]], W [vocabSize,dim] with initial std sqrt(2/dim). Backward: dW[ids[t]] += m dy[t]; repeated ids add up.
+ * The gradient of a table that a Linear shares is the sum of both uses (Press & Wolf 2017); the Linear's backward
  * comes first.
  */
 export class Embedding {
@@ -220,7 +220,7 @@ export class Embedding {
     if (this.multiplier !== 1) scale(this.kernels, y, this.multiplier);
   }
 
-  /** Uses dy up: it is multiplied by m in place. */
+  /** Adds to the table's gradient. It multiplies dy [T,dim] by m in place. */
   backwardAt(ids: IndexView, dy: MatrixView): void {
     const { kernels, multiplier } = this;
     const { gradient } = this.#table;
@@ -259,7 +259,7 @@ export class Embedding {
 }
 
 export interface LinearSlots {
-  /** For the bias; null without one. */
+  /** Ones for the bias; null without one. */
   ones: Ones | null;
 }
 
@@ -269,11 +269,11 @@ export interface RMSNormSlots {
 }
 
 export interface LinearOptions extends LayerOptions {
-  /** Adds b, zero at first. Default false. */
+  /** Whether there is a bias b, initially zero. Default false. */
   bias?: boolean | undefined;
-  /** s, a number > 0. Default 1. */
+  /** Factor s, a number > 0. Default 1. */
   scale?: number | undefined;
-  /** Multiply by the table of this embedding, made with `tied` in the same store, instead of a W of one's own. */
+  /** An embedding, made with `tied` in the same store, whose table is W. Default: its own W. */
   tiedTo?: Embedding | undefined;
 }
 
@@ -381,7 +381,7 @@ export class RMSNorm extends Layer<RMSNormSlots> {
 }
 
 interface SwiGLUSlots {
-  /** [T,2F] */
+  /** [T,2F] gate|up */
   gateUp: MatrixView;
   /** [T,F] silu(gate) up */
   act: MatrixView;

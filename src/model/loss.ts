@@ -6,7 +6,10 @@ import type { RouterLosses } from './moe';
 import type { PassMode } from './pass';
 import type { OnGradients, Passes } from './passes';
 
-/** Sequences of a batch that one pass takes, checked: `batch` of `seq` tokens each, from ids[from] and targets[from] on. */
+/**
+ * The checked sequences of a batch that one pass takes: `batch` of `seq` tokens each, from ids[from] and targets[from]
+ * on.
+ */
 export interface LossPart {
   ids: ArrayLike<number>;
   targets: ArrayLike<number>;
@@ -15,35 +18,35 @@ export interface LossPart {
   seq: number;
 }
 
-/** 'loss' computes it alone; 'train' and 'recompute' keep what `backward` needs. */
+/** 'loss' only computes the loss; 'train' and 'recompute' keep what `backward` needs. */
 export type LossMode = Exclude<PassMode, 'forward'>;
 
-/** What the loss of a part is made of. */
+/** The terms of a part's loss. */
 export interface LossTerms extends RouterLosses {
-  /** Targets of this value don't count. */
+  /** Targets with this value don't count. */
   ignoreIndex: number;
-  /** Factor of the cross-entropy's gradient: 1 / the targets that count in the whole batch. */
+  /** Factor of the cross-entropy's gradient: 1 / (number of targets that count in the whole batch). */
   gradScale: number;
 }
 
-/** What the parts of a batch add up to. */
+/** The sums over the parts of a batch. */
 export interface LossSums {
-  /** Summed over the targets that count, in nats. */
+  /** Cross-entropy summed over the targets that count, in nats. */
   crossEntropy: number;
   /** weight * alpha * E * sum_e f_e P_e, summed over the layers. */
   auxLoss: number;
   /** weight * coef * mean_t lse_t^2, summed over the layers. */
   zLoss: number;
-  /** For each layer the assignments of each expert. */
+  /** [nLayers][E]: number of assignments of each expert. */
   load: number[][];
 }
 
 /**
- * A model with its loss: -log softmax(z)_c of each token's logits z [V] and target c, summed over those that count, plus
- * each router's balance loss and z-loss. A train step is `forward`, `backward`, and the optimizer's update.
+ * A model with its loss: the sum of -log softmax(z)_c over the tokens that count, with logits z [V] and target c, plus each
+ * router's balance loss and z-loss. A train step is `forward`, `backward`, and the optimizer's update.
  */
 export class ModelLoss {
-  /** Of the last forward that kept activations, and that pass's number. */
+  /** The terms of the last forward that kept activations, followed by the number of that pass. */
   #terms: LossTerms | null = null;
   #entered = 0;
 
@@ -52,14 +55,14 @@ export class ModelLoss {
     private readonly passes: Passes,
   ) {}
 
-  /** Zeros, to add parts to. */
+  /** Zero sums, to add parts to. */
   noSums(): LossSums {
     const load: number[][] = [];
     for (const { moe } of this.parts.blocks) load.push(Array.from(moe.router.counts, () => 0));
     return { crossEntropy: 0, auxLoss: 0, zLoss: 0, load };
   }
 
-  /** Bytes that the `forward` and `backward` of such a part would allocate. */
+  /** Bytes that `forward` and `backward` of such a part would allocate. */
   growthBytes(batch: number, seq: number, mode: LossMode): Pick<MemoryNeeds, 'gradients' | 'activations'> {
     const { gradShards, mirrorBytes } = this.parts.store;
     return {
@@ -69,8 +72,8 @@ export class ModelLoss {
   }
 
   /**
-   * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, and turn the logits into
-   * gradScale (softmax(z) - onehot(c)), the gradient, in place.
+   * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, and replace the logits by
+   * their gradient gradScale (softmax(z) - onehot(c)).
    */
   forward(part: LossPart, terms: LossTerms, mode: LossMode, sums: LossSums): void {
     const { passes } = this;
@@ -90,10 +93,10 @@ export class ModelLoss {
   }
 
   /**
-   * The gradients of what the last `forward` computed, into every weight's: added to it or, with `overwrite`, instead.
-   * @param onGradients told which gradients are final as soon as they are: lm_head and norm, the last block .. the first,
-   * the embedding; each weight once.
-   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one that keeps activations.
+   * Computes the gradients of the last `forward` and adds them to those of the weights or, with `overwrite`, replaces them.
+   * @param onGradients called with each range of gradients once it is final: lm_head and norm, the blocks from last to
+   * first, the embedding; each weight once.
+   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward kept its activations.
    */
   backward(overwrite: boolean, onGradients?: OnGradients): void {
     const pass = this.passes.kept();

@@ -9,64 +9,70 @@ import { type AssembledParts, assemble } from './assemble';
 import { type ModelParts, planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
-/** What a model's arrays take, in bytes. Scratch of the kernels (some MB at most), results and Node itself come on top. */
+/** Bytes of a model's arrays. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
 export interface MemoryBytes {
   weights: number;
   /** Copies of the weights that `freeze({ pack: true })` keeps (`model.packedBytes`); 0 unless `pack`. */
   packed: number;
-  /** 0 unless training. */
+  /** Gradients; 0 unless training. */
   gradients: number;
   /** AdamW's two moments; 0 unless training. */
   moments: number;
   /** Keys, values and ids of a Decoder's tokens; 0 unless decoding. */
   cache: number;
-  /** The workspace: what the layers hand on and, in training, keep for the backward; and the table of rotary angles. */
+  /** The workspace (activations, in training with those kept for the backward) and the table of rotary angles. */
   activations: number;
-  /** The sum of all of them. */
+  /** The sum of the above. */
   total: number;
 }
 
 export interface MemoryOptions {
   /**
-   * 'forward': logits; 'loss': evaluation; 'train': a train step; these three take `batch` and `seq`. 'decode': a Decoder, which
-   * takes `slots`, `contextLength` and `maxStepTokens`. Default 'train'.
+   * What the model does: 'forward' computes logits, 'loss' evaluates, 'train' makes train steps; these take `batch` and
+   * `seq`. 'decode' is a Decoder and takes `slots`, `contextLength` and `maxStepTokens`. Default 'train'.
    */
   mode?: 'forward' | 'loss' | 'train' | 'decode' | undefined;
-  /** Sequences in a batch, B. With gradAccumulationSteps: the most that a part has. */
+  /** B, sequences in a batch; with gradAccumulationSteps, sequences in the largest part. */
   batch?: number | undefined;
-  /** Tokens in a sequence, S. */
+  /** S, tokens in a sequence. */
   seq?: number | undefined;
-  /** With 'train': as the TrainConfig's. Default false. */
+  /** For 'train', as in TrainConfig. Default false. */
   gradientCheckpointing?: boolean | undefined;
-  /** With 'decode': as DecoderOptions. Default 1. */
+  /** For 'decode', as in DecoderOptions. Default 1. */
   slots?: number | undefined;
-  /** With 'decode': as DecoderOptions. Default: the model's maxSeqLen. */
+  /** For 'decode', as in DecoderOptions. Default: the model's maxSeqLen. */
   contextLength?: number | undefined;
-  /** With 'decode': as DecoderOptions. */
+  /** For 'decode', as in DecoderOptions, with its default. */
   maxStepTokens?: number | undefined;
-  /** Count the copies that `model.freeze({ pack: true })` makes. Default false. */
+  /** Whether to count the copies that `model.freeze({ pack: true })` makes. Default false. */
   pack?: boolean | undefined;
-  /** What computes, which decides how copies are laid out. Default: the process's backend. */
+  /** The kernels, which decide the layout of copies. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }
 
 const OPTIONS: readonly (keyof MemoryOptions)[] = [
-  ...(['mode', 'batch', 'seq', 'gradientCheckpointing'] as const),
-  ...(['slots', 'contextLength', 'maxStepTokens', 'pack', 'kernels'] as const),
+  'mode',
+  'batch',
+  'seq',
+  'gradientCheckpointing',
+  'slots',
+  'contextLength',
+  'maxStepTokens',
+  'pack',
+  'kernels',
 ];
 
 const MODES: readonly NonNullable<MemoryOptions['mode']>[] = ['forward', 'loss', 'train', 'decode'];
 
-/** A Decoder's `maxStepTokens` unless it is given. */
+/** The default of a Decoder's `maxStepTokens`. */
 export function defaultStepTokens(slots: number, contextLength: number): number {
   return Math.max(slots, Math.min(256, contextLength));
 }
 
 /**
- * The memory of a model before it exists, as the model itself would ask for it: its layers are put together without
- * weights, and the pass that `mode` names is planned. Exact for the first pass; a workspace that has to grow later may get
- * up to half larger than its largest pass.
- * @throws TypeError or RangeError for an unknown mode, a size that isn't a positive integer.
+ * The memory of a model before it exists. The model's own layers, without weights, plan the pass that `mode` names, so the
+ * figure is exact for the first pass. A workspace that grows later may get up to half larger than its largest pass.
+ * @throws TypeError or RangeError for an unknown mode or a size that isn't a positive integer.
  */
 export function memoryBytes(config: ModelConfig, options: MemoryOptions): MemoryBytes {
   checkOptions('memoryBytes', options, OPTIONS);
@@ -103,7 +109,7 @@ function passing(
   };
 }
 
-/** What a Decoder of a model takes: the cache, its largest step, its largest head. */
+/** Bytes of a model's Decoder: the cache, its largest step and its largest head. */
 export function decoderBytes(
   parts: ModelParts & { readonly kernels: Kernels },
   options: Pick<MemoryOptions, 'slots' | 'contextLength' | 'maxStepTokens'>,
@@ -129,7 +135,7 @@ function planned({ floatCount, intCount }: Planner, kernels: Kernels): number {
   return floatCount * floatBytes(kernels) + intCount * Int32Array.BYTES_PER_ELEMENT;
 }
 
-/** Cosines and sines of `positions` positions. */
+/** Bytes of the cosines and sines of `positions` positions. */
 function ropeBytes({ headDim }: ModelConfig, kernels: Kernels, positions: number): number {
   return positions * headDim * floatBytes(kernels);
 }

@@ -37,56 +37,56 @@ import { Passes } from './passes';
 export interface ModelOptions {
   /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
   seed?: number | undefined;
-  /** What computes. Default: the process's backend. */
+  /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }
 
-/** What a model of this config will take, for what it is made for: `memoryBytes` counts it. */
+/** The memory that a model of this config will need for its purpose, as `memoryBytes` counts it. */
 export type NeedsOf = (config: ModelConfig) => MemoryNeeds;
 
 export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
   /**
-   * Told what was passed over in config.json and generation_config.json, and which weights aren't finite numbers, a sentence each.
-   * Default: process warnings.
+   * Called with a sentence for each thing ignored in config.json and generation_config.json, and for weights that aren't
+   * finite. Default: process warnings.
    */
   onNote?: ((note: string) => void) | undefined;
   /**
-   * Compared with the memory that there is before any is taken, such as
-   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: the weights alone.
+   * The memory to compare with what the machine has before any is allocated, such as
+   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: only the weights.
    */
   needs?: NeedsOf | undefined;
 }
 
-/** Everything a forward computes on the way, copied. T = B*S tokens. */
+/** Copies of everything that a forward computes. T = B*S tokens. */
 export interface Trace {
-  /** [B,S,H] */
+  /** [B,S,H] output of the embedding */
   embedding: Tensor<'float32'>;
   /** [B,S,H] output of each block */
   hidden: Tensor<'float32'>[];
   /** [B,S,H] after the final norm */
   norm: Tensor<'float32'>;
-  /** [B,S,V] */
+  /** [B,S,V] output of lm_head */
   logits: Tensor<'float32'>;
-  /** Of each block: logits, probs [T,E], indices, weights [T,K] */
+  /** Routing of each block: logits and probs [T,E], indices and weights [T,K] */
   routing: Routing[];
 }
 
 export interface FreezeOptions {
-  /** Keep packed copies beside the weights. Default false. */
+  /** Whether to keep packed copies beside the weights. Default false. */
   pack?: boolean | undefined;
 }
 
 export interface ForwardOptions {
-  /** Keep the activations for `backward`. Default false. */
+  /** Whether to keep the activations for `backward`. Default false. */
   training?: boolean | undefined;
-  /** With `training`: keep only each block's input; `backward` computes the rest again. Default false. */
+  /** With `training`: whether to keep only each block's input; `backward` then computes the rest again. Default false. */
   gradientCheckpointing?: boolean | undefined;
-  /** Where to write the logits, a float32 tensor [B,S,V]; it is returned. Default: a new one. */
+  /** A float32 tensor [B,S,V] that receives the logits and is returned. Default: a new one. */
   out?: Tensor<'float32'> | undefined;
 }
 
 interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
-  /** The beginning of a sentence about it. */
+  /** The beginning of error messages. */
   what?: string | undefined;
   generationConfig?: GenerationConfig | null | undefined;
 }
@@ -107,11 +107,14 @@ const NO_OPTIONS = Object.freeze({});
  */
 export class MoETransformer implements NextTokenModel {
   readonly config: ModelConfig;
-  /** What generation_config.json held, with the ends that config.json listed; null for none. `save` and exports write it. */
+  /**
+   * The content of generation_config.json with the end tokens of config.json added; null for none. `save` and exports
+   * write it.
+   */
   readonly generationConfig: GenerationConfig | null;
   /**
-   * Tokens that end a text, as the checkpoint's config.json and generation_config.json list them (`eos_token_id`). The tokenizer's
-   * own comes on top where there is one.
+   * Tokens that end a text, from `eos_token_id` of the checkpoint's config.json and generation_config.json. The tokenizer's
+   * end token counts too, where there is a tokenizer.
    */
   readonly endTokens: readonly number[];
   readonly kernels: Kernels;
@@ -121,7 +124,7 @@ export class MoETransformer implements NextTokenModel {
   readonly norm: RMSNorm;
   readonly lmHead: Linear;
   /**
-   * Forward with loss, and its backward: what trainings and evaluations call.
+   * Forward with loss, and its backward, for trainings and evaluations.
    * @internal
    */
   readonly loss: ModelLoss;
@@ -136,7 +139,7 @@ export class MoETransformer implements NextTokenModel {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
     this.config = config;
     this.generationConfig = generationConfig;
-    // Not asked for nothing: a program that only computes reads no files' modules.
+    // The condition is there so that a program that only computes never loads the modules that read files.
     this.endTokens = generationConfig === null ? [] : endTokensOf(generationConfig, config.vocabSize);
     this.kernels = kernels;
     this.store = new ParameterStore(kernels, storeOptions);
@@ -156,7 +159,8 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * A model with Kaiming normal weights, std sqrt(2/fan_in), norms at 1: the same for a seed on every machine.
+   * Makes a model with Kaiming normal weights, std sqrt(2/fan_in), and norms at 1. A seed gives the same weights on every
+   * machine.
    * @throws TypeError or RangeError for an invalid config or seed; SgemoeError SGEMOE_MEMORY.
    */
   static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
@@ -178,8 +182,8 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Reads a checkpoint folder: config.json and model.safetensors, or shards with their index. Folders of `transformers` too
-   * (docs/checkpoints.md). Process warnings list keys of their config.json that were passed over, and weights that are NaN or infinite.
+   * Reads a checkpoint folder of sgemoe or `transformers` (docs/checkpoints.md): config.json and model.safetensors, or shards
+   * with their index. Process warnings list ignored keys of config.json, and weights that are NaN or infinite.
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
@@ -189,7 +193,7 @@ export class MoETransformer implements NextTokenModel {
       const source = modelSource(checkpoint);
       const tell = options.onNote ?? ((note: string) => process.emitWarning(note, 'SgemoeWarning'));
       source.notes.forEach(tell);
-      // Before memory is asked for: a config.json may claim any size, the file's tensors are there.
+      // Checked before memory is allocated: a config.json may claim any size, but the file's tensors are real.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const { generationConfig } = source;
       const kernels = options.kernels ?? getKernels();
@@ -207,17 +211,17 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * The weights for worker threads of this process, none of them copied: `MoETransformer.fromShared` makes a model of it on
-   * the other side. Of a frozen model also the packed copies. Writes, such as training, are seen by all: nobody may write
-   * while another computes.
+   * The weights (and packed copies) in a form for worker threads of this process, without copying:
+   * `MoETransformer.fromShared` makes a model of it in the other thread. All threads see writes, such as those of training,
+   * so nobody may write while another computes.
    */
   share(): SharedModel {
     return shareModel(this.config, this.generationConfig, this.store);
   }
 
   /**
-   * A model that computes with the weights of another thread's; frozen when that was. @throws TypeError for anything but
-   * what `share` gives.
+   * Makes a model that uses the weights of another thread's model, frozen if that is. @throws TypeError for anything that
+   * `share` didn't return.
    */
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
@@ -234,9 +238,9 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Writes config.json, model.safetensors, generation_config.json if the model has one or it is given, and a tokenizer's `files()`
-   * when given: all of them or none. What is written
-   * are the weights at the time of the call, copied before it returns: training may go on meanwhile.
+   * Writes config.json, model.safetensors, generation_config.json if the model has one or it is given, and a tokenizer's
+   * `files()` if given: all of them or none. The weights are copied before the call returns, so training may go on
+   * meanwhile.
    * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE, or SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
    */
   async save(dir: string, options: SaveOptions = {}): Promise<void> {
@@ -260,20 +264,20 @@ export class MoETransformer implements NextTokenModel {
     return this.config.maxSeqLen;
   }
 
-  /** Parameters under their checkpoint names, in the order of memory layers. Views: writing changes the model. */
+  /** Views of the parameters under their checkpoint names, in the order of memory. Writing changes the model. */
   *namedParameters(): IterableIterator<[string, Parameter]> {
     for (const parameter of this.store.parameters) yield [parameter.name, parameter];
   }
 
   /**
-   * What belongs to the model beside its parameters, under checkpoint names: the routers' selection biases. No gradient, no
-   * optimizer. Views. Saved unless all of them are 0.
+   * Views of the model's buffers, the routers' selection biases, under their checkpoint names. They have no gradient and no
+   * optimizer state. Checkpoints hold them unless all are 0.
    */
   *namedBuffers(): IterableIterator<[string, Parameter]> {
     for (const buffer of this.store.buffers) yield [buffer.name, buffer];
   }
 
-  /** @throws RangeError for a name the model does not have. */
+  /** The parameter of a name. @throws RangeError for a name that the model doesn't have. */
   parameter(name: string): Parameter {
     const found = this.#byName.get(name);
     if (!found) throw new RangeError(`the model has no parameter named '${name}'`);
@@ -291,7 +295,7 @@ export class MoETransformer implements NextTokenModel {
     return this.forwardIds(idsOf(ids), ids.shape[0], ids.shape[1], options);
   }
 
-  /** As `forward`, for `batch` sequences of `seq` ids in row-major order. */
+  /** Computes `forward` for `batch` sequences of `seq` ids in row-major order. */
   forwardIds(
     ids: ArrayLike<number>,
     batch: number,
@@ -320,10 +324,10 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Adds the gradient of sum(dLogits * logits) of the last training forward to every parameter's `grad`, plus, when
-   * asked for, that of the balance loss and the z-loss. `zeroGradients` starts afresh.
+   * Adds the gradient of sum(dLogits * logits) of the last training forward to every parameter's `grad`, plus those of the
+   * balance loss and the z-loss if their factors aren't 0. `zeroGradients` starts afresh.
    * @param options.auxLossAlpha default 0. @param options.zLossCoef default 0.
-   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward was one with { training: true }.
+   * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward had { training: true }.
    */
   backward(
     dLogits: Tensor,
@@ -342,15 +346,15 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * Readies the model for forwards alone: the parameters can't be written any more. A train step, and writes by
-   * `parameter(..).data`, throw SgemoeError SGEMOE_MODEL_FROZEN. Arrays taken before, and `store.shards`, can't be guarded;
-   * what is written through them doesn't reach packed copies. Gradients are not weights: `backward` works.
+   * Prepares the model for forwards only: train steps and writes to `parameter(..).data` throw SgemoeError
+   * SGEMOE_MODEL_FROZEN. Arrays taken earlier, and `store.shards`, can't be guarded; writes through them don't reach packed
+   * copies. Gradients aren't weights: `backward` still works.
    *
-   * @param options.pack also keep a copy of the weights in the layout that matmuls of many rows read fastest: `packedBytes`
-   * of it, about as much as the weights without the embedding; none where every matmul goes to a BLAS library. forward,
-   * evaluate and steps of many sequences gain, fewer than 17 rows of large matrices read the weights as they are
-   * (docs/performance.md). Logits may differ in the last bits from those without. Default false: one copy.
-   * @throws SgemoeError SGEMOE_MEMORY where there is no room for the copy.
+   * @param options.pack also keeps a copy of the weights in the layout that is fastest for matmuls of many rows. It takes
+   * `packedBytes`, about as much as the weights without the embedding, or nothing if a BLAS library does every matmul.
+   * forward, evaluate and steps of many sequences get faster; matmuls of fewer than 17 rows by large matrices still read the
+   * weights as they are (docs/performance.md). Logits may differ in the last bits. Default false: no copy.
+   * @throws SgemoeError SGEMOE_MEMORY if there is no room for the copy.
    */
   freeze(options: FreezeOptions = NO_OPTIONS): void {
     checkOptions('freeze', options, ['pack']);
@@ -362,17 +366,17 @@ export class MoETransformer implements NextTokenModel {
     this.store.freeze(pack ? 'own' : 'none');
   }
 
-  /** Ends `freeze`: copies are given up, the parameters can be written again, through a new `data`. */
+  /** Ends `freeze`: drops the copies and allows writing to the parameters, through a new `data`. */
   unfreeze(): void {
     this.store.unfreeze();
   }
 
-  /** Whether the parameters may not be written: between `freeze` and `unfreeze`. */
+  /** Whether writing to the parameters is an error, as it is between `freeze` and `unfreeze`. */
   get frozen(): boolean {
     return this.store.frozen;
   }
 
-  /** Bytes of the copies that `freeze({ pack: true })` keeps beside the weights, 0 without. */
+  /** Bytes of the copies that `freeze({ pack: true })` keeps beside the weights; 0 without copies. */
   get packedBytes(): number {
     return this.store.packedBytes;
   }
@@ -382,7 +386,7 @@ export class MoETransformer implements NextTokenModel {
     this.store.zeroGradients();
   }
 
-  /** Forward of ids [B,S] that returns copies of all hidden states and routings. */
+  /** Computes a forward of ids [B,S] and returns copies of all hidden states and routings. */
   trace(ids: Tensor): Trace {
     const logits = this.forward(ids, { training: true });
     const [batch, seq] = ids.shape;
@@ -397,7 +401,7 @@ export class MoETransformer implements NextTokenModel {
     };
   }
 
-  /** Logits [V] of the token after `tokens`: the lm_head sees the last position only. */
+  /** Logits [V] of the token after `tokens`; lm_head only computes the last position. */
   nextTokenLogits(
     tokens: ArrayLike<number>,
     out: Float32Array = new Float32Array(this.vocabSize),
@@ -414,13 +418,13 @@ export class MoETransformer implements NextTokenModel {
     return out;
   }
 
-  /** A sequence with a key-value cache of its own; a Decoder serves several. */
+  /** A sequence with its own key-value cache; a Decoder serves several sequences. */
   openSequence(contextLength: number): TokenSequence {
     const decoder = new Decoder(this, { contextLength });
     return { append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start) };
   }
 
-  /** `prompt` continued to `maxLen` tokens in total; greedy unless a strategy is given. */
+  /** Continues `prompt` to `maxLen` tokens in total; greedily unless a strategy is given. */
   generate(
     prompt: ArrayLike<number>,
     maxLen: number,
@@ -430,28 +434,28 @@ export class MoETransformer implements NextTokenModel {
     return generate(this, prompt, maxLen, strategy, options);
   }
 
-  /** The most probable token each time. */
+  /** Continues with the most probable token each time. */
   generateGreedy(prompt: ArrayLike<number>, maxLen: number): number[] {
     return generate(this, prompt, maxLen);
   }
 
-  /** Drawn from softmax(logits / temperature). */
+  /** Continues with tokens drawn from softmax(logits / temperature). */
   generateSample(prompt: ArrayLike<number>, maxLen: number, temperature = 1, seed = DEFAULT_SEED): number[] {
     return generate(this, prompt, maxLen, new TemperatureSampling(temperature, { seed }));
   }
 
-  /** Drawn from the k most probable tokens. */
+  /** Continues with tokens drawn from the k most probable ones. */
   generateTopK(prompt: ArrayLike<number>, maxLen: number, k: number, temperature = 1, seed = DEFAULT_SEED) {
     return generate(this, prompt, maxLen, new TopKSampling(k, { temperature, seed }));
   }
 
-  /** Drawn from the smallest set of tokens whose probability reaches p. */
+  /** Continues with tokens drawn from the smallest set whose probability reaches p. */
   generateTopP(prompt: ArrayLike<number>, maxLen: number, p: number, temperature = 1, seed = DEFAULT_SEED) {
     return generate(this, prompt, maxLen, new TopPSampling(p, { temperature, seed }));
   }
 
   /**
-   * Where passes find their memory.
+   * The memory of passes.
    * @internal
    */
   get workspace(): Workspace {
@@ -473,7 +477,7 @@ export class MoETransformer implements NextTokenModel {
 /** The ids of an int32 or int64 tensor as numbers. */
 export function idsOf(ids: Tensor): ArrayLike<number> {
   if (ids.data instanceof Int32Array) return ids.data;
-  // Numbers, not int32: what doesn't fit must be seen by the check of the ids, not wrapped before it.
+  // Numbers instead of int32: an id that doesn't fit must reach the check, not wrap around before it.
   if (ids.data instanceof BigInt64Array) return Array.from(ids.data, Number);
   throw new TypeError(`ids must be an int32 or int64 tensor, got ${ids.dtype}`);
 }

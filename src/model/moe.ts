@@ -22,13 +22,13 @@ import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAtten
 import { Layer, type LayerOptions, RMSNorm, type RMSNormSlots } from './layers';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 
-/** What a router's backward adds to the upstream gradient. Shared by all routers of a model. */
+/** The losses whose gradients a router's backward adds to the upstream gradient. All routers of a model share them. */
 export interface RouterLosses {
-  /** alpha of the balance loss alpha * E * sum_e f_e P_e. */
+  /** Factor alpha of the balance loss alpha * E * sum_e f_e P_e. */
   auxLossAlpha: number;
   /** Weight of the z-loss, the mean of (log sum_e exp logit_e)^2 over tokens (Zoph et al. 2022, eq. 5). */
   zLossCoef: number;
-  /** Share of these tokens in the whole batch: gradient accumulation weighs micro-batches by it. */
+  /** Share of these tokens in the whole batch, by which gradient accumulation weighs micro-batches. */
   weight: number;
 }
 
@@ -37,35 +37,35 @@ export interface RouterScratch {
   dLogits: MatrixView;
 }
 
-/** One routing, for people to read. T tokens, E experts, K choices. */
+/** A copy of a routing for users. T tokens, E experts, K choices. */
 export interface Routing {
   /** [T,E] before the softmax */
   logits: Tensor<'float32'>;
-  /** [T,E] */
+  /** [T,E] softmax over all experts */
   probs: Tensor<'float32'>;
-  /** int32 [T,K], largest p + b first */
+  /** int32 [T,K] chosen experts, largest p + b first */
   indices: Tensor<'int32'>;
-  /** [T,K], summing to 1 unless they aren't renormalised */
+  /** [T,K] gate weights; a token's sum is 1 if they are renormalised */
   weights: Tensor<'float32'>;
 }
 
 /**
  * Chooses K of E experts for each token: p = softmax(x Wg^T) over all experts, the K largest of p + b (ties: lower
  * index), their p, divided by their sum unless `renormalise` is false (Shazeer et al. 2017; Jiang et al. 2024). The
- * selection bias b changes the choice alone (Wang et al. 2024). As a layer its output is the gate weights [T,K].
+ * selection bias b only changes the choice (Wang et al. 2024). The layer's output is the gate weights [T,K].
  * Backward: through weights and renormalisation into every logit, plus the gradients of the balance and z-loss set in
  * `losses`; none for b. docs/gradients/router.md
  */
 export class Router extends Layer<RoutingViews, RouterScratch> {
   /** Wg [nExperts, dim]. */
   readonly weight: Parameter;
-  /** b [nExperts], zeros at first; a buffer, not a parameter: `updateSelectionBias` moves it, no gradient does. */
+  /** b [nExperts], initially zeros. It is a buffer, not a parameter: `updateSelectionBias` changes it, no gradient does. */
   readonly selectionBias: Parameter;
   readonly losses: RouterLosses;
   readonly renormalise: boolean;
-  /** Assignments to each expert in the last forward; they add up to T*K. */
+  /** [E] assignments to each expert in the last forward; they add up to T*K. */
   readonly counts: Int32Array;
-  /** P_e of the last forward: mean probability of each expert over all tokens. */
+  /** [E] P_e of the last forward: mean probability of each expert over all tokens. */
   readonly meanProbs: Float64Array;
   /** Mean squared log-sum-exp of the logits in the last forward; 0 without tokens. */
   meanSquaredLse = 0;
@@ -114,7 +114,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
     return { dLogits: planner.floats(batch * seq, this.nExperts) };
   }
 
-  /** y: the gate weights [T,K]; the slots keep them too. */
+  /** y receives the gate weights [T,K]; the slots keep them too. */
   forwardAt(s: RoutingViews, x: MatrixView, y: MatrixView): void {
     const { rowStarts, probMeans, weights, lse } = s;
     this.#gate.multiply(this.kernels, x, s.logits);
@@ -127,14 +127,14 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
     this.meanSquaredLse = lse.rows === 0 ? 0 : sumSquares(this.kernels, lse) / lse.rows;
   }
 
-  /** b, or null when all of it is 0: the kernel is faster without. */
+  /** b, or null if all of it is 0, since the kernel is faster without. */
   #biasInUse(): Float32Array | null {
     const { data } = this.#bias;
     for (let e = 0; e < data.length; e++) if (data[e] !== 0) return data;
     return null;
   }
 
-  /** dy: gradient of the gate weights [T,K]. */
+  /** dy is the gradient of the gate weights [T,K]. */
   backwardAt(
     s: RoutingViews,
     { dLogits }: RouterScratch,
@@ -168,25 +168,25 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
     return assignments === 0 ? 0 : (alpha * this.nExperts * dot) / assignments;
   }
 
-  /** coef * mean_t lse_t^2 of the last forward. 0 before any forward, and for a coef of 0. */
+  /** coef * mean_t lse_t^2 of the last forward; 0 before any forward and for a coef of 0. */
   computeZLoss(coef: number): number {
     return coef === 0 ? 0 : coef * this.meanSquaredLse;
   }
 
   /**
-   * Balances the load without a loss (Wang et al. 2024, alg. 1): b_e += rate * sign(1/E - load_e), so that an expert that
-   * got less than an even share is chosen more easily from now on.
+   * Balances the load without a loss (Wang et al. 2024, alg. 1): b_e += rate * sign(1/E - load_e), so that an expert with
+   * less than an even share is chosen more easily from now on.
    * @param load the share of a batch's assignments that each expert got, [E]. @param rate >= 0; 0 changes nothing.
    * @throws SgemoeError SGEMOE_MODEL_FROZEN
    */
   updateSelectionBias(load: ArrayLike<number>, rate: number): void {
     this.store.requireWritable();
     const { data } = this.#bias;
-    // Shares are quotients of integers: one that is even equals 1/E exactly.
+    // Shares are quotients of integers, so an even share equals 1/E exactly.
     for (let e = 0; e < data.length; e++) data[e] += rate * Math.sign(1 / data.length - load[e]);
   }
 
-  /** Routes x [B,S,dim] or [T,dim] and returns everything there is to see. */
+  /** Routes x [B,S,dim] or [T,dim] and returns a copy of the routing. */
   route(x: Tensor): Routing {
     this.forward(x);
     return this.readRouting(this.pass!.slots);
@@ -194,7 +194,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
 
   /** Copies a routing out of a workspace. */
   readRouting({ logits, probs, weights, indices }: RoutingViews): Routing {
-    const type = this.kernels.floatType as 'float32'; // float64 hides behind the same type
+    const type = this.kernels.floatType as 'float32'; // see Kernels.floatType
     const floats = (view: MatrixView) => new Tensor(elementsOf(view), [view.rows, view.cols], type);
     return {
       logits: floats(logits),
@@ -212,21 +212,21 @@ export interface MoEDims {
   ffnDim: number;
   /** Whether gate weights are divided by their sum. Default true. */
   normTopkProb?: boolean | undefined;
-  /** Width of the shared expert, 0 for none. Default 0. */
+  /** Width of the shared expert; 0 means none. Default 0. */
   sharedFfnDim?: number | undefined;
-  /** r, a number > 0. Default 1. */
+  /** Factor r of the output, a number > 0. Default 1. */
   residualMultiplier?: number | undefined;
 }
 
 export interface MoESlots {
   router: RoutingViews;
-  /** [T*K, H]: each expert's tokens, expert by expert */
+  /** [T*K, H] inputs of the experts, sorted by expert */
   gathered: MatrixView;
-  /** [T*K, 2F] */
+  /** [T*K, 2F] gate|up */
   gateUp: MatrixView;
   /** [T*K, F] silu(gate) up */
   act: MatrixView;
-  /** [T*K, H] */
+  /** [T*K, H] outputs of the experts */
   expertOut: MatrixView;
   shared: SharedExpertSlots | null;
 }
@@ -245,10 +245,10 @@ export interface MoEScratch {
 }
 
 /**
- * y_t = r (sum_j w_tj SwiGLU_e(t,j)(x_t) + Shared(x_t)): K of E experts for each token, none dropped (Shazeer et al. 2017). Tokens are
- * sorted by expert, so that all experts are one grouped matmul a weight matrix. Parameters: gate.weight (router),
- * experts.{e}.w1 (gate), w3 (up) [F,H], w2 (down) [H,F]; in memory one gate|up matrix an expert, experts stacked.
- * With sharedFfnDim, a SharedExpert beside them. Backward: docs/gradients/moe.md
+ * y_t = r (sum_j w_tj SwiGLU_e(t,j)(x_t) + Shared(x_t)): K of E experts for each token, no token is dropped (Shazeer et al.
+ * 2017). Tokens are sorted by expert, so that one grouped matmul for each weight matrix computes all experts. Parameters:
+ * gate.weight (router) [E,H], experts.{e}.w1 (gate), w3 (up) [F,H], w2 (down) [H,F]. Memory holds one gate|up matrix [2F,H]
+ * for each expert, with experts stacked. With sharedFfnDim there is a SharedExpert too. Backward: docs/gradients/moe.md
  */
 export class MoELayer extends Layer<MoESlots, MoEScratch> {
   readonly router: Router;
@@ -348,7 +348,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     this.shared?.backwardAt(s.shared!, scratch.shared!, x, dy, dx, true);
   }
 
-  /** dExpertOut: in, the gradient of expertOut; out, that of gathered in its place. */
+  /** Replaces dExpertOut [T*K, H], the gradient of expertOut, by the gradient of gathered. */
   #expertsBackward(s: MoESlots, { dExpertOut, dAct, dGateUp }: MoEScratch): void {
     const { kernels } = this;
     const { rowStarts } = s.router;
@@ -384,8 +384,8 @@ export interface BlockScratch {
 export type BlockDims = AttentionDims & MoEDims & { rmsNormEps?: number | undefined };
 
 /**
- * h = x + Attention(RMSNorm(x)); y = h + MoE(RMSNorm(h)). Backward in reverse order, the gradient of the residual
- * stream in place: dh = dy + RMSNorm'(MoE'(dy)), dx = dh + RMSNorm'(Attention'(dh)).
+ * h = x + Attention(RMSNorm(x)); y = h + MoE(RMSNorm(h)). The backward runs in reverse order, with the gradient of the
+ * residual stream in place: dh = dy + RMSNorm'(MoE'(dy)), dx = dh + RMSNorm'(Attention'(dh)).
  */
 export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
   readonly norm1: RMSNorm;
@@ -443,7 +443,7 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
     this.moe.forwardAt(s.moe, s.norm2Out, y, true);
   }
 
-  /** Always writes dx, which may be dy: then the gradient of the residual stream stays in place. */
+  /** Always writes dx, which may be dy; the gradient of the residual stream then stays in place. */
   backwardAt(
     s: BlockSlots,
     { attention, moe, dNorm }: BlockScratch,

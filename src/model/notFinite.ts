@@ -2,8 +2,8 @@ import type { Kernels } from '../backend/kernels';
 import { listNames, type NamedTensor } from '../checkpoint/checkpoint';
 
 /**
- * A sentence that names the tensors which hold NaN or an infinite number; null when none does. Takes a pass over the weights:
- * a sum of squares in float64 is finite when all float32 summands are, so that only tensors where it isn't are looked through.
+ * A sentence that names the tensors with NaN or infinite numbers; null if there are none. It takes one pass over the
+ * weights: a float64 sum of squares is finite if all its float32 numbers are, so only other tensors are searched.
  */
 export function notFiniteNote(kernels: Kernels, tensors: Iterable<NamedTensor>): string | null {
   const names: string[] = [];

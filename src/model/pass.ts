@@ -5,18 +5,18 @@ import { planSequence, type SequenceSlots } from './attention';
 import type { Linear, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
 import type { BlockScratch, BlockSlots, TransformerBlock } from './moe';
 
-/** Where a forward of one shape finds its memory: matrices in the workspace. */
+/** The memory of a forward of one shape: matrices in the workspace. */
 export interface ModelPass {
   mode: PassMode;
   batch: number;
   seq: number;
   tokens: number;
-  /** [T] */
+  /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
-  /** One per block; the same object for all unless 'train' keeps them for a backward. */
+  /** Slots of each block; all blocks share one object unless 'train' keeps them for a backward. */
   blocks: BlockSlots[];
-  /** [T,H] input of block i; the last is the output of the last block. */
+  /** [T,H] input of each block, followed by the output of the last. */
   residual: MatrixView[];
   norm: RMSNormSlots;
   /** [T,H] output of the final norm */
@@ -29,13 +29,13 @@ export interface ModelPass {
 }
 
 /**
- * What a pass is for: logits alone, a loss, or a loss and its gradients. Decides what memory it needs: 'train' keeps what
- * every block computes, 'recompute' each block's input, from which the backward computes the block again (gradient
- * checkpointing, Chen et al. 2016).
+ * The purpose of a pass, which decides its memory: 'forward' computes logits, 'loss' a loss. 'train' keeps everything that
+ * blocks compute, for the gradients; 'recompute' keeps only each block's input, from which the backward computes the block
+ * again (gradient checkpointing, Chen et al. 2016).
  */
 export type PassMode = 'forward' | 'loss' | 'train' | 'recompute';
 
-/** The final norm and lm_head of the last position alone. */
+/** The final norm and lm_head of only the last position. */
 export interface LastSlots {
   /** [1,H] output of the last block */
   x: MatrixView;
@@ -46,7 +46,7 @@ export interface LastSlots {
 }
 
 export interface LossSlots {
-  /** [T] */
+  /** [T] target ids */
   targets: IndexView;
   /** [T,V] logits, then their gradient in place */
   logits: MatrixView;
@@ -62,7 +62,7 @@ export interface BackwardSlots {
   block: BlockScratch;
 }
 
-/** What a pass is planned for: the parts of a model. */
+/** The parts of a model, for which passes are planned. */
 export interface ModelParts {
   readonly config: ModelConfig;
   readonly blocks: readonly TransformerBlock[];
@@ -70,15 +70,15 @@ export interface ModelParts {
   readonly lmHead: Linear;
 }
 
-/** Plans kept for shapes seen last; a plan is a few dozen matrices a layer. */
+/** The number of plans that are kept, for the most recent shapes; a plan has a few dozen matrices a layer. */
 const MAX_PLANS = 16;
 
 /** The plans of a model, each made once for a shape. */
 export class PassPlans {
-  /** The one used last comes first. */
+  /** The plans, the most recently used first. */
   readonly #plans: ModelPass[] = [];
 
-  /** @param memory that the passes lie in. */
+  /** @param memory the memory of the passes. */
   constructor(
     private readonly parts: ModelParts,
     private readonly memory: PlannedMemory,
@@ -111,7 +111,7 @@ export function planPass(
   const training = mode === 'train' || mode === 'recompute';
   const tokens = batch * seq;
   const sequence = planSequence(planner, batch, seq);
-  // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers take turns.
+  // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers alternate.
   const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
   const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens, H));

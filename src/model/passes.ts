@@ -7,7 +7,7 @@ import { fillSequence } from './attention';
 import type { RouterLosses } from './moe';
 import { type ModelPass, type PassMode, PassPlans } from './pass';
 
-/** Told which gradients are final: elements `offset` .. `offset + size` of gradient buffer `shard`. */
+/** Called when elements [offset, offset + size) of gradient buffer `shard` are final. */
 export type OnGradients = (range: WeightRange) => void;
 
 const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
@@ -18,7 +18,7 @@ const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 
  */
 export class Passes {
   readonly workspace: Workspace;
-  /** Passes entered so far, by which the caller knows whether another one came in between. */
+  /** Number of passes entered so far; it tells the caller whether another pass came in between. */
   entered = 0;
   /** The pass whose activations the workspace holds for a backward. */
   #kept: ModelPass | null = null;
@@ -30,7 +30,7 @@ export class Passes {
   }
 
   /**
-   * The plan for a shape, with the workspace made ready for it. Whatever a former pass kept is gone.
+   * Prepares the workspace for a shape and returns its plan. The activations of an earlier pass are lost.
    * @throws RangeError for a sequence longer than maxSeqLen; SgemoeError SGEMOE_MEMORY.
    */
   enter(batch: number, seq: number, mode: PassMode): ModelPass {
@@ -57,7 +57,7 @@ export class Passes {
     for (let t = 0; t < rows; t++) data[at + t] = source[from + t];
   }
 
-  /** Embedding and blocks; returns the last block's output [T,H]. */
+  /** Computes embedding and blocks; returns the last block's output [T,H]. */
   blocks(pass: ModelPass): MatrixView {
     const { embedding, blocks } = this.parts;
     const { residual } = pass;
@@ -69,7 +69,7 @@ export class Passes {
     return residual[blocks.length];
   }
 
-  /** Embedding, blocks and final norm: the output is pass.normOut. */
+  /** Computes embedding, blocks and final norm; the output is pass.normOut. */
   hidden(pass: ModelPass): void {
     this.parts.norm.forwardAt(pass.norm, this.blocks(pass), pass.normOut);
     this.#kept = pass.backward ? pass : null;
@@ -85,8 +85,8 @@ export class Passes {
   }
 
   /**
-   * From the gradient at pass.loss.logits into every weight's gradient, added to it or overwriting it; the routers add
-   * theirs of `losses`. The activations are used up.
+   * Computes every weight's gradient from the gradient in pass.loss.logits, and adds to the old one or overwrites it. The
+   * routers add the gradients of `losses`. The activations are used up.
    */
   backward(pass: ModelPass, losses: RouterLosses, overwrite: boolean, onGradients?: OnGradients): void {
     const { store, routerLosses } = this.parts;
@@ -111,14 +111,14 @@ export class Passes {
     norm.backwardAt(pass.norm, undefined, residual[last + 1], dNorm, dX, false);
     if (onGradients) ranges.head.forEach(onGradients);
     for (let i = last; i >= 0; i--) {
-      // The slots that all blocks share still hold the last one's.
+      // The slots that all blocks share still hold the values of the last block.
       if (mode === 'recompute' && i < last) {
         blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
       }
       blocks[i].backwardAt(pass.blocks[i], scratch, residual[i], dX, dX);
       if (onGradients) ranges.blocks[i].forEach(onGradients);
     }
-    // A table that is lm_head too has its gradient complete only here.
+    // The gradient of a tied table is complete only here.
     embedding.backwardAt(pass.ids, dX);
     if (onGradients) ranges.embedding.forEach(onGradients);
   }

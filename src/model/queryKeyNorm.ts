@@ -20,7 +20,7 @@ export interface QueriesAndKeys {
 }
 
 export interface QueryKeyNormSlots {
-  /** [T pieces] 1/rms of the queries, of the keys */
+  /** [T pieces] 1/rms of the queries, followed by that of the keys */
   q: MatrixView;
   k: MatrixView;
 }
@@ -32,11 +32,11 @@ export interface QueryKeyNormSlots {
  * Backward: docs/gradients/rms-norm.md#queries-and-keys
  */
 export class QueryKeyNorm {
-  /** Numbers of q and k of a token: the width of the output. */
+  /** Width of the output, nHeads D + nKvHeads D. */
   readonly width: number;
   readonly #q: Weight;
   readonly #k: Weight;
-  /** Pieces of a row of queries, and of keys, that are normed by themselves. */
+  /** Number of separately normed pieces of a row of queries, followed by that of keys. */
   readonly #qPieces: number;
   readonly #kPieces: number;
   readonly #eps: number;
@@ -65,13 +65,13 @@ export class QueryKeyNorm {
     return { q: planner.floats(tokens, this.#qPieces), k: planner.floats(tokens, this.#kPieces) };
   }
 
-  /** y from z. */
+  /** Computes y from z. */
   forwardAt(kernels: Kernels, invRms: QueryKeyNormSlots, z: QueriesAndKeys, y: QueriesAndKeys): void {
     rmsNorm(kernels, z.q, this.#q.values, y.q, invRms.q, this.#eps);
     rmsNorm(kernels, z.k, this.#k.values, y.k, invRms.k, this.#eps);
   }
 
-  /** dz from dy, and the gains' gradients. */
+  /** Computes dz from dy, and the gains' gradients. */
   backwardAt(
     kernels: Kernels,
     invRms: QueryKeyNormSlots,

@@ -10,7 +10,7 @@ export interface SharedExpertSlots {
   out: MatrixView;
   /** [T] a, the sigmoid of the gate's logit */
   gate: MatrixView;
-  /** [T] 0..T-1: each token's own row */
+  /** [T] 0..T-1, each token's own row */
   rows: IndexView;
 }
 
@@ -23,8 +23,8 @@ export interface SharedExpertScratch {
 }
 
 /**
- * y = a SwiGLU(x), a = sigmoid(x wg^T): the expert that every token passes beside the chosen ones (Rajbhandari et al. 2022;
- * Qwen2-MoE weighs it by the gate). Parameters: shared_expert.w1, w3 [F,H], w2 [H,F], shared_expert_gate.weight [1,H].
+ * y = a SwiGLU(x), a = sigmoid(x wg^T): an expert that every token passes beside its chosen ones (Rajbhandari et al. 2022;
+ * the gate a is Qwen2-MoE's). Parameters: shared_expert.w1, w3 [F,H], w2 [H,F], shared_expert_gate.weight [1,H].
  * Backward: docs/gradients/moe.md#shared-expert
  */
 export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> {

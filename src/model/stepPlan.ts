@@ -6,21 +6,21 @@ import type { LinearSlots, RMSNormSlots } from './layers';
 import type { BlockSlots } from './moe';
 import type { ModelParts } from './pass';
 
-/** Where a step of T tokens finds its memory: matrices in the decoder's workspace. */
+/** The memory of a step of T tokens: matrices in the decoder's workspace. */
 export interface StepPlan {
-  /** [T] */
+  /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
-  /** One per block; they differ in the layer alone. */
+  /** Slots of each block; they only differ in the layer. */
   blocks: BlockSlots[];
-  /** [T,H] input of block i, and the last one's output; two buffers that take turns. */
+  /** [T,H] input of each block, followed by the output of the last; two buffers alternate. */
   residual: MatrixView[];
   planner: Planner;
 }
 
 /** The final norm and lm_head of R of the tokens. */
 export interface HeadPlan {
-  /** [R] the tokens */
+  /** [R] indices of the tokens */
   rows: IndexView;
   /** [R,H] their rows of the last block's output */
   gathered: MatrixView;
@@ -31,7 +31,7 @@ export interface HeadPlan {
   planner: Planner;
 }
 
-/** @param cached of the sequences; null to know the size alone. @param before what lies in the workspace in front. */
+/** @param cached the sequences; null to plan only the size. @param before the planner whose end this plan starts at. */
 export function planStep(
   { config, blocks }: ModelParts,
   cached: CachedSequences | null,
@@ -53,7 +53,7 @@ export function planStep(
   };
 }
 
-/** @param before what lies in the workspace in front. */
+/** @param before the planner whose end this plan starts at. */
 export function planHead({ config, norm, lmHead }: ModelParts, before: Planner, rows: number): HeadPlan {
   const planner = before.behind();
   return {
