@@ -18,9 +18,6 @@
 #include "huge_pages.h"
 #include "parallel.h"
 
-// Of Node-API 9, which every supported Node has; the addon keeps the rules of version 8 otherwise.
-extern "C" NAPI_EXTERN napi_status NAPI_CDECL node_api_get_module_file_name(napi_env env, const char** result);
-
 namespace sgemoe {
 
 void throwAsJavaScript(napi_env env, const char* kernel) {
@@ -272,9 +269,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   pinThisLibrary();
   keepFreedMemory();
   exports["create"] = Napi::Function::New(env, create, "create");
-  // Where a bundler has put this file, which its name in the bundle hides: workers load the same one.
-  const char* url = nullptr;
-  if (node_api_get_module_file_name(env, &url) == napi_ok) exports["url"] = Napi::String::New(env, url);
+  // In a bundle nobody else knows where this file lies, and workers load the same one.
+  exports["path"] = Napi::String::New(env, fileOfAddress(reinterpret_cast<void*>(&fileOfAddress)));
   return exports;
 }
 

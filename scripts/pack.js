@@ -19,6 +19,7 @@ const BUNDLED = [
     what: 'the headers in native/node-addon-api',
     licence: 'LICENSE.md',
   },
+  { name: '@huggingface/jinja', what: 'dist/serve/engine/workerProgram.js', licence: 'LICENSE' },
   { name: 'uplot', what: 'the script and style in dist/cli/report/chartLibrary.js', licence: 'LICENSE' },
 ];
 

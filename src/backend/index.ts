@@ -7,12 +7,12 @@
  * - SGEMOE_ISA=baseline|avx2|avx512|neon: for tests.
  * - SGEMOE_THREADS=1..256: size of the thread pool.
  *
- * A demand that can't be met throws. Without a demand the best backend that loads is used; if that isn't the fastest kind,
- * one process warning says what is missing.
+ * A demand that can't be met throws, and so does a bundle without its addon. Otherwise the best backend that loads is used;
+ * if that isn't the fastest kind, one process warning says what is missing.
  */
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
-import { loadNativeKernels, type NativeOptions } from './native';
+import { isBundleOfKnownPlatform, loadNativeKernels, type NativeOptions } from './native';
 import { createReferenceKernels } from './reference';
 
 export type BackendRequest = 'auto' | BackendName;
@@ -53,10 +53,13 @@ export function setThreads(threads: number): void {
 }
 
 /**
- * Creates kernels of a backend. Default: SGEMOE_BACKEND, else 'auto'. The other SGEMOE_ variables apply too.
- * Errors as `getKernels`.
+ * Creates kernels of a backend. Default: SGEMOE_BACKEND, else 'auto'. The other SGEMOE_ variables apply too; `addonPath` is the
+ * addon's file in place of SGEMOE_ADDON. Errors as `getKernels`.
  */
-export function createKernels(name: BackendRequest = requestFromEnvironment()): Kernels {
+export function createKernels(
+  name: BackendRequest = requestFromEnvironment(),
+  addonPath: string | undefined = variable('SGEMOE_ADDON'),
+): Kernels {
   if (!REQUESTS.includes(name)) {
     throw new RangeError(`backend must be one of ${REQUESTS.join(', ')}, got '${String(name)}'`);
   }
@@ -68,9 +71,10 @@ export function createKernels(name: BackendRequest = requestFromEnvironment()): 
   const blasPath = takesLibrary ? variable('SGEMOE_BLAS') : undefined;
   const instructionSet = instructionSetFromEnvironment();
   const backend = name === 'auto' && blasPath !== undefined ? 'blas' : name;
-  const demanded =
-    backend !== 'auto' || instructionSet !== undefined || variable('SGEMOE_ADDON') !== undefined;
-  return demanded ? loadNativeKernels({ backend, blasPath, instructionSet }) : bestKernels({ backend });
+  const demanded = backend !== 'auto' || instructionSet !== undefined || addonPath !== undefined;
+  return demanded
+    ? loadNativeKernels({ backend, blasPath, instructionSet, addonPath })
+    : bestKernels({ backend });
 }
 
 function bestKernels(options: NativeOptions): Kernels {
@@ -78,7 +82,8 @@ function bestKernels(options: NativeOptions): Kernels {
   try {
     kernels = loadNativeKernels(options);
   } catch (error) {
-    if (!(error instanceof SgemoeError)) {
+    // Nobody would look for a slow backend in what was bundled for speed.
+    if (!(error instanceof SgemoeError) || isBundleOfKnownPlatform()) {
       throw error;
     }
     warnOnce(

@@ -3,7 +3,6 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 import { buildCommand, isInstalled } from './packageManager';
@@ -30,8 +29,8 @@ interface NativeKernels extends Pick<Kernels, KernelName> {
 }
 
 interface Addon {
-  /** URL of the addon's file. */
-  readonly url: string;
+  /** Its own file, '' where the system doesn't tell. */
+  readonly path: string;
   create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
 }
 
@@ -164,7 +163,7 @@ function loadAddon(explicitPath: string | undefined): { addon: Addon; path: stri
         continue;
       }
       cause ??= error;
-      tried.push(`  ${path}: ${firstLine(messageOf(error))}`);
+      tried.push(`  ${path}: ${reasonOf(error)}`);
     }
   }
   throw unavailable(
@@ -205,13 +204,18 @@ function fileCandidate(path: string): Candidate {
   };
 }
 
-function throwNotFound(path: string): never {
-  throw Object.assign(new Error(`${path} not found`), { code: 'MODULE_NOT_FOUND' });
+/** Whether this is a bundle, on a platform for which the package has an addon: one that doesn't load is the build's fault. */
+export function isBundleOfKnownPlatform(): boolean {
+  return packageRoot() === null && Object.hasOwn(PREBUILDS, platformName());
 }
 
-/** The addon's file. In a bundle only the addon itself knows it. */
-function fileOf({ url }: Partial<Addon>, path: string): string {
-  return packageRoot() === null && url !== undefined ? fileURLToPath(url) : path;
+/** In a bundle only the addon knows where it lies. */
+function fileOf(addon: Partial<Addon>, path: string): string {
+  return packageRoot() === null && addon.path ? addon.path : path;
+}
+
+function throwNotFound(path: string): never {
+  throw Object.assign(new Error(`${path} not found`), { code: 'MODULE_NOT_FOUND' });
 }
 
 /** The folder of our package.json, two levels up from src/backend as from dist/backend; null in a bundle. */
@@ -254,7 +258,7 @@ function addonFix(): string {
   };
   const build = `${tools[process.platform] ?? 'install a C++ compiler, make and Python 3'}, then ${buildCommand(root)}`;
   if (root === null) {
-    return `this is a bundle: leave sgemoe out of it (external), or let it copy prebuilds/${platformName()}/sgemoe.node, or name the file in SGEMOE_ADDON; docs/bundling.md of the package tells how`;
+    return `this is a bundle: leave sgemoe out of it (external), or let the bundler copy prebuilds/${platformName()}/sgemoe.node, or name that file in SGEMOE_ADDON (docs/bundling.md); SGEMOE_BACKEND=reference does without, many times slower`;
   }
   const came = Object.hasOwn(PREBUILDS, platformName()) && isInstalled(root);
   const isThere = existsSync(join(root, 'prebuilds', platformName(), 'sgemoe.node'));
@@ -290,6 +294,8 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function firstLine(text: string): string {
-  return text.split('\n', 1)[0] as string;
+/** Without what follows the reason: a stack of requires, a hint. */
+function reasonOf(error: unknown): string {
+  const lines = messageOf(error).split('\n');
+  return lines.slice(0, lines[0].endsWith(':') ? 2 : 1).join(' ');
 }

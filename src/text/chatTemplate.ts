@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 
@@ -120,6 +119,6 @@ function sourcesOf(value: unknown): Map<string, string> {
 let jinja: Jinja | undefined;
 
 function loadJinja(): Jinja {
-  jinja ??= createRequire(__filename)('@huggingface/jinja') as Jinja;
+  jinja ??= require('@huggingface/jinja') as Jinja; // a plain require, which bundlers see
   return jinja;
 }

@@ -70,9 +70,11 @@ export class Engine implements AsyncDisposable {
     this.#slots = workers * maxBatch;
     const { nLayers, nExperts } = model.config;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(nLayers, nExperts));
+    const { backend, addonPath } = model.kernels.info;
     const setup: Omit<WorkerSetup, 'counters'> = {
       model: model.share(),
-      backend: model.kernels.info.backend,
+      backend,
+      addonPath,
       tokenizer: tokenizer?.files() ?? null,
       slots: maxBatch,
       contextLength,

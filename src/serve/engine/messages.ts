@@ -11,6 +11,8 @@ import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 export interface WorkerSetup {
   model: SharedModel;
   backend: BackendName;
+  /** The addon's file; null for a backend without one. */
+  addonPath: string | null;
   tokenizer: TokenizerFiles | null;
   /** Largest number of concurrent sequences. */
   slots: number;

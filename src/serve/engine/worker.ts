@@ -11,7 +11,8 @@ import { Scheduler } from './scheduler';
 const GATHER_MS = 2;
 
 function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
-  const model = MoETransformer.fromShared(setup.model, { kernels: createKernels(setup.backend) });
+  const kernels = createKernels(setup.backend, setup.addonPath ?? undefined);
+  const model = MoETransformer.fromShared(setup.model, { kernels });
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
   const { nLayers, nExperts } = model.config;
   const scheduler = new Scheduler(

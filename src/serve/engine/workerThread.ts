@@ -1,11 +1,9 @@
-import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { SgemoeError } from '../../base/errors';
 import { ofThisRealm } from '../../base/realm';
 import type { Job } from './job';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
-
-const WORKER_FILE = join(__dirname, 'worker.js');
+import { workerProgram } from './workerProgram';
 
 export interface WorkerListener {
   /** The worker is ready for jobs. */
@@ -26,7 +24,7 @@ export class WorkerThread {
 
   /** @param listener its methods are called on later turns of the event loop. */
   constructor(setup: WorkerSetup, listener: WorkerListener) {
-    this.#worker = new Worker(WORKER_FILE, { workerData: setup, name: 'sgemoe engine' });
+    this.#worker = new Worker(workerProgram(), { eval: true, workerData: setup, name: 'sgemoe engine' });
     this.#worker.on('message', (message: FromWorker) => this.#receive(ofThisRealm(message), listener));
     this.#worker.on('error', (error) => {
       this.#error = error;

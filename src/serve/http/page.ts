@@ -1,5 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { extname, join } from 'node:path';
+import { extname } from 'node:path';
+import { pageFiles } from './pageFiles';
 
 export interface PageFile {
   /** The URL path. */
@@ -8,7 +8,6 @@ export interface PageFile {
   content: Buffer;
 }
 
-const FOLDER = join(__dirname, '..', 'page');
 const START = 'index.html';
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -16,8 +15,6 @@ const TYPES: Readonly<Record<string, string>> = {
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
-  '.png': 'image/png',
-  '.ico': 'image/x-icon',
 };
 
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {
@@ -37,14 +34,11 @@ export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-cache',
 };
 
-/** Reads the files of the page once, so that a request never names a file. Empty if the package lacks the page. */
+/** Reads the files of the page, so that a request never names a file. */
 export function readPlayground(): PageFile[] {
-  if (!existsSync(join(FOLDER, START))) return [];
-  return readdirSync(FOLDER)
-    .filter((name) => extname(name) in TYPES)
-    .map((name) => ({
-      path: name === START ? '/' : `/${name}`,
-      type: TYPES[extname(name)],
-      content: readFileSync(join(FOLDER, name)),
-    }));
+  return Object.entries(pageFiles()).map(([name, text]) => ({
+    path: name === START ? '/' : `/${name}`,
+    type: TYPES[extname(name)],
+    content: Buffer.from(text),
+  }));
 }

@@ -1,0 +1,30 @@
+/** The workflow that publishes, as far as it can be read here. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ROOT } from './project';
+
+const workflow = readFileSync(join(ROOT, '.github', 'workflows', 'release.yml'), 'utf8');
+const prebuild = readFileSync(join(ROOT, 'scripts', 'prebuild.js'), 'utf8');
+
+describe('release.yml', () => {
+  it('tests every platform that is built, on a machine of its own', () => {
+    const built = [...prebuild.matchAll(/^ {2}'([\w-]+)': \{ triple:/gm)].map(([, name]) => name);
+    const tested = [...workflow.matchAll(/platform: ([\w-]+),/g)].map(([, name]) => name);
+    expect(built.length).toBeGreaterThan(7);
+    expect(tested.sort()).toEqual(built.sort());
+  });
+
+  it('pins every action by its commit', () => {
+    const used = [...workflow.matchAll(/uses: (\S+)/g)].map(([, action]) => action);
+    expect(used.length).toBeGreaterThan(4);
+    for (const action of used) expect(action).toMatch(/^actions\/[\w-]+@[0-9a-f]{40}$/);
+  });
+
+  it('publishes the tested tarball with provenance, which needs a repository', () => {
+    expect(workflow).toContain('npm publish sgemoe-*.tgz --provenance');
+    expect(workflow.match(/id-token: write/g)).toHaveLength(1);
+    const { repository } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+    expect(repository.url).toMatch(/^git\+https:\/\/github\.com\/[\w-]+\/[\w-]+\.git$/);
+  });
+});
