@@ -20,6 +20,8 @@
 
 namespace sgemoe {
 
+void raise(const ArgumentError& error) { throw error; }
+
 void throwAsJavaScript(napi_env env, const char* kernel) {
   try {
     throw;

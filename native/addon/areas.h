@@ -5,6 +5,10 @@
 
 #include "args.h"
 
+#if defined(__wasm__)
+#include "../wasm/host.h"
+#endif
+
 namespace sgemoe {
 
 // A call has nanoseconds for its checks: what each argument goes through is inlined wherever it stands.
@@ -45,7 +49,11 @@ class Areas {
   }
   template <class T, class Extent>
   SGEMOE_INLINE void writes(const Slice<T>& slice, const Extent& extent) {
-    use(written_[writes_++], slice, extent);
+    Use& written = written_[writes_++];
+    use(written, slice, extent);
+#if defined(__wasm__)
+    host::noteWritten(written.begin, written.end);
+#endif
   }
 
   // The last check: what the kernel writes overlaps nothing else that it uses. The output `inPlace` may be the input

@@ -129,11 +129,10 @@ std::string Args::text(double value) const {
   return buffer;
 }
 
-void Args::throwRange(const std::string& message) const { throw ArgumentError{false, kernel_ + (": " + message)}; }
+void Args::throwRange(const std::string& message) const { raise({false, kernel_ + (": " + message)}); }
 
 void Args::throwType(const char* name, const char* suffix, const char* expected, napi_value value) const {
-  throw ArgumentError{true, std::string(kernel_) + ": " + name + suffix + " must be " + expected + ", got " +
-                                describe(env_, value)};
+  raise({true, std::string(kernel_) + ": " + name + suffix + " must be " + expected + ", got " + describe(env_, value)});
 }
 
 void Args::throwTooShort(const char* name, double length, int64_t offset, double needed) const {

@@ -24,6 +24,9 @@ struct ArgumentError {
   std::string message;
 };
 
+// Ends the call: the addon throws it (addon.cc), WebAssembly lets JavaScript throw (wasm/module.cc).
+[[noreturn]] void raise(const ArgumentError& error);
+
 // An array argument and the offset argument behind it.
 template <class T>
 struct Slice {

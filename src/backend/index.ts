@@ -1,7 +1,7 @@
 /**
  * The kernels of this thread, created at first use from the environment:
  *
- * - SGEMOE_BACKEND=auto|reference|builtin|openblas|accelerate|blas: the backend; any value except 'auto' is a demand.
+ * - SGEMOE_BACKEND=auto|reference|wasm|builtin|openblas|accelerate|blas: the backend; any value except 'auto' is a demand.
  * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
  * - SGEMOE_ADDON=<file>: the addon to load.
  * - SGEMOE_ISA=baseline|avx2|avx512|neon: for tests.
@@ -14,17 +14,21 @@ import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 import { isBundleOfKnownPlatform, loadNativeKernels, type NativeOptions } from './native';
 import { createReferenceKernels } from './reference';
+import { loadWasmKernels } from './wasm';
 
 export type BackendRequest = 'auto' | BackendName;
 
 const REQUESTS: readonly BackendRequest[] = [
   'auto',
   'reference',
+  'wasm',
   'builtin',
   'openblas',
   'accelerate',
   'blas',
 ];
+/** Backends that open no library. */
+const WITHOUT_LIBRARY: readonly string[] = ['reference', 'wasm', 'builtin', 'accelerate'];
 const INSTRUCTION_SETS = ['baseline', 'avx2', 'avx512', 'neon'];
 const MAX_THREADS = 256;
 
@@ -67,6 +71,7 @@ export function createKernels(
   if (name === 'reference') {
     return createReferenceKernels({ notes: ['The reference backend was asked for.'] });
   }
+  if (name === 'wasm') return loadWasmKernels({ notes: ['The WebAssembly backend was asked for.'] });
   const takesLibrary = name === 'auto' || name === 'blas' || name === 'openblas';
   const blasPath = takesLibrary ? variable('SGEMOE_BLAS') : undefined;
   const instructionSet = instructionSetFromEnvironment();
@@ -86,18 +91,34 @@ function bestKernels(options: NativeOptions): Kernels {
     if (!(error instanceof SgemoeError) || isBundleOfKnownPlatform()) {
       throw error;
     }
-    warnOnce(
-      'SGEMOE_REFERENCE_BACKEND',
-      'sgemoe computes with its pure-TypeScript reference backend, many times slower than the native one.',
-      [error.message],
-    );
-    return createReferenceKernels({ notes: error.message.split('\n') });
+    return withoutAddon(error.message);
   }
   if (kernels.info.backend === 'builtin') {
     const summary = 'sgemoe found no BLAS library and multiplies with its built-in kernel, which is slower.';
     warnOnce('SGEMOE_NO_BLAS', summary, kernels.info.notes);
   }
   return kernels;
+}
+
+/** WebAssembly, or the plain TypeScript where that doesn't load either. @param why no addon loads, and what helps. */
+function withoutAddon(why: string): Kernels {
+  try {
+    const kernels = loadWasmKernels({ notes: why.split('\n') });
+    warnOnce(
+      'SGEMOE_WASM_BACKEND',
+      'sgemoe computes in WebAssembly, on one thread, several times slower than its native addon.',
+      [why],
+    );
+    return kernels;
+  } catch (error) {
+    if (!(error instanceof SgemoeError)) throw error;
+    warnOnce(
+      'SGEMOE_REFERENCE_BACKEND',
+      'sgemoe computes with its pure-TypeScript reference backend, many times slower than the native one.',
+      [why, error.message],
+    );
+    return createReferenceKernels({ notes: [why, error.message].join('\n').split('\n') });
+  }
 }
 
 /** Emits at most one warning per thread. */
@@ -121,7 +142,7 @@ function requestFromEnvironment(): BackendRequest {
     throw new RangeError(`SGEMOE_BACKEND must be one of ${REQUESTS.join(', ')}, got '${value}'`);
   }
   const blasPath = variable('SGEMOE_BLAS');
-  if (blasPath !== undefined && (value === 'reference' || value === 'builtin' || value === 'accelerate')) {
+  if (blasPath !== undefined && WITHOUT_LIBRARY.includes(value)) {
     throw new RangeError(`SGEMOE_BLAS must be unset when SGEMOE_BACKEND=${value}, got '${blasPath}'`);
   }
   return value as BackendRequest;

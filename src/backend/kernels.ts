@@ -1,3 +1,4 @@
+import type { KernelMemory } from './kernelMemory';
 import type { AttentionKernels } from './kernels/attention';
 import type { MatmulKernels } from './kernels/matmul';
 import type { MixtureKernels } from './kernels/mixture';
@@ -43,6 +44,9 @@ export interface Kernels
    */
   readonly floatType: 'float32' | 'float64';
 
+  /** Where the arrays lie that a model computes on. */
+  readonly memory: KernelMemory;
+
   /** Sets the size of the thread pool, 1..256. Results don't depend on it. */
   setThreads(threads: number): void;
 
@@ -56,21 +60,24 @@ export interface Kernels
   adviseHugePages(x: Float32Array): void;
 }
 
-export type BackendName = 'reference' | 'builtin' | 'openblas' | 'accelerate' | 'blas';
+export type BackendName = 'reference' | 'wasm' | 'builtin' | 'openblas' | 'accelerate' | 'blas';
 
 /** The backend in use, and why it isn't a faster one. `sgemoe info` prints it. */
 export interface BackendInfo {
-  /** 'reference' (pure TypeScript), 'builtin' (addon, own sgemm), 'openblas', 'accelerate', or 'blas' (SGEMOE_BLAS). */
+  /**
+   * 'reference' (pure TypeScript), 'wasm' (WebAssembly), 'builtin' (addon, own sgemm), 'openblas', 'accelerate', or 'blas'
+   * (SGEMOE_BLAS).
+   */
   readonly backend: BackendName;
   /** Operating system and processor, such as 'linux-x64'. */
   readonly platform: string;
-  /** The BLAS library in use, null for 'reference' and 'builtin'. */
+  /** The BLAS library in use, null for 'reference', 'wasm' and 'builtin'. */
   readonly blas: BlasInfo | null;
-  /** 'baseline' (SSE2), 'avx2', 'avx512' or 'neon'; 'none' for the reference backend. */
+  /** 'baseline' (SSE2), 'avx2', 'avx512' or 'neon'; 'simd128' of WebAssembly; 'none' for the reference backend. */
   readonly instructionSet: string;
   /** Size of the thread pool. */
   readonly threads: number;
-  /** The addon's file, null for the reference backend. */
+  /** The addon's file, null for the reference backend and WebAssembly. */
   readonly addonPath: string | null;
   /** Sentences that say why a faster backend isn't in use, with the command that helps. Empty if nothing is amiss. */
   readonly notes: readonly string[];

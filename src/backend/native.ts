@@ -5,10 +5,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
+import { processMemory } from './memory';
 import { buildCommand, isInstalled } from './packageManager';
 import { platformName } from './platform';
 
-export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference'>;
+export type NativeBackendRequest = 'auto' | Exclude<BackendName, 'reference' | 'wasm'>;
 
 export interface NativeOptions {
   /** The backend of matmuls. 'auto', the default, takes the fastest that is found. */
@@ -21,7 +22,7 @@ export interface NativeOptions {
   addonPath?: string | undefined;
 }
 
-type KernelName = Exclude<keyof Kernels, 'info' | 'floatType'>;
+type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 
 interface NativeKernels extends Pick<Kernels, KernelName> {
   readonly info: Pick<BackendInfo, 'backend' | 'blas' | 'instructionSet' | 'notes'>;
@@ -120,6 +121,7 @@ function toKernels(native: NativeKernels, addonPath: string): Kernels {
   const platform = platformName();
   return {
     floatType: 'float32',
+    memory: processMemory({ floatType: 'float32', ...functions }),
     ...functions,
     get info(): BackendInfo {
       return { backend, platform, blas, instructionSet, threads: threads(), addonPath, notes };

@@ -1,4 +1,5 @@
 import type { BackendInfo, Kernels } from './kernels';
+import { processMemory } from './memory';
 import { attention } from './reference/attention';
 import {
   checked,
@@ -56,9 +57,7 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
   const kernels = Object.fromEntries(
     names.map((name) => [name, checked(name, DEFINITIONS[name], floatType)]),
   );
-  return {
-    info,
-    floatType,
+  const pool: Pick<Kernels, 'setThreads' | 'alignmentPadding' | 'adviseHugePages'> = {
     setThreads(threads) {
       checkType('setThreads', { name: 'threads', kind: 'size' }, threads, floatType);
       requireInteger('setThreads', 'threads', threads, 1, 257);
@@ -70,6 +69,12 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
     adviseHugePages(x) {
       checkType('adviseHugePages', { name: 'x', kind: 'floats' }, x, floatType);
     },
+  };
+  return {
+    info,
+    floatType,
+    memory: processMemory({ floatType, ...pool }),
+    ...pool,
     ...(kernels as unknown as Pick<Kernels, KernelName>),
   };
 }

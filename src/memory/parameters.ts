@@ -186,7 +186,7 @@ export class ParameterStore {
     if (shared) this.#checkShards(shared.shards, this.#shardSizes);
     if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
     this.shards = shared?.shards ?? this.mirror();
-    this.bufferData = shared?.bufferData ?? allocateAligned(this.kernels, this.#bufferSize);
+    this.bufferData = shared?.bufferData ?? this.kernels.memory.floats(this.#bufferSize, true);
     for (const weight of this.#weights) weight.values.space.data = viewOf(this.shards, weight);
     for (const weight of this.#bufferWeights) weight.values.space.data = viewOf([this.bufferData], weight);
   }
@@ -246,7 +246,7 @@ export class ParameterStore {
     // All memory is allocated first: if that fails, nothing is frozen.
     const packed =
       copies === 'own'
-        ? matrices.map((matrix) => allocateAligned(kernels, matrix.packedSize(kernels)))
+        ? matrices.map((matrix) => kernels.memory.floats(matrix.packedSize(kernels), true))
         : copies;
     matrices.forEach((matrix, i) => {
       if (packed[i].length === 0) return;
@@ -259,7 +259,7 @@ export class ParameterStore {
   /** The packed copy of each matrix, an empty array without one; null unless frozen. */
   get packed(): Float32Array[] | null {
     if (!this.frozen) return null;
-    return this.#matrices().map((matrix) => matrix.packed ?? allocateAligned(this.kernels, 0));
+    return this.#matrices().map((matrix) => matrix.packed ?? this.kernels.memory.floats(0, true));
   }
 
   #matrices(): Matrix[] {
@@ -286,7 +286,7 @@ export class ParameterStore {
   /** Allocates the gradients unless they exist. @throws SgemoeError SGEMOE_MEMORY */
   ensureGradients(): void {
     if (this.gradShards.length > 0) return;
-    requireMemory('The backward', { gradients: this.mirrorBytes });
+    requireMemory('The backward', { gradients: this.mirrorBytes }, this.kernels.memory.available);
     this.gradShards = this.mirror();
     for (const weight of this.#weights) weight.gradient.space.data = viewOf(this.gradShards, weight);
   }
@@ -315,7 +315,7 @@ export class ParameterStore {
 
   /** Allocates zeroed, 64-byte aligned buffers of the same sizes, for gradients and optimizer moments. */
   mirror(): Float32Array[] {
-    return this.#shardSizes.map((size) => allocateAligned(this.kernels, size));
+    return this.#shardSizes.map((size) => this.kernels.memory.floats(size, true));
   }
 
   /** Number of weights reserved so far. */
@@ -366,19 +366,6 @@ function cut<Key>(weights: readonly Weight[], keyOf: (weight: Weight) => Key): S
     else found.push({ shard, offset, size: end - offset, key });
   }
   return found;
-}
-
-/** A zeroed float array on a SharedArrayBuffer whose first element lies on a 64-byte boundary. */
-function allocateAligned(kernels: Kernels, size: number): Float32Array {
-  // In the reference's float64 form, Float64Arrays are declared as Float32Array; see Kernels.floatType.
-  const FloatArray = (
-    kernels.floatType === 'float64' ? Float64Array : Float32Array
-  ) as Float32ArrayConstructor;
-  const buffer = new SharedArrayBuffer((size + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT);
-  const all = new FloatArray(buffer);
-  kernels.adviseHugePages(all);
-  const padding = kernels.alignmentPadding(all);
-  return all.subarray(padding, padding + size);
 }
 
 /** The number of elements of a weight with its padding. */

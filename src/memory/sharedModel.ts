@@ -27,6 +27,7 @@ export function shareModel(
   store: ParameterStore,
 ): SharedModel {
   const { shards, bufferData, packed } = store;
+  for (const array of [...shards, bufferData, ...(packed ?? [])]) store.kernels.memory.keep(array);
   return {
     config: config.toJSON(),
     generationConfig,

@@ -15,7 +15,7 @@ export function floatBytes({ floatType }: Kernels): number {
 /** The memory of a plan: one float and one int32 array. */
 export class PlannedMemory {
   readonly floatSpace: Space<Float32Array>;
-  readonly intSpace = new Space(new Int32Array(0));
+  readonly intSpace = new Space<Int32Array>(new Int32Array(0));
 
   constructor(floats: Float32Array) {
     this.floatSpace = new Space(floats);
@@ -70,7 +70,7 @@ export class Planner {
  */
 export class Workspace extends PlannedMemory {
   constructor(readonly kernels: Kernels) {
-    super(allocate(kernels, 0));
+    super(kernels.memory.floats(0));
   }
 
   /**
@@ -81,11 +81,18 @@ export class Workspace extends PlannedMemory {
   ensure(plan: Planner): void {
     const growth = this.growthBytes(plan);
     if (growth === 0) return;
-    requireMemory('The pass', { activations: growth });
+    requireMemory('The pass', { activations: growth }, this.kernels.memory.available);
     const floats = grown(this.floats.length, plan.floatCount);
     const ints = grown(this.ints.length, plan.intCount);
-    if (floats > 0) this.floatSpace.data = allocate(this.kernels, floats);
-    if (ints > 0) this.intSpace.data = new Int32Array(ints);
+    const { memory } = this.kernels;
+    if (floats > 0) {
+      memory.release(this.floats);
+      this.floatSpace.data = memory.floats(floats);
+    }
+    if (ints > 0) {
+      memory.release(this.ints);
+      this.intSpace.data = memory.ints(ints);
+    }
   }
 
   /** Bytes that `ensure` would allocate. */
@@ -104,16 +111,4 @@ function grown(length: number, count: number): number {
 
 function padded(size: number): number {
   return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-}
-
-function allocate(kernels: Kernels, size: number): Float32Array {
-  // As in parameters.ts, Float64Arrays are declared as Float32Array when the kernels compute in float64.
-  const FloatArray = (
-    kernels.floatType === 'float64' ? Float64Array : Float32Array
-  ) as Float32ArrayConstructor;
-  if (size === 0) return new FloatArray(0);
-  const all = new FloatArray(size + ALIGNMENT);
-  kernels.adviseHugePages(all);
-  const padding = kernels.alignmentPadding(all);
-  return all.subarray(padding, padding + size);
 }

@@ -30,7 +30,7 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
     rmsNormEps: eps,
     tieEmbeddings: tied,
   } = config;
-  const rope = new RopeTable(headDim, effectiveRopeBase, store.kernels.floatType);
+  const rope = new RopeTable(headDim, effectiveRopeBase, store.kernels.memory);
   const multiplier = config.embeddingMultiplier;
   const embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.', multiplier, tied });
   const embeddingEnd = store.weightCount;

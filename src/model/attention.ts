@@ -1,3 +1,4 @@
+import type { KernelMemory } from '../backend/kernelMemory';
 import { checkFactor, checkInteger } from '../base/checks';
 import type { AttentionBiasKind, QueryKeyNormKind } from '../config/modelConfig';
 import type { CachedSequences } from '../memory/keyValueCache';
@@ -28,9 +29,9 @@ export class RopeTable {
   constructor(
     readonly headDim: number,
     readonly base: number,
-    private readonly floatType: 'float32' | 'float64' = 'float32',
+    private readonly memory: Pick<KernelMemory, 'floats'>,
   ) {
-    this.cos = this.sin = new Float32Array(0);
+    this.cos = this.sin = memory.floats(0);
   }
 
   /** Frequencies base^(-2i/D), i in [0, D/2). */
@@ -44,12 +45,8 @@ export class RopeTable {
     const rows = Math.max(length, 2 * this.length);
     const frequencies = this.frequencies();
     const pairs = frequencies.length;
-    // As in parameters.ts, Float64Arrays are declared as Float32Array when the kernels compute in float64.
-    const FloatArray = (
-      this.floatType === 'float64' ? Float64Array : Float32Array
-    ) as Float32ArrayConstructor;
-    this.cos = new FloatArray(rows * pairs);
-    this.sin = new FloatArray(rows * pairs);
+    this.cos = this.memory.floats(rows * pairs);
+    this.sin = this.memory.floats(rows * pairs);
     for (let p = 0; p < rows; p++) {
       for (let i = 0; i < pairs; i++) {
         this.cos[p * pairs + i] = Math.cos(p * frequencies[i]);
@@ -216,7 +213,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.#outBias = attentionBias === 'qkvo' ? store.addBias(H) : null;
     if (this.#outBias) store.expose(`${prefix}o_proj.bias`, [H], this.#outBias);
     this.#norm = qkNorm === 'none' ? null : new QueryKeyNorm(qkNorm, dims, store, prefix);
-    this.rope = options.rope ?? new RopeTable(D, 10000, this.kernels.floatType);
+    this.rope = options.rope ?? new RopeTable(D, 10000, this.kernels.memory);
     this.#scale = attentionMultiplier ?? 1 / Math.sqrt(D);
     this.#outScale = residualMultiplier;
     checkFactor('MQAttention: attentionMultiplier', this.#scale);

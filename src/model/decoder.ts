@@ -99,7 +99,8 @@ export class Decoder {
         `Decoder: contextLength must be at most maxSeqLen (${config.maxSeqLen}), got ${contextLength}`,
       );
     }
-    requireMemory('The decoder', decoderBytes(model, { slots, contextLength, maxStepTokens }));
+    const needs = decoderBytes(model, { slots, contextLength, maxStepTokens });
+    requireMemory('The decoder', needs, kernels.memory.available);
     this.slots = slots;
     this.contextLength = contextLength;
     this.maxStepTokens = maxStepTokens;

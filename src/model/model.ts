@@ -150,7 +150,7 @@ export class MoETransformer implements NextTokenModel {
     this.norm = parts.norm;
     this.lmHead = parts.lmHead;
     if (!storeOptions.shared) {
-      requireMemory(what, needs?.(config) ?? { weights: store.weightBytes });
+      requireMemory(what, needs?.(config) ?? { weights: store.weightBytes }, kernels.memory.available);
     }
     store.allocate();
     this.#passes = new Passes(parts);
@@ -361,7 +361,7 @@ export class MoETransformer implements NextTokenModel {
     const { pack = false } = options;
     if (typeof pack !== 'boolean') throw new TypeError(`freeze: pack must be a boolean, got ${String(pack)}`);
     if (pack && this.packedBytes === 0) {
-      requireMemory('Packing the model', { packed: this.store.copyBytes() });
+      requireMemory('Packing the model', { packed: this.store.copyBytes() }, this.kernels.memory.available);
     }
     this.store.freeze(pack ? 'own' : 'none');
   }

@@ -87,7 +87,7 @@ export class AdamW {
 
   #ensureMoments(): void {
     if (this.#m.length > 0) return;
-    requireMemory('AdamW', { moments: this.missingBytes });
+    requireMemory('AdamW', { moments: this.missingBytes }, this.store.kernels.memory.available);
     this.#m = this.store.mirror();
     this.#v = this.store.mirror();
     this.#stretches = this.store.stretches((kind) => this.#decays(kind));

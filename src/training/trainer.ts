@@ -217,7 +217,8 @@ export class Trainer {
     const { gradAccumulationSteps, gradientCheckpointing } = this.config;
     const rows = Math.ceil(batch / gradAccumulationSteps);
     const growth = this.model.loss.growthBytes(rows, seqLen, gradientCheckpointing ? 'recompute' : 'train');
-    requireMemory('The training', { ...growth, moments: this.#optimizer.missingBytes });
+    const needs = { ...growth, moments: this.#optimizer.missingBytes };
+    requireMemory('The training', needs, this.model.kernels.memory.available);
   }
 
   #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {

@@ -34,7 +34,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
       expect(floatType).toBe('float32');
       expect(info.platform).toContain(`${process.platform}-${process.arch}`);
       expect(info.threads).toBeGreaterThanOrEqual(1);
-      expect(['none', 'baseline', 'avx2', 'avx512', 'neon']).toContain(info.instructionSet);
+      expect(['none', 'baseline', 'avx2', 'avx512', 'neon', 'simd128']).toContain(info.instructionSet);
       expect(Array.isArray(info.notes)).toBe(true);
     });
 

@@ -9,7 +9,7 @@ import { forgetUses } from './areas';
  */
 export type KernelName = Exclude<
   keyof Kernels,
-  'info' | 'floatType' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
+  'info' | 'floatType' | 'memory' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
 >;
 
 /**

@@ -118,7 +118,7 @@ export class Engine implements AsyncDisposable {
       );
     }
     const { cache, activations } = engineBytes(model.config, resolved, model.kernels);
-    requireMemory('The engine', { cache, activations });
+    requireMemory('The engine', { cache, activations }, model.kernels.memory.available);
     if (resolved.threads !== undefined) model.kernels.setThreads(resolved.threads);
     if (resolved.freeze) model.freeze();
     const engine = new Engine(model, tokenizer, resolved);

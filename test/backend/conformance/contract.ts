@@ -13,7 +13,7 @@ export interface Parameter {
   readonly type: 'Float32Array' | 'Float32Array | null' | 'Int32Array' | 'number' | 'boolean';
 }
 
-export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType'>;
+export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 
 const BACKEND = join(__dirname, '../../../src/backend');
 

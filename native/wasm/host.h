@@ -1,0 +1,32 @@
+// What the module asks of JavaScript (src/backend/wasm/instance.ts), and what it keeps for each thread. Instances in several
+// threads share one memory, static data included: whatever changes is thread_local.
+#pragma once
+#include <cstdint>
+
+namespace sgemoe::host {
+
+#define SGEMOE_IMPORT(name) __attribute__((import_module("sgemoe"), import_name(#name))) name
+
+extern "C" {
+// Throws a TypeError or RangeError with this text through all frames of the module: no destructor runs.
+[[noreturn]] void SGEMOE_IMPORT(throwError)(bool isTypeError, const char* text, uint32_t bytes);
+// A number as JavaScript prints it; returns its length, at most `bytes`.
+uint32_t SGEMOE_IMPORT(numberText)(double value, char* text, uint32_t bytes);
+// 64-byte aligned memory; throws, as throwError does, where there is none.
+void* SGEMOE_IMPORT(allocate)(double bytes);
+void SGEMOE_IMPORT(release)(void* memory);
+}
+
+// Bytes [begin, end) that a call writes: JavaScript copies those of arrays outside of this memory back.
+struct Written {
+  uint32_t begin, end;
+};
+constexpr int kMaxWritten = 10;  // as areas.h: arrays of one call
+
+void noteWritten(uintptr_t begin, uintptr_t end);
+
+// Before each call: forgets what an earlier one left, also one that ended by throwError().
+void beginCall();
+void forgetScratch();
+
+}  // namespace sgemoe::host

@@ -1,0 +1,148 @@
+// The WebAssembly module: one exported function for each line of kernels.def, called with the arguments that JavaScript
+// has written into this memory. The checks are the addon's own (addon/), the kernels too; matmuls are the built-in ones.
+#include <node_api.h>
+
+#include <cstdlib>
+#include <type_traits>
+
+#include "../addon/entries.h"
+#include "../arith.h"
+#include "host.h"
+
+namespace sgemoe {
+
+namespace SGEMOE_ISA {
+extern const KernelTable kTable;
+}
+
+namespace {
+
+// As the addon's (dispatch.cc) where there is no library.
+void serialSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
+                 const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  if (k == 0 || alpha == 0) return scaleMatrix(m, n, beta, c, ldc);
+  SGEMOE_ISA::kTable.sgemm(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+const Context kContext = {&SGEMOE_ISA::kTable, {serialSgemm, &SGEMOE_ISA::kTable}, true};
+
+thread_local host::Written written[host::kMaxWritten];
+thread_local uint32_t writtenCount = 0;
+
+// What operator new hands out during a call: the texts of its error. All of it is forgotten with the next call.
+constexpr size_t kTextBytes = 8192;
+alignas(16) thread_local char texts[kTextBytes];
+thread_local size_t textsUsed = 0;
+
+}  // namespace
+
+namespace host {
+
+void noteWritten(uintptr_t begin, uintptr_t end) {
+  if (writtenCount < kMaxWritten) written[writtenCount++] = {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)};
+}
+
+void beginCall() {
+  writtenCount = 0;
+  textsUsed = 0;
+  forgetScratch();
+}
+
+}  // namespace host
+
+void raise(const ArgumentError& error) {
+  host::throwError(error.isTypeError, error.message.data(), static_cast<uint32_t>(error.message.size()));
+}
+
+// ---------------------------------------------------------------- entries that the addon defines beside Node-API
+
+namespace entries {
+
+void setThreads(Args& args) {
+  args.integer("threads", 1, 257);
+  args.done();
+}
+
+double alignmentPadding(Args& args) {
+  const Floats x = args.floatsWithoutOffset("x");
+  const auto address = reinterpret_cast<uintptr_t>(x.data);
+  return static_cast<double>((64 - address % 64) % 64 / sizeof(float));
+}
+
+void adviseHugePages(Args& args) { args.floatsWithoutOffset("x"); }
+
+}  // namespace entries
+
+namespace {
+
+template <class Result>
+double enter(SgemoeArgument* arguments, uint32_t count, const char* name, Result (*kernel)(Args&)) {
+  host::beginCall();
+  const SgemoeCall call{arguments, count};
+  Args args(nullptr, &call, name);
+  if constexpr (std::is_void_v<Result>) {
+    kernel(args);
+    return 0;
+  } else {
+    return kernel(args);
+  }
+}
+
+}  // namespace
+
+#define ENTRY(name)                                                                                   \
+  extern "C" __attribute__((export_name(#name))) double enter_##name(SgemoeArgument* arguments, uint32_t count) { \
+    return enter(arguments, count, #name, entries::name);                                             \
+  }
+#define SGEMOE_KERNEL(result, name, parameters) ENTRY(name)
+#define SGEMOE_ENTRY(result, name) ENTRY(name)
+#include "../kernels.def"
+#undef ENTRY
+
+// Where the ranges that a call has written are kept for this thread, and how many they are.
+extern "C" __attribute__((export_name("writtenRanges"))) host::Written* writtenRanges() { return written; }
+extern "C" __attribute__((export_name("writtenCount"))) uint32_t countOfWritten() { return writtenCount; }
+
+}  // namespace sgemoe
+
+// ---------------------------------------------------------------- Node-API's functions
+
+napi_status napi_get_cb_info(napi_env, napi_callback_info info, size_t* count, napi_value* values, napi_value*,
+                             void** data) {
+  static SgemoeArgument missing{napi_undefined, 0, 0};
+  for (size_t i = 0; i < *count; i++) values[i] = i < info->count ? info->arguments + i : &missing;
+  *data = const_cast<sgemoe::Context*>(&sgemoe::kContext);
+  return napi_ok;
+}
+
+napi_status napi_create_double(napi_env, double number, napi_value* result) {
+  thread_local SgemoeArgument made;
+  made = {napi_number, number, 0};
+  *result = &made;
+  return napi_ok;
+}
+
+napi_status napi_coerce_to_string(napi_env, napi_value value, napi_value* result) {
+  *result = value;
+  return napi_ok;
+}
+
+napi_status napi_get_value_string_utf8(napi_env, napi_value value, char* text, size_t bytes, size_t* length) {
+  *length = sgemoe::host::numberText(value->value, text, static_cast<uint32_t>(bytes - 1));
+  text[*length] = 0;
+  return napi_ok;
+}
+
+// ---------------------------------------------------------------- C++'s heap
+
+// For the texts of errors, which no destructor frees (host::throwError).
+void* operator new(size_t bytes) {
+  const size_t rounded = (bytes + 15) / 16 * 16;
+  if (rounded > sgemoe::kTextBytes - sgemoe::textsUsed) __builtin_trap();
+  void* const memory = sgemoe::texts + sgemoe::textsUsed;
+  sgemoe::textsUsed += rounded;
+  return memory;
+}
+void operator delete(void*) noexcept {}
+void operator delete(void*, size_t) noexcept {}

@@ -1,0 +1,69 @@
+// Scratch memory and the pool of one thread, where JavaScript has the heap (host.h).
+#include <stdlib.h>
+
+#include "../parallel.h"
+#include "../scratch.h"
+#include "host.h"
+
+namespace sgemoe {
+namespace {
+
+constexpr int64_t kKeptBytes = int64_t{32} << 20;  // as scratch.cc
+
+thread_local float* kept = nullptr;
+thread_local int64_t keptBytes = 0;
+thread_local bool taken = false;
+
+float* allocate(double bytes) { return static_cast<float*>(host::allocate(bytes)); }
+
+}  // namespace
+
+void host::forgetScratch() { taken = false; }
+
+Scratch::Scratch(int64_t floats) {
+  const double bytes = static_cast<double>(floats) * sizeof(float);
+  owned_ = taken || bytes > static_cast<double>(kKeptBytes);
+  if (owned_) {
+    data_ = allocate(bytes);
+    return;
+  }
+  if (bytes > static_cast<double>(keptBytes)) {
+    if (kept != nullptr) host::release(kept);
+    kept = nullptr;
+    keptBytes = 0;
+    kept = allocate(bytes);
+    keptBytes = static_cast<int64_t>(bytes);
+  }
+  taken = true;
+  data_ = kept;
+}
+
+Scratch::~Scratch() {
+  if (owned_) {
+    host::release(data_);
+  } else {
+    taken = false;
+  }
+}
+
+ScratchParts::ScratchParts(int64_t, int64_t floatsPerPart, int64_t sharedFloats)
+    : parts_(1), stride_(floatsPerPart / 16 * 16 + 16), memory_(stride_ + sharedFloats), free_(1) {}
+
+float* ScratchParts::take() { return memory_.data(); }
+void ScratchParts::giveBack(float*) {}
+
+void parallelFor(int64_t chunks, double, ChunkFn fn, void* context) {
+  for (int64_t i = 0; i < chunks; i++) fn(context, i);
+}
+
+int threadCount() { return 1; }
+
+}  // namespace sgemoe
+
+// The C library's heap would be shared, without a lock, by all threads that run this module on one memory.
+extern "C" {
+void* malloc(size_t bytes) { return sgemoe::host::allocate(static_cast<double>(bytes)); }
+void free(void* memory) { sgemoe::host::release(memory); }
+// A thread's instance ends with its thread, and nobody is told: what it keeps stays.
+int __cxa_thread_atexit(void (*)(void*), void*, void*) { return 0; }
+}

@@ -1,0 +1,71 @@
+'use strict';
+/**
+ * npm run build:wasm [-- --out <folder>]
+ *
+ * Builds the kernels as WebAssembly: prebuilds/wasm/kernels.wasm, for where no addon loads. The sources are the addon's;
+ * native/wasm/ stands in the place of Node-API, the pool and the heap. The same sources give the same bytes.
+ */
+const { createHash } = require('node:crypto');
+const fs = require('node:fs');
+const path = require('node:path');
+const { gzipSync } = require('node:zlib');
+const { ROOT, COMMON, KERNEL, findZig, sources, call, inParallel } = require('./zig');
+
+const WORK = path.join('build', 'prebuild', 'wasm');
+const MAX_GZIP_BYTES = 400 * 1024;
+
+/** Atomics and bulk memory: what a shared memory asks for; nothing waits for another thread. */
+const TARGET = ['-target', 'wasm32-wasi', '-mcpu=generic+simd128+atomics+bulk_memory'];
+const SOURCE = [
+  ...COMMON,
+  ...['-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-Wno-unused-private-field', '-DSGEMOE_ISA=simd128', '-Inative/wasm'],
+];
+/** 65,535 pages of 64 KiB, one less than an address reaches: the linker's own limit. */
+const LINK = [
+  ...['-mexec-model=reactor', '-Wl,--shared-memory', '-Wl,--import-memory', '-Wl,--max-memory=4294901760'],
+  ...['-Wl,--export=__wasm_init_tls', '-Wl,--export=__tls_size', '-Wl,--export=__stack_pointer'],
+  // The stack of each thread is JavaScript's to give; the memory begins as src/backend/wasm/instance.ts makes it.
+  ...['-Wl,-z,stack-size=65536', '-Wl,--initial-memory=1048576', '-Wl,--gc-sections', '-Wl,-s'],
+];
+
+/** What the addon's sources in native/ and native/addon/ need Node, a system or a library for. */
+const SHARED = ['gemm.cc', 'gemm_large.cc', 'gemm_packed.cc', 'random.cc'].map((name) => `native/${name}`);
+
+main(process.argv.slice(2)).catch((error) => {
+  console.error(`build:wasm: ${error.stderr || error.message}`);
+  process.exitCode = 1;
+});
+
+async function main(argv) {
+  const [flag, value] = argv;
+  if (argv.length > 0 && !(argv.length === 2 && flag === '--out')) throw new Error('usage: --out <folder>');
+  const out = path.resolve(value ?? path.join(ROOT, 'prebuilds'));
+  process.chdir(ROOT);
+  const compiler = [findZig(), 'c++', ...TARGET];
+  fs.mkdirSync(WORK, { recursive: true });
+  const jobs = [
+    ...sources('native/kernels').map((source) => ({ source, flags: [...SOURCE, ...KERNEL] })),
+    ...SHARED.map((source) => ({ source, flags: [...SOURCE, ...exact(source)] })),
+    ...[...sources('native/addon'), ...sources('native/wasm')].map((source) => ({ source, flags: SOURCE })),
+  ].map((job) => ({ ...job, object: path.join(WORK, `${job.source.replaceAll('/', '_')}.o`) }));
+  await inParallel(jobs, ({ source, flags, object }) =>
+    call(compiler, [...flags, '-c', source, '-o', object]),
+  );
+  const file = path.join(out, 'wasm', 'kernels.wasm');
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  await call(compiler, [...LINK, '-o', file, ...jobs.map(({ object }) => object)]);
+  report(file);
+}
+
+/** Normal random numbers have the same bits everywhere: no contraction, as in the addon. */
+function exact(source) {
+  return path.basename(source) === 'random.cc' ? ['-ffp-contract=off'] : [];
+}
+
+function report(file) {
+  const bytes = fs.readFileSync(file);
+  const packed = gzipSync(bytes, { level: 9 }).length;
+  const checksum = createHash('sha256').update(bytes).digest('hex');
+  console.log(`${checksum}  wasm/kernels.wasm  ${bytes.length} bytes, ${packed} gzipped`);
+  if (packed > MAX_GZIP_BYTES) throw new Error(`kernels.wasm takes ${packed} bytes gzipped, at most ${MAX_GZIP_BYTES}`);
+}

@@ -1,0 +1,177 @@
+import type { Memory } from './api';
+import type { WasmHeap } from './heap';
+
+/** As native/wasm/node_api.h. */
+const KINDS: Readonly<Record<string, number>> = {
+  undefined: 0, boolean: 2, number: 3, string: 4, symbol: 5, object: 6, function: 7, bigint: 9,
+};
+const NULL = 1;
+const BOOLEAN = 2;
+const NUMBER = 3;
+const INT32 = 21;
+const FLOAT32 = 23;
+const DATA_VIEW = 32;
+const VIEW_KINDS: Readonly<Record<string, number>> = {
+  Int8Array: 16, Uint8Array: 17, Uint8ClampedArray: 18, Int16Array: 19, Uint16Array: 20, Int32Array: INT32,
+  Uint32Array: 22, Float32Array: FLOAT32, Float64Array: 24, BigInt64Array: 25, BigUint64Array: 26,
+};
+
+/** Doubles of an argument: kind, value, length. */
+const STRIDE = 3;
+export const MAX_ARGUMENTS = 40;
+export const ARGUMENT_BYTES = MAX_ARGUMENTS * STRIDE * Float64Array.BYTES_PER_ELEMENT;
+
+type View = Float32Array | Int32Array;
+
+/** Bytes [begin, end) of a buffer outside, which a call sees at `at`. */
+interface Copy {
+  readonly buffer: ArrayBufferLike;
+  begin: number;
+  end: number;
+  at: number;
+}
+
+/** An array outside: which argument it is, and the first byte that is read of it. */
+interface Outside {
+  readonly argument: number;
+  readonly view: View;
+  readonly begin: number;
+}
+
+/**
+ * Writes the arguments of a call into the module's memory. Arrays in that memory are passed by their address. Of others
+ * what lies behind their offset is copied in, and what the call has written is copied out again; arrays that share a
+ * buffer keep their distance, since the checks for overlaps go by addresses.
+ */
+export class WasmArguments {
+  readonly #block: Float64Array;
+  readonly #outside: Outside[] = [];
+  #copies: Copy[] = [];
+  #staging = { at: 0, bytes: 0 };
+
+  /** @param at where the arguments are written, ARGUMENT_BYTES. @param isOwn whether a buffer is the module's memory. */
+  constructor(
+    private readonly memory: Memory,
+    private readonly heap: WasmHeap,
+    at: number,
+    private readonly isOwn: (buffer: ArrayBufferLike) => boolean,
+  ) {
+    this.#block = new Float64Array(memory.buffer, at, MAX_ARGUMENTS * STRIDE);
+  }
+
+  /** @throws SgemoeError SGEMOE_MEMORY where what must be copied has no room. */
+  write(values: readonly unknown[]): void {
+    const block = this.#block;
+    const count = Math.min(values.length, MAX_ARGUMENTS);
+    for (let i = 0, at = 0; i < count; i++, at += STRIDE) {
+      const value = values[i];
+      if (typeof value === 'number') {
+        block[at] = NUMBER;
+        block[at + 1] = value;
+      } else if (typeof value === 'boolean') {
+        block[at] = BOOLEAN;
+        block[at + 1] = value ? 1 : 0;
+      } else if (ArrayBuffer.isView(value)) {
+        this.#writeView(i, value, values[i + 1]);
+      } else {
+        block[at] = value === null ? NULL : (KINDS[typeof value] ?? KINDS.object);
+      }
+    }
+    if (this.#outside.length > 0) this.#copyIn();
+  }
+
+  #writeView(i: number, value: ArrayBufferView, offset: unknown): void {
+    const block = this.#block;
+    const at = i * STRIDE;
+    const view = value as View;
+    // By name: arrays of another realm are no instances of this one's classes.
+    const kind = VIEW_KINDS[view[Symbol.toStringTag]] ?? DATA_VIEW;
+    block[at] = kind;
+    block[at + 1] = view.byteOffset;
+    if (kind !== FLOAT32 && kind !== INT32) return;
+    block[at + 2] = view.length;
+    if (view.length === 0 || this.isOwn(view.buffer)) return;
+    const within = typeof offset === 'number' && Number.isInteger(offset) && offset > 0 && offset < view.length;
+    const begin = view.byteOffset + (within ? offset * view.BYTES_PER_ELEMENT : 0);
+    this.#outside.push({ argument: i, view, begin });
+  }
+
+  /** One copy of what overlaps, at the same distances. */
+  #copyIn(): void {
+    const outside = this.#outside;
+    const copies: Copy[] = [];
+    for (const { view, begin } of outside) merge(copies, { buffer: view.buffer, begin, end: endOf(view), at: 0 });
+    let bytes = 0;
+    for (const copy of copies) {
+      copy.at = bytes + (copy.begin % 64);
+      bytes = Math.ceil((copy.at + copy.end - copy.begin) / 64) * 64;
+    }
+    this.#reserve(bytes);
+    for (const copy of copies) {
+      copy.at += this.#staging.at;
+      this.#bytes(copy.at, copy.end - copy.begin).set(new Uint8Array(copy.buffer, copy.begin, copy.end - copy.begin));
+    }
+    for (const { argument, view, begin } of outside) {
+      const copy = copies.find((each) => each.buffer === view.buffer && each.begin <= begin && begin < each.end);
+      // The array's first element may lie before what was copied: its address then counts modulo 2^32.
+      if (copy) this.#block[argument * STRIDE + 1] = (copy.at + view.byteOffset - copy.begin) >>> 0;
+    }
+    this.#copies = copies;
+    outside.length = 0;
+  }
+
+  /** Grown to what a call needs and kept, but not beyond what calls usually take. */
+  #reserve(bytes: number): void {
+    if (bytes <= this.#staging.bytes) return;
+    if (this.#staging.bytes > 0) this.heap.release(this.#staging.at);
+    this.#staging = { at: 0, bytes: 0 };
+    this.#staging = { at: this.heap.allocate(bytes), bytes };
+  }
+
+  /** Whether a call has copies in use. */
+  get hasCopies(): boolean {
+    return this.#copies.length > 0;
+  }
+
+  /** Copies bytes [begin, end) of the module's memory, which the call has written, to where they come from. */
+  copyOut(begin: number, end: number): void {
+    for (const copy of this.#copies) {
+      const from = Math.max(begin, copy.at);
+      const to = Math.min(end, copy.at + copy.end - copy.begin);
+      if (from >= to) continue;
+      new Uint8Array(copy.buffer, copy.begin + from - copy.at, to - from).set(this.#bytes(from, to - from));
+    }
+  }
+
+  /** When the call has ended, or couldn't begin. */
+  clear(): void {
+    this.#outside.length = 0;
+    if (this.#copies.length > 0) this.#copies = [];
+    if (this.#staging.bytes <= KEPT_BYTES) return;
+    this.heap.release(this.#staging.at);
+    this.#staging = { at: 0, bytes: 0 };
+  }
+
+  #bytes(at: number, length: number): Uint8Array {
+    return new Uint8Array(this.memory.buffer, at, length);
+  }
+}
+
+/** Room for copies that stays reserved between calls. */
+const KEPT_BYTES = 32 << 20;
+
+function endOf(view: View): number {
+  return view.byteOffset + view.byteLength;
+}
+
+/** Adds a copy, joined with those of the same buffer that it overlaps. */
+function merge(copies: Copy[], added: Copy): void {
+  for (let i = copies.length - 1; i >= 0; i--) {
+    const each = copies[i];
+    if (each.buffer !== added.buffer || each.begin >= added.end || added.begin >= each.end) continue;
+    added.begin = Math.min(added.begin, each.begin);
+    added.end = Math.max(added.end, each.end);
+    copies.splice(i, 1);
+  }
+  copies.push(added);
+}
