@@ -24,7 +24,7 @@ if (failed.length > 0) {
 
 function backends() {
   const blas = { darwin: ['accelerate'], linux: ['openblas'] }[process.platform] ?? [];
-  return [...blas, 'builtin', 'reference'];
+  return [...blas, 'builtin', 'wasm', 'reference'];
 }
 
 function backendRun(name) {

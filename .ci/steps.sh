@@ -58,4 +58,5 @@ install_all() {
   step 'system packages' system_packages
   step 'browser' browser
   step 'install' npm ci --no-audit --no-fund
+  step 'wasm' npm run build:wasm
 }

@@ -17,7 +17,8 @@ const DIST = path.join(ROOT, 'dist');
  */
 const DEFERRED = {
   'index.js': ['*'],
-  'backend/index.js': ['./reference'],
+  'backend/index.js': ['./reference', './wasm'],
+  'backend/wasm.js': ['./reference'],
   'model/model.js': [
     ...['../checkpoint/checkpoint', '../sampling/generate', '../hf/endTokens', '../hf/source', './notFinite'],
   ],

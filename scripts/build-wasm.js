@@ -18,7 +18,14 @@ const MAX_GZIP_BYTES = 400 * 1024;
 const TARGET = ['-target', 'wasm32-wasi', '-mcpu=generic+simd128+atomics+bulk_memory'];
 const SOURCE = [
   ...COMMON,
-  ...['-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-Wno-unused-private-field', '-DSGEMOE_ISA=simd128', '-Inative/wasm'],
+  ...[
+    '-fno-exceptions',
+    '-fno-rtti',
+    '-fno-threadsafe-statics',
+    '-Wno-unused-private-field',
+    '-DSGEMOE_ISA=simd128',
+    '-Inative/wasm',
+  ],
 ];
 /** 65,535 pages of 64 KiB, one less than an address reaches: the linker's own limit. */
 const LINK = [
@@ -67,5 +74,6 @@ function report(file) {
   const packed = gzipSync(bytes, { level: 9 }).length;
   const checksum = createHash('sha256').update(bytes).digest('hex');
   console.log(`${checksum}  wasm/kernels.wasm  ${bytes.length} bytes, ${packed} gzipped`);
-  if (packed > MAX_GZIP_BYTES) throw new Error(`kernels.wasm takes ${packed} bytes gzipped, at most ${MAX_GZIP_BYTES}`);
+  if (packed > MAX_GZIP_BYTES)
+    throw new Error(`kernels.wasm takes ${packed} bytes gzipped, at most ${MAX_GZIP_BYTES}`);
 }

@@ -7,18 +7,13 @@
  * the headers and libraries of all targets. The same sources give the same bytes; their checksums are printed and
  * written to prebuilds/checksums.txt.
  */
-const { execFile, execFileSync } = require('node:child_process');
 const { createHash } = require('node:crypto');
 const fs = require('node:fs');
-const os = require('node:os');
 const path = require('node:path');
-const { promisify } = require('node:util');
 const { writeNodeApiStubs } = require('./nodeApiStubs');
+const { ROOT, COMMON, KERNEL, findZig, sources, call, inParallel } = require('./zig');
 
-const ROOT = path.resolve(__dirname, '..');
 const WORK = path.join('build', 'prebuild');
-const ZIG_FOLDER = path.join(ROOT, 'build', 'zig');
-const REQUIREMENTS = path.join(__dirname, 'ziglang.txt');
 
 /** glibc 2.17 is that of 2012; macOS 11 the oldest that Node 20 and 22 run on. */
 const TARGETS = {
@@ -45,18 +40,11 @@ const INSTRUCTION_SETS = {
   arm64: { neon: [] },
 };
 
-const COMMON = [
-  ...['-std=c++17', '-O3', '-DNDEBUG', '-g0', '-Wall', '-Wextra', '-fno-sanitize=undefined'],
-  ...['-fvisibility=hidden', '-fvisibility-inlines-hidden', '-ffunction-sections', '-fdata-sections'],
-];
-const KERNEL = ['-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'];
 const ADDON = [
   ...['-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
   '-DNODE_GYP_MODULE_NAME=sgemoe',
   ...['-isystem', 'node_modules/node-addon-api', '-isystem', 'node_modules/node-api-headers/include'],
 ];
-
-const run = promisify(execFile);
 
 main(process.argv.slice(2)).catch((error) => {
   console.error(`prebuild: ${error.stderr || error.message}`);
@@ -96,24 +84,6 @@ function parse(argv) {
       );
   }
   return { targets: targets.length > 0 ? targets : Object.keys(TARGETS), out };
-}
-
-/** The compiler, installed on first use. */
-function findZig() {
-  const zig = path.join(ZIG_FOLDER, 'ziglang', process.platform === 'win32' ? 'zig.exe' : 'zig');
-  if (!fs.existsSync(zig)) {
-    const args = [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--disable-pip-version-check',
-      '--no-deps',
-      '--require-hashes',
-    ];
-    execFileSync('python3', [...args, '--target', ZIG_FOLDER, '-r', REQUIREMENTS], { stdio: 'inherit' });
-  }
-  return zig;
 }
 
 async function build(zig, target, file) {
@@ -176,25 +146,4 @@ function linkFlags(target) {
   if (target.startsWith('darwin')) return ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip', '-Wl,-x'];
   if (target.startsWith('win32')) return ['-s', '-Wl,--gc-sections'];
   return ['-Wl,-z,nodelete', '-Wl,--gc-sections', '-s', '-lpthread', '-ldl'];
-}
-
-function sources(folder) {
-  return fs
-    .readdirSync(folder)
-    .filter((name) => name.endsWith('.cc'))
-    .sort()
-    .map((name) => `${folder}/${name}`);
-}
-
-async function call([command, ...first], args) {
-  const { stderr } = await run(command, [...first, ...args], { maxBuffer: 1 << 26 });
-  if (stderr.trim()) process.stderr.write(stderr);
-}
-
-async function inParallel(jobs, work) {
-  const queue = [...jobs];
-  const worker = async () => {
-    for (let job = queue.shift(); job; job = queue.shift()) await work(job);
-  };
-  await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
 }

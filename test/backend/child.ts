@@ -15,6 +15,12 @@ import ts from 'typescript';
 
 export const ROOT = resolve(__dirname, '..', '..');
 
+/** The kernels as WebAssembly: `npm run build:wasm` makes them; CI always has them. */
+export const WASM = join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm');
+
+/** Where there is nothing to test; in CI the tests then fail. */
+export const WITHOUT_WASM = !existsSync(WASM) && !process.env.CI;
+
 /** The addon of this clone, null where none was built. */
 export const ADDON =
   [process.env.SGEMOE_ADDON, join(ROOT, 'build', 'Release', 'sgemoe.node')].find(
@@ -48,12 +54,15 @@ export function runNode(
 }
 
 /**
- * A folder that looks like an installed package, holding the boundary alone (src/backend and src/base/errors.ts, compiled
+ * A folder that looks like an installed package, holding the boundary alone (src/backend and what it imports, compiled
  * as they are in dist/), without an addon unless one is named, which then lies in `place`.
  */
 export function installedBoundary(addon: string | null = null, place = join('build', 'Release')): string {
   const root = join(mkdtempSync(join(tmpdir(), 'sgemoe loader-')), 'node_modules', 'sgemoe');
-  const sources = [join(ROOT, 'src', 'base', 'errors.ts'), ...filesUnder(join(ROOT, 'src', 'backend'))];
+  const base = ['errors.ts', 'formatBytes.ts', 'machineMemory.ts'].map((name) =>
+    join(ROOT, 'src', 'base', name),
+  );
+  const sources = [...base, ...filesUnder(join(ROOT, 'src', 'backend'))];
   for (const source of sources) {
     const target = join(root, 'dist', source.slice(join(ROOT, 'src').length).replace(/\.ts$/, '.js'));
     mkdirSync(dirname(target), { recursive: true });

@@ -1,12 +1,20 @@
 /** Which backend is taken, what is said when it isn't the fast one, and what is thrown when a demand can't be met. */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BackendInfo } from '../../src/backend/kernels';
 import { platformName } from '../../src/backend/platform';
-import { ADDON, installedBoundary, runNode } from './child';
+import { ADDON, installedBoundary, runNode, WASM, WITHOUT_WASM } from './child';
 
 const PREBUILT = join('prebuilds', platformName());
 
@@ -76,6 +84,50 @@ afterAll(() => {
   }
 });
 
+describe.skipIf(WITHOUT_WASM)('a package without an addon, but with WebAssembly', () => {
+  let root: string;
+  beforeAll(() => {
+    root = boundary(null);
+    mkdirSync(join(root, 'prebuilds', 'wasm'), { recursive: true });
+    copyFileSync(WASM, join(root, 'prebuilds', 'wasm', 'kernels.wasm'));
+  });
+
+  it('computes in WebAssembly and warns once, with the reason and the command', async () => {
+    const { info, warnings } = await load(root, {}, ['auto', 'auto']);
+    expect(info).toMatchObject({
+      backend: 'wasm',
+      instructionSet: 'simd128',
+      threads: 1,
+      blas: null,
+      addonPath: null,
+    });
+    expect(info?.platform).toContain(process.arch);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_WASM_BACKEND' });
+    expect(warnings[0].message).toContain('computes in WebAssembly, on one thread');
+    expect(warnings[0].message).toContain(`${join(root, PREBUILT, 'sgemoe.node')}: no such file`);
+    expect(warnings[0].message).toContain('npx sgemoe build');
+    expect(info?.notes.join('\n')).toContain('npx sgemoe build');
+  });
+
+  it('says nothing when WebAssembly was asked for', async () => {
+    const { info, warnings } = await load(root, { SGEMOE_BACKEND: 'wasm' });
+    expect(info?.backend).toBe('wasm');
+    expect(warnings).toEqual([]);
+  });
+
+  it('falls back to the reference, with both reasons, when the file is damaged', async () => {
+    const damaged = boundary(null);
+    mkdirSync(join(damaged, 'prebuilds', 'wasm'), { recursive: true });
+    writeFileSync(join(damaged, 'prebuilds', 'wasm', 'kernels.wasm'), readFileSync(WASM).subarray(0, 5000));
+    const { info, warnings } = await load(damaged);
+    expect(info?.backend).toBe('reference');
+    expect(warnings[0].code).toBe('SGEMOE_REFERENCE_BACKEND');
+    expect(warnings[0].message).toMatch(/kernels\.wasm: .+/);
+    expect(warnings[0].message).toContain('npx sgemoe build');
+  });
+});
+
 describe('a package without an addon', () => {
   it('computes with the reference backend and warns once, with the reason and the command', async () => {
     const { info, warnings } = await load(bare, {}, ['auto', 'auto']);
@@ -137,12 +189,12 @@ describe('a package without an addon', () => {
     expect(warnings).toEqual([]);
   });
 
-  it.each(['builtin', 'openblas', 'accelerate'])('throws when %s is demanded', async (name) => {
+  it.each(['wasm', 'builtin', 'openblas', 'accelerate'])('throws when %s is demanded', async (name) => {
     const { error, warnings } = await load(bare, { SGEMOE_BACKEND: name });
     expect(error).toMatchObject({ name: 'SgemoeError', code: 'SGEMOE_BACKEND_UNAVAILABLE' });
     expect(error?.message).toContain(`${process.platform}-${process.arch}`);
     expect(error?.message).toContain('no such file');
-    expect(error?.message).toContain('npx sgemoe build');
+    expect(error?.message).toContain(name === 'wasm' ? 'install the package again' : 'npx sgemoe build');
     expect(warnings).toEqual([]);
   });
 
@@ -180,7 +232,7 @@ describe('a package without an addon', () => {
 
 describe('misspelt environment variables', () => {
   it.each([
-    ['SGEMOE_BACKEND', 'openbals', 'auto, reference, builtin, openblas, accelerate, blas'],
+    ['SGEMOE_BACKEND', 'openbals', 'auto, reference, wasm, builtin, openblas, accelerate, blas'],
     ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, neon'],
     ['SGEMOE_THREADS', '0', '1..256'],
     ['SGEMOE_THREADS', 'two', '1..256'],

@@ -64,7 +64,8 @@ describe('a frozen model without packed copies', () => {
       model.forward(ids);
       MoETransformer.fromShared(model.share()).forward(ids);
     });
-    expect(bytes).toBeGreaterThanOrEqual(weights);
+    // WebAssembly's arrays have no buffers of their own.
+    if (model.kernels.info.backend !== 'wasm') expect(bytes).toBeGreaterThanOrEqual(weights);
     expect(bytes).toBeLessThan(1.15 * weights);
     expect(model.packedBytes).toBe(0);
     const { total } = memoryBytes(config, { mode: 'decode', contextLength: 1, maxStepTokens: 1 });

@@ -52,7 +52,9 @@ function addonDefinitions(): string[] {
 
 describe('scripts/prebuild.js', () => {
   it('gives the definitions and flags of CMakeLists.txt', () => {
-    const script = readFileSync(join(ROOT, 'scripts', 'prebuild.js'), 'utf8');
+    const script = ['prebuild.js', 'zig.js']
+      .map((name) => readFileSync(join(ROOT, 'scripts', name), 'utf8'))
+      .join('');
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
     const words = [
       ...flags,

@@ -82,9 +82,10 @@ describe('a resumed training', () => {
     expect((await resumeTraining(dir)).progress).toEqual({ best: 2.5 });
   });
 
-  test('covers every element of the moments but the padding, which is zero', async () => {
+  test('covers every element of the moments but the padding, which is zero', async ({ skip }) => {
     const trainer = await train(3);
     const { store } = trainer.model;
+    skip(store.kernels.info.backend === 'wasm', 'its arrays have no buffers of their own');
     const named = momentsOf(trainer);
     expect([...named.keys()]).toEqual(
       ['m.', 'v.'].flatMap((prefix) => store.parameters.map(({ name }) => prefix + name)),

@@ -3,7 +3,14 @@ import type { WasmHeap } from './heap';
 
 /** As native/wasm/node_api.h. */
 const KINDS: Readonly<Record<string, number>> = {
-  undefined: 0, boolean: 2, number: 3, string: 4, symbol: 5, object: 6, function: 7, bigint: 9,
+  undefined: 0,
+  boolean: 2,
+  number: 3,
+  string: 4,
+  symbol: 5,
+  object: 6,
+  function: 7,
+  bigint: 9,
 };
 const NULL = 1;
 const BOOLEAN = 2;
@@ -12,8 +19,17 @@ const INT32 = 21;
 const FLOAT32 = 23;
 const DATA_VIEW = 32;
 const VIEW_KINDS: Readonly<Record<string, number>> = {
-  Int8Array: 16, Uint8Array: 17, Uint8ClampedArray: 18, Int16Array: 19, Uint16Array: 20, Int32Array: INT32,
-  Uint32Array: 22, Float32Array: FLOAT32, Float64Array: 24, BigInt64Array: 25, BigUint64Array: 26,
+  Int8Array: 16,
+  Uint8Array: 17,
+  Uint8ClampedArray: 18,
+  Int16Array: 19,
+  Uint16Array: 20,
+  Int32Array: INT32,
+  Uint32Array: 22,
+  Float32Array: FLOAT32,
+  Float64Array: 24,
+  BigInt64Array: 25,
+  BigUint64Array: 26,
 };
 
 /** Doubles of an argument: kind, value, length. */
@@ -91,7 +107,8 @@ export class WasmArguments {
     if (kind !== FLOAT32 && kind !== INT32) return;
     block[at + 2] = view.length;
     if (view.length === 0 || this.isOwn(view.buffer)) return;
-    const within = typeof offset === 'number' && Number.isInteger(offset) && offset > 0 && offset < view.length;
+    const within =
+      typeof offset === 'number' && Number.isInteger(offset) && offset > 0 && offset < view.length;
     const begin = view.byteOffset + (within ? offset * view.BYTES_PER_ELEMENT : 0);
     this.#outside.push({ argument: i, view, begin });
   }
@@ -100,7 +117,8 @@ export class WasmArguments {
   #copyIn(): void {
     const outside = this.#outside;
     const copies: Copy[] = [];
-    for (const { view, begin } of outside) merge(copies, { buffer: view.buffer, begin, end: endOf(view), at: 0 });
+    for (const { view, begin } of outside)
+      merge(copies, { buffer: view.buffer, begin, end: endOf(view), at: 0 });
     let bytes = 0;
     for (const copy of copies) {
       copy.at = bytes + (copy.begin % 64);
@@ -109,10 +127,14 @@ export class WasmArguments {
     this.#reserve(bytes);
     for (const copy of copies) {
       copy.at += this.#staging.at;
-      this.#bytes(copy.at, copy.end - copy.begin).set(new Uint8Array(copy.buffer, copy.begin, copy.end - copy.begin));
+      this.#bytes(copy.at, copy.end - copy.begin).set(
+        new Uint8Array(copy.buffer, copy.begin, copy.end - copy.begin),
+      );
     }
     for (const { argument, view, begin } of outside) {
-      const copy = copies.find((each) => each.buffer === view.buffer && each.begin <= begin && begin < each.end);
+      const copy = copies.find(
+        (each) => each.buffer === view.buffer && each.begin <= begin && begin < each.end,
+      );
       // The array's first element may lie before what was copied: its address then counts modulo 2^32.
       if (copy) this.#block[argument * STRIDE + 1] = (copy.at + view.byteOffset - copy.begin) >>> 0;
     }

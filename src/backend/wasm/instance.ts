@@ -46,7 +46,11 @@ export function instantiate(
   const owner = new Owner(module, shared);
   const functions = owner.functions();
   const full: BackendInfo = {
-    backend: 'wasm', blas: null, instructionSet: 'simd128', threads: 1, ...info,
+    backend: 'wasm',
+    blas: null,
+    instructionSet: 'simd128',
+    threads: 1,
+    ...info,
   };
   const kernels: Kernels = { floatType: 'float32', info: full, memory: owner.kernelMemory(), ...functions };
   return { kernels, shared: owner.shared };
@@ -220,8 +224,13 @@ const WASI_NOT_SUPPORTED = 52;
 
 /** Exports that are no kernels. */
 const HELPERS = {
-  __stack_pointer: true, __tls_size: true, __wasm_init_tls: true, _initialize: true, memory: true,
-  writtenRanges: true, writtenCount: true,
+  __stack_pointer: true,
+  __tls_size: true,
+  __wasm_init_tls: true,
+  _initialize: true,
+  memory: true,
+  writtenRanges: true,
+  writtenCount: true,
 };
 
 function isShared(buffer: ArrayBufferLike): boolean {
