@@ -6,7 +6,7 @@ const path = require('node:path');
 const MOST = 2 ** 31 - 1;
 const MOST_RUNS = 100_000;
 const MOST_THREADS = 256;
-const BACKENDS = ['auto', 'reference', 'builtin', 'openblas', 'accelerate', 'blas'];
+const BACKENDS = ['auto', 'reference', 'wasm', 'builtin', 'openblas', 'accelerate', 'blas'];
 
 if (!fs.existsSync(path.join(__dirname, '..', '..', 'dist', 'index.js'))) {
   console.error('bench: dist/ is missing; npm ci makes it, and so does npm run build:ts.');

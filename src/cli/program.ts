@@ -17,7 +17,7 @@ import { reportError } from './terminal/usageError';
 const NOTES = `
 Environment:
   SGEMOE_THREADS=1..256  threads, as --threads
-  SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|reference
+  SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|wasm|reference
                          what computes; default auto, the fastest that is there
   SGEMOE_BLAS=<file>     a library with cblas_sgemm to use
   SGEMOE_MEMORY_LIMIT=<bytes>|none
