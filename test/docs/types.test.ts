@@ -3,7 +3,7 @@
  * beside them but Node's types; and options that are undefined, which stand for their defaults.
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import ts from 'typescript';
@@ -134,7 +134,9 @@ it('undefined is the default at run time', () => {
     compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.CommonJS },
   });
   const file = join(project, 'run.cjs');
-  symlinkSync(join(ROOT, 'build'), join(project, 'node_modules', 'sgemoe', 'build'), 'junction');
+  for (const name of ['build', 'prebuilds'].filter((each) => existsSync(join(ROOT, each)))) {
+    symlinkSync(join(ROOT, name), join(project, 'node_modules', 'sgemoe', name), 'junction');
+  }
   for (const name of ['@huggingface', 'commander']) {
     symlinkSync(join(ROOT, 'node_modules', name), join(project, 'node_modules', name), 'junction');
   }
