@@ -8,7 +8,7 @@ const FIELDS = namesOf<ModelConfigOptions>(MODEL_OPTIONS);
 
 const MODEL_TYPE = 'sgemoe';
 
-/** Every field of the table: its documentation is theirs. */
+/** All fields of the table, with its documentation. */
 export interface ModelConfig extends ResolvedModelOptions {}
 
 /** The shape of a Mixture-of-Experts transformer. Immutable; validated when made. */
@@ -41,7 +41,7 @@ export class ModelConfig {
     return new ModelConfig(withChanges<ModelConfigOptions>(preset, overrides));
   }
 
-  /** As tiny with hidden 256, heads of 64 and experts of width 1024. */
+  /** The preset tiny with hidden 256, heads of 64 and experts of width 1024. */
   static small(overrides: Some<ModelConfigOptions> = {}): ModelConfig {
     return ModelConfig.tiny(
       withChanges<Some<ModelConfigOptions>>({ hiddenDim: 256, headDim: 64, ffnDim: 1024 }, overrides),
@@ -88,7 +88,7 @@ export class ModelConfig {
     return this.ropeBase * this.ropeAlpha ** (this.headDim / (this.headDim - 2));
   }
 
-  /** What the scores q.k are multiplied by: attentionMultiplier, or 1/sqrt(headDim). */
+  /** Factor of the scores q.k: attentionMultiplier, or 1/sqrt(headDim). */
   get attentionScale(): number {
     return this.attentionMultiplier ?? 1 / Math.sqrt(this.headDim);
   }

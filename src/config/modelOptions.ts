@@ -41,13 +41,13 @@ export interface ModelConfigOptions {
   attentionBias?: AttentionBiasKind | undefined;
   /** Whether the gate weights of the chosen experts are divided by their sum. Default true. */
   normTopkProb?: boolean | undefined;
-  /** Width of an expert that every token passes, weighed by the sigmoid of a gate (Qwen2-MoE); 0: none. Default 0. */
+  /** Width of an expert that every token passes, scaled by the sigmoid of a gate (Qwen2-MoE); 0 means none. Default 0. */
   sharedFfnDim?: number | undefined;
-  /** The lm_head multiplies by the embedding table instead of a matrix of its own. Default false. */
+  /** Whether lm_head multiplies by the embedding table instead of its own matrix. Default false. */
   tieEmbeddings?: boolean | undefined;
   /** x_0 = embeddingMultiplier * W[id]. > 0. Default 1. */
   embeddingMultiplier?: number | undefined;
-  /** Scale of the scores q.k, > 0. Default null: 1/sqrt(headDim). */
+  /** Factor of the scores q.k, > 0. Default null, which means 1/sqrt(headDim). */
   attentionMultiplier?: number | null | undefined;
   /** r of h = x + r Attention(..), y = h + r MoE(..). > 0. Default 1. */
   residualMultiplier?: number | undefined;
@@ -70,8 +70,8 @@ const row = <T>(json: string, option: OptionRow<T>) => ({ ...option, json });
 const SIZE = { min: 1, below: 2 ** 31 };
 
 /**
- * Flags of `sgemoe train`, whose defaults hold where no preset is given: about a million parameters, chosen by measuring
- * on 1 MB of plays.
+ * The table of model options. The flags' defaults apply without a preset; they give about a million parameters and were
+ * chosen by measuring on 1 MB of plays.
  */
 export const MODEL_OPTIONS: ModelTable = {
   hiddenDim: row(

@@ -6,7 +6,7 @@ export type Schedule = (typeof SCHEDULES)[number];
 export const DECAY_EXCLUSIONS = ['norms', 'embeddings', 'biases'] as const;
 export type DecayExclusion = (typeof DECAY_EXCLUSIONS)[number];
 
-/** How a model is trained: what users give, undefined standing for the default. */
+/** Options of a training; undefined means the default. */
 export interface TrainConfig {
   /** Peak learning rate. Default 1e-4. */
   lr?: number | undefined;
@@ -27,9 +27,9 @@ export interface TrainConfig {
   gradClip?: number | undefined;
   /** Steps of linear warmup. Default 1000. */
   warmupSteps?: number | undefined;
-  /** Step at which a schedule that falls has come down to minLrRatio * lr. Default 100000. */
+  /** Step at which a falling schedule reaches minLrRatio * lr. Default 100000. */
   totalSteps?: number | undefined;
-  /** How the learning rate goes on after the warmup; `Trainer.getLr` has the formulas. Default 'cosine'. */
+  /** The course of the learning rate after the warmup; `Trainer.getLr` has the formulas. Default 'cosine'. */
   schedule?: Schedule | undefined;
   /** Lowest learning rate over lr, in [0, 1]; 'constant' doesn't fall. Default 0.1. */
   minLrRatio?: number | undefined;
@@ -38,15 +38,15 @@ export interface TrainConfig {
   /** Weight of the router z-loss, the mean squared log-sum-exp of the router logits. Default 0: off. */
   zLossCoef?: number | undefined;
   /**
-   * Balances the experts without a loss: after each step, every router's selection bias moves by so much, up for experts
-   * with less than the mean load of the batch, down for those with more (Wang et al. 2024). 1e-3 is usual; it works with
-   * auxLossAlpha 0 or beside it. 0 leaves the biases as they are, which still take part in the choice. Default 0.
+   * Balances the experts without a loss: after each step, every router's selection bias moves by this amount, up for experts
+   * with less than the mean load of the batch, down for those with more (Wang et al. 2024). 1e-3 is usual, with or without
+   * an auxLossAlpha. 0 leaves the biases as they are; they still take part in the choice. Default 0.
    */
   routerBiasUpdateRate?: number | undefined;
   /**
-   * Micro-batches a step: a batch of B sequences goes through the model in so many parts, one after the other, and
-   * needs the memory of one. The cross-entropy gradient equals the big batch's; the balance and z-loss are taken in
-   * each part and weighted by its tokens, which is not the big batch's (f and P are means of the part). Default 1.
+   * Micro-batches of a step: a batch of B sequences passes the model in this many parts, one after the other, and needs the
+   * memory of one part. The cross-entropy gradient equals that of the whole batch. Balance loss and z-loss are computed for
+   * each part and weighted by its tokens, which differs from the whole batch (f and P are means of the part). Default 1.
    */
   gradAccumulationSteps?: number | undefined;
   /**
@@ -58,13 +58,13 @@ export interface TrainConfig {
   ignoreIndex?: number | undefined;
 }
 
-/** TrainConfig with every default in place. */
+/** TrainConfig with all defaults filled in. */
 export type ResolvedTrainConfig = { readonly [K in keyof TrainConfig]-?: Exclude<TrainConfig[K], undefined> };
 
 /** Target that does not count, as in PyTorch. */
 export const IGNORE_INDEX = -100;
 
-/** The smallest normal float32: below it a weight that never had a gradient would move by 0/0. */
+/** The smallest normal float32; with a smaller eps a weight that never had a gradient would move by 0/0. */
 const SMALLEST_EPS = 2 ** -126;
 
 const SHARE = { min: 0, below: 1 };

@@ -1,31 +1,31 @@
 import type { Kernels } from '../backend/kernels';
 
-/** Binary exponents of float32 numbers in [0, 1], biased by 127. */
+/** Number of biased (by 127) binary exponents of float32 numbers in [0, 1]. */
 const EXPONENTS = 128;
 const EXPONENT_SHIFT = 23;
 
 /**
- * The tokens that may be drawn, weighed by e^((logit - largest) / temperature), and the filters that leave out some. More
- * probable comes first; of equals the lower index: a total order, so that filters are unambiguous. Nothing of one draw
- * is left for the next, so that one object serves all samplers of a thread.
+ * The tokens that may be drawn, with weights e^((logit - largest) / temperature), and the filters that remove some of them.
+ * More probable tokens come first, among equal ones the lower index; this total order makes filters unambiguous. A draw
+ * leaves nothing for the next, so one object serves all samplers of a thread.
  */
 export class Candidates {
   count = 0;
-  /** By token. */
+  /** Weights by token. */
   #weights = new Float32Array(0);
-  /** The same memory, for the exponents. */
+  /** The same memory as integers, for the exponents. */
   #bits = new Int32Array(0);
   /** The candidates by index. */
   #tokens = new Int32Array(0);
-  /** The candidates as a selection shuffles them. */
+  /** The candidates in the order that a selection makes. */
   #order = new Int32Array(0);
-  /** By exponent: how many candidates have it, and their mass. */
+  /** Number of candidates by exponent, followed by their mass. */
   readonly #counts = new Int32Array(EXPONENTS);
   readonly #masses = new Float64Array(EXPONENTS);
 
   constructor(private readonly kernels: Kernels) {}
 
-  /** Logits [at, at + n), `largest` among them: all but those of weight 0 become candidates. */
+  /** Weighs logits [at, at + n), whose maximum is `largest`; all with a weight above 0 become candidates. */
   weigh(logits: ArrayLike<number>, at: number, n: number, largest: number, temperature: number): void {
     if (this.#weights.length < n) {
       this.#weights = new Float32Array(n);
@@ -36,7 +36,7 @@ export class Candidates {
     const weights = this.#weights;
     for (let i = 0; i < n; i++) {
       const logit = logits[at + i];
-      // Infinity - Infinity and a tiny temperature aside: the largest weighs 1.
+      // The largest weighs 1, also where Infinity - Infinity or a tiny temperature would give NaN.
       weights[i] = logit === largest ? 0 : (logit - largest) / temperature;
     }
     this.kernels.exp(weights, 0, weights, 0, n);
@@ -47,7 +47,7 @@ export class Candidates {
     this.count = count;
   }
 
-  /** Keeps the k most probable. */
+  /** Keeps the k most probable tokens. */
   keepTopK(k: number): void {
     if (k >= this.count) return;
     this.#sumByExponent();
@@ -65,7 +65,7 @@ export class Candidates {
     this.#keepUpTo(this.#order[target]);
   }
 
-  /** Keeps the most probable whose mass reaches p: a selection by mass, O(n) like the one by rank. */
+  /** Keeps the most probable tokens whose mass reaches p, by a selection by mass in O(n). */
   keepTopP(p: number): void {
     if (p >= 1) return;
     const weights = this.#weights;
@@ -88,11 +88,11 @@ export class Candidates {
         low = border + 1;
       }
     }
-    // Rounding may leave a rest of the target beyond the last candidate.
+    // Rounding may put the target beyond the last candidate.
     this.#keepUpTo(order[Math.min(low, copied - 1)]);
   }
 
-  /** Keeps those at least p times as probable as the best one, which weighs 1. */
+  /** Keeps tokens at least p times as probable as the best one, which weighs 1. */
   keepMinP(p: number): void {
     let kept = 0;
     for (let i = 0; i < this.count; i++) {
@@ -115,7 +115,7 @@ export class Candidates {
     return tokens[this.count - 1];
   }
 
-  /** Drops the candidates that come after `last`, the others stay in the order of their index. */
+  /** Drops the candidates after `last`; the others stay in the order of their index. */
   #keepUpTo(last: number): void {
     const tokens = this.#tokens;
     let kept = 0;
@@ -125,7 +125,7 @@ export class Candidates {
     this.count = kept;
   }
 
-  /** Total mass of the candidates, and what is by exponent: most of a vocabulary is below where a filter cuts. */
+  /** Sums counts and masses by exponent and returns the total mass. Most of a vocabulary lies below a filter's cut. */
   #sumByExponent(): number {
     this.#counts.fill(0);
     this.#masses.fill(0);
@@ -140,7 +140,7 @@ export class Candidates {
     return total;
   }
 
-  /** Copies the candidates with at least this exponent, which all come before the others, and tells how many they are. */
+  /** Copies the candidates with at least this exponent, which come before all others, and returns their number. */
   #copyOrder(least: number): number {
     let copied = 0;
     for (let i = 0; i < this.count; i++) {
@@ -150,14 +150,14 @@ export class Candidates {
     return copied;
   }
 
-  /** Sum of the weights of order[low ..= high]. */
+  /** The sum of the weights of order[low ..= high]. */
   #mass(low: number, high: number): number {
     let sum = 0;
     for (let i = low; i <= high; i++) sum += this.#weights[this.#order[i]];
     return sum;
   }
 
-  /** Puts one of order[low ..= high] in its place, what comes before it on its left; returns the place. */
+  /** Puts one of order[low ..= high] in its place, with its predecessors to its left; returns the place. */
   #partition(low: number, high: number): number {
     const order = this.#order;
     swap(order, (low + high) >>> 1, high);

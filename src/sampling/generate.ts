@@ -3,7 +3,7 @@ import type { Lcg64 } from '../base/random';
 import type { SamplingOptions } from './options';
 import { Sampler } from './sampler';
 
-/** What generation needs of a model. */
+/** The part of a model that generation needs. */
 export interface NextTokenModel {
   readonly vocabSize: number;
   readonly maxSeqLen: number;
@@ -12,30 +12,30 @@ export interface NextTokenModel {
   /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
   nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
   /**
-   * A sequence of up to `contextLength` tokens that keeps what it has computed of them. Where a model has none, every token
+   * A sequence of up to `contextLength` tokens that keeps their keys and values. For a model without it, every new token
    * costs `nextTokenLogits` of the whole text.
    */
   openSequence?(contextLength: number): TokenSequence;
 }
 
-/** A text that grows. The model's weights must not change meanwhile. */
+/** A growing text. The model's weights must not change meanwhile. */
 export interface TokenSequence {
-  /** Takes tokens [start, tokens.length), which follow the ones before; `logits` receives those of the token after. */
+  /** Appends tokens [start, tokens.length); `logits` [vocabSize] receives the logits of the token after them. */
   append(tokens: ArrayLike<number>, start: number, logits: Float32Array): void;
 }
 
 /** Chooses the next token from its logits. */
 export interface SamplingStrategy {
-  /** Told the prompt before the first choice. */
+  /** Called with the prompt before the first choice. */
   acceptPrompt?(tokens: ArrayLike<number>): void;
   /** @throws RangeError when no logit is finite. */
   pickToken(logits: ArrayLike<number>): number;
 }
 
-/** The strategies below take all logits there are. */
+/** The strategies below take all logits, however many there are. */
 const ANY_VOCABULARY = { vocabSize: Number.MAX_SAFE_INTEGER };
 
-/** The largest logit; ties: the lower index. NaN is never chosen. */
+/** Chooses the largest logit; ties go to the lower index. NaN is never chosen. */
 export class GreedySampling implements SamplingStrategy {
   readonly #sampler = new Sampler({ temperature: 0 }, ANY_VOCABULARY);
 
@@ -48,7 +48,8 @@ export type RandomSamplingOptions = Pick<SamplingOptions, 'temperature' | 'topK'
 
 /**
  * Draws from softmax(logits / temperature), restricted first to the topK most probable tokens, then to the nucleus of
- * mass topP among them (Holtzman et al. 2020). Ties at a border keep the lower index. A Sampler, which has more options.
+ * mass topP among them (Holtzman et al. 2020). Ties at a border keep the lower index. It uses a Sampler, which has more
+ * options.
  */
 export class RandomSampling implements SamplingStrategy {
   readonly #sampler: Sampler;
@@ -79,7 +80,7 @@ export class RandomSampling implements SamplingStrategy {
   }
 }
 
-/** softmax(logits / temperature). */
+/** Draws from softmax(logits / temperature). */
 export class TemperatureSampling extends RandomSampling {
   constructor(temperature: number, options: Pick<SamplingOptions, 'seed'> = {}) {
     checkOptions('TemperatureSampling', options, ['seed']);
@@ -87,7 +88,7 @@ export class TemperatureSampling extends RandomSampling {
   }
 }
 
-/** The k most probable tokens. */
+/** Draws from the k most probable tokens. */
 export class TopKSampling extends RandomSampling {
   constructor(topK: number, options: Pick<SamplingOptions, 'temperature' | 'seed'> = {}) {
     checkOptions('TopKSampling', options, ['temperature', 'seed']);
@@ -95,7 +96,7 @@ export class TopKSampling extends RandomSampling {
   }
 }
 
-/** The smallest set of most probable tokens whose probability reaches p. */
+/** Draws from the smallest set of most probable tokens whose probability reaches p. */
 export class TopPSampling extends RandomSampling {
   constructor(topP: number, options: Pick<SamplingOptions, 'temperature' | 'seed'> = {}) {
     checkOptions('TopPSampling', options, ['temperature', 'seed']);
@@ -104,15 +105,15 @@ export class TopPSampling extends RandomSampling {
 }
 
 export interface GenerateOptions {
-  /** Beyond maxSeqLen look at the last maxSeqLen tokens only, instead of throwing. Default false. */
+  /** Whether texts longer than maxSeqLen use their last maxSeqLen tokens instead of throwing. Default false. */
   slidingWindow?: boolean | undefined;
-  /** Tokens that end the text when they are chosen; they are not handed out. `[]`: none. Default: the model's `endTokens`. */
+  /** Tokens that end the text and aren't returned; `[]` means none. Default: the model's `endTokens`. */
   endTokens?: readonly number[] | undefined;
 }
 
 /**
- * Continues `prompt` to `maxLen` tokens in total (prompt included), or to an end token, and returns them all without that. A prompt
- * that is as long already comes back as it is.
+ * Continues `prompt` to `maxLen` tokens in total (prompt included) or to an end token, and returns all tokens without the
+ * end token. A prompt of at least maxLen tokens is returned unchanged.
  * @throws RangeError for an empty prompt, or maxLen > maxSeqLen without slidingWindow.
  */
 export function generate(
@@ -127,7 +128,7 @@ export function generate(
   return tokens;
 }
 
-/** As `generate`, one new token at a time. The model's weights must not change before the last one. */
+/** Generates as `generate` does, but yields one new token at a time. The model's weights must not change meanwhile. */
 export function* generateTokens(
   model: NextTokenModel,
   prompt: ArrayLike<number>,

@@ -10,46 +10,48 @@ import {
 import { DEFAULT_SEED } from '../base/random';
 
 /**
- * How the tokens of a completion are chosen, and where it ends. The order of what changes the probabilities, as in
- * `transformers` and vLLM: logitBias, repetitionPenalty, presencePenalty and frequencyPenalty; temperature; topK; topP
- * among what is left; minP.
+ * How the tokens of a completion are chosen, and where it ends. The options apply in the order of `transformers` and vLLM:
+ * logitBias, repetitionPenalty, presencePenalty and frequencyPenalty; temperature; topK; topP among the rest; minP.
  */
 export interface SamplingOptions {
-  /** Logits are divided by it, a finite number >= 0: below 1 sharpens, above 1 flattens; 0 takes the largest. Default 1. */
+  /** Divisor of the logits, a finite number >= 0: below 1 sharpens, above 1 flattens, 0 takes the largest. Default 1. */
   temperature?: number | undefined;
-  /** Keeps the k most probable tokens, an integer >= 1. Default: all. Ignored at temperature 0. */
+  /** Keeps the k most probable tokens, an integer >= 1. Default: keeps all. Ignored at temperature 0. */
   topK?: number | undefined;
-  /** Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. Ignored at temperature 0. */
+  /**
+   * Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. Ignored at
+   * temperature 0.
+   */
   topP?: number | undefined;
   /** Keeps tokens at least p times as probable as the best one, p in [0, 1]. Default 0: all. Ignored at temperature 0. */
   minP?: number | undefined;
   /**
-   * Of tokens in the prompt or generated, positive logits are divided by it, negative ones multiplied (Keskar et al. 2019),
-   * a number > 0. Default 1: none.
+   * A number > 0 that divides the positive logits, and multiplies the negative logits, of tokens in the prompt or generated
+   * (Keskar et al. 2019). Default 1, which changes nothing.
    */
   repetitionPenalty?: number | undefined;
-  /** Subtracted from the logits of tokens that were generated, a finite number. Default 0. */
+  /** A finite number that is subtracted from the logits of generated tokens. Default 0. */
   presencePenalty?: number | undefined;
-  /** Subtracted from the logits of generated tokens once for each time, a finite number. Default 0. */
+  /** A finite number that is subtracted from a token's logit for each time that it was generated. Default 0. */
   frequencyPenalty?: number | undefined;
-  /** Added to logits, by token id: any number but NaN and Infinity; -Infinity forbids the token. Default: none. */
+  /** Numbers added to logits, by token id; not NaN or Infinity, but -Infinity forbids the token. Default: none. */
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined;
-  /** Start of the 64-bit generator, a safe integer or a bigint. Default 42. Ignored at temperature 0. */
+  /** Seed of the 64-bit generator, a safe integer or a bigint. Default 42. Ignored at temperature 0. */
   seed?: number | bigint | undefined;
-  /** How many most probable tokens are told with their log-probabilities, an integer >= 0. Default 0. */
+  /** Number of most probable tokens to report with their log-probabilities, an integer >= 0. Default 0. */
   topLogprobs?: number | undefined;
-  /** Most new tokens, an integer >= 0. Default: as many as the context has room for. */
+  /** The largest number of new tokens, an integer >= 0. Default: as many as the context has room for. */
   maxTokens?: number | undefined;
-  /** Texts that end the completion, not empty; they are not part of it. Default: none. */
+  /** Texts, not empty, that end the completion and aren't part of it. Default: none. */
   stop?: string | readonly string[] | undefined;
-  /** Token ids that end the completion and are not part of it, beside the tokenizer's end of text. Default: none. */
+  /** Token ids that end the completion and aren't part of it, beside the tokenizer's end of text. Default: none. */
   stopTokens?: readonly number[] | undefined;
 }
 
-/** SamplingOptions with every default in place. */
+/** SamplingOptions with all defaults filled in. */
 export interface ResolvedSampling {
   readonly temperature: number;
-  /** Infinity: all. */
+  /** Infinity keeps all tokens. */
   readonly topK: number;
   readonly topP: number;
   readonly minP: number;
@@ -59,7 +61,7 @@ export interface ResolvedSampling {
   readonly logitBias: ReadonlyMap<number, number>;
   readonly seed: number | bigint;
   readonly topLogprobs: number;
-  /** Infinity: no limit of its own. */
+  /** Infinity sets no limit. */
   readonly maxTokens: number;
   readonly stop: readonly string[];
   readonly stopTokens: readonly number[];
@@ -67,7 +69,7 @@ export interface ResolvedSampling {
 
 const ALL = Number.POSITIVE_INFINITY;
 
-/** In the order in which they work. Flags of `sgemoe generate`. */
+/** The table of sampling options in the order in which they apply, with the flags of `sgemoe generate`. */
 export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
   maxTokens: integer(
     { min: 0 },
@@ -202,8 +204,8 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
 };
 
 /**
- * Checks options and puts the defaults in place.
- * @throws TypeError or RangeError naming the option, what it must be and what came.
+ * Checks options and fills in defaults.
+ * @throws TypeError or RangeError that names the option, what it must be and what arrived.
  */
 export function resolveSampling(options: SamplingOptions, vocabSize: number): ResolvedSampling {
   const resolved = resolveOptions('sampling', SAMPLING_OPTIONS, options);
@@ -213,7 +215,9 @@ export function resolveSampling(options: SamplingOptions, vocabSize: number): Re
   for (const each of stopTokens) checkValue('stopTokens: a token', token, each);
   return {
     ...(resolved as Omit<ResolvedSampling, 'logitBias' | 'stop' | 'stopTokens'>),
-    ...{ stop: typeof stop === 'string' ? [stop] : stop, stopTokens, logitBias: biasesOf(logitBias, token) },
+    stop: typeof stop === 'string' ? [stop] : stop,
+    stopTokens,
+    logitBias: biasesOf(logitBias, token),
   };
 }
 

@@ -7,35 +7,38 @@ import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './
 import { type Scratch, scratchOf } from './scratch';
 
 export interface SamplerSetup {
-  /** Tokens that may be chosen: the first so many logits. A tokenizer's, which may be fewer than the model's. */
+  /**
+   * Number of logits, from the first on, that may be chosen: the tokenizer's vocabulary, which may be less than the
+   * model's.
+   */
   vocabSize: number;
-  /** What computes. Default: the process's backend. */
+  /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }
 
-/** A token that was chosen. The object and its arrays are the sampler's own: they change with the next choice. */
+/** A chosen token. The object and its arrays belong to the sampler and change with the next choice. */
 export interface SampledToken {
   token: number;
-  /** Natural logarithm of the model's probability, softmax(logits), whatever the options make of it. */
+  /** Natural logarithm of the model's probability, softmax(logits), before options change it. */
   logprob: number;
   /** The `topLogprobs` most probable tokens by the model, best first. */
   readonly top: { readonly tokens: Int32Array; readonly logprobs: Float32Array };
 }
 
 /**
- * Chooses the tokens of one sequence: its options, its generator, and what it has said so far. A choice allocates nothing.
+ * Chooses the tokens of one sequence. It holds the options, the generator and the tokens so far. A choice allocates nothing.
  */
 export class Sampler {
   readonly options: ResolvedSampling;
   readonly vocabSize: number;
   readonly kernels: Kernels;
   readonly #scratch: Scratch;
-  /** Of this sequence alone: each draw takes a number. */
+  /** The generator of this sequence; each draw takes one number. */
   readonly rng: Lcg64;
   readonly #result: SampledToken;
   readonly #biasTokens: Int32Array;
   readonly #biases: Float64Array;
-  /** Without penalties there is nothing to remember: null. */
+  /** The tokens so far; null without penalties, which alone need them. */
   readonly #history: History | null;
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
@@ -59,7 +62,7 @@ export class Sampler {
     this.#result = { token: 0, logprob: 0, top };
   }
 
-  /** Tells the tokens of the prompt, which `repetitionPenalty` counts too. */
+  /** Takes the tokens of the prompt, which `repetitionPenalty` counts too. */
   acceptPrompt(tokens: ArrayLike<number>): void {
     if (this.#history === null) return;
     checkIds('acceptPrompt', tokens, Number.MAX_SAFE_INTEGER);
@@ -67,8 +70,8 @@ export class Sampler {
   }
 
   /**
-   * Chooses the token after those before, by logits [at, at + vocabSize), and counts it as generated.
-   * @throws RangeError when no logit is a number above -Infinity.
+   * Chooses the next token from logits [at, at + vocabSize), and counts it as generated.
+   * @throws RangeError if no logit is a number above -Infinity.
    */
   next(logits: Float32Array, at = 0): SampledToken {
     const token = this.choose(logits, at);
@@ -77,17 +80,17 @@ export class Sampler {
     return this.#result;
   }
 
-  /** What `next` has returned last. */
+  /** The last result of `next`. */
   get last(): SampledToken {
     return this.#result;
   }
 
-  /** As a SamplingStrategy. */
+  /** Chooses the next token as a SamplingStrategy does. */
   pickToken(logits: Float32Array): number {
     return this.next(logits).token;
   }
 
-  /** As `next`, the token alone: its log-probability is not computed. */
+  /** Chooses as `next` does, without computing the log-probability. */
   choose(logits: ArrayLike<number>, at = 0): number {
     const token = this.#draw(logits, at);
     this.#history?.count(token);
@@ -127,7 +130,7 @@ export class Sampler {
   #tellLogprobs(logits: Float32Array, at: number, token: number): void {
     const { tokens, logprobs } = this.#result.top;
     this.#target[0] = token;
-    // The loss of a token as a target is what its logarithm of probability is, but for the sign.
+    // The log-probability of a token is the negative cross-entropy with this token as the target.
     const { kernels: k, vocabSize: n } = this;
     const loss = k.crossEntropy(logits, at, this.#target, 0, this.#loss, 0, 1, n, -1, 1, false);
     this.#result.logprob = -loss;
@@ -137,12 +140,12 @@ export class Sampler {
   }
 }
 
-/** What a sequence has said. */
+/** The tokens of a sequence, for penalties. */
 class History {
   /** How often each token was generated. */
   readonly #counts: Int32Array;
   readonly #isSeen: Uint8Array;
-  /** Tokens of the prompt and generated ones, each once. */
+  /** Different tokens of the prompt and the generated text. */
   readonly #seen: Int32Array;
   #size = 0;
 
@@ -152,7 +155,7 @@ class History {
     this.#seen = new Int32Array(vocabSize);
   }
 
-  /** Tokens beyond the vocabulary are never chosen, so nothing of them is kept. */
+  /** Records a token. Tokens beyond the vocabulary are never chosen, so they are ignored. */
   see(token: number): void {
     if (token >= this.#isSeen.length || this.#isSeen[token] === 1) return;
     this.#isSeen[token] = 1;

@@ -2,7 +2,7 @@ import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { Candidates } from './candidates';
 
-/** Large arrays that a choice needs meanwhile; nothing in them is kept for the next one. */
+/** Large temporary arrays of a choice; no content is kept for the next choice. */
 export interface Scratch {
   candidates: Candidates;
   /** Logits with biases and penalties. */

@@ -1,6 +1,6 @@
 /**
- * Elementwise arithmetic on float32 and float64 arrays. Each operation is one loop of its own: a shared loop that is
- * handed the operation as a function would call it for every element.
+ * Elementwise arithmetic on float32 and float64 arrays. Each operation has its own loop, since a shared loop would call the
+ * operation as a function for every element.
  */
 import { allocate } from '../base/dtype';
 import {
@@ -85,7 +85,7 @@ export function binary(operation: BinaryOperation, left: TensorParts, right: unk
   return { data, shape, dtype };
 }
 
-/** Whether two arrays share bytes in any other way than being the same elements. */
+/** Whether two arrays overlap without being the same elements. */
 function entangled(a: FloatData, b: FloatData): boolean {
   if (a.buffer !== b.buffer) return false;
   const aEnd = a.byteOffset + a.byteLength;

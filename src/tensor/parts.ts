@@ -1,4 +1,4 @@
-/** What the functions of this folder know of a tensor: its three fields. */
+/** The three fields of a tensor that the functions of this folder use. */
 import { type DataOf, type DType, type FloatDType, holds } from '../base/dtype';
 
 export interface TensorParts<D extends DType = DType> {

@@ -61,8 +61,8 @@ function wrap<D extends DType>({ data, shape, dtype }: TensorParts): Tensor<D> {
 /**
  * An n-dimensional array: elements in row-major order in a typed array, and a shape. Always contiguous.
  *
- * Methods return new tensors with memory of their own, but for `reshape` and `subTensor`, which share it. Those that
- * end in InPlace, and `fill`, `copyFrom` and `set`, change this tensor.
+ * Methods return new tensors with their own memory, except `reshape` and `subTensor`, which share it. Methods that end in
+ * InPlace, and `fill`, `copyFrom` and `set`, change this tensor.
  *
  * Arithmetic (everything from `add` to `matmul`, and the reductions) is defined on float32 and float64; of the two,
  * float64 wins. A plain number takes the tensor's dtype. Integers (ids) and the 16-bit storage types must be converted
@@ -79,7 +79,7 @@ export class Tensor<D extends DType = DType> {
   readonly dtype: D;
 
   /**
-   * A tensor on `data`, which it shares.
+   * Makes a tensor that shares `data`.
    *
    * @param dtype default: what the array holds; needed for a Uint16Array ('float16' or 'bfloat16')
    * @throws TypeError when data isn't the typed array of the dtype
@@ -226,12 +226,12 @@ export class Tensor<D extends DType = DType> {
     return this.shape.length;
   }
 
-  /** A copy with memory of its own. */
+  /** A copy with its own memory. */
   clone(): Tensor<D> {
     return new Tensor(this.data.slice() as DataOf<D>, this.shape, this.dtype);
   }
 
-  /** The same memory under another shape of as many elements. One dimension may be -1: what the others leave. */
+  /** The same memory with another shape of as many elements. One dimension may be -1, which is computed from the others. */
   reshape(shape: readonly number[]): Tensor<D> {
     return new Tensor(this.data, resolveReshape(this.shape, shape), this.dtype);
   }
@@ -386,7 +386,7 @@ export class Tensor<D extends DType = DType> {
     return wrap(activate('silu', this));
   }
 
-  /** e^(x - max) / sum e^(x - max) over one axis, the last by default. A slice of nothing but -inf gives zeros. */
+  /** e^(x - max) / sum e^(x - max) over one axis, by default the last. A slice of only -inf gives zeros. */
   softmax(axis = -1): Tensor<D> {
     requireFloat(this, 'softmax');
     const last = this.ndim - 1;
@@ -449,7 +449,7 @@ export class Tensor<D extends DType = DType> {
     return wrap(sum('mean', this, axis, keepDimsOf('mean', axis, options)));
   }
 
-  /** Largest element over an axis, or over all. NaN when there is one. Nothing to choose from: RangeError. */
+  /** Largest element over an axis, or over all; NaN if there is one. @throws RangeError without elements. */
   max(axis: number | null = null, options: ReduceOptions = {}): Tensor<D> {
     return wrap(extreme('max', this, axis, keepDimsOf('max', axis, options)));
   }
@@ -460,8 +460,8 @@ export class Tensor<D extends DType = DType> {
   }
 
   /**
-   * Index of the largest element along an axis, or in `data` over all: the first of equal ones, the first NaN if
-   * there is one. Nothing to choose from: RangeError.
+   * Index of the largest element along an axis, or in `data` over all: the first of equal ones, or the first NaN if there is
+   * one. @throws RangeError without elements.
    */
   argmax(axis: number | null = null, options: ReduceOptions = {}): Tensor<'int32'> {
     return wrap(argmax(this, axis, keepDimsOf('argmax', axis, options)));

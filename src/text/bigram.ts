@@ -6,7 +6,7 @@
  * Smoothing is Witten-Bell's (1991, method C), interpolated with the unigrams, because add-one would make an
  * easy opponent: p(b|a) = (c(a,b) + t(a) p(b)) / (c(a) + t(a)), with c(a) the pairs that start with a, t(a)
  * the number of different successors of a, and p(b) = (c(b) + 1) / (N + vocabSize) over the N tokens of
- * `train`; an a that never was followed by anything gives p(b).
+ * `train`; an a without successors gives p(b).
  *
  * @throws RangeError when `validation` has fewer than 2 tokens or a token is outside [0, vocabSize).
  */
@@ -32,7 +32,7 @@ interface BigramModel {
   vocabSize: number;
   tokens: number;
   unigramCounts: Float64Array;
-  /** c(a): the last token of the text starts no pair, so this is not its unigram count. */
+  /** c(a) [vocabSize]. It differs from the unigram count by the last token of the text, which starts no pair. */
   contextCounts: Float64Array;
   /** t(a). */
   successorCounts: Float64Array;

@@ -13,8 +13,8 @@ import type {
 export const BYTE_VOCAB_SIZE = 256;
 
 /**
- * Bytes are ids: nothing to train, nothing to download, no text it can't represent. vocabSize is 256; there
- * are no special tokens. tokenizer.json is `{ "type": "byte", "vocab_size": 256 }`.
+ * A tokenizer whose ids are bytes: it needs no training and represents every text. vocabSize is 256; there are no
+ * special tokens. Its tokenizer.json is `{ "type": "byte", "vocab_size": 256 }`.
  */
 export class ByteTokenizer implements Tokenizer {
   readonly type = 'byte';

@@ -11,7 +11,7 @@ export const CHARACTER_SPLIT = {
   invert: false,
 } as const;
 
-/** Of the model in a tokenizer.json: tokens are whole words, here characters, and none stands for unknown ones. */
+/** The options of the model in tokenizer.json: tokens are whole words, here characters, without an unknown token. */
 export const CHARACTER_MODEL = { ...PLAIN_BPE, merges: [] } as const;
 
 /** Encodes with the tokenizer of `trainCharacters`: a character is a token, and an unknown one is refused. */
@@ -22,7 +22,7 @@ export class CharacterEncoder {
     this.#ids = new Map(Object.entries(vocab));
   }
 
-  /** @param json content of tokenizer.json. Returns null for a tokenizer that works in another way. */
+  /** @param json content of tokenizer.json. @returns null for a tokenizer of another kind. */
   static create(json: object): CharacterEncoder | null {
     const parts = {
       normalizer: null,

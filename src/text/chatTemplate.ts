@@ -1,22 +1,22 @@
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 
-/** A turn of a conversation; templates know more keys, such as tool_calls. */
+/** A message of a conversation. Templates know more keys, such as tool_calls. */
 export interface ChatMessage {
-  /** 'system', 'user', 'assistant', 'tool', or what the template knows. */
+  /** 'system', 'user', 'assistant', 'tool', or another role that the template knows. */
   role: string;
   content: unknown;
   [key: string]: unknown;
 }
 
 export interface ChatOptions {
-  /** End with the beginning of an answer, for the model to go on. Default false. */
+  /** Ends the text with the beginning of an answer, which the model continues. Default false. */
   addGenerationPrompt?: boolean | undefined;
   /** Descriptions of functions that the model may call, where the template knows them. */
   tools?: readonly object[] | undefined;
   /** Documents to answer from, where the template knows them. */
   documents?: readonly object[] | undefined;
-  /** Which template, when there are several. Default: 'tool_use' when there are tools and it exists, else 'default'. */
+  /** Name of the template, if there are several. Default: 'tool_use' if there are tools and it exists, else 'default'. */
   template?: string | undefined;
   /** Further variables of the template, such as { enable_thinking: false }. */
   variables?: Readonly<Record<string, unknown>> | undefined;
@@ -97,14 +97,14 @@ export function noChatTemplate(message: string): SgemoeError {
   return new SgemoeError('SGEMOE_CHAT_TEMPLATE', message);
 }
 
-/** The text of a special token in tokenizer_config.json: itself, or the content of an object. */
+/** The text of a special token in tokenizer_config.json, which is a string or an object with `content`. */
 export function tokenContent(value: unknown): string | null {
   if (typeof value === 'string') return value;
   const content = (value as { content?: unknown } | null | undefined)?.content;
   return typeof content === 'string' ? content : null;
 }
 
-/** One template, a list of { name, template }, or an object from name to template. */
+/** The templates by name, from one template, a list of { name, template }, or an object from name to template. */
 function sourcesOf(value: unknown): Map<string, string> {
   if (typeof value === 'string') return new Map([['default', value]]);
   if (typeof value !== 'object' || value === null) return new Map();

@@ -14,11 +14,11 @@ import type { Tokenizer } from './tokenizer';
 import { checkOrdered, checkSeqLen, checkTraining, emptyBatch, windowsInOrder } from './windows';
 
 export interface TextDatasetOptions {
-  /** Default: a new `ByteTokenizer`. */
+  /** The tokenizer. Default: a new `ByteTokenizer`. */
   tokenizer?: Tokenizer | undefined;
-  /** Share of the tokens, at the end of the stream, that is kept for validation. In [0, 1); default 0.1. */
+  /** Share of the tokens, at the end of the stream, used for validation, in [0, 1). Default 0.1. */
   validationFraction?: number | undefined;
-  /** When given, the splits are checked for this window length at once instead of at the first batch. */
+  /** Window length for which the splits are checked at once. Default: they are checked at the first batch. */
   seqLen?: number | undefined;
 }
 
@@ -33,13 +33,12 @@ export interface TextFilesOptions extends TextDatasetOptions {
 export type TokenArray = Uint8Array | Uint16Array | Int32Array;
 
 /**
- * A text as one stream of tokens: its first part to train on, its end to validate on.
+ * A text as one stream of tokens, whose first part is for training and whose end is for validation.
  *
  * The documents (files) are tokenized one by one and joined, in order, with the tokenizer's end-of-text token between
- * them, or the tokens of one newline when it has none; empty documents are left out. Bytes are taken as they are: no
- * line-end conversion, and no normalisation but the tokenizer's own.
- * Of the N tokens of the stream the last floor(N * validationFraction) are the validation split, whatever
- * document they fall into.
+ * them, or with the tokens of one newline if there is no such token. Empty documents are left out. Bytes are taken as they
+ * are: line ends stay, and only the tokenizer may normalise.
+ * The last floor(N * validationFraction) of the stream's N tokens are the validation split, even within a document.
  */
 export class TextDataset implements TokenDataset {
   readonly tokenizer: Tokenizer;
@@ -75,7 +74,7 @@ export class TextDataset implements TokenDataset {
   }
 
   /**
-   * Reads one or many files or folders; see `readTextFiles` for what a folder contributes and in which order.
+   * Reads files and folders; `readTextFiles` says which files of a folder are read, and in which order.
    * @throws SgemoeError SGEMOE_DATA_NOT_FOUND for a path that is missing, unreadable, or a folder without
    * text; SGEMOE_DATA_TOO_SHORT when `seqLen` is given and a split is too short for it.
    */
@@ -93,14 +92,14 @@ export class TextDataset implements TokenDataset {
     );
   }
 
-  /** One document from memory. @throws SgemoeError SGEMOE_DATA_TOO_SHORT as `fromPaths`. */
+  /** Makes a data set of one document in memory. @throws SgemoeError SGEMOE_DATA_TOO_SHORT as `fromPaths`. */
   static fromText(text: string | Uint8Array, options: TextDatasetOptions = {}): TextDataset {
     return new TextDataset([text], [], options);
   }
 
   /**
-   * Windows of seqLen + 1 tokens whose starts are drawn uniformly, with replacement, from all that fit into the training
-   * split; otherwise as `TokenDataset.batches`.
+   * Draws windows of seqLen + 1 tokens. Their starts are uniform, with replacement, over all that fit into the training
+   * split. See `TokenDataset.batches`.
    */
   batches(options: TrainBatchOptions): WindowSampler {
     checkTraining(this, options);
@@ -185,7 +184,7 @@ function joinDocuments(documents: readonly (string | Uint8Array)[], tokenizer: T
   return tokens;
 }
 
-/** What stands between two documents. */
+/** The tokens between two documents. */
 export function separatorOf(tokenizer: Tokenizer): Int32Array {
   return tokenizer.endOfText === null ? tokenizer.encode('\n') : Int32Array.of(tokenizer.endOfText);
 }

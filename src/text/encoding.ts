@@ -3,18 +3,18 @@ import { TextDecoder } from 'node:util';
 import { SgemoeError } from '../base/errors';
 import { characterLength } from './utf8';
 
-/** What of a file's beginning tells UTF-16, which has a NUL in every ASCII character. */
+/** Bytes of a file's beginning that are searched for UTF-16, which has a NUL in every ASCII character. */
 const BEGINNING_BYTES = 8000;
 
-/** Fewer bytes with NULs among them tell nothing without a mark. */
+/** The fewest bytes whose NULs say anything without a byte order mark. */
 const FEWEST_BYTES = 16;
 
-/** In Latin-1 one byte of so many at least is beyond ASCII; rarer ones are taken for damage of UTF-8, and kept. */
+/** Latin-1 text has at least one byte in this many beyond ASCII; rarer ones count as damaged UTF-8 and are kept. */
 const RARE = 10_000;
 
 /**
- * Refuses text in another encoding than UTF-8, of which a model would learn what nobody can read. Binary data, and UTF-8 with
- * a few damaged bytes, are none of its business.
+ * Refuses text in an encoding other than UTF-8, from which a model would learn unreadable text. Binary data, and UTF-8 with
+ * a few damaged bytes, pass.
  * @param bytes the whole of a file, or a part. @param first whether it begins there.
  * @throws SgemoeError SGEMOE_DATA_ENCODING, which names the file, the encoding and the remedy.
  */
@@ -29,7 +29,7 @@ export function refuseOtherEncodings(path: string, bytes: Uint8Array, first: boo
   );
 }
 
-/** UTF-16 or UTF-32 by its byte order mark or its NULs, null for neither. */
+/** The name of UTF-16 or UTF-32, recognised by byte order mark or NULs; null for neither. */
 export function wideEncoding(bytes: Uint8Array): string | null {
   const [a, b, c, d] = bytes;
   if (a === 0xff && b === 0xfe) {
@@ -45,7 +45,7 @@ export function wideEncoding(bytes: Uint8Array): string | null {
   return null;
 }
 
-/** Whether the beginning is well-formed text in it: no lone surrogates, no control characters. */
+/** Whether the beginning is well-formed text in this encoding, without lone surrogates and control characters. */
 function isUtf16(bytes: Uint8Array, encoding: 'utf-16le' | 'utf-16be'): boolean {
   const even = Math.min(bytes.length, BEGINNING_BYTES) & ~1;
   try {
@@ -62,7 +62,7 @@ function nulsByParity(bytes: Uint8Array): [even: number, odd: number] {
   return counts;
 }
 
-/** Text, mostly of ASCII, with more single bytes that are letters or signs of Latin-1 than characters of UTF-8. */
+/** Whether bytes are mostly ASCII, and beyond it more often letters or signs of Latin-1 than characters of UTF-8. */
 function looksLikeLatin1(bytes: Uint8Array): boolean {
   if (isUtf8(bytes)) return false;
   let single = 0;
@@ -76,7 +76,7 @@ function looksLikeLatin1(bytes: Uint8Array): boolean {
     const length = characterLength(bytes, i);
     if (length > 0) wellFormed++;
     else if (bytes[i] >= 0xa0 || isWindowsSign(bytes[i])) single++;
-    else if (i > 3 && i < bytes.length - 3) return false; // At the ends it may be a part of a character.
+    else if (i > 3 && i < bytes.length - 3) return false; // At the ends of the part, such a byte may belong to a character that was cut.
     i += Math.max(1, length);
   }
   return single > wellFormed && single * RARE >= bytes.length && single < bytes.length / 3;
@@ -86,7 +86,7 @@ function isSpace(byte: number): boolean {
   return byte >= 9 && byte <= 13;
 }
 
-/** Quotation marks, dashes and the like, where Latin-1 has control characters. */
+/** Whether a byte is a quotation mark, dash or the like in Windows-1252, where Latin-1 has control characters. */
 function isWindowsSign(byte: number): boolean {
   return byte >= 0x80 && ![0x81, 0x8d, 0x8f, 0x90, 0x9d].includes(byte);
 }

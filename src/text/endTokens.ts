@@ -1,6 +1,6 @@
 import type { Tokenizer } from './tokenizer';
 
-/** Every token that ends a text: those of the model's checkpoint, and the tokenizer's end of text. */
+/** All tokens that end a text: those of the model's checkpoint, and the tokenizer's end of text. */
 export function allEndTokens(
   model: { readonly endTokens?: readonly number[] | undefined },
   tokenizer: Pick<Tokenizer, 'endOfText'> | null,

@@ -4,12 +4,12 @@ import { SgemoeError } from '../base/errors';
 import { refuseOtherEncodings, wideEncoding } from './encoding';
 
 export interface TextFile {
-  /** As it was given, or the given folder joined with the path inside it. */
+  /** The path as given, or the given folder joined with the path inside it. */
   readonly path: string;
   readonly bytes: Uint8Array;
 }
 
-/** A file with a NUL among so many first bytes is taken for binary, as git does. */
+/** A file with a NUL in its first bytes, this many, counts as binary, as in git. */
 const BINARY_CHECK_BYTES = 8000;
 
 /** Bytes read from a file at once when it is streamed. */
@@ -18,10 +18,10 @@ const CHUNK_BYTES = 2 ** 20;
 /**
  * Finds files and folders, in the order given, each file once.
  *
- * A folder stands for the files in it and below, sorted by their path inside it (by UTF-16 code units, '/'
- * between names), so that the order is the same on every machine. Left out there: names that start with a
- * dot, node_modules, symbolic links, files that look binary (a NUL in the first 8,000 bytes) and, when
- * `extensions` is given, other endings. A file that is named itself is always read.
+ * A folder gives the files in it and below, sorted by their path inside it (by UTF-16 code units, '/' between
+ * names), so that the order is the same on every machine. It leaves out names that start with a dot,
+ * node_modules, symbolic links, files that look binary (a NUL in the first 8,000 bytes) and, if `extensions` is
+ * given, other endings. A file that is named itself is always read.
  *
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND when a path does not exist or can't be read, or when a folder
  * holds no file to read.
@@ -54,7 +54,7 @@ export async function readTextFiles(
   return files;
 }
 
-/** The bytes of a file, a chunk at a time, each in memory of its own. @throws SgemoeError as readTextFiles. */
+/** Yields the bytes of a file in chunks, each in its own memory. @throws SgemoeError as readTextFiles. */
 export async function* readChunks(path: string): AsyncGenerator<Uint8Array, void> {
   const handle = await reading(path, () => open(path, 'r'));
   try {
@@ -71,7 +71,7 @@ export async function* readChunks(path: string): AsyncGenerator<Uint8Array, void
   }
 }
 
-/** Bytes of all these files together. @throws SgemoeError SGEMOE_DATA_NOT_FOUND. */
+/** Total bytes of these files. @throws SgemoeError SGEMOE_DATA_NOT_FOUND */
 export async function sizeOfFiles(paths: readonly string[]): Promise<number> {
   let sum = 0;
   for (const path of paths) sum += (await reading(path, () => stat(path))).size;
@@ -132,7 +132,7 @@ async function looksBinary(path: string): Promise<boolean> {
         0,
       );
       const bytes = buffer.subarray(0, bytesRead);
-      // Text that is left out would be missed.
+      // UTF-16 text isn't binary: it must not be left out silently.
       return bytes.includes(0) && wideEncoding(bytes) === null;
     } finally {
       await handle.close();

@@ -14,17 +14,16 @@ import type {
   Tokenizer,
 } from './tokenizer';
 
-/** Names of the token that ends a text, for files that don't say; the first that exists is taken. */
+/** Names of the token that ends a text, for files that don't name it; the first that exists is taken. */
 const END_OF_TEXT_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|im_end|>'];
 
 /**
- * Any tokenizer that a tokenizer.json of Hugging Face's tokenizers libraries describes, with the ids and the texts of the
- * Python library. What that can't do, or this library doesn't, is refused, never left out: no setting is taken for another.
+ * A tokenizer that a tokenizer.json of Hugging Face's tokenizers libraries describes. It gives the ids and texts of the
+ * Python library. Settings that are invalid there or not supported here are refused, never ignored.
  *
- * With a byte-level one (GPT-2, OLMoE, Qwen, Granite, those of `trainBpe`) decoding gives exactly the bytes that were
- * encoded, unless the file asks for a normalisation (Qwen: NFC) or a space in front; with one of `trainCharacters` exactly
- * the text. Nothing is cleaned up on decoding, whatever the configuration says, and nothing cut off or filled up: truncation
- * and padding are for those who make batches.
+ * A byte-level tokenizer (GPT-2, OLMoE, Qwen, Granite, those of `trainBpe`) decodes to exactly the bytes that were encoded,
+ * unless the file asks for a normalisation (Qwen: NFC) or a leading space; one of `trainCharacters` decodes to exactly the
+ * text. Decoding never cleans up, and encoding never truncates or pads, whatever the configuration says.
  */
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly type = 'huggingface';
@@ -34,14 +33,14 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly hasChatTemplate: boolean;
   /** Whether ids stand for bytes, so that decoding is lossless and streams byte by byte. */
   readonly byteLevel: boolean;
-  /** Tokens outside the text's own, by their text. */
+  /** Ids of special tokens by their text. */
   readonly specialTokens: ReadonlyMap<string, number>;
 
   readonly #json: Record<string, unknown>;
   readonly #files: Omit<TokenizerFiles, 'tokenizer'>;
   readonly #pipeline: Pipeline;
   readonly #characters: CharacterEncoder | null;
-  /** The tokens by id and the ids by token, those outside the model's vocabulary too. */
+  /** Tokens by id, followed by ids by token, including those outside the model's vocabulary. */
   readonly #tokens: readonly (string | undefined)[];
   readonly #ids: ReadonlyMap<string, number>;
   readonly #chat: ChatTemplates;
@@ -51,8 +50,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /**
    * @param json parsed content of tokenizer.json; not copied.
-   * @param files what stands beside it.
-   * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for one that Hugging Face's tokenizers would refuse, or that isn't supported.
+   * @param files the files beside it.
+   * @throws SgemoeError SGEMOE_TOKENIZER_INVALID if Hugging Face's tokenizers would refuse it, or it isn't supported.
    */
   constructor(json: object, files: Omit<TokenizerFiles, 'tokenizer'> = {}) {
     const config = (files.tokenizerConfig ?? {}) as Record<string, unknown>;
@@ -123,12 +122,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.#chat.render(messages, options);
   }
 
-  /** The id of a token's string as tokenizer.json writes it ('Ġthe'), undefined when there is none. */
+  /** The id of a token's string in tokenizer.json's form ('Ġthe'); undefined if there is none. */
   tokenToId(token: string): number | undefined {
     return this.#ids.get(token);
   }
 
-  /** The string of a token as tokenizer.json writes it, undefined for an id that isn't used. */
+  /** The string of a token in tokenizer.json's form; undefined for an unused id. */
   idToToken(id: number): string | undefined {
     return this.#tokens[id];
   }
@@ -146,7 +145,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (typeof text !== 'string' && !(text instanceof Uint8Array)) {
       throw new TypeError(`text must be a string or a Uint8Array, got ${typeof text}`);
     }
-    // By way of bytes, which also turns lone surrogates into U+FFFD.
+    // Converting to bytes also turns lone surrogates into U+FFFD.
     const bytes = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
     return (this.#characters ?? this.#pipeline).encode(bytes);
   }
@@ -159,7 +158,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return new StageStreamDecoder(this.#pipeline.decoder, tokenOf, prompt);
   }
 
-  /** The bytes of each token, none for an id that isn't used. */
+  /** The bytes of each token; empty for an unused id. */
   #byteTable(): Uint8Array[] {
     const added = new Set(this.#pipeline.addedTokens.map(({ id }) => id));
     return Array.from(this.#tokens, (token = '', id) => {

@@ -1,17 +1,16 @@
 import { decodeUtf8 } from './utf8';
 
-/** Long enough to make the work per piece small, short enough to hold. */
+/** Default size of a piece in bytes: large enough to make the overhead small, small enough to hold. */
 export const PIECE_BYTES = 2 ** 18;
 
 const SPACE = 0x20;
 
 /**
- * Cuts a document where no token can reach across, into pieces of at most `pieceBytes`; joined they are the document.
+ * Cuts a document into pieces of at most `pieceBytes`, at places that no token reaches across; joined they are the document.
  *
- * A cut is made before a space that follows something else than white space, since there both GPT-2's expression for
- * words and its successors always end a word. Where half a piece has no such place, before other ASCII white space, which
- * is as good for GPT-2's; where it has none either, between two characters: then what would have been one token may
- * become two.
+ * A cut comes before a space that doesn't follow white space, where GPT-2's pattern of words and its successors always end
+ * a word. If half a piece has no such place, the cut comes before other ASCII white space, which is as good for GPT-2's
+ * pattern. If it has none either, the cut comes between two characters, which may split a token.
  */
 export function* cutPieces(bytes: Uint8Array, pieceBytes = PIECE_BYTES): Generator<Uint8Array, void> {
   let start = 0;
@@ -24,8 +23,8 @@ export function* cutPieces(bytes: Uint8Array, pieceBytes = PIECE_BYTES): Generat
 }
 
 /**
- * As `cutPieces`, with the same cuts, for a document that arrives in chunks of any size. A piece is valid until the next
- * one is asked for.
+ * Makes the same cuts as `cutPieces` in a document that arrives in chunks of any size. A piece is valid until the next one
+ * is requested.
  */
 export async function* cutStream(
   chunks: AsyncIterable<Uint8Array>,
@@ -40,13 +39,13 @@ export async function* cutStream(
       yield bytes.subarray(start, end);
       start = end;
     }
-    // A copy: the source may use the memory of its chunk again.
+    // A copy is needed, since the source may reuse the memory of its chunk.
     rest = new Uint8Array(bytes.subarray(start));
   }
   if (rest.length > 0) yield rest;
 }
 
-/** Where to end a piece that begins with `bytes` and goes on after them; > 0. */
+/** The length, > 0, of the piece to cut from `bytes`, after which the document goes on. */
 function lastCut(bytes: Uint8Array): number {
   const half = Math.floor(bytes.length / 2);
   for (let i = bytes.length - 1; i > half; i--) if (bytes[i] === SPACE && endsWord(bytes, i)) return i;
@@ -54,7 +53,7 @@ function lastCut(bytes: Uint8Array): number {
   return lastCharacterStart(bytes);
 }
 
-/** Whether the character before `at` is there and no white space. */
+/** Whether there is a character before `at` that isn't white space. */
 function endsWord(bytes: Uint8Array, at: number): boolean {
   const last = bytes[at - 1];
   if (last < 0x80) return !isAsciiSpace(last);
@@ -63,7 +62,7 @@ function endsWord(bytes: Uint8Array, at: number): boolean {
   return !/[\s\x85]$/u.test(decodeUtf8(bytes.subarray(start, at)));
 }
 
-/** Start of the last character, so that the cut does not go through it; the end where that would leave nothing. */
+/** The start of the last character, where a cut doesn't split it; the end if that would leave nothing. */
 function lastCharacterStart(bytes: Uint8Array): number {
   let start = bytes.length - 1;
   while (start > 0 && bytes.length - start < 4 && (bytes[start] & 0xc0) === 0x80) start--;

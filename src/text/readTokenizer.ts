@@ -10,9 +10,9 @@ import { loadTokenizer } from './loadTokenizer';
 import type { Tokenizer } from './tokenizer';
 
 /**
- * The tokenizer in a folder (tokenizer.json and, if there, tokenizer_config.json and chat_template.jinja), such as a
- * checkpoint or a model of the Hugging Face hub; or the one that a JSON file describes.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID when there is none, or none that can be used.
+ * Reads the tokenizer of a folder (tokenizer.json and, if present, tokenizer_config.json and chat_template.jinja), such as
+ * a checkpoint or a model of the Hugging Face hub, or the tokenizer that a JSON file describes.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID if there is none, or none that can be used.
  */
 export async function readTokenizer(path: string): Promise<Tokenizer> {
   const { tokenizer, ...beside } = await readStored(path);
@@ -21,8 +21,7 @@ export async function readTokenizer(path: string): Promise<Tokenizer> {
 }
 
 /**
- * Writes a tokenizer, whole or not at all: into a folder, with all of its files; or, when the path ends in .json, as that
- * one file.
+ * Writes a tokenizer whole or not at all: all of its files into a folder or, if the path ends in .json, that one file.
  * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE
  */
 export async function writeTokenizer(path: string, tokenizer: Tokenizer): Promise<void> {
@@ -33,7 +32,7 @@ export async function writeTokenizer(path: string, tokenizer: Tokenizer): Promis
   }
 }
 
-/** SHA-256 of a tokenizer.json's content, in hexadecimal; equal for equal files, however they are spaced. */
+/** SHA-256, in hexadecimal, of a tokenizer.json's content; white space between values doesn't matter. */
 export function tokenizerHash(tokenizer: Tokenizer): string {
   return createHash('sha256').update(JSON.stringify(tokenizer.toJSON())).digest('hex');
 }

@@ -2,29 +2,29 @@ import { TextDecoder } from 'node:util';
 import { type DecoderStage, rawBytesToText, toBytes } from './pipeline/decoders';
 import type { StreamDecoder, TokenText } from './tokenizer';
 
-/** Bytes that a character may have before its last. */
+/** The most bytes that a character can have before its last. */
 const MOST_OPEN_BYTES = 3;
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * What a stream's text has more than the prompt's: where the prompt ends in something incomplete, its text has that as it
- * is, and the stream begins with what becomes of it, unless that is the same.
+ * Removes the prompt's text from a stream's text. If the prompt ends in something incomplete, its text has that as it is;
+ * the stream then begins with what that becomes, unless it is the same.
  */
 class PromptEnd {
   #given = '';
 
-  /** @param incomplete what the prompt's text ends in, that a stream would give out later. */
+  /** @param incomplete the end of the prompt's text that a stream would give out later. */
   set(incomplete: string): void {
     this.#given = incomplete;
   }
 
-  /** The text without what the prompt's has already. */
+  /** The text without the part that the prompt's text has already. */
   cut(text: string): string {
     const { length } = this.#given;
     return text.startsWith(this.#given) ? text.slice(length) : this.#given.startsWith(text) ? '' : text;
   }
 
-  /** As `cut`, of text that is given out. */
+  /** Applies `cut` to text that is given out. */
   take(text: string): string {
     const rest = this.cut(text);
     this.#given = this.#given.startsWith(text) ? this.#given.slice(text.length) : '';
@@ -35,7 +35,7 @@ class PromptEnd {
 /** Streams tokens that are bytes. */
 export class ByteStreamDecoder implements StreamDecoder {
   #utf8 = newUtf8Decoder();
-  /** The last bytes, in which any incomplete character lies. */
+  /** The last bytes, which contain any incomplete character. */
   #tail: Uint8Array = NO_BYTES;
   readonly #promptEnd = new PromptEnd();
 
@@ -79,14 +79,14 @@ export class ByteStreamDecoder implements StreamDecoder {
   }
 
   #take(bytes: Uint8Array): string {
-    // Behind ASCII nothing is incomplete.
+    // After ASCII nothing is incomplete.
     if (bytes.length > 0 && bytes[bytes.length - 1] < 0x80) this.#tail = NO_BYTES;
     else this.#tail = Buffer.concat([this.#tail, bytes]).subarray(-MOST_OPEN_BYTES);
     return this.#utf8.decode(bytes, { stream: true });
   }
 }
 
-/** Streams tokens through the stages of a decoder, whose text depends on the tokens before. */
+/** Streams tokens through the stages of a decoder, whose text depends on earlier tokens. */
 export class StageStreamDecoder implements StreamDecoder {
   #states: object[];
   readonly #promptEnd = new PromptEnd();
@@ -111,7 +111,7 @@ export class StageStreamDecoder implements StreamDecoder {
 
   peek(id: number): TokenText {
     const text = this.#promptEnd.cut(rawBytesToText(this.#run(id, this.#copy())));
-    // By itself, without what earlier tokens have left open.
+    // The token alone, without what earlier tokens left open.
     const alone = this.#copy();
     this.#end(alone);
     return { text, bytes: toBytes(this.#run(id, alone) + this.#end(alone)) };
@@ -121,7 +121,7 @@ export class StageStreamDecoder implements StreamDecoder {
     return this.#promptEnd.take(rawBytesToText(this.flushRaw()));
   }
 
-  /** As `push` and `flush`, with bytes that are not UTF-8 as the stages write them. */
+  /** Does the work of `push` and `flush`, with bytes that aren't UTF-8 in the form of the stages. */
   pushRaw(id: number): string {
     return this.#run(id, this.#states);
   }
@@ -157,13 +157,13 @@ export class StageStreamDecoder implements StreamDecoder {
     return now.length === 1 ? now[0] : now.join('');
   }
 
-  /** What the stages still hold, through those behind them. */
+  /** Flushes what the stages still hold through the later stages. */
   #end(states: object[]): string {
     return this.stages.map(({ flush }, i) => this.#through(flush?.(states[i]) ?? [], i + 1, states)).join('');
   }
 }
 
-// ignoreBOM keeps a leading U+FEFF in the text: decoding drops nothing.
+// ignoreBOM keeps a leading U+FEFF in the text, so that decoding drops nothing.
 export function newUtf8Decoder(): TextDecoder {
   return new TextDecoder('utf-8', { ignoreBOM: true });
 }

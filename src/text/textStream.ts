@@ -2,18 +2,18 @@ import { checkOptions } from '../base/checks';
 import type { StreamDecodeOptions, StreamDecoder, Tokenizer, TokenText } from './tokenizer';
 
 export interface TextStreamOptions extends StreamDecodeOptions {
-  /** Texts that end the stream, none of them empty; they are not handed out. Default: none. */
+  /** Texts, not empty, that end the stream and aren't given out. Default: none. */
   stop?: readonly string[] | undefined;
 }
 
 /**
- * The text of ids that come one at a time, whole characters only, up to a stop text: what they add to the text of the
- * `prompt`, where there is one. What could be the beginning of a stop text is held back until that is decided, across tokens.
+ * The text that ids, arriving one at a time, add to the text of the `prompt`: whole characters only, up to a stop text. Text
+ * that may be the beginning of a stop text is held back, across tokens, until that is decided.
  */
 export class TextStream {
-  /** The stop text that ended the stream, null before. */
+  /** The stop text that ended the stream; null before. */
   stopped: string | null = null;
-  /** What the last id added to the text, whether it is held back, or belongs to a stop text, or not. */
+  /** The text that the last id added, even if it is held back or belongs to a stop text. */
   added = '';
   readonly #decoder: StreamDecoder;
   readonly #stop: readonly string[];
@@ -38,12 +38,12 @@ export class TextStream {
     return this.#release(this.added);
   }
 
-  /** What an id would add here, and its bytes, without taking it. @throws RangeError as `decode`. */
+  /** The text that an id would add here, and its bytes, without taking the id. @throws RangeError as `decode`. */
   peek(id: number): TokenText {
     return this.#decoder.peek(id);
   }
 
-  /** The rest, when no id follows. */
+  /** The rest of the text, after the last id. */
   flush(): string {
     if (this.stopped !== null) return '';
     const text = this.#release(this.#decoder.flush());
@@ -61,7 +61,7 @@ export class TextStream {
     return all.slice(0, certain);
   }
 
-  /** Where the first stop text begins, null when there is none. */
+  /** The place of the first stop text; null if there is none. */
   #findStop(text: string): number | null {
     let first: number | null = null;
     for (const stop of this.#stop) {
@@ -73,7 +73,7 @@ export class TextStream {
     return first;
   }
 
-  /** Length of the longest end of `text` that a stop text begins with. */
+  /** Length of the longest end of `text` that is the beginning of a stop text. */
   #undecided(text: string): number {
     let longest = 0;
     for (const stop of this.#stop) {

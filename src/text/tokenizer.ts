@@ -2,19 +2,19 @@ import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ChatMessage, ChatOptions } from './chatTemplate';
 
 /**
- * Text to token ids and back. Ids are integers in [0, vocabSize). Decoding the ids of a well-formed text gives that text
- * back, spaces included, with the byte tokenizer and with every byte-level tokenizer.json that asks for no normalisation.
+ * Turns text into token ids and back. Ids are integers in [0, vocabSize). The byte tokenizer, and every byte-level
+ * tokenizer.json without normalisation, decodes the ids of a well-formed text to exactly that text, spaces included.
  */
 export interface Tokenizer {
-  /** 'byte', or 'huggingface' for one that a tokenizer.json of Hugging Face's describes. */
+  /** 'byte', or 'huggingface' for one that Hugging Face's tokenizer.json describes. */
   readonly type: string;
-  /** The highest id there is, and 1. */
+  /** The highest id plus 1. */
   readonly vocabSize: number;
-  /** The token that ends a text and separates documents, null when there is none. */
+  /** The token that ends a text and separates documents; null if there is none. */
   readonly endOfText: number | null;
-  /** Whether a long text can be encoded in pieces that are cut in front of spaces, in little memory. */
+  /** Whether a long text can be encoded in pieces, cut before spaces, in little memory. */
   readonly piecewise: boolean;
-  /** Whether `applyChatTemplate` has a template to apply. */
+  /** Whether `applyChatTemplate` has a template. */
   readonly hasChatTemplate: boolean;
 
   /** The ids of a text, or of the UTF-8 (or any other) bytes of one. Lone surrogates become U+FFFD. */
@@ -30,8 +30,8 @@ export interface Tokenizer {
   decodeBytes(ids: ArrayLike<number>): Uint8Array;
 
   /**
-   * How many bytes of text the ids stand for: the denominator of bits per byte. Special tokens stand for none. @throws
-   * RangeError as `decode`.
+   * The bytes of text that the ids stand for, the denominator of bits per byte. Special tokens stand for none.
+   * @throws RangeError as `decode`.
    */
   countBytes(ids: ArrayLike<number>): number;
 
@@ -42,51 +42,51 @@ export interface Tokenizer {
   createDecoder(options?: StreamDecodeOptions): StreamDecoder;
 
   /**
-   * The text of a conversation as the model was trained to see it; to be encoded without special tokens of the tokenizer's,
-   * since the template writes them.
-   * @throws SgemoeError SGEMOE_CHAT_TEMPLATE when there is no template, or it refuses the messages.
+   * The text of a conversation in the form that the model was trained on. Encode it without special tokens, since the
+   * template writes them.
+   * @throws SgemoeError SGEMOE_CHAT_TEMPLATE if there is no template, or it refuses the messages.
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: ChatOptions): string;
 
   /** The content of tokenizer.json; `loadTokenizer` turns it into an equal tokenizer. */
   toJSON(): Record<string, unknown>;
 
-  /** All that is stored of the tokenizer beside a model: `model.save(dir, tokenizer.files())`. */
+  /** The tokenizer's files, to store beside a model: `model.save(dir, tokenizer.files())`. */
   files(): TokenizerFiles;
 }
 
 export interface EncodeOptions {
   /**
-   * Also the tokens that the tokenizer puts around every text, such as a beginning of text; they stand in for no bytes.
+   * Adds the tokens that the tokenizer puts around every text, such as a beginning of text; they stand for no bytes.
    * Default false.
    */
   addSpecialTokens?: boolean | undefined;
 }
 
 export interface DecodeOptions {
-  /** Leave special tokens out of the text. Default false. */
+  /** Leaves special tokens out of the text. Default false. */
   skipSpecialTokens?: boolean | undefined;
 }
 
 export interface StreamDecodeOptions extends DecodeOptions {
   /**
-   * Ids that the stream goes on from. Their text is not given out; what the ids after them add to it is, such as a space
-   * that would be left out at the beginning of a text. Default: none.
+   * Ids that precede the stream. Their text isn't given out, only what later ids add to it, such as a space that would be
+   * left out at the beginning of a text. Default: none.
    */
   prompt?: ArrayLike<number> | undefined;
 }
 
-/** What a token adds to a text. */
+/** The text that a token adds, and the token's bytes. */
 export interface TokenText {
-  /** '' while a character is still incomplete; the token that completes it adds all of it. */
+  /** The added text: '' while a character is incomplete; the token that completes it adds all of it. */
   text: string;
-  /** The token's own bytes, also those of a part of a character. */
+  /** The token's own bytes, even if they are a part of a character. */
   bytes: Uint8Array;
 }
 
 /**
- * Decodes ids one at a time; the pieces joined, `flush` included, are what `decode` gives for the prompt and all of them,
- * without what it gives for the prompt alone.
+ * Decodes ids one at a time. The joined pieces, `flush` included, are `decode` of the prompt and all ids without `decode` of
+ * the prompt alone.
  */
 export interface StreamDecoder {
   /**
@@ -95,7 +95,7 @@ export interface StreamDecoder {
    */
   push(id: number): string;
 
-  /** What `push` would give for this id, and the id's bytes, without taking it. @throws RangeError as `push`. */
+  /** The text that `push` would give for this id, and the id's bytes, without taking it. @throws RangeError as `push`. */
   peek(id: number): TokenText;
 
   /** U+FFFD for an incomplete character at the end, else ''. The decoder begins a new text afterwards. */

@@ -7,16 +7,16 @@ import { turns } from './turns';
 import { decodeUtf8 } from './utf8';
 
 export interface CharacterOptions {
-  /** Stops the training: its reason is thrown. */
+  /** Stops the training; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
 }
 
 /**
- * Makes a tokenizer whose tokens are the characters, one Unicode code point each, that occur in the texts, and the
- * newline, which stands between documents. Ids are in the order of the code points; there are no special tokens.
+ * Makes a tokenizer whose tokens are the characters (Unicode code points) of the texts and the newline, which separates
+ * documents. Ids are in the order of the code points; there are no special tokens.
  *
- * Encoding refuses a character that is none of them (SGEMOE_UNKNOWN_CHARACTER), so that decoding is lossless: for every
- * well-formed text that can be encoded `decode(encode(text)) === text`. Bytes that are not UTF-8 count as U+FFFD.
+ * Encoding refuses other characters (SGEMOE_UNKNOWN_CHARACTER), so decoding is lossless: `decode(encode(text)) === text` for
+ * every well-formed text that can be encoded. Bytes that aren't UTF-8 count as U+FFFD.
  *
  * @throws TypeError for other things than texts; the signal's reason.
  */
@@ -45,7 +45,7 @@ function byCodePoint(a: string, b: string): number {
   return a.codePointAt(0)! - b.codePointAt(0)!;
 }
 
-/** The content of tokenizer.json: a BPE without merges gives Hugging Face's libraries a token a character. */
+/** The content of tokenizer.json: in Hugging Face's libraries, a BPE without merges makes each character a token. */
 function describe(characters: readonly string[]): object {
   return {
     version: '1.0',

@@ -6,7 +6,7 @@ export function decodeUtf8(bytes: Uint8Array): string {
 }
 
 /**
- * Cuts bytes into what is UTF-8, as text, and the single bytes in between that are not, as numbers. Nothing is lost:
+ * Cuts bytes into texts where they are UTF-8, and numbers for the single bytes in between that aren't. Nothing is lost:
  * the UTF-8 of the texts and the bytes, joined, are `bytes`.
  */
 export function* utf8Segments(bytes: Uint8Array): Generator<string | number, void> {
@@ -28,7 +28,7 @@ export function* utf8Segments(bytes: Uint8Array): Generator<string | number, voi
   if (bytes.length > start) yield decodeUtf8(bytes.subarray(start));
 }
 
-/** Bytes of the well-formed character at `at`, 0 when there is none. */
+/** The number of bytes of the well-formed character at `at`; 0 if there is none. */
 export function characterLength(bytes: Uint8Array, at: number): number {
   const first = bytes[at];
   if (first < 0x80) return 1;
@@ -37,12 +37,12 @@ export function characterLength(bytes: Uint8Array, at: number): number {
   return isUtf8(bytes.subarray(at, at + length)) ? length : 0;
 }
 
-/** Whether bytes, fewer than 4, are the beginning of a well-formed character and not all of it. */
+/** Whether fewer than 4 bytes are an incomplete beginning of a well-formed character. */
 export function couldBeCharacter(bytes: Uint8Array): boolean {
   const first = bytes[0];
   const length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
   if (first < 0xc2 || first > 0xf4 || bytes.length >= length) return false;
-  // The lowest and the highest end that a character may have: one of them is right, whatever the second byte's range.
+  // The lowest or the highest continuation bytes complete the character, whatever the second byte's range is.
   const ends = [0x80, 0xbf].map((byte) => Uint8Array.from({ length }, (_, i) => bytes[i] ?? byte));
   return ends.some((whole) => isUtf8(whole));
 }

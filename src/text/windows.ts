@@ -7,7 +7,7 @@ import type { BatchOptions, OrderedBatchOptions, Split, TokenDataset, TrainBatch
 /** Copies the window from a token on, and its targets one token later, into a row of a batch. */
 export type CopyWindow = (start: number, batch: Batch, row: number) => void;
 
-/** See `TokenDataset.batchesInOrder`. */
+/** Yields the batches that `TokenDataset.batchesInOrder` describes. */
 export function* windowsInOrder(
   tokens: number,
   copyWindow: CopyWindow,
@@ -37,7 +37,7 @@ export function emptyBatch(batch: number, seqLen: number): Batch {
   return { ids: new Int32Array(batch * seqLen), targets: new Int32Array(batch * seqLen), batch, seqLen };
 }
 
-/** @throws TypeError or RangeError for options that can't be, SgemoeError SGEMOE_DATA_TOO_SHORT. */
+/** @throws TypeError or RangeError for invalid options, SgemoeError SGEMOE_DATA_TOO_SHORT */
 export function checkTraining(data: TokenDataset, options: TrainBatchOptions): void {
   checkOptions('batches', options, ['batchSize', 'seqLen', 'seed']);
   checkSizes(options);
@@ -58,7 +58,7 @@ export function checkOrdered(data: TokenDataset, split: Split, options: OrderedB
   requireTokens(data, split, 2);
 }
 
-/** Whether both splits, as far as there is one, are long enough for windows of this length; errors as above. */
+/** Checks that the splits that exist are long enough for windows of this length; errors as above. */
 export function checkSeqLen(data: TokenDataset, seqLen: number, validates: boolean): void {
   checkInteger('seqLen', seqLen, 1);
   requireTokens(data, 'train', seqLen + 1);

@@ -1,6 +1,6 @@
 /**
- * A binary max-heap of pairs with the counts they had when they were pushed: the highest count comes first, of equal
- * counts the lowest key.
+ * A binary max-heap of pairs with the counts that they had when pushed. The highest count comes first, among equal counts
+ * the lowest key.
  */
 export class MaxHeap {
   readonly #counts: number[] = [];
@@ -22,7 +22,7 @@ export class MaxHeap {
     this.#keys[at] = key;
   }
 
-  /** The first entry, undefined when there is none. */
+  /** Removes and returns the first entry; undefined if the heap is empty. */
   pop(): { key: number; count: number } | undefined {
     if (this.#keys.length === 0) return undefined;
     const first = { key: this.#keys[0], count: this.#counts[0] };
@@ -32,7 +32,7 @@ export class MaxHeap {
     return first;
   }
 
-  /** Puts an entry where the root was, and then as deep as it belongs. */
+  /** Puts an entry in place of the root and moves it down to its place. */
   #sink(key: number, count: number): void {
     const keys = this.#keys;
     const counts = this.#counts;

@@ -1,24 +1,24 @@
 import { BYTE_CHARACTERS } from '../../base/byteAlphabet';
 import { MaxHeap } from './maxHeap';
 
-/** Tokens are numbered below this, so that a pair of them is one exact number. */
+/** Token ids are below this, so that a pair of ids is one exact number. */
 export const MOST_TOKENS = 2 ** 24;
 
 /** Two tokens side by side in a word. */
 interface Pair {
   count: number;
-  /** Words that had the pair at some time; one may stand there twice. */
+  /** Indices of words that had the pair at some time; a word may occur twice. */
   words: number[];
 }
 
 /**
- * Learns merges by byte-pair encoding (Sennrich et al. 2016): again and again the most frequent pair of neighbouring
- * tokens in the words becomes a token. Of pairs that are equally frequent, the one whose first token has the lower id is
- * taken, then the one whose second has, as in Hugging Face's trainer.
+ * Learns merges by byte-pair encoding (Sennrich et al. 2016): the most frequent pair of neighbouring tokens in the words
+ * becomes a token, again and again. Among equally frequent pairs, the one whose first token has the lowest id wins, then
+ * the one whose second has, as in Hugging Face's trainer.
  *
- * Counts of pairs are kept up to date where a merge changes them, and a heap holds them in order; an entry of the heap
- * whose pair has become rarer meanwhile is put back when it comes up. So a merge costs what it changes, and all of them
- * together little more than a pass over the words for each level that tokens are nested.
+ * A merge only updates the counts of pairs that it changes, and a heap orders the pairs. A popped entry whose pair has
+ * become rarer meanwhile is pushed again. So all merges together cost little more than a pass over the words for each level
+ * of nested tokens.
  */
 export class MergeLearner {
   /** Strings of the tokens by id, in the byte alphabet; special tokens come first. */
@@ -79,7 +79,7 @@ export class MergeLearner {
     });
   }
 
-  /** Returns whether that made a token. */
+  /** Merges a pair; returns whether that made a token. */
   #merge(key: number): boolean {
     const left = Math.floor(key / MOST_TOKENS);
     const right = key % MOST_TOKENS;
@@ -95,7 +95,7 @@ export class MergeLearner {
     this.#merged.add(key);
     const grown = new Set<number>();
     for (const word of words) this.#mergeInWord(word, left, right, id, grown);
-    // Of three equal tokens two merge, and the pair of the others was counted down once more.
+    // Of three equal tokens two merge, so the pair of the other two was decremented once too often.
     this.#pairs.delete(key);
     for (const changed of grown) {
       const pair = this.#pairs.get(changed);
@@ -104,7 +104,7 @@ export class MergeLearner {
     return known === undefined;
   }
 
-  /** Replaces each `left right` of a word, from the left, by `id`; keys of pairs that came up are added to `grown`. */
+  /** Replaces each `left right` of a word, from the left, by `id`; adds the keys of new pairs to `grown`. */
   #mergeInWord(word: number, left: number, right: number, id: number, grown: Set<number>): void {
     const symbols = this.#symbols;
     const start = this.#starts[word];

@@ -12,20 +12,20 @@ import { WORD_PATTERN, WordCounts, type WordCountsState } from './words';
 export const END_OF_TEXT = '<|endoftext|>';
 
 export interface BpeOptions {
-  /** Tokens to end with, special ones and the 256 bytes included: an integer in [256 + specialTokens, 2^24]. */
+  /** Size of the vocabulary, including special tokens and the 256 bytes: an integer in [256 + specialTokens, 2^24]. */
   vocabSize: number;
   /**
-   * Tokens that no text merges into; they get the first ids, and the first one ends a text. Distinct, not empty. Default
+   * Tokens that text never merges into, distinct and not empty. They get the first ids; the first one ends a text. Default
    * ['<|endoftext|>'].
    */
   specialTokens?: readonly string[] | undefined;
-  /** A pair that occurs less often is not merged, even when the vocabulary stays smaller. An integer >= 1; default 2. */
+  /** Smallest frequency of a pair that is merged, an integer >= 1; it may keep the vocabulary smaller. Default 2. */
   minFrequency?: number | undefined;
-  /** Bound on the different words held in memory, an integer >= 2; beyond it the rarest are dropped. Default 1,000,000. */
+  /** Largest number of different words in memory, an integer >= 2; beyond it the rarest are dropped. Default 1,000,000. */
   maxDistinctWords?: number | undefined;
-  /** Told of the state after each piece of text and every so many merges. */
+  /** Called with the state after each piece of text and now and then while merging. */
   onProgress?: ((progress: BpeProgress) => void) | undefined;
-  /** Stops the training: its reason is thrown. */
+  /** Stops the training; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
 }
 
@@ -33,18 +33,18 @@ export type BpeProgress =
   | ({ phase: 'count' } & Readonly<WordCountsState>)
   | { phase: 'merge'; tokens: number; vocabSize: number };
 
-/** Texts one after the other, each on its own. */
+/** A sequence of separate texts. */
 export type Texts = Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>;
 
 /**
- * Trains a byte-level BPE tokenizer (Sennrich et al. 2016; the byte alphabet and the words of GPT-2): all 256 bytes are
- * tokens, so that there is no unknown text. Each of `texts` is read on its own: no word goes across. Special tokens that
- * stand in a text, and bytes that are not UTF-8, are not counted.
+ * Trains a byte-level BPE tokenizer (Sennrich et al. 2016; the byte alphabet and the words of GPT-2). All 256 bytes are
+ * tokens, so that no text is unknown. Words never reach from one text to the next. Special tokens in a text, and bytes that
+ * aren't UTF-8, don't count.
  *
- * Ids: special tokens, then the 256 bytes in the order of their characters, then merges. Of pairs that are equally
- * frequent the one with the lower first id is merged, then that with the lower second id: the same texts in the same order
- * give the same tokenizer on every machine. The vocabulary stays below `vocabSize` when no pair is left that occurs
- * `minFrequency` times.
+ * Ids are given to special tokens, then to the 256 bytes in the order of their characters, then to merges. Among equally
+ * frequent pairs the one with the lowest first id is merged, then the one with the lowest second id, so the same texts in
+ * the same order give the same tokenizer on every machine. The vocabulary stays below `vocabSize` if no pair is left that
+ * occurs `minFrequency` times.
  *
  * @throws RangeError, TypeError for options out of their range; the signal's reason.
  */
@@ -87,7 +87,7 @@ function countPiece(piece: Uint8Array, counts: WordCounts, special: TokenFinder)
 
 /** The content of tokenizer.json. */
 function describe({ tokens, merges }: MergeLearner, specialTokens: readonly string[]): object {
-  // Without a prototype, so that '__proto__' is a token like any other.
+  // The object has no prototype, so that '__proto__' is a token like any other.
   const vocab: Record<string, number> = Object.create(null);
   tokens.forEach((token, id) => {
     vocab[token] = id;
@@ -99,7 +99,13 @@ function describe({ tokens, merges }: MergeLearner, specialTokens: readonly stri
     truncation: null,
     padding: null,
     added_tokens: specialTokens.map((content, id) => ({
-      ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
     })),
     normalizer: null,
     pre_tokenizer: {

@@ -1,7 +1,7 @@
 /**
- * The words of GPT-2 (Radford et al. 2019) as Hugging Face's `Split` writes them: English contractions, runs of letters, of
- * numbers or of other characters with at most one space before them, and white space, of which the last character is left
- * to the word behind it.
+ * The pattern of GPT-2's words (Radford et al. 2019) in the form of Hugging Face's `Split`: English contractions; runs of
+ * letters, of numbers or of other characters, with at most one space before them; white space, whose last character belongs
+ * to the next word.
  */
 export const WORD_PATTERN =
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -14,7 +14,7 @@ const WORDS = new RegExp(
   'gu',
 );
 
-/** Counted words are at most so many UTF-16 units long, so that a page of dashes can't become one huge word. */
+/** The longest counted word, in UTF-16 units, so that a page of dashes can't become one huge word. */
 const MOST_WORD_UNITS = 128;
 
 /** The words of a well-formed text; joined they are the text. */
@@ -26,15 +26,15 @@ export interface WordCountsState {
   /** Bytes of text counted, in UTF-8. */
   bytes: number;
   distinctWords: number;
-  /** Occurrences of words that were dropped, or came before their word was. */
+  /** Number of occurrences of words that were dropped. */
   droppedOccurrences: number;
   occurrences: number;
 }
 
 /**
- * How often each word occurs, in bounded memory: when there are more than `maxDistinctWords` different ones, the rarest
- * are dropped, by the smallest threshold that leaves at most half, as in lossy counting (Manku and Motwani 2002). A dropped
- * word that comes again starts at 1. The rule depends on the text and its order alone.
+ * Counts words in bounded memory. When there are more than `maxDistinctWords` different words, the rarest are dropped, by
+ * the smallest threshold that leaves at most half, as in lossy counting (Manku and Motwani 2002). A dropped word that
+ * occurs again starts at 1. The result depends only on the text and its order.
  */
 export class WordCounts {
   readonly state: WordCountsState = { bytes: 0, distinctWords: 0, droppedOccurrences: 0, occurrences: 0 };
@@ -86,7 +86,7 @@ export class WordCounts {
 function* partsOf(word: string): Generator<string, void> {
   for (let start = 0; start < word.length; ) {
     let end = Math.min(start + MOST_WORD_UNITS, word.length);
-    // Not between the two halves of a character.
+    // The cut must not separate the two halves of a character.
     if (end < word.length && /[\ud800-\udbff]/.test(word[end - 1])) end--;
     yield word.slice(start, end);
     start = end;

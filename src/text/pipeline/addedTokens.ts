@@ -2,18 +2,18 @@ import type { Normalize } from './normalizers';
 import { escapeRegExp } from './patterns';
 import { invalid, type Settings } from './settings';
 
-/** A token that is found in a text as a whole, before words are. */
+/** A token that is found as a whole, before the text is cut into words. */
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Left out of texts that are decoded without special tokens. */
+  /** Whether decoding without special tokens leaves it out. */
   readonly special: boolean;
-  /** Not found where a letter, digit or underscore stands beside it. */
+  /** Whether a letter, digit or underscore beside it prevents a match. */
   readonly singleWord: boolean;
-  /** Takes the white space before it, or after it. */
+  /** Whether it takes the white space before it (`lstrip`) or after it (`rstrip`). */
   readonly lstrip: boolean;
   readonly rstrip: boolean;
-  /** Looked for in the normalized text, itself normalized. */
+  /** Whether it is normalized and looked for in the normalized text. */
   readonly normalized: boolean;
 }
 
@@ -26,7 +26,7 @@ const STARTS_WITH_WORD = new RegExp(`^${WORD}`, 'u');
 const SPACE = /^\p{White_Space}$/u;
 const LEADING_SPACE = /^\p{White_Space}*/u;
 
-/** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for what is no added token. */
+/** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for an invalid added token. */
 export function readAddedToken(settings: Settings, mostTokens: number): AddedToken {
   const content = settings.string('content');
   if (content === '') settings.refuse('content', 'a text that is not empty');
@@ -42,14 +42,14 @@ export function readAddedToken(settings: Settings, mostTokens: number): AddedTok
   };
 }
 
-/** One that stands for its text word for word. */
+/** An added token that matches exactly its text. */
 export function plainToken(id: number, content: string): AddedToken {
   return { id, content, special: true, singleWord: false, lstrip: false, rstrip: false, normalized: false };
 }
 
 /**
- * The ids of added tokens are those that `tokenizers` gives them, whatever the file says: the model's, where it knows the
- * text, or else the next one. @throws SgemoeError SGEMOE_TOKENIZER_INVALID where the file says another.
+ * Checks the ids of added tokens. `tokenizers` ignores the file's ids: it takes the model's id if the model knows the text,
+ * otherwise the next free one. @throws SgemoeError SGEMOE_TOKENIZER_INVALID if the file has another id.
  */
 export function checkAddedIds(tokens: readonly AddedToken[], modelIds: ReadonlyMap<string, number>): void {
   const ids = new Map<string, number>();
@@ -68,12 +68,12 @@ export function checkAddedIds(tokens: readonly AddedToken[], modelIds: ReadonlyM
   }
 }
 
-/** Finds added tokens in a text: from the left, of several that begin at one place the longest. */
+/** Finds added tokens in a text, from the left; of several that begin at one place it takes the longest. */
 export class TokenFinder {
   readonly #byContent = new Map<string, AddedToken>();
   readonly #pattern: RegExp | null;
 
-  /** @param normalize what the text has gone through, and so the tokens too. */
+  /** @param normalize the normalization of the text, which is applied to the tokens too. */
   constructor(tokens: readonly AddedToken[], normalize: Normalize = (text) => text) {
     for (const token of tokens) {
       const content = normalize(token.content);
@@ -101,12 +101,12 @@ export class TokenFinder {
 }
 
 function standsAlone(text: string, start: number, end: number): boolean {
-  // Two units are a character at most.
+  // A character has at most two UTF-16 units.
   const before = text.slice(Math.max(0, start - 2), start);
   return !ENDS_WITH_WORD.test(before) && !STARTS_WITH_WORD.test(text.slice(end, end + 2));
 }
 
-/** Where the white space that ends at `end` begins. */
+/** The start of the white space that ends at `end`. */
 function spacesBefore(text: string, end: number): number {
   let start = end;
   while (start > 0 && SPACE.test(text[start - 1])) start--;

@@ -14,9 +14,9 @@ import {
 type Merges = ReadonlyMap<number, { rank: number; id: number }>;
 
 /**
- * Byte-pair encoding: a word's characters are its first tokens, and of all neighbours that merge those of the lowest rank
- * do, from the left, until none is left.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for settings that are no such model.
+ * Byte-pair encoding. A word begins as the tokens of its characters; then the mergeable neighbours with the lowest rank
+ * merge, from the left, until none is left.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for invalid settings.
  */
 export function readBpe(settings: Settings): Model {
   const vocab = readVocabulary(settings);
@@ -36,7 +36,10 @@ export function readBpe(settings: Settings): Model {
   };
 }
 
-/** The tokens of a word's characters; one without a token is unknown, or left out where nothing stands for that. */
+/**
+ * The tokens of a word's characters. A character without a token becomes the unknown token, or is left out if there is
+ * none.
+ */
 function characterReader(
   settings: Settings,
   vocab: ReadonlyMap<string, number>,
@@ -70,7 +73,7 @@ function characterReader(
   };
 }
 
-/** Texts "a b", as old files have them, or pairs. */
+/** Reads the merges, which are pairs or, in old files, texts "a b". */
 function readMerges(settings: Settings, vocab: ReadonlyMap<string, number>, prefixLength: number): Merges {
   const merges = new Map<number, { rank: number; id: number }>();
   for (const [rank, value] of settings.array('merges').entries()) {
@@ -88,7 +91,7 @@ function readMerges(settings: Settings, vocab: ReadonlyMap<string, number>, pref
   return merges;
 }
 
-/** In time n log n: a heap of merges that could be made, and a list of the tokens that are left. */
+/** Makes all merges in time O(n log n), with a heap of possible merges and a list of the remaining tokens. */
 function mergeAll(ids: number[], merges: Merges): number[] {
   if (ids.length < 2) return ids;
   const next = Int32Array.from(ids, (_, i) => (i + 1 < ids.length ? i + 1 : -1));
@@ -104,7 +107,7 @@ function mergeAll(ids: number[], merges: Merges): number[] {
   for (let top = heap.pop(); top !== undefined; top = heap.pop()) {
     const at = top.key;
     const merge = ids[at] < 0 ? undefined : mergeAt(at);
-    // Stale when one of the two has merged with another since.
+    // The entry is stale if one of its tokens has merged with another since.
     if (merge?.rank !== -top.count) continue;
     const right = next[at];
     ids[at] = merge.id;

@@ -5,17 +5,17 @@ import { readMetaspaceSettings } from './preTokenizers';
 import { invalid, type Settings } from './settings';
 
 /**
- * A stage of decoding, fed with the strings of tokens one by one: what has become certain with each, as strings again. Its
- * state is a plain object, so that it can be copied: what a token would add is asked without adding it.
+ * A stage of decoding. It takes the strings of tokens one by one and returns, as strings, what has become certain with each.
+ * Its state is a plain object that can be copied, so that callers can ask what a token would add without adding it.
  */
 export interface DecoderStage<S extends object = object> {
   readonly start: S;
   push(state: S, piece: string): readonly string[];
-  /** What is held back still, when no token follows. */
+  /** The strings that are still held back, after the last token. */
   flush?(state: S): readonly string[];
 }
 
-/** Bytes that are not UTF-8 go through the stages as lone surrogates, U+DC00 and the byte, which no text has. */
+/** Bytes that aren't UTF-8 pass the stages as lone surrogates, U+DC00 plus the byte, which no text contains. */
 const RAW_BYTE = 0xdc00;
 
 /** The decoders of `tokenizers` by `type`. */
@@ -30,12 +30,12 @@ const DECODERS: Readonly<Record<string, (settings: Settings, fused: boolean) => 
   CTC: readCtc,
 };
 
-/** Those that know what to do with the parts of one token. */
+/** The decoders that can handle parts of one token. */
 const TAKES_PARTS = ['Replace', 'Strip', 'Fuse'];
 
 /**
- * The stages that the strings of tokens go through; what comes out is joined.
- * @param settings null: tokens are joined with spaces.
+ * The stages that the strings of tokens pass; their output is joined.
+ * @param settings null joins tokens with spaces.
  * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for an unknown type or setting.
  */
 export function readDecoder(settings: Settings | null): DecoderStage[] {
@@ -49,7 +49,7 @@ export function isByteLevel(settings: Settings | null): boolean {
   return decoders.length === 1 && isByteLevel(decoders[0]);
 }
 
-/** @param so whether the stages before have made one token of all, so that parts of it arrive. */
+/** @param so `fused` says whether an earlier stage joined all tokens into one, so that parts of it arrive. */
 function readStages(settings: Settings, so: { fused: boolean }): DecoderStage[] {
   const type = settings.oneOf('type', [...Object.keys(DECODERS), 'Fuse', 'Sequence']);
   if (type === 'Sequence') return settings.objects('decoders').flatMap((each) => readStages(each, so));
@@ -61,12 +61,12 @@ function readStages(settings: Settings, so: { fused: boolean }): DecoderStage[] 
   return stages;
 }
 
-/** Raw bytes as text: U+FFFD each. */
+/** Replaces each raw byte by U+FFFD. */
 export function rawBytesToText(text: string): string {
   return text.replaceAll(/[\udc00-\udcff]/gu, '\ufffd');
 }
 
-/** The UTF-8 of a text, and its raw bytes as they are. */
+/** The UTF-8 of a text; its raw bytes stay as they are. */
 export function toBytes(text: string): Uint8Array {
   const parts = text.split(/([\udc00-\udcff])/u);
   return Buffer.concat(
@@ -76,7 +76,7 @@ export function toBytes(text: string): Uint8Array {
   );
 }
 
-/** Puts `between` in front of each token but the first, unless the token begins with `joined`, which is left out. */
+/** Puts `between` before each token except the first. A token that begins with `joined` loses that instead. */
 function spacedStage(between: string, joined: string): DecoderStage<{ begun: boolean }> {
   return {
     start: { begun: false },
@@ -93,13 +93,13 @@ function mapStage(map: (token: string) => string): DecoderStage {
   return { start: {}, push: (_, token) => [map(token)] };
 }
 
-/** '<0x41>' as `byte_fallback` writes it. */
+/** The byte of a token such as '<0x41>', as `byte_fallback` writes it; null for other tokens. */
 function byteOfToken(token: string): Uint8Array | null {
   const digits = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
   return digits && Uint8Array.of(Number.parseInt(digits[1], 16));
 }
 
-/** Makes characters of the bytes of tokens, as soon as they are complete; a token without bytes stands for itself. */
+/** Makes characters from the bytes of tokens once they are complete; a token without bytes stands for itself. */
 function bytesStage(bytesOf: (token: string) => Uint8Array | null): DecoderStage<{ held: Uint8Array }> {
   const flush = (state: { held: Uint8Array }) => {
     const raw = Array.from(state.held, (byte) => String.fromCharCode(RAW_BYTE + byte));
@@ -152,14 +152,16 @@ function readReplace(settings: Settings, fused: boolean): DecoderStage {
   };
 }
 
-/** Where the last of the matches from the left ends. */
+/** The end of the last match, counted from the left. */
 function endOfLastMatch(text: string, searched: string): number {
   let end = 0;
   for (let at = text.indexOf(searched); at >= 0; at = text.indexOf(searched, end)) end = at + searched.length;
   return end;
 }
 
-/** Of each token, or of a text that comes in parts: up to `start` characters at its start and `stop` at its end. */
+/**
+ * Removes up to `start` characters at the start and `stop` at the end, of each token or of a text that arrives in parts.
+ */
 function readStrip(settings: Settings, fused: boolean): DecoderStage {
   const content = settings.character('content');
   const start = settings.integer('start', 0, 2 ** 31);
@@ -198,7 +200,7 @@ function readStrip(settings: Settings, fused: boolean): DecoderStage {
   return stage;
 }
 
-/** The sign stands for a space; at the beginning of a text it is left out, where the pre-tokenizer puts one there. */
+/** Turns the sign into a space. A sign that the pre-tokenizer puts at the beginning of a text is left out. */
 function readMetaspace(settings: Settings): DecoderStage {
   const { sign, scheme } = readMetaspaceSettings(settings);
   const first = scheme === 'never' ? ' ' : '';
@@ -219,7 +221,7 @@ function readWordPiece(settings: Settings): DecoderStage {
   return { ...spaced, push: (state, token) => spaced.push(state as { begun: boolean }, token).map(clean) };
 }
 
-/** Spaces that English text does not have, as `tokenizers` leaves them out, token by token. */
+/** Removes spaces that English text doesn't have, token by token, as `tokenizers` does. */
 function cleanUp(text: string): string {
   return text
     .replaceAll(/ ([.?!,])/g, '$1')
@@ -230,7 +232,7 @@ function cleanUp(text: string): string {
     .replaceAll(/ ('s|'ve|'re)/g, '$1');
 }
 
-/** The suffix of a word's last token stands for a space, and at the end of a text for nothing. */
+/** Turns the suffix of a word's last token into a space, or into nothing at the end of a text. */
 function readSuffix(settings: Settings): DecoderStage {
   const suffix = settings.string('suffix', '</w>');
   const stage: DecoderStage<{ held: string }> = {
@@ -250,7 +252,7 @@ function readSuffix(settings: Settings): DecoderStage {
   return stage;
 }
 
-/** Of equal tokens in a row the first counts, as models of speech mean them. */
+/** Keeps the first of consecutive equal tokens, as models of speech (CTC) mean them. */
 function readCtc(settings: Settings): DecoderStage {
   const pad = settings.string('pad_token', '<pad>');
   const delimiter = settings.string('word_delimiter_token', '|');

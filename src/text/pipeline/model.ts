@@ -12,7 +12,7 @@ export function readModel(settings: Settings): Model {
   return MODELS[settings.oneOf('type', types, typeOf(settings))](settings);
 }
 
-/** Of a file from before models had a type. */
+/** The type of a model, inferred for old files, which have none. */
 function typeOf(settings: Settings): keyof typeof MODELS {
   if (settings.has('merges')) return 'BPE';
   if (settings.has('unk_id')) return 'Unigram';

@@ -8,11 +8,11 @@ export type Normalize = (text: string) => string;
 
 const UNICODE_FORMS = ['NFC', 'NFD', 'NFKC', 'NFKD'] as const;
 
-/** Control characters that SentencePiece's NMT rules leave out, and those that they turn into spaces. */
+/** Control characters that SentencePiece's NMT rules remove, followed by those that they turn into spaces. */
 const NMT_REMOVED = /(?![\0\t\n\f\r\x80-\x8e\x90-\x9e])\p{Cc}/gu;
 const NMT_SPACES = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/gu;
 
-/** What BERT takes for Chinese characters; U+2B820 to U+2B91F are missing there too. */
+/** The Chinese characters of BERT, which lack U+2B820 to U+2B91F. */
 const CHINESE =
   /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 
@@ -37,7 +37,7 @@ export function readNormalizer(settings: Settings): Normalize {
   return NORMALIZERS[type](settings);
 }
 
-/** Character by character: a sigma at the end of a word is one as any other. */
+/** Lowercases character by character, so that a sigma at the end of a word isn't special. */
 function lowercase(text: string): string {
   return text.replaceAll('Σ', 'σ').toLowerCase();
 }
@@ -56,7 +56,7 @@ function readStrip(settings: Settings): Normalize {
   };
 }
 
-/** By hand: an expression would try at each space anew. */
+/** Trims the end with a loop, since a regular expression would start anew at each space. */
 function trimEnd(text: string): string {
   let end = text.length;
   while (end > 0 && /\p{White_Space}/u.test(text[end - 1])) end--;

@@ -1,11 +1,15 @@
-/** Patterns of tokenizer.json, and how a text is split at what they match, both as in Hugging Face's `tokenizers`. */
+/** Patterns of tokenizer.json and the splitting of texts by them, as in Hugging Face's `tokenizers`. */
 import { translateRegExp } from './regex';
 import { invalid, type Settings, show } from './settings';
 
-/** What to do with what a pattern matches: leave it out, make it a piece, or join it to a neighbour. */
+/** What becomes of a match: it is removed, made a piece, or joined to a neighbour. */
 export const SPLIT_BEHAVIORS = [
-  ...(['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const),
-];
+  'Removed',
+  'Isolated',
+  'MergedWithPrevious',
+  'MergedWithNext',
+  'Contiguous',
+] as const;
 export type SplitBehavior = (typeof SPLIT_BEHAVIORS)[number];
 
 /** A stretch of a text, and whether the pattern matched it. */
@@ -16,8 +20,8 @@ interface Stretch {
 }
 
 /**
- * The setting `pattern`: { String } or { Regex }, Oniguruma's in its Ruby syntax.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for another, or an expression that JavaScript can't express.
+ * Reads the setting `pattern`: { String } or { Regex } in Oniguruma's Ruby syntax.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for another kind, or an expression that JavaScript can't express.
  */
 export function readPattern(settings: Settings): RegExp {
   const pattern = settings.object('pattern');
@@ -41,7 +45,7 @@ export function escapeRegExp(text: string): string {
   return text.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
 }
 
-/** The matches of a global expression, without empty ones right behind another, as Oniguruma counts. */
+/** The matches of a global expression, without empty ones directly after another match, as in Oniguruma. */
 export function* findMatches(text: string, pattern: RegExp): Generator<{ start: number; end: number }, void> {
   let lastEnd = -1;
   for (const { 0: match, index: start } of text.matchAll(pattern)) {
@@ -52,7 +56,7 @@ export function* findMatches(text: string, pattern: RegExp): Generator<{ start: 
   }
 }
 
-/** Every match replaced by `content`, word for word. */
+/** Replaces every match by `content`, taken literally. */
 export function replaceMatches(text: string, pattern: RegExp, content: string): string {
   let replaced = '';
   let at = 0;
@@ -63,7 +67,7 @@ export function replaceMatches(text: string, pattern: RegExp, content: string): 
   return replaced + text.slice(at);
 }
 
-/** The pieces of a text, none of them empty. @param invert split at what the pattern does not match. */
+/** Splits a text into pieces that aren't empty. @param invert whether to split at what the pattern doesn't match. */
 export function splitText(text: string, pattern: RegExp, behavior: SplitBehavior, invert = false): string[] {
   if (behavior === 'Isolated') {
     const words = wordsOf(text, pattern);
@@ -77,7 +81,7 @@ export function splitText(text: string, pattern: RegExp, behavior: SplitBehavior
   return pieces;
 }
 
-/** The matches, null unless they are all of the text and none is empty: faster than to look at what is between. */
+/** The matches if they cover the text and none is empty, else null. It is faster than looking at the gaps too. */
 function wordsOf(text: string, pattern: RegExp): string[] | null {
   const words: string[] = text.match(pattern) ?? [];
   let length = 0;
@@ -115,7 +119,7 @@ function join(stretches: Stretch[], behavior: SplitBehavior): Stretch[] {
   }
 }
 
-/** Joins a stretch to the one before it where `joins` says so; `previous` is whether that one matched, false at first. */
+/** Joins a stretch to the previous one if `joins` says so; `previous` tells whether that one matched (initially false). */
 function merge(
   stretches: readonly Stretch[],
   joins: (stretch: Stretch, previous: boolean) => boolean,

@@ -1,7 +1,7 @@
 import type { AddedToken } from './addedTokens';
 import type { PreTokenizer } from './preTokenizers';
 
-/** Ends of a piece, and what may follow it: of each kind of character that expressions for words tell apart. */
+/** Ends of a piece: an example of each kind of character that patterns of words distinguish. */
 const ENDS = ['a', 'B', 'é', "'s", '1', '123', '.', '!?', '_', '漢', 'नि', '😀', '\n.', ' 1', ' a'];
 const BEGINNINGS = [
   ' ',
@@ -23,9 +23,9 @@ const BEGINNINGS = [
 ];
 
 /**
- * Whether a long text may be cut before a space that follows something else: no word reaches across, tried with every kind
- * of character on both sides, and no added token looks at what is around it. Only byte-level tokenizers are asked, the
- * others see texts whole.
+ * Whether a long text may be cut before a space that doesn't follow white space: no word reaches across, which is tried with
+ * every kind of character on both sides, and no added token depends on its surroundings. Only byte-level tokenizers are
+ * checked; others always see whole texts.
  */
 export function isPiecewise(
   { preTokenize, byteLevel, addsSpace }: PreTokenizer,
@@ -39,7 +39,7 @@ export function isPiecewise(
   );
 }
 
-/** Whether a token stands for its text alone, whatever is around it. */
+/** Whether a token matches only its own text, whatever surrounds it. */
 function isPlain(token: AddedToken, normalizes: boolean): boolean {
   const { content, lstrip, rstrip, singleWord, normalized } = token;
   if (lstrip || rstrip || singleWord || /[\p{White_Space}]/u.test(content)) return false;

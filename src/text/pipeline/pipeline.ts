@@ -12,32 +12,32 @@ import { type PreTokenizer, readPreTokenizer } from './preTokenizers';
 import { invalid, Settings } from './settings';
 import { MOST_TOKENS, type Model } from './vocabulary';
 
-/** Longer words are rarely met again. */
+/** The longest word, in UTF-16 units, whose ids are cached; longer words rarely occur again. */
 const MOST_CACHED_UNITS = 64;
 const MOST_CACHED_WORDS = 2 ** 17;
 
 const NO_CUT: PreTokenizer = { preTokenize: (cut) => cut, byteLevel: false, addsSpace: false };
 
 /**
- * What a tokenizer.json says, stage by stage as Hugging Face's `tokenizers` runs it: added tokens are found in the text,
- * what stands between them is normalized, cut into words, and each word turned into ids by the model. Ids of words are
- * remembered, since most text repeats them.
+ * Encodes text by a tokenizer.json, in the stages of Hugging Face's `tokenizers`: it finds added tokens, normalizes the text
+ * between them, cuts it into words, and lets the model turn each word into ids. Ids of words are cached, since most text
+ * repeats them.
  */
 export class Pipeline {
   readonly model: Model;
   readonly addedTokens: readonly AddedToken[];
-  /** By id, with holes where an id isn't used; tokens that are found in normalized text as they stand there. */
+  /** Tokens by id, with holes for unused ids. Tokens that are found in normalized text are normalized. */
   readonly tokens: readonly (string | undefined)[];
-  /** What is put around a text when special tokens are wanted. */
+  /** The ids that are put around a text if special tokens are wanted. */
   readonly around: Around;
   readonly decoder: readonly DecoderStage[];
   /** Whether decoding only turns the byte alphabet back into bytes. */
   readonly byteLevel: boolean;
-  /** Whether a long text may be cut in front of spaces before it is encoded. */
+  /** Whether a long text may be cut before spaces and encoded in pieces. */
   readonly piecewise: boolean;
   readonly #normalize: Normalize | null;
   readonly #preTokenizer: PreTokenizer;
-  /** Tokens that are found in the text as it is, and in the normalized text. */
+  /** Finds tokens in the text as it is; the next finder does so in the normalized text. */
   readonly #exact: TokenFinder;
   readonly #normalized: TokenFinder;
   readonly #cache = new Map<string, readonly number[]>();
@@ -69,7 +69,7 @@ export class Pipeline {
   }
 
   /**
-   * The ids of a text's bytes, without what is put around. Bytes that are not UTF-8 become the tokens of these bytes where
+   * The ids of a text's bytes, without special tokens around it. Bytes that aren't UTF-8 become the tokens of these bytes if
    * tokens are bytes, else they count as U+FFFD.
    */
   encode(bytes: Uint8Array): Int32Array {

@@ -1,6 +1,6 @@
 import { invalid, isObject, type Settings } from './settings';
 
-/** Ids that stand around a text. */
+/** The ids before and after a text. */
 export interface Around {
   readonly before: readonly number[];
   readonly after: readonly number[];
@@ -9,7 +9,7 @@ export interface Around {
 const NOTHING: Around = { before: [], after: [] };
 
 /**
- * What the post-processor puts around a text.
+ * Reads which ids the post-processor puts around a text.
  * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for an unknown type or setting.
  */
 export function readPostProcessor(settings: Settings): Around {
@@ -27,7 +27,7 @@ export function readPostProcessor(settings: Settings): Around {
     case 'RobertaProcessing':
       return { before: [idOfPair(settings, 'cls')], after: [idOfPair(settings, 'sep')] };
     case 'ByteLevel':
-      return NOTHING; // It only mends offsets.
+      return NOTHING; // It only changes offsets.
     case 'Sequence':
       return settings.objects('processors').map(readPostProcessor).reduce(wrap, NOTHING);
   }
@@ -37,7 +37,7 @@ function wrap(inner: Around, outer: Around): Around {
   return { before: [...outer.before, ...inner.before], after: [...inner.after, ...outer.after] };
 }
 
-/** A pair of a token's text and its id. */
+/** Reads the id from a pair of a token's text and its id. */
 function idOfPair(settings: Settings, name: string): number {
   const pair = settings.array(name);
   const id = pair[1];

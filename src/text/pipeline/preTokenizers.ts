@@ -3,8 +3,8 @@ import { escapeRegExp, readPattern, SPLIT_BEHAVIORS, splitText } from './pattern
 import { invalid, type Settings } from './settings';
 
 /**
- * Words of a text, as far as it is cut; `first` says whether the first of them begins where the text does. Joined they are
- * the text, unless the tokenizer leaves spaces out or adds some.
+ * The words of a text so far. `first` says whether the first word begins at the beginning of the text. The joined words are
+ * the text, unless the tokenizer removes or adds spaces.
  */
 export interface Words {
   readonly words: readonly string[];
@@ -16,13 +16,13 @@ export type PreTokenize = (cut: Words) => Words;
 
 export interface PreTokenizer {
   readonly preTokenize: PreTokenize;
-  /** Whether what comes out must still be turned into the byte alphabet, word by word: left to who remembers words. */
+  /** Whether the words must still be turned into the byte alphabet, which is left to the cache of words. */
   readonly byteLevel: boolean;
-  /** Whether a text may get something in front. */
+  /** Whether it may put a space before a text. */
   readonly addsSpace: boolean;
 }
 
-/** GPT-2's expression for words, with Unicode's white space, where JavaScript's \s has U+FEFF and lacks U+0085. */
+/** GPT-2's pattern of words, with Unicode's white space: JavaScript's \s has U+FEFF and lacks U+0085. */
 const GPT2_WORDS =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
@@ -108,7 +108,7 @@ function readSplit(settings: Settings): Split {
 function readByteLevel(settings: Settings): PreTokenizer {
   const addsSpace = settings.boolean('add_prefix_space');
   const useRegex = settings.boolean('use_regex', true);
-  settings.boolean('trim_offsets', true); // Of no effect on ids.
+  settings.boolean('trim_offsets', true); // It has no effect on ids.
   const preTokenize: PreTokenize = ({ words, first }) => {
     const spaced = addsSpace ? words.map((word) => (word.startsWith(' ') ? word : ` ${word}`)) : words;
     const cut = useRegex ? spaced.flatMap((word) => splitText(word, GPT2_WORDS, 'Isolated')) : spaced;
@@ -117,11 +117,11 @@ function readByteLevel(settings: Settings): PreTokenizer {
   return { preTokenize, byteLevel: true, addsSpace };
 }
 
-/** How a Metaspace puts its sign in front of words: always, before the first of a text, or never. */
+/** Where a Metaspace puts its sign: before every word, before the first of a text, or nowhere. */
 export const PREPEND_SCHEMES = ['always', 'first', 'never'] as const;
 export type PrependScheme = (typeof PREPEND_SCHEMES)[number];
 
-/** The settings that the Metaspace pre-tokenizer and decoder have in common. */
+/** The settings that the Metaspace pre-tokenizer and decoder share. */
 export function readMetaspaceSettings(settings: Settings): { sign: string; scheme: PrependScheme } {
   const sign = settings.character('replacement', '▁');
   const given = settings.optionalBoolean('add_prefix_space');

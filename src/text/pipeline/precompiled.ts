@@ -1,20 +1,23 @@
 import { decodeUtf8 } from '../utf8';
 import type { Settings } from './settings';
 
-/** Graphemes of more bytes are only looked up character by character. */
+/** The longest grapheme, in bytes, that is looked up as a whole; longer ones are looked up by character. */
 const MOST_GRAPHEME_BYTES = 5;
 
 const MOST_CACHED = 10_000;
 
-/** ASCII that is a grapheme a character, as nothing else is beside it, and, captured, other text; finding graphemes is slow. */
+/**
+ * Runs of ASCII, in which each character is a grapheme, and (captured) other text. It avoids the slow search for graphemes
+ * in ASCII.
+ */
 const STRETCHES =
   /(?:(?<![^\0-\x7f])(?!\r\n)(?<!\r(?=\n))[\0-\x7f](?![^\0-\x7f]))+|((?:\r\n|[^\0-\x7f]|(?<=[^\0-\x7f])[\0-\x7f]|[\0-\x7f](?=[^\0-\x7f]))+)/gu;
 
 /**
- * The rules of SentencePiece's normalizers (nmt_nfkc and the like), compiled by it: a double-array trie (Darts-clone) from
- * UTF-8 to places in a list of texts that end with a NUL. Layout: uint32 bytes of the trie, the trie's uint32 units, the texts;
- * all little-endian. Of the rules that begin a grapheme the shortest is taken, and stands for the whole grapheme, as in
- * Hugging Face's `tokenizers`.
+ * Reads the compiled rules of SentencePiece's normalizers (nmt_nfkc and others): a double-array trie (Darts-clone) from
+ * UTF-8 to places in a list of texts that end with NUL. The layout is the trie's length in bytes (uint32), the trie's uint32
+ * units, the texts; all little-endian. The shortest rule that matches the beginning of a grapheme replaces the whole
+ * grapheme, as in Hugging Face's `tokenizers`.
  * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a charsmap of another form.
  */
 export function readPrecompiled(settings: Settings): (text: string) => string {
@@ -56,7 +59,7 @@ export function readPrecompiled(settings: Settings): (text: string) => string {
   };
 }
 
-/** The value of the shortest key of the trie that `key` begins with, null for none. */
+/** The value of the shortest key of the trie that is a prefix of `key`; null for none. */
 function findRule(units: Uint32Array, key: Uint8Array): number | null {
   let at = offsetOf(units[0]);
   for (const byte of key) {

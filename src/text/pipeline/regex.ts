@@ -1,10 +1,10 @@
 /**
- * Expressions of tokenizer.json as JavaScript's. Hugging Face's `tokenizers` runs them with Oniguruma in its Ruby syntax,
- * https://github.com/kkos/oniguruma/blob/master/doc/RE: Unicode's classes behind \w, \d and \s, line anchors, nested classes,
+ * Translates expressions of tokenizer.json to JavaScript. Hugging Face's `tokenizers` runs them with Oniguruma in its Ruby
+ * syntax, https://github.com/kkos/oniguruma/blob/master/doc/RE: Unicode's classes behind \w, \d and \s, line anchors, nested classes,
  * possessive quantifiers and atomic groups. What JavaScript can't express is refused, never left out.
  */
 
-/** Oniguruma's \w: inside classes it is Unicode's, outside a few more numbers of Latin-1 count. */
+/** Oniguruma's \w, which is Unicode's inside classes; outside, a few more numbers of Latin-1 count. */
 const WORD = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}';
 const CLASSES: Readonly<Record<string, string>> = {
   w: WORD,
@@ -42,15 +42,15 @@ const ANCHORS: Readonly<Record<string, string>> = {
 const LINE_START = '(?:(?<![\\s\\S])|(?<=\\n)(?=[\\s\\S]))';
 const LINE_END = '(?![^\\n])';
 
-/** Letters that Unicode folds to ones of ASCII. */
+/** Letters that Unicode folds to ASCII letters. */
 const FOLDED: Readonly<Record<string, string>> = { s: '\u017f', k: '\u212a' };
 
-/** Groups in groups: deeper ones are no pattern, and would end the stack. */
+/** The deepest nesting of groups; a deeper one isn't a real pattern and would overflow the stack. */
 const MOST_NESTED = 100;
 
 interface Flags {
   readonly ignoreCase: boolean;
-  /** Whether . matches \n too: Ruby's m. */
+  /** Whether . matches \n too, which is Ruby's flag m. */
   readonly dotAll: boolean;
 }
 
@@ -73,13 +73,13 @@ class Translation {
     return all;
   }
 
-  /** Up to the end of the group. */
+  /** Translates up to the end of the group. */
   #alternatives(flags: Flags): string {
     if (++this.#depth > MOST_NESTED) throw this.#error(`more than ${MOST_NESTED} groups in groups`);
     let all = '';
     while (this.#at < this.source.length && !this.#sees(')')) {
       const switched = this.#switchedFlags(flags);
-      // The rest of the group, its alternatives too, is a group with these flags.
+      // The rest of the group, alternatives included, becomes a group with these flags.
       if (switched !== null) all += `(?:${this.#alternatives(switched)})`;
       else all += this.#takes('|') ? '|' : this.#quantified(flags);
     }
@@ -87,7 +87,7 @@ class Translation {
     return all;
   }
 
-  /** Flags that hold for the rest of the group, as in (?i), null where there are none. */
+  /** Flags for the rest of the group, as in (?i); null if there are none. */
   #switchedFlags(flags: Flags): Flags | null {
     const found = this.#match(/\(\?([a-z]*)(?:-([a-z]*))?\)/y);
     return found && this.#withFlags(flags, found[1], found[2] ?? '');
@@ -101,7 +101,7 @@ class Translation {
     };
   }
 
-  /** One element and how often it comes. */
+  /** Translates an element with its quantifier. */
   #quantified(flags: Flags): string {
     let element = this.#element(flags);
     for (;;) {
@@ -121,7 +121,7 @@ class Translation {
     }
   }
 
-  /** Takes what it matches first and never gives it back, which a lookahead does in JavaScript. */
+  /** An atomic group, which keeps its first match and never backtracks. In JavaScript a lookahead does that. */
   #atomicGroup(body: string): string {
     const name = `atomic${this.#atomic++}`;
     return `(?:(?=(?<${name}>${body}))\\k<${name}>)`;
@@ -164,7 +164,7 @@ class Translation {
     return literal(this.#escapedCharacter(), flags);
   }
 
-  /** \w, \P{L} and the like, null for something else. */
+  /** Translates \w, \P{L} and the like; null for anything else. */
   #shorthand(inClass = false): string | null {
     const short = this.#match(/\\([wdshWDSH])/y);
     if (short !== null) {
@@ -191,7 +191,7 @@ class Translation {
     throw this.#error(`the property ${name}`);
   }
 
-  /** The character behind a backslash. */
+  /** Reads the character after a backslash. */
   #escapedCharacter(): string {
     const code = this.#match(/\\x\{([0-9A-Fa-f]{1,6})\}|\\x([0-9A-Fa-f]{1,2})|\\u([0-9A-Fa-f]{4})/y);
     if (code !== null) {
@@ -208,7 +208,7 @@ class Translation {
     return character;
   }
 
-  /** A class [...], as one element. */
+  /** Translates a class [...] to one element. */
   #class(flags: Flags): string {
     if (++this.#depth > MOST_NESTED) throw this.#error(`more than ${MOST_NESTED} classes in classes`);
     this.#at++;
@@ -285,8 +285,8 @@ function literal(character: string, { ignoreCase }: Flags): string {
 }
 
 /**
- * The characters that a character equals when case is ignored, itself among them.
- * @throws SyntaxError for one that equals several characters, such as \u00df.
+ * The characters that equal a character if case is ignored, itself included.
+ * @throws SyntaxError for a character that equals a sequence of several, such as \u00df.
  */
 function variantsOf(character: string): string[] {
   const lower = character === FOLDED.s ? 's' : character.toLowerCase();
@@ -295,7 +295,7 @@ function variantsOf(character: string): string[] {
   throw new SyntaxError(`${character} where case is ignored`);
 }
 
-/** A class, and the other cases of the letters that it has. */
+/** A class with the other cases of its letters added. */
 function withFolds(set: string): string {
   const matches = new RegExp(`^${set}$`, 'v');
   const folds = casedLetters().filter((letter) => matches.test(letter));
@@ -305,7 +305,7 @@ function withFolds(set: string): string {
 
 let cased: string[] | undefined;
 
-/** Letters with one other case; beyond U+1FFFF there are none. */
+/** All letters with one other case; there are none beyond U+1FFFF. */
 function casedLetters(): string[] {
   cased ??= Array.from({ length: 0x20000 }, (_, code) => String.fromCodePoint(code)).filter(
     (character) =>
@@ -315,7 +315,7 @@ function casedLetters(): string[] {
   return cased;
 }
 
-/** As an element, or in a class. */
+/** Escapes a character for use as an element or in a class. */
 function escapeCharacter(character: string): string {
   return /^[A-Za-z0-9]$/.test(character) ? character : `\\u{${character.codePointAt(0)!.toString(16)}}`;
 }

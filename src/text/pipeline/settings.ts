@@ -1,17 +1,17 @@
 import { SgemoeError } from '../../base/errors';
 
-/** Stages inside stages: deeper ones are no tokenizer, and would end the stack. */
+/** The deepest nesting of stages; a deeper one isn't a real tokenizer and would overflow the stack. */
 const MOST_NESTED = 32;
 
 /**
- * Reads the settings of one object of tokenizer.json, each with its type. A setting that is left out has the default; one
- * of another type is refused, as `tokenizers` does, with where it stands.
+ * Reads the settings of one object of tokenizer.json and checks their types. A missing setting has its default; one of
+ * another type is refused, as in `tokenizers`, with its path.
  */
 export class Settings {
   readonly #values: Readonly<Record<string, unknown>>;
 
   /**
-   * @param path where the object stands, such as "pre_tokenizer.pretokenizers[0]".
+   * @param path of the object, such as "pre_tokenizer.pretokenizers[0]".
    * @throws SgemoeError SGEMOE_TOKENIZER_INVALID unless `value` is an object.
    */
   constructor(
@@ -84,7 +84,7 @@ export class Settings {
     return new Settings(this.#get(name), this.#pathOf(name), this.depth + 1);
   }
 
-  /** null for what is null or left out. */
+  /** The settings of a nested object; null if it is null or missing. */
   optionalObject(name: string): Settings | null {
     return this.#get(name) == null ? null : this.object(name);
   }
@@ -99,7 +99,7 @@ export class Settings {
     return Object.entries(this.#values);
   }
 
-  /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID, which says what was expected of a setting, and what came. */
+  /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID, which says what was expected of a setting and what arrived. */
   refuse(name: string, expected: string): never {
     throw wrong(this.#pathOf(name), expected, this.#get(name));
   }
@@ -122,7 +122,7 @@ export function invalid(message: string, cause?: unknown): SgemoeError {
   return new SgemoeError('SGEMOE_TOKENIZER_INVALID', text, { cause });
 }
 
-/** JSON of a value, cut where it is long. */
+/** The JSON of a value, shortened if it is long. */
 export function show(value: unknown): string {
   const text = JSON.stringify(value) ?? 'nothing';
   return text.length > 60 ? `${text.slice(0, 60)}...` : text;

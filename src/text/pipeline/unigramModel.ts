@@ -12,7 +12,7 @@ import {
 /** How much less likely an unknown character is than the least likely token, as a logarithm (SentencePiece). */
 const UNKNOWN_PENALTY = 10;
 
-/** The best way to a place in a word: where its last token begins, which that is, and the sum of scores. */
+/** The best segmentation up to a place in a word: start and id of its last token, and the sum of scores. */
 interface Step {
   start: number;
   id: number | null;
@@ -20,9 +20,9 @@ interface Step {
 }
 
 /**
- * Unigram (Kudo 2018): of all ways to cut a word into tokens the one with the highest sum of scores, found by dynamic
- * programming; of equal ones the first found. Unknown characters side by side are one token.
- * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for settings that are no such model.
+ * Unigram (Kudo 2018): dynamic programming finds the segmentation of a word with the highest sum of scores; among equal
+ * ones the first found wins. Consecutive unknown characters are one token.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for invalid settings.
  */
 export function readUnigram(settings: Settings): Model {
   const pieces = readPieces(settings);
@@ -66,7 +66,7 @@ class Lattice {
     this.#longest = longestOf(vocab);
   }
 
-  /** The texts of the best way's tokens. */
+  /** The texts of the best segmentation's tokens. */
   cut(word: string): string[] {
     const texts: string[] = [];
     let unknown = '';
@@ -86,7 +86,7 @@ class Lattice {
     return texts.reverse();
   }
 
-  /** By place in the word; null inside a character. */
+  /** The best steps by place in the word; null inside a character. */
   #bestSteps(word: string): (Step | null)[] {
     const steps = new Array<Step | null>(word.length + 1).fill(null);
     steps[0] = { start: 0, id: null, score: 0 };

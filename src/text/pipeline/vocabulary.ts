@@ -1,15 +1,15 @@
 import { invalid, type Settings, show } from './settings';
 
-/** What turns words into ids. */
+/** A model, which turns words into ids. */
 export interface Model {
   readonly vocab: ReadonlyMap<string, number>;
-  /** By id, with holes where an id isn't used. */
+  /** Tokens by id, with holes for unused ids. */
   readonly tokens: readonly (string | undefined)[];
   /** The ids of a word that isn't empty. @throws SgemoeError SGEMOE_TOKENIZER_INVALID for one without a token. */
   encodeWord(word: string): number[];
 }
 
-/** A file with higher ids is damaged: tables by id would fill the memory. */
+/** A file with ids from this on is damaged; tables by id would fill the memory. */
 export const MOST_TOKENS = 2 ** 24;
 
 /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID unless `model.vocab` is an object from texts to ids. */
@@ -26,15 +26,15 @@ export function checkToken(token: unknown): string {
 }
 
 /**
- * What stands for what has no token, the setting `unk_token`. One that isn't in the vocabulary is only refused where it is
- * met, as byte-level files have one that never is.
+ * Reads `unk_token`, the token for unknown text. One outside the vocabulary is only refused when it is needed, since
+ * byte-level files have one that never is.
  */
 export function readUnknown(model: Settings, vocab: ReadonlyMap<string, number>): (text: string) => number {
   const id = vocab.get(model.string('unk_token'));
   return (text) => id ?? noToken(text);
 }
 
-/** UTF-16 units of the longest token. */
+/** The length of the longest token in UTF-16 units. */
 export function longestOf(vocab: ReadonlyMap<string, number>): number {
   let longest = 0;
   for (const { length } of vocab.keys()) longest = Math.max(longest, length);
@@ -48,7 +48,7 @@ export function tokensById(vocab: ReadonlyMap<string, number>): (string | undefi
   return tokens;
 }
 
-/** The id of each byte's token, '<0x41>', as `byte_fallback` spells them. */
+/** The id of each byte's token, which `byte_fallback` spells '<0x41>'. */
 export function byteTokens(vocab: ReadonlyMap<string, number>): (number | undefined)[] {
   return Array.from({ length: 256 }, (_, byte) => {
     const digits = byte.toString(16).toUpperCase().padStart(2, '0');
@@ -56,7 +56,7 @@ export function byteTokens(vocab: ReadonlyMap<string, number>): (number | undefi
   });
 }
 
-/** The ids of a text's bytes, null where one of them has no token. */
+/** The ids of a text's bytes; null if a byte has no token. */
 export function idsOfBytes(text: string, tokens: readonly (number | undefined)[]): number[] | null {
   const ids: number[] = [];
   for (const byte of Buffer.from(text, 'utf8')) {

@@ -1,14 +1,14 @@
 import type { Settings } from './settings';
 import { longestOf, type Model, readUnknown, readVocabulary, tokensById } from './vocabulary';
 
-/** A word is a token, or unknown. */
+/** A model in which each word is a token, or unknown. */
 export function readWordLevel(settings: Settings): Model {
   const vocab = readVocabulary(settings);
   const unknown = readUnknown(settings, vocab);
   return { vocab, tokens: tokensById(vocab), encodeWord: (word) => [vocab.get(word) ?? unknown(word)] };
 }
 
-/** The longest token that a word begins with, then of the rest the longest that goes on, or all of it unknown. */
+/** A model that takes the longest token at the beginning of a word, then of the rest, and so on; or the word is unknown. */
 export function readWordPiece(settings: Settings): Model {
   const vocab = readVocabulary(settings);
   const unknown = readUnknown(settings, vocab);

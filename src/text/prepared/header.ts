@@ -15,7 +15,7 @@ export interface DatasetHeader {
   version: number;
   dtype: TokenType;
   vocab_size: number;
-  /** The token between documents, null when a newline stands there. */
+  /** The token between documents; null if they are separated by a newline. */
   end_of_text: number | null;
   /** SHA-256 of the tokenizer.json's content, see `tokenizerHash`. */
   tokenizer_sha256: string;
@@ -27,7 +27,7 @@ export interface DatasetHeader {
 export interface SplitHeader {
   file: string;
   tokens: number;
-  /** Of text, that the tokens stand for. */
+  /** Bytes of text that the tokens stand for. */
   bytes: number;
 }
 
@@ -37,14 +37,14 @@ export function tokenTypeFor(vocabSize: number): TokenType {
   return vocabSize <= 2 ** 16 ? 'uint16' : 'uint32';
 }
 
-/** Whether a path is a folder with a prepared data set in it, whole or not. */
+/** Whether a path is a folder with a prepared data set, complete or not. */
 export async function isPreparedDataset(path: string): Promise<boolean> {
   const header = await readJsonFile(join(path, HEADER_FILE), 'SGEMOE_DATA_INVALID').catch(() => null);
   return header?.format === FORMAT;
 }
 
 /**
- * The header of a data set, checked on its own and against the sizes of its files.
+ * Reads the header of a data set and checks it, also against the sizes of the files.
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND without meta.json, else SGEMOE_DATA_INVALID.
  */
 export async function readHeader(dir: string): Promise<DatasetHeader> {

@@ -24,30 +24,30 @@ import {
 
 export interface PrepareOptions {
   tokenizer: Tokenizer;
-  /** Folder of the data set; made, with those above it. */
+  /** Folder of the data set; it and missing parents are made. */
   out: string;
-  /** Share of the tokens, at the end of the stream, that is kept for validation. In [0, 1); default 0.1. */
+  /** Share of the tokens, at the end of the stream, used for validation, in [0, 1). Default 0.1. */
   validationFraction?: number | undefined;
   /** Endings such as '.md' that files found in a folder must have. Default: any. Named files are always read. */
   extensions?: readonly string[] | undefined;
-  /** Replace a data set that is in `out`. Default: refuse. */
+  /** Whether to replace a data set in `out`. Default false, which refuses `out`. */
   overwrite?: boolean | undefined;
-  /** Told of the state after each piece of text. */
+  /** Called with the state after each piece of text. */
   onProgress?: ((progress: PrepareProgress) => void) | undefined;
-  /** Told when a lock is taken over that another process has left behind. */
+  /** Called when a lock that another process left behind is taken over. */
   onNote?: ((note: string) => void) | undefined;
-  /** Stops: its reason is thrown, and nothing is left behind. */
+  /** Stops the preparation; the signal's reason is thrown and nothing is left behind. */
   signal?: AbortSignal | undefined;
 }
 
 export interface PrepareProgress {
-  /** Of the files, read so far. */
+  /** Bytes of the files read so far. */
   bytes: number;
   tokens: number;
   documents: number;
 }
 
-/** Tokens that are copied at once from one split to the other. */
+/** Tokens copied at a time from one split to the other. */
 const COPIED_TOKENS = 2 ** 16;
 
 /**
@@ -56,13 +56,12 @@ const COPIED_TOKENS = 2 ** 16;
  * tokenizer. The tokens are those of `TextDataset.fromPaths`: documents (files) in order, an end-of-text token between
  * them, the last floor(N * validationFraction) of N tokens for validation.
  *
- * Files are read in pieces, so memory does not grow with the data, unless the tokenizer has to see whole documents (one
- * that isn't byte-level). What is in `out` appears whole or not at all: it is written beside, flushed and renamed. With
- * `overwrite` the old data set is renamed, and removed when the new one is in its place. Meanwhile a lock file beside `out`
- * keeps other processes away.
+ * Files are read in pieces, so memory doesn't grow with the data, except for a tokenizer that must see whole documents (one
+ * that isn't byte-level). `out` appears whole or not at all: it is written beside, flushed and renamed. With `overwrite` the
+ * old data set is renamed, and removed once the new one is in place. A lock file beside `out` keeps other processes away.
  *
- * @throws SgemoeError SGEMOE_DATA_NOT_FOUND as `TextDataset.fromPaths`; SGEMOE_DATA_WRITE when `out` is taken or can't be
- * written; SGEMOE_FOLDER_LOCKED when another process writes there; the signal's reason.
+ * @throws SgemoeError SGEMOE_DATA_NOT_FOUND as `TextDataset.fromPaths`; SGEMOE_DATA_WRITE if `out` is taken or can't be
+ * written; SGEMOE_FOLDER_LOCKED if another process writes there; the signal's reason.
  */
 export async function prepareDataset(
   paths: string | readonly string[],
@@ -76,7 +75,7 @@ export async function prepareDataset(
   const lock = await lockBeside(out);
   try {
     if (lock.note !== null) onNote?.(lock.note);
-    // Another process may have been there before the lock.
+    // Another process may have written before the lock was ours.
     await checkTarget(out, overwrite);
     return await prepare(out, files, { ...options, validationFraction });
   } finally {
@@ -84,7 +83,7 @@ export async function prepareDataset(
   }
 }
 
-/** Not in the folder, which is replaced as a whole. */
+/** Path of the lock file, which lies beside the folder, since the folder is replaced as a whole. */
 function lockBeside(out: string): Promise<FolderLock> {
   return FolderLock.acquire(`${out}${LOCK_FILE}`, 'data prepare').catch((cause) => {
     throw cause instanceof SgemoeError
@@ -148,8 +147,14 @@ async function writeTokens(
 
 function checkPrepare(options: PrepareOptions): number {
   const known = [
-    ...['tokenizer', 'out', 'validationFraction', 'extensions', 'overwrite'],
-    ...['onProgress', 'onNote', 'signal'],
+    'tokenizer',
+    'out',
+    'validationFraction',
+    'extensions',
+    'overwrite',
+    'onProgress',
+    'onNote',
+    'signal',
   ];
   checkOptions('prepareDataset', options, known);
   if (typeof options.out !== 'string' || options.out === '') {
@@ -160,7 +165,7 @@ function checkPrepare(options: PrepareOptions): number {
   throw new RangeError(`validationFraction must be in [0, 1), got ${String(validationFraction)}`);
 }
 
-/** A new path, an empty folder, or with `overwrite` a data set. */
+/** Checks that `out` is a new path, an empty folder or, with `overwrite`, a data set. */
 async function checkTarget(out: string, overwrite: boolean): Promise<void> {
   const entries = await readdir(out).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
@@ -189,7 +194,7 @@ class DocumentEncoder {
     this.#pack = packerFor(tokenizer.vocabSize);
   }
 
-  /** Returns the bytes of text that all tokens stand for. */
+  /** Finishes the file and returns the bytes of text that all tokens stand for. */
   async encodeFiles(files: readonly string[], { onProgress, signal }: PrepareOptions): Promise<number> {
     const separator = separatorOf(this.#tokenizer);
     let texts = 0;
@@ -226,7 +231,7 @@ class DocumentEncoder {
   }
 }
 
-/** Moves the last tokens to a file of their own, flushes both files, and returns how many bytes of text were moved. */
+/** Moves the last tokens to their own file, flushes both files, and returns the bytes of text that were moved. */
 async function splitOff(
   train: FileHandle,
   path: string,
@@ -284,7 +289,7 @@ async function writeFlushed(folder: string, { name, write }: NewFile): Promise<v
   }
 }
 
-/** Gives the finished folder its name; a data set that has it is moved away first, and removed after. */
+/** Gives the finished folder its name. A data set of that name is moved away before and removed afterwards. */
 async function putInPlace(staging: string, out: string): Promise<void> {
   const old = `${out}.replaced-${basename(staging).split('.preparing-')[1]}`;
   const isEmpty = await rmdir(out).then(
@@ -299,7 +304,7 @@ async function putInPlace(staging: string, out: string): Promise<void> {
     throw error;
   }
   await syncFolder(dirname(out));
-  // The new data set is in place, whatever becomes of the old one.
+  // The new data set is in place, so a failure to remove the old one is no error.
   await rm(old, { recursive: true, force: true }).catch(() => undefined);
 }
 

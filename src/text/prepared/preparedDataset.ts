@@ -17,15 +17,15 @@ import { epochRandom, Shuffle } from './shuffle';
 import { TokenFile } from './tokenFile';
 
 export interface PreparedDatasetOptions {
-  /** Must be the one that the data set was prepared with. Default: the tokenizer in its folder. */
+  /** The tokenizer that the data set was prepared with. Default: the one in its folder. */
   tokenizer?: Tokenizer | undefined;
-  /** When given, the splits are checked for this window length at once instead of at the first batch. */
+  /** Window length for which the splits are checked at once. Default: they are checked at the first batch. */
   seqLen?: number | undefined;
 }
 
 /**
- * A data set that `prepareDataset` wrote. Windows are read from the files when they are needed, so memory does not grow
- * with the data; `close` ends that.
+ * A data set that `prepareDataset` wrote. Windows are read from the files on demand, so memory doesn't grow with the data;
+ * `close` closes the files.
  */
 export class PreparedDataset implements TokenDataset {
   readonly #train: TokenFile;
@@ -42,8 +42,8 @@ export class PreparedDataset implements TokenDataset {
   }
 
   /**
-   * @throws SgemoeError SGEMOE_DATA_NOT_FOUND when the folder holds no data set, SGEMOE_DATA_INVALID when its header, the
-   * sizes of its files and the tokenizer don't belong together, SGEMOE_DATA_TOO_SHORT as `TextDataset.fromPaths`.
+   * @throws SgemoeError SGEMOE_DATA_NOT_FOUND if the folder holds no data set, SGEMOE_DATA_INVALID if its header, the sizes
+   * of its files and the tokenizer don't match, SGEMOE_DATA_TOO_SHORT as `TextDataset.fromPaths`.
    */
   static async open(dir: string, options: PreparedDatasetOptions = {}): Promise<PreparedDataset> {
     const header = await readHeader(dir);
@@ -76,9 +76,9 @@ export class PreparedDataset implements TokenDataset {
   }
 
   /**
-   * Passes over the training split, each with its windows in another random order: windows of seqLen targets side by side,
-   * from a random first token below seqLen on. So in a pass every token is a target once, but for fewer than seqLen at
-   * either end. Otherwise as `TokenDataset.batches`.
+   * Passes over the training split, each in another random order. The windows of a pass have seqLen targets and lie side by
+   * side from a random first token below seqLen on, so every token is a target once, except fewer than seqLen at either
+   * end. See `TokenDataset.batches`.
    */
   batches(options: TrainBatchOptions): TrainingBatches {
     checkTraining(this, options);
@@ -104,14 +104,14 @@ export class PreparedDataset implements TokenDataset {
 
 const POSITION_KIND = 'shuffled-windows';
 
-/** The windows of a file in passes, see `PreparedDataset.batches`. */
+/** Draws the windows of a file in passes, see `PreparedDataset.batches`. */
 class ShuffledWindows implements TrainingBatches {
   readonly #file: TokenFile;
   readonly #batchSize: number;
   readonly #seqLen: number;
   readonly #seed: bigint;
   #epoch = 0;
-  /** Place in the order of this epoch. */
+  /** Position in the order of this epoch. */
   #next = 0;
   #offset = 0;
   #order!: Shuffle;
@@ -164,7 +164,7 @@ class ShuffledWindows implements TrainingBatches {
     this.#next = window;
   }
 
-  /** What must agree for a position to mean the same windows. */
+  /** The values that must agree for a position to mean the same windows. */
   #identity(): Record<string, string | number> {
     return {
       kind: POSITION_KIND,

@@ -1,15 +1,15 @@
 import { Lcg64 } from '../../base/random';
 
 const ROUNDS = 6;
-/** Outputs that are thrown away, since close seeds have close first ones. */
+/** Number of first outputs that are discarded, since close seeds have close first outputs. */
 const WARM_UP = 8;
-/** 2^64 / golden ratio, odd: epochs of one seed, and close seeds, start far apart. */
+/** 2^64 / golden ratio, made odd, so that epochs of one seed and close seeds start far apart. */
 const EPOCH_STEP = 0x9e3779b97f4a7c15n;
 
 /**
- * A random order of 0 .. count - 1, computed place by place, so that it takes no memory however many there are: a Feistel
- * network (Luby and Rackoff 1988) on the least even number of bits that can hold them, walked along until it meets a number
- * below count (Black and Rogaway 2002). Six rounds of an integer hash; made for mixing data, not for secrets.
+ * A random permutation of 0 .. count - 1 that needs no memory, since each place is computed on its own. It is a Feistel
+ * network (Luby and Rackoff 1988) with six rounds of an integer hash, on the least even number of bits that can hold the
+ * numbers, applied until the result is below count (Black and Rogaway 2002). It mixes data and isn't fit for secrets.
  */
 export class Shuffle {
   readonly #keys: Int32Array;
@@ -31,7 +31,7 @@ export class Shuffle {
     this.#mask = 2 ** halfBits - 1;
   }
 
-  /** What stands at a place in [0, count). */
+  /** The number at a place in [0, count). */
   at(place: number): number {
     let value = place;
     do value = this.#permute(value);

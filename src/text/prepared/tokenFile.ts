@@ -2,12 +2,12 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import type { Batch } from '../../base/batch';
 import { BYTES_PER_TOKEN, invalidData, type TokenType } from './header';
 
-/** Reads windows of token ids from a file, by position, through a buffer as long as one window. */
+/** Reads windows of token ids at any position of a file, with a buffer of one window. */
 export class TokenFile {
   readonly #file: number;
   #buffer = Buffer.alloc(0);
 
-  /** @throws Error of the system when the file can't be opened. */
+  /** @throws the system's Error when the file can't be opened. */
   constructor(
     readonly path: string,
     readonly tokens: number,
@@ -19,7 +19,7 @@ export class TokenFile {
 
   /**
    * Copies the window from token `start` on, and its targets one token later, into a row of a batch.
-   * @throws SgemoeError SGEMOE_DATA_INVALID when the file has become shorter, or holds an id that is no token.
+   * @throws SgemoeError SGEMOE_DATA_INVALID if the file has become shorter or holds an id that isn't a token.
    */
   copyWindow(start: number, { ids, targets, seqLen }: Batch, row: number): void {
     const buffer = this.#read(start, seqLen + 1);
