@@ -1,6 +1,6 @@
-// The module: create(backend, blasPath, instructionSet) -> the kernel functions and what they compute with. Together
-// with addon/ the only code that knows Node-API. No state of an environment is kept anywhere, so that any number of
-// worker threads may load it.
+// The module: create(backend, blasPath, instructionSet) returns the kernel functions and describes what they compute
+// with. Only this file and addon/ know Node-API. They keep no state of an environment, so any number of worker threads
+// may load the module.
 #include <napi.h>
 
 #include <cstring>
@@ -109,7 +109,7 @@ std::string backendOf(const BlasLibrary& blas) {
   return blas.name == "OpenBLAS" ? "openblas" : blas.name == "Accelerate" ? "accelerate" : "blas";
 }
 
-// The first library that opens; null, with a line for each failure in `tried`, when none does.
+// The first library that opens; null if none does, with a line for each failure in `tried`.
 const BlasLibrary* openFirst(const std::vector<std::string>& paths, std::string* tried) {
   for (const std::string& path : paths) {
     std::string reason;
@@ -179,7 +179,7 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
   return table;
 }
 
-// One context for each combination that was ever asked for; there are at most as many as serialSgemm can tell apart.
+// Contexts are kept, one for each requested combination; serialSgemm limits their number.
 const Context* contextFor(const Choice& choice, const KernelTable* table) {
   static auto* const mutex = new std::mutex;
   static auto* const contexts = new std::deque<Context>;

@@ -1,5 +1,5 @@
-// Integer arithmetic of sizes, and what is left of a matmul over k = 0. Everything is static: the sources of kernels/ are
-// compiled once per instruction set, and of a function with external linkage the linker may keep the widest copy for all.
+// Integer arithmetic of sizes, and the matmul over k = 0. Everything is static, since the sources of kernels/ are compiled
+// once per instruction set and the linker may keep the widest copy of a function with external linkage for all.
 #pragma once
 #include <stdint.h>
 #include <string.h>

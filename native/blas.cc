@@ -16,7 +16,7 @@ bool load(void* library, const char* name, Function* function) {
   return *function != nullptr;
 }
 
-// The text between `before` and the next space; '' when `before` isn't there.
+// The text between `before` and the next space; '' if `before` is missing.
 std::string wordAfter(const std::string& text, const std::string& before) {
   const size_t found = text.find(before);
   if (found == std::string::npos) return "";
@@ -48,7 +48,7 @@ bool describeOpenBlas(void* library, Opened* opened) {
 bool describeMkl(void* library, Opened* opened) {
   void (*version)(char* text, int length);
   if (!load(library, "MKL_Get_Version_String", &version)) return false;
-  // Before anything else, or MKL looks for an OpenMP library. 1: sequential.
+  // This must come first, or MKL looks for an OpenMP library. 1 means sequential.
   int (*setThreadingLayer)(int);
   if (load(library, "MKL_Set_Threading_Layer", &setThreadingLayer)) setThreadingLayer(1);
   char text[256] = "";
@@ -75,8 +75,8 @@ bool describeBlis(void* library, Opened* opened) {
 
 // ---------------------------------------------------------------- OpenBLAS on processors younger than itself
 
-// OpenBLAS takes the kernels of a Pentium 4 on an Intel processor it doesn't know, ten times slower than those of
-// its relatives: release 0.3.21 (Debian 12) does so on Emerald Rapids. Other old cores appear by the same rule.
+// On an unknown Intel processor OpenBLAS chooses the kernels of a Pentium 4, which are ten times slower than those of the
+// processor's relatives: release 0.3.21 (Debian 12) does so on Emerald Rapids. Other old cores appear by the same rule.
 bool isOlderThanAvx2(const std::string& core) {
   static const char* const kOldCores[] = {"Prescott",   "Core2",       "Penryn",    "Dunnington", "Nehalem",
                                           "Atom",       "Sandybridge", "Opteron",   "Barcelona",  "Bobcat",
@@ -87,7 +87,7 @@ bool isOlderThanAvx2(const std::string& core) {
   return false;
 }
 
-// The core whose kernels fit this processor, when OpenBLAS chose one far below it; null otherwise.
+// The core whose kernels fit this processor, if OpenBLAS chose one far below it; otherwise null.
 const char* betterCore(void* library) {
   char* (*core)();
   if (!load(library, "openblas_get_corename", &core) || !isOlderThanAvx2(core())) return nullptr;
@@ -97,9 +97,9 @@ const char* betterCore(void* library) {
   return nullptr;
 }
 
-// OpenBLAS chooses while it is loaded, and listens to OPENBLAS_CORETYPE then. Its own two functions choose anew, which
-// takes microseconds; to close it and open it again takes milliseconds. Not while anybody may compute with it: that is
-// for a library which this process opens for the first time. Nor where the user has set the variable.
+// OpenBLAS chooses while it is loaded, and reads OPENBLAS_CORETYPE then. Two functions of its own make it choose again,
+// which takes microseconds instead of the milliseconds of closing and reopening it. This is only done for a library that
+// the process opens for the first time, since nobody may compute with it meanwhile, and not if the user set the variable.
 void chooseBetterCore(void* library) {
 #if !defined(_WIN32)
   const char* core = betterCore(library);

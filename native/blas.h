@@ -18,10 +18,10 @@ struct BlasLibrary {
   std::string version;  // '' when the library doesn't say
   std::string core;     // the processor family it chose its kernels for, '' when it doesn't say
   std::string path;     // the file that was really opened
-  std::string note;     // what keeps it from being fast, for the user; '' when nothing does
+  std::string note;     // for the user: why it isn't fast; '' if nothing is amiss
   CblasSgemm sgemm = nullptr;
   CblasSgemv sgemv = nullptr;  // null when the library has none
-  // setThreads(1) limits the library to one thread. To be called on every thread that uses the library: in an OpenMP
+  // setThreads(1) limits the library to one thread. Call it on every thread that uses the library: in an OpenMP
   // build of OpenBLAS and in Accelerate the limit belongs to the calling thread. Null when there is nothing to set.
   void (*setThreads)(int64_t threads) = nullptr;
 };
@@ -29,8 +29,8 @@ struct BlasLibrary {
 // File names and paths under which OpenBLAS is usually found on this system, in the order to try them.
 const std::vector<std::string>& openBlasPaths();
 
-// Opens a library with cblas_sgemm and 32-bit integers; opening it again gives the same object. Never closed: pool
-// threads may be inside it. Null on failure, with the reason, for the user, in `reason`.
+// Opens a library with cblas_sgemm and 32-bit integers; opening it again gives the same object. It is never closed, since
+// pool threads may be inside it. Returns null on failure, with the reason for the user in `reason`.
 const BlasLibrary* openBlas(const std::string& path, std::string* reason);
 
 // Accelerate, when this build is linked with it; null otherwise.

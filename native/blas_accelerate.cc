@@ -19,7 +19,7 @@ namespace {
 
 #if defined(SGEMOE_ACCELERATE_AT_RUN_TIME)
 
-// The name that ACCELERATE_NEW_LAPACK gives a function from macOS 13.3 on, then the one that has always been there.
+// The name that ACCELERATE_NEW_LAPACK gives a function from macOS 13.3 on, followed by its old name.
 template <class Function>
 void find(void* library, const std::string& name, Function* function) {
   void* address = librarySymbol(library, (name + "$NEWLAPACK").c_str());
@@ -27,7 +27,7 @@ void find(void* library, const std::string& name, Function* function) {
   *function = reinterpret_cast<Function>(address);
 }
 
-// Leaves blas->sgemm null where there is no Accelerate.
+// Leaves blas->sgemm null if there is no Accelerate.
 void bindFunctions(BlasLibrary* blas) {
   std::string reason;
   void* library = openLibrary(SGEMOE_ACCELERATE_PATH, &reason);
@@ -39,7 +39,7 @@ void bindFunctions(BlasLibrary* blas) {
 
 #else
 
-// Accelerate's own enumerations in its prototypes keep us from passing the functions on as they are.
+// Wrappers are needed because Accelerate's prototypes have enumerations of their own.
 void acceleratedSgemm(int layout, int transA, int transB, int m, int n, int k, float alpha, const float* a, int lda,
                       const float* b, int ldb, float beta, float* c, int ldc) {
   cblas_sgemm(static_cast<CBLAS_ORDER>(layout), static_cast<CBLAS_TRANSPOSE>(transA),

@@ -1,9 +1,9 @@
-// On which core a thread runs. Where the system has no such notion, nothing happens.
+// The core on which a thread runs. On systems without this notion the functions do nothing.
 #pragma once
 
 namespace sgemoe {
 
-// -1 when the system doesn't say.
+// The core of the calling thread; -1 if the system doesn't say.
 int currentCore();
 
 // Moves the calling thread to another of the cores that it may use, if there is one. It may come back later.

@@ -1,7 +1,7 @@
-// What operations cost one thread, in nanoseconds: from them and from the shape alone a kernel decides whether sharing
-// its work pays (parallel.h) and how long its chunks are. Rounded: a factor of two off costs little.
-// Machine: one core of a virtual Intel Xeon (Emerald Rapids), AVX-512, operands in the caches. Date: 2026-11-23. By
-// kernel_bench and gemm_bench (native/bench).
+// Costs of operations on one thread, in nanoseconds. A kernel decides from these and the shape alone whether sharing its
+// work pays (parallel.h), and how long its chunks are. They are rounded, since an error of a factor of two costs little.
+// Machine: one core of a virtual Intel Xeon (Emerald Rapids), AVX-512, operands in the caches. Date: 2026-11-23. Measured
+// with kernel_bench and gemm_bench (native/bench).
 #pragma once
 
 namespace sgemoe {

@@ -54,7 +54,7 @@ X86Features readFeatures() {
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.leaf1Ecx = ecx;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.leaf7Ebx = ebx;
   if (features.leaf1Ecx & kOsxsave) {
-    // What the operating system saves at a context switch: without it the registers are there but unusable.
+    // XCR0 says which registers the operating system saves at a context switch; the others are unusable.
     __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
     features.savedState = eax;
   }

@@ -1,4 +1,4 @@
-// Which of the compiled instruction sets this processor, and its operating system, can run.
+// Finds which compiled instruction sets this processor and its operating system can run.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -8,8 +8,8 @@ namespace sgemoe {
 // The table of the widest instruction set that runs here. Never null.
 const KernelTable* bestKernelTable();
 
-// The table named 'baseline', 'avx2', 'avx512' or 'neon'. Null when this machine can't run it or the build doesn't
-// hold it; `reason` is then a sentence that says so.
+// The table named 'baseline', 'avx2', 'avx512' or 'neon'. Null if this machine can't run it or the build doesn't have
+// it; `reason` is then a sentence that says so.
 const KernelTable* kernelTableNamed(const char* name, const char** reason);
 
 }  // namespace sgemoe

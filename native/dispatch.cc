@@ -26,8 +26,8 @@ int routesInUse = 0;
 bool fitsInt32(int64_t x) { return x <= INT32_MAX; }
 
 // ---------------------------------------------------------------- by measured crossover
-// What the library is left with, because it wins there or because nobody measured. By bench/crossover.js and more sizes
-// around the borders, on 2026-11-23: one thread of Emerald Rapids, operands in the caches, OpenBLAS 0.3.21; AVX-512
+// Sizes that go to the library, because it wins there or because nobody measured. Measured by bench/crossover.js, with more
+// sizes around the borders, on 2026-11-23: one thread of Emerald Rapids, operands in the caches, OpenBLAS 0.3.21; AVX-512
 // against its SkylakeX kernels, AVX2 against its Haswell kernels. Ratios are built-in over library. At all other sizes
 // the built-in kernel is level or ahead: up to 2.7 with AVX2, with AVX-512 up to 5 at 4 to 16 rows.
 
@@ -84,7 +84,7 @@ void matrixVector(const BlasLibrary& blas, const MatrixVector& p, float alpha, f
              static_cast<int>(p.incY));
 }
 
-// Limits the library to one thread on this thread, the first time it is used here.
+// Limits the library to one thread when it is first used on this thread.
 void prepareThread(int slot, const BlasLibrary& blas) {
   thread_local uint32_t prepared = 0;
   if (prepared & (1u << slot)) return;

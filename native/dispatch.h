@@ -1,4 +1,4 @@
-// Which code multiplies two matrices on the calling thread: the BLAS library or the built-in kernel.
+// Chooses the code that multiplies two matrices on the calling thread: the BLAS library or the built-in kernel.
 #pragma once
 
 #include "blas.h"

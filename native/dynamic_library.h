@@ -1,4 +1,4 @@
-// Opening a shared library at run time, on every system.
+// Opens shared libraries at run time, on every system.
 #pragma once
 #include <string>
 
@@ -7,13 +7,13 @@ namespace sgemoe {
 // Whether anything in this process has opened that library already.
 bool isLibraryOpen(const std::string& path);
 
-// Null on failure, with the system's reason in `reason`. Symbols stay private to the library.
+// Opens a library. Null on failure, with the system's reason in `reason`. Symbols stay private to the library.
 void* openLibrary(const std::string& path, std::string* reason);
 
-// Null when the library doesn't export it.
+// The address of a symbol; null if the library doesn't export it.
 void* librarySymbol(void* library, const char* name);
 
-// The file an address was loaded from, links resolved; '' when the system doesn't know.
+// The file from which an address was loaded, with links resolved; '' if the system doesn't know.
 std::string fileOfAddress(void* address);
 
 // Keeps the library that holds this code in memory until the process ends. Node unloads an addon with the last

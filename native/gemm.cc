@@ -19,19 +19,19 @@ struct Cut {
   int64_t tiles() const { return rowTiles * colTiles; }
 };
 
-// A library packs its operands anew for each tile: at 256 rows and columns that costs a tenth of its speed, at 128 a
-// fifth (measured with OpenBLAS 0.3.21 at 512 x 512 x 512). So the first cuts, without which there is nothing to
-// share, are made down to small tiles, further ones only as long as the tiles stay large.
+// A library packs its operands again for each tile, which costs a tenth of its speed at 256 rows and columns and a fifth
+// at 128 (measured with OpenBLAS 0.3.21 at 512 x 512 x 512). So the first cuts, without which there is nothing to share,
+// may make small tiles; further cuts are only made while tiles stay large.
 struct CutRule {
-  int64_t tilesBelow;  // holds while there are fewer tiles
-  double minFlops;     // tiles of less stay whole
+  int64_t tilesBelow;  // the rule holds while there are fewer tiles
+  double minFlops;     // smaller tiles stay whole
   int64_t minSide;     // no side is cut to less
 };
 constexpr CutRule kCutRules[] = {{4, 4e6, 64}, {8, 10e6, 128}, {INT64_MAX, 40e6, 256}};
 
 double flops(int64_t m, int64_t n, int64_t k) { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * k; }
 
-// A multiple of 16, so that no tile but the last has a ragged edge.
+// A multiple of 16, so that only the last tile has a ragged edge.
 int64_t halved(int64_t side) { return roundUp(ceilDiv(side, 2), 16); }
 
 Cut cutOf(int64_t m, int64_t n, int64_t k) {
@@ -108,17 +108,18 @@ void runGroups(SgemmFn serial, const GemmShape& shape, int64_t groups, OperandsO
   runParts(serial, shape, parts, count, work);
 }
 
-// The smaller ones of uneven groups lose by it: those pay only from so many times the size on (measured at 4 groups).
+// Packing makes the smaller ones of uneven groups slower, so uneven groups must be larger by this factor (measured at 4
+// groups).
 constexpr double kGroupedMargin = 4;
 
-// Whether matmuls of this size, on average, are worth packing both operands. Thin ones are not.
+// Whether packing both operands pays for matmuls of this mean size. For thin ones it doesn't.
 bool isLarge(const Gemm& gemm, bool transA, double m, double n, double k, float alpha, double margin = 1) {
   if (gemm.large == nullptr || alpha == 0 || m < 64 || n < 64 || k < 64) return false;
   const PanelKernels& panels = *gemm.large->panels;
   return m * n * k >= (transA ? panels.minProductsTransA : margin * panels.minProducts);
 }
 
-// The same by packing both operands.
+// Does the same with both operands packed.
 template <class OperandsOf>
 void runLarge(const Gemm& gemm, const GemmShape& shape, bool shareA, int64_t groups, const OperandsOf& operandsOf) {
   const auto call = [](const void* context, int64_t g) { return (*static_cast<const OperandsOf*>(context))(g); };

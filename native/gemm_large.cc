@@ -10,12 +10,12 @@
 namespace sgemoe {
 namespace {
 
-// The shared operand is packed in stages of at most so many floats (8 MiB) and groups.
+// The largest stage in which the shared operand is packed, in floats (8 MiB) and in groups.
 constexpr int64_t kStageFloats = int64_t{2} << 20;
 constexpr int64_t kStagePieces = 64;
 
-// A tile packs its own operand by about so many rows or columns of the kernel's depth at a time, which a second-level
-// cache of 512 KiB holds. Tiles of fewer rows are made as long as there are few tiles to share.
+// Rows or columns of the kernel's depth that a tile packs of its own operand at a time; a second-level cache of 512 KiB
+// holds them. Tiles have fewer rows while there are few tiles to share.
 constexpr int64_t kTileRows = 168, kTileCols = 128;
 constexpr int64_t kMinTileRows = 56, kManyTiles = 8;
 
@@ -33,7 +33,7 @@ Range partOf(Range range, int64_t part, int64_t parts, int64_t unit) {
   return {cut(part), std::min(range.end, cut(part + 1))};
 }
 
-// A group, or what it contributes to from a range of the shared operand's rows or columns and of the depth.
+// A group, or the part of it that comes from a range of the shared operand's rows or columns and of the depth.
 struct Piece {
   Operands p;
   Range shared, depth;

@@ -15,7 +15,7 @@ struct Operands {
   float* c;
 };
 
-// What the matmuls of one call have in common.
+// The properties that the matmuls of one call share.
 struct GemmShape {
   bool transA, transB;
   int64_t n;

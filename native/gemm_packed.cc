@@ -14,10 +14,10 @@ double workOf(double rows, double cols, double k) {
   return std::max(rows * cols * k / cost::kPackedGemmProducts, cols * k / cost::kPackedWeights);
 }
 
-// Tiles of C, the same whatever the number of threads. Columns are cut first, at whole panels: what is packed needn't
-// be packed again for each tile.
+// The tiles of C don't depend on the number of threads. Columns are cut first, at whole panels, since a packed operand
+// needn't be packed again for each tile.
 constexpr double kTileNs = 16e3;
-constexpr int64_t kColUnit = 32;  // of every instruction set's panel width a multiple
+constexpr int64_t kColUnit = 32;  // a multiple of every instruction set's panel width
 constexpr int64_t kTileRows = 252;
 
 struct Cut {
@@ -62,7 +62,7 @@ void sgemmGroupedPacked(const KernelTable& kernels, int64_t groups, const int32_
                         int64_t ldc) {
   const int64_t size = kernels.packedSize(n, k);
   const double rows = rowStarts[groups] - rowStarts[0];
-  // Small groups share the weights of none, so a tile's cost is that of a group of mean size.
+  // Groups share no weights, so a tile's cost is that of a group of mean size.
   const Cut cut(std::min(rows / static_cast<double>(groups), static_cast<double>(kTileRows)), n, k);
   const auto tilesOf = [&](int64_t g) { return ceilDiv(rowStarts[g + 1] - rowStarts[g], kTileRows) * cut.colTiles; };
   int64_t tiles = 0;

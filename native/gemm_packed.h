@@ -1,4 +1,4 @@
-// Matmuls by weights that were packed beforehand, shared over the thread pool. Always the built-in kernel.
+// Matmuls by packed weights, shared over the thread pool. The built-in kernel always computes them.
 #pragma once
 #include <cstdint>
 

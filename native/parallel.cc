@@ -1,10 +1,10 @@
-// How a region runs. Each thread of the pool has a place of its own in the range of chunks, the same in every region:
-// there it starts, so that it finds in its cache what it wrote for the chunks of the region before; when its part is
-// done it takes from the ends of the others'. The caller publishes a job by opening the gate, then works like
-// everybody else. A worker that finds the gate open adds itself to the gate's count, works until no chunk is left, and
-// leaves. When the caller finds no chunk left it closes the gate, so that no one joins late, and waits for those
-// inside. Nobody ever waits for a worker that did not join: a worker whose core is taken by another process delays
-// nothing, unless it loses the core inside a chunk; then the caller computes alone for a while.
+// How a region runs. Each thread of the pool starts at its own place in the range of chunks, the same in every region, so
+// that its cache holds what it wrote for the same chunks of the previous region. When its part is done, it takes chunks
+// from the ends of the others' parts. The caller publishes a job by opening the gate, then works like everybody else. A
+// worker that finds the gate open adds itself to the gate's count, works until no chunk is left, and leaves. When the
+// caller finds no chunk left, it closes the gate, so that no one joins late, and waits for those inside. Nobody waits for
+// a worker that didn't join, so a worker whose core is taken by another process delays nothing, unless it loses the core
+// inside a chunk; the caller then computes alone for a while.
 #include "parallel.h"
 
 #include <atomic>
@@ -48,7 +48,7 @@ constexpr uint64_t kOpen = uint64_t{1} << 16;  // workers may join
 constexpr uint64_t kCallerSleeps = uint64_t{1} << 17;
 constexpr uint64_t kEpochUnit = uint64_t{1} << 32;  // the rest counts jobs
 
-// Chunks that nobody has taken yet: the first in the low half, the end in the high half.
+// The range of chunks that nobody has taken yet: its first in the low half, its end in the high half.
 struct alignas(64) Range {
   std::atomic<uint64_t> span{0};
 };
@@ -60,7 +60,7 @@ struct Worker {
   std::atomic<bool> parked{false};
 };
 
-// Lives until the process ends and is never destroyed: pool threads may still look at it while the process exits.
+// The pool is never destroyed, since its threads may still read it while the process exits.
 struct Pool {
   std::mutex callerMutex;  // held by the thread whose region runs
 
@@ -121,7 +121,7 @@ bool spinUntil(Ready ready, Between between) {
 
 uint64_t spanOf(int64_t first, int64_t end) { return static_cast<uint64_t>(end) << 32 | static_cast<uint64_t>(first); }
 
-// The first chunk of a range, or its last; -1 when all are taken.
+// Takes the first chunk of a range, or its last; -1 if all are taken.
 int64_t takeChunk(Range& range, bool last) {
   uint64_t span = range.span.load(std::memory_order_relaxed);
   for (;;) {
@@ -202,7 +202,7 @@ void workerLoop(Pool& p, int index) {
   }
 }
 
-// Starts the workers that are missing. When the system gives no more threads, the ones that exist do the work.
+// Starts the missing workers. If the system gives no more threads, the existing ones do the work.
 void startWorkers(Pool& p, int wanted) {
   while (p.started < wanted) {
     try {
@@ -231,8 +231,8 @@ void wakeWorkers(Pool& p, int wanted) {
   }
 }
 
-// A wake pays when enough work follows. The region alone may be enough; else what came before tells: many small
-// regions in a row, or a burst of them (a step of a small model) that was worth it the last time.
+// A wake pays if enough work follows. The region alone may be enough. Otherwise history decides: many small regions in a
+// row, or a burst of them (a step of a small model) that was worth it the last time.
 bool worthWaking(Pool& p, double totalWork, Clock::time_point now) {
   if (now - p.lastRegion > kSpin) {
     p.workBefore = p.work;
@@ -243,7 +243,7 @@ bool worthWaking(Pool& p, double totalWork, Clock::time_point now) {
   return p.work >= kMinWakeNanoseconds || p.workBefore >= kMinWakeNanoseconds;
 }
 
-// Returns how long the caller had to wait, 0 when it was too short to be measured.
+// Returns how long the caller had to wait; 0 if it was too short to be measured.
 Clock::duration waitForWorkers(Pool& p) {
   const auto empty = [&] { return (p.gate.load(std::memory_order_acquire) & kInsideMask) == 0; };
   if (empty()) return Clock::duration::zero();

@@ -25,8 +25,7 @@ int threadCount();
 void setThreadCount(int threads);  // clamped to 1..kMaxThreads
 int defaultThreadCount();          // SGEMOE_THREADS, else min(CPU affinity, cgroup quota), in 1..kMaxThreads
 
-// A sentence when SGEMOE_THREADS is set to something that is not a number of threads, and therefore ignored.
-// Null otherwise.
+// A sentence if SGEMOE_THREADS is not a number of threads and therefore ignored; otherwise null.
 const char* threadCountNote();
 
 }  // namespace sgemoe

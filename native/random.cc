@@ -1,5 +1,5 @@
-// Normal random numbers, the same bits on every machine: exact IEEE operations alone, compiled without contraction
-// (-ffp-contract=off). On x86 a second copy uses AVX2 where the processor has it, still without fma.
+// Normal random numbers with the same bits on every machine: only exact IEEE operations are used, compiled without
+// contraction (-ffp-contract=off). On x86 a second copy uses AVX2 where the processor has it, still without fma.
 #include <stdint.h>
 #include <string.h>
 

@@ -11,7 +11,7 @@ namespace sgemoe {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kKeptBytes = int64_t{32} << 20;  // more than this is returned to the system after use
+constexpr int64_t kKeptBytes = int64_t{32} << 20;  // larger memory is returned to the system after use
 
 float* allocate(int64_t bytes) {
 #if defined(_WIN32)

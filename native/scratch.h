@@ -1,4 +1,4 @@
-// Temporary memory of kernels, kept from call to call so that a steady step allocates nothing.
+// Temporary memory of kernels. It is kept from call to call, so that a steady step allocates nothing.
 #pragma once
 #include <cstdint>
 
@@ -20,7 +20,7 @@ class Scratch {
   bool owned_;
 };
 
-// Equal parts of scratch for the chunks of a parallel region: as many as can run at once; and some for all of them.
+// Equal parts of scratch for the chunks of a parallel region, as many as can run at once, and a part shared by all.
 class ScratchParts {
  public:
   ScratchParts(int64_t chunks, int64_t floatsPerPart, int64_t sharedFloats = 0);

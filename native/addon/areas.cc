@@ -15,7 +15,7 @@ uintptr_t greatestDivisor(uintptr_t a, uintptr_t b) {
   return b;
 }
 
-// An area as a run of `width` elements that repeats at multiples of `period`, at whichever they are; 0: it doesn't.
+// An area as a run of `width` elements that repeats every `period` elements; a period of 0 means that it doesn't repeat.
 struct Pattern {
   uintptr_t width, period;
 };
@@ -41,8 +41,8 @@ Pattern patternOf(const Area& area) {
 
 }  // namespace
 
-// Whether each lies in gaps of the other, as the q, k and v of one matrix do: found where they have their place in a
-// common period, not where they happen to miss each other.
+// Whether two areas lie in each other's gaps, as the q, k and v of one matrix do. They must have separate places in a
+// common period; areas that merely happen to miss each other don't count.
 bool Areas::interleave(const Use& a, const Use& b) {
   if (b.begin < a.begin) return interleave(b, a);
   const auto pattern = [](const Use& use) {

@@ -1,4 +1,4 @@
-// Which elements of its arrays a kernel reads and writes: from them the checks of lengths and of overlaps follow.
+// Checks of lengths and overlaps, from the elements that a kernel reads and writes.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace sgemoe {
 
-// A call has nanoseconds for its checks: what each argument goes through is inlined wherever it stands.
+// A call has nanoseconds for its checks, so the code that runs for each argument is inlined.
 #define SGEMOE_INLINE inline __attribute__((always_inline))
 
 // Elements from the first to the last of a [rows, cols] matrix whose rows are ld apart. Sizes are doubles, as in
@@ -34,7 +34,7 @@ SGEMOE_INLINE Area repeated(double count, const Area& one, double stride) {
   return {one.rows, one.cols, one.ld, count, stride, 0, end};
 }
 
-// No two of the matrices of an area, `strideName` apart, share an element; else throws.
+// Throws if two matrices of an area, which are `strideName` apart, share an element.
 void requireDistinct(const Args& args, const char* strideName, const Area& area);
 
 // The areas of a call. A local variable, so that the compiler knows how many there are and unrolls the comparisons.
@@ -42,7 +42,8 @@ class Areas {
  public:
   explicit Areas(const Args& args) : args_(args) {}
 
-  // The kernel reads this area of an argument, or so many elements; or it writes it. Throws when the array is too short.
+  // Records that the kernel reads or writes this area (or number of elements) of an argument. Throws if the array is too
+  // short.
   template <class T, class Extent>
   SGEMOE_INLINE void reads(const Slice<T>& slice, const Extent& extent) {
     use(read_[reads_++], slice, extent);
@@ -56,8 +57,8 @@ class Areas {
 #endif
   }
 
-  // The last check: what the kernel writes overlaps nothing else that it uses. The output `inPlace` may be the input
-  // `of`, element by element.
+  // Checks last that the areas that the kernel writes overlap no other. The output `inPlace` may be the input `of`,
+  // element by element.
   SGEMOE_INLINE void requireApart(const Floats& inPlace, const Floats& of) const {
     bool meet = false;
     for (size_t i = 0; i < writes_; i++) {
@@ -99,7 +100,7 @@ class Areas {
   SGEMOE_INLINE void place(Use& to, const Slice<T>& slice, double first, double end) {
     static_assert(sizeof(T) == kElementBytes, "areas are compared in bytes");
     to.name = slice.name;
-    to.begin = to.end = 0;  // an array of which nothing is used is nowhere
+    to.begin = to.end = 0;  // an unused array has no place
     if (slice.isNull) return;
     if (static_cast<double>(slice.offset) + end > slice.length) {
       args_.throwTooShort(slice.name, slice.length, slice.offset, end);

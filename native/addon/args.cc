@@ -12,7 +12,7 @@ const char* nameOf(napi_typedarray_type type) {
   return i < sizeof kNames / sizeof kNames[0] ? kNames[i] : "another typed array";
 }
 
-// What arrived, as 'null', the kind of array, or what typeof says.
+// Describes what arrived: 'null', the kind of array, or the result of typeof.
 const char* describe(napi_env env, napi_value value) {
   napi_typedarray_type arrayType;
   if (napi_get_typedarray_info(env, value, &arrayType, nullptr, nullptr, nullptr, nullptr) == napi_ok) {

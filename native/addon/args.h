@@ -12,11 +12,11 @@
 
 namespace sgemoe {
 
-// What a set of kernel functions computes with. Never freed: the functions may outlive everything else.
+// The tables and libraries of a set of kernel functions. It is never freed, since the functions may outlive everything.
 struct Context {
   const KernelTable* table;
   Gemm gemm;
-  bool packs;  // whether weights may be packed for the built-in kernel: not where a library must do every matmul
+  bool packs;  // whether weights may be packed for the built-in kernel; false if a library must do every matmul
 };
 
 struct ArgumentError {
@@ -27,7 +27,7 @@ struct ArgumentError {
 // Ends the call: the addon throws it (addon.cc), WebAssembly lets JavaScript throw (wasm/module.cc).
 [[noreturn]] void raise(const ArgumentError& error);
 
-// An array argument and the offset argument behind it.
+// An array argument and the offset argument that follows it.
 template <class T>
 struct Slice {
   const char* name;
@@ -56,7 +56,7 @@ struct ArrayType<int32_t> {
   static constexpr const char* kExpectedOrNull = "an Int32Array or null";
 };
 
-// What only a wrong call reaches: the compiler lays the others' way out straight.
+// Marks code that only a wrong call reaches, so that the compiler optimises the path of right calls.
 #define SGEMOE_COLD __attribute__((cold, noinline))
 
 class Args {
@@ -84,7 +84,7 @@ class Args {
   Ints ints(const char* name) { return slice<int32_t>(name, false); }
   Floats floatsWithoutOffset(const char* name) { return array<float>(name, false); }
 
-  // When all are read: throws for the first integer out of range.
+  // Call it after all arguments are read: it throws for the first integer out of range.
   void done() const {
     if (badInteger_.name != nullptr) throwBadInteger();
   }
@@ -104,7 +104,7 @@ class Args {
  private:
   static constexpr size_t kMaxArguments = 40;
   static constexpr double kEndOfSizes = 9007199254740992.0;  // 2^53
-  // Inline, so that a call pays for Node-API and for nothing else; what fails goes out of line.
+  // These are inline, so that a call only pays for Node-API; failures go out of line.
   template <class T>
   Slice<T> array(const char* name, bool orNull) {
     const napi_value value = values_[next_++];
@@ -137,7 +137,7 @@ class Args {
     return 0;
   }
 
-  // The slice of a null that is allowed; else throws.
+  // The slice of an allowed null; otherwise throws.
   template <class T>
   SGEMOE_COLD Slice<T> nullOr(const char* name, bool orNull, napi_value value) const;
   SGEMOE_COLD void keepBadInteger(const char* name, const char* suffix, double value, double low, double end);

@@ -88,7 +88,7 @@ struct AttentionCall {
     shape.kvLengths = kvLengths.begin();
   }
 
-  // What the sequences reach of a key or value array: depends on the contents of kvLengths, so it is asked for last.
+  // The area of a key or value array that the sequences read. It depends on the contents of kvLengths, so it comes last.
   Area cache(int64_t batchStride, int64_t ld) const {
     Area area = repeated(shape.batch, matrix(0, kvCols, ld), batchStride);
     for (int64_t b = 0; b < shape.batch; b++) {

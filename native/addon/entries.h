@@ -10,11 +10,12 @@ namespace sgemoe {
 
 namespace entries {
 
-// What JavaScript gets of a kernel's result: a number, or nothing.
+// Converts a kernel's result for JavaScript: a number, or nothing.
 template <class Result>
 using Returned = std::conditional_t<std::is_void_v<Result>, void, double>;
 
-// Each checks its arguments in the words of kernels.ts and runs the kernel. Throws what enter() turns into an error.
+// Each function checks its arguments in the words of kernels.ts and runs the kernel. enter() turns what it throws into a
+// JavaScript error.
 #define SGEMOE_KERNEL(result, name, parameters) Returned<result> name(Args& args);
 #define SGEMOE_ENTRY(result, name) Returned<result> name(Args& args);
 #include "../kernels.def"

@@ -1,4 +1,4 @@
-// The loss, the optimizer, and what a flat buffer of parameters needs.
+// The loss, the optimizer, and operations on flat buffers of parameters.
 #include "areas.h"
 #include "entries.h"
 

@@ -1,5 +1,5 @@
-// The backward of causal grouped-query attention. No probabilities were kept: they come again from the scores and the
-// row log-sum-exp (Dao et al. 2022, appendix B.2), for a span of rows and a block of keys at a time.
+// The backward of causal grouped-query attention. It computes the probabilities again from the scores and the row
+// log-sum-exp (Dao et al. 2022, appendix B.2), for a span of rows and a block of keys at a time.
 #include "attention_tile.h"
 
 namespace sgemoe {
@@ -20,7 +20,8 @@ struct KeyGradients {
   float *dk, *dv;
 };
 
-// A span's rows and everything computed of them. Rows as they are, [lanes, padded], and transposed, [padded, lanes].
+// A span's rows and everything computed from them. Rows are stored as they are, [lanes, padded], and transposed,
+// [padded, lanes].
 struct Span {
   int64_t begin, count, lanes;
   float *q, *dOut;          // rows; q times scale
@@ -60,8 +61,8 @@ void readSpan(const AttentionShape& s, const Group& g, const BackwardArrays& x, 
   read(x.dOut + g.out, s.ldo, 1.0f, span->dOut, span->dOutT);
   read(x.out + g.out, s.ldo, 1.0f, span->q, span->qT);  // in the place of q, for the dots
   for (int64_t lane = 0; lane < span->lanes; lane += kLanes) {
-    // In the order in which the product with the values adds up: where a row sees one key alone, out is its value,
-    // and dP - dOut.out exactly 0.
+    // The sum has the order of the product with the values: if a row sees only one key, out is its value and
+    // dP - dOut.out is exactly 0.
     Vf dot{};
     for (int64_t i = lane; i < s.headDim * kSpanLanes; i += kSpanLanes) {
       dot = fma(load(span->dOutT + i), load(span->qT + i), dot);
@@ -73,12 +74,12 @@ void readSpan(const AttentionShape& s, const Group& g, const BackwardArrays& x, 
   rowLimits(g, begin, span->count, span->lanes, span->limits);
   forRows(g, begin, span->count, [&](int64_t lane, int64_t query, int64_t member) {
     span->lse[lane] = x.lse[g.lse + member * s.queryLen + query];
-    // Nothing was seen, or nothing but scores of -inf; either way the output was zeros.
+    // The row saw no keys, or only scores of -inf; in both cases the output was zeros.
     if (span->lse[lane] == -kInfinity) span->limits[lane] = 0;
   });
 }
 
-// P = e^(S - lse) in place of the scores, dS = P (dP - dOut.out) in place of dP; 0 where a lane doesn't see the key.
+// Replaces the scores by P = e^(S - lse) and dP by dS = P (dP - dOut.out); both are 0 where a lane doesn't see the key.
 template <int NV>
 void softmaxGradient(const float* lse, const float* dots, int64_t keys, int64_t masked, const Vi* limits, float* p,
                      float* ds) {
@@ -101,7 +102,7 @@ void softmaxGradient(const float* lse, const float* dots, int64_t keys, int64_t 
   }
 }
 
-// One tile of a span, at its lane `at`, by the keys of a block that it sees: P, dS and their part of dq.
+// Computes P, dS and their part of dq for one tile of a span, at its lane `at`, and the keys of a block that it sees.
 template <int NV>
 void backwardTile(int64_t headDim, const Span& span, int64_t at, const KeyBlock& block, int64_t seen) {
   float *const p = span.p + at, *const ds = span.ds + at;
@@ -120,7 +121,7 @@ void backwardTile(int64_t headDim, const Span& span, int64_t at, const KeyBlock&
 
 void zero(float* x, int64_t n) { memset(x, 0, (size_t)n * sizeof(float)); }
 
-// A span by a block of keys: dq, and what it adds to dk and dv.
+// Computes dq of a span and a block of keys, and adds their parts to dk and dv.
 void backwardBlock(const AttentionShape& s, const Group& g, const Span& span, const KeyBlock& block,
                    KeyGradients sums) {
   const int64_t padded = paddedDim(s.headDim), vectors = padded / kLanes;
@@ -162,7 +163,7 @@ void backwardSpan(const AttentionShape& s, const Group& g, const BackwardArrays&
   unpackRows(g, begin, span->count, span->q, s.headDim, x.dq + g.q, s.ldq);
 }
 
-// How the work is cut: the spans of a group are dealt out to so many parts, each with sums of its own.
+// The cut of the work: the spans of a group are dealt out to several parts, each with its own sums.
 struct Plan {
   int64_t groups, spansPerGroup, parts;
   int64_t keys;  // most keys of a sequence
@@ -170,7 +171,7 @@ struct Plan {
 };
 
 constexpr int64_t kEnoughParts = 8;
-constexpr double kPartPairs = 65536;  // less work than this isn't worth sums of its own
+constexpr double kPartPairs = 65536;  // less work doesn't justify separate sums
 
 Plan planOf(const AttentionShape& s) {
   const int64_t rows = s.queryLen * (s.nHeads / s.nKvHeads);
@@ -198,7 +199,7 @@ void backwardPart(const AttentionShape& s, const Plan& plan, const Group& g, int
   }
 }
 
-// dst rows [begin, end) = the sum of the parts' sums, in their order.
+// dst rows [begin, end) = the total of the parts' sums, in their order.
 void addUp(const float* sums, int64_t stride, int64_t parts, int64_t begin, int64_t end, int64_t headDim, float* dst,
            int64_t ld) {
   const int64_t padded = paddedDim(headDim);
@@ -221,7 +222,7 @@ void attentionBackward(const AttentionShape& shape, const float* q, const float*
   const Plan plan = planOf(s);
   const int64_t chunks = plan.groups * plan.parts;
   const int64_t sumSize = plan.keys * paddedDim(s.headDim);
-  // A part that is all of its group needs its sums no longer than it runs.
+  // A part that is a whole group only needs its sums while it runs.
   const bool split = plan.parts > 1;
   ScratchParts parts(chunks, spanFloats(s.headDim) + (split ? 0 : 2 * sumSize));
   const Scratch sums(split ? chunks * 2 * sumSize : 0);

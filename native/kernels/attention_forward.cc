@@ -1,5 +1,5 @@
 // Causal grouped-query attention (Vaswani et al. 2017, eq. 1; Ainslie et al. 2023) in blocks of keys, with the softmax
-// corrected from block to block (Milakov & Gimelshein 2018; Dao et al. 2022): scores of 64 keys are all that exist.
+// corrected from block to block (Milakov & Gimelshein 2018; Dao et al. 2022): only the scores of 64 keys exist at a time.
 #include "attention_tile.h"
 
 namespace sgemoe {
@@ -47,8 +47,8 @@ Vf logOfSum(Vf x) {
   return y;
 }
 
-// Scores [keys, NV vectors] become e^(score - max), 0 where a lane doesn't see the key; max and sum move on, and
-// correction is what everything summed up before must be multiplied with.
+// Replaces scores [keys, NV vectors] by e^(score - max), 0 where a lane doesn't see the key. It updates max and sum;
+// correction is the factor of everything summed up before.
 template <int NV>
 void softmaxBlock(float* scores, int64_t keys, int64_t masked, const Vi* limits, const TileState& state,
                   Vf* correction) {
@@ -133,8 +133,8 @@ void finish(const AttentionShape& s, const Group& g, const Tile& t, const TileSt
 constexpr int64_t kSpanTiles = 8;
 constexpr int64_t kSpanLanes = kSpanTiles * kTileLanes;
 
-// How the work is cut. Spans are independent of each other. Where there are few of them and they see many keys, as in
-// decoding, their keys are cut into segments too, whose results are merged in their order.
+// The cut of the work. Spans are independent of each other. If they are few and see many keys, as in decoding, their keys
+// are cut into segments too, whose results are merged in their order.
 struct Plan {
   int64_t groups, spansPerGroup, tilesPerSpan, segments, segmentKeys;
   double pairs;  // query-key pairs, those that the causal mask hides included
@@ -167,7 +167,7 @@ struct Span {
   int64_t visible(int64_t i) const { return group.visible(tile[i].begin + tile[i].count - 1); }
 };
 
-// Later spans see more keys: they go first, so that no thread is left alone with one. Spans of a group follow each
+// Later spans see more keys, so they go first: no thread then ends alone with a long one. Spans of a group follow each
 // other, because they read the same keys.
 void spanAt(const AttentionShape& s, const Plan& plan, int64_t index, Span* span) {
   span->group = groupOf(s, index / plan.spansPerGroup);
@@ -230,7 +230,7 @@ void attendSegment(const AttentionShape& s, const Plan& plan, const Span& span, 
   }
 }
 
-// into := into and from together.
+// Merges the state `from` into `into`.
 void merge(const Tile& t, int64_t headDim, const TileState& from, const TileState& into) {
   for (int64_t lane = 0; lane < t.lanes(); lane += kLanes) {
     const Vf a = load(into.max + lane), b = load(from.max + lane), max = vmax(a, b);

@@ -1,4 +1,4 @@
-// The matmul inside attention: small, and its operands are in the caches already, so nothing is packed or chosen here.
+// The matmul inside attention. It is small and its operands are in the caches, so nothing is packed or chosen here.
 #pragma once
 #include "internal.h"
 
@@ -52,8 +52,8 @@ void productTile(const Product& t) {
 
 using ProductTileFn = void (*)(const Product&);
 
-// As many rows as leave registers for a row of b and a broadcast, and need no more than the integer registers for the
-// rows of a. Taller tiles were slower.
+// The most rows that leave registers for a row of b and a broadcast, and whose rows of a fit into the integer registers.
+// Taller tiles were slower.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kMostTileRows[3] = {0, 8, 8};
 #else

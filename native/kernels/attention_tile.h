@@ -20,7 +20,7 @@ struct Group {
   int64_t firstVisible, kvLength;
   int64_t q, k, v, out, lse;
 
-  // Keys that a row sees: the first so many.
+  // The number of keys, from the first on, that a row sees.
   int64_t visible(int64_t row) const { return minOf(firstVisible + row / size, kvLength); }
 };
 
@@ -91,7 +91,7 @@ inline Vi loadInts(const int32_t* p) {
   return v;
 }
 
-// The keys and values [first, first + count) of a group; k, v: where the first of them lies.
+// The keys and values [first, first + count) of a group; k and v point to the first of them.
 struct KeyBlock {
   int64_t first, count;
   const float *k, *v;
@@ -108,8 +108,8 @@ inline void copyRows(const float* from, int64_t ld, int64_t rows, int64_t cols, 
 
 constexpr int64_t packedBlockFloats(int64_t padded) { return 2 * kBlockKeys * padded; }
 
-// Moves a block next to each other into `memory`. Rows of keys lie so far apart that they compete for few cache sets
-// and a page each: copying pays when several tiles read them.
+// Copies the rows of a block next to each other into `memory`. Rows of keys lie so far apart that they compete for few
+// cache sets and each needs a page, so copying pays if several tiles read them.
 inline void packBlock(int64_t headDim, float* memory, KeyBlock* block) {
   const int64_t padded = paddedDim(headDim);
   float* const values = memory + kBlockKeys * padded;

@@ -53,8 +53,8 @@ static double sumSquaresOf(const float* x, int64_t n) {
   return hsumd((a + b) + (c + d)) + rest;
 }
 
-// A chunk is read from eight places at once: from memory one stream gets half the rate (14 instead of 28 GB/s), since
-// the processor fetches ahead within a page only, and in each page alike.
+// A chunk is read from eight places at once. One stream from memory gets half the rate (14 instead of 28 GB/s), since the
+// processor only prefetches within a page, but does so in several pages at once.
 constexpr int64_t kSquaresStream = 8192, kSquaresChunk = 8 * kSquaresStream;
 
 static double sumSquaresOfChunk(const float* x) {

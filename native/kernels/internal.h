@@ -1,4 +1,4 @@
-// What the kernel sources share: their declarations and the cutting of rows into chunks.
+// The declarations that kernel sources share, and the cutting of rows into chunks.
 #pragma once
 #include <math.h>
 #include <stdint.h>

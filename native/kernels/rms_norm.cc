@@ -6,7 +6,7 @@ namespace SGEMOE_ISA {
 
 namespace {
 
-// Rows go through in groups of so many: their reductions wait for each other's steps, and gamma is read once for all.
+// Rows computed at a time: their reductions overlap, and gamma is read once for all.
 constexpr int kGroup = 4;
 
 struct Forward {

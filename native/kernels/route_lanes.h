@@ -1,4 +1,4 @@
-// Routing of as many tokens at once as a vector has lanes, for few experts: expert by expert, a token a lane.
+// Routing for few experts, with a token in each lane: a vector of tokens goes through expert by expert.
 #pragma once
 #include "softmax_row.h"
 
@@ -21,7 +21,7 @@ inline Vf logOfSum(Vf x) {
   return select(x == Vf{}, set1(-kInfinity), select(x < set1(kInfinity), ln, x));
 }
 
-// One expert's value for each token, or one choice's.
+// The values of one expert, or of one choice, for each token.
 struct alignas(64) Column {
   float lanes[kLanes];
 };
@@ -49,7 +49,7 @@ inline void routeLanes(const RouteShape& shape, int64_t count, const float* logi
   }
   storePartial(lse, logOfSum(sum) + shift, (int)count);
   const Vf inverse = select(sum == Vf{}, Vf{}, set1(1.0f) / sum);
-  // A NaN is below every probability, an expert that is chosen below that.
+  // A NaN ranks below every probability, an expert that is already chosen ranks below that.
   const Vf kNanKey = set1(-0.5f), kChosenKey = set1(-1.0f);
   for (int64_t e = 0; e < nExperts; ++e) {
     p[e] *= inverse;

@@ -1,5 +1,5 @@
-// Routing of tokens to experts (Shazeer et al. 2017): softmax, top-k, the sorting of assignments by expert, and the
-// gradient of it all.
+// Routing of tokens to experts (Shazeer et al. 2017): softmax, top-k, the sorting of assignments by expert, and their
+// gradient.
 #include "route_lanes.h"
 
 namespace sgemoe {
@@ -40,7 +40,7 @@ void routeToken(const RouteShape& s, const float* logits, const float* bias, flo
   float few[kLanes];
   const float* p = probs;
   if (s.nExperts <= kLanes) {
-    // Read back one by one from a whole vector: from a partial store the processor can't forward what it holds.
+    // The values are read back one by one from a whole vector, since the processor can't forward from a partial store.
     const Vf v = softmaxVector(logits, s.nExperts, &row);
     store(few, v);
     storePartial(probs, v, (int)s.nExperts);

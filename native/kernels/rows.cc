@@ -1,4 +1,4 @@
-// Rows picked, spread and added up by index: the embedding, and the way of tokens to their experts and back.
+// Gathering, scattering and adding rows by index, for the embedding and for the way of tokens to experts and back.
 #include "internal.h"
 
 namespace sgemoe {

@@ -1,4 +1,4 @@
-// The built-in serial sgemm: its entry, and the way that takes any sizes.
+// The built-in serial sgemm: its entry, and the method for any sizes.
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ namespace {
 // One panel of B: it stays in the first-level cache while all rows pass over it.
 constexpr int64_t kPanelDepth = 256;
 
-// A thread that multiplies once usually goes on to, so it keeps its buffer.
+// A thread keeps its buffer, since one that multiplies once usually does so again.
 struct PackBuffer {
   float* memory = nullptr;
   ~PackBuffer() { free(memory); }
@@ -25,7 +25,7 @@ inline float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p
 // A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
 constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;
 
-// The panel of op(B) behind the one that begins at row p0, column j. A transposed one is fetched by sixteen rows of B.
+// The panel of op(B) after the one that begins at row p0, column j. A transposed panel is fetched in sixteen rows of B.
 Ahead panelBehind(const Matrices& s, int64_t p0, int64_t j) {
   if (!s.transB) return {s.b + p0 * s.ldb + j + kPanelCols, s.ldb, 0, 0, 1};
   return {s.b + (j + kPanelCols) * s.ldb + p0, s.ldb, kLine - 16 * s.ldb, 16 * s.ldb, kPanelLines};

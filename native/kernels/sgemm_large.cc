@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kRows = kTileRows[kPanelVectors];
 
-// Each block of the depth passes once over C, which comes from a far cache or memory: few passes win, even though a
-// panel of B is then larger than the first-level cache.
+// Each block of the depth passes once over C, which comes from a far cache or memory, so few passes are fastest even
+// though a panel of B is then larger than the first-level cache.
 constexpr int64_t kDepth = 512;
 
 // ---------------------------------------------------------------- the register tile
@@ -64,7 +64,7 @@ void packedTile(const PackedTile& t) {
   const float* a = t.a;
   const float* b = t.b;
   int64_t p = 0;
-  // C is needed at the end. Fetched row by row it doesn't hold up the loads of the panels.
+  // C is needed at the end. Prefetching it row by row doesn't delay the loads of the panels.
   const float* c = t.c;
   for (; p < R && p < t.depth; p++, a += kRows, b += kPanelCols, c += t.ldc) {
     __builtin_prefetch(c, 1);
@@ -94,7 +94,7 @@ const PackedTileFn kPackedTiles[kRows + 1] = {
 
 // ---------------------------------------------------------------- packing
 
-// Rows of the source that are copied to all panels before the next ones: their pages stay known to the processor.
+// Rows of the source that are copied to all panels before the next rows, so that address translation keeps their pages.
 constexpr int64_t kCopiedRows = 8;
 
 void packRowsCopied(const float* a, int64_t lda, int64_t depth, int64_t rows, float* packed, int64_t stride) {

@@ -8,9 +8,9 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 namespace {
 
-// So much of a panel stays in the first-level cache while the rows of A pass over it.
+// The part of a panel that stays in the first-level cache while the rows of A pass over it.
 constexpr int64_t kDepth = 384;
-constexpr int64_t kRowsOfOnePass = 2 * kMaxTileRows;  // so few rows read a panel once or twice: no need to cut it
+constexpr int64_t kRowsOfOnePass = 2 * kMaxTileRows;  // rows that read a panel at most twice, so that it isn't cut
 
 // The next panel, line by line; one tile alone leaves every second line to the processor, which fetches them in pairs.
 Ahead aheadOf(const float* next, int64_t m, int64_t depth) {

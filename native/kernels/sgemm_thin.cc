@@ -68,7 +68,7 @@ inline void exchange(Vf* v) {
   }
 }
 
-// What eight columns of C need. x: rows of A as vectors, [k / S, NV, kLanes].
+// The inputs of eight columns of C. x [k / S, NV, kLanes] holds rows of A as vectors.
 struct Block {
   const float* x;
   const float* b;
@@ -162,7 +162,7 @@ constexpr Way kWays[] = {
     {2, multiplyBlock<16, 2>, arrange<16, 2>},  {1, multiplyBlock<16, 1>, arrange<16, 1>},
 };
 
-// The largest that is filled, or nearly.
+// The largest group that is full, or nearly full.
 const Way& wayOf(int64_t rows) {
   const Way* way = kWays;
   while (rows < way->size - way->size / 8 && !(way->size == 4 && rows == 3)) way++;
@@ -179,7 +179,7 @@ struct Group {
 constexpr int64_t kArrangedFloats = 8192;
 constexpr int kMaxGroups = 64;
 
-// As many rows from `row` on as there is room for, arranged. Returns the row behind them.
+// Arranges as many rows from `row` on as there is room for. Returns the row after them.
 int64_t arrangeGroups(const Matrices& s, int64_t p0, int64_t k, int64_t row, float* x, Group* groups, int* count) {
   const float* const end = x + kArrangedFloats;
   *count = 0;

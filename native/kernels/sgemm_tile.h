@@ -1,5 +1,5 @@
-// What the sources of the built-in sgemm share: register tiles of C, and the parts that the entry (sgemm.cc) chooses
-// from. Everything lives in the namespace of the instruction set.
+// Declarations that the sources of the built-in sgemm share: register tiles of C, and the methods that the entry
+// (sgemm.cc) chooses from. Everything lives in the namespace of the instruction set.
 #pragma once
 #include <stdint.h>
 
@@ -29,7 +29,7 @@ struct Matrices {
 
 // ---------------------------------------------------------------- register tiles (sgemm_tile.cc)
 
-// Rows of a tile that is one or two vectors wide: as many as leave registers for a row of B and one of A.
+// Rows of a tile that is one or two vectors wide: the most that leave registers for a row of B and one of A.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows[3] = {0, 14, 14};
 #else
@@ -41,10 +41,9 @@ constexpr int kPanelCols = kPanelVectors * kLanes;
 constexpr int64_t kLine = 16;  // floats in a line of the cache
 constexpr int kPanelLines = kPanelCols > kLine ? kPanelCols / kLine : 1;  // of a row of a panel
 
-// What the tiles of a panel fetch into the second cache while they compute, for the panel that comes next: the
-// processor's own prefetching stops at each 4 KiB page. A line a step, `step` floats apart, after every sixteen of
-// them `turn` further; the second tile starts `tile` floats behind the first, and `tiles` of them fetch. None where
-// `at` is null.
+// Prefetching of the next panel into the second-level cache while the tiles of a panel compute, since the processor's own
+// prefetching stops at each 4 KiB page. Each step fetches a line; lines are `step` floats apart, and after sixteen of them
+// `turn` further. Each tile starts `tile` floats after the previous one, and `tiles` tiles fetch. None do if `at` is null.
 struct Ahead {
   const float* at = nullptr;
   int64_t step = 0, turn = 0, tile = 0;
@@ -73,7 +72,7 @@ extern const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1];
 // All rows of `t` against one panel of `cols` columns. The rows are spread evenly: 16 as 8 + 8, not 14 + 2.
 void multiplyPanel(TileArgs t, int64_t m, int64_t cols);
 
-// The first `lanes` of a vector, mostly all of them: AVX-512 masks that for free, elsewhere it takes a branch.
+// Stores the first `lanes` of a vector, mostly all of them. AVX-512 masks them for free; elsewhere it takes a branch.
 inline Vf loadLanes(const float* p, int lanes) {
 #if defined(__AVX512F__)
   return loadPartial(p, lanes);

@@ -14,7 +14,7 @@ inline float rowMax(const float* x, int64_t n) {
       [=](auto place, int64_t i) { return place.load(x + i, -kInfinity); }));
 }
 
-// What to subtract before exp: the maximum, but 0 where it is -inf, so that a row of -inf becomes zeros.
+// The number to subtract before exp: the maximum, or 0 if that is -inf, so that a row of -inf becomes zeros.
 inline float rowShift(float max) { return max == -kInfinity ? 0.0f : max; }
 
 // y = exp(x - shift), unless y is null; returns the sum. Float32 lanes over short blocks, float64 from block to block:
@@ -49,7 +49,7 @@ struct RowSum {
 
 inline float inverseOrZero(double sum) { return sum == 0 ? 0.0f : (float)(1 / sum); }
 
-// The softmax of at most kLanes entries, without a way through memory. Lanes from n on become 0 (or NaN).
+// The softmax of at most kLanes entries, in registers. Lanes from n on become 0 (or NaN).
 inline Vf softmaxVector(const float* x, int64_t n, RowSum* row) {
   const Vf v = Tail{(int)n}.load(x, -kInfinity);
   row->shift = rowShift(hmax(v));
