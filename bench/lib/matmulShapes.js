@@ -18,7 +18,7 @@ const { normals } = require('./normals');
  * @property {(kernels: any) => any[]} makeArgs with arrays of its own, which start on a cache line
  */
 
-/** One layer: more have the same shapes but for the loads of the experts. */
+/** One layer is enough: further layers have the same shapes and differ only in the loads of the experts. */
 const NLAYERS = 1;
 const CONFIGS = {
   tiny: ModelConfig.tiny({ nLayers: NLAYERS }),
@@ -82,7 +82,7 @@ const letters = (transA, transB) => (transA ? 'T' : 'N') + (transB ? 'T' : 'N');
 const nameOf = (transA, transB, sides, beta) =>
   `${letters(transA, transB)} ${sides.join('x')}${beta === 0 ? '' : ' +C'}`;
 
-/** Sizes and dense arguments of a recorded call: the model's matrices are dense but for some leading dimensions. */
+/** Sizes and dense arguments of a recorded call: the model's matrices are dense except for some leading dimensions. */
 const PRODUCT = {
   sgemm: ({ args, flops }) => sgemmOf(...args.slice(0, 5), args[12], flops),
 

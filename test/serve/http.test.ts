@@ -172,7 +172,7 @@ describe('texts', () => {
 });
 
 describe('who may ask', () => {
-  it('with a key: that brings it, but for health', async () => {
+  it('with a key: every request needs it, except /health', async () => {
     const guarded = await openServer({ apiKeys: ['secret'], engine: server.engine });
     const status = async (path: string, authorization = '') =>
       (await fetch(guarded.url + path, { headers: { authorization } })).status;
