@@ -29,7 +29,10 @@ export default defineConfig({
           exclude: [...configDefaults.exclude, ...SLOW, 'test/**/*.full.test.ts'],
         },
       },
-      { extends: true, test: { name: 'slow', include: SLOW } },
+      {
+        extends: true,
+        test: { name: 'slow', include: SLOW, exclude: [...configDefaults.exclude, 'test/**/*.full.test.ts'] },
+      },
       { extends: true, test: { name: 'full', include: FULL } },
     ],
   },

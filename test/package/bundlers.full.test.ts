@@ -2,11 +2,14 @@
  * What bundlers make of a program that trains nothing but computes, serves and shows the page: what they write is moved
  * elsewhere and is native there, addon, worker and page included; or they fail in words.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { platformName } from '../../src/backend/platform';
-import { type Ended, install, pack, run, succeed, temporaryFolder } from './project';
+import { type Ended, install, pack, run, succeed, type Tarball, temporaryFolder } from './project';
 
 const MINUTES = 60_000;
 const TOOLS = [
@@ -98,22 +101,52 @@ const sgemoe = require('sgemoe');${PROGRAM}`;
 const REQUIRE_BANNER =
   'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);';
 
+const NEXT = {
+  'next.config.mjs': `
+    export default {
+      output: 'standalone',
+      outputFileTracingRoot: import.meta.dirname,
+      ...(process.env.EXTERNAL ? { serverExternalPackages: ['sgemoe'] } : {}),
+    };`,
+  'app/layout.js': 'export default ({ children }) => <html><body>{children}</body></html>;',
+  'app/api/route.js': `
+    import { backendInfo, ByteTokenizer, Engine, MoETransformer } from 'sgemoe';
+    export const dynamic = 'force-dynamic';
+    export async function GET() {
+      const engine = await Engine.create(MoETransformer.tiny({ seed: 42 }), new ByteTokenizer());
+      const { usage } = await engine.generate({ prompt: 'a', maxTokens: 3, seed: 1 });
+      await engine.close();
+      const { backend, addonPath } = backendInfo();
+      return Response.json({ backend, addonPath, tokens: usage.completionTokens });
+    }`,
+};
+
 let folder: string;
+let tarball: Tarball;
 let project: string;
 let addon: string;
 
-beforeAll(async () => {
-  folder = temporaryFolder();
-  project = await install(folder, 'app', await pack(folder));
-  await succeed('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...TOOLS], project);
-  const prebuilds = join(project, 'node_modules', 'sgemoe', 'prebuilds');
-  addon = join(prebuilds, platformName(), 'sgemoe.node');
-  for (const platform of PLATFORMS.filter((name) => !existsSync(join(prebuilds, name)))) {
+/** A project with the package, with these packages beside it. */
+async function projectWith(name: string, packages: string[], files: Record<string, string>): Promise<string> {
+  const home = await install(folder, name, tarball);
+  await succeed('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], home);
+  const prebuilds = join(home, 'node_modules', 'sgemoe', 'prebuilds');
+  for (const platform of PLATFORMS.filter((entry) => !existsSync(join(prebuilds, entry)))) {
     // The clone builds its own platform's: this stands for what nothing here loads.
     mkdirSync(join(prebuilds, platform));
     writeFileSync(join(prebuilds, platform, 'sgemoe.node'), `the addon of ${platform}`);
   }
-  const files = {
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(home, path)), { recursive: true });
+    writeFileSync(join(home, path), text);
+  }
+  return home;
+}
+
+beforeAll(async () => {
+  folder = temporaryFolder();
+  tarball = await pack(folder);
+  project = await projectWith('app', TOOLS, {
     'app.cjs': `const sgemoe = require('sgemoe');${PROGRAM}`,
     'app.mjs': `import * as sgemoe from 'sgemoe';${PROGRAM}`,
     'webpack.cjs': WEBPACK,
@@ -121,8 +154,8 @@ beforeAll(async () => {
     'vite.config.mjs': VITE,
     'nft.mjs': NFT,
     'single.cjs': SINGLE,
-  };
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(project, name), text);
+  });
+  addon = join(project, 'node_modules', 'sgemoe', 'prebuilds', platformName(), 'sgemoe.node');
 }, 20 * MINUTES);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -269,3 +302,68 @@ describe.skipIf(process.platform !== 'linux')("Node's single executable", () => 
     await expectNative('single', [join(folder, 'moved', 'single', 'app')]);
   });
 });
+
+describe.each(['--turbopack', '--webpack'])('Next.js standalone, %s', (bundler) => {
+  let app: string;
+  beforeAll(async () => {
+    app = await projectWith(`next${bundler}`, ['next@16', 'react@19', 'react-dom@19'], NEXT);
+  }, 10 * MINUTES);
+
+  const build = (env: Record<string, string> = {}) =>
+    run(join(app, 'node_modules', '.bin', 'next'), ['build', bundler], app, {
+      NEXT_TELEMETRY_DISABLED: '1',
+      NODE_ENV: 'production',
+      ...env,
+    });
+
+  it('takes it along as an external package', async () => {
+    await works(build({ EXTERNAL: '1' }));
+    const home = join(folder, 'moved', `next${bundler}`);
+    cpSync(join(app, '.next', 'standalone'), home, { recursive: true, verbatimSymlinks: true });
+    const outcome = await askServer(home);
+    expect(outcome).toMatchObject({ tokens: 3 });
+    expect(outcome.backend).not.toBe('reference');
+    expect(outcome.addonPath.startsWith(realpathSync(home)), outcome.addonPath).toBe(true);
+  });
+
+  it('fails in words where it should bundle it', () =>
+    failsInWords(build(), /non-ecmascript placeable asset|You may need an appropriate loader/));
+});
+
+interface Answer {
+  backend: string;
+  addonPath: string;
+  tokens: number;
+}
+
+/** What the route of a standalone server answers. */
+async function askServer(home: string): Promise<Answer> {
+  const port = await freePort();
+  const env = { ...process.env, PORT: String(port), HOSTNAME: '127.0.0.1' };
+  const server = spawn(process.execPath, ['server.js'], {
+    cwd: home,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const ended = once(server, 'exit');
+  try {
+    const ready = new Promise<void>((done) => {
+      server.stdout.on('data', (text) => {
+        if (String(text).includes('Ready')) done();
+      });
+    });
+    await Promise.race([ready, ended]);
+    return (await (await fetch(`http://127.0.0.1:${port}/api`)).json()) as Answer;
+  } finally {
+    server.kill();
+    await ended;
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}

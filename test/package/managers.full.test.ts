@@ -119,7 +119,6 @@ class Project {
     this.#env = {
       HOME: home,
       CI: 'true',
-      npm_config_registry: registry.url,
       npm_config_cache: join(home, 'cache'),
       YARN_NPM_REGISTRY_SERVER: registry.url,
       YARN_UNSAFE_HTTP_WHITELIST: '127.0.0.1',
