@@ -6,10 +6,18 @@ import { ROOT } from './project';
 
 const workflow = readFileSync(join(ROOT, '.github', 'workflows', 'release.yml'), 'utf8');
 const prebuild = readFileSync(join(ROOT, 'scripts', 'prebuild.js'), 'utf8');
+const built = [...prebuild.matchAll(/^ {2}'([\w-]+)': \{ triple:/gm)].map(([, name]) => name);
+
+describe('the loader', () => {
+  it('requires the addon of every platform that is built, each in a way that bundlers see', () => {
+    const loader = readFileSync(join(ROOT, 'src', 'backend', 'native.ts'), 'utf8');
+    const required = [...loader.matchAll(/require\('\.\.\/\.\.\/prebuilds\/([\w-]+)\/sgemoe\.node'\)/g)];
+    expect(required.map(([, name]) => name).sort()).toEqual(built.sort());
+  });
+});
 
 describe('release.yml', () => {
   it('tests every platform that is built, on a machine of its own', () => {
-    const built = [...prebuild.matchAll(/^ {2}'([\w-]+)': \{ triple:/gm)].map(([, name]) => name);
     const tested = [...workflow.matchAll(/platform: ([\w-]+),/g)].map(([, name]) => name);
     expect(built.length).toBeGreaterThan(7);
     expect(tested.sort()).toEqual(built.sort());
