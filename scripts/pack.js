@@ -4,6 +4,7 @@
  * in it, and binding.gyp in native/, since package managers build whatever has one in its root. `prepack` puts it in
  * place, `postpack` takes it away again: in the clone the headers are those in node_modules.
  */
+const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 
@@ -25,9 +26,19 @@ const BUNDLED = [
 
 for (const file of [HEADERS, GYP_FILE, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
+  buildForBrowsers();
   copyHeaders();
   fs.copyFileSync(path.join(ROOT, 'binding.gyp'), GYP_FILE);
   fs.writeFileSync(LICENCES, BUNDLED.map(licenceOf).join(`\n${'-'.repeat(80)}\n\n`));
+}
+
+/** dist/web/, which has the kernels that `npm run prebuild` makes; without them there is nothing for browsers. */
+function buildForBrowsers() {
+  if (fs.existsSync(path.join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm'))) {
+    execFileSync(process.execPath, [path.join(__dirname, 'build-web.js')], {
+      stdio: ['ignore', 2, 'inherit'],
+    });
+  } else console.warn('pack: without sgemoe/web, since npm run build:wasm has not been run');
 }
 
 function copyHeaders() {

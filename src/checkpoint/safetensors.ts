@@ -28,6 +28,13 @@ export type { Dtype, SafetensorsHeader, TensorArray, TensorInfo } from './safete
 const MAX_IO_BYTES = 2 ** 30;
 const HALF_CHUNK_ELEMENTS = 2 ** 16;
 
+/** What is read of a file: one that is open, or bytes that came another way. */
+export interface ReadableFile {
+  stat(): Promise<{ readonly size: number }>;
+  read(target: Uint8Array, at: number, length: number, position: number): Promise<{ bytesRead: number }>;
+  close(): Promise<void>;
+}
+
 /**
  * An open safetensors file. Opening checks the whole header: lengths, types, shapes, offsets, and that the data cover
  * the rest of the file exactly. Tensor data are read only when asked for. Close it with `close()` or declare it with
@@ -41,7 +48,7 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
 
   private constructor(
     readonly path: string,
-    private readonly handle: FileHandle,
+    private readonly handle: ReadableFile,
     header: SafetensorsHeader,
   ) {
     this.tensors = header.tensors;
@@ -53,7 +60,23 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
    * SGEMOE_CHECKPOINT_TRUNCATED, _HEADER, _OFFSETS or _DTYPE for what is wrong inside.
    */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await openFile(path);
+    return SafetensorsFile.of(path, await openFile(path));
+  }
+
+  /** A file in memory, such as one that was fetched; `path` names it in messages. Throws as `open` for what is wrong inside. */
+  static fromBytes(path: string, bytes: Uint8Array): Promise<SafetensorsFile> {
+    return SafetensorsFile.of(path, {
+      stat: async () => ({ size: bytes.length }),
+      read: async (target, at, length, position) => {
+        const part = bytes.subarray(position, position + length);
+        target.set(part, at);
+        return { bytesRead: part.length };
+      },
+      close: async () => {},
+    });
+  }
+
+  private static async of(path: string, handle: ReadableFile): Promise<SafetensorsFile> {
     try {
       return new SafetensorsFile(path, handle, await readHeader(path, handle));
     } catch (error) {
@@ -326,7 +349,7 @@ async function openFile(path: string): Promise<FileHandle> {
   }
 }
 
-async function readHeader(path: string, handle: FileHandle): Promise<SafetensorsHeader> {
+async function readHeader(path: string, handle: ReadableFile): Promise<SafetensorsHeader> {
   const { size } = await handle.stat();
   if (size <= MAX_POINTER_BYTES) await refusePointer(path, handle, size);
   const lengthBytes = new Uint8Array(LENGTH_BYTES);
@@ -343,7 +366,7 @@ async function readHeader(path: string, handle: FileHandle): Promise<Safetensors
 }
 
 /** @throws SgemoeError SGEMOE_CHECKPOINT_HEADER for a git-lfs pointer, which a clone without git-lfs has in place of the file. */
-async function refusePointer(path: string, handle: FileHandle, size: number): Promise<void> {
+async function refusePointer(path: string, handle: ReadableFile, size: number): Promise<void> {
   const bytes = new Uint8Array(size);
   await readFully(path, handle, bytes, 0);
   const what = gitLfsPointer(new TextDecoder().decode(bytes));
@@ -353,7 +376,7 @@ async function refusePointer(path: string, handle: FileHandle, size: number): Pr
 /** The number of bytes read, which is smaller than asked for only at the end of the file. */
 async function readFully(
   path: string,
-  handle: FileHandle,
+  handle: ReadableFile,
   target: Uint8Array,
   position: number,
 ): Promise<number> {

@@ -5,7 +5,7 @@ import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
 import { type MemoryNeeds, requireMemory } from '../base/requireMemory';
-import { loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
+import { type Checkpoint, loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { endTokensOf } from '../hf/endTokens';
@@ -188,7 +188,17 @@ export class MoETransformer implements NextTokenModel {
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
     checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs']);
-    const checkpoint = await loadCheckpoint(dir);
+    return MoETransformer.fromCheckpoint(dir, await loadCheckpoint(dir), options);
+  }
+
+  /**
+   * A model of an open checkpoint, which it closes; `name` stands in messages. Errors as `load`. @internal
+   */
+  static async fromCheckpoint(
+    name: string,
+    checkpoint: Checkpoint,
+    options: LoadOptions = {},
+  ): Promise<MoETransformer> {
     try {
       const source = modelSource(checkpoint);
       const tell = options.onNote ?? ((note: string) => process.emitWarning(note, 'SgemoeWarning'));
@@ -197,7 +207,7 @@ export class MoETransformer implements NextTokenModel {
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const { generationConfig } = source;
       const kernels = options.kernels ?? getKernels();
-      const what = `The model in ${dir}`;
+      const what = `The model in ${name}`;
       const construction = { what, onExpose, needs: options.needs, generationConfig };
       const model = new MoETransformer(source.config, kernels, construction);
       const { parameters, buffers } = model.store;

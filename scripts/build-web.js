@@ -1,0 +1,88 @@
+'use strict';
+/**
+ * npm run build:web [-- --out <folder>]
+ *
+ * dist/web/: the package for browsers, one ES module (index.js) with kernels.wasm, and the page demo.html with what it
+ * needs: a folder that any static server can give out. The sources are the package's; backend/browser.ts takes the place of
+ * the loader, web/node.js that of Node's modules.
+ */
+const fs = require('node:fs');
+const path = require('node:path');
+const { gzipSync } = require('node:zlib');
+const { rolldown } = require('rolldown');
+
+const ROOT = path.resolve(__dirname, '..');
+const SHIM = path.join(__dirname, 'web', 'node.js');
+const LOADER = path.join(ROOT, 'src', 'backend', 'index.ts');
+const BROWSER = path.join(ROOT, 'src', 'backend', 'browser.ts');
+const KERNELS = path.join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm');
+const PAGE = path.join(ROOT, 'src', 'web');
+/** Of the page, as they are. */
+const COPIED = [
+  'web/demo.html',
+  'web/demoWorker.js',
+  'web/demo.css',
+  'serve/page/page.css',
+  'serve/page/icon.svg',
+];
+/** Of everything but the model. */
+const MAX_GZIP_BYTES = 400 * 1024;
+
+const browserPlugin = {
+  name: 'sgemoe-browser',
+  resolveId(specifier, importer) {
+    if (specifier.startsWith('node:')) return SHIM;
+    if (!specifier.startsWith('.') || importer === undefined) return null;
+    const target = path.resolve(path.dirname(importer), specifier);
+    return target === LOADER || `${target}.ts` === LOADER || path.join(target, 'index.ts') === LOADER
+      ? BROWSER
+      : null;
+  },
+};
+
+const [flag, value] = process.argv.slice(2);
+if (flag !== undefined && !(flag === '--out' && value)) {
+  console.error('build:web: usage: --out <folder>');
+  process.exit(1);
+}
+main(path.resolve(value ?? path.join(ROOT, 'dist', 'web'))).catch((error) => {
+  console.error(`build:web: ${error.message}`);
+  process.exitCode = 1;
+});
+
+async function main(out) {
+  if (!fs.existsSync(KERNELS)) throw new Error(`${KERNELS} is missing: npm run build:wasm makes it`);
+  fs.rmSync(out, { recursive: true, force: true });
+  fs.mkdirSync(out, { recursive: true });
+  const bundle = await rolldown({
+    input: path.join(ROOT, 'src', 'web.ts'),
+    platform: 'browser',
+    shimMissingExports: true,
+    plugins: [browserPlugin],
+    logLevel: 'silent',
+    treeshake: { moduleSideEffects: false },
+    transform: {
+      define: { SGEMOE_MODULE_URL: 'import.meta.url' },
+      inject: { process: [SHIM, 'process'], Buffer: [SHIM, 'Buffer'] },
+    },
+  });
+  await bundle.write({ file: path.join(out, 'index.js'), format: 'esm', minify: true });
+  fs.copyFileSync(KERNELS, path.join(out, 'kernels.wasm'));
+  for (const file of COPIED)
+    fs.copyFileSync(path.join(ROOT, 'src', file), path.join(out, path.basename(file)));
+  const page = await rolldown({ input: path.join(PAGE, 'demo.js'), platform: 'browser', logLevel: 'silent' });
+  await page.write({ file: path.join(out, 'demo.js'), format: 'esm' });
+  report(out);
+}
+
+function report(out) {
+  let total = 0;
+  for (const name of fs.readdirSync(out).sort()) {
+    const bytes = fs.readFileSync(path.join(out, name));
+    const packed = gzipSync(bytes, { level: 9 }).length;
+    total += packed;
+    console.log(`${name}: ${bytes.length} bytes, ${packed} gzipped`);
+  }
+  console.log(`together: ${total} bytes gzipped`);
+  if (total > MAX_GZIP_BYTES) throw new Error(`that is more than ${MAX_GZIP_BYTES}`);
+}

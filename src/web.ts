@@ -1,0 +1,93 @@
+/**
+ * sgemoe in a browser: models, training and generation on the page or in a worker of it, by WebAssembly.
+ * scripts/build-web.js makes one module of it, dist/web/index.js, with kernels.wasm beside.
+ */
+import { loadKernels } from './backend/browser';
+import type { BackendInfo } from './backend/kernels';
+import { SgemoeError } from './base/errors';
+import type { Checkpoint } from './checkpoint/checkpoint';
+import { SafetensorsFile } from './checkpoint/safetensors';
+import { MoETransformer } from './model/model';
+import { loadTokenizer } from './text/loadTokenizer';
+import type { Tokenizer } from './text/tokenizer';
+
+export { backendInfo } from './backend/browser';
+export type { BackendInfo } from './backend/kernels';
+export { SgemoeError } from './base/errors';
+export { ModelConfig, type ModelConfigOptions } from './config/modelConfig';
+export { Decoder } from './model/decoder';
+export { memoryBytes } from './model/memoryBytes';
+export { MoETransformer } from './model/model';
+export { generate } from './sampling/generate';
+export { Sampler } from './sampling/sampler';
+export { Tensor } from './tensor/tensor';
+export { ByteTokenizer } from './text/byteTokenizer';
+export { loadTokenizer } from './text/loadTokenizer';
+export { Trainer } from './training/trainer';
+
+/** What a folder on a server holds. */
+export interface FetchedModel {
+  model: MoETransformer;
+  /** null where there is no tokenizer.json. */
+  tokenizer: Tokenizer | null;
+}
+
+/**
+ * Gets the kernels ready: to be awaited before anything else. @param url of kernels.wasm; default: beside this module.
+ * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when it can't be fetched.
+ */
+export function load(url: string | URL = new URL('./kernels.wasm', moduleUrl())): Promise<BackendInfo> {
+  return loadKernels(url);
+}
+
+/**
+ * A model over fetch: config.json, model.safetensors and, where they are there, generation_config.json and tokenizer.json of
+ * the folder `url`, by sgemoe or by the `transformers` library. Shards are not fetched.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND for a file that can't be fetched; the errors of `MoETransformer.load`.
+ */
+export async function fetchModel(url: string): Promise<FetchedModel> {
+  await load();
+  const folder = url.endsWith('/') ? url : `${url}/`;
+  const [config, generationConfig, tokenizer, weights] = await Promise.all([
+    fetchJson(`${folder}config.json`, true),
+    fetchJson(`${folder}generation_config.json`, false),
+    fetchJson(`${folder}tokenizer.json`, false),
+    fetchFile(`${folder}model.safetensors`, true),
+  ]);
+  const path = `${folder}model.safetensors`;
+  const tensors = await SafetensorsFile.fromBytes(path, new Uint8Array(await weights!.arrayBuffer()));
+  const checkpoint: Checkpoint = { config: config!, generationConfig, tokenizer, tensors };
+  const model = await MoETransformer.fromCheckpoint(url, checkpoint);
+  return { model, tokenizer: tokenizer === null ? null : loadTokenizer(tokenizer) };
+}
+
+async function fetchJson(url: string, required: boolean): Promise<Record<string, unknown> | null> {
+  const response = await fetchFile(url, required);
+  if (response === null) return null;
+  try {
+    return (await response.json()) as Record<string, unknown>;
+  } catch (cause) {
+    throw new SgemoeError('SGEMOE_CONFIG_INVALID', `${url} is no JSON`, { cause });
+  }
+}
+
+/** null for a file that isn't there and needn't be. */
+async function fetchFile(url: string, required: boolean): Promise<Response | null> {
+  let reason: string;
+  try {
+    const response = await fetch(url);
+    if (response.ok) return response;
+    if (response.status === 404 && !required) return null;
+    reason = `${response.status} ${response.statusText}`;
+  } catch (error) {
+    reason = (error as Error).message;
+  }
+  throw new SgemoeError('SGEMOE_CHECKPOINT_NOT_FOUND', `${url} can not be fetched: ${reason}`);
+}
+
+/** Where the bundle is, which build-web.js fills in: TypeScript compiles this file as CommonJS, which has no such thing. */
+declare const SGEMOE_MODULE_URL: string;
+
+function moduleUrl(): string {
+  return SGEMOE_MODULE_URL;
+}
