@@ -7,7 +7,7 @@ export const ERROR_CODES = {
   SGEMOE_CONFIG_INVALID: 'A configuration file is unreadable or asks for something the model does not do.',
   SGEMOE_CHECKPOINT_NOT_FOUND: 'The checkpoint folder or one of its files does not exist or can not be read.',
   SGEMOE_CHECKPOINT_TRUNCATED: 'A file ends before the data its header promises.',
-  SGEMOE_CHECKPOINT_HEADER: 'The header of a safetensors file is malformed or absurdly large.',
+  SGEMOE_CHECKPOINT_HEADER: 'The header of a safetensors or GGUF file is malformed or absurdly large.',
   SGEMOE_CHECKPOINT_OFFSETS: 'Tensor offsets overlap, leave holes or lie outside the file.',
   SGEMOE_CHECKPOINT_DTYPE: 'A tensor has a dtype that can not be read here.',
   SGEMOE_CHECKPOINT_SHAPE: 'A tensor has another shape than the model needs.',

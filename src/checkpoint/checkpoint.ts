@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Some } from '../base/options';
 import { GENERATION_FILE, type GenerationConfig } from './generationConfig';
+import { BLOCK_TYPE_NAMES } from './gguf/blockTypes';
+import { isGgufPath, openGgufCheckpoint } from './gguf/ggufCheckpoint';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
 import { asF32, encodeSafetensors, type NamedTensor, SafetensorsFile, writeChunks } from './safetensors';
-import { corrupt, quoteName, type TensorInfo } from './safetensorsHeader';
+import { corrupt, quoteName } from './safetensorsHeader';
 import { INDEX_FILE, SafetensorsShards } from './shards';
-import type { TensorReader } from './tensorReader';
+import type { StoredTensor, TensorReader } from './tensorReader';
 import {
   readStoredTokenizer,
   type StoredTokenizer,
@@ -79,7 +81,7 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
 }
 
 /**
- * Opens a checkpoint folder: config.json, model.safetensors (or shards with their index) and, if present,
+ * Opens a checkpoint: a GGUF file, or a folder with config.json, model.safetensors (or shards with their index) and, if present,
  * generation_config.json and the tokenizer's files. It never writes, so the folder may be write-protected. It reads
  * what an interrupted save left, and waits while another process saves instead of pairing files of two checkpoints.
  * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND when the folder, config.json or the weights are missing or
@@ -87,6 +89,7 @@ export async function saveCheckpoint(dir: string, content: CheckpointContent): P
  * errors of `SafetensorsFile.open` and `SafetensorsShards.open`.
  */
 export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
+  if (isGgufPath(dir)) return openGgufCheckpoint(dir);
   let before = await fingerprint(dir);
   for (let tries = 0; tries < LOAD_TRIES; tries++) {
     const result = await openCheckpoint(dir).catch((error: unknown) => ({ error }));
@@ -139,14 +142,14 @@ function checkNames(file: TensorReader, wanted: ReadonlyMap<string, NamedTensor>
  * The header entry of a tensor, which must have this shape and a floating dtype.
  * @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_SHAPE or SGEMOE_CHECKPOINT_DTYPE.
  */
-export function checkTensorInfo(file: TensorReader, name: string, shape: readonly number[]): TensorInfo {
+export function checkTensorInfo(file: TensorReader, name: string, shape: readonly number[]): StoredTensor {
   const info = file.info(name);
   const tensor = `tensor ${quoteName(name)}`;
   if (info.shape.length !== shape.length || info.shape.some((dim, axis) => dim !== shape[axis])) {
     const shapes = `[${info.shape.join(', ')}] in the file, [${shape.join(', ')}] in the model`;
     throw corrupt('SGEMOE_CHECKPOINT_SHAPE', file.path, `${tensor} has shape ${shapes}`);
   }
-  if (info.dtype !== 'F32' && info.dtype !== 'F16' && info.dtype !== 'BF16') {
+  if (!(BLOCK_TYPE_NAMES as readonly string[]).includes(info.dtype)) {
     throw corrupt(
       'SGEMOE_CHECKPOINT_DTYPE',
       file.path,

@@ -60,7 +60,7 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
    * SGEMOE_CHECKPOINT_TRUNCATED, _HEADER, _OFFSETS or _DTYPE for what is wrong inside.
    */
   static async open(path: string): Promise<SafetensorsFile> {
-    return SafetensorsFile.of(path, await openFile(path));
+    return SafetensorsFile.of(path, await openWeightFile(path));
   }
 
   /** A file in memory, such as one that was fetched; `path` names it in messages. Throws as `open` for what is wrong inside. */
@@ -339,7 +339,8 @@ function checkUnique(sources: readonly TensorSource[]): void {
   }
 }
 
-async function openFile(path: string): Promise<FileHandle> {
+/** @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND */
+export async function openWeightFile(path: string): Promise<FileHandle> {
   try {
     return await openRegularFile(path);
   } catch (cause) {
@@ -351,7 +352,7 @@ async function openFile(path: string): Promise<FileHandle> {
 
 async function readHeader(path: string, handle: ReadableFile): Promise<SafetensorsHeader> {
   const { size } = await handle.stat();
-  if (size <= MAX_POINTER_BYTES) await refusePointer(path, handle, size);
+  await refusePointer(path, handle, size);
   const lengthBytes = new Uint8Array(LENGTH_BYTES);
   if ((await readFully(path, handle, lengthBytes, 0)) < LENGTH_BYTES) {
     const what = `the file has ${size} bytes, too few for the header length`;
@@ -366,7 +367,8 @@ async function readHeader(path: string, handle: ReadableFile): Promise<Safetenso
 }
 
 /** @throws SgemoeError SGEMOE_CHECKPOINT_HEADER for a git-lfs pointer, which a clone without git-lfs has in place of the file. */
-async function refusePointer(path: string, handle: ReadableFile, size: number): Promise<void> {
+export async function refusePointer(path: string, handle: ReadableFile, size: number): Promise<void> {
+  if (size > MAX_POINTER_BYTES) return;
   const bytes = new Uint8Array(size);
   await readFully(path, handle, bytes, 0);
   const what = gitLfsPointer(new TextDecoder().decode(bytes));
@@ -374,7 +376,7 @@ async function refusePointer(path: string, handle: ReadableFile, size: number): 
 }
 
 /** The number of bytes read, which is smaller than asked for only at the end of the file. */
-async function readFully(
+export async function readFully(
   path: string,
   handle: ReadableFile,
   target: Uint8Array,

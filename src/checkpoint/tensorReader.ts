@@ -1,17 +1,23 @@
-import type { TensorArray, TensorInfo } from './safetensorsHeader';
+import type { BlockType } from './gguf/blockTypes';
+import type { Dtype, TensorArray, TensorInfo } from './safetensorsHeader';
 
-/** Reads tensors by name from one safetensors file, or from the shards that an index names. */
+/** What is known of a stored tensor before it is read. */
+export interface StoredTensor extends Omit<TensorInfo, 'dtype' | 'byteOffset'> {
+  readonly dtype: Dtype | BlockType;
+}
+
+/** Reads tensors by name from one safetensors file, from the shards that an index names, or from a GGUF file. */
 export interface TensorReader extends AsyncDisposable {
   /** The path of the file or of the index. */
   readonly path: string;
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
   /** The `__metadata__` of the headers. */
   readonly metadata: ReadonlyMap<string, string>;
   /** The header entry of a tensor. @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR if there is no such tensor. */
-  info(name: string): TensorInfo;
-  /** Reads a tensor into a new array of its dtype's type. */
+  info(name: string): StoredTensor;
+  /** Reads a tensor into a new array of its dtype's type; of float32 for GGUF. */
   read(name: string): Promise<TensorArray>;
-  /** Reads a whole tensor into `destination`, an array of its dtype's type, or a Float32Array for F16 and BF16. */
+  /** Reads a whole tensor into `destination`, an array of its dtype's type, or a Float32Array for F16, BF16 and the types of GGUF. */
   readInto(name: string, destination: TensorArray): Promise<void>;
   /** Reads the tensor's elements [start, start + destination.length) as readInto does. */
   readPartInto(name: string, start: number, destination: TensorArray): Promise<void>;

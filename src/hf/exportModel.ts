@@ -6,13 +6,13 @@ import { whileLocked } from '../checkpoint/folderLock';
 import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
 import { jsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
+import { isRotated, neighboursRow } from '../checkpoint/ropePairs';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import { type Architecture, definitionOf } from './architectures';
 import { forHuggingFace } from './byteTokenizer';
 import { endTokensOf, joinIds, withEndTokens } from './endTokens';
-import { isRotated, neighboursRow } from './ropePairs';
 import { specialTokenIds } from './specialTokens';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
 

@@ -6,6 +6,7 @@ import {
   type NamedTensor,
 } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
+import { halvesToNeighbours, isRotated } from '../checkpoint/ropePairs';
 import { corrupt } from '../checkpoint/safetensorsHeader';
 import type { TensorReader } from '../checkpoint/tensorReader';
 import { ModelConfig } from '../config/modelConfig';
@@ -13,7 +14,6 @@ import type { Place } from './architecture';
 import { type Architecture, definitionOf } from './architectures';
 import { readGenerationConfig } from './endTokens';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
-import { halvesToNeighbours, isRotated } from './ropePairs';
 
 /** A checkpoint folder from sgemoe or `transformers`, in one form for the model. */
 export interface ModelSource {

@@ -2,7 +2,7 @@ import { getKernels } from '../backend';
 import { checkOptions } from '../base/checks';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
-import type { TensorInfo } from '../checkpoint/safetensorsHeader';
+import type { StoredTensor } from '../checkpoint/tensorReader';
 import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from '../hf/architectures';
@@ -64,7 +64,7 @@ export interface Inspection {
   config: ModelConfig;
   parameters: { total: number; active: number };
   /** The tensors in the files. */
-  tensors: readonly Pick<TensorInfo, 'name' | 'dtype' | 'shape' | 'byteLength'>[];
+  tensors: readonly Pick<StoredTensor, 'name' | 'dtype' | 'shape' | 'byteLength'>[];
   /** Bytes of all tensors in the files. */
   storedBytes: number;
   /** The batch and sequence length that the memory is counted for (`memoryBytes`). */

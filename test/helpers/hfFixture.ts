@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SafetensorsFile } from '../../src';
+import { isRotated, neighboursRow } from '../../src/checkpoint/ropePairs';
 import type { Architecture } from '../../src/hf/architectures';
-import { isRotated, neighboursRow } from '../../src/hf/ropePairs';
 
 const HERE = resolve(__dirname, '../fixtures/hf');
 

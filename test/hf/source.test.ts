@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { MoETransformer, SafetensorsFile, Tensor, writeSafetensors } from '../../src';
+import { halvesRow, halvesToNeighbours, neighboursRow } from '../../src/checkpoint/ropePairs';
 import type { Architecture } from '../../src/hf/architectures';
-import { halvesRow, halvesToNeighbours, neighboursRow } from '../../src/hf/ropePairs';
 import { expectError } from '../helpers/expectError';
 import { hfDir } from '../helpers/hfFixture';
 

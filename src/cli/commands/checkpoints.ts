@@ -39,7 +39,10 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   program
     .command('import')
     .description('Turn a Hugging Face checkpoint into one of sgemoe.')
-    .argument('<dir>', 'folder with config.json and model.safetensors, or shards with their index')
+    .argument(
+      '<dir>',
+      'folder with config.json and model.safetensors, or shards with their index; or a GGUF file',
+    )
     .requiredOption('--out <dir>', 'folder to write')
     .addHelpText('after', IMPORT_NOTES)
     .action(async (dir: string, { out }: { out: string }) => {
@@ -69,7 +72,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   program
     .command('inspect')
     .description('Tell what a checkpoint holds and how much memory it takes.')
-    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face')
+    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
     .option('--batch <n>', 'sequences to count the memory for, an integer >= 1', integer(1), 1)
     .option(
       '--seq-len <n>',
