@@ -17,7 +17,9 @@ export function processMemory(
     floats(length, shared = false) {
       if (length === 0 && !shared) return new FloatArray(0);
       const bytes = (length + ALIGNMENT) * FloatArray.BYTES_PER_ELEMENT;
-      const all = new FloatArray(shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes));
+      // A page without cross-origin isolation has none, and no thread to share with.
+      const Buffer = shared && typeof SharedArrayBuffer === 'function' ? SharedArrayBuffer : ArrayBuffer;
+      const all = new FloatArray(new Buffer(bytes));
       kernels.adviseHugePages(all);
       const padding = kernels.alignmentPadding(all);
       return all.subarray(padding, padding + length);

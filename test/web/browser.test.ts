@@ -105,6 +105,20 @@ describe.skipIf(skip)('the bundle for browsers', () => {
     expect(Math.max(...want.map((value, i) => Math.abs(found.logits[i] - value)))).toBeLessThan(bound);
   });
 
+  it('computes with the reference backend where the kernels do not compile, and says why', async () => {
+    const found = (await inPage(`
+      const { backend, notes } = await web.load('/blank.html');
+      const model = web.MoETransformer.create(web.ModelConfig.tiny(), { seed: 5 });
+      const logits = model.nextTokenLogits(${JSON.stringify(PROMPT)}, new Float32Array(model.vocabSize));
+      return { backend, notes, logits: [...logits] };
+    `)) as { notes: string[]; logits: number[] };
+    expect(found).toMatchObject({ backend: 'reference' });
+    expect(found.notes[0]).toMatch(/^WebAssembly: ./);
+    const want = model.nextTokenLogits(PROMPT, new Float32Array(model.vocabSize));
+    expect(found.logits.length).toBe(want.length);
+    expect(Math.abs(found.logits[0] - want[0])).toBeLessThan(1e-4 * Math.max(...want.map(Math.abs)));
+  });
+
   it('names the file of a checkpoint that is not there', async () => {
     const message = await inPage(
       `return web.fetchModel('${address}/nothing').catch(({ code, message }) => code + ' ' + message);`,
