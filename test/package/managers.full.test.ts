@@ -112,6 +112,7 @@ class Project {
     for (const path of [this.folder, home]) mkdirSync(path, { recursive: true });
     const files = {
       'package.json': '{ "name": "consumer", "private": true }',
+      '.npmrc': `registry=${registry.url}\n`,
       ...PROGRAMS,
       ...manager.files,
     };
@@ -119,6 +120,7 @@ class Project {
     this.#env = {
       HOME: home,
       CI: 'true',
+      npm_config_registry: registry.url,
       npm_config_cache: join(home, 'cache'),
       YARN_NPM_REGISTRY_SERVER: registry.url,
       YARN_UNSAFE_HTTP_WHITELIST: '127.0.0.1',
