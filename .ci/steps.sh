@@ -33,7 +33,6 @@ system_packages() {
   command -v python3 >/dev/null || missing+=(python3)
   # For the compiler of npm run prebuild.
   python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
-  python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
   [ ${#missing[@]} -eq 0 ] && return 0
   install_packages "${missing[@]}"
 }
