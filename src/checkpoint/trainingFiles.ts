@@ -85,21 +85,14 @@ export async function openTraining(dir: string, weightsChecksum: string): Promis
 }
 
 /**
- * Compares the files with the checksums in state.json. Returns false for a training of an older version, which wrote only
- * the checksum of the weights.
- * @param moments as they were read.
+ * Compares the small files of a training (configuration, tokenizer) with their checksums, before anything is made of them:
+ * what a damaged one says would be blamed on another file. Does nothing where state.json can't tell: it is missing, of an
+ * older version or damaged itself, which `checkState` reports.
  * @throws SgemoeError SGEMOE_TRAINING_STATE that names the damaged file.
  */
-export async function checkTraining(
-  dir: string,
-  { state, optimizer }: StoredTraining,
-  moments: Iterable<NamedTensor>,
-): Promise<boolean> {
-  const { [STATE_KEY]: checksum, ...rest } = state;
-  if (checksum === undefined && state[OPTIMIZER_KEY] === undefined) return false;
-  const damaged = (path: string) => invalidState(path, 'it is damaged: its content has another checksum');
-  if (checksum !== stateChecksum(rest)) throw damaged(await locateFile(dir, STATE_FILE));
-  if (state[OPTIMIZER_KEY] !== tensorsChecksum(moments)) throw damaged(optimizer.path);
+export async function checkTrainingFiles(dir: string): Promise<void> {
+  const state = await readJson(dir, STATE_FILE, 'SGEMOE_TRAINING_STATE');
+  if (state === null || !hasChecksums(state) || !isWhole(state)) return;
   for (const [name, expected] of Object.entries(state[FILES_KEY] ?? {})) {
     const path = await locateFile(dir, name);
     const bytes = await readFile(path).catch((cause: Error) => {
@@ -107,7 +100,36 @@ export async function checkTraining(
     });
     if (hex(crc32(bytes)) !== expected) throw damaged(path);
   }
+}
+
+/**
+ * Compares state.json itself and the moments with their checksums. Returns false for a training of an older version, which
+ * wrote only the checksum of the weights.
+ * @param moments as they were read.
+ * @throws SgemoeError SGEMOE_TRAINING_STATE that names the damaged file.
+ */
+export async function checkState(
+  dir: string,
+  { state, optimizer }: StoredTraining,
+  moments: Iterable<NamedTensor>,
+): Promise<boolean> {
+  if (!hasChecksums(state)) return false;
+  if (!isWhole(state)) throw damaged(await locateFile(dir, STATE_FILE));
+  if (state[OPTIMIZER_KEY] !== tensorsChecksum(moments)) throw damaged(optimizer.path);
   return true;
+}
+
+/** Whether state.json holds what its own checksum was computed from. */
+function isWhole({ [STATE_KEY]: checksum, ...rest }: Record<string, unknown>): boolean {
+  return checksum === stateChecksum(rest);
+}
+
+function hasChecksums(state: Record<string, unknown>): boolean {
+  return state[STATE_KEY] !== undefined || state[OPTIMIZER_KEY] !== undefined;
+}
+
+function damaged(path: string): Error {
+  return invalidState(path, 'it is damaged: its content has another checksum');
 }
 
 /** Whether the folder holds the state of a training. */

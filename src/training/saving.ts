@@ -3,7 +3,13 @@ import { checkInteger, checkOptions } from '../base/checks';
 import { withChanges } from '../base/options';
 import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
-import { checkTraining, invalidState, openTraining, tensorsChecksum } from '../checkpoint/trainingFiles';
+import {
+  checkState,
+  checkTrainingFiles,
+  invalidState,
+  openTraining,
+  tensorsChecksum,
+} from '../checkpoint/trainingFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import { resolveTrainConfig, type TrainConfig } from '../config/trainConfig';
 import { memoryBytes } from '../model/memoryBytes';
@@ -97,6 +103,7 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   const { kernels } = options;
   // Trainer.requireMemory checks the activations once there is a batch.
   const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
+  await checkTrainingFiles(dir);
   const model = await MoETransformer.load(dir, { kernels, needs });
   const stored = await openTraining(dir, tensorsChecksum(model.store.checkpointTensors()));
   const { state, optimizer } = stored;
@@ -105,7 +112,7 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
     const trainer = new Trainer(model, withChanges(config, options.config ?? {}));
     setCounters(trainer, optimizer.path, state);
     await loadTensorsInto(optimizer, trainer.moments());
-    if (!(await checkTraining(dir, stored, trainer.moments()))) options.onNote?.(withoutChecksums(dir));
+    if (!(await checkState(dir, stored, trainer.moments()))) options.onNote?.(withoutChecksums(dir));
     return {
       trainer,
       data: objectOrNull(state.data) as DataPosition | null,

@@ -216,6 +216,9 @@ describe('what is refused', () => {
   test.each([
     ['state.json', (text: string) => text.replace('"best": 2.5', '"best": 2.4')],
     ['config.json', (text: string) => text.replace('0.000001', '0.000002')],
+    // It would be told as a missing tensor of model.safetensors, and the next as a vocabulary of 356.
+    ['config.json', (text: string) => text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')],
+    ['tokenizer.json', (text: string) => text.replace('256', '356')],
     ['tokenizer.json', (text: string) => text.replace('256', '257')],
   ])('a %s that says something else', async (name, change) => {
     const dir = join(folder, `changed ${name}`);

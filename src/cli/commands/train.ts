@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import { type MemoryNeeds, requireMemory } from '../../base/requireMemory';
+import { checkTrainingFiles } from '../../checkpoint/trainingFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
 import { memoryBytes } from '../../model/memoryBytes';
@@ -78,6 +79,7 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
+  if (goesOn) await checkTrainingFiles(out);
   // A run that has saved nothing can't be resumed; it starts anew.
   const dataset = goesOn
     ? await openData({ ...options, tokenizer: out, vocabSize: undefined }, io)
