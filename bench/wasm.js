@@ -8,6 +8,7 @@
 const { command, integer, start } = require('./lib/command');
 const { median } = require('./lib/stats');
 
+/** @type {import('../dist/backend').BackendRequest[]} */
 const BACKENDS = ['reference', 'wasm', 'builtin'];
 const SIDE = 512;
 const [BATCH, SEQ] = [2, 32];
