@@ -22,9 +22,10 @@ export async function ggufFromHf(
   dir: string,
   config: Config,
   extra: readonly (readonly [string, Value])[] = [],
+  moreTensors: readonly TestTensor[] = [],
 ): Promise<Uint8Array> {
   const { name, neighbours } = ARCHITECTURES[config.model_type as string];
-  const tensors: TestTensor[] = [];
+  const tensors: TestTensor[] = [...moreTensors];
   const experts = new Map<string, Stored[]>();
   await using file = (await loadCheckpoint(dir)).tensors;
   for (const [stored, { shape, elements }] of file.tensors) {

@@ -60,6 +60,13 @@ it('inspect tells the types of a GGUF file, and import makes a folder of it', as
   expect(ours.config).toEqual(theirs.config);
 });
 
+it('a tensor with the name of a property of every object is refused as unknown', async () => {
+  const { config } = await loadHfFixture('mixtral');
+  const more = { name: 'constructor', shape: [1], data: Float32Array.of(1) };
+  await writeFile(path, await ggufFromHf(hfDir('mixtral'), config, [], [more]));
+  await expectError('SGEMOE_CHECKPOINT_EXTRA_TENSOR', /"constructor"/, () => MoETransformer.load(path));
+});
+
 describe('what is not computed is refused by name', () => {
   const CONFIG = 'SGEMOE_CONFIG_INVALID';
   const string = (value: string): Value => ({ type: 'string', value });

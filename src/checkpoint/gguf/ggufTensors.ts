@@ -7,33 +7,37 @@ import type { GgufFile } from './ggufFile';
 import type { GgufTensor } from './header';
 
 /** Names below `model.layers.<i>.` of the tensors below `blk.<i>.` */
-const LAYER_NAMES: Readonly<Record<string, string>> = {
-  'attn_norm.weight': 'input_layernorm.weight',
-  'ffn_norm.weight': 'post_attention_layernorm.weight',
-  'attn_q.weight': 'self_attn.q_proj.weight',
-  'attn_k.weight': 'self_attn.k_proj.weight',
-  'attn_v.weight': 'self_attn.v_proj.weight',
-  'attn_output.weight': 'self_attn.o_proj.weight',
-  'attn_q.bias': 'self_attn.q_proj.bias',
-  'attn_k.bias': 'self_attn.k_proj.bias',
-  'attn_v.bias': 'self_attn.v_proj.bias',
-  'attn_output.bias': 'self_attn.o_proj.bias',
-  'attn_q_norm.weight': 'self_attn.q_norm.weight',
-  'attn_k_norm.weight': 'self_attn.k_norm.weight',
-  'ffn_gate.weight': 'mlp.gate_proj.weight',
-  'ffn_up.weight': 'mlp.up_proj.weight',
-  'ffn_down.weight': 'mlp.down_proj.weight',
-  'ffn_gate_inp_shexp.weight': 'mlp.shared_expert_gate.weight',
-  'ffn_gate_shexp.weight': 'mlp.shared_expert.gate_proj.weight',
-  'ffn_up_shexp.weight': 'mlp.shared_expert.up_proj.weight',
-  'ffn_down_shexp.weight': 'mlp.shared_expert.down_proj.weight',
-};
+const LAYER_NAMES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    'attn_norm.weight': 'input_layernorm.weight',
+    'ffn_norm.weight': 'post_attention_layernorm.weight',
+    'attn_q.weight': 'self_attn.q_proj.weight',
+    'attn_k.weight': 'self_attn.k_proj.weight',
+    'attn_v.weight': 'self_attn.v_proj.weight',
+    'attn_output.weight': 'self_attn.o_proj.weight',
+    'attn_q.bias': 'self_attn.q_proj.bias',
+    'attn_k.bias': 'self_attn.k_proj.bias',
+    'attn_v.bias': 'self_attn.v_proj.bias',
+    'attn_output.bias': 'self_attn.o_proj.bias',
+    'attn_q_norm.weight': 'self_attn.q_norm.weight',
+    'attn_k_norm.weight': 'self_attn.k_norm.weight',
+    'ffn_gate.weight': 'mlp.gate_proj.weight',
+    'ffn_up.weight': 'mlp.up_proj.weight',
+    'ffn_down.weight': 'mlp.down_proj.weight',
+    'ffn_gate_inp_shexp.weight': 'mlp.shared_expert_gate.weight',
+    'ffn_gate_shexp.weight': 'mlp.shared_expert.gate_proj.weight',
+    'ffn_up_shexp.weight': 'mlp.shared_expert.up_proj.weight',
+    'ffn_down_shexp.weight': 'mlp.shared_expert.down_proj.weight',
+  }),
+);
 
-const MODEL_NAMES: Readonly<Record<string, string>> = {
-  'token_embd.weight': 'model.embed_tokens.weight',
-  'output_norm.weight': 'model.norm.weight',
-  'output.weight': 'lm_head.weight',
-};
+const MODEL_NAMES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    'token_embd.weight': 'model.embed_tokens.weight',
+    'output_norm.weight': 'model.norm.weight',
+    'output.weight': 'lm_head.weight',
+  }),
+);
 
 /** Projections whose rows llama.cpp's converter reorders for some architectures. */
 const ROTATED = /\.self_attn\.[qk]_proj\.(?:weight|bias)$/;
@@ -119,12 +123,12 @@ export class GgufTensors implements TensorReader {
     ];
     const [, layer, rest] = /^blk\.(\d+)\.(.*)$/.exec(tensor.name) ?? [];
     // A name that isn't known stays, to be refused with it.
-    if (layer === undefined) return whole(MODEL_NAMES[tensor.name] ?? tensor.name);
+    if (layer === undefined) return whole(MODEL_NAMES.get(tensor.name) ?? tensor.name);
     const prefix = `model.layers.${layer}.`;
     const [, matrix] = /^ffn_(gate|up|down)_exps\.weight$/.exec(rest) ?? [];
     if (matrix !== undefined) return this.#experts(tensor, prefix, matrix as ExpertMatrix);
     if (rest === 'ffn_gate_inp.weight') return whole(prefix + this.architecture.router);
-    const name = LAYER_NAMES[rest];
+    const name = LAYER_NAMES.get(rest);
     if (name === undefined) return whole(tensor.name);
     const asRow = rest === 'ffn_gate_inp_shexp.weight' && tensor.shape.length === 1;
     return whole(prefix + name, asRow ? [1, ...tensor.shape] : tensor.shape);
