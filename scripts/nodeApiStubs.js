@@ -40,7 +40,9 @@ ${asm});
 namespace {
 const char* const kNames[] = {${names.map((name) => `"${name}"`).join(', ')}};
 
-// Node-API older than what the headers know lacks a name: its slot stays null, and the addon uses none of these.
+// Stands for the names that an older Node-API lacks.
+int genericFailure() { return 9; }  // napi_generic_failure
+
 const bool filled = [] {
   HMODULE hosts[] = {GetModuleHandleW(nullptr), GetModuleHandleW(L"node.exe"), GetModuleHandleW(L"libnode.dll")};
   for (unsigned i = 0; i < sizeof kNames / sizeof *kNames; ++i) {
@@ -48,6 +50,7 @@ const bool filled = [] {
       if (host == nullptr || sgemoe_node_api[i] != nullptr) continue;
       sgemoe_node_api[i] = reinterpret_cast<void*>(GetProcAddress(host, kNames[i]));
     }
+    if (sgemoe_node_api[i] == nullptr) sgemoe_node_api[i] = reinterpret_cast<void*>(&genericFailure);
   }
   return true;
 }();
@@ -57,12 +60,15 @@ const bool filled = [] {
   return file;
 }
 
-/** Every function of Node-API, from the lists that node-api-headers brings for linkers. */
+/** Every function of Node-API of whatever version, from the lists that node-api-headers brings for linkers. */
 function nodeApiNames() {
   const headers = path.dirname(require.resolve('node-api-headers/package.json'));
   const symbols = require(path.join(headers, 'symbols.js'));
-  const { js_native_api_symbols: engine, node_api_symbols: node } = symbols.v8;
-  return [...engine, ...node].sort();
+  const names = Object.values(symbols).flatMap((version) => [
+    ...version.js_native_api_symbols,
+    ...version.node_api_symbols,
+  ]);
+  return [...new Set(names)].sort();
 }
 
-module.exports = { writeNodeApiStubs };
+module.exports = { nodeApiNames, writeNodeApiStubs };

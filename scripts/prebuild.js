@@ -4,8 +4,9 @@
  *
  * Builds the addon for every platform on one machine: prebuilds/<platform>/sgemoe.node, which the loader takes where
  * nobody built one. The compiler is zig's clang (PyPI's ziglang, pinned in ziglang.txt, kept in build/zig), which brings
- * the headers and libraries of all targets. The same sources give the same bytes; their checksums are printed and
- * written to prebuilds/checksums.txt.
+ * the headers and libraries of all targets; its cache takes what hasn't changed from the last run. The same sources
+ * give the same bytes, in whatever folder they stand; their checksums are printed and written to
+ * prebuilds/checksums.txt.
  */
 const { createHash } = require('node:crypto');
 const fs = require('node:fs');
@@ -26,6 +27,11 @@ const TARGETS = {
   'win32-x64': { triple: 'x86_64-windows-gnu' },
   'win32-arm64': { triple: 'aarch64-windows-gnu' },
 };
+/** Built when named. */
+const UNSHIPPED = {
+  'linux-riscv64': { triple: 'riscv64-linux-gnu.2.27' },
+};
+const EVERY_TARGET = { ...TARGETS, ...UNSHIPPED };
 
 const INSTRUCTION_SETS = {
   x64: {
@@ -38,6 +44,7 @@ const INSTRUCTION_SETS = {
     ],
   },
   arm64: { neon: [] },
+  riscv64: { baseline: [] },
 };
 
 const ADDON = [
@@ -47,7 +54,8 @@ const ADDON = [
 ];
 
 main(process.argv.slice(2)).catch((error) => {
-  console.error(`prebuild: ${error.stderr || error.message}`);
+  const signal = error.signal ? `, ended by ${error.signal}` : '';
+  console.error(`prebuild: ${error.stderr || error.message}${signal}`);
   process.exitCode = 1;
 });
 
@@ -76,11 +84,11 @@ function parse(argv) {
   let out = 'prebuilds';
   for (let i = 0; i < argv.length; i += 2) {
     const [flag, value] = argv.slice(i, i + 2);
-    if (flag === '--target' && Object.hasOwn(TARGETS, value)) targets.push(value);
+    if (flag === '--target' && Object.hasOwn(EVERY_TARGET, value)) targets.push(value);
     else if (flag === '--out' && value) out = path.resolve(value);
     else
       throw new Error(
-        `usage: --target ${Object.keys(TARGETS).join('|')}, --out <folder>; got ${flag} ${value}`,
+        `usage: --target ${Object.keys(EVERY_TARGET).join('|')}, --out <folder>; got ${flag} ${value}`,
       );
   }
   return { targets: targets.length > 0 ? targets : Object.keys(TARGETS), out };
@@ -89,7 +97,7 @@ function parse(argv) {
 async function build(zig, target, file) {
   const folder = path.join(WORK, target);
   fs.mkdirSync(folder, { recursive: true });
-  const compiler = [zig, 'c++', '-target', TARGETS[target].triple];
+  const compiler = [zig, 'c++', '-target', EVERY_TARGET[target].triple];
   const jobs = [...kernelJobs(target), ...addonJobs(target)].map((job) => ({
     ...job,
     object: path.join(folder, `${job.name}.o`),
@@ -135,7 +143,10 @@ function addonJobs(target) {
   }));
   if (!target.startsWith('win32')) return jobs;
   const stubs = writeNodeApiStubs(path.join(WORK, target), target.split('-')[1]);
-  return [...jobs, { name: 'node_api_stubs', source: stubs, flags: ['-target', TARGETS[target].triple] }];
+  return [
+    ...jobs,
+    { name: 'node_api_stubs', source: stubs, flags: ['-target', EVERY_TARGET[target].triple] },
+  ];
 }
 
 function commonFlags(target) {
@@ -143,7 +154,15 @@ function commonFlags(target) {
 }
 
 function linkFlags(target) {
-  if (target.startsWith('darwin')) return ['-Wl,-undefined,dynamic_lookup', '-Wl,-dead_strip', '-Wl,-x'];
+  if (target.startsWith('darwin')) {
+    // The name that stands in the file would else be the path that it's written to.
+    return [
+      '-Wl,-undefined,dynamic_lookup',
+      '-Wl,-dead_strip',
+      '-Wl,-x',
+      '-Wl,-install_name,@rpath/sgemoe.node',
+    ];
+  }
   if (target.startsWith('win32')) return ['-s', '-Wl,--gc-sections'];
   return ['-Wl,-z,nodelete', '-Wl,--gc-sections', '-s', '-lpthread', '-ldl'];
 }

@@ -1,6 +1,15 @@
 /* Accelerate as far as sgemoe needs it, computed by OpenBLAS. */
 #define ACCELERATE_NEW_LAPACK
+#ifdef FAKE_NEW_NAMES
+/* This file defines the plain names otherwise than the header declares them. */
+#define cblas_sgemm declaredSgemm
+#define cblas_sgemv declaredSgemv
 #include <Accelerate/Accelerate.h>
+#undef cblas_sgemm
+#undef cblas_sgemv
+#else
+#include <Accelerate/Accelerate.h>
+#endif
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,14 +53,34 @@ static void requireOneThread(const char* name) {
   }
 }
 
-void cblas_sgemm(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE transA, enum CBLAS_TRANSPOSE transB, __LAPACK_int m,
+#ifdef FAKE_NEW_NAMES
+/* As from macOS 13.3 on: the interface with ACCELERATE_NEW_LAPACK has names of its own beside the plain ones. */
+#define NEW_NAME(name) __asm__(name "$NEWLAPACK")
+void newSgemm(enum CBLAS_ORDER, enum CBLAS_TRANSPOSE, enum CBLAS_TRANSPOSE, __LAPACK_int, __LAPACK_int, __LAPACK_int,
+              float, const float*, __LAPACK_int, const float*, __LAPACK_int, float, float*,
+              __LAPACK_int) NEW_NAME("cblas_sgemm");
+void newSgemv(enum CBLAS_ORDER, enum CBLAS_TRANSPOSE, __LAPACK_int, __LAPACK_int, float, const float*, __LAPACK_int,
+              const float*, __LAPACK_int, float, float*, __LAPACK_int) NEW_NAME("cblas_sgemv");
+
+static void plainName(const char* name) {
+  fprintf(stderr, "fake Accelerate: %s, which the new name stands before\n", name);
+  exit(5);
+}
+void cblas_sgemm(void) { plainName("cblas_sgemm"); }
+void cblas_sgemv(void) { plainName("cblas_sgemv"); }
+#define EXPORTED(name, newName) newName
+#else
+#define EXPORTED(name, newName) name
+#endif
+
+void EXPORTED(cblas_sgemm, newSgemm)(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE transA, enum CBLAS_TRANSPOSE transB, __LAPACK_int m,
                  __LAPACK_int n, __LAPACK_int k, float alpha, const float* a, __LAPACK_int lda, const float* b,
                  __LAPACK_int ldb, float beta, float* c, __LAPACK_int ldc) {
   requireOneThread("cblas_sgemm");
   sgemm(order, transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-void cblas_sgemv(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE trans, __LAPACK_int m, __LAPACK_int n, float alpha,
+void EXPORTED(cblas_sgemv, newSgemv)(enum CBLAS_ORDER order, enum CBLAS_TRANSPOSE trans, __LAPACK_int m, __LAPACK_int n, float alpha,
                  const float* a, __LAPACK_int lda, const float* x, __LAPACK_int incX, float beta, float* y,
                  __LAPACK_int incY) {
   requireOneThread("cblas_sgemv");

@@ -1,9 +1,11 @@
 /**
  * Builds the addon with native/blas_accelerate.cc against the fake framework of this folder.
  *
- *   node test/native/fake-accelerate/build.js <folder>
+ *   node test/native/fake-accelerate/build.js <folder> linked|opened
  *
- * Prints the path of the addon. An existing build in <folder> is brought up to date.
+ * `linked` to libaccelerate.so; `opened`, as the prebuilt addons of macOS are, opens <folder>/framework/Accelerate at run
+ * time, which the caller makes a link to libaccelerate.so or libaccelerate_new.so. Prints the path of the addon. An
+ * existing build in <folder> is brought up to date.
  */
 const { execFileSync } = require('node:child_process');
 const { mkdirSync } = require('node:fs');
@@ -16,18 +18,21 @@ function cmake(source, build, settings) {
   run(['--build', build, '--parallel', '2']);
 }
 
-if (process.argv.length !== 3) {
-  console.error('usage: node build.js <folder>');
+const [target, form, ...more] = process.argv.slice(2);
+const framework = join(resolve(target ?? '.'), 'framework');
+const settings = {
+  linked: {
+    SGEMOE_ACCELERATE_INCLUDE: __dirname,
+    SGEMOE_ACCELERATE_LIBRARY: join(framework, 'libaccelerate.so'),
+  },
+  opened: { SGEMOE_ACCELERATE_PATH: join(framework, 'Accelerate') },
+}[form];
+if (settings === undefined || more.length > 0) {
+  console.error('usage: node build.js <folder> linked|opened');
   process.exit(2);
 }
-const folder = resolve(process.argv[2]);
-const framework = join(folder, 'framework');
-const addon = join(folder, 'addon');
-mkdirSync(folder, { recursive: true });
+const addon = join(resolve(target), form);
+mkdirSync(addon, { recursive: true });
 cmake(__dirname, framework, {});
-cmake(join(__dirname, '..', '..', '..'), addon, {
-  SGEMOE_ACCELERATE: 'ON',
-  SGEMOE_ACCELERATE_INCLUDE: __dirname,
-  SGEMOE_ACCELERATE_LIBRARY: join(framework, 'libaccelerate.so'),
-});
+cmake(join(__dirname, '..', '..', '..'), addon, { SGEMOE_ACCELERATE: 'ON', ...settings });
 console.log(join(addon, 'sgemoe.node'));

@@ -1,0 +1,89 @@
+'use strict';
+/** What stands in a prebuilt addon: libraries and symbols that it wants, and what it must not carry. */
+const { execFileSync } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+const { nodeApiNames } = require('../../scripts/nodeApiStubs');
+
+const MOST_GLIBC = 17; // 2.17, of 2012
+const LIBRARIES = {
+  linux: /^(lib(c|m|dl|pthread)\.so(\.\d+)?|ld-linux.*\.so\.\d)$/,
+  // The first is the file's own name.
+  darwin: /^(@rpath\/sgemoe\.node|\/usr\/lib\/libSystem\.B\.dylib)$/,
+  // KERNEL32 and the universal C runtime, which Windows 10 has.
+  win32: /^(KERNEL32\.dll|ntdll\.dll|api-ms-win-(crt|core)-.*\.dll)$/i,
+};
+
+/** One step for each file in `folder`, the prebuilds. */
+function binaryChecks(folder) {
+  const platforms = ['linux-x64', 'linux-arm64', 'linux-x64-musl', 'linux-arm64-musl'];
+  const others = ['darwin-arm64', 'darwin-x64', 'win32-x64', 'win32-arm64'];
+  return [...platforms, ...others].map((platform) => ({
+    name: `${platform}: file`,
+    run: () => checkBinary(path.join(folder, platform, 'sgemoe.node'), platform),
+  }));
+}
+
+function checkBinary(file, platform) {
+  if (!fs.existsSync(file)) return [{ name: 'built', fault: `${file} is missing: npm run prebuild` }];
+  const [system] = platform.split('-');
+  const libraries = neededLibraries(file, system).filter((name) => !LIBRARIES[system].test(name));
+  const checks = [
+    { name: 'libraries', fault: libraries.join() || null },
+    {
+      name: 'debug information',
+      fault: tool('llvm-objdump', ['-h', file]).match(/\.?_*debug_\w+/)?.[0] ?? null,
+    },
+    { name: 'paths of the machine that built it', fault: pathsIn(file) },
+  ];
+  if (system === 'darwin') checks.push({ name: 'undefined symbols', fault: strangeSymbols(file) });
+  if (system === 'linux' && !platform.endsWith('musl')) {
+    checks.push({ name: 'glibc 2.17', fault: newerGlibc(file) });
+  }
+  return checks;
+}
+
+function neededLibraries(file, system) {
+  if (system === 'darwin') {
+    const lines = tool('llvm-objdump', ['--macho', '--dylibs-used', file]).split('\n').slice(1);
+    return lines.map((line) => line.trim().split(' ')[0]).filter(Boolean);
+  }
+  const [command, args, pattern] =
+    system === 'win32'
+      ? ['llvm-objdump', ['-p', file], /DLL Name: (\S+)/g]
+      : ['llvm-readelf', ['-d', file], /\(NEEDED\).*\[(.*)\]/g];
+  return [...tool(command, args).matchAll(pattern)].map(([, name]) => name);
+}
+
+/** Versions of glibc's, libstdc++'s or libgcc's symbols that a system with glibc 2.17 alone lacks. */
+function newerGlibc(file) {
+  const versions = tool('llvm-readelf', ['--version-info', file]).matchAll(/\b(GLIBC\w*)_(\d+)\.(\d+)/g);
+  const newer = [...versions].filter(
+    ([, library, major, minor]) => library !== 'GLIBC' || Number(major) > 2 || Number(minor) > MOST_GLIBC,
+  );
+  return newer.map(([name]) => name).join() || null;
+}
+
+/** Symbols that neither libSystem nor Node-API has. */
+function strangeSymbols(file) {
+  const names = new Set(nodeApiNames());
+  const lines = tool('llvm-nm', ['-m', '-u', file]).split('\n').filter(Boolean);
+  const strange = lines.filter((line) => {
+    const [, name, origin] = /external _?(\S+?)(?: \((.*)\))?$/.exec(line) ?? [];
+    // Node-API is looked up in whatever program is running.
+    return origin !== 'from libSystem' && !(origin === undefined && names.has(name));
+  });
+  return strange.join('; ') || (lines.length === 0 ? 'llvm-nm tells none' : null);
+}
+
+function pathsIn(file) {
+  const root = path.resolve(__dirname, '..', '..');
+  const bytes = fs.readFileSync(file);
+  return [root, 'node_modules/'].find((text) => bytes.includes(text)) ?? null;
+}
+
+function tool(command, args) {
+  return execFileSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
+}
+
+module.exports = { binaryChecks, checkBinary };
