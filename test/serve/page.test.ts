@@ -183,6 +183,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
     const page = await open(other.url);
     await other.close();
     await complete(page, 'Once');
+    await page.waitForSelector('[role=alert]:not(:empty)');
     await ended(page);
     expect(await page.textContent('[role=alert]')).toBe('The server does not answer. Is it still running?');
     await page.close();
