@@ -237,7 +237,7 @@ describe('flags of bench/run.js', () => {
     [['--trials', 'many'], /--trials <n>' argument 'many' is invalid/],
     [['--warmup', '-1'], /--warmup <n>' argument '-1' is invalid\. It must be an integer in 0\.\.100000\./],
     [['--threads', '0'], /--threads <n>' argument '0' is invalid\. It must be an integer in 1\.\.256\./],
-    [['--backend', 'gpu'], /argument 'gpu' is invalid\. It must be one of auto, reference, builtin/],
+    [['--backend', 'gpu'], /argument 'gpu' is invalid\. It must be one of auto, reference, wasm, builtin/],
     [['--filter', 'nothing'], /--filter nothing matches no scenario\. They are: mem_train_step, /],
     [['--filter', 'overhead'], /--filter overhead matches no scenario \(with --all it would\)/],
     [['--out', 'no/such/folder/r.json'], /--out no\/such\/folder\/r\.json: there is no folder /],
