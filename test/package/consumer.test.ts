@@ -27,10 +27,10 @@ import {
 } from './project';
 
 const MINUTES = 60_000;
-/** Of the whole, which has eight addons, of one of them, and of what is left: 8 * 0.62 + 1 < 6. */
+/** Of the whole, which has eight addons, of one of them, and of what is left, dist/web and the kernels twice among it: 8 * 0.56 + 1.5 < 6. */
 const TARBALL_LIMIT_BYTES = 6_000_000;
-const ADDON_LIMIT_BYTES = 620_000;
-const REST_LIMIT_BYTES = 1_000_000;
+const ADDON_LIMIT_BYTES = 560_000;
+const REST_LIMIT_BYTES = 1_500_000;
 const PACKAGES_LIMIT = 8;
 /** Of an installation without prebuilds/. */
 const INSTALLED_LIMIT_BYTES = 5_000_000;
@@ -80,9 +80,10 @@ describe('the tarball', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
       /^dist\/cli\/report\/assets\/page\.css$/,
+      /^dist\/web\/((demo|page)\.css|demo\.html|icon\.svg|kernels\.wasm)$/,
       /^native\/.+\.(cc|h|def)$/,
       /^native\/binding\.gyp$/,
-      /^prebuilds\/((linux|darwin|win32)-(x64|arm64)(-musl)?\/sgemoe\.node|checksums\.txt)$/,
+      /^prebuilds\/((linux|darwin|win32)-(x64|arm64)(-musl)?\/sgemoe\.node|wasm\/kernels\.wasm|checksums\.txt)$/,
       /^scripts\/build-native\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|THIRD_PARTY_LICENSES|CMakeLists\.txt)$/,
     ];
