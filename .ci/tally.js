@@ -4,6 +4,7 @@
  * "N passed, N failed".
  * A run without a report, a report without tests and a test file that couldn't be loaded are a failure each, and so is
  * a run that failed, as <name>.failed says, without a test that did: tests that a crash cut off are in no count.
+ * Failed tests are named here again: of a long log often only the end is kept.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -23,6 +24,7 @@ for (const name of expected) {
   );
   passed += counts.passed;
   failed += counts.failed;
+  for (const line of counts.failures ?? []) console.log(`  ${line}`);
 }
 console.log(`other steps: ${failedSteps} failed`);
 console.log(`${passed} passed, ${failed} failed`);
@@ -43,5 +45,18 @@ function count(file) {
     passed: report.numPassedTests,
     failed: report.numFailedTests + broken,
     skipped: report.numPendingTests + report.numTodoTests,
+    failures: report.testResults.flatMap(failuresOf),
   };
+}
+
+/** A line for each failed test of a file, or for the file if none could run: its name and what it said first. */
+function failuresOf({ name, status, message, assertionResults }) {
+  const file = path.relative('.', name);
+  const failures = assertionResults.filter((test) => test.status === 'failed');
+  if (failures.length === 0) return status === 'failed' ? [`${file}: ${excerpt(message)}`] : [];
+  return failures.map((test) => `${file}: ${test.fullName}: ${excerpt(test.failureMessages[0])}`);
+}
+
+function excerpt(message = '') {
+  return message.split('\n').slice(0, 4).join(' ').slice(0, 400);
 }
