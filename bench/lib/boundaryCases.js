@@ -35,13 +35,10 @@ function rmsNormForward(k, a, rows, cols) {
 
 function rmsNormBackward(k, a, rows, cols) {
   const n = rows * cols;
-  const [x, gamma, dy] = [a.floats(n), a.floats(cols, 1), a.floats(n, 2)];
-  const [invRms, dx, dGamma] = [a.zeros(rows).fill(1), a.zeros(n), a.zeros(cols)];
+  const [x, g, dy] = [a.floats(n), a.floats(cols, 1), a.floats(n, 2)];
+  const [inv, dx, dg] = [a.zeros(rows).fill(1), a.zeros(n), a.zeros(cols)];
   return () =>
-    // biome-ignore format: grouped by array
-    k.rmsNormBackward(
-      x, 0, cols, gamma, 0, invRms, 0, dy, 0, cols, dx, 0, cols, false, dGamma, 0, rows, cols,
-    );
+    k.rmsNormBackward(x, 0, cols, g, 0, inv, 0, dy, 0, cols, dx, 0, cols, false, dg, 0, rows, cols);
 }
 
 function swigluForward(k, a, rows, cols) {
@@ -76,10 +73,31 @@ function routing(k, a, tokens, experts) {
   };
   const { logits, probs, lse, indices, weights, starts, slotToToken, tokenToSlots, means } = r;
   const route = () =>
-    // biome-ignore format: grouped by array
     k.routeForward(
-      logits, 0, null, 0, probs, 0, lse, 0, indices, 0, weights, 0, starts, 0, slotToToken, 0,
-      tokenToSlots, 0, means, 0, tokens, experts, TOP_K, true,
+      logits,
+      0,
+      null,
+      0,
+      probs,
+      0,
+      lse,
+      0,
+      indices,
+      0,
+      weights,
+      0,
+      starts,
+      0,
+      slotToToken,
+      0,
+      tokenToSlots,
+      0,
+      means,
+      0,
+      tokens,
+      experts,
+      TOP_K,
+      true,
     );
   return { ...r, route };
 }
@@ -89,15 +107,12 @@ function routeForward(k, a, rows, cols) {
 }
 
 function routeBackward(k, a, rows, cols) {
-  const { probs, lse, indices, weights, starts, route } = routing(k, a, rows, cols);
+  const { probs, lse, indices: ids, weights: w, starts, route } = routing(k, a, rows, cols);
   route();
-  const [dWeights, dLogits] = [a.floats(rows * TOP_K, 1), a.zeros(rows * cols)];
+  const [dW, dx] = [a.floats(rows * TOP_K, 1), a.zeros(rows * cols)];
+  const z = 1e-6;
   return () =>
-    // biome-ignore format: grouped by array
-    k.routeBackward(
-      probs, 0, lse, 0, indices, 0, weights, 0, dWeights, 0, starts, 0, dLogits, 0,
-      rows, cols, TOP_K, true, 1e-6, 1e-6,
-    );
+    k.routeBackward(probs, 0, lse, 0, ids, 0, w, 0, dW, 0, starts, 0, dx, 0, rows, cols, TOP_K, true, z, z);
 }
 
 function gatherRows(k, a, rows, cols) {
@@ -121,10 +136,7 @@ function scatterAddRowsBackward(k, a, rows, cols) {
   const [dy, x, weights] = [a.floats(rows * cols), a.floats(n * cols, 1), a.floats(n, 2)];
   const [dx, dWeights, slots] = [a.zeros(n * cols), a.zeros(n), slotsOf(a, rows)];
   return () =>
-    // biome-ignore format: grouped by array
-    k.scatterAddRowsBackward(
-      dy, 0, x, 0, n, slots, 0, weights, 0, dx, 0, dWeights, 0, rows, TOP_K, cols,
-    );
+    k.scatterAddRowsBackward(dy, 0, x, 0, n, slots, 0, weights, 0, dx, 0, dWeights, 0, rows, TOP_K, cols);
 }
 
 function embeddingBackward(k, a, rows, cols) {

@@ -1,6 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
-import { matmul, matmulTransA, matmulTransB } from './operations';
+import { matmul, matmulGrouped, matmulGroupedTransA, matmulTransA, matmulTransB } from './operations';
 import type { Planner } from './workspace';
 
 /** The initial values of a weight: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), ones, or zeros. */
@@ -102,10 +102,7 @@ export class Matrix extends Weight {
       matmulTransB(kernels, x, this.values, y, alpha, beta);
       return;
     }
-    // biome-ignore format: arguments grouped by array
-    kernels.sgemmPacked(
-      x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld,
-    );
+    kernels.sgemmPacked(x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld);
   }
 
   /** dx = alpha dy W + beta dx: the backward of `multiply`. */
@@ -123,16 +120,25 @@ export class Matrix extends Weight {
     const { rows, cols, count, packed, values } = this;
     const { data: starts, at } = rowStarts;
     if (packed === null || !this.#byPacked((starts[at + count] - starts[at]) / count)) {
-      // biome-ignore format: arguments grouped by array
-      kernels.sgemmGrouped(
-        true, count, starts, at, rows, cols, alpha, x.data, x.at, x.ld,
-        values.data, values.at, cols, rows * cols, 0, y.data, y.at, y.ld,
-      );
+      matmulGrouped(kernels, true, rowStarts, x, values, y, alpha);
       return;
     }
-    // biome-ignore format: arguments grouped by array
     kernels.sgemmGroupedPacked(
-      count, starts, at, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, 0, y.data, y.at, y.ld,
+      count,
+      starts,
+      at,
+      rows,
+      cols,
+      alpha,
+      x.data,
+      x.at,
+      x.ld,
+      packed,
+      0,
+      0,
+      y.data,
+      y.at,
+      y.ld,
     );
   }
 
@@ -144,12 +150,7 @@ export class Matrix extends Weight {
     dx: MatrixView,
     alpha = 1,
   ): void {
-    const { rows, cols, count, values } = this;
-    // biome-ignore format: arguments grouped by array
-    kernels.sgemmGrouped(
-      false, count, rowStarts.data, rowStarts.at, cols, rows, alpha, dy.data, dy.at, dy.ld,
-      values.data, values.at, cols, rows * cols, 0, dx.data, dx.at, dx.ld,
-    );
+    matmulGrouped(kernels, false, rowStarts, dy, this.values, dx, alpha);
   }
 
   /** gradient_g = alpha dy^T x + gradBeta gradient_g over the rows of each group g. */
@@ -161,12 +162,7 @@ export class Matrix extends Weight {
     gradBeta: number,
     alpha = 1,
   ): void {
-    const { rows, cols, count, gradient } = this;
-    // biome-ignore format: arguments grouped by array
-    kernels.sgemmGroupedTransA(
-      count, rowStarts.data, rowStarts.at, rows, cols, alpha, dy.data, dy.at, dy.ld, x.data, x.at, x.ld,
-      gradBeta, gradient.data, gradient.at, cols, rows * cols,
-    );
+    matmulGroupedTransA(kernels, rowStarts, dy, x, this.gradient, alpha, gradBeta);
   }
 }
 

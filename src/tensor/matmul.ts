@@ -39,27 +39,24 @@ function planMatmul(a: readonly number[], b: readonly number[]): MatmulPlan {
 function multiply(plan: MatmulPlan, a: FloatParts, b: FloatParts, c: FloatParts): void {
   const { m, k, n } = plan;
   const kernels = kernelsFor(c.dtype);
-  // Counted in matrices here: a run is a strided batch, or one tall matmul where all of a
+  // Counted in matrices here: a run is a strided batch of B, or one tall matmul where all of a
   // run share one B: A can't repeat too then, so that its matrices lie one after the other.
   const multiplyRun: RunLoop<Float32Array, Float32Array> = (
     x,
     y,
     c,
-    { n: count, aStart, aStep, bStart, bStep, outStart },
+    { n: B, aStart, aStep, bStart, bStep, outStart },
   ) => {
     const xAt = aStart * m * k;
     const yAt = bStart * k * n;
     const cAt = outStart * m * n;
     if (bStep === 0) {
-      kernels.sgemm(false, false, count * m, n, k, 1, x, xAt, k, y, yAt, n, 0, c, cAt, n);
+      kernels.sgemm(false, false, B * m, n, k, 1, x, xAt, k, y, yAt, n, 0, c, cAt, n);
       return;
     }
-    // biome-ignore format: arguments grouped by array
-    kernels.sgemmBatch(
-      false, false, m, n, k,
-      1, x, xAt, k, aStep * m * k, y, yAt, n, bStep * k * n,
-      0, c, cAt, n, m * n, count,
-    );
+    const xStep = aStep * m * k;
+    const yStep = bStep * k * n;
+    kernels.sgemmBatch(false, false, m, n, k, 1, x, xAt, k, xStep, y, yAt, n, yStep, 0, c, cAt, n, m * n, B);
   };
   // The interface is typed for float32; the reference's float64 form takes Float64Array in the same places.
   const [x, y, out] = [a.data, b.data, c.data] as Float32Array[];
