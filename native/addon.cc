@@ -16,6 +16,7 @@
 #include "dispatch.h"
 #include "dynamic_library.h"
 #include "huge_pages.h"
+#include "mapping.h"
 #include "parallel.h"
 
 namespace sgemoe {
@@ -271,6 +272,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   pinThisLibrary();
   keepFreedMemory();
   exports["create"] = Napi::Function::New(env, create, "create");
+  exports["mapFile"] = Napi::Function::New(env, mapFile, "mapFile");
+  exports["mappingState"] = Napi::Function::New(env, mappingState, "mappingState");
   // In a bundle nobody else knows where this file lies, and workers load the same one.
   exports["path"] = Napi::String::New(env, fileOfAddress(reinterpret_cast<void*>(&fileOfAddress)));
   return exports;

@@ -4,6 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SgemoeError } from '../base/errors';
+import type { FileMapping } from './kernelMemory';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 import { processMemory } from './memory';
 import { buildCommand, isInstalled } from './packageManager';
@@ -33,7 +34,12 @@ interface Addon {
   /** Its own file, '' where the system doesn't tell. */
   readonly path: string;
   create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
+  mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
+  mappingState(handle: object): 0 | 1 | 2;
 }
+
+/** What `mappingState` returns. */
+const MAPPING_STATES = ['whole', 'lost', 'changed'] as const;
 
 /** This is a record so that the compiler notices a missing kernel. */
 const KERNEL_NAMES: Record<KernelName, true> = {
@@ -98,16 +104,16 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
       error,
     );
   }
-  return toKernels(native, path);
+  return toKernels(native, addon, path);
 }
 
 /**
  * The addon's functions as own properties of one object. A literal with a spread makes the object, since V8 turns one that
  * grows key by key into a dictionary: a look-up there costs 13 ns instead of 1 ns; a call costs 150 ns.
  */
-function toKernels(native: NativeKernels, addonPath: string): Kernels {
-  const missing = (Object.keys(KERNEL_NAMES) as KernelName[]).find(
-    (name) => typeof native[name] !== 'function',
+function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kernels {
+  const missing = [...(Object.keys(KERNEL_NAMES) as KernelName[]), 'mapFile' as const].find(
+    (name) => typeof (name === 'mapFile' ? addon[name] : native[name]) !== 'function',
   );
   if (missing !== undefined) {
     throw unavailable([
@@ -121,12 +127,21 @@ function toKernels(native: NativeKernels, addonPath: string): Kernels {
   const platform = platformName();
   return {
     floatType: 'float32',
-    memory: processMemory({ floatType: 'float32', ...functions }),
+    memory: processMemory({ floatType: 'float32', ...functions }, (path, ranges) =>
+      mapFile(addon, path, ranges),
+    ),
     ...functions,
     get info(): BackendInfo {
       return { backend, platform, blas, instructionSet, threads: threads(), addonPath, notes };
     },
   };
+}
+
+function mapFile(addon: Addon, path: string, ranges: Float64Array): FileMapping | null {
+  const mapped = addon.mapFile(path, ranges);
+  if (mapped === null) return null;
+  const [handle, size, ...buffers] = mapped;
+  return { size, buffers, state: () => MAPPING_STATES[addon.mappingState(handle)] };
 }
 
 // ---------------------------------------------------------------- finding the addon

@@ -14,6 +14,7 @@ export const ERROR_CODES = {
   SGEMOE_CHECKPOINT_MISSING_TENSOR: 'The model needs a tensor that the file does not hold.',
   SGEMOE_CHECKPOINT_EXTRA_TENSOR: 'The file holds a tensor that the model does not know.',
   SGEMOE_CHECKPOINT_INDEX: 'The index of a sharded checkpoint is unreadable, or its files contradict it.',
+  SGEMOE_CHECKPOINT_CHANGED: 'The file of a mapped model was changed or shortened while it was in use.',
   SGEMOE_CHECKPOINT_WRITE:
     'A checkpoint could not be written; what is in the folder, old or new, is whole and loads.',
   SGEMOE_TRAINING_STATE:
