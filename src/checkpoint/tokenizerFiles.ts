@@ -1,5 +1,7 @@
 import { SgemoeError } from '../base/errors';
 import type { Some } from '../base/options';
+import { isGgufPath } from './gguf/ggufFile';
+import { readGgufTokenizer } from './gguf/ggufTokenizer';
 import { jsonFile, readJson, textFile } from './jsonFile';
 import {
   MAX_TEMPLATE_BYTES,
@@ -26,9 +28,9 @@ export interface TokenizerFiles {
   chatTemplate?: string | undefined;
 }
 
-/** The tokenizer files of a folder. */
+/** The tokenizer files of a folder, or what a GGUF file has for them. */
 export interface StoredTokenizer {
-  /** The content of tokenizer.json; null if the folder has none. */
+  /** The content of tokenizer.json; null if there is none. */
   tokenizer: Record<string, unknown> | null;
   tokenizerConfig?: Record<string, unknown> | undefined;
   chatTemplate?: string | undefined;
@@ -44,8 +46,12 @@ export function tokenizerFiles(files: Some<TokenizerFiles>): NewFile[] {
   return written;
 }
 
-/** @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a file that can't be read. */
+/**
+ * The tokenizer of a folder or a GGUF file.
+ * @throws SgemoeError SGEMOE_TOKENIZER_INVALID for a file that can't be read; the errors of `GgufFile.open`.
+ */
 export async function readStoredTokenizer(dir: string): Promise<StoredTokenizer> {
+  if (isGgufPath(dir)) return readGgufTokenizer(dir);
   const code = 'SGEMOE_TOKENIZER_INVALID';
   const [tokenizer, tokenizerConfig, chatTemplate] = await Promise.all([
     readJson(dir, TOKENIZER_FILE, code, MAX_TOKENIZER_BYTES),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { SgemoeError } from '../base/errors';
+import { isGgufPath } from '../checkpoint/gguf/ggufFile';
 import { jsonFile, readJsonFile } from '../checkpoint/jsonFile';
 import { MAX_TOKENIZER_BYTES } from '../checkpoint/regularFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
@@ -11,7 +12,7 @@ import type { Tokenizer } from './tokenizer';
 
 /**
  * Reads the tokenizer of a folder (tokenizer.json and, if present, tokenizer_config.json and chat_template.jinja), such as
- * a checkpoint or a model of the Hugging Face hub, or the tokenizer that a JSON file describes.
+ * a checkpoint or a model of the Hugging Face hub, of a GGUF file, or the tokenizer that a JSON file describes.
  * @throws SgemoeError SGEMOE_TOKENIZER_INVALID if there is none, or none that can be used.
  */
 export async function readTokenizer(path: string): Promise<Tokenizer> {
@@ -39,6 +40,6 @@ export function tokenizerHash(tokenizer: Tokenizer): string {
 
 async function readStored(path: string): Promise<StoredTokenizer> {
   const stats = await stat(path).catch(() => null);
-  if (stats?.isDirectory()) return readStoredTokenizer(path);
+  if (stats?.isDirectory() || isGgufPath(path)) return readStoredTokenizer(path);
   return { tokenizer: await readJsonFile(path, 'SGEMOE_TOKENIZER_INVALID', MAX_TOKENIZER_BYTES) };
 }

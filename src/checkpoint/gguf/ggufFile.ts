@@ -16,6 +16,11 @@ const FIRST_BYTES = 2 ** 20;
 /** Numbers widened at a time: a multiple of every block. */
 const CHUNK_ELEMENTS = 2 ** 16;
 
+/** Whether a path is taken for a GGUF file: by its name, which llama.cpp's tools demand as well. */
+export function isGgufPath(path: string): boolean {
+  return /\.gguf$/i.test(path);
+}
+
 /** An open GGUF file. Opening checks the whole header; tensors are read, and widened to float32, when asked for. */
 export class GgufFile implements GgufHeader {
   readonly version: number;

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
+import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
@@ -122,15 +123,16 @@ function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): 
 }
 
 async function readTokenizer(dir: string): Promise<Tokenizer> {
-  const { tokenizer, tokenizerConfig, chatTemplate, tensors } = await loadCheckpoint(dir);
+  const { tensors } = await loadCheckpoint(dir);
   await tensors.close();
+  const { tokenizer, ...beside } = await readStoredTokenizer(dir);
   if (tokenizer === null) {
     throw new UsageError(
-      `${dir} has no tokenizer.json, so text can't be turned into the model's tokens; ` +
+      `${dir} has no tokenizer, so text can't be turned into the model's tokens; ` +
         'the library generates from token ids without one.',
     );
   }
-  return loadTokenizer(tokenizer, { tokenizerConfig, chatTemplate });
+  return loadTokenizer(tokenizer, beside);
 }
 
 async function readAll(stream: CliIo['stdin']): Promise<Uint8Array> {

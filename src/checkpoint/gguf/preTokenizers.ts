@@ -1,0 +1,86 @@
+/**
+ * How the text of a byte-level vocabulary is cut into words, by `tokenizer.ggml.pre`, as the settings of a tokenizer.json. The
+ * names are llama.cpp's (src/llama-vocab.cpp); each was compared with it.
+ */
+export interface GgufPreTokenizer {
+  /** The pre-tokenizer of tokenizer.json. */
+  readonly preTokenizer: object;
+  readonly normalizer: object | null;
+  /** Whether a word that is a token is taken whole, whatever the merges. */
+  readonly ignoreMerges: boolean;
+  /** Whether texts begin with the token for it, if the file doesn't say. */
+  readonly addsBos: boolean;
+}
+
+const BYTES = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
+const NFC = { type: 'NFC' };
+
+const split = (pattern: string) => ({
+  type: 'Split',
+  pattern: { Regex: pattern },
+  behavior: 'Isolated',
+  invert: false,
+});
+/** Cuts by each pattern in turn; with `byteLevel`'s own pattern last, or without one. */
+const sequence = (patterns: readonly object[], useRegex = false) => ({
+  type: 'Sequence',
+  pretokenizers: [...patterns, { ...BYTES, use_regex: useRegex }],
+});
+
+const PLAIN = { normalizer: null, ignoreMerges: false, addsBos: false } as const;
+
+/** GPT-2's words. */
+const gpt2: GgufPreTokenizer = { ...PLAIN, preTokenizer: { ...BYTES, use_regex: true } };
+
+/** GPT-2's words, with each digit apart. */
+const digits: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence([{ type: 'Digits', individual_digits: true }], true),
+};
+
+const GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
+const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+/** The words of GPT-4's family; `numbers` says how many digits stand together. */
+const modern = (numbers: string) =>
+  `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${numbers}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+
+const llama3: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence([split(modern('\\p{N}{1,3}'))]),
+  ignoreMerges: true,
+  addsBos: true,
+};
+
+const qwen2: GgufPreTokenizer = { ...PLAIN, preTokenizer: sequence([split(modern('\\p{N}'))]) };
+
+/** For files that name none. */
+const fallback: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence(['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT2, '\\p{N}+', '[0-9][0-9][0-9]'].map(split)),
+};
+
+const PRE_TOKENIZERS: ReadonlyMap<string, GgufPreTokenizer> = new Map(
+  Object.entries({
+    default: fallback,
+    'gpt-2': gpt2,
+    // The tokenizers of OLMo and Qwen compose characters first, which a GGUF doesn't say and llama.cpp doesn't do.
+    olmo: { ...gpt2, normalizer: NFC },
+    smollm: digits,
+    starcoder: digits,
+    refact: digits,
+    'llama-bpe': llama3,
+    llama3,
+    'llama-v3': llama3,
+    dbrx: { ...llama3, ignoreMerges: false, addsBos: false },
+    'smaug-bpe': { ...llama3, ignoreMerges: false, addsBos: false },
+    qwen2: { ...qwen2, normalizer: NFC },
+    'deepseek-r1-qwen': qwen2,
+  }),
+);
+
+export const PRE_TOKENIZER_NAMES = [...PRE_TOKENIZERS.keys()];
+
+/** The pre-tokenizer of this name; undefined for one that isn't known. */
+export function ggufPreTokenizer(name: string): GgufPreTokenizer | undefined {
+  return PRE_TOKENIZERS.get(name);
+}
