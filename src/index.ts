@@ -36,6 +36,7 @@ export {
 export type { Parameter, ParameterStore, WeightRange } from './memory/parameters';
 export type { SharedModel } from './memory/sharedModel';
 export { type AttentionDims, MQAttention, RopeTable } from './model/attention';
+export { type BlockDims, TransformerBlock } from './model/block';
 export {
   type ExportCheckpointOptions,
   exportCheckpoint,
@@ -69,13 +70,11 @@ export {
   type Trace,
 } from './model/model';
 export {
-  type BlockDims,
   type MoEDims,
   MoELayer,
   Router,
   type RouterLosses,
   type Routing,
-  TransformerBlock,
 } from './model/moe';
 export type { OnGradients } from './model/passes';
 export { SharedExpert } from './model/sharedExpert';

@@ -89,6 +89,17 @@ export function integer<T = number>(range: Range, info: OptionInfo<T>, or?: numb
   };
 }
 
+/** A list of integers in a range. */
+export function integers(range: Range, info: OptionInfo<readonly number[]>): OptionRow<readonly number[]> {
+  return {
+    ...info,
+    must: `a list of integers${inWords(range)}`,
+    type: 'a list',
+    isType: Array.isArray,
+    holds: (value) => value.every((each) => Number.isSafeInteger(each) && isWithin(each, range)),
+  };
+}
+
 export function boolean(info: OptionInfo<boolean>): OptionRow<boolean> {
   const must = 'a boolean';
   return { ...info, must, type: must, isType: (value) => typeof value === 'boolean', holds: () => true };

@@ -11,7 +11,7 @@ const MODEL_TYPE = 'sgemoe';
 /** All fields of the table, with its documentation. */
 export interface ModelConfig extends ResolvedModelOptions {}
 
-/** The shape of a Mixture-of-Experts transformer. Immutable; validated when made. */
+/** The shape of a transformer, of mixtures of experts, dense layers or both. Immutable; validated when made. */
 // biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the constructor assigns every row of the table.
 export class ModelConfig {
   /**
@@ -93,15 +93,29 @@ export class ModelConfig {
     return this.attentionMultiplier ?? 1 / Math.sqrt(this.headDim);
   }
 
+  /** Number of layers with a mixture of experts. */
+  get nMoeLayers(): number {
+    return this.nLayers - this.denseLayers.length;
+  }
+
+  /** Whether the feed-forward of a layer, counted from 0, is a single SwiGLU. */
+  isDense(layer: number): boolean {
+    return this.denseLayers.includes(layer);
+  }
+
   /**
-   * All parameters: 2 V H + H + L (2 H + 2 H nHeads D + 2 H nKvHeads D + E H + 3 E F H), once V H with tied embeddings,
-   * and in each block what is on of: biases, gains of the query and key norms, 3 sharedFfnDim H + H of the shared expert.
+   * All parameters: 2 V H + H + L (2 H + 2 H nHeads D + 2 H nKvHeads D), once V H with tied embeddings; in each block
+   * E H + 3 E F H, or 3 denseFfnDim H of a dense one, and what is on of: biases, gains of the query and key norms,
+   * 3 sharedFfnDim H + H of the shared expert.
    */
   totalParams(): number {
-    const { hiddenDim: H, nExperts: E, ffnDim: F, sharedFfnDim } = this;
+    const { hiddenDim: H, nLayers, nMoeLayers } = this;
+    const { nExperts: E, ffnDim: F, sharedFfnDim, denseFfnDim } = this;
     const shared = sharedFfnDim > 0 ? 3 * sharedFfnDim * H + H : 0;
-    const block = 2 * H + this.#attentionParams() + E * H + 3 * E * F * H + shared;
-    return (this.tieEmbeddings ? 1 : 2) * this.vocabSize * H + H + this.nLayers * block;
+    const mixture = E * H + 3 * E * F * H + shared;
+    const feedForwards = nMoeLayers * mixture + this.denseLayers.length * 3 * denseFfnDim * H;
+    const vocabulary = (this.tieEmbeddings ? 1 : 2) * this.vocabSize * H;
+    return vocabulary + H + nLayers * (2 * H + this.#attentionParams()) + feedForwards;
   }
 
   #attentionParams(): number {
@@ -114,7 +128,7 @@ export class ModelConfig {
   /** The parameters that one token passes: all but the nExperts - topKExperts idle experts of each block. */
   activeParams(): number {
     const idle = this.nExperts - this.topKExperts;
-    return this.totalParams() - this.nLayers * idle * 3 * this.ffnDim * this.hiddenDim;
+    return this.totalParams() - this.nMoeLayers * idle * 3 * this.ffnDim * this.hiddenDim;
   }
 
   /** What config.json holds. */
@@ -171,6 +185,7 @@ function checkTogether(c: ModelConfig): void {
   if (c.headDim % 2 !== 0) {
     throw new RangeError(`ModelConfig: headDim must be even (rotary pairs), got ${c.headDim}`);
   }
+  checkFeedForwards(c);
   if (c.topKExperts > c.nExperts) {
     throw new RangeError(
       `ModelConfig: topKExperts (${c.topKExperts}) must be at most nExperts (${c.nExperts})`,
@@ -183,6 +198,32 @@ function checkTogether(c: ModelConfig): void {
     const base = `ropeBase (${c.ropeBase}) scaled by ropeAlpha (${c.ropeAlpha})`;
     throw new RangeError(`ModelConfig: ${base} must be finite, got ${c.effectiveRopeBase}`);
   }
+  checkScales(c);
+}
+
+/** The widths that a mixture of experts has; 0 in a model without one. */
+const MIXTURE_SIZES = ['nExperts', 'topKExperts', 'ffnDim'] as const;
+
+function checkFeedForwards(c: ModelConfig): void {
+  const { denseLayers: dense, nLayers } = c;
+  if (dense.some((layer, i) => layer >= nLayers || (i > 0 && layer <= dense[i - 1]))) {
+    throw new RangeError(
+      `ModelConfig: denseLayers must be ascending and below nLayers (${nLayers}), got ${dense.join(', ')}`,
+    );
+  }
+  if (dense.length > 0 !== c.denseFfnDim > 0) {
+    const wanted = dense.length > 0 ? '>= 1 with denseLayers' : '0 without denseLayers';
+    throw new RangeError(`ModelConfig: denseFfnDim must be ${wanted}, got ${c.denseFfnDim}`);
+  }
+  const isDense = dense.length === nLayers;
+  for (const field of isDense ? [...MIXTURE_SIZES, 'sharedFfnDim' as const] : MIXTURE_SIZES) {
+    if (c[field] === 0 ? isDense : !isDense) continue;
+    const wanted = isDense ? '0 where every layer is dense' : '>= 1 unless every layer is dense';
+    throw new RangeError(`ModelConfig: ${field} must be ${wanted}, got ${c[field]}`);
+  }
+}
+
+function checkScales(c: ModelConfig): void {
   for (const field of SCALES) {
     const value = c[field] ?? 1;
     if (value >= 1 / MAX_SCALE && value <= MAX_SCALE) continue;

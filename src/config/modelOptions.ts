@@ -1,5 +1,13 @@
 /** What a ModelConfig is made of: one row a field. */
-import { boolean, choice, integer, number, type OptionRow, type OptionTable } from '../base/options';
+import {
+  boolean,
+  choice,
+  integer,
+  integers,
+  number,
+  type OptionRow,
+  type OptionTable,
+} from '../base/options';
 
 /** The sizes of a model. Every field is required by the constructor unless a default is given. */
 export interface ModelConfigOptions {
@@ -13,11 +21,11 @@ export interface ModelConfigOptions {
   nKvHeads: number;
   /** D, width of a head, even. */
   headDim: number;
-  /** E, experts per block. */
+  /** E, experts per block; 0 if every layer is dense. */
   nExperts: number;
-  /** K, experts that each token reaches, 1..nExperts. */
+  /** K, experts that each token reaches, 1..nExperts; 0 if every layer is dense. */
   topKExperts: number;
-  /** F, inner width of an expert. */
+  /** F, inner width of an expert; 0 if every layer is dense. */
   ffnDim: number;
   /** V. */
   vocabSize: number;
@@ -43,6 +51,13 @@ export interface ModelConfigOptions {
   normTopkProb?: boolean | undefined;
   /** Width of an expert that every token passes, scaled by the sigmoid of a gate (Qwen2-MoE); 0 means none. Default 0. */
   sharedFfnDim?: number | undefined;
+  /**
+   * Indices of the dense layers, in ascending order: their feed-forward is a single SwiGLU, without router and experts.
+   * Default [].
+   */
+  denseLayers?: readonly number[] | undefined;
+  /** Inner width of the dense layers' SwiGLU; 0 without dense layers. Default 0. */
+  denseFfnDim?: number | undefined;
   /** Whether lm_head multiplies by the embedding table instead of its own matrix. Default false. */
   tieEmbeddings?: boolean | undefined;
   /** x_0 = embeddingMultiplier * W[id]. > 0. Default 1. */
@@ -68,6 +83,8 @@ type ModelTable = OptionTable<ModelConfigOptions> & {
 const row = <T>(json: string, option: OptionRow<T>) => ({ ...option, json });
 
 const SIZE = { min: 1, below: 2 ** 31 };
+/** A size that is 0 where a model lacks the part. */
+const SIZE_OR_NONE = { min: 0, below: 2 ** 31 };
 
 /**
  * The table of model options. The flags' defaults apply without a preset; they give about a million parameters and were
@@ -105,18 +122,27 @@ export const MODEL_OPTIONS: ModelTable = {
   ),
   nExperts: row(
     'num_local_experts',
-    integer(SIZE, { doc: 'experts in each block', cli: { flag: '--experts <n>', default: 4 } }),
+    integer(SIZE_OR_NONE, {
+      doc: 'experts in each block',
+      note: '0 if every layer is dense',
+      cli: { flag: '--experts <n>', default: 4 },
+    }),
   ),
   topKExperts: row(
     'num_experts_per_tok',
-    integer(SIZE, {
+    integer(SIZE_OR_NONE, {
       doc: 'experts that each token passes; at most all',
+      note: '0 if every layer is dense',
       cli: { flag: '--top-k-experts <n>', default: 2 },
     }),
   ),
   ffnDim: row(
     'intermediate_size',
-    integer(SIZE, { doc: 'inner width of an expert', cli: { flag: '--ffn-dim <n>', default: 128 } }),
+    integer(SIZE_OR_NONE, {
+      doc: 'inner width of an expert',
+      note: '0 if every layer is dense',
+      cli: { flag: '--ffn-dim <n>', default: 128 },
+    }),
   ),
   vocabSize: row('vocab_size', integer(SIZE, { doc: 'tokens of the vocabulary' })),
   maxSeqLen: row('max_position_embeddings', integer(SIZE, { doc: 'longest sequence in tokens' })),
@@ -157,10 +183,36 @@ export const MODEL_OPTIONS: ModelTable = {
   ),
   sharedFfnDim: row(
     'shared_expert_intermediate_size',
-    integer(
-      { min: 0, below: 2 ** 31 },
-      { doc: 'width of an expert that every token passes (Qwen2-MoE)', note: '0 is none', default: 0 },
+    integer(SIZE_OR_NONE, {
+      doc: 'width of an expert that every token passes (Qwen2-MoE)',
+      note: '0 is none',
+      default: 0,
+    }),
+  ),
+  denseLayers: row(
+    'mlp_only_layers',
+    integers(
+      { min: 0 },
+      {
+        doc: 'layers, counted from 0, whose feed-forward is a single SwiGLU without router and experts',
+        default: [],
+        cli: {
+          flag: '--dense-layers <list>',
+          note: "'0,2', or 'all'",
+          absent: 'none',
+          toOption: (list: string) => list.split(',').map(Number),
+        },
+      },
     ),
+  ),
+  denseFfnDim: row(
+    'dense_intermediate_size',
+    integer(SIZE_OR_NONE, {
+      doc: 'inner width of the dense layers',
+      note: '0 without them',
+      default: 0,
+      cli: { flag: '--dense-ffn-dim <n>', note: '0 without them', absent: '--top-k-experts * --ffn-dim' },
+    }),
   ),
   tieEmbeddings: row(
     'tie_word_embeddings',

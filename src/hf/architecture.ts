@@ -1,5 +1,6 @@
 import type { ModelConfig, ModelConfigOptions, QueryKeyNormKind } from '../config/modelConfig';
 import type { ConfigValues } from './configValues';
+import type { FeedForwardReader } from './feedForwards';
 
 /**
  * All that sgemoe knows of one Hugging Face architecture. Each architecture has a file in `architectures/` named as its
@@ -10,8 +11,8 @@ export interface ArchitectureDefinition {
   readonly className: string;
   /** Defaults of `transformers` for keys that config.json leaves out (the same in versions 4.57 and 5.23). */
   readonly defaults: KeyDefaults;
-  /** The key that holds F, the width of an expert. */
-  readonly ffnDimKey: 'intermediate_size' | 'moe_intermediate_size';
+  /** Reads what stands after each layer's attention. */
+  readonly readFeedForwards: FeedForwardReader;
   /** Its norm of queries and keys; `use_qk_norm` must not contradict it. */
   readonly qkNorm: QueryKeyNormKind;
   /**
@@ -61,6 +62,7 @@ type UniversalField =
   | 'nExperts'
   | 'topKExperts'
   | 'ffnDim'
+  | 'denseFfnDim'
   | 'vocabSize'
   | 'maxSeqLen'
   | 'ropeBase'
@@ -80,9 +82,12 @@ export const oneOf =
   (value: unknown): boolean =>
     values.includes(value);
 export const anyValue = (): boolean => true;
+/** Of `denseLayers`: some layer has experts. */
+export const isMixture = (_: unknown, { nMoeLayers }: ModelConfig): boolean => nMoeLayers > 0;
 
 /** The default of what an architecture can write; messages name fields in this order. */
 export const PLAIN: Expresses = {
+  denseLayers: (layers) => (layers as readonly number[]).length === 0,
   attentionBias: oneOf('none'),
   normTopkProb: oneOf(true),
   sharedFfnDim: oneOf(0),

@@ -27,10 +27,10 @@ export function readHuggingFaceConfig(json: Readonly<Record<string, unknown>>): 
   refuseUnsupported(values, architecture);
   const { defaults, qkNorm, readOwn } = definitionOf(architecture);
   const options = {
-    ...readSizes(values, architecture),
     ...readScalars(values, defaults),
     qkNorm,
     ...readOwn(values),
+    ...readSizes(values, architecture),
   };
   let config: ModelConfig;
   try {
@@ -64,19 +64,26 @@ function chooseArchitecture(values: ConfigValues): Architecture {
   return chosen;
 }
 
+/** A bound on layers, checked before a list of them is made. */
+const MAX_LAYERS = 2 ** 16;
+
+function checkLayerCount(nLayers: number): number {
+  if (Number.isSafeInteger(nLayers) && nLayers >= 1 && nLayers <= MAX_LAYERS) return nLayers;
+  throw refused(`num_hidden_layers must be an integer in [1, ${MAX_LAYERS}], got ${nLayers}`);
+}
+
 function readSizes(values: ConfigValues, architecture: Architecture) {
   const hiddenDim = values.number('hidden_size');
   const nHeads = values.number('num_attention_heads');
-  const { defaults, ffnDimKey } = definitionOf(architecture);
+  const { defaults, readFeedForwards } = definitionOf(architecture);
+  const nLayers = values.number('num_hidden_layers');
   return {
     hiddenDim,
     nHeads,
-    nLayers: values.number('num_hidden_layers'),
+    nLayers,
     nKvHeads: readKvHeads(values, defaults, nHeads),
     headDim: readHeadDim(values, architecture, hiddenDim / nHeads),
-    nExperts: readExperts(values),
-    topKExperts: values.number('num_experts_per_tok'),
-    ffnDim: values.number(ffnDimKey),
+    ...readFeedForwards(values, checkLayerCount(nLayers)),
     vocabSize: values.number('vocab_size'),
     maxSeqLen: values.number('max_position_embeddings'),
   };
@@ -94,20 +101,6 @@ function readHeadDim(values: ConfigValues, architecture: Architecture, even: num
   throw refused(
     `head_dim ${headDim} must be hidden_size / num_attention_heads = ${even} for ${architecture}`,
   );
-}
-
-/** The number of experts, whose key differs between versions 4 and 5 for some architectures. */
-function readExperts(values: ConfigValues): number {
-  const [local, all] = [values.get('num_local_experts'), values.get('num_experts')];
-  if (local !== undefined && all !== undefined && local !== all) {
-    throw refused(
-      `num_local_experts ${JSON.stringify(local)} and num_experts ${JSON.stringify(all)} disagree`,
-    );
-  }
-  const experts = values.number(local === undefined ? 'num_experts' : 'num_local_experts');
-  if (experts === 0)
-    throw refused('num_experts 0 describes a model without experts, which sgemoe does not compute');
-  return experts;
 }
 
 function readScalars(values: ConfigValues, defaults: KeyDefaults): Partial<ModelConfigOptions> {

@@ -26,22 +26,16 @@ const layerTypes: Rule = (types) => {
   return all ? null : noMore(`layer_types has others than "full_attention"`);
 };
 
-const denseLayers: Rule = (layers) => {
-  const none = Array.isArray(layers) && layers.length === 0;
-  return none ? null : noMore(`mlp_only_layers ${show(layers)} makes layers without experts`);
-};
-
 const quantised: Rule = () => 'the weights are quantised (quantization_config); load an unquantised version';
 
 /** Rules for keys that can ask for something sgemoe doesn't compute, whatever the architecture. null asks for nothing. */
 export const COMMON_RULES: Readonly<Record<string, Rule>> = {
   sliding_window: slidingWindow,
   layer_types: layerTypes,
-  mlp_only_layers: denseLayers,
   quantization_config: quantised,
-  decoder_sparse_step: unless(
-    [1],
-    (step) => `decoder_sparse_step ${show(step)} makes layers without experts`,
+  first_k_dense_replace: unless(
+    [0],
+    (count) => `first_k_dense_replace ${show(count)} makes dense layers in another architecture's way`,
   ),
   hidden_act: unless(['silu', 'swish'], (name) => `hidden_act ${show(name)} is not SiLU`),
   clip_qkv: () => noMore('clip_qkv clamps queries, keys and values'),

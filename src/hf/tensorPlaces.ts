@@ -29,7 +29,7 @@ export function placesBy(names: MoeNames): ArchitectureDefinition['places'] {
   return (config, name, shape) => {
     const whole = (...found: string[]): Place[] => found.map((other) => ({ name: other, shape, start: 0 }));
     const [, layer, rest] = /^(model\.layers\.\d+\.)block_sparse_moe\.(.*)$/.exec(name) ?? [];
-    if (layer === undefined) return whole(name);
+    if (layer === undefined) return densePlaces(config, name, shape);
     if (rest === 'gate.weight') return whole(...names.router.map((router) => layer + router));
     if (rest === 'shared_expert_gate.weight' && names.shared) return whole(layer + names.shared.gate);
     const [, owner, matrix] = /^(.*)\.(w[123])\.weight$/.exec(rest) ?? [];
@@ -49,6 +49,12 @@ export function placesBy(names: MoeNames): ArchitectureDefinition['places'] {
     return [...whole(layer + names.expert(Number(expert), matrix as Matrix)), ...stacked];
   };
 }
+
+/** The `places` function of parameters without experts: only the matrices of a dense layer have other names. */
+export const densePlaces: ArchitectureDefinition['places'] = (_, name, shape) => {
+  const [, layer, matrix] = /^(model\.layers\.\d+\.mlp\.)(w[123])\.weight$/.exec(name) ?? [];
+  return [{ name: layer === undefined ? name : projection(layer, matrix as Matrix), shape, start: 0 }];
+};
 
 function stackedPlace(config: ModelConfig, name: string, expert: number, matrix: Matrix): Place {
   const { nExperts: E, ffnDim: F, hiddenDim: H } = config;

@@ -1,8 +1,9 @@
 import type { ModelConfig } from '../config/modelConfig';
 import type { ParameterStore, WeightRange } from '../memory/parameters';
 import { RopeTable } from './attention';
+import { type BlockDims, TransformerBlock } from './block';
 import { Embedding, Linear, RMSNorm } from './layers';
-import { type RouterLosses, TransformerBlock } from './moe';
+import type { RouterLosses } from './moe';
 import type { ModelParts } from './pass';
 
 /** A model's layers and the places of their weights. */
@@ -37,7 +38,7 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
   const blockEnds: number[] = [];
   const blocks = Array.from({ length: config.nLayers }, (_, i) => {
     const prefix = `model.layers.${i}.`;
-    const block = new TransformerBlock(config, { store, prefix, rope, losses: routerLosses });
+    const block = new TransformerBlock(dimsOf(config, i), { store, prefix, rope, losses: routerLosses });
     blockEnds.push(store.weightCount);
     return block;
   });
@@ -51,4 +52,9 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
     head: store.rangesOf(starts[starts.length - 1], store.weightCount),
   };
   return { config, store, embedding, blocks, norm, lmHead, routerLosses, ranges };
+}
+
+/** The sizes of a layer: those of its feed-forward depend on whether it is dense. */
+function dimsOf(config: ModelConfig, layer: number): BlockDims {
+  return config.isDense(layer) ? config : { ...config, denseFfnDim: 0 };
 }

@@ -50,9 +50,9 @@ export interface StepOutputs {
   logits?: Float32Array | undefined;
   /** Float32Array of at least [T,H]: the final norm's output, which is the input of lm_head. */
   hidden?: Float32Array | undefined;
-  /** Int32Array of at least [nLayers,T,K]: each token's experts, most probable first. */
+  /** Int32Array of at least [nLayers,T,K]: each token's experts, most probable first; -1 in dense layers. */
   experts?: Int32Array | undefined;
-  /** Float32Array of at least [nLayers,T,K]: their gate weights. */
+  /** Float32Array of at least [nLayers,T,K]: their gate weights; 0 in dense layers. */
   gateWeights?: Float32Array | undefined;
 }
 
@@ -248,9 +248,15 @@ export class Decoder {
     embedding.forwardAt(plan.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
       blocks[i].forwardAt(plan.blocks[i], residual[i], residual[i + 1]);
-      const { indices, weights } = plan.blocks[i].moe.router;
-      if (experts) copyOut(indices, experts, i * choices);
-      if (gateWeights) copyOut(weights, gateWeights, i * choices);
+      const { routing } = plan.blocks[i];
+      const [from, to] = [i * choices, (i + 1) * choices];
+      if (routing === null) {
+        experts?.fill(NO_EXPERT, from, to);
+        gateWeights?.fill(0, from, to);
+        continue;
+      }
+      if (experts) copyOut(routing.indices, experts, from);
+      if (gateWeights) copyOut(routing.weights, gateWeights, from);
     }
     return residual[blocks.length];
   }
@@ -284,6 +290,9 @@ export class Decoder {
     return this.#heads[rows];
   }
 }
+
+/** What `experts` holds for a dense layer. */
+const NO_EXPERT = -1;
 
 const OUTPUTS: readonly (keyof StepOutputs)[] = ['logits', 'hidden', 'experts', 'gateWeights'];
 

@@ -380,14 +380,14 @@ export class RMSNorm extends Layer<RMSNormSlots> {
   }
 }
 
-interface SwiGLUSlots {
+export interface SwiGLUSlots {
   /** [T,2F] gate|up */
   gateUp: MatrixView;
   /** [T,F] silu(gate) up */
   act: MatrixView;
 }
 
-interface SwiGLUScratch {
+export interface SwiGLUScratch {
   /** [T,F] gradient of act */
   dAct: MatrixView;
   /** [T,2F] gradient of gateUp */

@@ -33,11 +33,11 @@ export interface LossTerms extends RouterLosses {
 export interface LossSums {
   /** Cross-entropy summed over the targets that count, in nats. */
   crossEntropy: number;
-  /** weight * alpha * E * sum_e f_e P_e, summed over the layers. */
+  /** weight * alpha * E * sum_e f_e P_e, summed over the layers with experts. */
   auxLoss: number;
-  /** weight * coef * mean_t lse_t^2, summed over the layers. */
+  /** weight * coef * mean_t lse_t^2, summed over the layers with experts. */
   zLoss: number;
-  /** [nLayers][E]: number of assignments of each expert. */
+  /** [nLayers][E]: number of assignments of each expert; empty for a dense layer. */
   load: number[][];
 }
 
@@ -58,7 +58,7 @@ export class ModelLoss {
   /** Zero sums, to add parts to. */
   noSums(): LossSums {
     const load: number[][] = [];
-    for (const { moe } of this.parts.blocks) load.push(Array.from(moe.router.counts, () => 0));
+    for (const { moe } of this.parts.blocks) load.push(Array.from(moe?.router.counts ?? [], () => 0));
     return { crossEntropy: 0, auxLoss: 0, zLoss: 0, load };
   }
 
@@ -109,7 +109,8 @@ export class ModelLoss {
   #addRouters({ auxLossAlpha, zLossCoef, weight }: LossTerms, sums: LossSums): void {
     const { blocks } = this.parts;
     for (let i = 0; i < blocks.length; i++) {
-      const { router } = blocks[i].moe;
+      const router = blocks[i].moe?.router;
+      if (router === undefined) continue;
       sums.auxLoss += weight * router.computeAuxLoss(auxLossAlpha);
       sums.zLoss += weight * router.computeZLoss(zLossCoef);
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];

@@ -27,10 +27,11 @@ import {
 } from '../sampling/generate';
 import { Tensor } from '../tensor/tensor';
 import { type AssembledParts, assemble } from './assemble';
+import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { ModelLoss } from './loss';
-import type { Routing, TransformerBlock } from './moe';
+import type { Routing } from './moe';
 import { notFiniteNote } from './notFinite';
 import { Passes } from './passes';
 
@@ -67,8 +68,8 @@ export interface Trace {
   norm: Tensor<'float32'>;
   /** [B,S,V] output of lm_head */
   logits: Tensor<'float32'>;
-  /** Routing of each block: logits and probs [T,E], indices and weights [T,K] */
-  routing: Routing[];
+  /** Routing of each block: logits and probs [T,E], indices and weights [T,K]; null for a dense one */
+  routing: (Routing | null)[];
 }
 
 export interface FreezeOptions {
@@ -103,7 +104,8 @@ const NO_OPTIONS = Object.freeze({});
 
 /**
  * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
- * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout.
+ * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout. In the config's denseLayers one SwiGLU stands in place
+ * of MoE; with all layers dense it is an ordinary transformer.
  */
 export class MoETransformer implements NextTokenModel {
   readonly config: ModelConfig;
@@ -407,7 +409,10 @@ export class MoETransformer implements NextTokenModel {
       hidden: pass.residual.slice(1).map(read),
       norm: read(pass.normOut),
       logits,
-      routing: this.blocks.map((block, i) => block.moe.router.readRouting(pass.blocks[i].moe.router)),
+      routing: this.blocks.map(({ moe }, i) => {
+        const { routing } = pass.blocks[i];
+        return routing && moe!.router.readRouting(routing);
+      }),
     };
   }
 

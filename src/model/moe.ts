@@ -17,9 +17,7 @@ import type { Parameter } from '../memory/parameters';
 import type { Matrix, Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
-import type { RopeTable, SequenceSlots } from './attention';
-import { type AttentionDims, type AttentionScratch, type AttentionSlots, MQAttention } from './attention';
-import { Layer, type LayerOptions, RMSNorm, type RMSNormSlots } from './layers';
+import { Layer, type LayerOptions } from './layers';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 
 /** The losses whose gradients a router's backward adds to the upstream gradient. All routers of a model share them. */
@@ -358,103 +356,5 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     swigluBackward(kernels, s.gateUp, dAct, dGateUp);
     this.#gateUp.addGroupGradients(kernels, rowStarts, dGateUp, s.gathered, gradBeta);
     this.#gateUp.multiplyGroupsBack(kernels, rowStarts, dGateUp, dExpertOut);
-  }
-}
-
-export interface BlockSlots {
-  norm1: RMSNormSlots;
-  /** [T,H] input of the attention */
-  norm1Out: MatrixView;
-  attention: AttentionSlots;
-  /** [T,H] x + attention */
-  h: MatrixView;
-  norm2: RMSNormSlots;
-  /** [T,H] input of the experts */
-  norm2Out: MatrixView;
-  moe: MoESlots;
-}
-
-export interface BlockScratch {
-  attention: AttentionScratch;
-  moe: MoEScratch;
-  /** [T,H] gradient of a norm's output */
-  dNorm: MatrixView;
-}
-
-export type BlockDims = AttentionDims & MoEDims & { rmsNormEps?: number | undefined };
-
-/**
- * h = x + Attention(RMSNorm(x)); y = h + MoE(RMSNorm(h)). The backward runs in reverse order, with the gradient of the
- * residual stream in place: dh = dy + RMSNorm'(MoE'(dy)), dx = dh + RMSNorm'(Attention'(dh)).
- */
-export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
-  readonly norm1: RMSNorm;
-  readonly attention: MQAttention;
-  readonly norm2: RMSNorm;
-  readonly moe: MoELayer;
-
-  constructor(
-    readonly dims: BlockDims,
-    options: LayerOptions & { rope?: RopeTable | undefined; losses?: RouterLosses | undefined } = {},
-  ) {
-    super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses']);
-    const prefix = options.prefix ?? '';
-    const { store } = this;
-    const eps = dims.rmsNormEps;
-    this.norm1 = new RMSNorm(dims.hiddenDim, { store, prefix: `${prefix}input_layernorm.`, eps });
-    this.attention = new MQAttention(dims, { store, prefix: `${prefix}self_attn.`, rope: options.rope });
-    this.norm2 = new RMSNorm(dims.hiddenDim, { store, prefix: `${prefix}post_attention_layernorm.`, eps });
-    this.moe = new MoELayer(dims, { store, prefix: `${prefix}block_sparse_moe.`, losses: options.losses });
-    this.built();
-  }
-
-  plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): BlockSlots {
-    const tokens = batch * seq;
-    return {
-      norm1: this.norm1.plan(planner, batch, seq),
-      norm1Out: planner.floats(tokens, this.inDim),
-      attention: this.attention.plan(planner, batch, seq, sequence),
-      h: planner.floats(tokens, this.inDim),
-      norm2: this.norm2.plan(planner, batch, seq),
-      norm2Out: planner.floats(tokens, this.inDim),
-      moe: this.moe.plan(planner, batch, seq),
-    };
-  }
-
-  planBackward(planner: Planner, batch: number, seq: number): BlockScratch {
-    return {
-      attention: this.attention.planBackward(planner, batch, seq),
-      moe: this.moe.planBackward(planner, batch, seq),
-      dNorm: planner.floats(batch * seq, this.inDim),
-    };
-  }
-
-  override prepare(s: BlockSlots): void {
-    this.attention.prepare(s.attention);
-  }
-
-  /** Always writes y, which must not overlap x. */
-  forwardAt(s: BlockSlots, x: MatrixView, y: MatrixView): void {
-    this.norm1.forwardAt(s.norm1, x, s.norm1Out);
-    copy(x, s.h);
-    this.attention.forwardAt(s.attention, s.norm1Out, s.h, true);
-    this.norm2.forwardAt(s.norm2, s.h, s.norm2Out);
-    copy(s.h, y);
-    this.moe.forwardAt(s.moe, s.norm2Out, y, true);
-  }
-
-  /** Always writes dx, which may be dy; the gradient of the residual stream then stays in place. */
-  backwardAt(
-    s: BlockSlots,
-    { attention, moe, dNorm }: BlockScratch,
-    x: MatrixView,
-    dy: MatrixView,
-    dx: MatrixView,
-  ): void {
-    if (dx !== dy) copy(dy, dx);
-    this.moe.backwardAt(s.moe, moe, s.norm2Out, dx, dNorm, false);
-    this.norm2.backwardAt(s.norm2, undefined, s.h, dNorm, dx, true);
-    this.attention.backwardAt(s.attention, attention, s.norm1Out, dx, dNorm, false);
-    this.norm1.backwardAt(s.norm1, undefined, x, dNorm, dx, true);
   }
 }

@@ -2,8 +2,8 @@ import type { ModelConfig } from '../config/modelConfig';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
+import { type BlockScratch, type BlockSlots, forEachKind, type TransformerBlock } from './block';
 import type { Linear, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
-import type { BlockScratch, BlockSlots, TransformerBlock } from './moe';
 
 /** The memory of a forward of one shape: matrices in the workspace. */
 export interface ModelPass {
@@ -14,7 +14,7 @@ export interface ModelPass {
   /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
-  /** Slots of each block; all blocks share one object unless 'train' keeps them for a backward. */
+  /** Slots of each block; all blocks of a kind (mixture or dense) share one object unless 'train' keeps them for a backward. */
   blocks: BlockSlots[];
   /** [T,H] input of each block, followed by the output of the last. */
   residual: MatrixView[];
@@ -59,7 +59,8 @@ export interface BackwardSlots {
   dX: MatrixView;
   /** [T,H] gradient of the final norm's output */
   dNorm: MatrixView;
-  block: BlockScratch;
+  /** Scratch of each block; all blocks of a kind share one object. */
+  blocks: BlockScratch[];
 }
 
 /** The parts of a model, for which passes are planned. */
@@ -111,9 +112,10 @@ export function planPass(
   const training = mode === 'train' || mode === 'recompute';
   const tokens = batch * seq;
   const sequence = planSequence(planner, batch, seq);
+  const plan = (block: TransformerBlock, first?: BlockSlots) =>
+    block.plan(planner, batch, seq, sequence, first);
   // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers alternate.
-  const shared = mode === 'train' ? null : blocks[0].plan(planner, batch, seq, sequence);
-  const slots = blocks.map((block) => shared ?? block.plan(planner, batch, seq, sequence));
+  const slots = mode === 'train' ? blocks.map((block) => plan(block)) : forEachKind(blocks, plan);
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens, H));
   const residual = Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]);
   const normOut = planner.floats(tokens, H);
@@ -141,7 +143,9 @@ export function planPass(
       ? {
           dX: planner.floats(tokens, H),
           dNorm: planner.floats(tokens, H),
-          block: blocks[0].planBackward(planner, batch, seq),
+          blocks: forEachKind<BlockScratch>(blocks, (block, first) =>
+            block.planBackward(planner, batch, seq, first),
+          ),
         }
       : null,
   };

@@ -104,7 +104,7 @@ export class Passes {
 
   #backward(pass: ModelPass, onGradients?: OnGradients): void {
     const { embedding, blocks, norm, lmHead, ranges } = this.parts;
-    const { dX, dNorm, block: scratch } = pass.backward!;
+    const { dX, dNorm, blocks: scratch } = pass.backward!;
     const { residual, mode } = pass;
     const last = blocks.length - 1;
     lmHead.backwardAt(pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
@@ -115,7 +115,7 @@ export class Passes {
       if (mode === 'recompute' && i < last) {
         blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
       }
-      blocks[i].backwardAt(pass.blocks[i], scratch, residual[i], dX, dX);
+      blocks[i].backwardAt(pass.blocks[i], scratch[i], residual[i], dX, dX);
       if (onGradients) ranges.blocks[i].forEach(onGradients);
     }
     // The gradient of a tied table is complete only here.

@@ -2,8 +2,8 @@ import type { CachedSequences } from '../memory/keyValueCache';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { Planner } from '../memory/workspace';
 import { atLayer, planSequence, type SequenceSlots } from './attention';
+import { type BlockSlots, forEachKind } from './block';
 import type { LinearSlots, RMSNormSlots } from './layers';
-import type { BlockSlots } from './moe';
 import type { ModelParts } from './pass';
 
 /** The memory of a step of T tokens: matrices in the decoder's workspace. */
@@ -11,7 +11,7 @@ export interface StepPlan {
   /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
-  /** Slots of each block; they only differ in the layer. */
+  /** Slots of each block; those of one kind (mixture or dense) only differ in the layer. */
   blocks: BlockSlots[];
   /** [T,H] input of each block, followed by the output of the last; two buffers alternate. */
   residual: MatrixView[];
@@ -40,14 +40,16 @@ export function planStep(
 ): StepPlan {
   const planner = before.behind();
   const sequence = planSequence(planner, tokens, 1, cached);
-  const shared = blocks[0].plan(planner, tokens, 1, sequence);
+  const shared = forEachKind<BlockSlots>(blocks, (block, first) =>
+    block.plan(planner, tokens, 1, sequence, first),
+  );
   const buffers = [0, 1].map(() => planner.floats(tokens, config.hiddenDim));
   return {
     planner,
     sequence,
     ids: planner.ints(tokens),
-    blocks: blocks.map((_, layer) => {
-      return cached ? { ...shared, attention: atLayer(shared.attention, cached, layer) } : shared;
+    blocks: shared.map((slots, layer) => {
+      return cached ? { ...slots, attention: atLayer(slots.attention, cached, layer) } : slots;
     }),
     residual: Array.from({ length: blocks.length + 1 }, (_, i) => buffers[i % 2]),
   };

@@ -33,7 +33,7 @@ export interface LossResult {
   gradNorm: number;
   /** Tokens in the batch. */
   tokens: number;
-  /** [nLayers][E]: each expert's share of its layer's assignments; a layer's shares add up to 1. */
+  /** [nLayers][E]: each expert's share of its layer's assignments, which add up to 1; empty for a dense layer. */
   expertLoad: number[][];
 }
 
@@ -286,7 +286,7 @@ export class Trainer {
     const { routerBiasUpdateRate: rate } = this.config;
     if (rate === 0) return;
     const { blocks } = this.model;
-    for (let i = 0; i < blocks.length; i++) blocks[i].moe.router.updateSelectionBias(load[i], rate);
+    for (let i = 0; i < blocks.length; i++) blocks[i].moe?.router.updateSelectionBias(load[i], rate);
   }
 }
 

@@ -206,7 +206,8 @@ describe('outputs', () => {
     for (const text of texts) {
       const trace = model.trace(Tensor.fromIds([text]));
       expectRelative('hidden', hidden.subarray(t * H, (t + text.length) * H), trace.norm.data, LOGITS);
-      trace.routing.forEach(({ indices, weights }, layer) => {
+      trace.routing.forEach((routing, layer) => {
+        const { indices, weights } = routing!;
         const from = (layer * 7 + t) * K;
         const to = from + text.length * K;
         expect(experts.subarray(from, to)).toEqual(indices.data);

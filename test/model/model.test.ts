@@ -173,7 +173,7 @@ describe('backward', () => {
     const model = small();
     new Trainer(model, { auxLossAlpha: 5 }).trainStep(ids, ids);
     model.zeroGradients();
-    const { moe } = model.blocks[0];
+    const moe = model.blocks[0].moe!;
     const x = Tensor.randn([3, 16]);
     moe.forward(x);
     moe.backward(Tensor.zeros([3, 16]));
@@ -204,7 +204,7 @@ describe('layers on their own', () => {
     const block = new TransformerBlock({ ...config }, { seed: 3 });
     const x = Tensor.randn([2, 5, 16]);
     const h = x.add(block.attention.forward(block.norm1.forward(x)));
-    const y = h.add(block.moe.forward(block.norm2.forward(h)));
+    const y = h.add(block.moe!.forward(block.norm2.forward(h)));
     expectRelative('block', block.forward(x).data, y.data as Float32Array, 1e-6);
   });
 });

@@ -42,7 +42,8 @@ for (const dir of fixtureDirs()) {
       trace.hidden.forEach((hidden, i) => {
         expectRelative(`hidden.${i}`, hidden.data as Float32Array, want(`hidden.${i}`), LOGITS);
       });
-      trace.routing.forEach((routing, i) => {
+      trace.routing.forEach((each, i) => {
+        const routing = each!;
         const floats = { logits: routing.logits, probs: routing.probs, topk_weights: routing.weights };
         for (const [key, tensor] of Object.entries(floats)) {
           expectRelative(

@@ -36,8 +36,8 @@ test('weights are not copied: what one side writes the other sees', () => {
   expect(twin.config).toEqual(model.config);
   twin.parameter('model.norm.weight').data[3] = 2;
   expect(model.parameter('model.norm.weight').data[3]).toBe(2);
-  twin.blocks[1].moe.router.selectionBias.data.set([0.5, -0.5]);
-  expect(Array.from(model.blocks[1].moe.router.selectionBias.data)).toEqual([0.5, -0.5, 0]);
+  twin.blocks[1].moe!.router.selectionBias.data.set([0.5, -0.5]);
+  expect(Array.from(model.blocks[1].moe!.router.selectionBias.data)).toEqual([0.5, -0.5, 0]);
   expect(sameBits(logitsOf(twin), logitsOf(model))).toBe(true);
 });
 

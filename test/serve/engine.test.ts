@@ -110,8 +110,8 @@ describe('a completion', () => {
     for (const [i, { experts, weights }] of routing!.entries()) {
       const position = 4 + i;
       const rows = (values: ArrayLike<number>) => Array.from(values).slice(position * K, (position + 1) * K);
-      expect(experts).toEqual(layers.map(({ indices }) => rows(indices.data as Int32Array)));
-      const computed = layers.flatMap((layer) => rows(layer.weights.data as Float32Array));
+      expect(experts).toEqual(layers.map((layer) => rows(layer!.indices.data as Int32Array)));
+      const computed = layers.flatMap((layer) => rows(layer!.weights.data as Float32Array));
       expectRelative('weights', Float32Array.from(weights.flat()), Float32Array.from(computed), 1e-5);
     }
   });

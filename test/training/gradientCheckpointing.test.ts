@@ -23,7 +23,7 @@ function bothWays(extra: Partial<ModelConfigOptions>, options: TrainConfig, ties
   return [false, true].map((gradientCheckpointing) => {
     const model = MoETransformer.create({ ...SMALL, nLayers: 4, ...extra }, { seed: 3 });
     // Equal logits for all experts: every token's choice is a tie.
-    if (ties) for (const { moe } of model.blocks) moe.router.weight.data.fill(0.5);
+    if (ties) for (const { moe } of model.blocks) moe?.router.weight.data.fill(0.5);
     const config = { lr: 1e-2, warmupSteps: 0, gradientCheckpointing, ...options };
     const trainer = new Trainer(model, config);
     const steps = [0, 1, 2].map((i) => trainer.trainStep(randomIds(5, 7, i), randomIds(5, 7, i + 9)));

@@ -43,7 +43,7 @@ function biasesOf(model: MoETransformer): number[][] {
 
 function setBiases(model: MoETransformer, biases = BIASES): MoETransformer {
   model.blocks.forEach(({ moe }, i) => {
-    moe.router.selectionBias.data.set(biases[i]);
+    moe!.router.selectionBias.data.set(biases[i]);
   });
   return model;
 }
@@ -52,7 +52,7 @@ function setBiases(model: MoETransformer, biases = BIASES): MoETransformer {
 function collapsed(): MoETransformer {
   const model = smallModel({ nExperts: 8, topKExperts: 2 });
   for (const { moe } of model.blocks) {
-    const { weight } = moe.router;
+    const { weight } = moe!.router;
     for (let i = 0; i < weight.size; i++) weight.data[i] *= 0.5;
   }
   // The first feature of each token becomes large, and speaks for experts 0 and 1.
@@ -74,7 +74,8 @@ describe('the selection bias', () => {
       const model = setBiases(smallModel(extra));
       const { routing } = model.trace(randomIds(3, 7, 1));
       let moved = 0;
-      routing.forEach(({ probs, indices, weights }, layer) => {
+      routing.forEach((each, layer) => {
+        const { probs, indices, weights } = each!;
         for (let t = 0; t < 21; t++) {
           const p = Array.from(probs.data.subarray(t * 3, t * 3 + 3));
           const best = (score: (e: number) => number) =>
@@ -106,14 +107,14 @@ describe('the selection bias', () => {
 
   test('takes part in forwards of a frozen model, which refuses to write it', async () => {
     const model = setBiases(smallModel());
-    const { selectionBias } = model.blocks[0].moe.router;
+    const { selectionBias } = model.blocks[0].moe!.router;
     const ids = randomIds(3, 7, 1);
-    const chosen = () => model.trace(ids).routing.map(({ indices }) => indices.data);
+    const chosen = () => model.trace(ids).routing.map((each) => each!.indices.data);
     model.freeze();
     const frozen = chosen();
     await expectError('SGEMOE_MODEL_FROZEN', /frozen/, () => selectionBias.data.fill(0));
     await expectError('SGEMOE_MODEL_FROZEN', /frozen/, () =>
-      model.blocks[0].moe.router.updateSelectionBias([0, 0.5, 0.5], 0.1),
+      model.blocks[0].moe!.router.updateSelectionBias([0, 0.5, 0.5], 0.1),
     );
     model.unfreeze();
     expect(chosen()).toEqual(frozen);
@@ -208,7 +209,7 @@ describe('routerBiasUpdateRate', () => {
   });
 
   test('leaves the bias of an even load where it is', () => {
-    const { router } = smallModel({ nExperts: 3, topKExperts: 2 }).blocks[0].moe;
+    const { router } = smallModel({ nExperts: 3, topKExperts: 2 }).blocks[0].moe!;
     const even = 14 / 42;
     router.updateSelectionBias([even, even, even], 0.5);
     expect(Array.from(router.selectionBias.data)).toEqual([0, 0, 0]);

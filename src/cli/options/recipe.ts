@@ -7,6 +7,8 @@ import { attributesOf, flagDefaults, flagsOf, fromFlags } from './tableOptions';
 /** The options of the model that MODEL_OPTIONS lacks. */
 export interface ModelCliOptions {
   preset?: 'tiny' | 'small';
+  /** '0,2' or 'all', as the flag takes it. */
+  denseLayers?: string;
 }
 
 /** The names of all model options on the command line. */
@@ -36,14 +38,34 @@ const FLAGS = flagsOf(MODEL_OPTIONS).set('maxSeqLen', '--seq-len');
  */
 export function modelConfig(options: ModelCliOptions, vocabSize: number, seqLen: number): ModelConfig {
   const sizes = options.preset === undefined ? flagDefaults(MODEL_OPTIONS) : sizesOf(options.preset);
-  const fields = { ...sizes, ...fromFlags(MODEL_OPTIONS, options) } as ModelConfigOptions;
+  const given = fromFlags<ModelConfigOptions>(MODEL_OPTIONS, options);
+  const fields = { ...sizes, ...given } as ModelConfigOptions;
   const headDim = fields.headDim ?? evenHeadDim(fields.hiddenDim, fields.nHeads);
+  const dense = denseFields(options, fields, given);
   const config = asUsage(
-    () => new ModelConfig({ ...fields, headDim, vocabSize, maxSeqLen: seqLen }),
+    () => new ModelConfig({ ...fields, ...dense, headDim, vocabSize, maxSeqLen: seqLen }),
     inFlags,
   );
   checkMemory(config);
   return config;
+}
+
+/**
+ * The fields that --dense-layers decides. `all` are all layers. The width is by default that of the experts which a token
+ * passes in the other layers; where every layer is dense, no flag of experts has a default.
+ */
+function denseFields(
+  { denseLayers }: ModelCliOptions,
+  fields: ModelConfigOptions,
+  given: Partial<ModelConfigOptions>,
+): Partial<ModelConfigOptions> {
+  if (denseLayers === undefined) return {};
+  const { nLayers, topKExperts, ffnDim } = fields;
+  const layers = denseLayers === 'all' ? Array.from({ length: nLayers }, (_, i) => i) : fields.denseLayers!;
+  const denseFfnDim = given.denseFfnDim ?? topKExperts * ffnDim;
+  if (layers.length < nLayers) return { denseLayers: layers, denseFfnDim };
+  const { nExperts = 0, topKExperts: k = 0, ffnDim: width = 0 } = given;
+  return { denseLayers: layers, denseFfnDim, nExperts, topKExperts: k, ffnDim: width };
 }
 
 /** Training keeps four float32 for each parameter: weight, gradient and AdamW's two moments. */

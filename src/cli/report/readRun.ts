@@ -89,7 +89,10 @@ class MetricsReader {
   }
 
   #addLoad(step: number, expertLoad: number[][]): void {
-    const health = routerHealth(expertLoad);
+    const health = routerHealth(expertLoad.filter((shares) => shares.length > 0)) as Record<
+      (typeof HEALTH)[number],
+      number[]
+    >;
     this.#curves.get('loadEntropy')!.add(step, Math.min(...health.loadEntropy));
     this.#curves.get('maxOverMean')!.add(step, Math.max(...health.maxOverMean));
     this.#curves.get('deadExperts')!.add(
@@ -112,8 +115,8 @@ class MetricsReader {
 
 function isLoad(value: unknown): value is number[][] {
   const isShares = (layer: unknown) =>
-    Array.isArray(layer) && layer.length > 0 && layer.every((share) => typeof share === 'number');
-  return Array.isArray(value) && value.length > 0 && value.every(isShares);
+    Array.isArray(layer) && layer.every((share) => typeof share === 'number');
+  return Array.isArray(value) && value.every(isShares) && value.flat().length > 0;
 }
 
 const MOST_SAMPLES = 200;

@@ -1,4 +1,5 @@
 import { backendInfo } from '../../backend';
+import { layersInWords } from '../../config/layersInWords';
 import type { ModelConfig } from '../../config/modelConfig';
 import type { TokenDataset } from '../../text/data';
 import type { TrainingResult } from '../../training/run/result';
@@ -13,7 +14,7 @@ export function describeRun(dataset: TokenDataset, config: ModelConfig, dir: str
     `Data:    ${formatCount(trainTokens)} tokens to train on, ${formatCount(validationTokens)} to validate (${source}); ` +
       `vocabulary ${formatCount(tokenizer.vocabSize)}`,
     `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
-      `hidden ${config.hiddenDim}, ${config.nLayers} layers, ${config.nExperts} experts, top ${config.topKExperts}`,
+      `hidden ${config.hiddenDim}, ${layersInWords(config)}`,
     `Backend: ${describeBackend(backendInfo())}`,
     `Run:     ${dir}`,
   ].join('\n');

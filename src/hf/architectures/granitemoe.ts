@@ -1,11 +1,12 @@
 import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
+import { expertsEverywhere, writeRouting } from '../feedForwards';
 import { placesBy } from '../tensorPlaces';
 
 /** GraniteMoE has four multipliers, and stores the experts of a layer stacked in two tensors. */
 export const granitemoe: ArchitectureDefinition = {
   className: 'GraniteMoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: null },
-  ffnDimKey: 'intermediate_size',
+  readFeedForwards: expertsEverywhere,
   qkNorm: 'none',
   ownKeys: {
     attention_bias: false,
@@ -29,6 +30,7 @@ export const granitemoe: ArchitectureDefinition = {
     attentionMultiplier: anyValue,
   },
   writeOwn: (config) => ({
+    ...writeRouting(config),
     num_local_experts: config.nExperts,
     intermediate_size: config.ffnDim,
     attention_bias: config.attentionBias !== 'none',

@@ -1,19 +1,21 @@
 import { type ArchitectureDefinition, anyValue } from '../architecture';
+import { expertsEverywhere, writeRouting } from '../feedForwards';
 import { FUSED, placesBy } from '../tensorPlaces';
 
 /** Mixtral is the plain model. */
 export const mixtral: ArchitectureDefinition = {
   className: 'MixtralForCausalLM',
   defaults: { ropeBase: 1e6, rmsNormEps: 1e-5, routerAuxLossCoef: 0.001, nKvHeads: 8 },
-  ffnDimKey: 'intermediate_size',
+  readFeedForwards: expertsEverywhere,
   qkNorm: 'none',
   ownKeys: {},
   readOwn: () => ({}),
   expresses: { headDim: anyValue },
-  writeOwn: ({ nExperts, ffnDim, headDim }) => ({
-    num_local_experts: nExperts,
-    intermediate_size: ffnDim,
-    head_dim: headDim,
+  writeOwn: (config) => ({
+    ...writeRouting(config),
+    num_local_experts: config.nExperts,
+    intermediate_size: config.ffnDim,
+    head_dim: config.headDim,
     sliding_window: null,
   }),
   places: placesBy({

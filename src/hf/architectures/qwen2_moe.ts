@@ -1,4 +1,5 @@
-import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
+import { type ArchitectureDefinition, anyValue, isMixture, oneOf } from '../architecture';
+import { expertsInSome, SOME_DENSE_KEYS, writeExpertsInSome } from '../feedForwards';
 import { slidingWindowInUse } from '../rules';
 import { FUSED, placesBy, projection } from '../tensorPlaces';
 
@@ -6,9 +7,9 @@ import { FUSED, placesBy, projection } from '../tensorPlaces';
 export const qwen2_moe: ArchitectureDefinition = {
   className: 'Qwen2MoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: 16 },
-  ffnDimKey: 'moe_intermediate_size',
+  readFeedForwards: expertsInSome,
   qkNorm: 'none',
-  ownKeys: { qkv_bias: false, norm_topk_prob: true, shared_expert_intermediate_size: 0 },
+  ownKeys: { ...SOME_DENSE_KEYS, qkv_bias: false, norm_topk_prob: true, shared_expert_intermediate_size: 0 },
   rules: { sliding_window: slidingWindowInUse },
   readOwn: (values) => ({
     attentionBias: values.boolean('qkv_bias', true) ? 'qkv' : 'none',
@@ -16,20 +17,17 @@ export const qwen2_moe: ArchitectureDefinition = {
     sharedFfnDim: values.number('shared_expert_intermediate_size', 5632),
   }),
   expresses: {
+    denseLayers: isMixture,
     attentionBias: oneOf('none', 'qkv'),
     normTopkProb: anyValue,
     sharedFfnDim: (width) => (width as number) > 0,
   },
-  writeOwn: ({ nExperts, normTopkProb, ffnDim, attentionBias, sharedFfnDim }) => ({
-    num_experts: nExperts,
-    norm_topk_prob: normTopkProb,
-    intermediate_size: ffnDim,
-    moe_intermediate_size: ffnDim,
-    decoder_sparse_step: 1,
-    mlp_only_layers: [],
+  writeOwn: (config) => ({
+    ...writeExpertsInSome(config),
+    norm_topk_prob: config.normTopkProb,
     use_sliding_window: false,
-    qkv_bias: attentionBias !== 'none',
-    shared_expert_intermediate_size: sharedFfnDim,
+    qkv_bias: config.attentionBias !== 'none',
+    shared_expert_intermediate_size: config.sharedFfnDim,
   }),
   places: placesBy({
     router: ['mlp.gate.weight'],

@@ -1,4 +1,5 @@
-import { type ArchitectureDefinition, anyValue, oneOf } from '../architecture';
+import { type ArchitectureDefinition, anyValue, isMixture, oneOf } from '../architecture';
+import { expertsInSome, SOME_DENSE_KEYS, writeExpertsInSome } from '../feedForwards';
 import { slidingWindowInUse } from '../rules';
 import { FUSED, placesBy, projection } from '../tensorPlaces';
 
@@ -6,25 +7,26 @@ import { FUSED, placesBy, projection } from '../tensorPlaces';
 export const qwen3_moe: ArchitectureDefinition = {
   className: 'Qwen3MoeForCausalLM',
   defaults: { ropeBase: 1e4, rmsNormEps: 1e-6, routerAuxLossCoef: 0.001, nKvHeads: 4 },
-  ffnDimKey: 'moe_intermediate_size',
+  readFeedForwards: expertsInSome,
   qkNorm: 'head',
-  ownKeys: { attention_bias: false, norm_topk_prob: true },
+  ownKeys: { ...SOME_DENSE_KEYS, attention_bias: false, norm_topk_prob: true },
   rules: { sliding_window: slidingWindowInUse },
   readOwn: (values) => ({
     attentionBias: values.boolean('attention_bias', false) ? 'qkvo' : 'none',
     normTopkProb: values.boolean('norm_topk_prob', false),
   }),
-  expresses: { attentionBias: oneOf('none', 'qkvo'), normTopkProb: anyValue, headDim: anyValue },
-  writeOwn: ({ nExperts, normTopkProb, ffnDim, attentionBias, headDim }) => ({
-    num_experts: nExperts,
-    norm_topk_prob: normTopkProb,
-    intermediate_size: ffnDim,
-    moe_intermediate_size: ffnDim,
-    decoder_sparse_step: 1,
-    mlp_only_layers: [],
+  expresses: {
+    denseLayers: isMixture,
+    attentionBias: oneOf('none', 'qkvo'),
+    normTopkProb: anyValue,
+    headDim: anyValue,
+  },
+  writeOwn: (config) => ({
+    ...writeExpertsInSome(config),
+    norm_topk_prob: config.normTopkProb,
     use_sliding_window: false,
-    attention_bias: attentionBias !== 'none',
-    head_dim: headDim,
+    attention_bias: config.attentionBias !== 'none',
+    head_dim: config.headDim,
   }),
   places: placesBy({
     router: ['mlp.gate.weight'],

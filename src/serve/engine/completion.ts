@@ -1,5 +1,6 @@
 import type { Kernels } from '../../backend/kernels';
 import { SgemoeError } from '../../base/errors';
+import type { ModelConfig } from '../../config/modelConfig';
 import type { DecodeRow } from '../../model/decoder';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
@@ -18,9 +19,7 @@ export interface CompletionSetup {
   endTokens: readonly number[];
   contextLength: number;
   kernels: Kernels;
-  vocabSize: number;
-  nLayers: number;
-  topKExperts: number;
+  config: ModelConfig;
   /** Takes a slot; `reused` is the number of prompt tokens that it already holds. */
   takeSlot(ids: Int32Array): { slot: number; reused: number };
 }
@@ -48,7 +47,8 @@ export class CompletionSequence implements Sequence {
 
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for an empty prompt; before a slot is taken. */
   constructor(setup: CompletionSetup) {
-    const { id, work, prompt, tokenizer, contextLength, vocabSize, kernels } = setup;
+    const { id, work, prompt, tokenizer, contextLength, kernels } = setup;
+    const { vocabSize } = setup.config;
     checkLength(prompt.ids.length, contextLength);
     this.#setup = setup;
     this.id = id;
@@ -94,7 +94,7 @@ export class CompletionSequence implements Sequence {
 
   take(step: StepResult): boolean {
     if (this.row.logits === 'none') return false;
-    const { vocabSize } = this.#setup;
+    const { vocabSize } = this.#setup.config;
     const sampled = this.#sampler.next(step.logits, step.logitsRow * vocabSize);
     if (this.#stopTokens.has(sampled.token)) return this.#finish('stop');
     this.#add(sampled, step);
@@ -172,9 +172,11 @@ export class CompletionSequence implements Sequence {
 
   /** The routing of the sequence's last new token, whose logits predicted the next one. */
   #routingOf({ experts, gateWeights, tokens, at, count }: StepResult): TokenRouting {
-    const { nLayers, topKExperts: K } = this.#setup;
+    const { config } = this.#setup;
+    const { nLayers, topKExperts: K } = config;
     const rowsOf = (values: Int32Array | Float32Array) =>
       Array.from({ length: nLayers }, (_, layer) => {
+        if (config.isDense(layer)) return [];
         const start = (layer * tokens + at + count - 1) * K;
         return Array.from(values.subarray(start, start + K));
       });

@@ -1,15 +1,16 @@
+import type { ModelConfig } from '../../config/modelConfig';
+
 /**
  * Counters in shared memory, which a worker writes and the engine's thread reads. Messages would be too many.
  */
 export class WorkerCounters {
   readonly data: Float64Array;
+  /** For each layer its number of experts, 0 for a dense one. */
+  readonly #experts: readonly number[];
 
-  constructor(
-    readonly nLayers: number,
-    readonly nExperts: number,
-    data?: Float64Array,
-  ) {
-    const size = 1 + nLayers * nExperts;
+  constructor(config: ModelConfig, data?: Float64Array) {
+    this.#experts = expertsPerLayer(config);
+    const size = 1 + config.nMoeLayers * config.nExperts;
     this.data = data ?? new Float64Array(new SharedArrayBuffer(size * Float64Array.BYTES_PER_ELEMENT));
   }
 
@@ -24,18 +25,25 @@ export class WorkerCounters {
 
   /** Counts the experts [nLayers,T,K] of T tokens. */
   countExperts(experts: Int32Array, choicesPerLayer: number): void {
-    const { data, nLayers, nExperts } = this;
-    for (let layer = 0; layer < nLayers; layer++) {
-      const at = 1 + layer * nExperts;
+    const { data } = this;
+    let at = 1;
+    for (let layer = 0; layer < this.#experts.length; layer++) {
+      const count = this.#experts[layer];
+      if (count === 0) continue;
       const from = layer * choicesPerLayer;
       for (let i = 0; i < choicesPerLayer; i++) data[at + experts[from + i]]++;
+      at += count;
     }
   }
 
-  /** Adds [nLayers][nExperts] choices to `sum`. */
+  /** Adds the choices of each layer to `sum`, which has the lengths of `expertsPerLayer`. */
   addLoadTo(sum: number[][]): void {
-    for (let layer = 0; layer < this.nLayers; layer++) {
-      for (let e = 0; e < this.nExperts; e++) sum[layer][e] += this.data[1 + layer * this.nExperts + e];
-    }
+    let at = 1;
+    for (const layer of sum) for (let e = 0; e < layer.length; e++) layer[e] += this.data[at++];
   }
+}
+
+/** The number of experts of each layer, 0 for a dense one. */
+export function expertsPerLayer(config: ModelConfig): number[] {
+  return Array.from({ length: config.nLayers }, (_, i) => (config.isDense(i) ? 0 : config.nExperts));
 }

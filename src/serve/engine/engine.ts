@@ -9,7 +9,7 @@ import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
 import { listen, unlisten } from './abortListeners';
 import { CompletionStream } from './completionStream';
-import { WorkerCounters } from './counters';
+import { expertsPerLayer, WorkerCounters } from './counters';
 import { Dispatcher } from './dispatcher';
 import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
@@ -68,8 +68,7 @@ export class Engine implements AsyncDisposable {
     this.maxQueue = maxQueue;
     this.contextLength = contextLength;
     this.#slots = workers * maxBatch;
-    const { nLayers, nExperts } = model.config;
-    this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(nLayers, nExperts));
+    this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(model.config));
     const { backend, addonPath } = model.kernels.info;
     const setup: Omit<WorkerSetup, 'counters'> = {
       model: model.share(),
@@ -207,8 +206,7 @@ export class Engine implements AsyncDisposable {
   metrics(): EngineMetrics {
     const { requests, usage, tokens, firstToken, duration } = this.#counters;
     const { waiting, running, ready, replaced } = this.#dispatcher;
-    const { nLayers, nExperts } = this.config;
-    const expertLoad = Array.from({ length: nLayers }, () => new Array<number>(nExperts).fill(0));
+    const expertLoad = expertsPerLayer(this.config).map((experts) => new Array<number>(experts).fill(0));
     for (const counters of this.#workerCounters) counters.addLoadTo(expertLoad);
     const cached = this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
     return {

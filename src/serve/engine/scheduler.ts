@@ -127,7 +127,7 @@ export class Scheduler {
   }
 
   #beginCompletion(id: number, work: GenerateWork): void {
-    const { vocabSize, nLayers, topKExperts } = this.model.config;
+    const { config } = this.model;
     const sequence = new CompletionSequence({
       id,
       work,
@@ -136,9 +136,7 @@ export class Scheduler {
       endTokens: this.#endTokens,
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
-      vocabSize,
-      nLayers,
-      topKExperts,
+      config,
       takeSlot: (ids) => {
         const slot = this.#slots.take(ids);
         return { slot, reused: this.#decoder.length(slot) };

@@ -99,7 +99,7 @@ export interface TokenLogprob extends TokenProbability {
 
 /** The experts that predicted a token (those of the position before it): by layer, most probable first. */
 export interface TokenRouting {
-  /** [nLayers][K]: the chosen experts. */
+  /** [nLayers][K]: the chosen experts; none of a dense layer. */
   experts: number[][];
   /** [nLayers][K]: their gate weights. */
   weights: number[][];
@@ -166,7 +166,7 @@ export interface EngineMetrics {
   duration: Histogram;
   /** Tokens in the caches (of running and of kept sequences), and the caches' capacity in tokens. */
   cache: { tokens: number; capacity: number };
-  /** [nLayers][nExperts]: how often each expert was chosen for a token, prompts included. */
+  /** [nLayers][nExperts]: how often each expert was chosen for a token, prompts included; empty for a dense layer. */
   expertLoad: number[][];
   /** The number of workers that can take requests, and of workers that were replaced. */
   workers: { ready: number; replaced: number };

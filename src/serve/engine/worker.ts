@@ -14,13 +14,8 @@ function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
   const kernels = createKernels(setup.backend, setup.addonPath ?? undefined);
   const model = MoETransformer.fromShared(setup.model, { kernels });
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
-  const { nLayers, nExperts } = model.config;
-  const scheduler = new Scheduler(
-    model,
-    tokenizer,
-    setup,
-    new WorkerCounters(nLayers, nExperts, setup.counters),
-  );
+  const counters = new WorkerCounters(model.config, setup.counters);
+  const scheduler = new Scheduler(model, tokenizer, setup, counters);
   const post = (message: FromWorker) => port.postMessage(message);
   let isScheduled = false;
   let posted = 0;

@@ -93,7 +93,7 @@ function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
 }
 
 function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
-  const { nLayers, nExperts, topKExperts } = engine.config;
+  const { nLayers, nExperts, topKExperts, denseLayers } = engine.config;
   const description = {
     id: model,
     object: 'model',
@@ -103,6 +103,7 @@ function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
     n_layers: nLayers,
     n_experts: nExperts,
     experts_per_token: topKExperts,
+    dense_layers: denseLayers,
   };
   return [
     {

@@ -6,7 +6,7 @@
  * @typedef {Alternative & { top: Alternative[], experts: number[][], weights: number[][] }} Token
  */
 /**
- * @typedef {{ id: string, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number }} Model
+ * @typedef {{ id: string, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number, dense_layers: number[] }} Model
  */
 /** @typedef {{ text: string, finish_reason: string | null, sgemoe?: { tokens: Token[] } }} Choice */
 /** @typedef {{ prompt_tokens: number, prompt_tokens_details?: { cached_tokens: number } }} Usage */

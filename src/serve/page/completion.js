@@ -76,13 +76,20 @@ export class Completion {
 
   makeStrip() {
     const describe = (/** @type {number} */ index) => sentenceOf(this.tokens[index]);
-    const shape = { layers: this.tokens[0].experts.length, experts: this.experts, describe };
+    // A dense layer has no experts; of a model with dense layers alone the strip only names the tokens.
+    const layers = this.tokens[0].experts.flatMap(({ length }, layer) => (length > 0 ? [layer] : []));
+    const shape = { layers, experts: this.experts, describe };
     const made = new Strip(shape, (index) => {
       this.showDetails(index);
       this.mark(index);
     });
     find('strip', HTMLElement).replaceChildren(made.element);
-    find('experts', HTMLElement).hidden = false;
+    const section = find('experts', HTMLElement);
+    for (const explanation of section.querySelectorAll(':scope > p')) {
+      /** @type {HTMLElement} */ (explanation).hidden = layers.length === 0;
+    }
+    find('experts-title', HTMLElement).textContent = layers.length > 0 ? 'Experts' : 'Tokens';
+    section.hidden = false;
     return made;
   }
 

@@ -5,13 +5,14 @@ import { element, percent, visible } from './dom.js';
 
 /** One sentence for assistive technology. @param {Token} token */
 export function sentenceOf(token) {
-  const layers = token.experts.map((experts, layer) => {
+  const layers = token.experts.flatMap((experts, layer) => {
+    if (experts.length === 0) return [];
     const ways = experts.map((expert, k) => `${expert} (${weightText(token.weights[layer][k])})`);
-    return `layer ${layer}: experts ${ways.join(', ')}`;
+    return [`; layer ${layer}: experts ${ways.join(', ')}`];
   });
   const others = token.top.filter(({ id }) => id !== token.id);
   const alternatives = others.map((other) => `"${visible(other.text)}" ${probabilityText(other)}`).join(', ');
-  return `"${visible(token.text)}" ${probabilityText(token)}; alternatives ${alternatives || 'none'}; ${layers.join('; ')}`;
+  return `"${visible(token.text)}" ${probabilityText(token)}; alternatives ${alternatives || 'none'}${layers.join('')}`;
 }
 
 /** @param {Token} token @param {number} index */
@@ -32,19 +33,15 @@ export function detailsOf(token, index) {
       })),
     ),
   );
-  made.append(
-    table(
-      'Experts and gate weights',
-      token.experts.flatMap((experts, layer) =>
-        experts.map((expert, k) => ({
-          name: element('span', '', `layer ${layer}, expert ${expert}`),
-          share: token.weights[layer][k],
-          value: weightText(token.weights[layer][k]),
-          chosen: false,
-        })),
-      ),
-    ),
+  const gates = token.experts.flatMap((experts, layer) =>
+    experts.map((expert, k) => ({
+      name: element('span', '', `layer ${layer}, expert ${expert}`),
+      share: token.weights[layer][k],
+      value: weightText(token.weights[layer][k]),
+      chosen: false,
+    })),
   );
+  if (gates.length > 0) made.append(table('Experts and gate weights', gates));
   return made;
 }
 

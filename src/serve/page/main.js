@@ -52,9 +52,17 @@ function greet() {
 async function showModel() {
   const model = await fetchModel(key.value);
   find('model', HTMLElement).textContent =
-    `${model.id}: ${counted(model.n_layers, 'layer')} of ${counted(model.n_experts, 'expert')}, ` +
-    `${model.experts_per_token} for each token; context of ${counted(model.max_model_len, 'token')}`;
+    `${model.id}: ${layersOf(model)}; context of ${counted(model.max_model_len, 'token')}`;
   return model;
+}
+
+/** The layers in words. @param {import('./api.js').Model} model */
+function layersOf({ n_layers, n_experts, experts_per_token, dense_layers }) {
+  const mixtures = n_layers - dense_layers.length;
+  if (mixtures === 0) return counted(n_layers, 'dense layer');
+  const dense = dense_layers.length === 0 ? '' : `${dense_layers.length} dense and `;
+  const layers = `${counted(mixtures, 'layer')} of ${counted(n_experts, 'expert')}`;
+  return `${dense}${layers}, ${experts_per_token} for each token`;
 }
 
 /** Reduces the page's default number of tokens to what the model has room for. @param {number} most */

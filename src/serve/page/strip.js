@@ -1,4 +1,4 @@
-/** The heat strip: one column for each token, one row for each expert of each layer, coloured by gate weight. */
+/** The heat strip: one column for each token, one row for each expert of each layer that has some, coloured by gate weight. */
 import { element, visible } from './dom.js';
 
 /** @typedef {import('./api.js').Token} Token */
@@ -10,26 +10,30 @@ const LEAST_SHADE = 0.15;
 
 export class Strip {
   /**
-   * @param {{ layers: number, experts: number, describe: (index: number) => string }} shape describe: a token in words
+   * @param {{ layers: number[], experts: number, describe: (index: number) => string }} shape layers: those with experts;
+   * describe: a token in words
    * @param {(index: number) => void} onChoose called with the token that is pointed at
    */
   constructor({ layers, experts, describe }, onChoose) {
     /** @type {Token[]} */
     this.tokens = [];
+    this.layers = layers;
     this.experts = experts;
+    /** Columns of each canvas. */
+    this.width = FIRST_COLUMNS;
     this.describe = describe;
     this.onChoose = onChoose;
     /** The token that was pointed at; -1 before the first. */
     this.chosen = -1;
-    this.canvases = Array.from({ length: layers }, () => layerCanvas(FIRST_COLUMNS, experts));
+    this.canvases = layers.map(() => layerCanvas(FIRST_COLUMNS, experts));
     this.names = element('div', 'names');
     this.marker = element('div', 'marker');
     this.marker.hidden = true;
     const rows = this.canvases.map((canvas) => element('div', 'row', canvas));
     this.columns = element('div', 'columns', this.names, ...rows, this.marker);
     this.scroller = element('div', 'scroller', this.columns);
-    const labels = this.canvases.map((canvas, layer) => {
-      const label = element('span', 'row', `layer ${layer}`);
+    const labels = this.canvases.map((canvas, i) => {
+      const label = element('span', 'row', `layer ${layers[i]}`);
       label.style.height = canvas.style.height;
       return label;
     });
@@ -58,9 +62,9 @@ export class Strip {
     const count = this.tokens.length;
     this.names.append(...tokens.map((token) => nameOf(token)));
     this.columns.style.setProperty('--columns', String(count));
-    if (count > this.canvases[0].width) {
-      const width = 2 ** Math.ceil(Math.log2(count));
-      for (const canvas of this.canvases) setColumns(canvas, width);
+    if (count > this.width) {
+      this.width = 2 ** Math.ceil(Math.log2(count));
+      for (const canvas of this.canvases) setColumns(canvas, this.width);
       this.draw(0);
     } else this.draw(first);
     this.scroller.setAttribute('aria-valuemax', String(count));
@@ -79,10 +83,11 @@ export class Strip {
     const [none, low, high] = ['--gate-none', '--gate-low', '--gate-high'].map(themeColour);
     const chosen = (/** @type {number} */ weight) =>
       mix(low, high, LEAST_SHADE + (1 - LEAST_SHADE) * Math.min(1, Math.max(0, weight)));
-    this.canvases.forEach((canvas, layer) => {
+    this.canvases.forEach((canvas, i) => {
+      const layer = this.layers[i];
       const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
       const image = context.createImageData(count, this.experts);
-      for (let i = 0; i < image.data.length; i += 4) image.data.set(none, i);
+      for (let at = 0; at < image.data.length; at += 4) image.data.set(none, at);
       for (let column = 0; column < count; column++) {
         const { experts, weights } = this.tokens[from + column];
         experts[layer].forEach((expert, k) => {

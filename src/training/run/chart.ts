@@ -149,6 +149,7 @@ function loadPanel({ load, expertsPerLayer }: ChartData, x: Axis, top: number): 
   let y = top;
   let column = 0;
   expertsPerLayer.forEach((experts, layer) => {
+    if (experts === 0) return;
     const height = rowHeight(experts);
     labels.push(
       text(LEFT - 10, y + (experts * height) / 2 + 4, `layer ${layer}`, 'text-anchor="end"'),

@@ -124,7 +124,7 @@ export function stepCounter(): (line: { step: number; update?: unknown; skipped?
 }
 
 function rounded({ loadEntropy, maxOverMean, deadExperts }: RouterHealth): RouterHealth {
-  const round = (value: number) => Math.round(value * 1e4) / 1e4;
+  const round = (value: number | null) => value && Math.round(value * 1e4) / 1e4;
   return { loadEntropy: loadEntropy.map(round), maxOverMean: maxOverMean.map(round), deadExperts };
 }
 

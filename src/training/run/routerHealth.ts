@@ -1,23 +1,27 @@
-/** How evenly a step used each layer's experts; every array has one number per layer. */
+/** How evenly a step used each layer's experts; every array has an entry per layer, null for a dense one. */
 export interface RouterHealth {
   /** Entropy of the load over ln E: 1 for even shares, 0 when one expert gets every token. */
-  loadEntropy: number[];
+  loadEntropy: (number | null)[];
   /** Largest share over the mean share: 1 for even shares, E when one expert gets every token. */
-  maxOverMean: number[];
+  maxOverMean: (number | null)[];
   /** Experts without a token. */
-  deadExperts: number[];
+  deadExperts: (number | null)[];
 }
 
-/** @param expertLoad for each layer the shares of its experts, which add up to 1. */
-export function routerHealth(expertLoad: readonly (readonly number[])[]): RouterHealth {
+type Shares = readonly number[];
+
+/** @param expertLoad for each layer the shares of its experts, which add up to 1; none for a dense layer. */
+export function routerHealth(expertLoad: readonly Shares[]): RouterHealth {
+  const ofLayers = (measure: (shares: Shares) => number) =>
+    expertLoad.map((shares) => (shares.length === 0 ? null : measure(shares)));
   return {
-    loadEntropy: expertLoad.map(relativeEntropy),
-    maxOverMean: expertLoad.map((shares) => Math.max(...shares) * shares.length),
-    deadExperts: expertLoad.map((shares) => shares.filter((share) => share === 0).length),
+    loadEntropy: ofLayers(relativeEntropy),
+    maxOverMean: ofLayers((shares) => Math.max(...shares) * shares.length),
+    deadExperts: ofLayers((shares) => shares.filter((share) => share === 0).length),
   };
 }
 
-function relativeEntropy(shares: readonly number[]): number {
+function relativeEntropy(shares: Shares): number {
   if (shares.length === 1) return 1;
   const entropy = shares.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0);
   return entropy / Math.log(shares.length);

@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import { layersInWords } from '../../config/layersInWords';
 import type { DataPosition, TrainingBatches } from '../../text/data';
 import { saveTraining } from '../saving';
 import type { StepResult, Trainer } from '../trainer';
@@ -196,9 +197,7 @@ export class RunLoop {
       validation === null ? '' : `: validation loss ${validation.loss.toFixed(3)} nats per token`;
     const svg = renderChart({
       title: `${basename(resolve(folder.path))}, step ${state.done}${result}`,
-      subtitle:
-        `${config.totalParams().toLocaleString('en-US')} parameters, ${config.nLayers} layers, ` +
-        `${config.nExperts} experts, top ${config.topKExperts}`,
+      subtitle: `${config.totalParams().toLocaleString('en-US')} parameters, ${layersInWords(config)}`,
       tokensPerStep: options.batchSize * options.seqLen,
       references: options.references,
       ...this.#logs.metrics.chartData(),

@@ -13,8 +13,10 @@ function heatMap(run, index) {
   readout.setAttribute('aria-live', 'polite');
   const marker = element('div', { className: 'marker' });
   const canvases = load.expertsPerLayer.map((experts) => layerCanvas(load.lastSteps.length, experts));
-  const layers = canvases.map((canvas, layer) => {
-    return element('div', { className: 'layer' }, [element('span', { text: `layer ${layer}` }), canvas]);
+  const layers = canvases.flatMap((canvas, layer) => {
+    // A dense layer has no experts.
+    if (canvas.height === 0) return [];
+    return [element('div', { className: 'layer' }, [element('span', { text: `layer ${layer}` }), canvas])];
   });
   const cells = element(
     'div',
@@ -32,7 +34,9 @@ function heatMap(run, index) {
   const cellAt = pointer(load, shares, { canvases, marker, readout, cells });
   listen(cells, canvases, load, cellAt);
   const draw = () => {
-    for (const [layer, canvas] of canvases.entries()) drawLayer(canvas, load, shares, layer);
+    for (const [layer, canvas] of canvases.entries()) {
+      if (canvas.height > 0) drawLayer(canvas, load, shares, layer);
+    }
   };
   return { element: made, draw };
 }
