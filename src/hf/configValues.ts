@@ -34,6 +34,9 @@ export class ConfigValues {
   }
 }
 
+/** A value in the form that messages show. */
+export const show = (value: unknown) => JSON.stringify(value);
+
 /** SGEMOE_CONFIG_INVALID: `what` is wrong in config.json, or another file. */
 export function refused(what: string, file = 'config.json'): SgemoeError {
   return new SgemoeError('SGEMOE_CONFIG_INVALID', `${file}: ${what}.`);

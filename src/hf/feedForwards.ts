@@ -1,11 +1,10 @@
 import type { ModelConfig, ModelConfigOptions } from '../config/modelConfig';
-import { type ConfigValues, refused } from './configValues';
-import { show } from './rules';
+import { type ConfigValues, refused, show } from './configValues';
 
 /** The fields that say what stands after each layer's attention. */
 export type FeedForwards = Required<
   Pick<ModelConfigOptions, 'nExperts' | 'topKExperts' | 'ffnDim' | 'denseLayers' | 'denseFfnDim'>
-> & { readonly sharedFfnDim?: 0 };
+> & { readonly sharedFfnDim?: 0 | undefined };
 
 /** Reads them. @throws SgemoeError SGEMOE_CONFIG_INVALID */
 export type FeedForwardReader = (values: ConfigValues, nLayers: number) => FeedForwards;

@@ -1,7 +1,7 @@
 import type { Rule } from './architecture';
 import { type Architecture, definitionOf, OWN_KEYS } from './architectures';
-import { type ConfigValues, refused } from './configValues';
-import { COMMON_RULES, KNOWN_KEYS, show, TRAINING_ONLY_KEYS } from './rules';
+import { type ConfigValues, refused, show } from './configValues';
+import { COMMON_RULES, KNOWN_KEYS, TRAINING_ONLY_KEYS } from './rules';
 
 /**
  * Refuses a config.json that asks for something sgemoe doesn't compute.

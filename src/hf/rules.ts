@@ -1,11 +1,10 @@
 import type { Rule } from './architecture';
+import { show } from './configValues';
 
 const noMore = (what: string) => `${what}, which sgemoe does not compute`;
 const unless = (allowed: readonly unknown[], what: (value: unknown) => string): Rule => {
   return (value) => (allowed.includes(value) ? null : noMore(what(value)));
 };
-/** A value in the form that messages show. */
-export const show = (value: unknown) => JSON.stringify(value);
 
 const slidingWindow: Rule = (window, values) => {
   const context = values.number('max_position_embeddings');

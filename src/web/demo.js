@@ -75,13 +75,14 @@ function receive(message) {
 function showExperts(tokens) {
   const describe = (/** @type {number} */ index) =>
     `${index + 1} of ${tokens.length}: ${visible(tokens[index].text)}`;
-  const strip = new Strip({ ...shape, describe }, (index) => {
+  const layers = Array.from({ length: shape.layers }, (_, layer) => layer);
+  const strip = new Strip({ layers, experts: shape.experts, describe }, (index) => {
     const { experts, weights } = tokens[index];
-    const layers = experts.map(
+    const choices = experts.map(
       (chosen, layer) =>
         `layer ${layer}: ${chosen.map((expert, k) => `expert ${expert} ${percent(weights[layer][k])}`).join(', ')}`,
     );
-    find('token', HTMLElement).textContent = `${describe(index)}. ${layers.join('; ')}`;
+    find('token', HTMLElement).textContent = `${describe(index)}. ${choices.join('; ')}`;
   });
   find('strip', HTMLElement).replaceChildren(element('div', 'holder', strip.element));
   strip.add(tokens);

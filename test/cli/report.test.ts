@@ -108,6 +108,15 @@ describe('a run', () => {
     ]);
   });
 
+  test('with dense layers tells of the others; with dense layers alone it has no map', async () => {
+    const some = await readRun(writeRun('some', { steps: 1, load: () => [[], [1, 0]] }));
+    expect([some.curves.loadEntropy.mean, some.curves.deadExperts.mean]).toEqual([[0], [1]]);
+    expect(some.load).toMatchObject({ expertsPerLayer: [0, 2] });
+    const none = await readRun(writeRun('none', { steps: 1, load: () => [[], []] }));
+    expect([none.curves.loadEntropy.mean, none.load]).toEqual([[], null]);
+    expect(none.curves.crossEntropy.steps).toEqual([1]);
+  });
+
   test('of many samples keeps some, evenly, and the last', async () => {
     const samples = Array.from({ length: 999 }, (_, i) => ({
       step: i + 1,

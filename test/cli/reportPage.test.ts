@@ -172,6 +172,20 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the report in a browser', ()
     await page.close();
   });
 
+  test('draws the load of the layers with experts beside dense ones', async () => {
+    const load = () => [[], [0.25, 0.75], []];
+    const page = await open({ mixed: { steps: 5, load } });
+    expect(
+      await page.$$eval('.heat .layer span', (all) => all.map(({ textContent }) => textContent)),
+    ).toEqual(['layer 1']);
+    expect((await coloursOf(page, '.heat canvas')).size).toEqual([5, 2]);
+    await page.focus('.heat .cells');
+    await page.keyboard.press('ArrowDown');
+    expect(await page.textContent('.heat .readout')).toMatch(/layer 1, expert 1, .*75\.0 %/);
+    expect(failures).toEqual([]);
+    await page.close();
+  });
+
   test('shows a run that has hardly begun', async () => {
     const page = await open({ none: { steps: 0 }, one: { steps: 1 } });
     expect(await page.$$eval('.results tbody tr', (rows) => rows.length)).toBe(2);

@@ -140,6 +140,57 @@ describe('sgemoe train', () => {
     expect(config).toMatchObject({ qkNorm: 'none', embeddingMultiplier: 1 });
   });
 
+  it('trains a model with dense layers, some or all, and writes with it', async () => {
+    const sizes = [
+      '--hidden-dim',
+      '16',
+      '--layers',
+      '2',
+      '--heads',
+      '2',
+      '--seq-len',
+      '16',
+      '--batch-size',
+      '4',
+    ];
+    const train = async (name: string, ...more: string[]) => {
+      const dir = join(folder, name);
+      const args = ['train', '--data', text, '--out', dir, ...more, '--steps', '2', '--sample-tokens', '4'];
+      const { code, stdout, stderr } = await sgemoe(args);
+      expect([code, stderr]).toEqual([0, '']);
+      return { config: (await MoETransformer.load(dir)).config, stdout, last: readMetrics(dir)[1] };
+    };
+    const all = await train('all-dense', ...sizes, '--dense-layers', 'all', '--dense-ffn-dim', '24');
+    expect(all.config).toMatchObject({ denseLayers: [0, 1], nExperts: 0, topKExperts: 0, ffnDim: 0 });
+    expect(all.stdout).toContain('2 dense layers');
+    expect(all.last).toMatchObject({
+      auxLoss: 0,
+      expertLoad: [[], []],
+      router: { deadExperts: [null, null] },
+    });
+    const some = await train('some-dense', ...TINY, '--dense-layers', '1');
+    expect(some.config).toMatchObject({ denseLayers: [1], denseFfnDim: 2 * 16, nExperts: 4 });
+    expect(some.stdout).toContain('2 layers (1 dense), 4 experts, top 2');
+    expect((some.last.expertLoad as number[][]).map(({ length }) => length)).toEqual([4, 0]);
+  });
+
+  it('names the flags of layers and widths that do not fit together', async () => {
+    const train = (...more: string[]) =>
+      sgemoe(['train', '--data', text, '--out', join(folder, 'no'), ...more]);
+    expect((await train('--dense-layers', '9')).stderr).toMatch(
+      /--dense-layers must be ascending and below --layers \(4\), got 9/,
+    );
+    expect((await train('--dense-layers', 'first')).stderr).toMatch(
+      /--dense-layers must be a list of integers >= 0/,
+    );
+    expect((await train('--dense-ffn-dim', '8')).stderr).toMatch(
+      /--dense-ffn-dim must be 0 without --dense-layers/,
+    );
+    const { code, stderr } = await train('--dense-layers', 'all', '--experts', '8');
+    expect(stderr).toMatch(/--experts must be 0 where every layer is dense, got 8/);
+    expect(code).toBe(2);
+  });
+
   it('makes the kind of model asked for', async () => {
     const dir = join(folder, 'kind');
     const more = [

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { ModelConfig, MoETransformer } from '../../src';
 import { expectError } from '../helpers/expectError';
-import { EVERYTHING, SMALL } from '../helpers/smallModel';
+import { ALL_DENSE, EVERYTHING, SMALL, SOME_DENSE } from '../helpers/smallModel';
 
 describe('ModelConfig', () => {
   test.each(['tiny', 'small'] as const)('%s: totalParams counts what the built model has', (preset) => {
@@ -27,6 +27,9 @@ describe('ModelConfig', () => {
     { sharedFfnDim: 24 },
     { tieEmbeddings: true },
     EVERYTHING,
+    SOME_DENSE,
+    ALL_DENSE,
+    { ...EVERYTHING, ...SOME_DENSE },
   ] as const)('%j: totalParams and activeParams count it', (overrides) => {
     const config = new ModelConfig({ ...SMALL, ...overrides });
     const model = MoETransformer.create(config);
@@ -35,7 +38,7 @@ describe('ModelConfig', () => {
     expect(config.totalParams()).toBe(total);
     expect(total).not.toBe(new ModelConfig(SMALL).totalParams());
     const idle =
-      config.nLayers * (config.nExperts - config.topKExperts) * 3 * config.ffnDim * config.hiddenDim;
+      config.nMoeLayers * (config.nExperts - config.topKExperts) * 3 * config.ffnDim * config.hiddenDim;
     expect(config.activeParams()).toBe(total - idle);
   });
 
@@ -87,6 +90,13 @@ describe('ModelConfig', () => {
     const config = ModelConfig.tiny({ ropeAlpha: 4, rmsNormEps: 1e-5, routerAuxLossCoef: 0, ...EVERYTHING });
     expect(ModelConfig.fromJSON(JSON.parse(JSON.stringify(config)))).toEqual(config);
     expect(config.with({ nLayers: 3 })).toEqual(ModelConfig.tiny({ ...config, nLayers: 3 }));
+    for (const dense of [SOME_DENSE, ALL_DENSE]) {
+      const other = ModelConfig.tiny(dense);
+      expect(ModelConfig.fromJSON(JSON.parse(JSON.stringify(other)))).toEqual(other);
+    }
+    // What a version without dense layers wrote.
+    const { mlp_only_layers: _, dense_intermediate_size: __, ...older } = ModelConfig.tiny().toJSON();
+    expect(ModelConfig.fromJSON(older)).toEqual(ModelConfig.tiny());
   });
 
   test.each([
@@ -101,6 +111,18 @@ describe('ModelConfig', () => {
     [{ rmsNormEps: 0 }, /rmsNormEps/],
     [{ ropeAlpha: 2, headDim: 2 }, /needs headDim > 2/],
     [{ routerAuxLossCoef: -1 }, /routerAuxLossCoef must be a finite number >= 0, got -1/],
+    [{ denseLayers: [0] }, /denseFfnDim must be >= 1 with denseLayers, got 0/],
+    [{ denseFfnDim: 8 }, /denseFfnDim must be 0 without denseLayers, got 8/],
+    [{ denseLayers: [2], denseFfnDim: 8 }, /denseLayers must be ascending and below nLayers \(2\), got 2/],
+    [{ nLayers: 3, denseLayers: [1, 0], denseFfnDim: 8 }, /must be ascending .* got 1, 0/],
+    [{ nLayers: 3, denseLayers: [1, 1], denseFfnDim: 8 }, /must be ascending .* got 1, 1/],
+    [{ denseLayers: [-1], denseFfnDim: 8 }, /denseLayers must be a list of integers >= 0, got -1/],
+    [{ denseLayers: [0.5], denseFfnDim: 8 }, /denseLayers must be a list of integers/],
+    [{ denseLayers: [0, 1], denseFfnDim: 8 }, /nExperts must be 0 where every layer is dense, got 4/],
+    [{ ...ALL_DENSE, sharedFfnDim: 8 }, /sharedFfnDim must be 0 where every layer is dense, got 8/],
+    [{ nExperts: 0, topKExperts: 0 }, /nExperts must be >= 1 unless every layer is dense, got 0/],
+    [{ topKExperts: 0 }, /topKExperts must be >= 1 unless every layer is dense, got 0/],
+    [{ ffnDim: 0 }, /ffnDim must be >= 1 unless every layer is dense, got 0/],
     [{ sharedFfnDim: -1 }, /sharedFfnDim must be an integer >= 0 and < 2\^31, got -1/],
     [{ embeddingMultiplier: 0 }, /embeddingMultiplier must be a finite number > 0/],
     [{ attentionMultiplier: -1 }, /attentionMultiplier must be a finite number > 0/],

@@ -27,6 +27,18 @@ export const EVERYTHING = {
   logitsDivisor: 1.25,
 } as const;
 
+/** The first layer of SMALL dense, the second a mixture. */
+export const SOME_DENSE = { denseLayers: [0], denseFfnDim: 28 } as const;
+
+/** Every layer of SMALL dense. */
+export const ALL_DENSE = {
+  nExperts: 0,
+  topKExperts: 0,
+  ffnDim: 0,
+  denseLayers: [0, 1],
+  denseFfnDim: 28,
+} as const;
+
 export function smallModel(overrides: Partial<ModelConfigOptions> = {}, seed = 1): MoETransformer {
   return MoETransformer.create({ ...SMALL, ...overrides }, { seed });
 }

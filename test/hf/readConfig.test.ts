@@ -109,6 +109,20 @@ describe('config.json of transformers', () => {
     expect(read(architecture, more).notes).toEqual([]);
   });
 
+  test.each([
+    [{}, [], 20, 0],
+    [{ mlp_only_layers: [3, 0, 9] }, [0, 3], 20, 24],
+    [{ decoder_sparse_step: 2 }, [0, 2], 20, 24],
+    [{ decoder_sparse_step: 3, mlp_only_layers: [2] }, [0, 1, 2, 3], 0, 24],
+    [{ num_local_experts: 0 }, [0, 1, 2, 3], 0, 24],
+  ])('%j: the dense layers of four are %j', (more, denseLayers, ffnDim, denseFfnDim) => {
+    for (const name of ['qwen2_moe', 'qwen3_moe'] as const) {
+      const { config } = read(name, { num_hidden_layers: 4, ...more });
+      const nExperts = ffnDim === 0 ? 0 : 4;
+      expect(config).toMatchObject({ denseLayers, ffnDim, denseFfnDim, nExperts });
+    }
+  });
+
   test('unknown keys are listed, keys of training mentioned', () => {
     const { notes } = read('mixtral', { num_nextn_predict_layers: 1, mystery: {}, router_jitter_noise: 0.1 });
     expect(notes).toEqual([
@@ -148,9 +162,13 @@ describe('config.json of transformers', () => {
     ['mixtral', { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0.5/],
     ['mixtral', { rope_parameters: { partial_rotary_factor: 0.5 } }, /partial_rotary_factor 0.5/],
     ['mixtral', { hidden_act: 'gelu' }, /hidden_act "gelu" is not SiLU/],
-    ['qwen2_moe', { mlp_only_layers: [0] }, /mlp_only_layers \[0\]/],
-    ['qwen3_moe', { decoder_sparse_step: 2 }, /decoder_sparse_step 2/],
-    ['qwen3_moe', { num_local_experts: 0 }, /without experts/],
+    ['qwen2_moe', { mlp_only_layers: [-1] }, /mlp_only_layers must be a list of layers, got \[-1\]/],
+    ['qwen2_moe', { mlp_only_layers: 1 }, /mlp_only_layers must be a list of layers, got 1/],
+    ['mixtral', { mlp_only_layers: [0] }, /mlp_only_layers \[0\] has no meaning for mixtral/],
+    ['qwen3_moe', { first_k_dense_replace: 1 }, /first_k_dense_replace 1 makes dense layers/],
+    ['qwen3_moe', { decoder_sparse_step: 0 }, /decoder_sparse_step must be an integer >= 1, got 0/],
+    ['olmoe', { decoder_sparse_step: 2 }, /decoder_sparse_step 2 has no meaning for olmoe/],
+    ['mixtral', { num_local_experts: 0 }, /without experts/],
     ['qwen3_moe', { num_experts: 8 }, /num_local_experts 4 and num_experts 8 disagree/],
     ['olmoe', { clip_qkv: 8 }, /clip_qkv/],
     ['qwen3_moe', { quantization_config: { quant_method: 'gptq' } }, /quantised/],

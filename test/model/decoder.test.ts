@@ -6,7 +6,7 @@ import { ARCHITECTURES } from '../../src/hf/architectures';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
 import { hfDir } from '../helpers/hfFixture';
-import { EVERYTHING, SMALL, smallModel } from '../helpers/smallModel';
+import { ALL_DENSE, EVERYTHING, SMALL, SOME_DENSE, smallModel } from '../helpers/smallModel';
 
 /**
  * Both ways add up the same products, cut differently: a sum of n products is off by about sqrt(n) 2^-24 of its largest
@@ -21,6 +21,8 @@ const SHAPES: Record<string, Partial<ModelConfigOptions>> = {
   'two kv heads of four': { nHeads: 4, nKvHeads: 2 },
   'all options on': { ...EVERYTHING, nHeads: 4, nKvHeads: 2 },
   'experts chosen by a bias': { nExperts: 3 },
+  'a dense layer': SOME_DENSE,
+  'dense layers alone': ALL_DENSE,
   'queries and keys normed over all heads': { qkNorm: 'full', attentionBias: 'qkv' },
 };
 
@@ -215,6 +217,18 @@ describe('outputs', () => {
       });
       t += text.length;
     }
+  });
+
+  test('a dense layer chose no expert: -1, with weight 0', () => {
+    const tokens = idsOf(3, 3);
+    const trace = smallModel(SOME_DENSE).trace(Tensor.fromIds([tokens]));
+    const decoder = new Decoder(smallModel(SOME_DENSE));
+    const experts = new Int32Array(L * 3 * K).fill(7);
+    const gateWeights = new Float32Array(L * 3 * K).fill(7);
+    decoder.step([{ slot: 0, tokens, logits: 'none' }], { experts, gateWeights });
+    expect([...experts]).toEqual([...new Array(3 * K).fill(-1), ...trace.routing[1]!.indices.data]);
+    expect([...gateWeights.subarray(0, 3 * K)]).toEqual(new Array(3 * K).fill(0));
+    expect(trace.routing[0]).toBeNull();
   });
 
   test('rows choose the tokens whose logits they want', () => {

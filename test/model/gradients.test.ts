@@ -17,7 +17,7 @@ import { Passes } from '../../src/model/passes';
 import { SharedExpert } from '../../src/model/sharedExpert';
 import { expectRelative } from '../helpers/close';
 import { checkGradient, dot } from '../helpers/finiteDifferences';
-import { EVERYTHING } from '../helpers/smallModel';
+import { ALL_DENSE, EVERYTHING, SOME_DENSE } from '../helpers/smallModel';
 
 // The model code itself, computing in float64.
 const kernels = createReferenceKernels({ floatType: 'float64' });
@@ -127,6 +127,20 @@ describe('finite differences in float64, random upstream', () => {
     checkLayer(new TransformerBlock({ ...attention, ...experts }, { kernels }), [2, 4], 40);
   });
 
+  test('dense transformer block, with a multiplier too', () => {
+    const none = { nExperts: 0, topKExperts: 0, ffnDim: 0, denseFfnDim: 9 };
+    const block = new TransformerBlock({ ...attention, ...none }, { kernels });
+    expect([...block.namedParameters()].map(([name]) => name)).toEqual(
+      expect.arrayContaining(['mlp.w1.weight', 'mlp.w2.weight', 'mlp.w3.weight']),
+    );
+    checkLayer(block, [2, 4], 40);
+    checkLayer(
+      new TransformerBlock({ ...attention, ...none, residualMultiplier: 0.6 }, { kernels }),
+      [7],
+      40,
+    );
+  });
+
   test('Embedding: repeated ids add up, absent ones get nothing', () => {
     const embedding = new Embedding(6, 3, { kernels });
     const ids = Tensor.fromIds([[1, 4, 1, 1, 0]]);
@@ -144,6 +158,12 @@ describe('finite differences in float64, random upstream', () => {
     ['tied embeddings and multipliers', { tieEmbeddings: true, embeddingMultiplier: 2, logitsDivisor: 3 }],
     ['all that is off by default', EVERYTHING],
     ['selection biases', {}, [0.2, -0.4, 0.1, 0, 0]],
+    ['a dense layer first', SOME_DENSE],
+    [
+      'a dense layer last, and all that is off by default',
+      { ...EVERYTHING, denseLayers: [1], denseFfnDim: 9 },
+    ],
+    ['dense layers alone', ALL_DENSE],
   ])(
     'the whole model with %s: logits, balance loss and z-loss, through every parameter',
     (_, extra, bias = []) => {
@@ -191,7 +211,8 @@ describe('finite differences in float64, random upstream', () => {
           1e-12,
         );
       });
-      const { losses: routerLosses } = model.blocks[0].moe!.router;
+      const routed = model.blocks.find(({ moe }) => moe !== null)?.moe?.router;
+      const routerLosses = routed?.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
       const passes = new Passes({ ...model, routerLosses, ranges: { embedding: [], blocks: [], head: [] } });
       const pass = passes.enter(2, 5, 'train');
       passes.copyIds(pass.ids, ids.data as Int32Array);

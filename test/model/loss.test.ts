@@ -6,7 +6,7 @@ import type { WeightRange } from '../../src/memory/parameters';
 import type { LossTerms } from '../../src/model/loss';
 import { AdamW } from '../../src/training/optimizer';
 import { sameBits } from '../helpers/close';
-import { EVERYTHING, SMALL, smallModel } from '../helpers/smallModel';
+import { EVERYTHING, SMALL, SOME_DENSE, smallModel } from '../helpers/smallModel';
 
 const IDS = [
   [1, 2, 3, 4, 5, 6],
@@ -28,6 +28,7 @@ const MODELS: Record<string, () => MoETransformer> = {
   plain: () => smallModel(),
   'tied embeddings, and all that is off by default': () => smallModel(EVERYTHING),
   'five layers': () => smallModel({ nLayers: 5 }),
+  'a dense layer': () => smallModel(SOME_DENSE),
   'several buffers': () => shardedModel(4096),
 };
 

@@ -10,6 +10,7 @@ import {
   Trainer,
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
+import { ALL_DENSE } from '../helpers/smallModel';
 
 const SHAPES = {
   tiny: ModelConfig.tiny(),
@@ -20,6 +21,8 @@ const SHAPES = {
     sharedFfnDim: 128,
     tieEmbeddings: true,
   }),
+  'dense layers between mixtures': ModelConfig.tiny({ nLayers: 4, denseLayers: [0, 2], denseFfnDim: 900 }),
+  'dense layers alone': ModelConfig.tiny(ALL_DENSE),
   'norms of whole vectors, every expert': ModelConfig.tiny({ qkNorm: 'full', topKExperts: 4, ffnDim: 32 }),
 };
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { GenerateRequest, StreamChunk } from '../../src';
 import { expectRelative } from '../helpers/close';
-import { ByteTokenizer, byteModel, Engine, type openEngine, Sampler, Tensor } from './engines';
+import { ALL_DENSE, SOME_DENSE } from '../helpers/smallModel';
+import { ByteTokenizer, byteModel, Engine, openEngine, Sampler, Tensor } from './engines';
 
 const model = byteModel();
 let engine: Awaited<ReturnType<typeof openEngine>>;
@@ -113,6 +114,36 @@ describe('a completion', () => {
       expect(experts).toEqual(layers.map((layer) => rows(layer!.indices.data as Int32Array)));
       const computed = layers.flatMap((layer) => rows(layer!.weights.data as Float32Array));
       expectRelative('weights', Float32Array.from(weights.flat()), Float32Array.from(computed), 1e-5);
+    }
+  });
+
+  test('of a model with dense layers has no experts there, and counts none', async () => {
+    for (const [dense, experts] of [
+      [SOME_DENSE, [0, 3]],
+      [ALL_DENSE, [0, 0]],
+    ] as const) {
+      const own = await openEngine({}, dense);
+      const { tokens, routing } = await own.generate({
+        prompt: 'route',
+        maxTokens: 4,
+        temperature: 0,
+        routing: true,
+      });
+      const { expertLoad } = own.metrics();
+      await own.close();
+      expect(tokens).toEqual(
+        byteModel(dense)
+          .generateGreedy([...new TextEncoder().encode('route')], 9)
+          .slice(5),
+      );
+      const K = experts[1] === 0 ? 0 : 2;
+      for (const each of routing!) {
+        expect(each.experts.map(({ length }) => length)).toEqual([0, K]);
+        expect(each.weights.map(({ length }) => length)).toEqual([0, K]);
+      }
+      expect(expertLoad.map(({ length }) => length)).toEqual(experts);
+      // Five tokens of the prompt, and the first three that were made.
+      expect(expertLoad.flat().reduce((sum, n) => sum + n, 0)).toBe(8 * K);
     }
   });
 

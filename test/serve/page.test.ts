@@ -113,6 +113,33 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
     await page.close();
   });
 
+  test('shows the layers with experts of a model with a dense one, and the tokens of one without experts', async () => {
+    const dense = { denseLayers: [1], denseFfnDim: 20 };
+    const all = { nExperts: 0, topKExperts: 0, ffnDim: 0, denseLayers: [0, 1, 2], denseFfnDim: 20 };
+    for (const [shape, title, heading, rows] of [
+      [dense, '1 dense and 2 layers of 8 experts, 2 for each token', 'Experts', ['layer 0', 'layer 2']],
+      [all, '3 dense layers; context', 'Tokens', []],
+    ] as const) {
+      const own = await openServer({
+        engine: await Engine.create(byteModel({ ...MODEL, ...shape }), new ByteTokenizer()),
+      });
+      const page = await open(own.url);
+      await page.waitForSelector(`#model:has-text("${title}")`);
+      await complete(page, 'Once', { max_tokens: '6' });
+      await ended(page);
+      expect(await page.$$eval('.name', (names) => names.length)).toBe(6);
+      expect(await page.$$eval('.layers .row', (all) => all.map(({ textContent }) => textContent))).toEqual(
+        rows,
+      );
+      expect(await page.textContent('#experts-title')).toBe(heading);
+      expect(await page.isVisible('#experts > .legend')).toBe(rows.length > 0);
+      expect(await page.$$eval('#details table', (tables) => tables.length)).toBe(rows.length > 0 ? 2 : 1);
+      expect(failures).toEqual([]);
+      await page.close();
+      await own.close();
+    }
+  });
+
   test('tells alternatives and experts of the token under the pointer and at the keyboard', async () => {
     const page = await open();
     await complete(page, 'Once', { max_tokens: '20' });

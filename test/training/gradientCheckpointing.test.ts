@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Lcg64, type ModelConfigOptions, MoETransformer, Tensor, type TrainConfig, Trainer } from '../../src';
 import { sameBits } from '../helpers/close';
-import { EVERYTHING, SMALL } from '../helpers/smallModel';
+import { ALL_DENSE, EVERYTHING, SMALL } from '../helpers/smallModel';
 
 function randomIds(batch: number, seq: number, seed: number): Tensor {
   const rng = new Lcg64(seed);
@@ -15,6 +15,9 @@ const CASES: [string, Partial<ModelConfigOptions>, TrainConfig][] = [
   ['z-loss and balance loss', {}, { zLossCoef: 0.2, auxLossAlpha: 0.3 }],
   ['parts of unequal size', {}, { gradAccumulationSteps: 3, zLossCoef: 0.2 }],
   ['selection biases that move', {}, { routerBiasUpdateRate: 0.125 }],
+  ['dense layers between mixtures', { denseLayers: [1, 2], denseFfnDim: 28 }, { zLossCoef: 0.2 }],
+  ['mixtures between dense layers', { denseLayers: [0, 3], denseFfnDim: 28 }, { gradAccumulationSteps: 2 }],
+  ['dense layers alone', { ...ALL_DENSE, denseLayers: [0, 1, 2, 3] }, {}],
   ['all that is off by default', EVERYTHING, { zLossCoef: 0.1, gradAccumulationSteps: 2 }],
 ];
 

@@ -17,7 +17,7 @@ import {
 import { getKernels } from '../../src/backend';
 import { sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
-import { smallModel } from '../helpers/smallModel';
+import { ALL_DENSE, SOME_DENSE, smallModel } from '../helpers/smallModel';
 
 let folder: string;
 beforeAll(() => {
@@ -65,22 +65,30 @@ describe('a resumed training', () => {
     expect((await resumeTraining(dirs[1])).trainer.step).toBe(2);
   });
 
-  test('makes the steps that it would have made: weights, moments, counters and options to the bit', async () => {
-    const whole = await train(9);
-    const first = await train(4);
-    const dir = join(folder, 'exact');
-    await saveTraining(dir, first, { data: positions.get(first), progress: { best: 2.5 } });
-    const second = await train(5, dir);
-    expect(second.config).toEqual(whole.config);
-    expect(second.getState()).toEqual({ step: 9, skippedSteps: 0 });
-    second.model.store.shards.forEach((shard, i) => {
-      expect(sameBits(shard, whole.model.store.shards[i])).toBe(true);
-    });
-    for (const [name, moment] of momentsOf(second)) {
-      expect(sameBits(moment, momentsOf(whole).get(name)!), name).toBe(true);
-    }
-    expect((await resumeTraining(dir)).progress).toEqual({ best: 2.5 });
-  });
+  test.each([
+    ['experts', {}],
+    ['a dense layer', SOME_DENSE],
+    ['dense layers alone', ALL_DENSE],
+  ])(
+    'with %s makes the steps that it would have made: weights, moments, counters and options to the bit',
+    async (name, extra) => {
+      const anew = () => new Trainer(smallModel({ vocabSize: 256, ...extra }), OPTIONS);
+      const whole = await train(9, anew());
+      const first = await train(4, anew());
+      const dir = join(folder, `exact-${name}`);
+      await saveTraining(dir, first, { data: positions.get(first), progress: { best: 2.5 } });
+      const second = await train(5, dir);
+      expect(second.config).toEqual(whole.config);
+      expect(second.getState()).toEqual({ step: 9, skippedSteps: 0 });
+      second.model.store.shards.forEach((shard, i) => {
+        expect(sameBits(shard, whole.model.store.shards[i])).toBe(true);
+      });
+      for (const [name, moment] of momentsOf(second)) {
+        expect(sameBits(moment, momentsOf(whole).get(name)!), name).toBe(true);
+      }
+      expect((await resumeTraining(dir)).progress).toEqual({ best: 2.5 });
+    },
+  );
 
   test('covers every element of the moments but the padding, which is zero', async ({ skip }) => {
     const trainer = await train(3);

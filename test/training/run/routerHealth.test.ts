@@ -15,6 +15,14 @@ describe('routerHealth', () => {
     expect(deadExperts).toEqual([0, 3, 2]);
   });
 
+  it('of a dense layer is null', () => {
+    expect(routerHealth([[], [0.5, 0.5]])).toEqual({
+      loadEntropy: [null, 1],
+      maxOverMean: [null, 1],
+      deadExperts: [null, 0],
+    });
+  });
+
   it('of a single expert is even', () => {
     expect(routerHealth([[1]])).toEqual({ loadEntropy: [1], maxOverMean: [1], deadExperts: [0] });
   });
