@@ -144,7 +144,11 @@ inline Vf narrow(Vd low, Vd high) {
   return (Vf)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)low), (float64x2_t)high);
 }
 #else  // the compiler's vectors alone: WebAssembly, RISC-V, POWER, 32-bit ARM, ...
+#if defined(__wasm_relaxed_simd__)  // fused where the processor can
+inline Vf fma(Vf a, Vf b, Vf c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
+#else
 inline Vf fma(Vf a, Vf b, Vf c) { return a * b + c; }
+#endif
 inline Vf vmax(Vf a, Vf b) { return select(a > b, a, b); }
 inline Vf vmin(Vf a, Vf b) { return select(a < b, a, b); }
 inline Vf vsqrt(Vf a) {

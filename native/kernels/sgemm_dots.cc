@@ -29,6 +29,12 @@ inline Quad sumsOf(Vf v0, Vf v1, Vf v2, Vf v3) {
   const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
   return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
 }
+#elif defined(__wasm_simd128__)
+inline Quad sumsOf(Vf a, Vf b, Vf c, Vf d) {
+  const Vf ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Vf cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
 #else
 inline Quad sumsOf(Vf v0, Vf v1, Vf v2, Vf v3) { return Quad{hsum(v0), hsum(v1), hsum(v2), hsum(v3)}; }
 #endif

@@ -85,7 +85,9 @@ using PackedTileFn = void (*)(const PackedTile&);
 // By the number of rows.
 const PackedTileFn kPackedTiles[kRows + 1] = {
     nullptr,        packedTile<1>,  packedTile<2>,  packedTile<3>,  packedTile<4>,
+#if !defined(__wasm_simd128__)
     packedTile<5>,  packedTile<6>,
+#endif
 #if defined(__AVX512F__) || defined(__aarch64__)
     packedTile<7>,  packedTile<8>,  packedTile<9>,  packedTile<10>, packedTile<11>,
     packedTile<12>, packedTile<13>, packedTile<14>,

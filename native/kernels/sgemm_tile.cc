@@ -83,18 +83,23 @@ void tile(const TileArgs& t) {
 
 }  // namespace
 
-#define TILES_1_TO_6(NV) nullptr, tile<1, NV>, tile<2, NV>, tile<3, NV>, tile<4, NV>, tile<5, NV>, tile<6, NV>
+#define TILES_1_TO_4(NV) nullptr, tile<1, NV>, tile<2, NV>, tile<3, NV>, tile<4, NV>
+#define TILES_1_TO_6(NV) TILES_1_TO_4(NV), tile<5, NV>, tile<6, NV>
 #define TILES_7_TO_12(NV) tile<7, NV>, tile<8, NV>, tile<9, NV>, tile<10, NV>, tile<11, NV>, tile<12, NV>
 const TileFn kTiles[kPanelVectors + 1][kMaxTileRows + 1] = {
     {},
 #if defined(__AVX512F__) || defined(__aarch64__)
     {TILES_1_TO_6(1), TILES_7_TO_12(1), tile<13, 1>, tile<14, 1>},
     {TILES_1_TO_6(2), TILES_7_TO_12(2), tile<13, 2>, tile<14, 2>},
+#elif defined(__wasm_simd128__)
+    {TILES_1_TO_6(1), tile<7, 1>, tile<8, 1>},
+    {TILES_1_TO_4(2)},
 #else
     {TILES_1_TO_6(1), TILES_7_TO_12(1)},
     {TILES_1_TO_6(2)},
 #endif
 };
+#undef TILES_1_TO_4
 #undef TILES_1_TO_6
 #undef TILES_7_TO_12
 

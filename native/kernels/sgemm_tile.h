@@ -32,6 +32,9 @@ struct Matrices {
 // Rows of a tile that is one or two vectors wide: the most that leave registers for a row of B and one of A.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows[3] = {0, 14, 14};
+#elif defined(__wasm_simd128__)
+// An engine on x86 has 15 registers, and without fma a product takes one, too.
+constexpr int kTileRows[3] = {0, 8, 4};
 #else
 constexpr int kTileRows[3] = {0, 12, 6};
 #endif

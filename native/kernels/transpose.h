@@ -39,6 +39,14 @@ inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_
   _mm_storeu_ps(dst + dstStep, r1);
   _mm_storeu_ps(dst + 2 * dstStep, r2);
   _mm_storeu_ps(dst + 3 * dstStep, r3);
+#elif defined(__wasm_simd128__)
+  const Vf r0 = load(src), r1 = load(src + srcStep), r2 = load(src + 2 * srcStep), r3 = load(src + 3 * srcStep);
+  const Vf low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+  const Vf low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+  store(dst, __builtin_shufflevector(low01, low23, 0, 1, 4, 5));
+  store(dst + dstStep, __builtin_shufflevector(low01, low23, 2, 3, 6, 7));
+  store(dst + 2 * dstStep, __builtin_shufflevector(high01, high23, 0, 1, 4, 5));
+  store(dst + 3 * dstStep, __builtin_shufflevector(high01, high23, 2, 3, 6, 7));
 #else
   for (int j = 0; j < kTransposeBlock; ++j) {
     for (int i = 0; i < kTransposeBlock; ++i) dst[j * dstStep + i] = src[i * srcStep + j];

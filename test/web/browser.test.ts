@@ -135,16 +135,11 @@ describe.skipIf(skip)('demo.html', () => {
     await page.waitForSelector('#start:enabled');
     expect(await page.textContent('#model')).toContain('(wasm)');
     await page.click('#start');
-    const loss = async () =>
-      Number(/: ([\d.]+) nats/.exec((await page.textContent('#figures')) ?? '')?.[1] ?? Number.NaN);
-    await page.waitForFunction("document.getElementById('figures').textContent.startsWith('Step ')");
-    const first = await loss();
-    await page.waitForFunction(
-      "Number(/Step (\\d+)/.exec(document.getElementById('figures').textContent)[1]) > 30",
-      null,
-      { timeout: 120_000 },
-    );
-    expect(await loss()).toBeLessThan(first);
+    // A model that has learnt nothing is at ln 256 = 5.5 nats or above.
+    const figures = "document.getElementById('figures').textContent";
+    await page.waitForFunction(`Number(/: ([\\d.]+) nats/.exec(${figures})?.[1]) < 4`, null, {
+      timeout: 120_000,
+    });
     expect(await page.locator('#strip canvas').count()).toBe(2);
     expect((await page.textContent('#sample'))?.length).toBeGreaterThan(50);
     const coloured =
