@@ -37,7 +37,7 @@ const {
 const SOURCES = ['src', 'native', 'docs', 'scripts', 'bench', 'test'];
 const ENDINGS = ['.ts', '.js', '.cc', '.h', '.md'];
 const QUICK_BYTES = 60_000;
-/** In an evaluation on the way. */
+/** Batches of an evaluation during the run. */
 const EVAL_BATCHES = 10;
 const SEED = 42;
 
@@ -167,7 +167,7 @@ async function train(model, dataset, recipe, bigram) {
   say(
     `\n${result.steps} steps in ${Math.round(result.seconds)} s, ${count(Math.round(result.tokensPerSec))} bytes/s.`,
   );
-  say(`Saved to ${OUT}; the picture is ${path.join(OUT, 'curve.svg')}.\n`);
+  say(`Saved to ${OUT}; the curves are in ${path.join(OUT, 'curve.svg')}.\n`);
   return result;
 }
 

@@ -67,7 +67,7 @@ async function fetchJson(url: string, required: boolean): Promise<Record<string,
   try {
     return (await response.json()) as Record<string, unknown>;
   } catch (cause) {
-    throw new SgemoeError('SGEMOE_CONFIG_INVALID', `${url} is no JSON`, { cause });
+    throw new SgemoeError('SGEMOE_CONFIG_INVALID', `${url} is not JSON`, { cause });
   }
 }
 

@@ -57,7 +57,7 @@ export function requireMemory(
   throw new SgemoeError(
     'SGEMOE_MEMORY',
     `${what} takes ${formatBytes(total)} of memory (${list}), but ${formatBytes(there.bytes)} are available ` +
-      `${there.where}. Where swap makes up for it: SGEMOE_MEMORY_LIMIT=none.`,
+      `${there.where}. If swap makes up for it, set SGEMOE_MEMORY_LIMIT=none.`,
   );
 }
 

@@ -18,11 +18,11 @@ const NOTES = `
 Environment:
   SGEMOE_THREADS=1..256  threads, as --threads
   SGEMOE_BACKEND=auto|openblas|accelerate|blas|builtin|wasm|reference
-                         what computes; default auto, the fastest that is there
+                         what computes; default auto, the fastest that loads
   SGEMOE_BLAS=<file>     a library with cblas_sgemm to use
   SGEMOE_MEMORY_LIMIT=<bytes>|none
-                         what a model may take, such as 12GB; default what the machine has
-  SGEMOE_API_KEY=<key>   of sgemoe serve, as --api-key
+                         memory a model may take, such as 12GB; default what the machine has
+  SGEMOE_API_KEY=<key>   key of sgemoe serve, as --api-key
   SGEMOE_DEBUG=1         print the stack of an error
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.

@@ -223,7 +223,7 @@ export const MODEL_OPTIONS: ModelTable = {
     number(
       { above: 0 },
       {
-        doc: 'what embeddings are multiplied by; more makes the token weigh more in the first blocks',
+        doc: 'factor of the embeddings; a larger one makes the token weigh more in the first blocks',
         default: 1,
         cli: { flag: '--embedding-multiplier <x>', absent: '1' },
       },
@@ -239,13 +239,7 @@ export const MODEL_OPTIONS: ModelTable = {
   ),
   residualMultiplier: row(
     'residual_multiplier',
-    number(
-      { above: 0 },
-      { doc: 'what attention and mixture are multiplied by before they are added', default: 1 },
-    ),
+    number({ above: 0 }, { doc: 'factor of attention and mixture before they are added', default: 1 }),
   ),
-  logitsDivisor: row(
-    'logits_scaling',
-    number({ above: 0 }, { doc: 'what logits are divided by', default: 1 }),
-  ),
+  logitsDivisor: row('logits_scaling', number({ above: 0 }, { doc: 'divides the logits', default: 1 })),
 };

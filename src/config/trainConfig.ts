@@ -74,7 +74,7 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
   totalSteps: integer(
     { min: 1 },
     {
-      doc: 'step at which a schedule that falls has come down to minLrRatio * lr',
+      doc: 'step at which a falling schedule reaches minLrRatio * lr',
       default: 100_000,
       cli: { flag: '--steps <n>', doc: 'steps to make', default: 1200 },
     },
@@ -96,14 +96,14 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
     },
   ),
   schedule: choice(SCHEDULES, {
-    doc: 'how the learning rate goes from the warmup to the last step',
+    doc: 'how the learning rate changes from the warmup to the last step',
     default: 'cosine',
     cli: { flag: '--schedule <name>' },
   }),
   minLrRatio: number(
     { min: 0, max: 1 },
     {
-      doc: 'share of the highest learning rate that cosine and linear come down to',
+      doc: 'share of the highest learning rate to which cosine and linear fall',
       default: 0.1,
       cli: { flag: '--min-lr-ratio <x>' },
     },
@@ -113,7 +113,7 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
     { doc: 'decoupled weight decay of AdamW', default: 0.1, cli: { flag: '--weight-decay <x>' } },
   ),
   weightDecayExclude: someOf(DECAY_EXCLUSIONS, {
-    doc: 'what does not decay; the lm_head neither, where it is the embedding table',
+    doc: 'parts that do not decay; embeddings include an lm_head that is the embedding table',
     default: [],
     cli: { flag: '--weight-decay-exclude <parts...>', absent: 'everything decays' },
   }),
@@ -164,7 +164,7 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
     {
       doc:
         'after each step, move the bias by which experts are chosen this far towards an even load (1e-3 is usual), instead of ' +
-        'or beside the balance loss',
+        'or in addition to the balance loss',
       note: '0 is off',
       default: 0,
       cli: { flag: '--router-bias-update-rate <x>' },
@@ -173,7 +173,7 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
   gradAccumulationSteps: integer(
     { min: 1 },
     {
-      doc: 'parts that a batch is computed in, one after the other, to save memory',
+      doc: 'parts into which a batch is cut and computed one after the other, to save memory',
       default: 1,
       cli: { flag: '--grad-accumulation <n>', note: 'at most --batch-size' },
     },

@@ -100,8 +100,8 @@ function refuseBuffers(model: ExportableModel): void {
   for (const [name, { data }] of model.namedBuffers()) {
     if (data.every((value) => value === 0)) continue;
     throw new RangeError(
-      `export: ${name} is not 0, and no architecture has a selection bias; the model with biases of 0 is another one, ` +
-        'which can be exported',
+      `export: ${name} is not 0, and no architecture has a selection bias; with biases of 0 it can be exported, ` +
+        'but is another model',
     );
   }
 }

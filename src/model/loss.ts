@@ -101,7 +101,7 @@ export class ModelLoss {
   backward(overwrite: boolean, onGradients?: OnGradients): void {
     const pass = this.passes.kept();
     if (this.#terms === null || this.#entered !== this.passes.entered) {
-      throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward: the last forward computed logits alone, no loss');
+      throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward: the last forward computed only logits, no loss');
     }
     this.passes.backward(pass, this.#terms, overwrite, onGradients);
   }

@@ -79,7 +79,7 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
       absent: 'as many as the context has room for',
       cli: {
         flag: '--max-tokens <n>',
-        doc: 'new tokens (bytes, with the byte tokenizer); an end-of-text token ends the text before',
+        doc: 'most new tokens (bytes, with the byte tokenizer); an end-of-text token ends the text earlier',
         default: 256,
       },
     },
@@ -96,7 +96,7 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
   repetitionPenalty: number(
     { above: 0 },
     {
-      doc: 'what positive logits of tokens in the prompt or the text are divided by, and negative ones multiplied by',
+      doc: 'divides positive logits of tokens in the prompt or the text, and multiplies negative ones',
       note: '1 is none',
       default: 1,
       cli: { flag: '--repetition-penalty <r>', doc: 'makes tokens of the prompt and the text less probable' },
@@ -114,10 +114,13 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
   frequencyPenalty: number(
     {},
     {
-      doc: 'the same, once for each time',
+      doc: 'subtracted once for each time that the text has a token (not the prompt)',
       note: '0 is none',
       default: 0,
-      cli: { flag: '--frequency-penalty <b>', doc: 'subtracted once for each time' },
+      cli: {
+        flag: '--frequency-penalty <b>',
+        doc: 'subtracted from a logit once for each time that the text has the token',
+      },
     },
   ),
   temperature: number(
@@ -165,11 +168,11 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
     'a safe integer or a bigint',
     (value) => typeof value === 'number' || typeof value === 'bigint',
     {
-      doc: 'of the random choices: the same seed, options and logits give the same tokens',
+      doc: 'seed of the random choices: the same seed, options and logits give the same tokens',
       default: DEFAULT_SEED,
       cli: {
         flag: '--seed <n>',
-        doc: 'of the random choices',
+        doc: 'seed of the random choices',
         kind: integer({ min: 0 }, { doc: '' }),
       },
     },
@@ -178,28 +181,28 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
   topLogprobs: integer(
     { min: 0 },
     {
-      doc: 'how many most probable tokens are told with the log-probability of each token',
+      doc: 'return this many of the most probable tokens with the log-probability of each token',
       default: 0,
-      cli: { flag: '--top-logprobs <n>', doc: 'with --logprobs: also of the n most probable tokens' },
+      cli: { flag: '--top-logprobs <n>', doc: 'with --logprobs: tell the n most probable tokens too' },
     },
   ),
   stop: other(
     'a text or an array of them, none empty',
     isTexts,
     {
-      doc: 'texts that end the text in front of them; they may span tokens',
+      doc: 'texts before which the text ends; they may span tokens',
       absent: 'none',
       cli: {
         flag: '--stop <text>',
-        doc: 'ends the text in front of these words; may be given several times',
+        doc: 'ends the text before these words; may be given several times',
       },
     },
     (stop) => (typeof stop === 'string' ? stop !== '' : !stop.includes('')),
   ),
   stopTokens: other('an array', Array.isArray, {
-    doc: "token ids that end the text, beside the checkpoint's own ends",
+    doc: "token ids that end the text, in addition to the checkpoint's own end tokens",
     absent: 'none',
-    cli: { flag: '--stop-token <id>', doc: 'ends the text; may be given several times' },
+    cli: { flag: '--stop-token <id>', doc: 'token id that ends the text; may be given several times' },
   }),
 };
 

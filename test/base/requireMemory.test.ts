@@ -14,7 +14,7 @@ describe('requireMemory', () => {
         code: 'SGEMOE_MEMORY',
         message:
           'The model in runs/big takes 28.8 GB of memory (weights 27.7 GB, key-value cache 1.1 GB), but 15.5 GB are ' +
-          'available on this machine. Where swap makes up for it: SGEMOE_MEMORY_LIMIT=none.',
+          'available on this machine. If swap makes up for it, set SGEMOE_MEMORY_LIMIT=none.',
       }),
     );
   });

@@ -181,7 +181,7 @@ describe('sgemoe report', () => {
     const refusals: [string[], RegExp][] = [
       [['report'], /missing required argument 'runs'/],
       [['report', dirname(folder)], /holds no run of sgemoe train: there is no .*metrics\.jsonl/],
-      [['report', folder, '--out', other], /is a file, and no report of sgemoe/],
+      [['report', folder, '--out', other], /is a file that is not a report of sgemoe/],
       [['report', folder, '--out', join(folder, 'none', 'x.html')], /can't be written/],
       [['report', ...new Array<string>(17).fill(folder)], /at most 16 runs, got 17/],
     ];

@@ -120,7 +120,11 @@ describe('--resume', () => {
 
   it.each([
     ['a folder without a run', () => ['--out', join(folder, 'none'), '--resume'], /there is no .*run\.json/],
-    ['a run at its end', () => ['--out', whole(), '--resume'], /has made its 24 steps; a larger --steps/],
+    [
+      'a run at its end',
+      () => ['--out', whole(), '--resume'],
+      /has made its 24 steps; give a larger --steps/,
+    ],
     [
       'another size',
       () => ['--out', whole(), '--resume', '--ffn-dim', '32'],

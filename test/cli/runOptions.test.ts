@@ -41,7 +41,7 @@ describe('--early-stopping', () => {
     const out = join(folder, 'early');
     const { code, stdout, stderr } = await sgemoe(start(out, ...hard));
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toContain('Stopped early, at step 16 of 24: the evaluations had ceased to improve.');
+    expect(stdout).toContain('Stopped early, at step 16 of 24: the evaluations had stopped improving.');
     expect(readMetrics(out)).toHaveLength(16);
     expect(resultOf(out)).toMatchObject({ steps: 16, stoppedEarly: true, interrupted: false });
     const losses = readMetrics(out).flatMap((line) => (line.validationLoss as number) ?? []);
@@ -52,7 +52,7 @@ describe('--early-stopping', () => {
     });
     const again = await sgemoe(['train', '--out', out, '--resume']);
     expect(again.stderr).toMatch(
-      /stopped early, 3 evaluations without improvement; a larger --early-stopping/,
+      /stopped early, 3 evaluations without improvement; give a larger --early-stopping/,
     );
     expect(again.code).toBe(2);
   });

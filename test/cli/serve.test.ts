@@ -85,7 +85,7 @@ describe.skipIf(process.platform === 'win32')('sgemoe serve', () => {
       [['serve', '/no/such'], /there is no such checkpoint folder/],
       [['serve', run, '--api-key-file', empty], /has no key in it/],
       [['serve', run, '--api-key-file', '/no/such'], /can not be read/],
-      [['serve', run, '--api-key', 'two words'], /without spaces/],
+      [['serve', run, '--api-key', 'two words'], /must not have spaces/],
       [['serve', run, '--context-length', '100000'], /--context-length/],
       [['serve', run, '--port', '70000'], /integer >= 0 and <= 65535/],
     ];

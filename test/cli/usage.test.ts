@@ -43,7 +43,7 @@ describe('a wrong command line', () => {
     ['without a command', () => [], /Usage: sgemoe/],
     ['an unknown command', () => ['trian'], /unknown command 'trian'[\s\S]*Did you mean train\?/],
     ['an unknown option', () => train('--stepz', '5'), /unknown option '--stepz'[\s\S]*--steps/],
-    ['a missing option', () => ['train', '--out', 'x'], /--data says what to train on; it is missing/],
+    ['a missing option', () => ['train', '--out', 'x'], /--data is missing: it says what to train on/],
     ['a missing argument', () => ['generate'], /missing required argument 'dir'/],
     ['a surplus argument', () => ['info', 'x'], /too many arguments/],
     ['text for an integer', () => train('--steps', 'many'), /--steps[\s\S]*'many'[\s\S]*integer >= 1/],
@@ -179,7 +179,9 @@ describe('prune', () => {
 
   it('removes nothing when there is none to keep', () => {
     const root = installed('other', ['linux-x64']);
-    expect(() => prune(root, 'linux-x64-musl')).toThrow('there is no addon for linux-x64-musl to keep');
+    expect(() => prune(root, 'linux-x64-musl')).toThrow(
+      'the package has no addon for linux-x64-musl, so none is removed',
+    );
     expect(readdirSync(join(root, 'prebuilds'))).toEqual(['linux-x64']);
   });
 

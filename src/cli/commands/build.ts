@@ -4,8 +4,8 @@ import type { Command } from 'commander';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 
 const NOTES = `
-Needs a C++17 compiler, and CMake, or make and Python 3. Without npm's own node-gyp beside it, the build tool is fetched
-by npx. SGEMOE_BUILD=cmake|gyp chooses one.
+The build needs a C++17 compiler, and CMake, or make and Python 3. If npm's own node-gyp isn't there, npx fetches the build
+tool. SGEMOE_BUILD=cmake|gyp chooses one.
 
 Examples:
   $ sgemoe build
@@ -34,6 +34,6 @@ async function build(io: CliIo): Promise<number> {
     child.once('close', done);
   });
   if (code !== 0) return EXIT.failure;
-  io.stdout.write('The addon is built. sgemoe info tells what computes.\n');
+  io.stdout.write('The addon is built. sgemoe info tells which backend computes.\n');
   return EXIT.ok;
 }

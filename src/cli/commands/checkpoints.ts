@@ -11,8 +11,8 @@ import { asUsage } from '../terminal/usageError';
 
 const IMPORT_NOTES = `
 Reads folders of ${ARCHITECTURES.map(classNameOf).join(', ')},
-in one file or in shards. The other commands read them too, without an import; what is imported is
-float32, in one file, with sgemoe's config.json. Keys of config.json that are passed over are listed.
+in one file or in shards. The other commands read them too, without an import. An import writes
+float32, in one file, with sgemoe's config.json, and lists the keys of config.json that it ignores.
 
 Examples:
   $ sgemoe import downloads/OLMoE-1B-7B --out models/olmoe
@@ -25,8 +25,8 @@ Examples:
 `;
 
 const INSPECT_NOTES = `
-Reads headers alone, no weights. Memory is counted from the configuration: weights and activations for a forward,
-keys and values of all tokens on top where text is generated; weights, gradients, AdamW's moments and activations for a train step.
+Only headers are read, no weights. Memory is counted from the configuration: a forward takes weights and activations, and
+generation also the keys and values of all tokens; a train step takes weights, gradients, AdamW's moments and activations.
 
 Examples:
   $ sgemoe inspect runs/book
@@ -57,7 +57,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .addOption(
       new Option(
         '--architecture <name>',
-        'what to write it as (default: the first that can express it)',
+        'architecture to write (default: the first that can express the model)',
       ).choices(ARCHITECTURES),
     )
     .addOption(new Option('--dtype <name>', 'how weights are stored').choices(EXPORT_DTYPES).default('f32'))
@@ -73,10 +73,10 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .command('inspect')
     .description('Tell what a checkpoint holds and how much memory it takes.')
     .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
-    .option('--batch <n>', 'sequences to count the memory for, an integer >= 1', integer(1), 1)
+    .option('--batch <n>', 'sequences for which memory is counted, an integer >= 1', integer(1), 1)
     .option(
       '--seq-len <n>',
-      "tokens of each, an integer >= 1 (default: the model's, at most 2048)",
+      "tokens of each sequence, an integer >= 1 (default: the model's context, at most 2048)",
       integer(1),
     )
     .option('--tensors', 'list every tensor (default: one line for all)')

@@ -18,9 +18,9 @@ interface DataCliOptions {
 
 const NOTES = `
 The folder --out gets train.bin and val.bin, token ids and nothing else (uint16 up to a vocabulary of 65,536, else uint32;
-little-endian), meta.json, and the tokenizer. Documents (files) stand in the order given, the tokenizer's end-of-text token
+little-endian), meta.json, and the tokenizer. Documents (files) keep the order given, with the tokenizer's end-of-text token
 between them; the end of the whole is for validation. A folder stands for the text files in it and below (no dot-files,
-node_modules, links, binary files). Reading and writing go in pieces, so memory doesn't grow with the data. --out appears
+node_modules, links, binary files). Data are read and written in pieces, so memory doesn't grow with them. --out appears
 whole or not at all.
 
 Examples:

@@ -36,13 +36,13 @@ interface EvalCliOptions {
 }
 
 const NOTES = `
-A window slides over the text, and every token but the first is scored once: in the first window all of them, in each further
-one its last --stride. So a token has at least --seq-len minus --stride tokens of context, where the text has them. A smaller
-stride gives more context, a lower loss, and takes seq-len / stride times the work; --stride equal to --seq-len is what
-training calls the validation loss. Losses are in nats per token; bits per byte of text compare between tokenizers.
+A window slides over the text, and every token after the first is scored once: the first window scores all of its tokens, each
+further one its last --stride. So a token has at least --seq-len minus --stride tokens of context, where the text has them. A
+smaller stride gives more context, a lower loss, and takes seq-len / stride times the work; --stride equal to --seq-len gives
+the validation loss of training. Losses are in nats per token; bits per byte of text compare between tokenizers.
 
 Files and folders are joined as in training. Without --split the whole text is scored; of a prepared data set the validation
-split, or the training split where there is no other.
+split, or the training split if it has no other.
 
 Examples:
   $ sgemoe eval runs/book --data other.txt
@@ -57,7 +57,7 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
     .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face, with its tokenizer')
     .requiredOption('--data <paths...>', 'files or folders with text, or one prepared data set')
     .addOption(
-      new Option('--split <name>', 'score this part alone (default: the whole text)').choices([
+      new Option('--split <name>', 'score only this part (default: the whole text)').choices([
         'train',
         'validation',
       ]),
@@ -79,7 +79,7 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
     )
     .option(
       '--batch-size <n>',
-      'windows computed at once, an integer >= 1 (default: as many as make 2,048 tokens)',
+      'windows computed at once, an integer >= 1 (default: as many as hold 2,048 tokens)',
       integer(1),
     )
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))

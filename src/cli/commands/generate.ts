@@ -32,8 +32,8 @@ interface GenerateCliOptions {
 const EMPTY_PROMPT = '\n';
 
 const NOTES = `
-The text goes to stdout as it is written, figures go to stderr. Ctrl-C ends the text early. The model looks at the last
-tokens only, as many as it was trained for: a longer text is written through a sliding window. The same checkpoint,
+The text goes to stdout as it is written, figures go to stderr. Ctrl-C ends the text early. The model sees only the last
+tokens, as many as it was trained for: a longer text is written through a sliding window. The same checkpoint,
 prompt, options and seed give the same text.
 
 Examples:

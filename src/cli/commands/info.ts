@@ -14,7 +14,7 @@ Examples:
 export function addInfoCommand(program: Command, { io }: CliContext): void {
   program
     .command('info')
-    .description('Tell what computes on this machine: backend, BLAS library, instruction set, threads.')
+    .description('Tell what computes on this machine: backend, BLAS library, instruction set and threads.')
     .option('--json', 'print one JSON object instead of lines (default: lines)')
     .addHelpText('after', EXAMPLES)
     .action((options: { json?: boolean }) => {

@@ -7,7 +7,7 @@ import { type CliContext, EXIT } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
 const NOTES = `
-The package comes with an addon for every platform, some 1 MB each. What is left loads on one platform only, and a later
+The package comes with an addon for every platform, about 1 MB each. The pruned package loads on one platform only; a later
 install brings the others back. Bundlers that copy the addons want all of them: prune what they wrote, not what they read.
 
 Examples:
@@ -21,7 +21,7 @@ export function addPruneCommand(program: Command, context: CliContext): void {
     .description("Remove other platforms' addons from the installed package, for images and functions.")
     .option(
       '--platform <name>',
-      'keep this one: linux-x64, linux-x64-musl, darwin-arm64, ... (default: of here)',
+      'platform to keep: linux-x64, linux-x64-musl, darwin-arm64, ... (default: this one)',
     )
     .addHelpText('after', NOTES)
     .action(({ platform = platformName() }: { platform?: string }) => {
@@ -46,7 +46,7 @@ export function prune(root: string, platform: string): { removed: string[]; byte
   const there = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   if (!there.includes(platform)) {
     throw new UsageError(
-      `there is no addon for ${platform} to keep, so none is removed; there are: ${there.join(', ') || 'none'}`,
+      `the package has no addon for ${platform}, so none is removed; it has: ${there.join(', ') || 'none'}`,
     );
   }
   const removed = there.filter((name) => name !== platform);

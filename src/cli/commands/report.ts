@@ -12,9 +12,9 @@ import { UsageError } from '../terminal/usageError';
 const MOST_RUNS = 16;
 
 const NOTES = `
-One HTML file that needs nothing else, for any browser: curves of losses, learning rate, gradient norm and speed, the load of
-the experts, samples where the run wrote some (samples.jsonl), results and settings. Several runs are drawn over each other
-and compared in tables. A run may still be going on. Long runs are thinned; the extremes stay.
+The page is one HTML file that needs nothing else, for any browser. It shows curves of losses, learning rate, gradient norm and
+speed, the load of the experts, samples if the run wrote any (samples.jsonl), results and settings. Several runs are drawn over
+each other and compared in tables. A run may still be going on. Curves of long runs are thinned; the extremes stay.
 
 Examples:
   $ sgemoe report runs/book
@@ -62,7 +62,7 @@ async function refuseOtherFile(path: string): Promise<void> {
     throw new UsageError(`--out ${path} can't be written: ${error.message}`, { cause: error });
   });
   if (content === null || content.includes(GENERATOR)) return;
-  throw new UsageError(`--out ${path} is a file, and no report of sgemoe; choose another name.`);
+  throw new UsageError(`--out ${path} is a file that is not a report of sgemoe; choose another name.`);
 }
 
 /** Runs with the same name are named by their paths. */

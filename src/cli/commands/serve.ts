@@ -25,9 +25,9 @@ interface ServeCliOptions {
 }
 
 const NOTES = `
-The routes of OpenAI's API that make completions, chats and embeddings, and a page at / to try the model. Only this
-machine is listened to, unless --host says otherwise; then give keys. The log goes to stdout, a line of JSON for each
-request, without prompts and texts. SIGTERM and Ctrl-C let what runs come to its end, a second one doesn't.
+The server has the routes of OpenAI's API for completions, chats and embeddings, and a page at / to try the model. It listens
+to this machine only, unless --host says otherwise; then give keys. The log goes to stdout, a line of JSON for each request,
+without prompts and texts. SIGTERM and Ctrl-C let running requests finish; a second one ends them.
 
 Examples:
   $ sgemoe serve runs/book
@@ -44,7 +44,7 @@ export function addServeCommand(program: Command, context: CliContext): void {
   addTableOptions(command, LISTEN_OPTIONS);
   addTableOptions(command, HTTP_OPTIONS, {
     collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
-  }).option('--api-key-file <file>', 'with a key on each line (default: none)', someText);
+  }).option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
   addEngineOptions(command)
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: ServeCliOptions) => {
@@ -59,23 +59,18 @@ const COLLECTED = {
 
 function addEngineOptions(command: Command): Command {
   return command
-    .option('--workers <n>', 'threads that decode, in 1..64, each with a batch of its own', integer(1, 64), 1)
+    .option('--workers <n>', 'threads that decode, in 1..64, each with its own batch', integer(1, 64), 1)
     .option('--threads <n>', 'threads of the matmuls, in 1..256 (default: one per core)', integer(1, 256))
     .option('--max-batch <n>', 'sequences decoded together, an integer >= 1', integer(1), 16)
-    .option(
-      '--max-queue <n>',
-      'requests that wait; beyond, they are refused; an integer >= 0',
-      integer(0),
-      256,
-    )
+    .option('--max-queue <n>', 'requests that may wait, an integer >= 0; more are refused', integer(0), 256)
     .option(
       '--context-length <n>',
-      'most tokens of a sequence (default: what the model knows, at most 4096)',
+      "most tokens of a sequence (default: the model's context, at most 4096)",
       integer(1),
     )
     .option(
       '--grace <s>',
-      'seconds that requests have to end after SIGTERM, an integer >= 0',
+      'seconds that requests have to finish after SIGTERM, an integer >= 0',
       integer(0, 1_000_000),
       30,
     );
@@ -127,7 +122,7 @@ function keysOf({ apiKey = [], apiKeyFile }: ServeCliOptions, { env }: CliIo): s
   const keys = [...apiKey, ...(fromEnvironment === '' ? [] : [fromEnvironment])];
   if (apiKeyFile !== undefined) keys.push(...keysInFile(apiKeyFile));
   if (keys.every((key) => !/\s/.test(key))) return keys;
-  throw new UsageError('A key must be without spaces.');
+  throw new UsageError('A key must not have spaces.');
 }
 
 /** The keys in a file. A file without keys is an error, since it would open to all what the user meant to close. */
@@ -166,7 +161,7 @@ function aborted(signal: AbortSignal): Promise<void> {
 /** Refuses new requests and lets running ones end within `graceSeconds`. */
 async function drain(server: RunningServer, engine: Engine, graceSeconds: number, io: CliIo): Promise<void> {
   const { running, waiting } = engine.metrics();
-  io.stderr.write(`Closing: ${running + waiting} requests have ${graceSeconds} s to end.\n`);
+  io.stderr.write(`Closing: ${running + waiting} requests have ${graceSeconds} s to finish.\n`);
   const timer = setTimeout(() => void engine.close(), graceSeconds * 1000);
   await Promise.all([engine.close({ drain: true }), server.close({ graceMs: graceSeconds * 1000 })]);
   clearTimeout(timer);

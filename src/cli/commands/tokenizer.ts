@@ -26,8 +26,8 @@ interface TokenizerCliOptions {
 }
 
 const NOTES = `
-A byte-level BPE: all 256 bytes are tokens, words are cut as GPT-2 cuts them, the most frequent pair of tokens is merged
-until there are --vocab-size of them; of equally frequent pairs that with the lower ids. Special tokens come first. The
+The tokenizer is a byte-level BPE. All 256 bytes are tokens, words are cut as GPT-2 cuts them, and the most frequent pair of
+tokens is merged, among equals the pair with the lower ids, until there are --vocab-size tokens. Special tokens come first. The
 same files in the same order give the same tokenizer. Files are read in pieces; memory grows with --max-words only.
 
 --out is a folder, which gets tokenizer.json and tokenizer_config.json, or a file whose name ends in .json. Hugging Face's
@@ -48,7 +48,7 @@ export function addTokenizerCommand(program: Command, context: CliContext): void
     .requiredOption('--data <paths...>', 'files or folders with text')
     .requiredOption(
       '--vocab-size <n>',
-      'tokens to end with, special ones and the 256 bytes included, an integer >= 256 + special tokens',
+      'tokens of the vocabulary, special ones and the 256 bytes included, an integer >= 256 + special tokens',
       integer(256),
     )
     .requiredOption('--out <path>', 'folder, or file that ends in .json')

@@ -34,12 +34,12 @@ training goes on, in passes over its windows in random order.
 
 The run folder (--out) gets
   config.json, model.safetensors, tokenizer.json (and the tokenizer's other files)   the last weights, saved at every evaluation, at the end, on Ctrl-C
-  optimizer.safetensors, state.json   what --resume goes on from, saved with them, all at once
+  optimizer.safetensors, state.json   the state that --resume goes on from, saved together with them
   best/            the weights of the evaluation with the lowest validation loss
   checkpoints/     with --keep, the last checkpoints, whole
   samples.jsonl    with --sample-interval, one line for each sample: step, prompt, text
-  metrics.jsonl    one line for each step: step (skipped ones count), update (of the optimizer, which a skipped step leaves
-                   to the next one), loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss, lr, gradNorm,
+  metrics.jsonl    one line for each step: step (skipped ones count), update (of the optimizer; a skipped step and the next
+                   one have the same), loss (= crossEntropy + auxLoss + zLoss), crossEntropy, auxLoss, zLoss, lr, gradNorm,
                    tokens, tokensPerSec, validationLoss and validationBitsPerByte (where evaluated), expertLoad (by
                    layer), router (by layer: loadEntropy, 1 is even; maxOverMean of the load; deadExperts, without a token),
                    skipped
@@ -48,13 +48,13 @@ The run folder (--out) gets
 Losses are in nats per token; bits per byte of text compare between tokenizers. A step whose loss or gradient isn't
 finite is skipped, and counted; --max-skipped-steps in a row end the run.
 
-One process at a time trains in a folder: .sgemoe-lock in it names it. One that was killed is seen to be gone, and its lock taken over.
+One process at a time trains in a folder: .sgemoe-lock in it names the process. The lock of a killed process is taken over.
 
-A run that was stopped, killed or cut off by a crash goes on with --resume, with the very steps that it would have made. A save
-that fails (disk full) is told of and tried again at the next one; when the last one fails, the exit code is 1.
+A run that was stopped, killed or cut off by a crash goes on with --resume and makes the same steps as without the break. A
+save that fails (disk full) is reported and tried again at the next one; when the last one fails, the exit code is 1.
 
-Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130; once more, half a second later or after, ends
-without waiting for the save.
+Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130. A second one, at least half a
+second later, ends without waiting for the save.
 
 Examples:
   $ sgemoe train --data book.txt --out runs/book
@@ -220,14 +220,14 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
   const { config } = command.opts<TrainCliOptions>();
   if (config !== undefined) await applyConfigFile(command, config);
   const { out, resume, overwrite } = command.opts<Partial<TrainCliOptions>>();
-  if (out === undefined) throw new UsageError('--out says where the run is to be saved; it is missing.');
+  if (out === undefined) throw new UsageError('--out is missing: it says where the run is saved.');
   if (resume) {
     if (overwrite)
       throw new UsageError('--resume goes on with a run, --overwrite replaces it: give one of them.');
     await applyStoredOptions(command, new RunFolder(out).runFile);
   }
   const options = command.opts<TrainCliOptions>();
-  if (options.data === undefined) throw new UsageError('--data says what to train on; it is missing.');
+  if (options.data === undefined) throw new UsageError('--data is missing: it says what to train on.');
   if (options.sampleInterval > 0 && options.sampleTokens === 0) {
     throw new UsageError('--sample-interval asks for samples, --sample-tokens 0 for none: give one of them.');
   }
@@ -274,9 +274,7 @@ async function loadForTuning(
   const model = await MoETransformer.load(from, { needs: (config) => trainingBytes(config, options) });
   const { maxSeqLen, vocabSize } = model.config;
   if (seqLen > maxSeqLen) {
-    throw new UsageError(
-      `--seq-len must be at most ${maxSeqLen}, which is what the model in ${from} looks back.`,
-    );
+    throw new UsageError(`--seq-len must be at most ${maxSeqLen}, the context of the model in ${from}.`);
   }
   if (tokenizer.vocabSize > vocabSize) {
     throw new UsageError(
@@ -295,9 +293,9 @@ async function resumeRun(options: TrainCliOptions, recipe: TrainingRunOptions): 
   await run.close();
   throw new UsageError(
     run.stepsMade >= steps
-      ? `The run in ${out} has made its ${steps} steps; a larger --steps goes on.`
-      : `The run in ${out} stopped early, ${run.evaluationsWaited} evaluations without improvement; a larger ` +
-          '--early-stopping goes on, as 0 does, which is off.',
+      ? `The run in ${out} has made its ${steps} steps; give a larger --steps to go on.`
+      : `The run in ${out} stopped early, ${run.evaluationsWaited} evaluations without improvement; give a ` +
+          'larger --early-stopping to go on, or 0, which switches it off.',
   );
 }
 

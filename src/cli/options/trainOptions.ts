@@ -59,7 +59,7 @@ export function addTrainOptions(command: Command): void {
     .option(
       '--config <file>',
       'JSON with options by their names, such as { "data": ["book.txt"], "hiddenDim": 64 }, or the run.json of a run; ' +
-        'options of the command line come first (default: none)',
+        'options of the command line take precedence (default: none)',
     )
     .option(
       '--tokenizer <name>',
@@ -98,13 +98,13 @@ function addRecipeOptions(command: Command): void {
   addTableOptions(command, TRAIN_OPTIONS)
     .option(
       '--max-skipped-steps <n>',
-      'end the run as diverged after so many steps in a row whose loss or gradient is not finite, an integer >= 0; 0 is never',
+      'end the run as diverged after this many steps in a row whose loss or gradient is not finite, an integer >= 0; 0 is never',
       integer(0),
       DEFAULT_MAX_SKIPPED_STEPS,
     )
     .option(
       '--seed <n>',
-      'of the first weights, the windows and the sample, an integer in 0..2^53-1',
+      'seed of the first weights, the windows and the sample, an integer in 0..2^53-1',
       integer(0, Number.MAX_SAFE_INTEGER),
       42,
     );
@@ -122,19 +122,19 @@ function addRunOptions(command: Command): void {
     )
     .option(
       '--eval-batches <n>',
-      'batches in an evaluation on the way, an integer >= 1; the last one reads the whole split',
+      'batches in each evaluation during the run, an integer >= 1; the final one reads the whole split',
       integer(1),
       recipe.evalBatches,
     )
     .option(
       '--early-stopping <n>',
-      'end after so many evaluations in a row without a lower validation loss, an integer >= 0; 0 is off',
+      'end after this many evaluations in a row without a lower validation loss, an integer >= 0; 0 is off',
       integer(0),
       0,
     )
     .option(
       '--early-stopping-min-delta <x>',
-      'what a validation loss must fall by to count as lower, in nats, a number >= 0',
+      'a validation loss counts as lower if it fell by more than this, in nats, a number >= 0',
       decimal({ min: 0 }),
       0,
     )
@@ -157,7 +157,7 @@ function addRunOptions(command: Command): void {
     .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
     .option(
       '--sample-tokens <n>',
-      'length of a sample and of the one at the end, in tokens, an integer >= 0; 0 is none',
+      'tokens of each sample and of the one at the end, an integer >= 0; 0 is none',
       integer(0),
       300,
     )
@@ -167,5 +167,5 @@ function addRunOptions(command: Command): void {
       integer(0),
       0,
     )
-    .option('--sample-prompt <text>', 'what samples continue, not empty', someText, '\n');
+    .option('--sample-prompt <text>', 'text that samples continue, not empty', someText, '\n');
 }

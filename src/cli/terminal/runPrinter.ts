@@ -62,8 +62,8 @@ export class RunPrinter {
 function starving({ step, layer, expert, share, evenShare, windowSteps }: StarvingExpertEvent): string {
   return (
     `step ${step}: expert ${expert} of layer ${layer} starves: ${(100 * share).toFixed(2)} % of the tokens over ` +
-    `${windowSteps} steps, even would be ${(100 * evenShare).toFixed(1)} %; a larger --aux-loss or ` +
-    '--router-bias-update-rate evens the load (told once)'
+    `${windowSteps} steps, an even share would be ${(100 * evenShare).toFixed(1)} %; a larger --aux-loss or ` +
+    '--router-bias-update-rate evens the load (reported once)'
   );
 }
 

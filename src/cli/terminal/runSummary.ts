@@ -35,18 +35,18 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
   if (validation !== null) {
     const bits = validation.bitsPerByte.toFixed(3);
     lines.push(
-      `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (the figures on the way: of its first batches).`,
+      `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (earlier figures: over its first batches).`,
     );
   }
   if (result.stoppedEarly) {
-    lines.push(`Stopped early, at step ${steps} of ${totalSteps}: the evaluations had ceased to improve.`);
+    lines.push(`Stopped early, at step ${steps} of ${totalSteps}: the evaluations had stopped improving.`);
   }
   if (best !== null && best.step < steps) {
     lines.push(
       `The lowest evaluation was ${formatLoss(best.loss)} at step ${best.step}, kept in ${dir}/best.`,
     );
   }
-  lines.push(`Saved to ${dir}; the picture is ${dir}/curve.svg.`);
+  lines.push(`Saved to ${dir}; the curves are in ${dir}/curve.svg.`);
   if (result.interrupted) {
     lines.push(
       `Stopped at step ${steps} of ${totalSteps}. Go on:  sgemoe train --out ${dir} --resume`,

@@ -66,7 +66,7 @@ const SECONDS = integer({ min: 1, max: 1_000_000 }, { doc: '' });
 /** Flags of `sgemoe serve`. */
 export const LISTEN_OPTIONS: OptionTable<ListenOptions> = {
   host: text({
-    doc: 'address to listen on; 0.0.0.0 is all',
+    doc: 'address to listen on; 0.0.0.0 is all addresses',
     default: '127.0.0.1',
     cli: { flag: '--host <address>' },
   }),
@@ -78,12 +78,12 @@ export const LISTEN_OPTIONS: OptionTable<ListenOptions> = {
     'a sink with a method write',
     (value) => typeof (value as LogSink)?.write === 'function',
     {
-      doc: 'takes the log, a line of JSON at a time, without prompts and texts',
+      doc: 'receives the log, one line of JSON at a time, without prompts and texts',
       absent: 'none; the command writes to stdout',
     },
   ),
   logLevel: choice<string>(Object.keys(LEVELS), {
-    doc: 'least that is logged',
+    doc: 'lowest level that is logged',
     default: 'info',
     cli: { flag: '--log-level <level>' },
   }),
@@ -92,10 +92,10 @@ export const LISTEN_OPTIONS: OptionTable<ListenOptions> = {
 /** Flags of `sgemoe serve`. */
 export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
   engine: other<Engine>('an Engine', (value) => typeof (value as Engine)?.stream === 'function', {
-    doc: "what computes; it stays the caller's",
+    doc: 'engine that computes the answers; the caller keeps it and closes it',
   }),
   model: text({
-    doc: 'what clients call the model',
+    doc: 'name by which clients call the model',
     default: 'sgemoe',
     cli: { flag: '--model-name <name>', absent: 'the name of the folder' },
   }),
@@ -103,32 +103,33 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
     'an array of texts that are not empty, without spaces',
     isTexts,
     {
-      doc: 'keys of which each request must bring one, compared in constant time; /, /health and /ready need none',
+      doc: 'accepted API keys, compared in constant time; every route except /, /health and /ready requires one',
       default: [],
       absent: 'none is needed',
       cli: {
         flag: '--api-key <key>',
-        doc: 'that requests must bring; may be given several times',
+        doc: 'API key that requests must send; may be given several times',
         absent: 'none',
       },
     },
     (keys) => !keys.some((key) => /\s/.test(key)),
   ),
   corsOrigins: texts({
-    doc: "origins whose pages may read the answers, '*' is all",
+    doc: "origins whose pages may read the answers; '*' is all",
     default: [],
     absent: 'none',
     cli: {
       flag: '--cors-origin <origin>',
-      doc: "whose pages may read the answers, '*' is all; several times",
+      doc: "origin whose pages may read the answers, '*' is all; may be given several times",
     },
   }),
   allowedHosts: texts({
     doc: 'names that a host header may have, without a port',
-    absent: 'on a loopback address its names, so that no page gets there by a name of its own; else any',
+    absent:
+      'on a loopback address only its own names, so that no web page reaches it by another name; else any',
     cli: {
       flag: '--allowed-host <name>',
-      doc: 'another name of this host, such as behind a proxy; several times',
+      doc: 'another name of this host, such as behind a proxy; may be given several times',
       absent: 'none',
     },
   }),
@@ -152,7 +153,7 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
     },
   }),
   stallMs: integer(MILLISECONDS, {
-    doc: 'an answer whose client takes nothing of it for so many milliseconds is ended',
+    doc: 'an answer is cut off when its client reads nothing for this many milliseconds',
     default: 30 * SECOND_MS,
   }),
   playground: boolean({
@@ -163,7 +164,7 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
   logPrompts: boolean({
     doc: 'log prompts and texts, too',
     default: false,
-    cli: { flag: '--log-prompts', absent: 'they stay out' },
+    cli: { flag: '--log-prompts', absent: 'they are left out' },
   }),
 };
 

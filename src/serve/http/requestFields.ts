@@ -30,9 +30,9 @@ const MAX_TOKENS = { doc: 'most new tokens', note: "at most the server's `maxTok
 const UP_TO = { min: 0, max: MAX_ALTERNATIVES };
 const PENALTY = { min: -2, max: 2 };
 
-/** Of both routes. */
+/** Fields of both routes. */
 export const COMMON_FIELDS = {
-  model: text({ doc: 'name of the model that is served', absent: 'that one' }),
+  model: text({ doc: 'name of the model that is served', absent: 'that name' }),
   n: integer(
     { min: 1, max: MAX_CHOICES },
     { doc: 'choices for each prompt, with the seeds `seed`, `seed` + 1, ...', default: 1 },
@@ -57,7 +57,7 @@ export const COMMON_FIELDS = {
   ),
   frequency_penalty: sampling(
     'frequencyPenalty',
-    number(PENALTY, { doc: 'the same, once for each time', default: 0 }),
+    number(PENALTY, { doc: 'subtracted once for each time that the text has a token', default: 0 }),
   ),
   logit_bias: sampling(
     'logitBias',
@@ -68,21 +68,21 @@ export const COMMON_FIELDS = {
     ),
     (biases) => new Map(Object.entries(biases).map(([id, bias]) => [Number(id), bias])),
   ),
-  seed: integer({}, { doc: 'of the random choices', absent: 'drawn anew' }),
+  seed: integer({}, { doc: 'seed of the random choices', absent: 'drawn anew' }),
   stop: sampling(
     'stop',
     other<string | string[]>(`up to ${MAX_STOPS} strings of 1 to ${MAX_STOP_LENGTH} characters`, isStop, {
-      doc: 'texts that end the completion in front of them',
+      doc: 'texts before which the completion ends',
       absent: 'none',
     }),
   ),
   stream: flag({ doc: 'send text as it comes', default: false }),
-  stream_options: object({ doc: '`include_usage`: tell the usage at the end of a stream', absent: 'none' }),
+  stream_options: object({ doc: '`include_usage`: return the usage at the end of a stream', absent: 'none' }),
   top_k: sampling(
     'topK',
     integer(
       { min: -1 },
-      { doc: 'draw from the k most probable tokens', note: '0 and -1 are all', absent: 'all' },
+      { doc: 'draw from the k most probable tokens', note: '0 and -1 mean all', absent: 'all' },
     ),
     (k) => (k > 0 ? k : undefined),
   ),
@@ -108,34 +108,37 @@ export const COMMON_FIELDS = {
       { doc: 'token ids that end the completion', absent: 'none' },
     ),
   ),
-  sgemoe: object({ doc: '`routing`: tell the experts of each token', absent: 'none' }),
+  sgemoe: object({ doc: '`routing`: return the experts of each token', absent: 'none' }),
 };
 
-/** Of /v1/completions alone. */
+/** Fields of /v1/completions only. */
 export const COMPLETION_FIELDS = {
   prompt: other<string | number[] | (string | number[])[]>(
     'a string, an array of token ids, or an array of these',
     isPrompt,
-    { doc: 'what to continue; several prompts give several choices' },
+    { doc: 'text to continue; several prompts give several choices' },
   ),
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '16' }),
-  logprobs: integer(UP_TO, { doc: 'tell log-probabilities, with so many alternatives', absent: 'none' }),
+  logprobs: integer(UP_TO, {
+    doc: 'return log-probabilities, with this many alternatives',
+    absent: 'none',
+  }),
 };
 
-/** Of /v1/chat/completions alone. */
+/** Fields of /v1/chat/completions only. */
 export const CHAT_FIELDS = {
   messages: other<unknown[]>(
     'an array with one message at least',
     (value) => Array.isArray(value) && value.length > 0,
-    { doc: 'conversation to answer: objects with `role`, `content` and, if wanted, `name`' },
+    { doc: 'conversation to answer: objects with `role`, `content` and, optionally, `name`' },
   ),
   max_completion_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '`max_tokens`' }),
-  max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'what the context has room for' }),
-  logprobs: flag({ doc: 'tell log-probabilities', default: false }),
+  max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'as many as the context has room for' }),
+  logprobs: flag({ doc: 'return log-probabilities', default: false }),
   top_logprobs: integer(UP_TO, { doc: 'alternatives of each token, with `logprobs`', absent: '0' }),
 };
 
-/** The part of a value that is at fault, to be told. */
+/** The part of a value that is wrong, for the message. */
 export function faultOf(name: string, value: unknown): unknown {
   if (name === 'logit_bias' && isObject(value)) return wrongBias(value);
   if (name === 'stop' && Array.isArray(value)) return value.find((each) => !isStop(each)) ?? value;

@@ -124,7 +124,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<RunEvent, void, void> {
     if (this.#isIterated)
-      throw new TypeError('TrainingRun: a run is iterated once; resume makes another of it');
+      throw new TypeError('TrainingRun: a run can be iterated only once; TrainingRun.resume makes a new one');
     this.#isIterated = true;
     const { folder, state } = this.#setup;
     const about = runFileContent(this.#setup);
