@@ -2,14 +2,14 @@
 /**
  * node bench/boundary.js <kernel_bench> [--filter name] [--rounds n]
  *
- * What a kernel costs when it is called from JavaScript, against a plain C++ loop of the same formula. kernel_bench is
+ * Compares the time of a kernel called from JavaScript with that of a plain C++ loop of the same formula. kernel_bench is
  * built with -DSGEMOE_BENCH=ON; it and this process take turns. docs/benchmark.md has the commands.
  */
 const { spawnSync } = require('node:child_process');
 const { MOST_RUNS, UsageError, command, integer, start } = require('./lib/command');
 const { median } = require('./lib/stats');
 
-/** The goal: at most so many times the loop, plus so many nanoseconds for the call. */
+/** The goal: a call takes at most this many times the loop, plus this many nanoseconds for the call itself. */
 const MOST_RATIO = 1.5;
 const CALL_NS = 250;
 

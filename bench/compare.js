@@ -2,7 +2,7 @@
 /**
  * node bench/compare.js a.json [b.json ...] [--html report.html]
  *
- * Puts results side by side, of this benchmark or of another language's: tables in Markdown on stdout, and bars in an
+ * Compares results of this benchmark and of other languages: prints tables in Markdown to stdout, and writes bars into an
  * HTML page that needs nothing else.
  */
 const fs = require('node:fs');

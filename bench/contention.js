@@ -2,19 +2,19 @@
 /**
  * node bench/contention.js [--trials 400]
  *
- * The tiny model's forward (B2 S32) and train step (B2 S8) with two threads against one: alone, and while another
- * process computes without end on one core. Blocks of trials of one and of two threads take turns.
+ * Times the tiny model's forward (B2 S32) and train step (B2 S8) with two threads against one: alone, and while another
+ * process computes without end on one core. Blocks of trials with one and with two threads take turns.
  */
 const { execFileSync, spawn } = require('node:child_process');
 const { MOST_RUNS, command, integer, start } = require('./lib/command');
 const { summarise } = require('./lib/stats');
 
 const BLOCK = 50; // trials between two changes of the thread count
-const WARMUP = 5; // after each
+const WARMUP = 5; // untimed runs after each change
 
 start(async () => {
   const program = command('contention.js', 'Two threads against one, alone and with one core taken.')
-    .option('--trials <n>', 'steps a figure', integer(BLOCK, MOST_RUNS), 400)
+    .option('--trials <n>', 'steps for each figure', integer(BLOCK, MOST_RUNS), 400)
     .parse();
   const { trials } = program.opts();
   console.log('two threads / one    mean     median   p95      (one: mean, median, p95; us)');
@@ -28,7 +28,7 @@ start(async () => {
   }
 });
 
-/** A process that never rests: on core 0 where taskset can pin it, else where the system puts it. */
+/** A process that never rests. taskset pins it to core 0 if it can; else the system places it. */
 function takeCore() {
   const busy = [process.execPath, '-e', 'for (;;);'];
   try {

@@ -2,8 +2,8 @@
 /**
  * node bench/crossover.js [--trials n] [--threads n] [--filter text] [--out file]
  *
- * Times the matmuls of the models' steps three ways in turn: by the built-in kernel alone, by the BLAS library alone, and
- * as the default backend chooses between the two. Prints a Markdown table; native/dispatch.cc follows its figures.
+ * Times the matmuls of the models' steps in three ways, in turn: by the built-in kernel alone, by the BLAS library alone, and
+ * by the default backend, which chooses between the two. Prints a Markdown table; native/dispatch.cc follows its figures.
  */
 const fs = require('node:fs');
 const {
@@ -43,7 +43,7 @@ start(async () => {
 function readOptions() {
   const program = command(
     'crossover.js',
-    'Times the built-in matmul, the BLAS library and the choice of the two.',
+    'Times the built-in matmul, the BLAS library and the choice between the two.',
   )
     .option(
       '--trials <n>',
@@ -64,7 +64,7 @@ function findWays() {
   const choice = createKernels('auto');
   const { backend, blas } = choice.info;
   if (blas === null) {
-    throw new UsageError('there is no BLAS library here that the built-in kernel could be compared with.');
+    throw new UsageError('this machine has no BLAS library to compare the built-in kernel with.');
   }
   return { builtin: createKernels('builtin'), library: createKernels(backend), choice };
 }

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * Decoding with a key-value cache, 1, 8 and 64 sequences in a step, of a model whose weights no cache holds: tokens/s, and
- * the bytes of weights that a step reads against how fast this process reads the same weights in order. With --pack in
- * turns with a model that has packed copies of the same weights. Prints Markdown.
+ * Measures decoding with a key-value cache, 1, 8 and 64 sequences in a step, with a model whose weights no cache holds. Prints
+ * as Markdown the tokens/s, and the rate at which a step reads weights, relative to reading the same weights in order. With
+ * --pack, a model with packed copies of the same weights takes turns with it.
  *
  *   node bench/decode.js --threads 1
  */
@@ -11,7 +11,7 @@ const { median } = require('./lib/stats');
 
 const SEQUENCES = [1, 8, 64];
 const MOST_CONTEXT = 1024;
-/** Steps whose time is taken, of each number of sequences. */
+/** Timed steps for each number of sequences. */
 const STEPS = 15;
 const WARMUP = 2;
 
@@ -31,7 +31,7 @@ const MODEL = {
 
 start(async () => {
   const program = command('decode.js', 'Measures decoding: tokens/s, and bytes of weights a second.')
-    .option('--context <n>', 'tokens that each sequence has already', integer(1, MOST_CONTEXT - 1), 128)
+    .option('--context <n>', 'tokens that each sequence already has', integer(1, MOST_CONTEXT - 1), 128)
     .option('--pack', 'also with packed copies of the weights, in turns');
   const options = addBackendOptions(program).parse().opts();
   applyBackendOptions(options);
@@ -50,7 +50,7 @@ start(async () => {
   process.stdout.write(report(model, rows));
 });
 
-/** Gives every slot a text of its own. */
+/** Gives every slot its own text. */
 function fill(decoder, length) {
   for (let slot = 0; slot < decoder.slots; slot++) {
     decoder.prefill(
@@ -60,7 +60,7 @@ function fill(decoder, length) {
   }
 }
 
-/** Steps of each decoder, and reads of all weights in order, by turns. */
+/** Times steps of each decoder, and reads of all weights in order, in turns. */
 function measure(model, decoders, sequences, context) {
   const { vocabSize, nLayers, topKExperts } = model.config;
   const rows = Array.from({ length: sequences }, (_, slot) => ({ slot, tokens: [slot * 499 + 1] }));
@@ -95,7 +95,7 @@ function secondsOf(run) {
   return Number(process.hrtime.bigint() - began) / 1e9;
 }
 
-/** Bytes of the weights that a step needs: of the experts those that some token reached, of the embedding some rows. */
+/** Bytes of the weights that a step needs: only the experts that some token reached, and only some rows of the embedding. */
 function weightBytes(config, experts, sequences) {
   const { hiddenDim: H, vocabSize: V, ffnDim: F, nExperts: E, queryDim, kvDim, topKExperts: K } = config;
   let numbers = V * H + sequences * H;

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * An engine under load, as a service sees it. Prints Markdown: how late a 10 ms timer of the service's thread fires while N
- * streams are read, with tokens/s and times to the first token; then the memory over many requests, a part of them given up.
+ * Measures an engine under load, as a service sees it. Prints as Markdown how late a 10 ms timer of the service's thread fires
+ * while N streams are read, with tokens/s and times to the first token; then the memory over many requests, some of them aborted.
  *
  *   node bench/engine.js
  */
@@ -18,12 +18,12 @@ const MODEL = {
   ...{ hiddenDim: 512, nLayers: 4, nHeads: 8, nKvHeads: 2, headDim: 64 },
   ...{ nExperts: 8, topKExperts: 2, ffnDim: 768, vocabSize: 256, maxSeqLen: 1024 },
 };
-/** For the soak, which is about requests. */
+/** The model of the soak, which tests requests, not computing. */
 const TINY = { ...MODEL, hiddenDim: 64, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 32, ffnDim: 64 };
 
 start(async () => {
   const program = command('engine.js', 'Measures an engine: event loop delay, tokens/s, memory.')
-    .option('--seconds <n>', 'of each number of streams', integer(1, 60), 4)
+    .option('--seconds <n>', 'seconds for each number of streams', integer(1, 60), 4)
     .option('--soak <n>', 'requests of the soak, 0 for none', integer(0, 10_000_000), 10_000);
   const options = addBackendOptions(program).parse().opts();
   applyBackendOptions(options);
@@ -40,7 +40,7 @@ async function openEngine(config, options) {
   return Engine.create(MoETransformer.create(config), new ByteTokenizer(), options);
 }
 
-/** Reads `streams` streams one after the other each, for some seconds. */
+/** Keeps `streams` readers busy for some seconds; each reads one stream after the other. */
 async function load(streams, seconds) {
   const engine = await openEngine(MODEL, { maxBatch: 64 });
   const end = performance.now() + seconds * 1000;
@@ -77,7 +77,7 @@ async function lateness(end) {
   return late;
 }
 
-/** Many requests, every third given up; resident memory each tenth of the way. */
+/** Makes many requests and aborts every third; notes the resident memory after each tenth of them. */
 async function soak(requests) {
   const engine = await openEngine(TINY, { maxBatch: SOAK_AT_ONCE, maxQueue: SOAK_AT_ONCE });
   const memory = [];

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * Malformed requests against `sgemoe serve`, in a process of its own: fuzzed JSON, wrong types, huge numbers, deep nesting,
- * bytes that are no UTF-8, bodies that are too long, bad headers, what is no HTTP, connections that never finish. Each has to
- * be refused with a sentence, and in between and afterwards the server has to answer. Prints Markdown, exit code 1 otherwise.
+ * Sends malformed requests to a `sgemoe serve` in another process: fuzzed JSON, wrong types, huge numbers, deep nesting, bytes
+ * that are not UTF-8, bodies that are too long, bad headers, bytes that are not HTTP, connections that never finish. The server
+ * has to refuse each with a sentence, and to answer in between and afterwards; otherwise the exit code is 1. Prints Markdown.
  *
  *   node bench/faults.js
  */
@@ -18,8 +18,8 @@ const HOLD_SECONDS = 15;
 start(async () => {
   const program = command('faults.js', 'Sends malformed requests to a server.')
     .option('--requests <n>', 'how many', integer(1, 10_000_000), 20_000)
-    .option('--connections <n>', 'that never send a whole request', integer(0, 1000), 200)
-    .option('--seed <n>', 'of the requests', integer(0), 1);
+    .option('--connections <n>', 'connections that never send a whole request', integer(0, 1000), 200)
+    .option('--seed <n>', 'seed of the requests', integer(0), 1);
   const options = addBackendOptions(program).parse().opts();
   applyBackendOptions(options);
   const server = await startServer();

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * The JavaScript side of a step of the tiny model: its share of the time, the calls of kernels, what is allocated, what
- * V8 gives up on. Prints Markdown.
+ * Measures the JavaScript side of a step of the tiny model: its share of the time, the calls of kernels, allocations, and code
+ * that V8 gives up optimising. Prints Markdown.
  *
  *   node bench/javascript.js
  */
@@ -72,7 +72,7 @@ function timeUs(run) {
   return median(trials);
 }
 
-/** A matmul of no rows: three arrays, ten numbers, two flags, and all checks. */
+/** A matmul without rows passes three arrays, ten numbers and two flags, and all checks run. */
 function emptyCallUs(kernels) {
   const x = new Float32Array(64);
   const run = () => kernels.sgemm(false, true, 0, 8, 8, 1, x, 0, 8, x, 0, 8, 0, x, 0, 8);

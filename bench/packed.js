@@ -1,7 +1,7 @@
 'use strict';
 /**
- * Products by a packed matrix against those by the matrix as it is, in turns: the time of the one over that of the other, by
- * the rows of x, with one matrix that the caches hold and with more of them than they hold. Prints Markdown.
+ * Compares products by a packed matrix with those by the plain matrix, in turns. Prints as Markdown the ratio of their times by
+ * the rows of x, with one matrix, which the caches hold, and with more matrices than they hold.
  *
  *   node bench/packed.js --threads 1
  */
@@ -18,9 +18,9 @@ const SHAPES = [
 ];
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 256];
 const TRIALS = 15;
-/** Elements that no cache holds. */
+/** As many elements as no cache holds. */
 const COLD = 2 ** 24;
-/** Multiply-adds of a trial, about. */
+/** Approximate multiply-adds of a trial. */
 const WORK = 1e7;
 
 start(async () => {

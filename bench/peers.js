@@ -3,8 +3,8 @@
  * node bench/peers.js [--trials n] [--rounds n] [--threads n] [--all] [--filter text] [--python command]
  *                     [--torch file] [--out file]
  *
- * Times this library and its peers alternately, in one session, and prints a Markdown table of ratios. Peers are what
- * is found: python3 with NumPy, and with --torch an eager PyTorch model. docs/performance.md shows the results.
+ * Times this library and its peers alternately, in one session, and prints a Markdown table of ratios. Peers are those that
+ * are found: python3 with NumPy, and with --torch an eager PyTorch model. docs/performance.md shows the results.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -43,7 +43,7 @@ async function main() {
 function readOptions() {
   const program = command('peers.js', 'Times this library and its peers in turn; prints a table of ratios.')
     .option('--trials <n>', 'timed trials of each scenario and peer', integer(1, MOST_RUNS), DEFAULT_TRIALS)
-    .option('--rounds <n>', 'turns in which they are made', integer(1, MOST_RUNS), DEFAULT_ROUNDS)
+    .option('--rounds <n>', 'turns into which the trials are divided', integer(1, MOST_RUNS), DEFAULT_ROUNDS)
     .option('--filter <text>', 'only scenarios whose id contains the text; several with commas between')
     .option('--all', 'also the model of hidden 512: minutes, and several GB', false)
     .option('--python <command>', 'the Python to look for peers in', 'python3')
@@ -71,7 +71,7 @@ function choose({ all, filter }) {
 }
 
 /**
- * Our process, then those of the peers that can be had, with as many threads.
+ * Starts our process, then those of the available peers, with the same number of threads.
  * @returns {Promise<import('./peers/compare').Member[]>}
  */
 async function startMembers({ python, torch }) {
@@ -91,7 +91,7 @@ async function startMembers({ python, torch }) {
     try {
       members.push({ key, session: await Session.start(python, args, peerEnvironment(ours.hello)) });
     } catch (error) {
-      say(`${name} is left out, ${error instanceof Error ? error.message : error}`);
+      say(`${name} is left out: ${error instanceof Error ? error.message : error}`);
     }
   }
   return members;

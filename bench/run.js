@@ -27,7 +27,7 @@ async function main() {
   applyBackendOptions(options);
   const runs = { trials: options.trials, warmup: options.warmup };
   const plan = choose(options);
-  // Loads the library: from here on the environment is what it has to be.
+  // This loads the library, so the environment variables must be set by now.
   const { metadataOf } = require('./lib/metadata');
   const metadata = metadataOf(runs);
   const scenarios = await runAll(plan, runs, metadata.threads);
@@ -83,7 +83,7 @@ function fitsInMemory({ id, needsBytes = 0 }) {
 async function runAll(plan, runs, threads) {
   const { Progress } = require('./lib/progress');
   const { runJob } = require('./lib/process');
-  // This process has given the library's warning once; each of the others would repeat it.
+  // This process has already shown the library's warning; each of the others would repeat it.
   const env = { NODE_NO_WARNINGS: '1' };
   const progress = new Progress(plan.reduce((sum, { scenarios }) => sum + scenarios.length, 0));
   const results = [];

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * `sgemoe serve` under load, in a process of its own, over loopback: N clients that each read one stream after the other.
- * Requests/s, tokens/s, time to the first token and between two tokens, and how late a 10 ms timer of the server's thread
- * fires; with requests decoded together and one at a time. Prints Markdown.
+ * Measures `sgemoe serve` under load: the server has its own process, and N clients each read one stream after the other over
+ * loopback. Prints as Markdown the requests/s, the tokens/s, the times to the first token and between two tokens, and how late a
+ * 10 ms timer of the server's thread fires, with requests decoded together and one at a time.
  *
  *   node bench/serve.js
  */
@@ -19,7 +19,7 @@ const PROMPT = 'a prompt of some length, such as people write. ';
 start(async () => {
   const program = command('serve.js', 'Measures a server under load.').option(
     '--seconds <n>',
-    'of each row',
+    'seconds of each row',
     integer(1, 60),
     5,
   );
@@ -33,7 +33,7 @@ start(async () => {
   }
 });
 
-/** One row: a new server, so that no row finds the cache of another. */
+/** Measures one row with a new server, so that no row finds the cache of another. */
 async function measure(maxBatch, clients, seconds) {
   const server = await startServer(maxBatch);
   await complete(server.url, 0, 0);
@@ -60,7 +60,7 @@ async function measure(maxBatch, clients, seconds) {
   ]);
 }
 
-/** When each token of a stream arrived; the stream is left at `end`. */
+/** Reads a stream until `end` and notes when each token arrived. */
 function complete(url, client, round, end = Number.POSITIVE_INFINITY) {
   const prompt = `${client} ${round} `.padEnd(100, PROMPT);
   const body = JSON.stringify({

@@ -1,6 +1,6 @@
 'use strict';
 /**
- * WebAssembly beside the reference backend and the addon's own kernels, each on one thread, in turns: a matmul, a tiny
+ * Compares WebAssembly with the reference backend and the addon's own kernels, each on one thread, in turns: a matmul, a tiny
  * train step, a token of decoding. Prints Markdown.
  *
  *   node bench/wasm.js
@@ -16,10 +16,7 @@ const WARMUP = 3;
 
 start(async () => {
   const program = command('wasm.js', 'Compares WebAssembly with the reference backend and the addon.');
-  const { trials } = program
-    .option('--trials <n>', 'times that each backend takes its turn', integer(3), 15)
-    .parse()
-    .opts();
+  const { trials } = program.option('--trials <n>', 'turns of each backend', integer(3), 15).parse().opts();
   process.env.SGEMOE_THREADS = '1';
   const { createKernels } = require('../dist/backend');
   const kernels = BACKENDS.map((name) => createKernels(name));
@@ -44,7 +41,7 @@ start(async () => {
   process.stdout.write(`${kernels[2].info.instructionSet}, medians of ${trials}\n\n${table.join('\n')}\n`);
 });
 
-/** Median milliseconds of each. */
+/** Median milliseconds of each backend. */
 function inTurns(runs, trials) {
   for (const run of runs) for (let i = 0; i < WARMUP; i++) run();
   const times = runs.map(() => []);

@@ -1,5 +1,5 @@
 'use strict';
-/** Attention over a long sequence beside the unblocked version: time in turn, and the temporary memory of both. */
+/** Compares attention over a long sequence with the unblocked version: their times, in turn, and their temporary memory. */
 const { execFileSync } = require('node:child_process');
 const path = require('node:path');
 const { getKernels } = require('../../dist/backend');
@@ -10,7 +10,7 @@ const { median } = require('../lib/stats');
 const SEQ = 2048;
 const PROBE = path.join(__dirname, '..', 'lib', 'attentionProbe.js');
 
-/** Matmuls over the pairs that count: two of them forward, five backward, since it computes the scores again. */
+/** Matmuls over the visible pairs: two forward, and five backward, which computes the scores again. */
 const MATMULS = { forward: 2, backward: 5 };
 
 function attentionCase(direction) {

@@ -1,5 +1,5 @@
 'use strict';
-/** Single kernels at fixed small sizes, called as the layers call them: on arrays that exist already. */
+/** Times single kernels at fixed small sizes, called as the layers call them: on existing arrays. */
 const { getKernels } = require('../../dist/backend');
 const { normals } = require('../lib/normals');
 
@@ -61,7 +61,7 @@ const scenarios = [
     params: { batch: 1, n: SOFTMAX_SIZE },
     tokens: null,
     innerIterations: 1000,
-    // Of each element: compare, subtract, exponentiate, add, multiply.
+    // Each element takes a comparison, a subtraction, an exponential, an addition and a multiplication.
     knownFlops: 5 * SOFTMAX_SIZE,
     prepare: softmaxCase,
   },
@@ -70,7 +70,7 @@ const scenarios = [
     params: { batch: NORM.batch, seq_len: NORM.seq, hidden_dim: NORM.hidden },
     tokens: null,
     innerIterations: 1000,
-    // Of each element: square, add, multiply twice.
+    // Each element takes a square, an addition and two multiplications.
     knownFlops: 4 * NORM.batch * NORM.seq * NORM.hidden,
     prepare: rmsNormCase,
   },

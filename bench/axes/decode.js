@@ -1,7 +1,7 @@
 'use strict';
 /**
- * One sequence, one token at a time: the whole context goes through the model for each new token. With the weights as they
- * are, and packed by model.freeze({ pack: true }).
+ * Generates one sequence, one token at a time: the whole context goes through the model for each new token. It does so with
+ * plain weights, and with weights packed by model.freeze({ pack: true }).
  */
 const { GreedySampling, MoETransformer } = require('../..');
 const { SEED, batchOf, configOf, modelParams, pack } = require('../lib/models');

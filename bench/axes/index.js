@@ -1,6 +1,6 @@
 'use strict';
 
-/** The axes of every language's benchmark, and those of this one that `--all` adds; a module each, run in this order. */
+/** The axes that all languages share, and those that `--all` adds here. Each is a module; they run in this order. */
 const STANDARD_AXES = ['memory', 'compiler', 'type_system', 'parallel', 'scale'];
 const EXTRA_AXES = ['decode', 'latency', 'sampling', 'training', 'kernels', 'attention', 'overhead'];
 

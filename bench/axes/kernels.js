@@ -1,5 +1,5 @@
 'use strict';
-/** Every kernel at a large size, and the share it reaches of the rate that bounds it. */
+/** Times every kernel at a large size, and computes its share of the rate that bounds it. */
 const { getKernels } = require('../../dist/backend');
 const { ARITHMETIC, arraysFor } = require('../lib/kernelCases');
 const { normals } = require('../lib/normals');

@@ -1,5 +1,5 @@
 'use strict';
-/** The fixed costs: of a forward with next to nothing to compute, and of a program that does one forward and ends. */
+/** Times the fixed costs: of a forward that computes almost nothing, and of a program that does one forward and ends. */
 const { execFileSync } = require('node:child_process');
 const path = require('node:path');
 const { configOf, modelParams, modelScenario } = require('../lib/models');

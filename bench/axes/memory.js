@@ -1,5 +1,5 @@
 'use strict';
-/** How memory and time grow with the batch and with the sequence. */
+/** Measures how memory and time grow with the batch and with the sequence. */
 const { modelScenario } = require('../lib/models');
 
 /** @type {import('../lib/measure').Scenario[]} */

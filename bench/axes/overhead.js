@@ -1,7 +1,7 @@
 'use strict';
 /**
- * What a step costs beyond its matmuls: its time over that of the same list of matmul calls and nothing else; of a train
- * step also over that list and the optimizer's pass.
+ * Measures the cost of a step beyond its matmuls: its time over that of the same list of matmul calls alone; for a train
+ * step also over that list plus the optimizer's pass.
  */
 const { getKernels } = require('../../dist/backend');
 const { recordingKernels, replay } = require('../lib/gemmCalls');
@@ -18,14 +18,14 @@ const CASES = [
   { id: 'overhead_train_256', work: 'train', model: 'small', batch: 2, seq: 8 },
 ];
 
-/** Runs of the list and the update after it, behind the timed trials. */
+/** Runs of the list with the update after it; they follow the timed trials. */
 const UPDATE_RUNS = 30;
 
 function overheadCase({ work, model, batch, seq, frozen = false }) {
   const config = configOf(model);
   const kernels = getKernels();
   const recorder = recordingKernels(kernels);
-  // One model only lends its arrays to the floor; the other is timed, on kernels that nothing listens to.
+  // One model only lends its arrays to the floor. The other is timed, on kernels that record nothing.
   const recorded = WORK[work](config, batch, seq, recorder.kernels);
   const subject = WORK[work](config, batch, seq, kernels);
   if (frozen) for (const each of [recorded, subject]) pack(each.model);
@@ -52,7 +52,7 @@ function overheadCase({ work, model, batch, seq, frozen = false }) {
   };
 }
 
-/** The update is timed behind the matmuls, as it finds the caches in a step. */
+/** The update is timed after the matmuls, so that it finds the caches as in a step. */
 function overUpdate(result, floor, matmuls, update) {
   const timings = Array.from({ length: UPDATE_RUNS }, () => {
     matmuls();

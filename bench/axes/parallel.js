@@ -1,5 +1,5 @@
 'use strict';
-/** Independent runs side by side, one a worker thread, each computing on that thread alone. */
+/** Times independent runs side by side: one in each worker thread, computing on that thread alone. */
 const { setThreads } = require('../..');
 const { configOf, modelParams } = require('../lib/models');
 const { Workers } = require('../lib/workers');
@@ -19,7 +19,7 @@ function parallelScenario(id, threads, task, rate) {
     parallelSemantics: SEMANTICS,
     threads,
     async prepare() {
-      // The pool is the process's: with one thread in it, a region runs on the worker that starts it.
+      // The process has one pool. With one thread in it, a region runs on the worker that starts it.
       setThreads(1);
       const workers = await Workers.start(threads, task);
       return {

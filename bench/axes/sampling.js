@@ -1,12 +1,12 @@
 'use strict';
-/** The choice of one token from the logits of a large vocabulary, by every strategy. */
+/** Times the choice of one token from the logits of a large vocabulary, by every strategy. */
 const { GreedySampling, RandomSampling, TemperatureSampling, TopKSampling, TopPSampling } = require('../..');
 const { getKernels } = require('../../dist/backend');
 const { SEED } = require('../lib/models');
 const { normals } = require('../lib/normals');
 
 const VOCAB_SIZE = 32_000;
-/** Spread of the logits: the nucleus of 0.9 then holds some thousand of the 32,000 tokens. */
+/** Standard deviation of the logits: the nucleus of 0.9 then holds some thousand of the 32,000 tokens. */
 const LOGIT_STD = 3;
 
 const STRATEGIES = {

@@ -1,5 +1,5 @@
 'use strict';
-/** The small preset: the same model at hidden 256, where arithmetic outweighs everything else. */
+/** Times the small preset: the same model at hidden 256, where arithmetic outweighs everything else. */
 const { modelScenario } = require('../lib/models');
 
 /** @type {import('../lib/measure').Scenario[]} */

@@ -1,5 +1,5 @@
 'use strict';
-/** Training at a size where a step is nothing but arithmetic: tokens per second. */
+/** Measures tokens per second of training at a size where arithmetic dominates a step. */
 const { configOf, modelParams, trainCase } = require('../lib/models');
 
 const BATCH = 8;
@@ -18,7 +18,7 @@ const config = configOf({
   maxSeqLen: SEQ,
 });
 
-/** Weights, gradients and two moments of 114 M parameters, and the activations of 2,048 tokens, with some to spare. */
+/** Weights, gradients and two moments of 114 M parameters, and the activations of 2,048 tokens, with a margin. */
 const NEEDS_BYTES = 3.5e9;
 
 /** @type {import('../lib/measure').Scenario[]} */

@@ -1,5 +1,5 @@
 'use strict';
-/** What a dynamic language pays once (the first call, with construction) and what it still pays when warm. */
+/** Measures the cost that a dynamic language pays once (construction and first call) and the cost that stays when warm. */
 const { MoETransformer } = require('../..');
 const { SEED, batchOf, configOf, modelParams, modelScenario } = require('../lib/models');
 

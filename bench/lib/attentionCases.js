@@ -1,15 +1,15 @@
 'use strict';
 /**
- * Causal attention over one long sequence, twice: by the attention kernels, and unblocked, with all scores in memory:
- * a batched matmul to scores [heads, S, S], a softmax over what each row may see, a batched matmul with the values.
- * Its backward reads the probabilities that its forward left. Both use the library's own kernels.
+ * Causal attention over one long sequence in two ways: by the attention kernels, and unblocked, with all scores in memory.
+ * The unblocked way is a batched matmul to scores [heads, S, S], a softmax over the visible part of each row, and a batched
+ * matmul with the values; its backward reads the probabilities that its forward left. Both use the library's own kernels.
  */
 const HEADS = 4;
 const DIM = 64;
 const LD = HEADS * DIM;
 const SCALE = 1 / Math.sqrt(DIM);
 
-/** Inputs and outputs of both ways: q, k, v, out and their gradients are [S, heads * dim]. */
+/** Inputs and outputs of both ways; q, k, v, out and their gradients are [S, heads * dim]. */
 function attentionArrays(seq, floats) {
   const inputs = ['q', 'k', 'v', 'dOut'].map((name, stream) => [name, floats(seq * LD, stream)]);
   const outputs = ['out', 'dq', 'dk', 'dv'].map((name) => [name, new Float32Array(seq * LD)]);
@@ -38,7 +38,7 @@ function unblocked(kernels, { q, k, v, out, dOut, dq, dk, dv, seq: S }) {
   const matrix = S * S;
   const probs = new Float32Array(HEADS * matrix);
   const dProbs = new Float32Array(HEADS * matrix);
-  /** scores = alpha * x y^T, a head each. */
+  /** scores = alpha * x y^T for each head. */
   const scores = (alpha, x, y, to) =>
     kernels.sgemmBatch(
       false,
@@ -62,7 +62,7 @@ function unblocked(kernels, { q, k, v, out, dOut, dq, dk, dv, seq: S }) {
       matrix,
       HEADS,
     );
-  /** to = alpha * op(weights) x, a head each. */
+  /** to = alpha * op(weights) x for each head. */
   const weighted = (trans, alpha, weights, x, to) =>
     kernels.sgemmBatch(
       trans,

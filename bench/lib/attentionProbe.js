@@ -1,12 +1,12 @@
 'use strict';
-/** node attentionProbe.js forward|backward S: prints by how many bytes the process's peak memory grows in the call. */
+/** node attentionProbe.js forward|backward S: prints how many bytes the process's peak memory grows during the call. */
 const { getKernels } = require('../../dist/backend');
 const { attentionArrays, blocked } = require('./attentionCases');
 const { peakRss } = require('./memory');
 
 const [direction, length] = process.argv.slice(2);
 const kernels = getKernels();
-// Everything is written to, so that no page comes into being during the call; a short one has loaded the code.
+// All arrays are written first, so that the call itself touches no new page of them; a short call has loaded the code.
 const filled = (seq) => attentionArrays(seq, (n) => new Float32Array(n).fill(0.1));
 blocked(kernels, filled(1))[direction]();
 const arrays = filled(Number(length));

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * The calls of native/bench/kernel_bench.cc from JavaScript: for each kernel a function that makes the call for `rows`
- * and `cols`, on arguments of the same sizes and places. Routing has tokens as rows and experts as columns; slots,
- * positions and targets are those of the C++ side.
+ * The calls of native/bench/kernel_bench.cc, made from JavaScript. Each kernel has a function that makes the call for `rows`
+ * and `cols`, on arguments of the same sizes and alignment. Routing has tokens as rows and experts as columns; slots,
+ * positions and targets equal those of the C++ side.
  */
 
 const TOP_K = 2;

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * A process of its own for one axis (timings) or one scenario (peak memory). Takes one message, a Job, and answers with
- * one message for each scenario. Loads nothing but what the scenarios need, since its memory is measured.
+ * The process of one axis (timings) or one scenario (peak memory). It takes one message, a Job, and answers with one message
+ * for each scenario. It loads only what the scenarios need, since its memory is measured.
  *
  * @typedef {{ axis: string, ids: string[], runs: import('./measure').Runs, purpose: 'time' | 'memory' }} Job
  * @typedef {{ id: string, result?: any, peakRss?: number, error?: string }} Answer
@@ -12,7 +12,7 @@ const { measure, runForMemory } = require('./measure');
 process.once('message', (job) => {
   answerAll(/** @type {Job} */ (job)).finally(() => process.disconnect());
 });
-// Without its parent the process has nobody to answer to.
+// Without its parent nobody reads the answers, so the process ends.
 process.once('disconnect', () => process.exit());
 
 /** @param {Job} job */

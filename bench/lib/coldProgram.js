@@ -1,5 +1,5 @@
 'use strict';
-/** Loads the library, constructs the tiny model, forwards once and says what that took: see axes/latency.js. */
+/** Loads the library, constructs the tiny model, forwards once and prints how long that took: see axes/latency.js. */
 const { MoETransformer, Tensor } = require('../..');
 const { peakRss } = require('./memory');
 

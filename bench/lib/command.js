@@ -15,7 +15,7 @@ if (!fs.existsSync(path.join(__dirname, '..', '..', 'dist', 'index.js'))) {
 
 const { Command, CommanderError, InvalidArgumentError } = require('commander');
 
-/** The command line asks for something that can't be. */
+/** The command line asks for something impossible. */
 class UsageError extends Error {}
 
 /**
@@ -45,7 +45,7 @@ function integer(min, max = MOST) {
   };
 }
 
-/** --threads, which has to be in the environment before the library is asked to compute. */
+/** Adds --threads, which has to be in the environment before the library computes. */
 function addThreadsOption(program) {
   return program.option(
     '--threads <n>',
@@ -54,7 +54,7 @@ function addThreadsOption(program) {
   );
 }
 
-/** --threads and --backend, likewise. */
+/** Adds --threads and --backend, which both have to be in the environment before the library computes. */
 function addBackendOptions(program) {
   return addThreadsOption(program).option(
     '--backend <name>',
@@ -73,7 +73,7 @@ function backend(name) {
   throw new InvalidArgumentError(`It must be one of ${BACKENDS.join(', ')}.`);
 }
 
-/** @throws UsageError when nothing could be written there, before the work that would be lost. */
+/** Checks, before any work, that `file` can be written. @throws UsageError if it can't. */
 function checkWritable(option, file) {
   const folder = path.dirname(path.resolve(file));
   if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
@@ -88,7 +88,7 @@ function checkWritable(option, file) {
 function start(main) {
   main().catch((error) => {
     process.exitCode = exitCodeOf(error);
-    // Commander has told of its own already.
+    // Commander has already printed its own errors.
     if (!(error instanceof CommanderError)) console.error(`bench: ${error.message}`);
     if (process.env.SGEMOE_DEBUG === '1') console.error(error.stack);
   });

@@ -9,10 +9,10 @@ const TEXT = { batch: 16, seq: 64, lr: 3e-3, warmupSteps: 30 };
 const VALIDATIONS = 20;
 const VALIDATION_BATCHES = 10;
 const BINS = 300;
-/** The load at the start and at the end is the mean of so much of the run. */
+/** The share of the run over which the load at its start and at its end is averaged. */
 const END_SHARE = 0.05;
 
-/** The cross-language demo: the tiny preset learns one batch by heart. */
+/** Runs the cross-language demo: the tiny preset learns one batch by heart. */
 function fixedBatchRun({ steps, say }) {
   const config = configOf('tiny');
   const { batch, seq, lr, warmupSteps } = FIXED;
@@ -32,7 +32,7 @@ function fixedBatchRun({ steps, say }) {
   };
 }
 
-/** The tiny preset over bytes, with a validation split and the loss of a bigram model to compare with. */
+/** Trains the tiny preset on bytes, with a validation split and a bigram model's loss for comparison. */
 function textRun({ dataset, steps, say }) {
   const config = configOf({ ...configOf('tiny'), vocabSize: 256 });
   const { batch, seq, lr, warmupSteps } = TEXT;
@@ -101,7 +101,7 @@ function train(trainer, steps, makeStep) {
     final_loss: losses[steps - 1],
     seconds,
     skipped_steps: trainer.skippedSteps,
-    /** Share of the busiest expert over an equal share, mean over layers: 1 is balanced, the number of experts the worst. */
+    /** Share of the busiest expert over an equal share, averaged over layers: 1 is balanced, the number of experts is the worst. */
     busiest_expert: {
       start: busiest(loads.slice(0, ends)),
       end: busiest(loads.slice(-ends)),
@@ -116,7 +116,7 @@ function train(trainer, steps, makeStep) {
   return { summary, lossBins: lossBins.bins, loadBins: loadBins.bins };
 }
 
-/** Of the mean load over some steps, not the mean of the steps' busiest: noise from step to step is no imbalance. */
+/** Takes the busiest expert of the mean load, not the mean over each step's busiest: noise between steps is not imbalance. */
 function busiest(loads) {
   const layers = loads[0].map((layer, l) =>
     layer.map((_, e) => loads.reduce((sum, load) => sum + load[l][e], 0) / loads.length),

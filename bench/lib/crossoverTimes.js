@@ -3,14 +3,14 @@ const { median } = require('./stats');
 
 /** @typedef {{ builtin: any, library: any, choice: any }} Ways kernels that multiply each in their way */
 
-/** Long enough for the clock, short enough for many trials; and what a shape may take in all. */
+/** A trial is long enough for the clock and short enough for many trials; a shape has a limit for all of its trials. */
 const SAMPLE_NS = 100e3;
 const SHAPE_NS = 0.5e9;
 const LEAST_TRIALS = 5;
 
 /**
- * One shape, the ways in turn, so that a slow moment of the machine meets them alike: rates are medians, ratios are
- * medians of the ratios of a turn.
+ * Times one shape in all ways, in turn, so that a slow moment of the machine slows all of them alike. Rates are medians; ratios
+ * are medians of the ratios within a turn.
  * @param {Ways} ways
  * @param {import('./matmulShapes').Shape} shape
  * @param {number} trials

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * A process for bench/javascript.js, started with --log-deopt and --log-ic: runs one kind of step, and prints where in
- * V8's log the steps and where the steady state begins. Arguments: the step's name, runs to warm up, runs to watch, the log.
+ * A process for bench/javascript.js, started with --log-deopt and --log-ic. It runs one kind of step and prints the places in
+ * V8's log where the steps and the steady state begin. Arguments: the step's name, runs to warm up, runs to watch, the log.
  */
 const fs = require('node:fs');
 const { STEPS } = require('./steps');

@@ -1,5 +1,5 @@
 'use strict';
-/** Requests that no server should have to see, made from a seed. */
+/** Malformed requests, made from a seed. */
 
 const PATHS = ['/v1/completions', '/v1/chat/completions', '/v1/embeddings', '/tokenize', '/detokenize'];
 
@@ -19,7 +19,7 @@ const VALID = {
   '/detokenize': { tokens: [97, 98] },
 };
 
-/** Wrong values, as JSON, for all fields in VALID but those of FITTING. */
+/** Wrong values, as JSON, for the fields in VALID; FITTING says which fields take some of them. */
 const WRONG = [
   ...['1e999', '-1e999', '1e308', '-1', '-0.5', '99999999999999999999', '-9007199254740993'],
   ...[
@@ -70,7 +70,8 @@ const HEADERS = [
 ];
 
 /**
- * The kinds of faults, each with a maker of one: `{ path, method?, body?, headers? }` for a request, `{ raw }` for bytes.
+ * The kinds of faults, each with a function that makes one: `{ path, method?, body?, headers? }` for a request, `{ raw }` for
+ * bytes.
  * @type {Record<string, (random: import('../..').Lcg64) => object>}
  */
 const KINDS = {

@@ -66,14 +66,14 @@ function send(url, { path, method = 'POST', body }, agent) {
       } catch {}
       done({ status: response.statusCode, text });
     });
-    // A body that is refused before all of it was sent ends the connection: the answer came, or else it is an error.
+    // The server may refuse a body before all of it was sent, and then ends the connection: an error only without an answer.
     request.on('error', (error) => done({ status: 'closed', text: String(error) }));
     request.on('timeout', () => request.destroy(new Error('no answer in time')));
     request.end(body);
   });
 }
 
-/** Sends bytes and reads until the server ends the connection; it is ended from here after a while without an answer. */
+/** Sends bytes and reads until the server ends the connection; without an answer, this side ends it after a while. */
 function sendRaw(url, bytes) {
   return new Promise((done) => {
     const socket = net.connect(Number(url.port), url.hostname);
@@ -95,7 +95,7 @@ function sendRaw(url, bytes) {
 }
 
 /**
- * Connections that never send a whole request: half of them nothing more than a beginning, half of them a byte now and then.
+ * Opens connections that never send a whole request: half send only a beginning, half then send a byte now and then.
  * @returns {Promise<number>} how many the server ended within `seconds`
  */
 async function holdConnections(url, count, seconds) {

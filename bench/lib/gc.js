@@ -7,7 +7,7 @@ const seen = [];
 const observer = new PerformanceObserver((list) => keep(list.getEntries()));
 let watching = false;
 
-/** Starts to note the garbage collections of this thread. */
+/** Starts to record the garbage collections of this thread. */
 function watchGc() {
   if (watching) return;
   watching = true;
@@ -21,7 +21,7 @@ function watchGc() {
  */
 async function gcEntries(from, to) {
   watchGc();
-  // Node hands entries over from the event loop, which has to come round.
+  // Node delivers entries on the event loop, so wait for a turn of it.
   await setImmediate();
   await setImmediate();
   keep(observer.takeRecords());

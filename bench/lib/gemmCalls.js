@@ -5,12 +5,12 @@
  * calls, one for each sequence, kv head and block of query rows, over the keys that the block sees.
  */
 
-/** A cut of the list's own, however attention is cut: causal for long sequences, one call for short ones. */
+/** The list cuts query rows in its own way, whatever the kernel does: causal for long sequences, one call for short ones. */
 const BLOCK_ROWS = 64;
 
 /** @typedef {{ kernel: string, args: any[], flops: number }} GemmCall */
 
-/** Where the sizes and row starts are in the argument lists of kernels.ts. */
+/** Positions of the sizes and row starts in the argument lists of kernels.ts. */
 const GEMM = {
   sgemm: ([, , m, n, k]) => 2 * m * n * k,
   sgemmBatch: (args) => 2 * args[2] * args[3] * args[4] * args[args.length - 1],
@@ -22,7 +22,7 @@ const GEMM = {
 const ROW_STARTS_ARGUMENT = { sgemmGrouped: 2, sgemmGroupedTransA: 1, sgemmGroupedPacked: 1 };
 
 /**
- * Kernels that note the matmuls, and apart from them the optimizer's updates, while `recording` is on.
+ * Kernels that record the matmuls and, separately, the optimizer's updates, while `recording` is on.
  * @param {any} kernels
  */
 function recordingKernels(kernels) {
@@ -36,7 +36,7 @@ function recordingKernels(kernels) {
   };
   const unknown = Object.keys(kernels).find((name) => name.startsWith('sgemm') && !(name in GEMM));
   if (unknown !== undefined) throw new Error(`gemmCalls.js doesn't know the arithmetic of ${unknown}`);
-  // A product over nothing, which zeroes a gradient, is no matmul.
+  // A product over 0 columns only zeroes a gradient: it isn't counted as a matmul.
   const note = (calls) =>
     recorder.recording && recorder.calls.push(...calls.filter(({ flops }) => flops > 0));
   for (const kernel of Object.keys(GEMM)) {
@@ -61,15 +61,15 @@ function recordingKernels(kernels) {
   return recorder;
 }
 
-/** With the row starts copied: layers share the array they come in. */
+/** Copies the row starts, since layers share their array. */
 function gemmCall(kernel, args) {
-  const at = ROW_STARTS_ARGUMENT[kernel]; // undefined for those without
+  const at = ROW_STARTS_ARGUMENT[kernel]; // undefined for kernels without row starts
   const kept = [...args];
   if (at !== undefined) kept[at] = args[at].slice();
   return { kernel, args: kept, flops: GEMM[kernel](args) };
 }
 
-/** A function that makes the calls again. */
+/** Returns a function that makes the calls again. */
 function replay(kernels, calls) {
   const bound = calls.map(({ kernel, args }) => [kernels[kernel], args]);
   return () => {
@@ -79,7 +79,7 @@ function replay(kernels, calls) {
 
 // ---------------------------------------------------------------- attention
 
-/** A matrix argument: array, offset, leading dimension, and what lies between two heads of a group. */
+/** A matrix argument: array, offset, leading dimension, and the distance between two heads of a group. */
 const matrix = (array, offset, ld, stride) => ({ array, offset, ld, stride });
 
 function attentionCalls(args, productsOf) {

@@ -1,8 +1,8 @@
 'use strict';
-/** What a step costs on the JavaScript side: seen by kernels that count or do nothing, and by the engine itself. */
+/** Measures what a step costs on the JavaScript side, with kernels that count or do nothing, and with V8's own tools. */
 const inspector = require('node:inspector');
 
-/** Few, so that hardly ever a garbage collection falls between them. */
+/** Few runs, so that a garbage collection rarely falls between them. */
 const BUFFER_RUNS = 4;
 
 const functionsOf = (kernels) =>
@@ -20,7 +20,7 @@ function countingKernels(kernels) {
   return counter;
 }
 
-/** Kernels that do nothing once `idle()` was called: what is left of a step's time is JavaScript's. */
+/** Kernels that do nothing after `idle()` was called: the rest of a step's time is JavaScript's. */
 function idleKernels(kernels) {
   const own = { ...kernels };
   const idle = () => {
@@ -30,8 +30,8 @@ function idleKernels(kernels) {
 }
 
 /**
- * How many typed arrays, views included, `run` makes: by the global constructors and by methods. Those that a module
- * keeps a constructor for don't show; their memory does in `bufferBytesOf`.
+ * Counts the typed arrays, views included, that `run` makes by the global constructors and by methods. It misses those from a
+ * constructor that a module keeps; their memory shows in `bufferBytesOf`.
  */
 function typedArraysOf(run) {
   const prototype = Object.getPrototypeOf(Float32Array.prototype);
@@ -72,7 +72,7 @@ function bufferBytesOf(run) {
 }
 
 /**
- * Bytes that V8's sampler sees `runs` runs allocate on the heap, for one run, by function, most first.
+ * Bytes of one run on the heap, by function, largest first, as V8's sampler sees them over `runs` runs.
  * @returns {{ where: string, bytes: number }[]}
  */
 function heapOf(run, runs) {

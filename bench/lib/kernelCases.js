@@ -1,7 +1,7 @@
 'use strict';
 /**
- * One call of each kernel: what it runs on, and the arithmetic or the memory traffic that it can't do without. Bytes
- * are those of the arguments, each read or written once.
+ * One call of each kernel, with its arguments and the arithmetic or memory traffic that it needs at least. Bytes are those of
+ * the arguments, each read or written once.
  *
  * @typedef {object} KernelCase
  * @property {() => void} run
@@ -51,7 +51,7 @@ function sgemmBatch(k, { floats, zeros }) {
   };
 }
 
-/** Rows of group g, unequal as routers are: 2/3 to 4/3 of an equal share. */
+/** Rows of group g, as unequal as a router's: 2/3 to 4/3 of an equal share. */
 function groupStarts(integers) {
   const share = ROWS / EXPERTS;
   const uneven = [1, 5 / 6, 4 / 3, 2 / 3, 7 / 6, 1, 5 / 6, 7 / 6];
@@ -132,7 +132,7 @@ function attention({ floats, zeros, integers }) {
     starts: integers(1, () => 0),
     lengths: integers(1, () => ROWS),
     sizes,
-    /** Query-key pairs that count, of all heads. */
+    /** Visible query-key pairs of all heads. */
     pairs: (query * ROWS * (ROWS + 1)) / 2,
     ld: query * dim,
     ldKv: kv * dim,

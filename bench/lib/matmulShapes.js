@@ -1,7 +1,7 @@
 'use strict';
 /**
- * The distinct matmuls of the models' steps, as a recording lists them, and cubes. Without those inside of attention's
- * kernels, which never go to a library.
+ * The distinct matmuls of the models' steps, as a recording lists them, and cubes. The matmuls inside attention's kernels are
+ * left out: they never go to a library.
  */
 const { ModelConfig, MoETransformer, Trainer } = require('../..');
 const { HIDDEN_512 } = require('../peers/scenarios');
@@ -31,7 +31,7 @@ const WORK = {
   train: (model, { ids, targets }) => new Trainer(model).trainStep(ids, targets),
 };
 
-/** The train step of hidden 512 holds its forward: both take B8 S256. */
+/** The train step at hidden 512 contains the forward's shapes: both take B8 S256. */
 const STEPS = [
   { step: 'tiny forward', model: 'tiny', work: 'forward', batch: 2, seq: 32 },
   { step: 'tiny train', model: 'tiny', work: 'train', batch: 2, seq: 8 },

@@ -5,7 +5,7 @@ const { examine } = require('./numerical');
 const { median, summarise } = require('./stats');
 
 /**
- * What a scenario does, ready to run.
+ * A scenario, ready to run.
  * @typedef {object} Case
  * @property {() => void} run one unit of work, synchronous; a trial is `innerIterations` of them
  * @property {() => Iterable<ArrayLike<number>>} [outputs] what the last run computed, looked through for NaN and Inf
@@ -104,7 +104,7 @@ function timeTrials(subject, { innerIterations = 1 }, count) {
   /** @type {{ wall: number[], cpu: number[], baseline: number[] }} */
   const timings = { wall: [], cpu: [], baseline: [] };
   for (let trial = 0; trial < count; trial++) {
-    // Beside a baseline, each of the two finds the caches as former runs of its own left them.
+    // With a baseline, untimed runs before each timed one leave the caches as runs of its own kind do.
     if (baseline) settle(run);
     const { wall, cpu } = timeOne(run, innerIterations);
     timings.wall.push(wall);
@@ -122,7 +122,7 @@ function settle(run) {
   for (let i = 0; i < SETTLING_RUNS; i++) run();
 }
 
-/** Nanoseconds of wall and CPU time a run; the CPU time is that of all threads of the process. */
+/** Nanoseconds of wall and CPU time of a run; the CPU time is that of all threads of the process. */
 function timeOne(run, iterations) {
   const cpuBefore = process.resourceUsage();
   const before = process.hrtime.bigint();
@@ -183,7 +183,7 @@ function assemble(scenario, { warm, timed, singles, found, elapsedMs }) {
     single_call_median_ns: singles ? median(singles.wall) : medianNs,
     throughput_tokens_per_sec: tokens === null ? null : tokens / seconds,
     memory: {
-      peak_rss_bytes: 0, // measured in a process of its own, filled in by run.js
+      peak_rss_bytes: 0, // run.js measures it in a separate process and fills it in
       alloc_bytes: allocBytes,
       alloc_heap_bytes: heap,
       alloc_external_bytes: external,

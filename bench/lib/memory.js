@@ -7,12 +7,12 @@ const { median } = require('./stats');
 
 const SAMPLES = 5;
 const CALLS_PER_SAMPLE = 4;
-/** Single calls tried when the collector ran in every sample, as it may when a call makes a whole model. */
+/** Number of single calls tried if the collector ran in every sample, as it may when a call makes a whole model. */
 const SINGLE_CALLS = 20;
 
 /**
- * Highest resident memory of this process so far, in bytes. On Linux VmHWM, which starts afresh with the program;
- * ru_maxrss starts at what the parent had when it forked.
+ * Highest resident memory of this process so far, in bytes. On Linux it is VmHWM, which starts afresh with the program;
+ * ru_maxrss starts at the parent's value at the fork.
  */
 function peakRss() {
   if (process.platform === 'linux') {
@@ -25,8 +25,8 @@ function peakRss() {
 /**
  * Bytes that one call of `run` allocates, the median over a few samples of some calls each:
  * - heap: objects in V8's heap
- * - external: ArrayBuffers, SharedArrayBuffers and other memory that V8 is told of
- * - native: what the process's resident memory grew beyond these two. A lower bound: memory that the C library or
+ * - external: ArrayBuffers, SharedArrayBuffers and other memory that V8 knows of
+ * - native: growth of the process's resident memory beyond these two. It is a lower bound: memory that the C library or
  *   BLAS already holds and uses again does not show.
  *
  * A sample in which the garbage collector ran would come out too small; such samples count only when all are so.
@@ -47,11 +47,11 @@ async function allocatedBytes(run, once = false) {
   return { heap, external, native };
 }
 
-/** What `calls` runs allocate, a run, and whether the garbage collector kept out of it. */
+/** What one of `calls` runs allocates, and whether the garbage collector did not run meanwhile. */
 async function sample(run, calls) {
   const collect = forcedCollection();
   collect();
-  collect(); // waits for the first one's buffers, which a thread of its own gives back: they would count as negative
+  collect(); // waits until another thread has freed the buffers of the first collection, which would count as negative
   const before = snapshot();
   const from = performance.now();
   for (let call = 0; call < calls; call++) run();
@@ -77,7 +77,7 @@ function difference(before, after, calls) {
 
 let collection;
 
-/** V8's gc(), which is not there unless asked for: only after the timed runs, which stay as they are without it. */
+/** V8's gc(), which exists only on request: it is requested after the timed runs, so that it can't change them. */
 function forcedCollection() {
   if (collection === undefined) {
     v8.setFlagsFromString('--expose-gc');

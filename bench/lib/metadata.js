@@ -30,7 +30,7 @@ function metadataOf({ trials, warmup }) {
     git_commit: git('rev-parse', 'HEAD'),
     /** Whether tracked files differed from that commit. */
     git_dirty: isDirty(),
-    /** Processes that wanted a core, over the last minute, when the run began: others' work disturbs the figures. */
+    /** Mean number of processes that wanted a core in the minute before the run: other work disturbs the figures. */
     load_average: os.loadavg()[0],
   };
 }
@@ -40,7 +40,7 @@ function isDirty() {
   return changes === null ? null : changes !== '';
 }
 
-/** What git says of this folder; null where it isn't a clone, or inside another project's. */
+/** What git says about this folder; null if it isn't a clone, or lies inside another project's. */
 function git(...args) {
   if (!fs.existsSync(path.join(ROOT, '.git'))) return null;
   try {

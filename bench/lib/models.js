@@ -47,7 +47,7 @@ function trainCase(config, batch, seq, kernels) {
 }
 
 /** The two kinds of work that most scenarios consist of, by name, so that a worker thread can be told which. */
-/** The same into one tensor, as a loop would that makes no new one. */
+/** A forward into one tensor, as in a loop that makes no new one. */
 function forwardIntoCase(config, batch, seq, kernels) {
   const model = MoETransformer.create(config, { seed: SEED, kernels });
   const { ids } = batchOf(batch, seq, config.vocabSize);

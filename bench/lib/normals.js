@@ -1,10 +1,10 @@
 'use strict';
 const { SEED } = require('./models');
 
-/** Drawn so many, then repeated: a gigabyte of them shall not take long. */
+/** Numbers drawn before they repeat, so that a gigabyte of them doesn't take long. */
 const PERIOD = 1 << 20;
 
-/** `n` normal random numbers as a Float32Array; other streams give others. */
+/** `n` normal random numbers as a Float32Array; another stream gives other numbers. */
 function normals(kernels, n, { stream = 0, std = 1 } = {}) {
   const values = new Float32Array(n);
   kernels.randomNormal(values, 0, Math.min(n, PERIOD), SEED, 0, stream, std);

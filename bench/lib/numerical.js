@@ -18,7 +18,7 @@ function examine(arrays) {
 }
 
 /**
- * What several threads found, together.
+ * Joins the findings of several threads.
  * @param {ReturnType<typeof examine>[]} parts
  */
 function together(parts) {

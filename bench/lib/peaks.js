@@ -6,9 +6,9 @@ const { normals } = require('./normals');
 
 const PEAK_SIZES = [512, 768, 1024];
 const REPEATS = 8;
-/** Where the system doesn't say how large the last cache is. */
+/** Size of the last cache if the system doesn't tell it. */
 const USUAL_CACHE_BYTES = 32 * 2 ** 20;
-/** Plain TypeScript is nowhere near the memory's speed, and would need minutes. */
+/** Size for plain TypeScript, which is far from the memory's speed and would otherwise need minutes. */
 const REFERENCE_BYTES = 4 * 2 ** 20;
 
 /**
@@ -16,7 +16,7 @@ const REFERENCE_BYTES = 4 * 2 ** 20;
  * - flops: the fastest of some large matmuls
  * - bytes: the fastest of a sum of squares (reads), a scaling and an addition (read and write), over `streamBytes()`
  *
- * They are what the library reaches, not what the hardware could.
+ * They are the library's best rates, not the hardware's limits.
  * @type {{ flops: number, bytes: number } | undefined}
  */
 let measured;

@@ -12,7 +12,7 @@ const path = require('node:path');
 function runJob(job, env, onAnswer) {
   return new Promise((resolve, reject) => {
     const child = fork(path.join(__dirname, 'child.js'), {
-      // Whatever a scenario prints, stdout stays this process's own.
+      // Output of a scenario must not reach this process's stdout.
       stdio: ['ignore', 2, 2, 'ipc'],
       env: { ...process.env, ...env },
     });

@@ -1,6 +1,6 @@
 'use strict';
 
-/** Tells on stderr how far a run is: one line that changes on a terminal, a line a scenario elsewhere. */
+/** Shows progress on stderr: one line that changes on a terminal, one line for each scenario elsewhere. */
 class Progress {
   #done = 0;
   #total;
@@ -12,7 +12,7 @@ class Progress {
   }
 
   /**
-   * A scenario is done.
+   * Notes that a scenario is done.
    * @param {string} id
    * @param {number} medianNs
    */

@@ -1,11 +1,11 @@
 'use strict';
-/** A server in a process of its own, for bench/serve.js and bench/faults.js: tells its url, and its memory when asked. */
+/** The server process of bench/serve.js and bench/faults.js. It tells its url and, when asked, its memory. */
 const { setTimeout: sleep } = require('node:timers/promises');
 const { quantile, sort } = require('./stats');
 
 const TIMER_MS = 10;
 
-/** 150 MB of weights, a step takes milliseconds; and one for what isn't about computing. */
+/** A model with 150 MB of weights, whose step takes milliseconds, and a tiny one for tests that aren't about computing. */
 const LOADED = {
   ...{ hiddenDim: 512, nLayers: 4, nHeads: 8, nKvHeads: 2, headDim: 64 },
   ...{ nExperts: 8, topKExperts: 2, ffnDim: 768, vocabSize: 256, maxSeqLen: 1024 },
@@ -24,7 +24,7 @@ const MODELS = {
   },
 };
 
-/** How many milliseconds late each 10 ms timer has fired since the last question. */
+/** Milliseconds by which each 10 ms timer since the last question fired too late. */
 let late = [];
 
 main(JSON.parse(process.argv[2]));

@@ -1,5 +1,5 @@
 'use strict';
-/** The steps that bench/javascript.js looks into, at the tiny model: functions that make one, on kernels of choice. */
+/** The steps of the tiny model that bench/javascript.js examines: functions that make one, on given kernels. */
 const { Decoder, ModelConfig, MoETransformer } = require('../..');
 const { SEED, forwardCase, forwardIntoCase, trainCase } = require('./models');
 
@@ -14,7 +14,7 @@ function nextToken(kernels, nLayers) {
 }
 
 /**
- * The next token of so many sequences of 16 tokens each.
+ * Makes the next token of this many sequences of 16 tokens each.
  * @returns {{ run: () => void }}
  */
 function decode(kernels, nLayers, sequences) {

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * The kernels that pass over memory once, as KernelCases on arguments of `total` bytes together. `rows(n)` is how many
- * rows with n bytes of arguments each that makes.
+ * The kernels that pass over memory once, as KernelCases on arguments of `total` bytes together. `rows(n)` is the number of
+ * rows in that, if each row has n bytes of arguments.
  */
 const { COLS, EXPERTS, HEADS, TOP_K, VOCAB } = require('./kernelCases');
 
@@ -18,7 +18,7 @@ function twoArrays(call) {
 
 const rowsFor = (total, bytesPerRow) => Math.floor(total / bytesPerRow);
 
-/** Kernels that compute far longer than they move data get so much less to do. */
+/** Divides the work of kernels that compute far longer than they move data. */
 const COMPUTING_PART = 1 / 16;
 
 function softmaxBackward(k, { floats, zeros }, total) {
@@ -95,7 +95,7 @@ function rope(k, { floats, integers }, total) {
   };
 }
 
-/** Arguments of a routing of as many tokens as fit. */
+/** Arguments of a routing with as many tokens as fit. */
 function routing({ floats, zeros, integers }, tokens) {
   const none = () => 0;
   return {

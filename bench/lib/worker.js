@@ -1,5 +1,5 @@
 'use strict';
-/** A thread of workers.js. */
+/** The program of a thread of workers.js. */
 const worker = require('node:worker_threads');
 const { gcEntries, watchGc } = require('./gc');
 const { allocatedBytes } = require('./memory');

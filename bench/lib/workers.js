@@ -3,7 +3,7 @@ const path = require('node:path');
 const { Worker } = require('node:worker_threads');
 const { together } = require('./numerical');
 
-/** Places in the Int32Array by which main thread and workers speak; see worker.js. */
+/** Places in the Int32Array through which main thread and workers communicate; see worker.js. */
 const SLOT = { ROUND: 0, PENDING: 1, FAILED: 2, STOP: 3 };
 
 const ROUND_LIMIT_MS = 120_000;
@@ -34,7 +34,7 @@ class Workers {
     return workers;
   }
 
-  /** One run in every worker. */
+  /** Makes one run in every worker. */
   round() {
     const control = this.#control;
     Atomics.store(control, SLOT.PENDING, this.#threads.length);
@@ -64,7 +64,7 @@ class Workers {
         .flatMap(({ collections }) => collections)
         .filter(({ start }) => start >= from && start <= to),
       numerical: together(findings.map(({ numerical }) => numerical)),
-      // What native code allocates can't be told apart by thread.
+      // Allocations of native code can't be told apart by thread.
       allocated: { heap: sum('heap'), external: sum('external'), native: null },
     };
   }

@@ -4,7 +4,7 @@ const { summarise } = require('../lib/stats');
 
 const WARMUP = 10;
 const LONG_ROUNDS = 3;
-/** Until the threads of the last one to compute have stopped spinning: those of OpenBLAS do for some 30 ms. */
+/** A pause in which the threads of the previous member stop spinning: OpenBLAS's threads spin for some 30 ms. */
 const PAUSE_MS = 60;
 
 /**
@@ -16,7 +16,7 @@ const PAUSE_MS = 60;
 /** @typedef {{ trials: number, rounds: number }} Plan */
 
 /**
- * Times a scenario on every member in turn, round after round, so that whatever else the machine does hits all alike.
+ * Times a scenario on every member in turn, round after round, so that other work of the machine hits all of them alike.
  * A member that fails is left out of it.
  * @param {import('./scenarios').PeerScenario} scenario
  * @param {Member[]} members the first is ours
@@ -29,7 +29,7 @@ async function compareOn(scenario, members, plan, onFailure) {
   /** @type {Map<string, number[][]>} */
   const timings = new Map(present.map(({ key }) => [key, []]));
   for (let round = 0; round < rounds; round++) {
-    // Every other round in reverse: nobody always comes after the same one.
+    // Every other round is reversed, so that no member always follows the same one.
     const order = round % 2 === 0 ? present : [...present].reverse();
     const alive = await those(order, onFailure, async ({ key, session }) => {
       await sleep(PAUSE_MS);
@@ -68,7 +68,7 @@ function countsOf({ long }, { trials, rounds }) {
   return { rounds: most, block: Math.ceil(trials / most), warmup: WARMUP, untimed: 3 };
 }
 
-/** Time of a run over all trials, and how many times ours it is: the ratio of the medians, round by round. */
+/** Time of a run over all trials, and its ratio to ours: the ratio of the medians, round by round. */
 function figuresOf(key, timings) {
   const rounds = timings.get(key);
   const { median: median_ns, q1: q1_ns, q3: q3_ns } = summarise(rounds.flat());

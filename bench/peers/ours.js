@@ -1,5 +1,5 @@
 'use strict';
-/** This library's side of the conversation that serving.py describes: an object a line, over stdin and stdout. */
+/** This library's side of the protocol that serving.py describes: one JSON object per line, over stdin and stdout. */
 const readline = require('node:readline');
 const { ModelConfig, MoETransformer, backendInfo } = require('../..');
 const compiler = require('../axes/compiler');

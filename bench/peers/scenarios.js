@@ -1,5 +1,5 @@
 'use strict';
-/** What is compared: the benchmark's own sizes, described so that another process can build the same. */
+/** The compared scenarios: the benchmark's own sizes, described so that another process can build the same models. */
 const compiler = require('../axes/compiler');
 const { configOf } = require('../lib/models');
 

@@ -37,7 +37,7 @@ class Session {
       this.#child.on('error', (error) => resolve(error.message));
       this.#child.on('close', (code, signal) => resolve(this.#lastWords() ?? signal ?? `exit code ${code}`));
     });
-    // A request to a process that has ended: `ended` says so.
+    // A request to a process that has ended fails here too; `ended` reports it.
     this.#child.stdin.on('error', () => {});
     this.#child.stderr.on('data', (text) => {
       this.#stderr = (this.#stderr + text).slice(-KEPT_STDERR);

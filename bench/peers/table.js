@@ -3,7 +3,7 @@ const { formatTime } = require('../lib/progress');
 const { formatRatio } = require('../report/markdown');
 
 /**
- * A row a scenario; for each peer its time, and how many times ours it is with the quartiles over the rounds.
+ * Makes a row for each scenario: for each peer its time, and its ratio to ours with the quartiles over the rounds.
  * @param {{ members: Record<string, any>, scenarios: any[] }} report
  */
 function markdownTable({ members, scenarios }) {

@@ -3,7 +3,7 @@ const { formatTime } = require('../lib/progress');
 const { idsOf, ratiosToFastest, warningsFor } = require('./load');
 const { formatRatio } = require('./markdown');
 
-/** Of the Okabe-Ito palette, which colour-blind readers can tell apart; the first is this library's. */
+/** Colours of the Okabe-Ito palette, which colour-blind readers can tell apart; the first is this library's. */
 const COLOURS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#7f7f7f', '#a6761d'];
 
 const AXIS_TITLES = {
@@ -21,7 +21,7 @@ const AXIS_TITLES = {
 };
 
 const CHART = { width: 860, right: 170, bar: 18, gap: 6 };
-/** Room for the labels: by their length, within bounds. */
+/** Room for the labels: it follows their length, within bounds. */
 const LABEL = { perCharacter: 7.5, padding: 16, least: 90, most: 380 };
 
 const STYLE = `
@@ -38,7 +38,7 @@ const STYLE = `
 `;
 
 /**
- * A page on its own: for each scenario a bar for each file, with the middle half of its trials as a whisker.
+ * Makes a self-contained page: each scenario has a bar for each file, with the middle half of its trials as a whisker.
  * @param {import('./load').Results[]} results
  */
 function htmlReport(results) {

@@ -6,7 +6,7 @@ const { UsageError } = require('../lib/command');
 const { median, summarise } = require('../lib/stats');
 
 /**
- * What a result file says of one scenario.
+ * What a result file says about one scenario.
  * @typedef {object} Figures
  * @property {string} axis
  * @property {number} median in ns
@@ -26,7 +26,7 @@ const { median, summarise } = require('../lib/stats');
  */
 
 /**
- * Names for a file's figures, the shortest first: the first that no other file has is taken.
+ * Possible names of a file, the shortest first; the first one that no other file has is taken.
  * @type {((result: Results) => string)[]}
  */
 const LABELS = [
@@ -100,7 +100,7 @@ function withDetails({ language, backend, threads }) {
 }
 
 /**
- * The ids of all files: the 22 of every language in their order, then what else there is.
+ * The ids of all files: first the 22 of every language in their order, then all others.
  * @param {Results[]} results
  */
 function idsOf(results) {
@@ -110,7 +110,7 @@ function idsOf(results) {
 }
 
 /**
- * Time over the fastest file's, for each file; null where the scenario is missing.
+ * The ratio of each file's time to the fastest file's; null where the scenario is missing.
  * @param {Results[]} results
  * @param {string} id
  */
@@ -120,7 +120,7 @@ function ratiosToFastest(results, id) {
   return medians.map((value) => (value === null ? null : value / fastest));
 }
 
-/** What keeps files from being compared: sentences. */
+/** Sentences that say why files don't compare well. */
 function warningsFor(results) {
   const differs = (key) => new Set(results.map(({ metadata }) => metadata[key])).size > 1;
   const warnings = [];

@@ -3,7 +3,7 @@ const { formatTime } = require('../lib/progress');
 const { idsOf, ratiosToFastest, warningsFor } = require('./load');
 
 /**
- * Medians with ratios to the fastest, peak memory and where it all comes from, as Markdown tables.
+ * Makes Markdown tables: medians with ratios to the fastest, peak memory, and the origin of the figures.
  * @param {import('./load').Results[]} results
  */
 function markdownReport(results) {
@@ -41,7 +41,7 @@ function memoryCell(figures) {
   return figures?.peakRss ? `${(figures.peakRss / 1e6).toFixed(1)} MB` : '-';
 }
 
-/** Only where a file has the overhead axis. */
+/** The table of the overhead axis; empty if no file has it. */
 function overheadSection(results, ids) {
   const own = ids.filter((id) => results.some(({ scenarios }) => scenarios.get(id)?.stepOverFloor));
   if (own.length === 0) return [];

@@ -17,7 +17,7 @@ const PANELS = [
 const INK = '#24292f';
 const FAINT = '#57606a';
 const PEAK = '#d55e00';
-/** Pixels. The bars of both panels have one scale: the share of the peak. */
+/** Sizes in pixels. The bars of both panels have one scale: the share of the peak. */
 const WIDTH = 860;
 const LEFT = 220;
 const BAR_WIDTH = 500;
@@ -52,8 +52,8 @@ function readKernels(file) {
 }
 
 /**
- * A panel for each kind of peak, in it a bar for each kernel, the fastest first. The line is the peak: the measured
- * one, or the fastest kernel where that beat it, for both are a best that noise has kept down.
+ * Draws a panel for each kind of peak, with a bar for each kernel, the fastest first. The line is the peak: the measured one, or
+ * the fastest kernel if that beat it, since noise lowers both.
  * @param {Kernel[]} kernels
  */
 function rooflineSvg(kernels) {
