@@ -91,19 +91,19 @@
   ],
   'targets': [
     {
-      # random.cc promises the same bits everywhere, so nothing in it may be contracted.
-      'target_name': 'random',
+      # They promise the same bits everywhere, so nothing in them may be contracted.
+      'target_name': 'exact',
       'type': 'static_library',
-      'sources': ['native/random.cc'],
+      'sources': ['native/random.cc', 'native/quantize.cc'],
       'cflags': ['-O3', '-ffp-contract=off'],
       'xcode_settings': {'OTHER_CFLAGS': ['-ffp-contract=off']},
       'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['-ffp-contract=off']}},
     },
     {
       'target_name': 'sgemoe',
-      'dependencies': ['random', '<@(kernel_libraries)'],
+      'dependencies': ['exact', '<@(kernel_libraries)'],
       'sources': [
-        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random/.test(f)).join(' ')\")",
+        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random|quantize/.test(f)).join(' ')\")",
       ],
       # A packed package has the headers with it (scripts/pack.js).
       'include_dirs': [

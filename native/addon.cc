@@ -1,4 +1,4 @@
-// The module: create(backend, blasPath, instructionSet) returns the kernel functions and describes what they compute
+// The module: create(backend, blasPath, instructionSet, exact) returns the kernel functions and describes what they compute
 // with. Only this file and addon/ know Node-API. They keep no state of an environment, so any number of worker threads
 // may load the module.
 #include <napi.h>
@@ -27,7 +27,8 @@ void throwAsJavaScript(napi_env env, const char* kernel) {
   try {
     throw;
   } catch (const ArgumentError& error) {
-    (error.isTypeError ? napi_throw_type_error : napi_throw_range_error)(env, nullptr, error.message.c_str());
+    constexpr decltype(&napi_throw_error) kThrow[] = {napi_throw_type_error, napi_throw_range_error, napi_throw_error};
+    kThrow[error.kind](env, nullptr, error.message.c_str());
   } catch (const std::bad_alloc&) {
     napi_throw_error(env, nullptr, (std::string(kernel) + ": out of memory").c_str());
   } catch (const std::exception& error) {
@@ -54,6 +55,16 @@ napi_value enter(napi_env env, napi_callback_info info, const char* name, double
     throwAsJavaScript(env, name);
   }
   return result;
+}
+
+napi_value enter(napi_env env, napi_callback_info info, const char* name, napi_value (*make)(Args&, napi_env)) {
+  try {
+    Args args(env, info, name);
+    return make(args, env);
+  } catch (...) {
+    throwAsJavaScript(env, name);
+  }
+  return nullptr;
 }
 
 // ---------------------------------------------------------------- the pool and memory, as kernels.ts has them
@@ -89,6 +100,7 @@ constexpr Entry kEntries[] = {
     ENTRY("threads", threads)
 #define SGEMOE_KERNEL(result, name, parameters) ENTRY(#name, entries::name)
 #define SGEMOE_ENTRY(result, name) ENTRY(#name, entries::name)
+#define SGEMOE_OBJECT(result, name) ENTRY(#name, entries::name)
 #include "kernels.def"
 #undef ENTRY
 };
@@ -181,7 +193,7 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
 }
 
 // Contexts are kept, one for each requested combination; serialSgemm limits their number.
-const Context* contextFor(const Choice& choice, const KernelTable* table) {
+const Context* contextFor(const Choice& choice, const KernelTable* table, bool exact) {
   static auto* const mutex = new std::mutex;
   static auto* const contexts = new std::deque<Context>;
   // On other instruction sets the built-in kernel was never measured against a library.
@@ -191,10 +203,11 @@ const Context* contextFor(const Choice& choice, const KernelTable* table) {
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
-    if (context.table == table && context.gemm.serial == serial) return &context;
+    if (context.table == table && context.gemm.serial == serial && context.exact == exact) return &context;
   }
   const KernelTable* large = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly ? table : nullptr;
-  contexts->push_back({table, {serial, large}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly});
+  contexts->push_back({table, {serial, large}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly,
+                       exact});
   return &contexts->back();
 }
 
@@ -219,7 +232,7 @@ Napi::Value describeBlas(Napi::Env env, const BlasLibrary* blas) {
   return object;
 }
 
-Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table) {
+Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table, bool exact) {
   Napi::Array notes = Napi::Array::New(env);
   for (const std::string& note : choice.notes) notes[notes.Length()] = Napi::String::New(env, note);
   if (choice.blas != nullptr && !choice.blas->note.empty()) {
@@ -230,6 +243,7 @@ Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* ta
   info["backend"] = Napi::String::New(env, choice.backend);
   info["blas"] = describeBlas(env, choice.blas);
   info["instructionSet"] = Napi::String::New(env, table->instructionSet);
+  info["exactProducts"] = Napi::Boolean::New(env, exact);
   info["notes"] = notes;
   return info;
 }
@@ -255,9 +269,10 @@ Napi::Value create(const Napi::CallbackInfo& call) {
     const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
     const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
     const KernelTable* table = chooseTable(instructionSet);
+    const bool exact = call[3].ToBoolean() || !table->stored->roundsActivations;
     const Choice choice = choose(backend, blasPath);
-    Napi::Object kernels = bindKernels(env, contextFor(choice, table));
-    kernels["info"] = describe(env, choice, table);
+    Napi::Object kernels = bindKernels(env, contextFor(choice, table, exact));
+    kernels["info"] = describe(env, choice, table, exact);
     return kernels;
   } catch (const Unavailable& unavailable) {
     throw Napi::Error::New(env, unavailable.message);

@@ -9,7 +9,7 @@ const { createHash } = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');
 const { gzipSync } = require('node:zlib');
-const { ROOT, COMMON, KERNEL, findZig, sources, call, inParallel } = require('./zig');
+const { ROOT, COMMON, KERNEL, EXACT, findZig, sources, call, inParallel } = require('./zig');
 
 const WORK = path.join('build', 'prebuild', 'wasm');
 const MAX_GZIP_BYTES = 400 * 1024;
@@ -36,7 +36,12 @@ const LINK = [
 ];
 
 /** What the addon's sources in native/ and native/addon/ need Node, a system or a library for. */
-const SHARED = ['gemm.cc', 'gemm_large.cc', 'gemm_packed.cc', 'random.cc'].map((name) => `native/${name}`);
+const SHARED = ['gemm.cc', 'gemm_large.cc', 'gemm_packed.cc', 'quantize.cc', 'random.cc', 'stored.cc'].map(
+  (name) => `native/${name}`,
+);
+
+/** Objects of Node-API: WebAssembly makes its own (native/wasm/module.cc). */
+const OWN = ['native/addon/handles.cc'];
 
 main(process.argv.slice(2)).catch((error) => {
   console.error(`build:wasm: ${error.stderr || error.message}`);
@@ -53,7 +58,9 @@ async function main(argv) {
   const jobs = [
     ...sources('native/kernels').map((source) => ({ source, flags: [...SOURCE, ...KERNEL] })),
     ...SHARED.map((source) => ({ source, flags: [...SOURCE, ...exact(source)] })),
-    ...[...sources('native/addon'), ...sources('native/wasm')].map((source) => ({ source, flags: SOURCE })),
+    ...[...sources('native/addon').filter((source) => !OWN.includes(source)), ...sources('native/wasm')].map(
+      (source) => ({ source, flags: SOURCE }),
+    ),
   ].map((job) => ({ ...job, object: path.join(WORK, `${job.source.replaceAll('/', '_')}.o`) }));
   await inParallel(jobs, ({ source, flags, object }) =>
     call(compiler, [...flags, '-c', source, '-o', object]),
@@ -64,9 +71,9 @@ async function main(argv) {
   report(file);
 }
 
-/** Normal random numbers have the same bits everywhere: no contraction, as in the addon. */
+/** As in the addon. */
 function exact(source) {
-  return path.basename(source) === 'random.cc' ? ['-ffp-contract=off'] : [];
+  return EXACT.includes(path.basename(source)) ? ['-ffp-contract=off'] : [];
 }
 
 function report(file) {

@@ -12,7 +12,7 @@ const { createHash } = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');
 const { writeNodeApiStubs } = require('./nodeApiStubs');
-const { ROOT, COMMON, KERNEL, findZig, sources, call, inParallel } = require('./zig');
+const { ROOT, COMMON, KERNEL, EXACT, findZig, sources, call, inParallel } = require('./zig');
 
 const WORK = path.join('build', 'prebuild');
 
@@ -137,7 +137,7 @@ function addonJobs(target) {
     flags: [
       ...commonFlags(target),
       ...ADDON,
-      ...(path.basename(source) === 'random.cc' ? ['-ffp-contract=off'] : []),
+      ...(EXACT.includes(path.basename(source)) ? ['-ffp-contract=off'] : []),
       ...(darwin ? ['-DSGEMOE_ACCELERATE', '-DSGEMOE_ACCELERATE_AT_RUN_TIME'] : []),
     ],
   }));

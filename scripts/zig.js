@@ -21,6 +21,8 @@ const COMMON = [
   ...['-fvisibility=hidden', '-fvisibility-inlines-hidden', '-ffunction-sections', '-fdata-sections'],
 ];
 const KERNEL = ['-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'];
+/** Sources that promise the same bits everywhere: nothing in them is contracted. */
+const EXACT = ['random.cc', 'quantize.cc'];
 
 /** The compiler, installed on first use. */
 function findZig() {
@@ -62,4 +64,4 @@ async function inParallel(jobs, work) {
   await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
 }
 
-module.exports = { ROOT, COMMON, KERNEL, findZig, sources, call, inParallel };
+module.exports = { ROOT, COMMON, KERNEL, EXACT, findZig, sources, call, inParallel };

@@ -15,7 +15,9 @@ uintptr_t greatestDivisor(uintptr_t a, uintptr_t b) {
   return b;
 }
 
-// An area as a run of `width` elements that repeats every `period` elements; a period of 0 means that it doesn't repeat.
+constexpr uintptr_t kElementBytes = 4;
+
+// An area as a run of `width` bytes that repeats every `period` bytes; a period of 0 means that it doesn't repeat.
 struct Pattern {
   uintptr_t width, period;
 };
@@ -36,7 +38,7 @@ Pattern patternOf(const Area& area) {
       period = greatestDivisor(period, static_cast<uintptr_t>(level.stride));
     }
   }
-  return {static_cast<uintptr_t>(width), period};
+  return {kElementBytes * static_cast<uintptr_t>(width), kElementBytes * period};
 }
 
 }  // namespace
@@ -46,12 +48,12 @@ Pattern patternOf(const Area& area) {
 bool Areas::interleave(const Use& a, const Use& b) {
   if (b.begin < a.begin) return interleave(b, a);
   const auto pattern = [](const Use& use) {
-    return use.hasGaps ? patternOf(use.area) : Pattern{(use.end - use.begin) / kElementBytes, 0};
+    return use.hasGaps ? patternOf(use.area) : Pattern{use.end - use.begin, 0};
   };
   const Pattern p = pattern(a), q = pattern(b);
   const uintptr_t period = greatestDivisor(p.period, q.period);
   if (period == 0) return false;
-  const uintptr_t at = (b.begin - a.begin) / kElementBytes % period;
+  const uintptr_t at = (b.begin - a.begin) % period;
   return p.width <= at && at + q.width <= period;
 }
 

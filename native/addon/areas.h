@@ -34,6 +34,14 @@ SGEMOE_INLINE Area repeated(double count, const Area& one, double stride) {
   return {one.rows, one.cols, one.ld, count, stride, 0, end};
 }
 
+// The area of a matrix with `cols` columns that rows [first, end) use.
+SGEMOE_INLINE Area rowsOfGroups(int64_t first, int64_t end, double cols, double ld) {
+  Area area = matrix(first == end ? 0 : static_cast<double>(end), cols, ld);
+  area.first = static_cast<double>(first) * ld;
+  area.rows -= static_cast<double>(first);
+  return area;
+}
+
 // Throws if two matrices of an area, which are `strideName` apart, share an element.
 void requireDistinct(const Args& args, const char* strideName, const Area& area);
 
@@ -55,6 +63,29 @@ class Areas {
 #if defined(__wasm__)
     host::noteWritten(written.begin, written.end);
 #endif
+  }
+
+  // The same for a number of bytes, and for memory of no argument that a kernel reads.
+  void readsBytes(const Bytes& slice, double bytes) { useBytes(read_[reads_++], slice, bytes); }
+  void writesBytes(const Bytes& slice, double bytes) {
+    Use& written = written_[writes_++];
+    useBytes(written, slice, bytes);
+#if defined(__wasm__)
+    host::noteWritten(written.begin, written.end);
+#endif
+  }
+  void readsMemory(const char* name, const uint8_t* memory, int64_t bytes) {
+    const auto start = reinterpret_cast<uintptr_t>(memory);
+    read_[reads_++] = {start, start + static_cast<uintptr_t>(bytes), name, false, {}};
+  }
+  // Whether what the kernel writes meets this memory, of which there may be more than a call has areas.
+  bool writesInto(const uint8_t* memory, int64_t bytes) const {
+    const auto start = reinterpret_cast<uintptr_t>(memory);
+    const Use use{start, start + static_cast<uintptr_t>(bytes), "", false, {}};
+    for (size_t i = 0; i < writes_; i++) {
+      if (written_[i].meets(use)) return true;
+    }
+    return false;
   }
 
   // Checks last that the areas that the kernel writes overlap no other. The output `inPlace` may be the input `of`,
@@ -109,6 +140,14 @@ class Areas {
     const auto start = reinterpret_cast<uintptr_t>(slice.begin());
     to.begin = start + bytes(first);
     to.end = start + bytes(end);
+  }
+
+  void useBytes(Use& to, const Bytes& slice, double bytes) {
+    if (static_cast<double>(slice.offset) + bytes > slice.length) {
+      args_.throwTooShort(slice.name, slice.length, slice.offset, bytes);
+    }
+    const auto start = bytes == 0 ? 0 : reinterpret_cast<uintptr_t>(slice.begin());
+    to = {start, start + static_cast<uintptr_t>(static_cast<int64_t>(bytes)), slice.name, false, {}};
   }
 
   void compare(const char* inPlace, const char* of) const;

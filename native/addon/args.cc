@@ -1,5 +1,9 @@
 #include "args.h"
 
+#include <cstring>
+
+#include "handles.h"
+
 namespace sgemoe {
 namespace {
 
@@ -48,6 +52,38 @@ Slice<T> Args::nullOr(const char* name, bool orNull, napi_value value) const {
 
 template Slice<float> Args::nullOr<float>(const char*, bool, napi_value) const;
 template Slice<int32_t> Args::nullOr<int32_t>(const char*, bool, napi_value) const;
+template Slice<uint8_t> Args::nullOr<uint8_t>(const char*, bool, napi_value) const;
+
+#if !defined(__wasm__)
+napi_value Args::list(const char* name, uint32_t* length) {
+  const napi_value value = values_[next_++];
+  if (napi_get_array_length(env_, value, length) != napi_ok) throwType(name, "", "an array", value);
+  return value;
+}
+#endif
+
+const StoredHandle& Args::stored(const char* name) {
+  const napi_value value = values_[next_++];
+  const StoredHandle* const handle = storedHandle(env_, value);
+  if (handle == nullptr) throwType(name, "", "a StoredMatrices", value);
+  return *handle;
+}
+
+StorageType Args::storageType(const char* name) {
+  const napi_value value = values_[next_++];
+  char text[sizeof badType_] = "";
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env_, value, text, sizeof text, &length) != napi_ok) {
+    throwType(name, "", "a string", value);
+  }
+  int type = 0;
+  while (type < kStorageTypes && std::strcmp(kStorageLayouts[type].name, text) != 0) type++;
+  if (type == kStorageTypes) {
+    std::memcpy(badType_, text[0] != 0 ? text : " ", sizeof badType_);
+    type = 0;
+  }
+  return static_cast<StorageType>(type);
+}
 
 void Args::keepBadInteger(const char* name, const char* suffix, double value, double low, double end) {
   if (badInteger_.name == nullptr) badInteger_ = {name, suffix, value, low, end};
@@ -115,6 +151,18 @@ void Args::throwBadInteger() const {
   throwRange(std::string(bad.name) + bad.suffix + " must be an integer " + range + ", got " + text(bad.value));
 }
 
+void Args::throwBadType() const {
+  std::string names;
+  for (const StorageLayout& layout : kStorageLayouts) names += (names.empty() ? "" : ", ") + std::string(layout.name);
+  throwRange("type must be one of " + names + ", got '" + badType_ + "'");
+}
+
+void Args::requireWholeBlocks(StorageType type, int64_t cols) const {
+  const int64_t elements = layoutOf(type).elements;
+  if (cols % elements == 0) return;
+  throwRange("cols must be a multiple of " + std::to_string(elements) + ", got " + text(static_cast<double>(cols)));
+}
+
 void Args::throwLd(const char* name, int64_t ld, double cols) const {
   throwRange(std::string(name) + " must be >= " + text(cols) + ", got " + text(static_cast<double>(ld)));
 }
@@ -129,10 +177,14 @@ std::string Args::text(double value) const {
   return buffer;
 }
 
-void Args::throwRange(const std::string& message) const { raise({false, kernel_ + (": " + message)}); }
+void Args::throwRange(const std::string& message) const { raise({ArgumentError::range, kernel_ + (": " + message)}); }
+
+void Args::throwGone(int64_t index) const {
+  raise({ArgumentError::other, kernel_ + (": the bytes of matrix " + std::to_string(index) + " are gone")});
+}
 
 void Args::throwType(const char* name, const char* suffix, const char* expected, napi_value value) const {
-  raise({true, std::string(kernel_) + ": " + name + suffix + " must be " + expected + ", got " + describe(env_, value)});
+  raise({ArgumentError::type, std::string(kernel_) + ": " + name + suffix + " must be " + expected + ", got " + describe(env_, value)});
 }
 
 void Args::throwTooShort(const char* name, double length, int64_t offset, double needed) const {

@@ -9,6 +9,7 @@
 
 #include "../gemm.h"
 #include "../kernels/kernels.h"
+#include "../stored.h"
 
 namespace sgemoe {
 
@@ -17,10 +18,12 @@ struct Context {
   const KernelTable* table;
   Gemm gemm;
   bool packs;  // whether weights may be packed for the built-in kernel; false if a library must do every matmul
+  bool exact;  // whether products by block types take the activations as they are
 };
 
 struct ArgumentError {
-  bool isTypeError;  // else a RangeError
+  enum Kind { type, range, other };
+  Kind kind;
   std::string message;
 };
 
@@ -40,6 +43,17 @@ struct Slice {
 };
 using Floats = Slice<float>;
 using Ints = Slice<int32_t>;
+using Bytes = Slice<uint8_t>;
+
+// Matrices that storedMatrices has made. `isGone(i)` tells that the buffer of matrix i was taken away from this thread.
+class StoredHandle {
+ public:
+  StoredMatrices matrices;
+  virtual bool isGone(int64_t index) const = 0;
+
+ protected:
+  ~StoredHandle() = default;
+};
 
 template <class T>
 struct ArrayType;
@@ -56,6 +70,13 @@ struct ArrayType<int32_t> {
   static constexpr const char* kExpectedOrNull = "an Int32Array or null";
 };
 
+template <>
+struct ArrayType<uint8_t> {
+  static constexpr napi_typedarray_type kType = napi_uint8_array;
+  static constexpr const char* kExpected = "a Uint8Array";
+  static constexpr const char* kExpectedOrNull = "a Uint8Array or null";
+};
+
 // Marks code that only a wrong call reaches, so that the compiler optimises the path of right calls.
 #define SGEMOE_COLD __attribute__((cold, noinline))
 
@@ -66,6 +87,7 @@ class Args {
   const KernelTable& kernels() const { return *context_->table; }
   const Gemm& gemm() const { return context_->gemm; }
   bool packs() const { return context_->packs; }
+  bool exact() const { return context_->exact; }
 
   // One call for each argument, in their order; an array takes its offset along. An integer out of range comes back
   // as 0 and is reported by done().
@@ -82,11 +104,18 @@ class Args {
   Floats floats(const char* name) { return slice<float>(name, false); }
   Floats floatsOrNull(const char* name) { return slice<float>(name, true); }
   Ints ints(const char* name) { return slice<int32_t>(name, false); }
+  Bytes bytes(const char* name) { return slice<uint8_t>(name, false); }
   Floats floatsWithoutOffset(const char* name) { return array<float>(name, false); }
+  Bytes bytesOf(const char* name, napi_value value) const { return arrayOf<uint8_t>(name, false, value); }
+  napi_value list(const char* name, uint32_t* length);
+  const StoredHandle& stored(const char* name);
+  // A name that is none comes back as kStorageTypes and is reported by done(), as integers are.
+  StorageType storageType(const char* name);
 
   // Call it after all arguments are read: it throws for the first integer out of range.
   void done() const {
     if (badInteger_.name != nullptr) throwBadInteger();
+    if (badType_[0] != 0) throwBadType();
   }
 
   void requireLd(const char* name, int64_t ld, double cols) const {
@@ -95,9 +124,11 @@ class Args {
   [[noreturn]] void throwTooShort(const char* name, double length, int64_t offset, double needed) const;
   void requireIndices(const Ints& slice, int64_t count, int64_t bound) const;  // each in [0, bound)
   void requireIndicesOr(int32_t except, const Ints& slice, int64_t count, int64_t bound) const;
+  void requireWholeBlocks(StorageType type, int64_t cols) const;
   void requireNonNegative(const Ints& slice, int64_t count) const;
   void requireRowStarts(const Ints& slice, int64_t groups) const;  // groups + 1 of them, >= 0, non-decreasing
 
+  [[noreturn]] void throwGone(int64_t index) const;
   [[noreturn]] void throwRange(const std::string& message) const;  // "<kernel>: <message>"
   std::string text(double value) const;                            // as JavaScript prints it
 
@@ -107,7 +138,10 @@ class Args {
   // These are inline, so that a call only pays for Node-API; failures go out of line.
   template <class T>
   Slice<T> array(const char* name, bool orNull) {
-    const napi_value value = values_[next_++];
+    return arrayOf<T>(name, orNull, values_[next_++]);
+  }
+  template <class T>
+  Slice<T> arrayOf(const char* name, bool orNull, napi_value value) const {
     napi_typedarray_type type = napi_int8_array;
     size_t length = 0;
     void* data = nullptr;
@@ -143,6 +177,7 @@ class Args {
   SGEMOE_COLD void keepBadInteger(const char* name, const char* suffix, double value, double low, double end);
   [[noreturn]] void throwType(const char* name, const char* suffix, const char* expected, napi_value value) const;
   [[noreturn]] void throwBadInteger() const;
+  [[noreturn]] void throwBadType() const;
   [[noreturn]] void throwLd(const char* name, int64_t ld, double cols) const;
   [[noreturn]] void throwElement(const Ints& slice, int64_t i, const std::string& rule) const;
 
@@ -158,6 +193,7 @@ class Args {
   size_t next_ = 0;
   napi_value values_[kMaxArguments];
   BadInteger badInteger_;
+  char badType_[32] = "";  // the name of a storage type that isn't one
 };
 
 }  // namespace sgemoe

@@ -18,6 +18,7 @@ using Returned = std::conditional_t<std::is_void_v<Result>, void, double>;
 // JavaScript error.
 #define SGEMOE_KERNEL(result, name, parameters) Returned<result> name(Args& args);
 #define SGEMOE_ENTRY(result, name) Returned<result> name(Args& args);
+#define SGEMOE_OBJECT(result, name) napi_value name(Args& args, napi_env env);
 #include "../kernels.def"
 
 }  // namespace entries
@@ -30,5 +31,6 @@ struct Entry {
 // Reads the arguments, runs the kernel, and turns what it throws into a JavaScript error.
 napi_value enter(napi_env env, napi_callback_info info, const char* name, void (*kernel)(Args&));
 napi_value enter(napi_env env, napi_callback_info info, const char* name, double (*kernel)(Args&));
+napi_value enter(napi_env env, napi_callback_info info, const char* name, napi_value (*make)(Args&, napi_env));
 
 }  // namespace sgemoe

@@ -41,14 +41,7 @@ struct Groups {
   int64_t endRow() const { return rowStarts.begin()[count]; }
   bool empty() const { return firstRow() == endRow(); }
 
-  // The area of a matrix with `cols` columns that the groups' rows use.
-  SGEMOE_INLINE Area rows(double cols, double ld) const {
-    const auto start = static_cast<double>(firstRow());
-    Area area = matrix(empty() ? 0 : static_cast<double>(endRow()), cols, ld);
-    area.first = start * ld;
-    area.rows -= start;
-    return area;
-  }
+  SGEMOE_INLINE Area rows(double cols, double ld) const { return rowsOfGroups(firstRow(), endRow(), cols, ld); }
 };
 
 }  // namespace

@@ -57,10 +57,21 @@ struct AdamwArgs {
   double lr, beta1, beta2, eps, weightDecay, biasCorrection1, biasCorrection2, gradScale;
 };
 
+// How a matrix is stored; layouts and names: stored.h.
+enum class StorageType : int32_t { float32, bfloat16, float16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
+
+// The parts of products by stored matrices (stored.cc).
+struct StoredKernels {
+  bool roundsActivations;  // whether products by block types may be sums of integers
+  // The numbers of `count` elements, whole blocks.
+  void (*widen)(StorageType type, const uint8_t* blocks, int64_t count, float* out);
+};
+
 struct KernelTable {
   const char* instructionSet;
 
   const PanelKernels* panels;  // the built-in sgemm's way with large matrices
+  const StoredKernels* stored;
 
   // One member for each kernel.
 #define SGEMOE_KERNEL(result, name, parameters) result(*name) parameters;

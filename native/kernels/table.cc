@@ -8,10 +8,12 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 extern const PanelKernels kPanelKernels;
+extern const StoredKernels kStoredKernels;
 extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
     &kPanelKernels,
+    &kStoredKernels,
 #define SGEMOE_KERNEL(result, name, parameters) name,
 #define SGEMOE_ENTRY(result, name)
 #include "../kernels.def"

@@ -8,8 +8,8 @@ namespace sgemoe::host {
 #define SGEMOE_IMPORT(name) __attribute__((import_module("sgemoe"), import_name(#name))) name
 
 extern "C" {
-// Throws a TypeError or RangeError with this text through all frames of the module: no destructor runs.
-[[noreturn]] void SGEMOE_IMPORT(throwError)(bool isTypeError, const char* text, uint32_t bytes);
+// Throws an error with this text through all frames of the module: no destructor runs. Kinds: ArgumentError::Kind.
+[[noreturn]] void SGEMOE_IMPORT(throwError)(int32_t kind, const char* text, uint32_t bytes);
 // A number as JavaScript prints it; returns its length, at most `bytes`.
 uint32_t SGEMOE_IMPORT(numberText)(double value, char* text, uint32_t bytes);
 // 64-byte aligned memory; throws, as throwError does, where there is none.

@@ -3,9 +3,12 @@
 #include <node_api.h>
 
 #include <cstdlib>
+#include <cstring>
+#include <new>
 #include <type_traits>
 
 #include "../addon/entries.h"
+#include "../addon/handles.h"
 #include "../arith.h"
 #include "host.h"
 
@@ -25,7 +28,7 @@ void serialSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, floa
   SGEMOE_ISA::kTable.sgemm(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-const Context kContext = {&SGEMOE_ISA::kTable, {serialSgemm, &SGEMOE_ISA::kTable}, true};
+const Context kContext = {&SGEMOE_ISA::kTable, {serialSgemm, &SGEMOE_ISA::kTable}, true, true};
 
 thread_local host::Written written[host::kMaxWritten];
 thread_local uint32_t writtenCount = 0;
@@ -52,7 +55,33 @@ void beginCall() {
 }  // namespace host
 
 void raise(const ArgumentError& error) {
-  host::throwError(error.isTypeError, error.message.data(), static_cast<uint32_t>(error.message.size()));
+  host::throwError(error.kind, error.message.data(), static_cast<uint32_t>(error.message.size()));
+}
+
+namespace {
+
+// Its bytes lie in this memory: JavaScript keeps them.
+class Stored final : public StoredHandle {
+ public:
+  explicit Stored(const StoredMatrices& of) { matrices = of; }
+  bool isGone(int64_t) const override { return false; }
+};
+
+}  // namespace
+
+const StoredHandle* storedHandle(napi_env, napi_value value) {
+  if (value->kind != napi_external) return nullptr;
+  return reinterpret_cast<const Stored*>(static_cast<size_t>(value->value));
+}
+
+// Bytes that makeStored takes, and how it makes at `at` what JavaScript passes for these matrices from then on. The
+// arguments are checked there (src/backend/wasm/stored.ts).
+extern "C" __attribute__((export_name("storedBytes"))) uint32_t bytesOfStored() { return sizeof(Stored); }
+extern "C" __attribute__((export_name("makeStored"))) void makeStored(void* at, int32_t type, double rows, double cols,
+                                                                    double rowBytes, double count,
+                                                                    const uint8_t* const* parts) {
+  new (at) Stored({static_cast<StorageType>(type), static_cast<int64_t>(rows), static_cast<int64_t>(cols),
+                   static_cast<int64_t>(count), static_cast<int64_t>(rowBytes), parts});
 }
 
 // ---------------------------------------------------------------- entries that the addon defines beside Node-API
@@ -123,12 +152,25 @@ napi_status napi_create_double(napi_env, double number, napi_value* result) {
   return napi_ok;
 }
 
+namespace {
+constexpr double kCoerced = -1;  // the kind of a number that stands for its text
+}
+
 napi_status napi_coerce_to_string(napi_env, napi_value value, napi_value* result) {
-  *result = value;
+  thread_local SgemoeArgument made;
+  made = {kCoerced, value->value, 0};
+  *result = &made;
   return napi_ok;
 }
 
 napi_status napi_get_value_string_utf8(napi_env, napi_value value, char* text, size_t bytes, size_t* length) {
+  if (value->kind == napi_string) {
+    *length = static_cast<size_t>(value->length) < bytes ? static_cast<size_t>(value->length) : bytes - 1;
+    std::memcpy(text, reinterpret_cast<const char*>(static_cast<size_t>(value->value)), *length);
+    text[*length] = 0;
+    return napi_ok;
+  }
+  if (value->kind != kCoerced) return napi_invalid_arg;
   *length = sgemoe::host::numberText(value->value, text, static_cast<uint32_t>(bytes - 1));
   text[*length] = 0;
   return napi_ok;

@@ -5,6 +5,7 @@
  * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
  * - SGEMOE_ADDON=<file>: the addon to load.
  * - SGEMOE_ISA=baseline|avx2|avx512|neon: for tests.
+ * - SGEMOE_EXACT=1: products by block types take the activations as they are (`BackendInfo.exactProducts`).
  * - SGEMOE_THREADS=1..256: size of the thread pool.
  *
  * A demand that can't be met throws, and so does a bundle without its addon. Otherwise the best backend that loads is used;
@@ -75,11 +76,12 @@ export function createKernels(
   const takesLibrary = name === 'auto' || name === 'blas' || name === 'openblas';
   const blasPath = takesLibrary ? variable('SGEMOE_BLAS') : undefined;
   const instructionSet = instructionSetFromEnvironment();
+  const exact = exactFromEnvironment();
   const backend = name === 'auto' && blasPath !== undefined ? 'blas' : name;
   const demanded = backend !== 'auto' || instructionSet !== undefined || addonPath !== undefined;
   return demanded
-    ? loadNativeKernels({ backend, blasPath, instructionSet, addonPath })
-    : bestKernels({ backend });
+    ? loadNativeKernels({ backend, blasPath, instructionSet, addonPath, exact })
+    : bestKernels({ backend, exact });
 }
 
 function bestKernels(options: NativeOptions): Kernels {
@@ -154,6 +156,12 @@ function instructionSetFromEnvironment(): string | undefined {
     throw new RangeError(`SGEMOE_ISA must be one of ${INSTRUCTION_SETS.join(', ')}, got '${value}'`);
   }
   return value;
+}
+
+function exactFromEnvironment(): boolean {
+  const value = variable('SGEMOE_EXACT') ?? '0';
+  if (value !== '0' && value !== '1') throw new RangeError(`SGEMOE_EXACT must be 0 or 1, got '${value}'`);
+  return value === '1';
 }
 
 /** Checks SGEMOE_THREADS, which the pool itself reads at its start: a typo must not silently mean the default. */

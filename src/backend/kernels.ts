@@ -3,6 +3,7 @@ import type { AttentionKernels } from './kernels/attention';
 import type { MatmulKernels } from './kernels/matmul';
 import type { MixtureKernels } from './kernels/mixture';
 import type { RowKernels } from './kernels/rows';
+import type { StoredKernels } from './kernels/stored';
 import type { TrainingKernels } from './kernels/training';
 
 /**
@@ -22,10 +23,12 @@ import type { TrainingKernels } from './kernels/training';
  * - Dimensions, offsets, strides: integers in [0, 2^53).
  *
  * Errors, the same from every backend, thrown before anything is written:
- * - `TypeError`  "<kernel>: <argument> must be a Float32Array, got <what>" (or Int32Array, number, boolean)
+ * - `TypeError`  "<kernel>: <argument> must be a Float32Array, got <what>" (or Int32Array, Uint8Array, StoredMatrices, number,
+ *   boolean, string)
  * - `RangeError` "<kernel>: <argument> must be an integer >= 0, got <value>" (also NaN, fractions, overflow)
  * - `RangeError` "<kernel>: <argument> is too short: needs <n> elements from offset <o>, has <length>"
  * - `RangeError` "<kernel>: <argument>[<i>] is <value>, must be in [0, <bound>)" for ids, slots, positions
+ * - `RangeError` "<kernel>: type must be one of <names>, got '<value>'" for a storage type
  * - `RangeError` "<kernel>: <argument> must not overlap <argument>" when one of them is written
  * Arrays shared with another thread must not change while a call runs.
  */
@@ -34,7 +37,8 @@ export interface Kernels
     RowKernels,
     AttentionKernels,
     MixtureKernels,
-    TrainingKernels {
+    TrainingKernels,
+    StoredKernels {
   /** What computes: backend, BLAS library, instruction set, threads. */
   readonly info: BackendInfo;
 
@@ -77,6 +81,11 @@ export interface BackendInfo {
   readonly instructionSet: string;
   /** Size of the thread pool. */
   readonly threads: number;
+  /**
+   * Whether products by block types take the activations as they are; false where they are rounded to 8 bits, because that
+   * is faster (`StoredKernels`). SGEMOE_EXACT=1 makes it true.
+   */
+  readonly exactProducts: boolean;
   /** The addon's file, null for the reference backend and WebAssembly. */
   readonly addonPath: string | null;
   /** Sentences that say why a faster backend isn't in use, with the command that helps. Empty if nothing is amiss. */

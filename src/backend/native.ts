@@ -19,6 +19,8 @@ export interface NativeOptions {
   blasPath?: string | undefined;
   /** 'baseline', 'avx2', 'avx512' or 'neon', for tests. Default: the best one of this processor. */
   instructionSet?: string | undefined;
+  /** Products by block types take the activations as they are (`StoredKernels`). Default: false. */
+  exact?: boolean | undefined;
   /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds/. */
   addonPath?: string | undefined;
 }
@@ -26,14 +28,19 @@ export interface NativeOptions {
 type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 
 interface NativeKernels extends Pick<Kernels, KernelName> {
-  readonly info: Pick<BackendInfo, 'backend' | 'blas' | 'instructionSet' | 'notes'>;
+  readonly info: Pick<BackendInfo, 'backend' | 'blas' | 'instructionSet' | 'exactProducts' | 'notes'>;
   threads(): number;
 }
 
 interface Addon {
   /** Its own file, '' where the system doesn't tell. */
   readonly path: string;
-  create(backend: string, blasPath: string | null, instructionSet: string | null): NativeKernels;
+  create(
+    backend: string,
+    blasPath: string | null,
+    instructionSet: string | null,
+    exact: boolean,
+  ): NativeKernels;
   mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
 }
@@ -54,6 +61,12 @@ const KERNEL_NAMES: Record<KernelName, true> = {
   packWeights: true,
   sgemmPacked: true,
   sgemmGroupedPacked: true,
+  storedMatrices: true,
+  multiplyStored: true,
+  multiplyStoredGroups: true,
+  gatherStored: true,
+  quantize: true,
+  dequantize: true,
   exp: true,
   silu: true,
   softmaxForward: true,
@@ -93,7 +106,12 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
   const { addon, path } = loadAddon(options.addonPath ?? (process.env.SGEMOE_ADDON || undefined));
   let native: NativeKernels;
   try {
-    native = addon.create(backend, options.blasPath ?? null, options.instructionSet ?? null);
+    native = addon.create(
+      backend,
+      options.blasPath ?? null,
+      options.instructionSet ?? null,
+      options.exact ?? false,
+    );
   } catch (error) {
     throw unavailable(
       [
@@ -123,7 +141,7 @@ function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kern
     ]);
   }
   const { threads, info, ...functions } = native;
-  const { backend, blas, instructionSet, notes } = info;
+  const { notes, ...described } = info;
   const platform = platformName();
   return {
     floatType: 'float32',
@@ -132,7 +150,7 @@ function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kern
     ),
     ...functions,
     get info(): BackendInfo {
-      return { backend, platform, blas, instructionSet, threads: threads(), addonPath, notes };
+      return { ...described, platform, threads: threads(), addonPath, notes };
     },
   };
 }

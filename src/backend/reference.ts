@@ -3,6 +3,7 @@ import { processMemory } from './memory';
 import { attention } from './reference/attention';
 import {
   checked,
+  checkParts,
   checkType,
   type Definitions,
   type FloatType,
@@ -15,6 +16,7 @@ import { matmul } from './reference/matmul';
 import { random } from './reference/random';
 import { routing } from './reference/routing';
 import { rowKernels } from './reference/rows';
+import { stored } from './reference/stored';
 
 export interface ReferenceOptions {
   /**
@@ -35,6 +37,7 @@ const DEFINITIONS: Definitions<KernelName> = {
   ...routing,
   ...loss,
   ...random,
+  ...stored,
 };
 
 /**
@@ -50,6 +53,7 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
     blas: null,
     instructionSet: 'none',
     threads: 1,
+    exactProducts: true,
     addonPath: null,
     notes: [...notes],
   };
@@ -75,6 +79,7 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
     floatType,
     memory: processMemory({ floatType, ...pool }),
     ...pool,
+    storedMatrices: checkParts,
     ...(kernels as unknown as Pick<Kernels, KernelName>),
   };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../src/backend/kernels';
+import { createReferenceKernels } from '../../src/backend/reference';
 import { attentionConformance } from './conformance/attention';
 import { elementwiseConformance } from './conformance/elementwise';
 import { lossConformance } from './conformance/loss';
@@ -10,6 +11,7 @@ import { packedConformance } from './conformance/packed';
 import { randomConformance } from './conformance/random';
 import { routingConformance } from './conformance/routing';
 import { rowConformance } from './conformance/rows';
+import { quantizeConformance, storedConformance } from './conformance/stored';
 import { threadConformance } from './conformance/threads';
 
 export interface ConformanceOptions {
@@ -60,6 +62,8 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     routingConformance(kernels);
     lossConformance(kernels);
     randomConformance(kernels);
+    storedConformance(kernels);
+    quantizeConformance(kernels, () => createReferenceKernels());
     misuseConformance(kernels);
     overlapConformance(kernels);
     threadConformance(kernels);

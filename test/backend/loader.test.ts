@@ -233,6 +233,7 @@ describe('a package without an addon', () => {
 describe('misspelt environment variables', () => {
   it.each([
     ['SGEMOE_BACKEND', 'openbals', 'auto, reference, wasm, builtin, openblas, accelerate, blas'],
+    ['SGEMOE_EXACT', 'yes', '0 or 1'],
     ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, neon'],
     ['SGEMOE_THREADS', '0', '1..256'],
     ['SGEMOE_THREADS', 'two', '1..256'],

@@ -75,8 +75,8 @@ describe('CMakeLists.txt and binding.gyp', () => {
   it('compile the same sources once, Accelerate for those who link it', () => {
     const sources = globbed('SOURCES').filter((path) => path !== 'native/blas_accelerate.cc');
     expect(sources.length).toBeGreaterThan(20);
-    // random.cc has flags of its own, and with gyp a library.
-    expect([...gypSources[1], ...gypList('sources', gypTarget('random'))].sort()).toEqual(sources.sort());
+    // random.cc and quantize.cc have flags of their own, and with gyp a library.
+    expect([...gypSources[1], ...gypList('sources', gypTarget('exact'))].sort()).toEqual(sources.sort());
     expect(cmake).toContain('list(APPEND SOURCES native/blas_accelerate.cc)');
     expect(gyp).toContain("'sources': ['native/blas_accelerate.cc']");
   });
@@ -88,11 +88,10 @@ describe('CMakeLists.txt and binding.gyp', () => {
     expect(gypList('avx512_flags')).toEqual(cmakeSet('FLAGS_avx512'));
     expect(cmakeSet('FLAGS_baseline')).toEqual([]);
     expect(cmakeSet('FLAGS_neon')).toEqual([]);
-    expect(cmake).toContain('native/random.cc PROPERTIES COMPILE_OPTIONS "-ffp-contract=off"');
-    expect(gypList('cflags', gypTarget('random'))).toEqual([
-      ...cmakeSet('OPTIMIZATION'),
-      '-ffp-contract=off',
-    ]);
+    for (const name of ['random', 'quantize']) {
+      expect(cmake).toContain(`native/${name}.cc PROPERTIES COMPILE_OPTIONS "-ffp-contract=off"`);
+    }
+    expect(gypList('cflags', gypTarget('exact'))).toEqual([...cmakeSet('OPTIMIZATION'), '-ffp-contract=off']);
     expect(gypList('ldflags')).toEqual(['-Wl,-z,nodelete']);
     expect(cmake).toContain('target_link_options(sgemoe PRIVATE -Wl,-z,nodelete)');
   });

@@ -31,7 +31,7 @@ export function repeated(count: number, one: Area, stride: number): Area {
   return { ...one, count, stride, end };
 }
 
-type Array = Float32Array | Int32Array;
+type Array = Float32Array | Int32Array | Uint8Array;
 
 /** An area in memory: bytes [begin, end) of `buffer`, elements of `bytes` each. */
 interface Use {

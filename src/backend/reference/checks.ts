@@ -1,4 +1,12 @@
+import {
+  isStorageType,
+  STORAGE_TYPE_NAMES,
+  STORAGE_TYPES,
+  type StorageType,
+  storedBytes,
+} from '../../base/storageTypes';
 import type { Kernels } from '../kernels';
+import type { StoredMatrices } from '../kernels/stored';
 import { forgetUses } from './areas';
 
 /**
@@ -9,7 +17,7 @@ import { forgetUses } from './areas';
  */
 export type KernelName = Exclude<
   keyof Kernels,
-  'info' | 'floatType' | 'memory' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages'
+  'info' | 'floatType' | 'memory' | 'setThreads' | 'alignmentPadding' | 'adviseHugePages' | 'storedMatrices'
 >;
 
 /**
@@ -24,7 +32,18 @@ export interface Definition<F> {
 
 export type Definitions<N extends KernelName> = { readonly [K in N]: Definition<Kernels[K]> };
 
-type Kind = 'size' | 'flag' | 'real' | 'floats' | 'floats?' | 'ints' | 'int32' | 'word';
+type Kind =
+  | 'size'
+  | 'flag'
+  | 'real'
+  | 'floats'
+  | 'floats?'
+  | 'ints'
+  | 'bytes'
+  | 'type'
+  | 'stored'
+  | 'int32'
+  | 'word';
 
 interface Parameter {
   readonly name: string;
@@ -71,6 +90,12 @@ export function checkType(kernel: string, parameter: Parameter, value: unknown, 
     if (typeof value !== 'boolean') throw wrongType(kernel, name, 'a boolean', value);
   } else if (kind === 'ints') {
     if (arrayType(value) !== 'Int32Array') throw wrongType(kernel, name, 'an Int32Array', value);
+  } else if (kind === 'bytes') {
+    if (arrayType(value) !== 'Uint8Array') throw wrongType(kernel, name, 'a Uint8Array', value);
+  } else if (kind === 'stored') {
+    if (!(value instanceof ReferenceStored)) throw wrongType(kernel, name, 'a StoredMatrices', value);
+  } else if (kind === 'type') {
+    if (typeof value !== 'string') throw wrongType(kernel, name, 'a string', value);
   } else if (kind === 'floats' || kind === 'floats?') {
     if (kind === 'floats?' && value === null) return;
     const expected = floatType === 'float32' ? 'Float32Array' : 'Float64Array';
@@ -78,6 +103,60 @@ export function checkType(kernel: string, parameter: Parameter, value: unknown, 
     if (arrayType(value) !== expected) throw wrongType(kernel, name, `a ${expected}${orNull}`, value);
   } else if (typeof value !== 'number') {
     throw wrongType(kernel, name, 'a number', value);
+  }
+}
+
+/** What the reference makes of parts. */
+export class ReferenceStored implements StoredMatrices {
+  readonly count: number;
+  constructor(
+    readonly type: StorageType,
+    readonly rows: number,
+    readonly cols: number,
+    readonly parts: readonly Uint8Array[],
+  ) {
+    this.count = parts.length;
+  }
+}
+
+/** Checks the arguments of `storedMatrices`, for backends without an addon that does. */
+export function checkParts(type: unknown, rows: unknown, cols: unknown, parts: unknown): ReferenceStored {
+  const kernel = 'storedMatrices';
+  const sizes: Parameter[] = [
+    { name: 'rows', kind: 'size' },
+    { name: 'cols', kind: 'size' },
+  ];
+  checkType(kernel, { name: 'type', kind: 'type' }, type, 'float32');
+  for (const [i, size] of sizes.entries()) checkType(kernel, size, [rows, cols][i], 'float32');
+  if (!Array.isArray(parts)) throw wrongType(kernel, 'parts', 'an array', parts);
+  for (let i = 0; i < parts.length; i++) {
+    checkType(kernel, { name: `parts[${i}]`, kind: 'bytes' }, parts[i], 'float32');
+  }
+  for (const [i, size] of sizes.entries()) checkInteger(kernel, size, [rows, cols][i]);
+  const made = new ReferenceStored(requireStorageType(kernel, type), rows as number, cols as number, [
+    ...parts,
+  ]);
+  requireWholeBlocks(kernel, made.type, made.cols);
+  const bytes = made.rows * storedBytes(made.type, made.cols);
+  for (const [i, part] of made.parts.entries()) {
+    if (part.length < bytes) {
+      throw new RangeError(`${kernel}: parts[${i}] is too short: needs ${bytes} bytes, has ${part.length}`);
+    }
+  }
+  return made;
+}
+
+/** Checks the name of a storage type. */
+export function requireStorageType(kernel: string, type: unknown): StorageType {
+  if (isStorageType(type)) return type;
+  throw new RangeError(`${kernel}: type must be one of ${STORAGE_TYPE_NAMES.join(', ')}, got '${type}'`);
+}
+
+/** Checks that rows of `cols` numbers are whole blocks. */
+export function requireWholeBlocks(kernel: string, type: StorageType, cols: number): void {
+  const { elements } = STORAGE_TYPES[type];
+  if (cols % elements !== 0) {
+    throw new RangeError(`${kernel}: cols must be a multiple of ${elements}, got ${cols}`);
   }
 }
 

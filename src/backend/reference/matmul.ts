@@ -135,7 +135,13 @@ function multiply(
 }
 
 /** The area of a matrix with `cols` columns that the groups' rows use. */
-function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: number, ld: number): Area {
+export function groupRows(
+  rowStarts: Int32Array,
+  offset: number,
+  groups: number,
+  cols: number,
+  ld: number,
+): Area {
   const first = rowStarts[offset],
     end = rowStarts[offset + groups];
   if (first === end) return matrix(0, cols, ld);
@@ -143,7 +149,7 @@ function groupRows(rowStarts: Int32Array, offset: number, groups: number, cols: 
 }
 
 /** Calls body(g, first, rows) for each group, whose rows begin at `first`. */
-function forGroups(
+export function forGroups(
   rowStarts: Int32Array,
   offset: number,
   groups: number,

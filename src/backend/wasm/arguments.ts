@@ -1,26 +1,30 @@
 import type { Memory } from './api';
 import type { WasmHeap } from './heap';
+import { WasmStored } from './stored';
 
 /** As native/wasm/node_api.h. */
+const NULL = 1;
+const BOOLEAN = 2;
+const NUMBER = 3;
+const STRING = 4;
+const EXTERNAL = 8;
+const UINT8 = 17;
+const INT32 = 21;
+const FLOAT32 = 23;
+const DATA_VIEW = 32;
 const KINDS: Readonly<Record<string, number>> = {
   undefined: 0,
   boolean: 2,
   number: 3,
-  string: 4,
+  string: STRING,
   symbol: 5,
   object: 6,
   function: 7,
   bigint: 9,
 };
-const NULL = 1;
-const BOOLEAN = 2;
-const NUMBER = 3;
-const INT32 = 21;
-const FLOAT32 = 23;
-const DATA_VIEW = 32;
 const VIEW_KINDS: Readonly<Record<string, number>> = {
   Int8Array: 16,
-  Uint8Array: 17,
+  Uint8Array: UINT8,
   Uint8ClampedArray: 18,
   Int16Array: 19,
   Uint16Array: 20,
@@ -35,9 +39,12 @@ const VIEW_KINDS: Readonly<Record<string, number>> = {
 /** Doubles of an argument: kind, value, length. */
 const STRIDE = 3;
 export const MAX_ARGUMENTS = 40;
-export const ARGUMENT_BYTES = MAX_ARGUMENTS * STRIDE * Float64Array.BYTES_PER_ELEMENT;
+/** What a call's string takes, behind the arguments: the only one is the name of a type. */
+const TEXT_BYTES = 64;
+const BLOCK_BYTES = MAX_ARGUMENTS * STRIDE * Float64Array.BYTES_PER_ELEMENT;
+export const ARGUMENT_BYTES = BLOCK_BYTES + TEXT_BYTES;
 
-type View = Float32Array | Int32Array;
+type View = Float32Array | Int32Array | Uint8Array;
 
 /** Bytes [begin, end) of a buffer outside, which a call sees at `at`. */
 interface Copy {
@@ -61,6 +68,7 @@ interface Outside {
  */
 export class WasmArguments {
   readonly #block: Float64Array;
+  readonly #text: Uint8Array;
   readonly #outside: Outside[] = [];
   #copies: Copy[] = [];
   #staging = { at: 0, bytes: 0 };
@@ -73,6 +81,7 @@ export class WasmArguments {
     private readonly isOwn: (buffer: ArrayBufferLike) => boolean,
   ) {
     this.#block = new Float64Array(memory.buffer, at, MAX_ARGUMENTS * STRIDE);
+    this.#text = new Uint8Array(memory.buffer, at + BLOCK_BYTES, TEXT_BYTES);
   }
 
   /** @throws SgemoeError SGEMOE_MEMORY where what must be copied has no room. */
@@ -89,11 +98,26 @@ export class WasmArguments {
         block[at + 1] = value ? 1 : 0;
       } else if (ArrayBuffer.isView(value)) {
         this.#writeView(i, value, values[i + 1]);
+      } else if (typeof value === 'string') {
+        this.#writeText(at, value);
+      } else if (value instanceof WasmStored && value.memory === this.memory) {
+        block[at] = EXTERNAL;
+        block[at + 1] = value.address;
       } else {
         block[at] = value === null ? NULL : (KINDS[typeof value] ?? KINDS.object);
       }
     }
     if (this.#outside.length > 0) this.#copyIn();
+  }
+
+  /** Cut to the room there is, which names of types don't reach. */
+  #writeText(at: number, value: string): void {
+    const text = this.#text;
+    const length = Math.min(value.length, text.length);
+    for (let i = 0; i < length; i++) text[i] = value.charCodeAt(i);
+    this.#block[at] = STRING;
+    this.#block[at + 1] = text.byteOffset;
+    this.#block[at + 2] = length;
   }
 
   #writeView(i: number, value: ArrayBufferView, offset: unknown): void {
@@ -104,7 +128,7 @@ export class WasmArguments {
     const kind = VIEW_KINDS[view[Symbol.toStringTag]] ?? DATA_VIEW;
     block[at] = kind;
     block[at + 1] = view.byteOffset;
-    if (kind !== FLOAT32 && kind !== INT32) return;
+    if (kind !== FLOAT32 && kind !== INT32 && kind !== UINT8) return;
     block[at + 2] = view.length;
     if (view.length === 0 || this.isOwn(view.buffer)) return;
     const within =

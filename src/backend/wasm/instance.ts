@@ -1,9 +1,11 @@
 import { availableMemory } from '../../base/machineMemory';
 import type { KernelMemory } from '../kernelMemory';
 import type { BackendInfo, Kernels } from '../kernels';
+import { checkParts } from '../reference/checks';
 import { type Global, type Imports, type Memory, type Module, WebAssembly } from './api';
 import { ARGUMENT_BYTES, WasmArguments } from './arguments';
 import { WasmHeap } from './heap';
+import { WasmStored } from './stored';
 
 /** What 32-bit addresses reach, less the page that the linker doesn't allow (scripts/build-wasm.js). */
 const MAX_PAGES = 65535;
@@ -27,6 +29,16 @@ interface Exports {
   readonly __wasm_init_tls: (at: number) => void;
   readonly writtenRanges: () => number;
   readonly writtenCount: () => number;
+  readonly storedBytes: () => number;
+  readonly makeStored: (
+    at: number,
+    type: number,
+    rows: number,
+    cols: number,
+    rowBytes: number,
+    count: number,
+    parts: number,
+  ) => void;
 }
 
 type Entry = (argumentsAt: number, count: number) => number;
@@ -50,6 +62,7 @@ export function instantiate(
     blas: null,
     instructionSet: 'simd128',
     threads: 1,
+    exactProducts: true,
     ...info,
   };
   const kernels: Kernels = { floatType: 'float32', info: full, memory: owner.kernelMemory(), ...functions };
@@ -131,8 +144,8 @@ class Owner {
     const text = (at: number, bytes: number) =>
       new TextDecoder().decode(new Uint8Array(this.#memory.buffer, at >>> 0, bytes).slice());
     const sgemoe = {
-      throwError: (isTypeError: number, at: number, bytes: number) => {
-        throw new (isTypeError ? TypeError : RangeError)(text(at, bytes));
+      throwError: (kind: number, at: number, bytes: number) => {
+        throw new [TypeError, RangeError, Error][kind](text(at, bytes));
       },
       numberText: (value: number, at: number, room: number) => {
         const bytes = new TextEncoder().encode(String(value)).subarray(0, room);
@@ -161,7 +174,18 @@ class Owner {
       const entry = this.#entries[name];
       return [name, (...values: unknown[]) => this.#call(entry, values)];
     });
-    return Object.fromEntries(functions) as unknown as Pick<Kernels, KernelName>;
+    const storedMatrices: Kernels['storedMatrices'] = (...values) => this.#storedMatrices(...values);
+    return { ...Object.fromEntries(functions), storedMatrices } as unknown as Pick<Kernels, KernelName>;
+  }
+
+  #storedMatrices(...values: Parameters<Kernels['storedMatrices']>): WasmStored {
+    const checked = checkParts(...values);
+    const made = new WasmStored(checked, this.#memory, this.#heap, (buffer) => this.#isOwn(buffer), {
+      bytes: this.#exports.storedBytes(),
+      make: this.#exports.makeStored,
+    });
+    this.#unreachable.register(made, made.address);
+    return made;
   }
 
   #call(entry: Entry, values: readonly unknown[]): number {
@@ -231,6 +255,8 @@ const HELPERS = {
   memory: true,
   writtenRanges: true,
   writtenCount: true,
+  storedBytes: true,
+  makeStored: true,
 };
 
 function isShared(buffer: ArrayBufferLike): boolean {

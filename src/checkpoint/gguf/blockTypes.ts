@@ -1,24 +1,28 @@
+import { STORAGE_TYPES, type StorageType } from '../../base/storageTypes';
+
 /** How a type stores numbers: `elements` of them in a block of `bytes`. */
 interface BlockLayout {
+  /** The number that stands for the type in a file. */
   readonly id: number;
+  readonly storage: StorageType;
   readonly elements: number;
   readonly bytes: number;
 }
 
-/** The tensor types of GGUF that are read, with the numbers that stand for them in a file. */
+/** The tensor types of GGUF that are read: their numbers in a file, and what they are called here. */
 const BLOCK_TYPES = {
-  F32: { id: 0, elements: 1, bytes: 4 },
-  F16: { id: 1, elements: 1, bytes: 2 },
-  BF16: { id: 30, elements: 1, bytes: 2 },
-  Q4_0: { id: 2, elements: 32, bytes: 18 },
-  Q4_1: { id: 3, elements: 32, bytes: 20 },
-  Q5_0: { id: 6, elements: 32, bytes: 22 },
-  Q5_1: { id: 7, elements: 32, bytes: 24 },
-  Q8_0: { id: 8, elements: 32, bytes: 34 },
-  Q4_K: { id: 12, elements: 256, bytes: 144 },
-  Q5_K: { id: 13, elements: 256, bytes: 176 },
-  Q6_K: { id: 14, elements: 256, bytes: 210 },
-} as const satisfies Record<string, BlockLayout>;
+  F32: { id: 0, storage: 'float32' },
+  F16: { id: 1, storage: 'float16' },
+  BF16: { id: 30, storage: 'bfloat16' },
+  Q4_0: { id: 2, storage: 'q4_0' },
+  Q4_1: { id: 3, storage: 'q4_1' },
+  Q5_0: { id: 6, storage: 'q5_0' },
+  Q5_1: { id: 7, storage: 'q5_1' },
+  Q8_0: { id: 8, storage: 'q8_0' },
+  Q4_K: { id: 12, storage: 'q4_k' },
+  Q5_K: { id: 13, storage: 'q5_k' },
+  Q6_K: { id: 14, storage: 'q6_k' },
+} as const satisfies Record<string, Pick<BlockLayout, 'id' | 'storage'>>;
 
 export type BlockType = keyof typeof BLOCK_TYPES;
 export const BLOCK_TYPE_NAMES = Object.keys(BLOCK_TYPES) as readonly BlockType[];
@@ -49,7 +53,8 @@ const UNREAD_TYPES: Readonly<Record<number, string>> = {
 };
 
 export function layoutOf(type: BlockType): BlockLayout {
-  return BLOCK_TYPES[type];
+  const { id, storage } = BLOCK_TYPES[type];
+  return { id, storage, ...STORAGE_TYPES[storage] };
 }
 
 /** The type with this number; undefined for one that isn't read. */

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
+import { widenBlocks } from '../../base/storedBlocks';
 import { openWeightFile, readFully, refusePointer } from '../safetensors';
 import { corrupt, quoteName } from '../safetensorsHeader';
-import { widenBlocks } from './blocks';
 import { layoutOf } from './blockTypes';
 import {
   type GgufHeader,
@@ -71,7 +71,7 @@ export class GgufFile implements GgufHeader {
       const chunk = bytes.subarray(0, blocks * block.bytes);
       await this.#readBytes(tensor, chunk, first * block.bytes);
       const widened = numbers.subarray(0, blocks * block.elements);
-      widenBlocks(tensor.type, chunk, widened);
+      widenBlocks(block.storage, chunk, widened);
       const skipped = at - first * block.elements;
       const taken = Math.min(widened.length - skipped, end - at);
       destination.set(widened.subarray(skipped, skipped + taken), at - start);

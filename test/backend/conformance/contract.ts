@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Kernels } from '../../../src/backend/kernels';
+import type { StoredMatrices } from '../../../src/backend/kernels/stored';
+import { type StorageType, storedBytes } from '../../../src/base/storageTypes';
 
 /** A kernel of src/backend/kernels.ts and its parameters, read from the sources: the contract itself. */
 export interface Signature {
@@ -10,7 +12,15 @@ export interface Signature {
 
 export interface Parameter {
   readonly name: string;
-  readonly type: 'Float32Array' | 'Float32Array | null' | 'Int32Array' | 'number' | 'boolean';
+  readonly type:
+    | 'Float32Array'
+    | 'Float32Array | null'
+    | 'Int32Array'
+    | 'Uint8Array'
+    | 'StoredMatrices'
+    | 'StorageType'
+    | 'number'
+    | 'boolean';
 }
 
 export type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
@@ -39,6 +49,36 @@ export function readSignatures(): Signature[] {
         return { name, type: type as Parameter['type'] };
       }),
   }));
+}
+
+/** Matrices that each backend makes for itself, as an argument in `VALID`. */
+export class Stored {
+  constructor(
+    readonly type: StorageType,
+    readonly rows: number,
+    readonly cols: number,
+    readonly count: number,
+  ) {}
+
+  /** With 0.5 in every element. */
+  make(kernels: Kernels): StoredMatrices {
+    const { type, rows, cols, count } = this;
+    const bytes = new Uint8Array(rows * storedBytes(type, cols));
+    kernels.quantize(type, rows, cols, new Float32Array(rows * cols).fill(0.5), 0, cols, bytes, 0);
+    return kernels.storedMatrices(type, rows, cols, Array(count).fill(bytes));
+  }
+}
+
+/** The arguments of a call, with the backend's own matrices. */
+export function argumentsOf(
+  kernels: Kernels,
+  { parameters }: Signature,
+  values: Record<string, unknown>,
+): unknown[] {
+  return parameters.map(({ name }) => {
+    const value = values[name];
+    return value instanceof Stored ? value.make(kernels) : value;
+  });
 }
 
 /** Numbers that may be any double; every other number is an integer. */
@@ -80,7 +120,10 @@ const ints = (...values: number[]): Int32Array => new Int32Array(values);
  * Valid arguments of each kernel, by name. Every array is exactly as long as it must be, every leading
  * dimension and stride as small as it may be, so that one less, or one more row, is an error.
  */
-export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<string, unknown>> = {
+export const VALID: Record<
+  Exclude<KernelName, 'setThreads' | 'storedMatrices'>,
+  () => Record<string, unknown>
+> = {
   alignmentPadding: () => ({ x: floats(4) }),
   adviseHugePages: () => ({ x: floats(4) }),
   sgemm: () => ({
@@ -206,6 +249,62 @@ export const VALID: Record<Exclude<KernelName, 'setThreads'>, () => Record<strin
     c: floats(48),
     cOffset: 0,
     ldc: 16,
+  }),
+  multiplyStored: () => ({
+    matrices: new Stored('q8_0', 3, 32, 2),
+    index: 1,
+    m: 2,
+    alpha: 1,
+    x: floats(64),
+    xOffset: 0,
+    ldx: 32,
+    beta: 1,
+    y: floats(6),
+    yOffset: 0,
+    ldy: 3,
+  }),
+  multiplyStoredGroups: () => ({
+    matrices: new Stored('q4_0', 3, 32, 2),
+    rowStarts: ints(0, 1, 3),
+    rowStartsOffset: 0,
+    alpha: 1,
+    x: floats(96),
+    xOffset: 0,
+    ldx: 32,
+    beta: 1,
+    y: floats(9),
+    yOffset: 0,
+    ldy: 3,
+  }),
+  gatherStored: () => ({
+    matrices: new Stored('q5_1', 3, 32, 2),
+    index: 1,
+    count: 2,
+    ids: ints(2, 1),
+    idsOffset: 0,
+    out: floats(64),
+    outOffset: 0,
+    ldOut: 32,
+  }),
+  quantize: () => ({
+    type: 'q4_0',
+    rows: 2,
+    cols: 32,
+    x: floats(64),
+    xOffset: 0,
+    ldx: 32,
+    bytes: new Uint8Array(36),
+    bytesOffset: 0,
+  }),
+  dequantize: () => ({
+    type: 'q4_1',
+    rows: 2,
+    cols: 32,
+    bytes: new Uint8Array(40).fill(1),
+    bytesOffset: 0,
+    out: floats(64),
+    outOffset: 0,
+    ldOut: 32,
   }),
   exp: () => ({ x: floats(5), xOffset: 0, y: floats(5), yOffset: 0, n: 5 }),
   silu: () => ({ x: floats(5), xOffset: 0, y: floats(5), yOffset: 0, n: 5 }),
@@ -443,6 +542,11 @@ export const WRITTEN: Partial<Record<KernelName, readonly string[]>> = {
   packWeights: ['packed'],
   sgemmPacked: ['c'],
   sgemmGroupedPacked: ['c'],
+  multiplyStored: ['y'],
+  multiplyStoredGroups: ['y'],
+  gatherStored: ['out'],
+  quantize: ['bytes'],
+  dequantize: ['out'],
   exp: ['y'],
   silu: ['y'],
   softmaxForward: ['y'],

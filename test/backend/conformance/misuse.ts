@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
-import { isReal, type Parameter, RANGED, readSignatures, type Signature, VALID } from './contract';
+import {
+  argumentsOf,
+  isReal,
+  type Parameter,
+  RANGED,
+  readSignatures,
+  type Signature,
+  VALID,
+} from './contract';
 
 type Values = Record<string, unknown>;
 
@@ -13,8 +21,10 @@ function refuses(
   message: RegExp,
 ): void {
   const { kernel, parameters } = signature;
-  const given = parameters.map(({ name }) => values[name]);
-  const arrays = given.filter((value) => value instanceof Float32Array || value instanceof Int32Array);
+  const given = argumentsOf(kernels, signature, values);
+  const arrays = given.filter(
+    (value): value is Float32Array => ArrayBuffer.isView(value) && 'slice' in value,
+  );
   const before = arrays.map((array) => array.slice());
   const list = parameters.map(({ name }) => `${name}: ${describeValue(values[name])}`);
   const label = `${kernel}(${list.join(', ')})`;
@@ -61,6 +71,12 @@ function wrongTypes({ type }: Parameter): unknown[] {
       return [...notArrays, ...otherArrays, new Int32Array(64)];
     case 'Int32Array':
       return [null, ...notArrays, ...otherArrays, new Float32Array(64)];
+    case 'Uint8Array':
+      return [null, ...notArrays, new Float64Array(64), new Uint8ClampedArray(64), new Float32Array(64)];
+    case 'StoredMatrices':
+      return [null, ...notArrays, ...otherArrays, { type: 'q8_0', rows: 3, cols: 32, count: 2 }];
+    case 'StorageType':
+      return [undefined, null, 3, {}, ['q4_0'], Symbol.iterator];
     case 'boolean':
       return [undefined, null, 0, 1, 'true', {}];
     case 'number':
@@ -100,6 +116,12 @@ const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, num
   ['embeddingBackward', 'ids', 1, -1],
   ['crossEntropy', 'targets', 0, 4],
   ['crossEntropy', 'targets', 1, -1],
+  ['multiplyStoredGroups', 'rowStarts', 0, -1],
+  ['multiplyStoredGroups', 'rowStarts', 1, -1],
+  ['multiplyStoredGroups', 'rowStarts', 2, 0],
+  ['multiplyStoredGroups', 'rowStarts', 1, 2 ** 31 - 1],
+  ['gatherStored', 'ids', 0, 3],
+  ['gatherStored', 'ids', 1, -1],
 ];
 
 /** Rules between arguments: [kernel, changed arguments, the argument that the message names]. */
@@ -118,12 +140,22 @@ const BROKEN_RULES: readonly (readonly [Signature['kernel'], Values, string])[] 
   ['sgemmGrouped', { rowStarts: new Int32Array([0, 1, 4]) }, 'a'],
   ['sgemmGroupedPacked', { rowStarts: new Int32Array([0, 1, 4]) }, 'a'],
   ['sgemmGroupedTransA', { rowStarts: new Int32Array([0, 1, 2 ** 31 - 1]) }, 'a'],
+  ['multiplyStoredGroups', { rowStarts: new Int32Array([0, 1, 4]) }, 'x'],
+  ['multiplyStored', { index: 2 }, 'index'],
+  ['gatherStored', { index: 2 }, 'index'],
+  ['quantize', { cols: 31 }, 'cols'],
+  ['dequantize', { type: 'q4_k' }, 'cols'],
+  ['quantize', { type: 'Q4_0' }, 'type'],
+  ['quantize', { type: '' }, 'type'],
+  ['dequantize', { type: 'toString' }, 'type'],
 ];
 
 /** The checks of src/backend/kernels.ts, on every argument of every kernel that is declared there. */
 export function misuseConformance(kernels: () => Kernels): void {
   describe('misuse', () => {
-    const signatures = readSignatures().filter(({ kernel }) => kernel !== 'setThreads');
+    const signatures = readSignatures().filter(
+      ({ kernel }) => kernel !== 'setThreads' && kernel !== 'storedMatrices',
+    );
 
     it('is tested for every kernel of the contract', () => {
       expect(signatures.map(({ kernel }) => kernel).sort()).toEqual(Object.keys(VALID).sort());
@@ -157,7 +189,7 @@ export function misuseConformance(kernels: () => Kernels): void {
         for (const parameter of parameters) {
           const { name, type } = parameter;
           const article = type === 'Int32Array' ? 'an' : 'a';
-          const expected = type.replace('| null', 'or null');
+          const expected = type === 'StorageType' ? 'string' : type.replace('| null', 'or null');
           for (const value of wrongTypes(parameter)) {
             refuse(
               { [name]: value },
@@ -358,8 +390,9 @@ function validOf(kernel: Signature['kernel']): Values {
   return VALID[kernel as keyof typeof VALID]();
 }
 
-function call(kernels: Kernels, { kernel, parameters }: Signature, values: Values): unknown {
-  return (kernels[kernel] as (...list: unknown[]) => unknown)(...parameters.map(({ name }) => values[name]));
+function call(kernels: Kernels, signature: Signature, values: Values): unknown {
+  const kernel = kernels[signature.kernel] as (...list: unknown[]) => unknown;
+  return kernel(...argumentsOf(kernels, signature, values));
 }
 
 function printed(value: number): string {

@@ -1,5 +1,5 @@
-import { convertInto, fromStorageBits } from '../../base/dtype';
-import { type BlockType, layoutOf } from './blockTypes';
+import { convertInto, fromStorageBits } from './dtype';
+import { STORAGE_TYPES, type StorageType } from './storageTypes';
 
 /*
  * Numbers from blocks, as ggml's format defines them (ggml-common.h; the Python package gguf computes the same floats).
@@ -7,8 +7,10 @@ import { type BlockType, layoutOf } from './blockTypes';
  * a Float32Array is then the only rounding. Only Q4_1 and Q5_1 add a float16 to such a product, exact as well.
  */
 
+type Floats = Float32Array | Float64Array;
+
 /** Writes the numbers of block `b`, which starts at byte `at`, to `out` from index `to` on. */
-type Widen = (bytes: Uint8Array, at: number, out: Float32Array, to: number) => void;
+type Widen = (bytes: Uint8Array, at: number, out: Floats, to: number) => void;
 
 /** The values of all 65,536 float16 bit patterns, made at the first use. */
 let halves: Float32Array | undefined;
@@ -76,13 +78,7 @@ function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): readonly [nu
 }
 
 /** x = d s q - dmin m with s, m of each 32 numbers. Bytes `quants` hold 4 bits of each, bytes `high` (or none) bit 4. */
-function widenWithMinimum(
-  bytes: Uint8Array,
-  at: number,
-  out: Float32Array,
-  to: number,
-  high: number | null,
-): void {
+function widenWithMinimum(bytes: Uint8Array, at: number, out: Floats, to: number, high: number | null): void {
   const [d, dmin] = [half(bytes, at), half(bytes, at + 2)];
   const quants = high === null ? at + 16 : high + 32;
   for (let j = 0; j < 8; j++) {
@@ -112,36 +108,67 @@ const widenQ6_K: Widen = (bytes, at, out, to) => {
   }
 };
 
-const WIDEN = {
-  Q4_0: widenQ4_0,
-  Q4_1: widenQ4_1,
-  Q5_0: widenQ5_0,
-  Q5_1: widenQ5_1,
-  Q8_0: widenQ8_0,
-  Q4_K: widenQ4_K,
-  Q5_K: widenQ5_K,
-  Q6_K: widenQ6_K,
-} as const satisfies Partial<Record<BlockType, Widen>>;
+const word = new DataView(new ArrayBuffer(4));
+
+/** The bits of a float32, byte by byte, since blocks may lie at any address. */
+const widenFloat32: Widen = (bytes, at, out, to) => {
+  for (let i = 0; i < 4; i++) word.setUint8(i, bytes[at + i]);
+  out[to] = word.getFloat32(0, true);
+};
+
+const widenBfloat16: Widen = (bytes, at, out, to) => {
+  word.setUint32(0, (bytes[at] << 16) | (bytes[at + 1] << 24), true);
+  out[to] = word.getFloat32(0, true);
+};
+
+const widenFloat16: Widen = (bytes, at, out, to) => {
+  out[to] = half(bytes, at);
+};
+
+const WIDEN: Record<StorageType, Widen> = {
+  float32: widenFloat32,
+  bfloat16: widenBfloat16,
+  float16: widenFloat16,
+  q4_0: widenQ4_0,
+  q4_1: widenQ4_1,
+  q5_0: widenQ5_0,
+  q5_1: widenQ5_1,
+  q8_0: widenQ8_0,
+  q4_k: widenQ4_K,
+  q5_k: widenQ5_K,
+  q6_k: widenQ6_K,
+};
+
+/** Widens the blocks of `count` numbers from byte `bytesAt` on to out[outAt ..]. The numbers must be whole blocks. */
+export function widenInto(
+  type: StorageType,
+  bytes: Uint8Array,
+  bytesAt: number,
+  count: number,
+  out: Floats,
+  outAt: number,
+): void {
+  const { elements, bytes: blockBytes } = STORAGE_TYPES[type];
+  const widen = WIDEN[type];
+  for (let at = bytesAt, i = 0; i < count; at += blockBytes, i += elements) widen(bytes, at, out, outAt + i);
+}
 
 /**
- * Widens whole blocks to float32. `bytes` holds exactly the blocks of `out.length` numbers and starts at a multiple of 4
- * of its buffer.
+ * Widens whole blocks to float32: `bytes` holds exactly the blocks of `out.length` numbers.
  * @throws RangeError for other lengths.
  */
-export function widenBlocks(type: BlockType, bytes: Uint8Array, out: Float32Array): void {
-  const { elements, bytes: blockBytes } = layoutOf(type);
+export function widenBlocks(type: StorageType, bytes: Uint8Array, out: Float32Array): void {
+  const { elements, bytes: blockBytes } = STORAGE_TYPES[type];
   if (out.length % elements !== 0 || bytes.length !== (out.length / elements) * blockBytes) {
     throw new RangeError(
       `${type} blocks of ${out.length} numbers must have ${blockBytes} bytes for each ${elements}, got ${bytes.length}`,
     );
   }
-  if (type === 'F32') {
+  if (type === 'float32') {
     new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
-  } else if (type === 'F16' || type === 'BF16') {
-    const bits = new Uint16Array(bytes.buffer, bytes.byteOffset, out.length);
-    convertInto(bits, type === 'F16' ? 'float16' : 'bfloat16', out, 'float32');
+  } else if ((type === 'float16' || type === 'bfloat16') && bytes.byteOffset % 2 === 0) {
+    convertInto(new Uint16Array(bytes.buffer, bytes.byteOffset, out.length), type, out, 'float32');
   } else {
-    const widen = WIDEN[type];
-    for (let at = 0, to = 0; to < out.length; at += blockBytes, to += elements) widen(bytes, at, out, to);
+    widenInto(type, bytes, 0, out.length, out, 0);
   }
 }
