@@ -23,7 +23,7 @@ import { TRAINING_FILES, type TrainingContent, trainingFiles } from './trainingF
 
 export type { NamedTensor } from './safetensors';
 
-const CONFIG_FILE = 'config.json';
+export const CONFIG_FILE = 'config.json';
 const WEIGHTS_FILE = 'model.safetensors';
 
 /** All files that a checkpoint may have. */

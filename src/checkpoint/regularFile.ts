@@ -37,11 +37,16 @@ export async function openRegularFile(path: string): Promise<FileHandle> {
 
 /** The UTF-8 text of a regular file. @throws Error as `openRegularFile`, or for a file of more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<string> {
+  return (await readSmallBytes(path, maxBytes)).toString('utf8');
+}
+
+/** The bytes of a regular file. @throws Error as `readSmallFile`. */
+export async function readSmallBytes(path: string, maxBytes: number): Promise<Buffer> {
   const handle = await openRegularFile(path);
   try {
     const { size } = await handle.stat();
     if (size > maxBytes) throw new Error(`it has ${size} bytes, at most ${maxBytes} are read`);
-    return await handle.readFile('utf8');
+    return await handle.readFile();
   } finally {
     await handle.close();
   }

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { jsonFile, readJson } from './jsonFile';
+import { MAX_TOKENIZER_BYTES, readSmallBytes } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
 import { asF32, encodeSafetensors, type NamedTensor, SafetensorsFile, writeChunks } from './safetensors';
 import { corrupt } from './safetensorsHeader';
@@ -95,7 +95,7 @@ export async function checkTrainingFiles(dir: string): Promise<void> {
   if (state === null || !hasChecksums(state) || !isWhole(state)) return;
   for (const [name, expected] of Object.entries(state[FILES_KEY] ?? {})) {
     const path = await locateFile(dir, name);
-    const bytes = await readFile(path).catch((cause: Error) => {
+    const bytes = await readSmallBytes(path, MAX_TOKENIZER_BYTES).catch((cause: Error) => {
       throw invalidState(path, `it can not be read: ${cause.message}`, cause);
     });
     if (hex(crc32(bytes)) !== expected) throw damaged(path);

@@ -4,6 +4,7 @@ import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architec
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
+import { requireCheckpoint } from '../options/inputPaths';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
@@ -46,6 +47,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .requiredOption('--out <dir>', 'folder to write')
     .addHelpText('after', IMPORT_NOTES)
     .action(async (dir: string, { out }: { out: string }) => {
+      await requireCheckpoint(dir);
       const config = await importCheckpoint(dir, out, { onNote: note });
       io.stdout.write(`${out}: ${formatCount(config.totalParams())} parameters\n`);
     });
@@ -65,6 +67,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .action(
       async (dir: string, options: { out: string; architecture?: Architecture; dtype: ExportDtype }) => {
         const { out, architecture, dtype } = options;
+        await requireCheckpoint(dir);
         const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
         io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
       },
@@ -94,6 +97,7 @@ interface InspectCliOptions {
 
 async function inspectCommand(dir: string, options: InspectCliOptions, io: CliIo): Promise<void> {
   const { batch, seqLen } = options;
+  await requireCheckpoint(dir);
   const found = await usage(inspectCheckpoint(dir, { batch, seqLen }));
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);

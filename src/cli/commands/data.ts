@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
 import { listTextFiles, sizeOfFiles } from '../../text/files';
-import { type PrepareProgress, prepareDataset } from '../../text/prepared/prepareDataset';
+import { checkTarget, type PrepareProgress, prepareDataset } from '../../text/prepared/prepareDataset';
 import { textTokenizer } from '../options/dataOptions';
 import { decimal } from '../options/values';
 import { formatCount, formatDuration, formatPercent, shellQuote } from '../terminal/format';
 import { interruptible } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
+import { UsageError } from '../terminal/usageError';
 
 interface DataCliOptions {
   data: string[];
@@ -56,6 +57,9 @@ export function addDataCommand(program: Command, context: CliContext): void {
 
 async function dataPrepareCommand(options: DataCliOptions, io: CliIo): Promise<number> {
   const { data, out, validationFraction, overwrite } = options;
+  await checkTarget(out, overwrite === true).catch((cause: Error) => {
+    throw new UsageError(cause.message, { cause });
+  });
   const tokenizer = await textTokenizer(options.tokenizer, data, io);
   const totalBytes = await sizeOfFiles(await listTextFiles(data));
   const progress = new JobProgress(io.stdout);

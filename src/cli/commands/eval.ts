@@ -16,6 +16,7 @@ import {
   type TextEvalResult,
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
+import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { decimal, integer } from '../options/values';
 import { formatCount, formatDuration, formatPercent, formatRate } from '../terminal/format';
@@ -92,6 +93,7 @@ type Windows = BatchOptions & { stride: number };
 
 async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Promise<void> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
+  await requireCheckpoint(dir);
   const tokenizer = await readTokenizer(dir);
   const { dataset, split, tokens } = await openSplit(options, tokenizer);
   requireScorable(tokens);

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import { SgemoeError } from '../../base/errors';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
@@ -11,13 +12,14 @@ import { loadTokenizer } from '../../text/loadTokenizer';
 import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
+import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
 import { integer } from '../options/values';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
-import { UsageError } from '../terminal/usageError';
+import { asUsage } from '../terminal/usageError';
 
 /** The options of `generate` that SAMPLING_OPTIONS lacks. */
 interface GenerateCliOptions {
@@ -69,6 +71,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
 
 async function generateCommand(dir: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
+  await requireCheckpoint(dir);
   const tokenizer = await readTokenizer(dir);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
@@ -117,9 +120,13 @@ function describe({ token, logprob, top }: SampledToken, text: TextStream, token
 }
 
 function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): Int32Array {
-  if (!chat) return tokenizer.encode(prompt.length === 0 ? EMPTY_PROMPT : prompt, { addSpecialTokens: true });
+  if (!chat) {
+    const text = prompt.length === 0 ? EMPTY_PROMPT : prompt;
+    return asUsage(() => tokenizer.encode(text, { addSpecialTokens: true }));
+  }
   const messages = [{ role: 'user', content: new TextDecoder().decode(prompt) }];
-  return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }));
+  const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+  return asUsage(() => tokenizer.encode(text));
 }
 
 async function readTokenizer(dir: string): Promise<Tokenizer> {
@@ -127,7 +134,8 @@ async function readTokenizer(dir: string): Promise<Tokenizer> {
   await tensors.close();
   const { tokenizer, ...beside } = await readStoredTokenizer(dir);
   if (tokenizer === null) {
-    throw new UsageError(
+    throw new SgemoeError(
+      'SGEMOE_TOKENIZER_INVALID',
       `${dir} has no tokenizer, so text can't be turned into the model's tokens; ` +
         'the library generates from token ids without one.',
     );

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { Engine } from '../../serve/engine/engine';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
 import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
+import { requireCheckpoint } from '../options/inputPaths';
 import { addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
@@ -77,6 +78,7 @@ function addEngineOptions(command: Command): Command {
 }
 
 async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): Promise<number> {
+  await requireCheckpoint(dir);
   const apiKeys = keysOf(options, io);
   if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     io.stderr.write(`Anybody who reaches ${options.host} can use the model: --api-key asks for a key.\n`);

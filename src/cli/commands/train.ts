@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import { type MemoryNeeds, requireMemory } from '../../base/requireMemory';
-import { checkTrainingFiles } from '../../checkpoint/trainingFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
 import { memoryBytes } from '../../model/memoryBytes';
@@ -10,11 +9,12 @@ import type { TokenDataset } from '../../text/data';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { TrainingResult } from '../../training/run/result';
 import { RunFolder } from '../../training/run/runFolder';
-import type { TrainingRunOptions } from '../../training/run/runOptions';
+import type { ResumeRunOptions, TrainingRunOptions } from '../../training/run/runOptions';
 import { type SampleText, sampleText, type Writer } from '../../training/run/samples';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
-import { openData } from '../options/dataOptions';
+import { type DataOptions, openData } from '../options/dataOptions';
+import { requireCheckpoint } from '../options/inputPaths';
 import { applyConfigFile, applyStoredOptions, storableOptions } from '../options/optionFiles';
 import { defaultWarmup, MODEL_FLAGS, modelConfig } from '../options/recipe';
 import { fromFlags } from '../options/tableOptions';
@@ -79,28 +79,30 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
-  if (goesOn) await checkTrainingFiles(out);
+  const openChecked = async (source: TrainCliOptions | DataOptions) => {
+    const dataset = await openData(source, io);
+    checkData(options, dataset);
+    return dataset;
+  };
   // A run that has saved nothing can't be resumed; it starts anew.
-  const dataset = goesOn
-    ? await openData({ ...options, tokenizer: out, vocabSize: undefined }, io)
-    : await openData(withTokenizerOfInit(options), io);
-  checkData(options, dataset);
+  const dataset = goesOn ? null : await openChecked(await withTokenizerOfInit(options));
   const interrupt = new Interrupt(io.signals);
   try {
-    const recipe = {
-      ...recipeOf(options, dataset),
-      settings: storableOptions(command),
-      signal: interrupt.signal,
-    };
-    const run = goesOn
-      ? await resumeRun(options, recipe)
-      : await TrainingRun.start(out, {
-          ...recipe,
-          trainer: await newTrainer(options, dataset.tokenizer),
-          overwrite: overwrite || resume,
-        });
-    await showRun(run, dataset, io);
-    return await finish(run, dataset, options, io);
+    const recipe = { ...recipeOf(options), settings: storableOptions(command), signal: interrupt.signal };
+    const run =
+      dataset === null
+        ? await resumeRun(options, {
+            ...recipe,
+            dataset: (tokenizer) => openChecked({ ...options, tokenizer, vocabSize: undefined }),
+          })
+        : await TrainingRun.start(out, {
+            ...recipe,
+            dataset,
+            trainer: await newTrainer(options, dataset.tokenizer),
+            overwrite: overwrite || resume,
+          });
+    await showRun(run, io);
+    return await finish(run, options, io);
   } finally {
     interrupt.release();
   }
@@ -141,18 +143,18 @@ function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: To
   if (options.earlyStopping > 0 && validationTokens === 0) {
     throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
   }
-  if (options.sampleTokens === 0 || tokenizer.encode(options.samplePrompt).length > 0) return;
+  if (options.sampleTokens === 0) return;
+  if (asUsage(() => tokenizer.encode(options.samplePrompt)).length > 0) return;
   throw new UsageError(
     `--sample-prompt ${JSON.stringify(options.samplePrompt)} has no tokens in this tokenizer; give another, or --sample-tokens 0.`,
   );
 }
 
-/** The library options of a run, new or resumed. */
-function recipeOf(options: TrainCliOptions, dataset: TokenDataset): TrainingRunOptions {
+/** The library options of a run, new or resumed, without its data. */
+function recipeOf(options: TrainCliOptions): Omit<TrainingRunOptions, 'dataset'> {
   const { batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep } = options;
   const { earlyStopping: patience, earlyStoppingMinDelta: minDelta, sampleInterval: interval } = options;
   return {
-    dataset,
     batchSize,
     seqLen,
     seed,
@@ -171,9 +173,9 @@ function sampleOf({ samplePrompt, sampleTokens, seed }: TrainCliOptions): Sample
 }
 
 /** Makes the run and shows its progress. */
-async function showRun(run: TrainingRun, dataset: TokenDataset, io: CliIo): Promise<void> {
+async function showRun(run: TrainingRun, io: CliIo): Promise<void> {
   const { model, config } = run.trainer;
-  const head = describeRun(dataset, model.config, run.dir);
+  const head = describeRun(run.dataset, model.config, run.dir);
   const printer = new RunPrinter(io.stdout, { totalSteps: config.totalSteps, head });
   try {
     for await (const event of run) printer.show(event);
@@ -182,12 +184,8 @@ async function showRun(run: TrainingRun, dataset: TokenDataset, io: CliIo): Prom
   }
 }
 
-async function finish(
-  run: TrainingRun,
-  { tokenizer }: TokenDataset,
-  options: TrainCliOptions,
-  io: CliIo,
-): Promise<number> {
+async function finish(run: TrainingRun, options: TrainCliOptions, io: CliIo): Promise<number> {
+  const { tokenizer } = run.dataset;
   const { model } = run.trainer;
   const result = run.result as TrainingResult;
   const { out, steps, sampleTokens } = options;
@@ -235,9 +233,10 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
 }
 
 /** A new run from a checkpoint uses the checkpoint's tokenizer. */
-function withTokenizerOfInit(options: TrainCliOptions): TrainCliOptions {
+async function withTokenizerOfInit(options: TrainCliOptions): Promise<TrainCliOptions> {
   const { initFrom, tokenizer = initFrom } = options;
   if (initFrom === undefined) return options;
+  await requireCheckpoint(initFrom);
   const given = MODEL_FLAGS.filter((name) => name in options);
   if (given.length === 0) return { ...options, tokenizer };
   throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
@@ -285,7 +284,7 @@ async function loadForTuning(
 }
 
 /** Resumes a run. @throws UsageError for a finished run that the options leave nothing to do. */
-async function resumeRun(options: TrainCliOptions, recipe: TrainingRunOptions): Promise<TrainingRun> {
+async function resumeRun(options: TrainCliOptions, recipe: ResumeRunOptions): Promise<TrainingRun> {
   const { out, steps } = options;
   const isFinished = await new RunFolder(out).isFinished();
   const run = await TrainingRun.resume(out, { ...recipe, config: trainConfigOf(options) });

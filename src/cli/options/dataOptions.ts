@@ -10,14 +10,15 @@ import { charactersOfFiles, trainOnFiles } from '../commands/tokenizer';
 import { interruptible } from '../terminal/interrupt';
 import type { CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
+import { requireFileOrFolder } from './inputPaths';
 
 /** The names that --tokenizer takes beside paths. */
 export const TOKENIZER_NAMES: readonly string[] = ['byte', 'char', 'bpe'];
 
 export interface DataOptions {
   data: string[];
-  /** 'byte', 'char', 'bpe' or a path. Default: 'byte', or the tokenizer of a prepared data set. */
-  tokenizer?: string;
+  /** 'byte', 'char', 'bpe', a path, or the tokenizer itself. Default: 'byte', or the tokenizer of a prepared data set. */
+  tokenizer?: string | Tokenizer;
   /** Vocabulary size; only for 'bpe'. */
   vocabSize?: number;
   /** Share of the text used for validation; only for text. Default 0.1. */
@@ -28,13 +29,20 @@ export interface DataOptions {
 export const DEFAULT_VOCAB_SIZE = 2000;
 export const DEFAULT_VALIDATION_FRACTION = 0.1;
 
-/** The tokenizer with a name or path. @throws SgemoeError SGEMOE_TOKENIZER_INVALID */
-async function namedTokenizer(name: string): Promise<Tokenizer> {
-  return name === 'byte' ? new ByteTokenizer() : readTokenizer(name);
+/** The tokenizer with a name or path. @throws UsageError for a path with nothing there; SgemoeError SGEMOE_TOKENIZER_INVALID */
+async function namedTokenizer(name: string | Tokenizer): Promise<Tokenizer> {
+  if (typeof name !== 'string') return name;
+  if (name === 'byte') return new ByteTokenizer();
+  await requireFileOrFolder('--tokenizer', name);
+  return readTokenizer(name);
 }
 
 /** The tokenizer with a name or path; 'char' is made from the text in `data`. @throws as `namedTokenizer`. */
-export async function textTokenizer(name: string, data: readonly string[], io: CliIo): Promise<Tokenizer> {
+export async function textTokenizer(
+  name: string | Tokenizer,
+  data: readonly string[],
+  io: CliIo,
+): Promise<Tokenizer> {
   if (name !== 'char') return namedTokenizer(name);
   const files = await listTextFiles(data);
   return interruptible(io.signals, (signal) => charactersOfFiles(files, { signal }, io));

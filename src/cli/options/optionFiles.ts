@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command, Option } from 'commander';
 import { CommanderError } from 'commander';
+import { SgemoeError } from '../../base/errors';
 import { readJsonFile } from '../../checkpoint/jsonFile';
 import { UsageError } from '../terminal/usageError';
 import { TOKENIZER_NAMES } from './dataOptions';
@@ -42,7 +43,11 @@ export function storableOptions(command: Command): Record<string, unknown> {
  * @throws UsageError for a file that can't be read, an unknown option or an impossible value.
  */
 export async function applyConfigFile(command: Command, path: string): Promise<void> {
-  const json = await readOptions(path, `--config ${path}`);
+  const json = await readOptions(path, '--config').catch((error: Error) => {
+    throw error instanceof UsageError
+      ? error
+      : new UsageError(`--config: ${error.message}`, { cause: error });
+  });
   // In a run.json, only the key `options` holds options.
   const isRun = typeof json.sgemoe === 'string' && typeof json.options === 'object';
   applyOptions(command, isRun ? (json.options as Record<string, unknown>) : json, `--config ${path}`);
@@ -50,11 +55,13 @@ export async function applyConfigFile(command: Command, path: string): Promise<v
 
 /**
  * Takes the options that a run was started with; the command line and --config take precedence.
- * @throws UsageError if those change an option that can't change.
+ * @throws UsageError if those change an option that can't change, SgemoeError SGEMOE_CONFIG_INVALID for a damaged file.
  */
 export async function applyStoredOptions(command: Command, path: string): Promise<void> {
   const { options } = await readOptions(path, '--resume');
-  if (typeof options !== 'object' || options === null) throw new UsageError(`${path} names no options.`);
+  if (typeof options !== 'object' || options === null) {
+    throw new SgemoeError('SGEMOE_CONFIG_INVALID', `${path} names no options.`);
+  }
   const stored = options as Record<string, unknown>;
   for (const key of FIXED) {
     const source = command.getOptionValueSource(key);
@@ -65,14 +72,18 @@ export async function applyStoredOptions(command: Command, path: string): Promis
       `--resume goes on with the run's own ${flagOf(command, key)} (${was ?? 'default'}); it can't become ${is}.`,
     );
   }
-  applyOptions(command, stored, path);
+  try {
+    applyOptions(command, stored, path);
+  } catch (cause) {
+    // Nobody typed these values.
+    if (!(cause instanceof UsageError)) throw cause;
+    throw new SgemoeError('SGEMOE_CONFIG_INVALID', cause.message, { cause });
+  }
 }
 
-async function readOptions(path: string, what: string): Promise<Record<string, unknown>> {
-  const json = await readJsonFile(path, 'SGEMOE_CONFIG_INVALID').catch((error: Error) => {
-    throw new UsageError(`${what}: ${error.message}`, { cause: error });
-  });
-  if (json === null) throw new UsageError(`${what}: there is no ${path}.`);
+async function readOptions(path: string, flag: string): Promise<Record<string, unknown>> {
+  const json = await readJsonFile(path, 'SGEMOE_CONFIG_INVALID');
+  if (json === null) throw new UsageError(`${flag}: there is no ${path}.`);
   return json;
 }
 

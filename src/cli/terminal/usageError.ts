@@ -3,31 +3,35 @@ import { type ErrorCode, SgemoeError } from '../../base/errors';
 import { Interrupted } from './interrupt';
 import { type CliIo, EXIT } from './io';
 
-/** The command line asks for something impossible; the message says what, and what would be right. */
+/**
+ * The command line itself is wrong: the message says what, and what would be right. Exit code 2 means this and nothing
+ * else; what is wrong inside a file, or missing from a folder, is a failure (docs/errors.md has the rule for users).
+ */
 export class UsageError extends Error {}
 
-/** Codes of failures that another path or value on the command line would fix. */
+/** Codes that always blame the command line: a path without data, a value that doesn't fit the data, a place that is taken. */
 const USAGE_CODES: readonly ErrorCode[] = [
-  'SGEMOE_CHECKPOINT_NOT_FOUND',
   'SGEMOE_DATA_NOT_FOUND',
   'SGEMOE_DATA_TOO_SHORT',
-  'SGEMOE_DATA_INVALID',
-  'SGEMOE_DATA_WRITE',
-  'SGEMOE_TRAINING_STATE',
   'SGEMOE_RUN_FOLDER',
-  'SGEMOE_TOKENIZER_INVALID',
-  'SGEMOE_UNKNOWN_CHARACTER',
-  'SGEMOE_CHAT_TEMPLATE',
 ];
 
-/** Runs `action`; a TypeError or RangeError of the library blames the user's value, so it becomes a UsageError. */
+/**
+ * Runs `action` on a value of the command line. The library's TypeError or RangeError, or its error about a character of a
+ * text, blames that value, so it becomes a UsageError.
+ */
 export function asUsage<T>(action: () => T, rename: (message: string) => string = (message) => message): T {
   try {
     return action();
   } catch (cause) {
-    if (!(cause instanceof TypeError || cause instanceof RangeError)) throw cause;
+    if (!blamesValue(cause)) throw cause;
     throw new UsageError(rename(cause.message), { cause });
   }
+}
+
+function blamesValue(error: unknown): error is Error {
+  if (error instanceof SgemoeError) return error.code === 'SGEMOE_UNKNOWN_CHARACTER';
+  return error instanceof TypeError || error instanceof RangeError;
 }
 
 /** Reports an error on stderr and returns the exit code. SGEMOE_DEBUG=1 adds the stack. */

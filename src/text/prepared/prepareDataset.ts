@@ -165,8 +165,8 @@ function checkPrepare(options: PrepareOptions): number {
   throw new RangeError(`validationFraction must be in [0, 1), got ${String(validationFraction)}`);
 }
 
-/** Checks that `out` is a new path, an empty folder or, with `overwrite`, a data set. */
-async function checkTarget(out: string, overwrite: boolean): Promise<void> {
+/** @throws SgemoeError SGEMOE_DATA_WRITE unless `out` is a new path, an empty folder or, with `overwrite`, a data set. */
+export async function checkTarget(out: string, overwrite: boolean): Promise<void> {
   const entries = await readdir(out).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw writeError(`${out} can't be used: ${error.message}`, error);

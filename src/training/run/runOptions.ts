@@ -3,6 +3,7 @@ import { checkInteger, checkOptions } from '../../base/checks';
 import { DEFAULT_SEED } from '../../base/random';
 import type { TrainConfig } from '../../config/trainConfig';
 import type { TokenDataset } from '../../text/data';
+import type { Tokenizer } from '../../text/tokenizer';
 import { EarlyStopping, type EarlyStoppingOptions } from '../earlyStopping';
 import { SkipLimit } from '../skipLimit';
 import { Trainer } from '../trainer';
@@ -52,7 +53,12 @@ export interface StartRunOptions extends TrainingRunOptions {
   overwrite?: boolean | undefined;
 }
 
-export interface ResumeRunOptions extends TrainingRunOptions {
+export interface ResumeRunOptions extends Omit<TrainingRunOptions, 'dataset'> {
+  /**
+   * The data, or a function that opens them with the tokenizer of the run's folder, which is read after its checksum was
+   * found right.
+   */
+  dataset: TokenDataset | ((tokenizer: Tokenizer) => Promise<TokenDataset>);
   /** Changes to the run's trainer options, such as a larger totalSteps. */
   config?: TrainConfig | undefined;
   /** The kernels that compute. Default: the process's backend. */
@@ -86,8 +92,9 @@ export function checkStart(options: StartRunOptions): CompleteRunOptions {
   throw new TypeError('TrainingRun.start: trainer must be a Trainer');
 }
 
-export function checkResume(options: ResumeRunOptions): CompleteRunOptions {
-  return checkRun('TrainingRun.resume', options, ['config', 'kernels']);
+/** @param dataset what `options.dataset` is, or has opened */
+export function checkResume(options: ResumeRunOptions, dataset: TokenDataset): CompleteRunOptions {
+  return checkRun('TrainingRun.resume', { ...options, dataset }, ['config', 'kernels']);
 }
 
 /** Checks the options before anything is done. @throws TypeError or RangeError */

@@ -3,7 +3,7 @@ import { SgemoeError } from '../../base/errors';
 import { packageVersion } from '../../base/version';
 import { type FolderLock, lockFolder } from '../../checkpoint/folderLock';
 import type { DataPosition, TokenDataset, TrainingBatches } from '../../text/data';
-import { tokenizerHash } from '../../text/readTokenizer';
+import { readTokenizer, tokenizerHash } from '../../text/readTokenizer';
 import { type ResumedTraining, resumeTraining } from '../saving';
 import type { Trainer } from '../trainer';
 import type { RunEvent } from './events';
@@ -79,16 +79,18 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
    */
   static async resume(dir: string, options: ResumeRunOptions): Promise<TrainingRun> {
     checkDir('TrainingRun.resume', dir);
-    const complete = checkResume(options);
-    const { dataset, config, kernels } = options;
+    const { dataset: data, config, kernels } = options;
+    if (typeof data !== 'function') checkResume(options, data);
     const folder = new RunFolder(dir);
     return underLock(folder, async (lock) => {
       const notes: string[] = [];
       const resumed = await resumeTraining(dir, { config, kernels, onNote: (note) => notes.push(note) });
+      const dataset = typeof data === 'function' ? await data(await readTokenizer(dir)) : data;
+      const complete = checkResume(options, dataset);
       checkSameData(dir, resumed, dataset);
       const { trainer } = resumed;
       trainer.requireMemory(complete.batchSize, complete.seqLen);
-      const state = new RunState(trainer, options, resumed.progress as Partial<RunProgress>);
+      const state = new RunState(trainer, complete, resumed.progress as Partial<RunProgress>);
       const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, resumed.data) };
       return new TrainingRun(setup, lock, { isNew: false, notes });
     });
@@ -100,6 +102,10 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
 
   get trainer(): Trainer {
     return this.#setup.trainer;
+  }
+
+  get dataset(): TokenDataset {
+    return this.#setup.options.dataset;
   }
 
   /** Steps made so far, including skipped ones and those of earlier processes. */

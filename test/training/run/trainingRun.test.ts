@@ -7,6 +7,7 @@ import {
   type StartRunOptions,
   TextDataset,
   type TokenDataset,
+  type Tokenizer,
   Trainer,
   TrainingRun,
 } from '../../../src';
@@ -116,6 +117,28 @@ describe('a training run', () => {
     expect(resumed.stepsMade).toBe(4);
     await makeAll(resumed);
     expectSameRun('left', 'plain');
+  });
+
+  it('opens its data with its own tokenizer, once that is known to be whole', async () => {
+    const dir = join(folder, 'own tokenizer');
+    await makeAll(await start('own tokenizer'));
+    const opened: string[] = [];
+    const open = async (tokenizer: Tokenizer) => {
+      opened.push(JSON.stringify(tokenizer.toJSON()));
+      return dataset;
+    };
+    const run = await TrainingRun.resume(dir, { ...RECIPE, dataset: open });
+    expect(opened).toEqual([JSON.stringify(dataset.tokenizer.toJSON())]);
+    expect(run.dataset).toBe(dataset);
+    await run.close();
+    await expect(TrainingRun.resume(dir, { ...RECIPE, batchSize: 0, dataset: open })).rejects.toThrow(
+      /batchSize/,
+    );
+    writeFileSync(join(dir, 'tokenizer.json'), '{"type":"byte","vocab_size":257}');
+    await expectError('SGEMOE_TRAINING_STATE', /tokenizer\.json: it is damaged/, () =>
+      TrainingRun.resume(dir, { ...RECIPE, dataset: open }),
+    );
+    expect(opened).toHaveLength(2);
   });
 
   it('goes on beyond its end with more steps', async () => {
