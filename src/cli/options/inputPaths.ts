@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { CONFIG_FILE } from '../../checkpoint/checkpoint';
-import { isGgufPath } from '../../checkpoint/gguf/ggufCheckpoint';
+import { isGgufPath } from '../../checkpoint/gguf/ggufFile';
 import { locateFile } from '../../checkpoint/replaceFiles';
 import { UsageError } from '../terminal/usageError';
 
