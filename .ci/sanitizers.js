@@ -49,7 +49,12 @@ function addressRun(report) {
   const [command, ...args] = [
     ...predictableAddresses(),
     process.execPath,
-    ...[vitest, 'run', ...CONFORMANCE.files, '-t', CONFORMANCE.tests, ...reporters],
+    vitest,
+    'run',
+    ...CONFORMANCE.files,
+    '-t',
+    CONFORMANCE.tests,
+    ...reporters,
   ];
   const { status } = spawnSync(command, args, {
     cwd: ROOT,

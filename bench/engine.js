@@ -15,8 +15,16 @@ const SOAK_AT_ONCE = 32;
 
 /** 150 MB of weights: a step takes milliseconds. */
 const MODEL = {
-  ...{ hiddenDim: 512, nLayers: 4, nHeads: 8, nKvHeads: 2, headDim: 64 },
-  ...{ nExperts: 8, topKExperts: 2, ffnDim: 768, vocabSize: 256, maxSeqLen: 1024 },
+  hiddenDim: 512,
+  nLayers: 4,
+  nHeads: 8,
+  nKvHeads: 2,
+  headDim: 64,
+  nExperts: 8,
+  topKExperts: 2,
+  ffnDim: 768,
+  vocabSize: 256,
+  maxSeqLen: 1024,
 };
 /** The model of the soak, which tests requests, not computing. */
 const TINY = { ...MODEL, hiddenDim: 64, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 32, ffnDim: 64 };

@@ -49,7 +49,10 @@ async function run(server, { requests, connections, seed }) {
   });
   process.stdout.write(
     [
-      ...['| Kind | Requests | Answers |', '|---|---:|---|', ...lines, ''],
+      '| Kind | Requests | Answers |',
+      '|---|---:|---|',
+      ...lines,
+      '',
       `${requests} requests in ${seconds.toFixed(0)} s; not refused with a sentence: ${unexpected.length}.`,
       `Connections that never sent a whole request: ${connections}, ended by the server: ${held}.`,
       `MiB resident on the way: ${memory.join(', ')}. A completion afterwards: ${answers ? 'answered' : 'NOT answered'}.`,

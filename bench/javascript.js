@@ -97,8 +97,12 @@ function watchEngine(name) {
   const child = path.join(__dirname, 'lib', 'deoptProgram.js');
   try {
     const output = execFileSync(process.execPath, [
-      ...[...flags, child],
-      ...[name, String(WARMUP), String(WATCHED), log],
+      ...flags,
+      child,
+      name,
+      String(WARMUP),
+      String(WATCHED),
+      log,
     ]);
     const { first, steady } = JSON.parse(output.toString());
     const text = fs.readFileSync(log);

@@ -91,7 +91,7 @@ async function startMembers({ python, torch }) {
     try {
       members.push({ key, session: await Session.start(python, args, peerEnvironment(ours.hello)) });
     } catch (error) {
-      say(`${name} is left out: ${error instanceof Error ? error.message : error}`);
+      say(`${name} is left out, ${error instanceof Error ? error.message : error}`);
     }
   }
   return members;

@@ -55,8 +55,13 @@ async function measure(maxBatch, clients, seconds) {
   server.stop();
   const ms = (values) => [0.5, 0.95, 0.99].map((q) => quantile(sort(values), q).toFixed(1)).join(' / ');
   line([
-    ...[maxBatch, clients, (all.requests / seconds).toFixed(1), (all.tokens / seconds).toFixed(0)],
-    ...[ms(all.firsts), ms(all.between), late.toFixed(1)],
+    maxBatch,
+    clients,
+    (all.requests / seconds).toFixed(1),
+    (all.tokens / seconds).toFixed(0),
+    ms(all.firsts),
+    ms(all.between),
+    late.toFixed(1),
   ]);
 }
 

@@ -20,7 +20,11 @@ const DEFERRED = {
   'backend/index.js': ['./reference', './wasm'],
   'backend/wasm.js': ['./reference'],
   'model/model.js': [
-    ...['../checkpoint/checkpoint', '../sampling/generate', '../hf/endTokens', '../hf/source', './notFinite'],
+    '../checkpoint/checkpoint',
+    '../sampling/generate',
+    '../hf/endTokens',
+    '../hf/source',
+    './notFinite',
   ],
   'tensor/compute.js': ['../backend/reference'],
   'text/readTokenizer.js': ['node:crypto'],

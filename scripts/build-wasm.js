@@ -18,21 +18,27 @@ const MAX_GZIP_BYTES = 400 * 1024;
 const TARGET = ['-target', 'wasm32-wasi', '-mcpu=generic+simd128+atomics+bulk_memory'];
 const SOURCE = [
   ...COMMON,
-  ...[
-    '-fno-exceptions',
-    '-fno-rtti',
-    '-fno-threadsafe-statics',
-    '-Wno-unused-private-field',
-    '-DSGEMOE_ISA=simd128',
-    '-Inative/wasm',
-  ],
+  '-fno-exceptions',
+  '-fno-rtti',
+  '-fno-threadsafe-statics',
+  '-Wno-unused-private-field',
+  '-DSGEMOE_ISA=simd128',
+  '-Inative/wasm',
 ];
 /** 65,535 pages of 64 KiB, one less than an address reaches: the linker's own limit. */
 const LINK = [
-  ...['-mexec-model=reactor', '-Wl,--shared-memory', '-Wl,--import-memory', '-Wl,--max-memory=4294901760'],
-  ...['-Wl,--export=__wasm_init_tls', '-Wl,--export=__tls_size', '-Wl,--export=__stack_pointer'],
+  '-mexec-model=reactor',
+  '-Wl,--shared-memory',
+  '-Wl,--import-memory',
+  '-Wl,--max-memory=4294901760',
+  '-Wl,--export=__wasm_init_tls',
+  '-Wl,--export=__tls_size',
+  '-Wl,--export=__stack_pointer',
   // The stack of each thread is JavaScript's to give; the memory begins as src/backend/wasm/instance.ts makes it.
-  ...['-Wl,-z,stack-size=65536', '-Wl,--initial-memory=1048576', '-Wl,--gc-sections', '-Wl,-s'],
+  '-Wl,-z,stack-size=65536',
+  '-Wl,--initial-memory=1048576',
+  '-Wl,--gc-sections',
+  '-Wl,-s',
 ];
 
 /** What the addon's sources in native/ and native/addon/ need Node, a system or a library for. */

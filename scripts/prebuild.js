@@ -39,7 +39,12 @@ const INSTRUCTION_SETS = {
     avx2: ['-mavx2', '-mfma'],
     // evex512: zig's baseline switches the wide registers off.
     avx512: [
-      ...['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mprefer-vector-width=512'],
+      '-mavx512f',
+      '-mavx512bw',
+      '-mavx512vl',
+      '-mavx512dq',
+      '-mfma',
+      '-mprefer-vector-width=512',
       '-mevex512',
     ],
   },
@@ -48,9 +53,14 @@ const INSTRUCTION_SETS = {
 };
 
 const ADDON = [
-  ...['-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
+  '-DNAPI_VERSION=8',
+  '-DNAPI_CPP_EXCEPTIONS',
+  '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
   '-DNODE_GYP_MODULE_NAME=sgemoe',
-  ...['-isystem', 'node_modules/node-addon-api', '-isystem', 'node_modules/node-api-headers/include'],
+  '-isystem',
+  'node_modules/node-addon-api',
+  '-isystem',
+  'node_modules/node-api-headers/include',
 ];
 
 main(process.argv.slice(2)).catch((error) => {

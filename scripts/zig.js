@@ -17,8 +17,17 @@ const run = promisify(execFile);
 
 /** Flags of all sources, and of the kernels. */
 const COMMON = [
-  ...['-std=c++17', '-O3', '-DNDEBUG', '-g0', '-Wall', '-Wextra', '-fno-sanitize=undefined'],
-  ...['-fvisibility=hidden', '-fvisibility-inlines-hidden', '-ffunction-sections', '-fdata-sections'],
+  '-std=c++17',
+  '-O3',
+  '-DNDEBUG',
+  '-g0',
+  '-Wall',
+  '-Wextra',
+  '-fno-sanitize=undefined',
+  '-fvisibility=hidden',
+  '-fvisibility-inlines-hidden',
+  '-ffunction-sections',
+  '-fdata-sections',
 ];
 const KERNEL = ['-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'];
 /** Sources that promise the same bits everywhere: nothing in them is contracted. */

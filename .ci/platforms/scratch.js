@@ -119,12 +119,12 @@ class Scratch {
     const sources = path.join(apt, 'sources.list');
     fs.writeFileSync(sources, MUSL_SOURCE);
     const settings = [
-      ...[
-        `Dir::Etc::SourceList=${sources}`,
-        'Dir::Etc::SourceParts=/dev/null',
-        `Dir::State::Lists=${apt}/lists`,
-      ],
-      ...[`Dir::Cache=${apt}`, `APT::Architecture=${architecture}`, `APT::Architectures::=${architecture}`],
+      `Dir::Etc::SourceList=${sources}`,
+      'Dir::Etc::SourceParts=/dev/null',
+      `Dir::State::Lists=${apt}/lists`,
+      `Dir::Cache=${apt}`,
+      `APT::Architecture=${architecture}`,
+      `APT::Architectures::=${architecture}`,
       'APT::Sandbox::User=root',
     ].flatMap((setting) => ['-o', setting]);
     this.fetch('apt-get', [...settings, '-qq', 'update'], apt);

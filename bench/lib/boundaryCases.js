@@ -64,8 +64,11 @@ function rope(k, a, rows, cols) {
 function routing(k, a, tokens, experts) {
   const none = () => 0;
   const r = {
-    ...{ logits: a.floats(tokens * experts), probs: a.zeros(tokens * experts), lse: a.zeros(tokens) },
-    ...{ indices: a.integers(tokens * TOP_K, none), weights: a.zeros(tokens * TOP_K) },
+    logits: a.floats(tokens * experts),
+    probs: a.zeros(tokens * experts),
+    lse: a.zeros(tokens),
+    indices: a.integers(tokens * TOP_K, none),
+    weights: a.zeros(tokens * TOP_K),
     starts: a.integers(experts + 1, none),
     slotToToken: a.integers(tokens * TOP_K, none),
     tokenToSlots: a.integers(tokens * TOP_K, none),
@@ -175,9 +178,24 @@ function adamw(k, a, rows, cols) {
 const BOUNDARY_CASES = {
   exp: map('exp'),
   silu: map('silu'),
-  ...{ softmaxForward, softmaxBackward, rmsNormForward, rmsNormBackward, swigluForward, swigluBackward },
-  ...{ rope, routeForward, routeBackward, gatherRows, scatterAddRows, scatterAddRowsBackward },
-  ...{ embeddingBackward, crossEntropy, sumSquares, scale, axpy, adamw },
+  softmaxForward,
+  softmaxBackward,
+  rmsNormForward,
+  rmsNormBackward,
+  swigluForward,
+  swigluBackward,
+  rope,
+  routeForward,
+  routeBackward,
+  gatherRows,
+  scatterAddRows,
+  scatterAddRowsBackward,
+  embeddingBackward,
+  crossEntropy,
+  sumSquares,
+  scale,
+  axpy,
+  adamw,
 };
 
 module.exports = { BOUNDARY_CASES };

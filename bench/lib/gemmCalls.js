@@ -141,10 +141,25 @@ function scratch(group, rows, cols) {
 
 function batched(transA, transB, m, n, k, a, b, c, group, beta = 0) {
   return gemmCall('sgemmBatch', [
-    ...[transA, transB, m, n, k, 1],
-    ...[a.array, a.offset, a.ld, a.stride],
-    ...[b.array, b.offset, b.ld, b.stride],
-    ...[beta, c.array, c.offset, c.ld, c.stride],
+    transA,
+    transB,
+    m,
+    n,
+    k,
+    1,
+    a.array,
+    a.offset,
+    a.ld,
+    a.stride,
+    b.array,
+    b.offset,
+    b.ld,
+    b.stride,
+    beta,
+    c.array,
+    c.offset,
+    c.ld,
+    c.stride,
     group,
   ]);
 }

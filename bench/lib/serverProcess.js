@@ -7,8 +7,16 @@ const TIMER_MS = 10;
 
 /** A model with 150 MB of weights, whose step takes milliseconds, and a tiny one for tests that aren't about computing. */
 const LOADED = {
-  ...{ hiddenDim: 512, nLayers: 4, nHeads: 8, nKvHeads: 2, headDim: 64 },
-  ...{ nExperts: 8, topKExperts: 2, ffnDim: 768, vocabSize: 256, maxSeqLen: 1024 },
+  hiddenDim: 512,
+  nLayers: 4,
+  nHeads: 8,
+  nKvHeads: 2,
+  headDim: 64,
+  nExperts: 8,
+  topKExperts: 2,
+  ffnDim: 768,
+  vocabSize: 256,
+  maxSeqLen: 1024,
 };
 const MODELS = {
   loaded: LOADED,

@@ -22,34 +22,9 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const SIZES = [
-  ...[
-    '--hidden-dim',
-    '8',
-    '--layers',
-    '1',
-    '--heads',
-    '1',
-    '--kv-heads',
-    '1',
-    '--experts',
-    '2',
-    '--ffn-dim',
-    '8',
-  ],
-  ...[
-    '--seq-len',
-    '8',
-    '--batch-size',
-    '1',
-    '--steps',
-    STEPS,
-    '--eval-interval',
-    '10',
-    '--eval-batches',
-    '1',
-  ],
-  ...['--sample-tokens', '0', '--threads', '1'],
-];
+  '--hidden-dim 8 --layers 1 --heads 1 --kv-heads 1 --experts 2 --ffn-dim 8 --seq-len 8 --batch-size 1',
+  `--steps ${STEPS} --eval-interval 10 --eval-batches 1 --sample-tokens 0 --threads 1`,
+].flatMap((options) => options.split(' '));
 
 function start(...argv: string[]) {
   const child = spawn(process.execPath, [MAIN, 'train', ...argv], { stdio: ['ignore', 'pipe', 'pipe'] });

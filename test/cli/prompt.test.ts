@@ -25,7 +25,14 @@ it('generate writes what tokens add to the prompt, its first space too', async (
   await model.save(join(folder, 'model'), tokenizer.files());
   const log = join(folder, 'log.jsonl');
   const { code, stdout } = await sgemoe([
-    ...['generate', join(folder, 'model'), '--prompt', 'w1 w2', '--max-tokens', '3', '--logprobs', log],
+    'generate',
+    join(folder, 'model'),
+    '--prompt',
+    'w1 w2',
+    '--max-tokens',
+    '3',
+    '--logprobs',
+    log,
   ]);
   const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
   const texts = lines.map((line) => JSON.parse(line).text);

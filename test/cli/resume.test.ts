@@ -182,17 +182,19 @@ describe('--config', () => {
 
   it('holds any option; the command line comes first; the whole is stored in run.json', async () => {
     const options = {
-      ...{
-        data: [text],
-        hiddenDim: 16,
-        layers: 1,
-        heads: 2,
-        kvHeads: 1,
-        ffnDim: 16,
-        seqLen: 8,
-        batchSize: 2,
-      },
-      ...{ steps: 9, lr: 1e-7, sampleTokens: 0, saveInterval: '5m', preset: null },
+      data: [text],
+      hiddenDim: 16,
+      layers: 1,
+      heads: 2,
+      kvHeads: 1,
+      ffnDim: 16,
+      seqLen: 8,
+      batchSize: 2,
+      steps: 9,
+      lr: 1e-7,
+      sampleTokens: 0,
+      saveInterval: '5m',
+      preset: null,
     };
     const out = join(folder, 'by file');
     const argv = ['train', '--config', write(options), '--out', out, '--steps', '2'];

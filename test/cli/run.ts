@@ -61,10 +61,8 @@ export function writeText(folder: string, lines = 400): string {
 }
 
 /** The smallest model that makes sense, for tests of everything around it. */
-export const TINY = [
-  ...['--hidden-dim', '16', '--layers', '2', '--heads', '2', '--kv-heads', '1', '--ffn-dim', '16'],
-  ...['--seq-len', '16', '--batch-size', '4'],
-];
+export const TINY =
+  '--hidden-dim 16 --layers 2 --heads 2 --kv-heads 1 --ffn-dim 16 --seq-len 16 --batch-size 4'.split(' ');
 
 export function readMetrics(folder: string): Record<string, unknown>[] {
   const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').split('\n');

@@ -301,10 +301,9 @@ describe('sgemoe generate', () => {
   });
 
   it('takes every option of sampling', async () => {
-    const { code, stdout } = await generate(
-      ...['--max-tokens', '30', '--top-k', '40', '--top-p', '0.95', '--min-p', '0.01', '--seed', '5'],
-      ...['--repetition-penalty', '1.2', '--presence-penalty', '-0.5', '--frequency-penalty', '0.3'],
-    );
+    const choice = '--max-tokens 30 --top-k 40 --top-p 0.95 --min-p 0.01 --seed 5';
+    const penalty = '--repetition-penalty 1.2 --presence-penalty -0.5 --frequency-penalty 0.3';
+    const { code, stdout } = await generate(...`${choice} ${penalty}`.split(' '));
     const model = await MoETransformer.load(out);
     const options = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.01, seed: 5, repetitionPenalty: 1.2 };
     const penalties = { presencePenalty: -0.5, frequencyPenalty: 0.3 };

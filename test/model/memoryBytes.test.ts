@@ -92,7 +92,12 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
       const told = memoryBytes(config, { batch: 2, seq: 32, mode });
       const { weights, activations } = heldBytes(model);
       expect(told).toEqual({
-        ...{ weights, packed: 0, gradients: 0, moments: 0, cache: 0, activations },
+        weights,
+        packed: 0,
+        gradients: 0,
+        moments: 0,
+        cache: 0,
+        activations,
         total: weights + activations,
       });
     }
@@ -107,7 +112,9 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
       const { rope } = model.blocks[0].attention;
       const told = memoryBytes(config, { mode: 'decode', pack: true, ...options });
       expect(told).toMatchObject({
-        ...{ weights: heldBytes(model).weights, packed: model.packedBytes, cache: bytes.cache },
+        weights: heldBytes(model).weights,
+        packed: model.packedBytes,
+        cache: bytes.cache,
         activations: bytes.activations + sum([rope.cos, rope.sin]),
       });
       expect(told.total).toBe(told.weights + told.packed + told.cache + told.activations);

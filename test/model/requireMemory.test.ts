@@ -155,7 +155,10 @@ describe('what is compared is what is taken, to the byte', () => {
     const model = smallModel();
     const options = { workers: 3, maxBatch: 2, maxStepTokens: 8 };
     const one = memoryBytes(model.config, {
-      ...{ mode: 'decode', slots: 2, maxStepTokens: 8, contextLength: SMALL.maxSeqLen },
+      mode: 'decode',
+      slots: 2,
+      maxStepTokens: 8,
+      contextLength: SMALL.maxSeqLen,
     });
     const needed = 3 * (one.cache + one.activations);
     limit(needed - 1);

@@ -13,19 +13,27 @@ import { type Ended, install, pack, run, succeed, type Tarball, temporaryFolder 
 
 const MINUTES = 60_000;
 const TOOLS = [
-  ...[
-    'esbuild@0.28',
-    'webpack@5',
-    'node-loader@2',
-    'rollup@4',
-    '@rollup/plugin-commonjs',
-    '@rollup/plugin-json',
-  ],
-  ...['@rollup/plugin-node-resolve', 'vite@8', '@vercel/nft@1', '@vercel/ncc@0.45', 'postject@1.0.0-alpha.6'],
+  'esbuild@0.28',
+  'webpack@5',
+  'node-loader@2',
+  'rollup@4',
+  '@rollup/plugin-commonjs',
+  '@rollup/plugin-json',
+  '@rollup/plugin-node-resolve',
+  'vite@8',
+  '@vercel/nft@1',
+  '@vercel/ncc@0.45',
+  'postject@1.0.0-alpha.6',
 ];
 const PLATFORMS = [
-  ...['linux-x64', 'linux-arm64', 'linux-x64-musl', 'linux-arm64-musl'],
-  ...['darwin-x64', 'darwin-arm64', 'win32-x64', 'win32-arm64'],
+  'linux-x64',
+  'linux-arm64',
+  'linux-x64-musl',
+  'linux-arm64-musl',
+  'darwin-x64',
+  'darwin-arm64',
+  'win32-x64',
+  'win32-arm64',
 ];
 
 const PROGRAM = `

@@ -15,7 +15,8 @@ const special = ['<unk>', '<s>', '</s>'].map((content, id) => ({
 }));
 const decoders = [
   { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-  ...[{ type: 'ByteFallback' }, { type: 'Fuse' }],
+  { type: 'ByteFallback' },
+  { type: 'Fuse' },
   { type: 'Strip', content: ' ', start: 1, stop: 0 },
 ];
 const tokenizer = new built.HuggingFaceTokenizer(
@@ -24,7 +25,10 @@ const tokenizer = new built.HuggingFaceTokenizer(
     pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first', split: false },
     decoder: { type: 'Sequence', decoders },
     model: {
-      ...{ type: 'BPE', unk_token: '<unk>', fuse_unk: true, byte_fallback: true },
+      type: 'BPE',
+      unk_token: '<unk>',
+      fuse_unk: true,
+      byte_fallback: true,
       vocab: Object.fromEntries(TOKENS.map((token, id) => [token, id])),
       merges: [],
     },

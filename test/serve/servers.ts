@@ -7,7 +7,8 @@ export async function openServer(options: Partial<ServeOptions> = {}, engineOpti
   const engine = options.engine ?? (await openEngine({ maxBatch: 4, ...engineOptions }));
   const server = await built.serve({ port: 0, ...options, engine });
   return {
-    ...{ engine, url: server.url },
+    engine,
+    url: server.url,
     async close() {
       await engine.close();
       await server.close({ graceMs: 0 });

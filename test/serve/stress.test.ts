@@ -57,8 +57,14 @@ async function whole(engine: Engine, request: GenerateRequest): Promise<string> 
 }
 
 const EXPECTED = [
-  ...['embedded 2', 'left', 'whole', 'length', 'timeout', 'AbortError'],
-  ...['SGEMOE_QUEUE_FULL', 'SGEMOE_WORKER_DIED'],
+  'embedded 2',
+  'left',
+  'whole',
+  'length',
+  'timeout',
+  'AbortError',
+  'SGEMOE_QUEUE_FULL',
+  'SGEMOE_WORKER_DIED',
 ];
 
 test('no request is lost or answered twice under aborts, worker deaths and a full queue', async () => {

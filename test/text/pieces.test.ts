@@ -110,7 +110,12 @@ describe('segments of UTF-8', () => {
       }),
     );
     expect([...utf8Segments(Buffer.of(0x41, 0xc3, 0xa9, 0xc3, 0xed, 0xa0, 0x80, 0x42))]).toEqual([
-      ...['Aé', 0xc3, 0xed, 0xa0, 0x80, 'B'],
+      'Aé',
+      0xc3,
+      0xed,
+      0xa0,
+      0x80,
+      'B',
     ]);
   });
 });

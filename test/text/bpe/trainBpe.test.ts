@@ -170,7 +170,16 @@ describe('the words', () => {
       }),
     );
     expect(splitWords("I'll say: 10 naïve  words\n\n end")).toEqual([
-      ...['I', "'ll", ' say', ':', ' 10', ' naïve', ' ', ' words', '\n\n', ' end'],
+      'I',
+      "'ll",
+      ' say',
+      ':',
+      ' 10',
+      ' naïve',
+      ' ',
+      ' words',
+      '\n\n',
+      ' end',
     ]);
   });
 

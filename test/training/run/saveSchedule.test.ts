@@ -18,7 +18,9 @@ describe('Saver', () => {
   /** A save that the disk refuses so many times. */
   function refused(times: number): Save & { calls: number } {
     const save = {
-      ...{ part: 'checkpoint' as const, step: 7, calls: 0 },
+      part: 'checkpoint' as const,
+      step: 7,
+      calls: 0,
       write: async () => {
         if (save.calls++ < times) throw full;
       },

@@ -152,7 +152,10 @@ describe('a training run', () => {
     const stop = new AbortController();
     const { tokenizer, files, trainTokens, validationTokens } = dataset;
     const aborting: TokenDataset = {
-      ...{ tokenizer, files, trainTokens, validationTokens },
+      tokenizer,
+      files,
+      trainTokens,
+      validationTokens,
       batches: (options) => dataset.batches(options),
       batchesInOrder: (split, options) => dataset.batchesInOrder(split, options),
       validationBatches(options) {
