@@ -25,6 +25,12 @@ export {
   type ModelConfigOptions,
   type QueryKeyNormKind,
 } from './config/modelConfig';
+export type {
+  LinearRopeScaling,
+  Llama3RopeScaling,
+  RopeScaling,
+  YarnRopeScaling,
+} from './config/ropeScaling';
 export type { DecayExclusion, Schedule } from './config/trainConfig';
 export type { Architecture } from './hf/architectures';
 export {

@@ -1,6 +1,7 @@
 import { SgemoeError } from '../base/errors';
 import { namesOf, resolveOptions, type Some, withChanges } from '../base/options';
 import { MODEL_OPTIONS, type ModelConfigOptions, type ResolvedModelOptions } from './modelOptions';
+import { resolveRopeScaling, ropeScalingFromJson, ropeScalingToJson } from './ropeScaling';
 
 export type { AttentionBiasKind, ModelConfigOptions, QueryKeyNormKind } from './modelOptions';
 
@@ -19,7 +20,9 @@ export class ModelConfig {
    * @throws RangeError for a size that is not a positive integer (at most 2^31 - 1) or fields that don't fit together.
    */
   constructor(options: ModelConfigOptions) {
-    Object.assign(this, resolveOptions<ModelConfigOptions>('ModelConfig', MODEL_OPTIONS, options));
+    const resolved = resolveOptions<ModelConfigOptions>('ModelConfig', MODEL_OPTIONS, options);
+    const { ropeScaling = null } = resolved;
+    Object.assign(this, resolved, { ropeScaling: ropeScaling && resolveRopeScaling(ropeScaling) });
     checkTogether(this);
     Object.freeze(this);
   }
@@ -135,7 +138,7 @@ export class ModelConfig {
   toJSON(): Record<string, unknown> {
     const json: Record<string, unknown> = { model_type: MODEL_TYPE };
     for (const field of FIELDS) json[MODEL_OPTIONS[field].json] = this[field];
-    return json;
+    return { ...json, rope_scaling: ropeScalingToJson(this.ropeScaling) };
   }
 
   /**
@@ -143,14 +146,15 @@ export class ModelConfig {
    * @throws SgemoeError SGEMOE_CONFIG_INVALID
    */
   static fromJSON(json: unknown): ModelConfig {
-    if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    if (!isObject(json)) {
       throw new SgemoeError('SGEMOE_CONFIG_INVALID', 'config.json must hold a JSON object');
     }
     const byKey = new Map<string, string>(FIELDS.map((field) => [MODEL_OPTIONS[field].json, field]));
     const options: Record<string, unknown> = {};
     for (const [key, value] of Object.entries(json)) {
       const field = byKey.get(key);
-      if (field) options[field] = value;
+      if (field === 'ropeScaling') options[field] = isObject(value) ? ropeScalingFromJson(value) : value;
+      else if (field) options[field] = value;
       else if (key !== 'model_type') refuseUnknownKey(key);
       else if (value !== MODEL_TYPE) {
         throw new SgemoeError(
@@ -166,6 +170,10 @@ export class ModelConfig {
       throw new SgemoeError('SGEMOE_CONFIG_INVALID', `config.json: ${(cause as Error).message}`, { cause });
     }
   }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function refuseUnknownKey(key: string): never {
@@ -193,6 +201,12 @@ function checkTogether(c: ModelConfig): void {
   }
   if (c.ropeAlpha > 1 && c.headDim <= 2) {
     throw new RangeError('ModelConfig: ropeAlpha > 1 needs headDim > 2 (its exponent is D/(D-2))');
+  }
+  if (c.ropeScaling?.type === 'yarn' && c.ropeBase <= 1) {
+    throw new RangeError(`ModelConfig: ropeScaling yarn needs ropeBase > 1, got ${c.ropeBase}`);
+  }
+  if (c.ropeAlpha > 1 && c.ropeScaling !== null) {
+    throw new RangeError('ModelConfig: ropeAlpha > 1 and ropeScaling are two scalings; give one');
   }
   if (!Number.isFinite(c.effectiveRopeBase)) {
     const base = `ropeBase (${c.ropeBase}) scaled by ropeAlpha (${c.ropeAlpha})`;

@@ -7,7 +7,9 @@ import {
   number,
   type OptionRow,
   type OptionTable,
+  other,
 } from '../base/options';
+import type { RopeScaling } from './ropeScaling';
 
 /** The sizes of a model. Every field is required by the constructor unless a default is given. */
 export interface ModelConfigOptions {
@@ -35,6 +37,11 @@ export interface ModelConfigOptions {
   ropeBase?: number | undefined;
   /** NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1. Default 1. */
   ropeAlpha?: number | undefined;
+  /**
+   * How the rotary frequencies are stretched: 'linear', 'llama3' or 'yarn', with their numbers; null means not at all. Not
+   * beside ropeAlpha > 1. Default null.
+   */
+  ropeScaling?: RopeScaling | null | undefined;
   /** Added to the mean square in RMSNorm. Default 1e-6. */
   rmsNormEps?: number | undefined;
   /** Weight of the load-balancing loss. Default 0.01. */
@@ -153,6 +160,18 @@ export const MODEL_OPTIONS: ModelTable = {
   ropeAlpha: row(
     'rope_alpha',
     number({ above: 0 }, { doc: "NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1", default: 1 }),
+  ),
+  ropeScaling: row(
+    'rope_scaling',
+    other<RopeScaling | null>(
+      'an object or null',
+      (value) => value === null || (typeof value === 'object' && !Array.isArray(value)),
+      {
+        doc: 'stretched rotary frequencies: type linear, llama3 or yarn, with their numbers',
+        note: 'null is none',
+        default: null,
+      },
+    ),
   ),
   rmsNormEps: row(
     'rms_norm_eps',

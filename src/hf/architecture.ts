@@ -41,6 +41,8 @@ export interface KeyDefaults {
   readonly routerAuxLossCoef: number;
   /** Key and value heads; null means as many as query heads. */
   readonly nKvHeads: number | null;
+  /** Width of a head. Default: hidden_size / num_attention_heads. */
+  readonly headDim?: number | undefined;
 }
 
 /** Returns a sentence that refuses a key's value, or null if the value is fine. It isn't called for null or missing values. */
@@ -67,6 +69,7 @@ type UniversalField =
   | 'maxSeqLen'
   | 'ropeBase'
   | 'ropeAlpha'
+  | 'ropeScaling'
   | 'rmsNormEps'
   | 'routerAuxLossCoef'
   | 'tieEmbeddings'

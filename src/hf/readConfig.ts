@@ -3,6 +3,7 @@ import type { KeyDefaults } from './architecture';
 import { ARCHITECTURES, type Architecture, classNameOf, definitionOf } from './architectures';
 import { ConfigValues, refused } from './configValues';
 import { ignoredKeys, refuseUnsupported } from './refusals';
+import { readRope } from './rope';
 
 export interface HuggingFaceConfig {
   architecture: Architecture;
@@ -96,8 +97,9 @@ function readKvHeads(values: ConfigValues, defaults: KeyDefaults, nHeads: number
 }
 
 function readHeadDim(values: ConfigValues, architecture: Architecture, even: number): number {
-  const headDim = values.number('head_dim', even);
-  if (headDim === even || definitionOf(architecture).expresses.headDim) return headDim;
+  const { defaults, expresses } = definitionOf(architecture);
+  const headDim = values.number('head_dim', defaults.headDim ?? even);
+  if (headDim === even || expresses.headDim) return headDim;
   throw refused(
     `head_dim ${headDim} must be hidden_size / num_attention_heads = ${even} for ${architecture}`,
   );
@@ -105,35 +107,9 @@ function readHeadDim(values: ConfigValues, architecture: Architecture, even: num
 
 function readScalars(values: ConfigValues, defaults: KeyDefaults): Partial<ModelConfigOptions> {
   return {
-    ropeBase: readRopeBase(values, defaults.ropeBase),
+    ...readRope(values, defaults.ropeBase),
     rmsNormEps: values.number('rms_norm_eps', defaults.rmsNormEps),
     routerAuxLossCoef: values.number('router_aux_loss_coef', defaults.routerAuxLossCoef),
     tieEmbeddings: values.boolean('tie_word_embeddings', false),
   };
-}
-
-/** Version 4 writes rope_theta and rope_scaling, version 5 rope_parameters; if both exist, they must agree. */
-function readRopeBase(values: ConfigValues, missing: number): number {
-  const bases = new Set<number>();
-  for (const key of ['rope_parameters', 'rope_scaling']) {
-    const value = values.get(key) ?? {};
-    if (typeof value !== 'object' || Array.isArray(value)) throw refused(`${key} must be an object`);
-    checkRope(key, value as Record<string, unknown>);
-    const inner = new ConfigValues(value as Record<string, unknown>);
-    if (inner.get('rope_theta') !== undefined) bases.add(inner.number('rope_theta'));
-  }
-  if (values.get('rope_theta') !== undefined) bases.add(values.number('rope_theta'));
-  if (bases.size > 1) throw refused(`rope_theta has different values: ${[...bases].join(', ')}`);
-  return bases.size === 0 ? missing : [...bases][0];
-}
-
-function checkRope(key: string, rope: Record<string, unknown>): void {
-  const nested = Object.entries(rope).find(([, value]) => typeof value === 'object' && value !== null);
-  if (nested) throw refused(`${key} differs by layer (${nested[0]}), which sgemoe does not compute`);
-  const type = rope.rope_type ?? rope.type ?? 'default';
-  if (type !== 'default')
-    throw refused(`${key} of type ${JSON.stringify(type)} is not supported, only "default"`);
-  const part = rope.partial_rotary_factor ?? 1;
-  if (part !== 1)
-    throw refused(`partial_rotary_factor ${part} rotates a part of each head, which sgemoe does not compute`);
 }

@@ -1,5 +1,5 @@
 import type { Rule } from './architecture';
-import { show } from './configValues';
+import { type ConfigValues, refused, show } from './configValues';
 
 const noMore = (what: string) => `${what}, which sgemoe does not compute`;
 const unless = (allowed: readonly unknown[], what: (value: unknown) => string): Rule => {
@@ -14,6 +14,12 @@ const slidingWindow: Rule = (window, values) => {
     typeof window === 'number' ? ` (with max_position_embeddings ${window} it is the same model)` : '';
   return noMore(`${what}: attention over a window${advice}`);
 };
+
+/** @throws SgemoeError SGEMOE_CONFIG_INVALID for a window shorter than the context. */
+export function requireWholeContext(window: number, values: ConfigValues): void {
+  const sentence = slidingWindow(window, values);
+  if (sentence !== null) throw refused(sentence);
+}
 
 /** The rule of architectures that read sliding_window only if use_sliding_window is true. */
 export const slidingWindowInUse: Rule = (window, values) => {
@@ -37,6 +43,7 @@ export const COMMON_RULES: Readonly<Record<string, Rule>> = {
     (count) => `first_k_dense_replace ${show(count)} makes dense layers in another architecture's way`,
   ),
   hidden_act: unless(['silu', 'swish'], (name) => `hidden_act ${show(name)} is not SiLU`),
+  mlp_bias: unless([false], () => 'mlp_bias adds biases to the feed-forward'),
   clip_qkv: () => noMore('clip_qkv clamps queries, keys and values'),
   partial_rotary_factor: unless(
     [1],
@@ -89,6 +96,7 @@ export const KNOWN_KEYS: ReadonlySet<string> = new Set([
   'max_position_embeddings',
   'rope_theta',
   'rope_scaling',
+  'original_max_position_embeddings',
   'rope_parameters',
   'rms_norm_eps',
   'router_aux_loss_coef',

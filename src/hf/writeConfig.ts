@@ -1,4 +1,5 @@
 import type { ModelConfig } from '../config/modelConfig';
+import { ropeScalingToJson } from '../config/ropeScaling';
 import { type Expresses, PLAIN } from './architecture';
 import { ARCHITECTURES, type Architecture, classNameOf, definitionOf } from './architectures';
 import { endTokenValue } from './endTokens';
@@ -9,7 +10,7 @@ export function obstacles(config: ModelConfig, architecture: Architecture): stri
   const fields = config.qkNorm === qkNorm ? [] : [`qkNorm ${config.qkNorm}`];
   for (const [field, test] of Object.entries({ ...PLAIN, ...expresses })) {
     const value = config[field as keyof Expresses];
-    if (!test(value, config)) fields.push(`${field} ${value}`);
+    if (!test(value, config)) fields.push(`${field} ${String(value) || 'none'}`);
   }
   return fields;
 }
@@ -61,7 +62,7 @@ export function writeHuggingFaceConfig(
     vocab_size: config.vocabSize,
     max_position_embeddings: config.maxSeqLen,
     rope_theta: config.effectiveRopeBase,
-    rope_scaling: null,
+    rope_scaling: ropeScalingToJson(config.ropeScaling),
     rms_norm_eps: config.rmsNormEps,
     tie_word_embeddings: config.tieEmbeddings,
     bos_token_id: special.bos,

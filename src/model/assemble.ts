@@ -28,10 +28,11 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
     vocabSize: V,
     headDim,
     effectiveRopeBase,
+    ropeScaling,
     rmsNormEps: eps,
     tieEmbeddings: tied,
   } = config;
-  const rope = new RopeTable(headDim, effectiveRopeBase, store.kernels.memory);
+  const rope = new RopeTable(headDim, effectiveRopeBase, store.kernels.memory, ropeScaling);
   const multiplier = config.embeddingMultiplier;
   const embedding = new Embedding(V, H, { store, prefix: 'model.embed_tokens.', multiplier, tied });
   const embeddingEnd = store.weightCount;

@@ -1,6 +1,7 @@
 import type { KernelMemory } from '../backend/kernelMemory';
 import { checkFactor, checkInteger } from '../base/checks';
 import type { AttentionBiasKind, QueryKeyNormKind } from '../config/modelConfig';
+import type { RopeScaling } from '../config/ropeScaling';
 import type { CachedSequences } from '../memory/keyValueCache';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import {
@@ -16,10 +17,12 @@ import { type Bias, type Matrix, type Ones, planOnes } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Layer, type LayerOptions } from './layers';
 import { type QueriesAndKeys, QueryKeyNorm, type QueryKeyNormSlots } from './queryKeyNorm';
+import { ropeAttentionFactor, ropeFrequencies } from './ropeFrequencies';
 
 /**
  * Rotary angles (Su et al. 2021, eq. 15; NTK scaling is in the base): row p, column i of [positions, D/2] holds cos and
- * sin of p * base^(-2i/D). Rows are computed once and kept; the table doubles when a longer sequence arrives.
+ * sin of p f_i, f_i = base^(-2i/D), or what `scaling` makes of it; YaRN multiplies both by its attentionFactor. Rows are
+ * computed once and kept; the table doubles when a longer sequence arrives.
  */
 export class RopeTable {
   cos: Float32Array;
@@ -30,13 +33,14 @@ export class RopeTable {
     readonly headDim: number,
     readonly base: number,
     private readonly memory: Pick<KernelMemory, 'floats'>,
+    readonly scaling: RopeScaling | null = null,
   ) {
     this.cos = this.sin = memory.floats(0);
   }
 
-  /** Frequencies base^(-2i/D), i in [0, D/2). */
+  /** Frequencies f_i, i in [0, D/2). */
   frequencies(): number[] {
-    return Array.from({ length: this.headDim / 2 }, (_, i) => this.base ** ((-2 * i) / this.headDim));
+    return ropeFrequencies(this.headDim, this.base, this.scaling);
   }
 
   /** Makes positions [0, length) available. */
@@ -45,12 +49,13 @@ export class RopeTable {
     const rows = Math.max(length, 2 * this.length);
     const frequencies = this.frequencies();
     const pairs = frequencies.length;
+    const size = ropeAttentionFactor(this.scaling);
     this.cos = this.memory.floats(rows * pairs);
     this.sin = this.memory.floats(rows * pairs);
     for (let p = 0; p < rows; p++) {
       for (let i = 0; i < pairs; i++) {
-        this.cos[p * pairs + i] = Math.cos(p * frequencies[i]);
-        this.sin[p * pairs + i] = Math.sin(p * frequencies[i]);
+        this.cos[p * pairs + i] = size * Math.cos(p * frequencies[i]);
+        this.sin[p * pairs + i] = size * Math.sin(p * frequencies[i]);
       }
     }
     this.length = rows;

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SafetensorsFile } from '../../src';
 import { isRotated, neighboursRow } from '../../src/checkpoint/ropePairs';
-import type { Architecture } from '../../src/hf/architectures';
+import { ARCHITECTURES, type Architecture } from '../../src/hf/architectures';
 
 const HERE = resolve(__dirname, '../fixtures/hf');
 
@@ -17,10 +17,14 @@ export interface HfFixture {
   gradNorm: number;
 }
 
-export const hfDir = (architecture: Architecture) => join(HERE, architecture);
+/** The fixtures: one of each architecture, and one more. */
+export type HfName = Architecture | 'qwen3_moe_dense';
+export const HF_NAMES: readonly HfName[] = [...ARCHITECTURES, 'qwen3_moe_dense'];
 
-export async function loadHfFixture(architecture: Architecture): Promise<HfFixture> {
-  const dir = hfDir(architecture);
+export const hfDir = (name: HfName) => join(HERE, name);
+
+export async function loadHfFixture(name: HfName): Promise<HfFixture> {
+  const dir = hfDir(name);
   const json = (name: string) => JSON.parse(readFileSync(join(dir, name), 'utf8'));
   const expected: HfFixture['expected'] = new Map();
   await using file = await SafetensorsFile.open(join(dir, 'expected.safetensors'));

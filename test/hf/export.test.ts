@@ -19,8 +19,8 @@ import {
 import { ARCHITECTURES, type Architecture } from '../../src/hf/architectures';
 import { readHuggingFaceConfig } from '../../src/hf/readConfig';
 import { chooseForExport } from '../../src/hf/writeConfig';
-import { hfDir, loadHfFixture } from '../helpers/hfFixture';
-import { SMALL, smallModel } from '../helpers/smallModel';
+import { HF_NAMES, type HfName, hfDir, loadHfFixture } from '../helpers/hfFixture';
+import { SMALL, SOME_DENSE, smallModel } from '../helpers/smallModel';
 
 const folder = () => join(mkdtempSync(join(tmpdir(), 'hf-export-')), 'out');
 const ids = Tensor.fromIds([[1, 2, 3, 4, 5]]);
@@ -41,27 +41,38 @@ async function tensorsOf(
   return result;
 }
 
-const STORED: Partial<Record<Architecture, 'f16' | 'bf16'>> = { qwen3_moe: 'bf16', granitemoe: 'f16' };
+const STORED: Partial<Record<HfName, 'f16' | 'bf16'>> = {
+  qwen3_moe: 'bf16',
+  qwen3_moe_dense: 'bf16',
+  granitemoe: 'f16',
+  mistral: 'bf16',
+  qwen2: 'f16',
+  qwen3: 'bf16',
+};
 
-describe.each(ARCHITECTURES)('%s', (architecture) => {
+describe.each(HF_NAMES)('%s', (name) => {
+  const architecture = (name === 'qwen3_moe_dense' ? 'qwen3_moe' : name) as Architecture;
+  // What Mistral is, Llama is too.
+  const chosen = architecture === 'mistral' ? 'llama' : architecture;
+
   test('import, then export, gives back every tensor bit for bit, under its name', async () => {
     const [imported, exported, stored] = [folder(), folder(), folder()];
-    await importCheckpoint(hfDir(architecture), imported);
+    await importCheckpoint(hfDir(name), imported);
     expect(json(imported).model_type).toBe('sgemoe');
-    expect(await exportCheckpoint(imported, exported)).toBe(architecture);
-    const original = await tensorsOf(hfDir(architecture));
+    expect(await exportCheckpoint(imported, exported)).toBe(chosen);
+    const original = await tensorsOf(hfDir(name));
     expect(await tensorsOf(exported)).toEqual(original);
     // In the dtype of the source nothing is rounded either.
-    await exportCheckpoint(imported, stored, { dtype: STORED[architecture] ?? 'f32' });
+    await exportCheckpoint(imported, stored, { dtype: STORED[name] ?? 'f32' });
     expect(await tensorsOf(stored)).toEqual(original);
-    const logits = (await MoETransformer.load(hfDir(architecture))).forward(ids).data;
+    const logits = (await MoETransformer.load(hfDir(name))).forward(ids).data;
     for (const dir of [imported, exported]) {
       expect((await MoETransformer.load(dir)).forward(ids).data).toEqual(logits);
     }
   });
 
   test('the config.json that is written describes the same model', async () => {
-    const { config: theirs } = await loadHfFixture(architecture);
+    const { config: theirs } = await loadHfFixture(name);
     const { config } = readHuggingFaceConfig(theirs);
     const dir = folder();
     const model = MoETransformer.create(config);
@@ -141,7 +152,11 @@ describe('export', () => {
     expect(() => chooseForExport(new ModelConfig({ ...SMALL, headDim: 4 }), 'granitemoe')).toThrow(
       /headDim 4/,
     );
-    expect(() => chooseForExport(new ModelConfig(SMALL), 'llama' as never)).toThrow(
+    expect(() => chooseForExport(new ModelConfig(SMALL), 'llama')).toThrow(/\(denseLayers none\)/);
+    expect(() => chooseForExport(new ModelConfig({ ...SMALL, ...SOME_DENSE }), 'olmoe')).toThrow(
+      /denseLayers 0/,
+    );
+    expect(() => chooseForExport(new ModelConfig(SMALL), 'gemma' as never)).toThrow(
       /architecture must be one of/,
     );
     const export8 = exportHuggingFace(folder(), smallModel(), { dtype: 'int8' as never });

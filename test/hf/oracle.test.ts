@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { MoETransformer, Tensor, Trainer } from '../../src';
-import { ARCHITECTURES, definitionOf } from '../../src/hf/architectures';
+import { type Architecture, definitionOf } from '../../src/hf/architectures';
 import { expectClose, expectRelative } from '../helpers/close';
-import { type HfFixture, inTheirOrder, loadHfFixture } from '../helpers/hfFixture';
+import { HF_NAMES, type HfFixture, inTheirOrder, loadHfFixture } from '../helpers/hfFixture';
 
 // The library's own float32 is 2e-7 to 8e-7 of the largest logit off; a wrong formula moves it by 3e-3 at least.
 const LOGITS = 2e-5;
@@ -14,13 +14,15 @@ const LOSS = 2e-6;
 const GRAD_NORM = 1e-5;
 const GRADIENT = 5e-5;
 
-describe.each(ARCHITECTURES)('%s', (architecture) => {
+describe.each(HF_NAMES)('%s', (name) => {
   let fixture: HfFixture;
   let model: MoETransformer;
+  let architecture: Architecture;
   let ids: Tensor;
 
   beforeAll(async () => {
-    fixture = await loadHfFixture(architecture);
+    fixture = await loadHfFixture(name);
+    architecture = fixture.config.model_type as Architecture;
     model = await MoETransformer.load(fixture.dir);
     ids = int32('input_ids');
   });

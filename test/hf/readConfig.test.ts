@@ -6,6 +6,9 @@ import { loadHfFixture } from '../helpers/hfFixture';
 
 type Json = Record<string, unknown>;
 
+const DENSE: readonly Architecture[] = ['llama', 'mistral', 'qwen2', 'qwen3'];
+const isDense = (architecture: Architecture) => DENSE.includes(architecture);
+
 /** The smallest config.json of each architecture that names all sizes. */
 function sizes(architecture: Architecture): Json {
   return {
@@ -14,18 +17,19 @@ function sizes(architecture: Architecture): Json {
     num_hidden_layers: 2,
     num_attention_heads: 4,
     num_key_value_heads: 2,
-    num_local_experts: 4,
-    num_experts_per_tok: 2,
+    ...(isDense(architecture)
+      ? {}
+      : { num_local_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 20 }),
     intermediate_size: 24,
-    moe_intermediate_size: 20,
     shared_expert_intermediate_size:
       'shared_expert_intermediate_size' in definitionOf(architecture).ownKeys ? 12 : undefined,
     vocab_size: 50,
     max_position_embeddings: 128,
+    sliding_window: architecture === 'mistral' ? null : undefined,
   };
 }
 const read = (architecture: Architecture, more: Json = {}) =>
-  readHuggingFaceConfig({ ...sizes(architecture), ...more });
+  readHuggingFaceConfig(JSON.parse(JSON.stringify({ ...sizes(architecture), ...more })));
 
 describe('config.json of transformers', () => {
   test.each(ARCHITECTURES)(
@@ -69,7 +73,14 @@ describe('config.json of transformers', () => {
       normTopkProb: true,
       logitsDivisor: 1,
     });
-    for (const name of ARCHITECTURES)
+    expect(read('qwen2').config).toMatchObject({
+      attentionBias: 'qkv',
+      denseLayers: [0, 1],
+      denseFfnDim: 24,
+    });
+    expect(read('qwen3').config).toMatchObject({ qkNorm: 'head', headDim: 128 });
+    expect(read('llama').config).toMatchObject({ ropeBase: 1e4, rmsNormEps: 1e-6, nExperts: 0 });
+    for (const name of ARCHITECTURES.filter((other) => other !== 'qwen3'))
       expect(read(name).config).toMatchObject({ tieEmbeddings: false, headDim: 8 });
   });
 
@@ -79,8 +90,8 @@ describe('config.json of transformers', () => {
       const { num_key_value_heads: _, ...json } = { ...sizes(name), ...more } as Json;
       return readHuggingFaceConfig(json).config.nKvHeads;
     };
-    const names = ['mixtral', 'olmoe', 'qwen3_moe', 'qwen2_moe', 'granitemoe'] as const;
-    expect(names.map(without)).toEqual([8, 16, 4, 16, 16]);
+    const names = ['mixtral', 'olmoe', 'qwen3_moe', 'qwen2_moe', 'granitemoe', 'llama', 'mistral'] as const;
+    expect(names.map(without)).toEqual([8, 16, 4, 16, 16, 16, 8]);
     expect(read('mixtral', { ...more, num_key_value_heads: null }).config.nKvHeads).toBe(16);
     expect(read('qwen3_moe', { head_dim: 12 }).config.headDim).toBe(12);
     expect(read('granitemoe', { head_dim: 8 }).config.headDim).toBe(8);
@@ -107,6 +118,45 @@ describe('config.json of transformers', () => {
     ['granitemoe', { position_embedding_type: 'rope', partial_rotary_factor: 1, attention_dropout: 0.0 }],
   ])('%s loads with %j, without a word', (architecture, more) => {
     expect(read(architecture, more).notes).toEqual([]);
+  });
+
+  test.each([
+    [
+      { type: 'linear', factor: 2 },
+      { type: 'linear', factor: 2 },
+    ],
+    [
+      { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+      { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxSeqLen: 128 },
+    ],
+    [
+      { type: 'yarn', factor: 4, original_max_position_embeddings: 32, attention_factor: null },
+      {
+        factor: 4,
+        originalMaxSeqLen: 32,
+        attentionFactor: 0.1 * Math.log(4) + 1,
+        betaFast: 32,
+        truncate: true,
+      },
+    ],
+    [{ type: 'yarn', original_max_position_embeddings: 16 }, { factor: 8 }],
+    [
+      { type: 'yarn', factor: 40, mscale: 1, mscale_all_dim: 0.5, beta_fast: 16, truncate: false },
+      {
+        attentionFactor: (0.1 * Math.log(40) + 1) / (0.05 * Math.log(40) + 1),
+        betaFast: 16,
+        truncate: false,
+      },
+    ],
+  ])('rope scaling %j is read from either version', (json, want) => {
+    const { config, notes } = read('llama', { rope_theta: 500, rope_scaling: json });
+    expect(config.ropeScaling).toMatchObject(want);
+    expect([config.ropeBase, notes]).toEqual([500, []]);
+    const five = read('llama', { rope_parameters: { ...json, rope_theta: 500 } });
+    expect(five).toEqual(read('llama', { rope_theta: 500, rope_scaling: json }));
+    expect(
+      read('llama', { rope_theta: 500, rope_scaling: { rope_type: 'default' } }).config.ropeScaling,
+    ).toBeNull();
   });
 
   test.each([
@@ -143,14 +193,59 @@ describe('config.json of transformers', () => {
     ['qwen2_moe', { layer_types: ['full_attention', 'sliding_attention'] }, /layer_types/],
     [
       'mixtral',
-      { rope_scaling: { type: 'linear', factor: 2 } },
-      /rope_scaling of type "linear" is not supported/,
+      { rope_scaling: { type: 'dynamic', factor: 2 } },
+      /rope_scaling of type "dynamic" is not supported, only default, linear, llama3, yarn/,
+    ],
+    ['llama', { rope_parameters: { rope_type: 'longrope' } }, /rope_parameters of type "longrope"/],
+    ['llama', { rope_scaling: { type: 'linear' } }, /ropeScaling: factor is missing/],
+    [
+      'llama',
+      { rope_scaling: { type: 'linear', factor: 0.5 } },
+      /ropeScaling: factor must be .*>= 1, got 0.5/,
+    ],
+    ['llama', { rope_scaling: { type: 'linear', factor: '2' } }, /ropeScaling: factor must be a number/],
+    ['llama', { rope_scaling: { type: 'linear', factor: 2, mystery: 1 } }, /unknown option 'mystery'/],
+    [
+      'llama',
+      { rope_scaling: { rope_type: 'llama3', factor: 2, low_freq_factor: 1 } },
+      /highFreqFactor is missing/,
     ],
     [
-      'qwen3_moe',
-      { rope_parameters: { rope_type: 'yarn', rope_theta: 1 } },
-      /rope_parameters of type "yarn"/,
+      'llama',
+      { rope_scaling: { rope_type: 'llama3', factor: 2, low_freq_factor: 4, high_freq_factor: 4 } },
+      /highFreqFactor must be > lowFreqFactor \(4\)/,
     ],
+    ['qwen3', { rope_theta: 1, rope_scaling: { type: 'yarn', factor: 2 } }, /yarn needs ropeBase > 1, got 1/],
+    [
+      'qwen3',
+      { rope_scaling: { type: 'yarn', factor: 2, beta_fast: 1 } },
+      /betaFast must be > betaSlow \(1\)/,
+    ],
+    [
+      'qwen3',
+      { original_max_position_embeddings: 32, rope_scaling: { type: 'yarn', factor: 2 } },
+      /original_max_position_embeddings has different values: 32 and, for the scaling, 128/,
+    ],
+    [
+      'qwen3',
+      {
+        rope_scaling: { type: 'yarn', factor: 2 },
+        rope_parameters: { rope_type: 'yarn', factor: 4, rope_theta: 5 },
+      },
+      /rope_parameters and rope_scaling disagree/,
+    ],
+    [
+      'mistral',
+      { max_position_embeddings: 8192, sliding_window: undefined },
+      /sliding_window 4096 is smaller than max_position_embeddings 8192/,
+    ],
+    ['mistral', { sliding_window: 64 }, /sliding_window 64 is smaller/],
+    ['qwen2', { sliding_window: 64, use_sliding_window: true }, /sliding_window 64/],
+    ['llama', { mlp_bias: true }, /mlp_bias adds biases to the feed-forward/],
+    ['mistral', { attention_bias: true }, /attention_bias true has no meaning for mistral/],
+    ['llama', { num_local_experts: 4 }, /num_local_experts 4 has no meaning for an architecture without/],
+    ['llama', { mlp_only_layers: [0] }, /mlp_only_layers \[0\] has no meaning for llama/],
+    ['llama', { num_hidden_layers: 2 ** 31 }, /num_hidden_layers must be an integer in \[1, 65536\]/],
     [
       'mixtral',
       { rope_parameters: { full_attention: { rope_theta: 1 } } },
@@ -194,7 +289,7 @@ describe('config.json of transformers', () => {
       { architectures: ['OlmoeForCausalLM'] },
       /architectures says OlmoeForCausalLM, model_type says mixtral/,
     ],
-    ['mixtral', { model_type: 'llama' }, /model_type "llama" is not supported/],
+    ['mixtral', { model_type: 'gemma' }, /model_type "gemma" is not supported/],
     ['olmoe', { head_dim: 12 }, /head_dim 12 must be hidden_size \/ num_attention_heads = 8 for olmoe/],
     ['mixtral', { hidden_size: null }, /hidden_size is missing/],
     ['mixtral', { vocab_size: '50' }, /vocab_size must be a number, got "50"/],

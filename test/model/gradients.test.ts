@@ -164,6 +164,10 @@ describe('finite differences in float64, random upstream', () => {
       { ...EVERYTHING, denseLayers: [1], denseFfnDim: 9 },
     ],
     ['dense layers alone', ALL_DENSE],
+    [
+      'stretched rotary angles, larger than 1',
+      { ropeAlpha: 1, ropeScaling: { type: 'yarn', factor: 4, originalMaxSeqLen: 4 } as const },
+    ],
   ])(
     'the whole model with %s: logits, balance loss and z-loss, through every parameter',
     (_, extra, bias = []) => {

@@ -1,8 +1,12 @@
 import type { ArchitectureDefinition } from '../architecture';
 import { granitemoe } from './granitemoe';
+import { llama } from './llama';
+import { mistral } from './mistral';
 import { mixtral } from './mixtral';
 import { olmoe } from './olmoe';
+import { qwen2 } from './qwen2';
 import { qwen2_moe } from './qwen2_moe';
+import { qwen3 } from './qwen3';
 import { qwen3_moe } from './qwen3_moe';
 
 /** The architectures by `model_type`. A model is exported as the first that can express it. */
@@ -12,6 +16,10 @@ const REGISTRY = {
   qwen3_moe,
   qwen2_moe,
   granitemoe,
+  llama,
+  qwen2,
+  qwen3,
+  mistral,
 } as const satisfies Record<string, ArchitectureDefinition>;
 
 /** The Hugging Face architectures that are read and written, by their `model_type`. */
