@@ -37,11 +37,6 @@ export interface ModelConfigOptions {
   ropeBase?: number | undefined;
   /** NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1. Default 1. */
   ropeAlpha?: number | undefined;
-  /**
-   * How the rotary frequencies are stretched: 'linear', 'llama3' or 'yarn', with their numbers; null means not at all. Not
-   * beside ropeAlpha > 1. Default null.
-   */
-  ropeScaling?: RopeScaling | null | undefined;
   /** Added to the mean square in RMSNorm. Default 1e-6. */
   rmsNormEps?: number | undefined;
   /** Weight of the load-balancing loss. Default 0.01. */
@@ -65,6 +60,11 @@ export interface ModelConfigOptions {
   denseLayers?: readonly number[] | undefined;
   /** Inner width of the dense layers' SwiGLU; 0 without dense layers. Default 0. */
   denseFfnDim?: number | undefined;
+  /**
+   * How the rotary frequencies are stretched: 'linear', 'llama3' or 'yarn', with their numbers; null means not at all. Not
+   * beside ropeAlpha > 1. Default null.
+   */
+  ropeScaling?: RopeScaling | null | undefined;
   /** Whether lm_head multiplies by the embedding table instead of its own matrix. Default false. */
   tieEmbeddings?: boolean | undefined;
   /** x_0 = embeddingMultiplier * W[id]. > 0. Default 1. */
@@ -161,18 +161,6 @@ export const MODEL_OPTIONS: ModelTable = {
     'rope_alpha',
     number({ above: 0 }, { doc: "NTK scaling: base' = base * alpha^(D/(D-2)) when alpha > 1", default: 1 }),
   ),
-  ropeScaling: row(
-    'rope_scaling',
-    other<RopeScaling | null>(
-      'an object or null',
-      (value) => value === null || (typeof value === 'object' && !Array.isArray(value)),
-      {
-        doc: 'stretched rotary frequencies: type linear, llama3 or yarn, with their numbers',
-        note: 'null is none',
-        default: null,
-      },
-    ),
-  ),
   rmsNormEps: row(
     'rms_norm_eps',
     number({ above: 0 }, { doc: 'added to the mean square in RMSNorm', default: 1e-6 }),
@@ -232,6 +220,18 @@ export const MODEL_OPTIONS: ModelTable = {
       default: 0,
       cli: { flag: '--dense-ffn-dim <n>', note: '0 without them', absent: '--top-k-experts * --ffn-dim' },
     }),
+  ),
+  ropeScaling: row(
+    'rope_scaling',
+    other<RopeScaling | null>(
+      'an object or null',
+      (value) => value === null || (typeof value === 'object' && !Array.isArray(value)),
+      {
+        doc: 'stretched rotary frequencies: type linear, llama3 or yarn, with their numbers',
+        note: 'null is none',
+        default: null,
+      },
+    ),
   ),
   tieEmbeddings: row(
     'tie_word_embeddings',
