@@ -32,7 +32,11 @@ async function main() {
   const ours = await Session.start(process.execPath, [path.join(PEERS, 'ggufOurs.js')], process.env);
   const threads = ours.hello.threads;
   const program = [path.join(PEERS, 'ggufLlama.mjs'), path.resolve(options.llama), String(threads)];
-  const theirs = await Session.start(process.execPath, program, peerEnvironment({ threads, blas_core: null }));
+  const theirs = await Session.start(
+    process.execPath,
+    program,
+    peerEnvironment({ threads, blas_core: null }),
+  );
   try {
     process.stdout.write(head(ours.hello, theirs.hello));
     for (const work of worksOf(options)) {

@@ -19,6 +19,7 @@ const llama = await getLlama({ gpu: false, logLevel: 'disabled', build: 'never',
 
 let run;
 let context;
+/** @type {{ file: string, model: any }} */
 let loaded = { file: '', model: null };
 
 answer({ name: `llama.cpp ${llama.llamaCppRelease.release} by node-llama-cpp`, version });

@@ -6,6 +6,7 @@ const { CONTEXT, tokensOf } = require('./ggufTokens');
 
 let run;
 /** The last model, which the next scenario probably wants too. */
+/** @type {{ key: string, model: any }} */
 let loaded = { key: '', model: null };
 
 answer({ name: 'sgemoe', version: require('../../package.json').version, threads: backendInfo().threads });
@@ -84,7 +85,7 @@ async function load(file, dtype) {
   const key = `${file} ${dtype}`;
   if (loaded.key !== key) {
     loaded = { key: '', model: null };
-    const model = await MoETransformer.load(file, dtype === undefined ? {} : { dtype });
+    const model = await MoETransformer.load(file, { dtype });
     model.freeze();
     loaded = { key, model };
   }
