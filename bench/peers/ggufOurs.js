@@ -85,7 +85,7 @@ async function load(file, dtype) {
   const key = `${file} ${dtype}`;
   if (loaded.key !== key) {
     loaded = { key: '', model: null };
-    const model = await MoETransformer.load(file, { dtype });
+    const model = await MoETransformer.load(file, /** @type {any} */ ({ dtype }));
     model.freeze();
     loaded = { key, model };
   }
