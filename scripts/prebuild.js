@@ -104,24 +104,34 @@ function parse(argv) {
   return { targets: targets.length > 0 ? targets : Object.keys(TARGETS), out };
 }
 
+/** In a folder of its own, so that two builds at a time don't meet, and nobody finds half a file. */
 async function build(zig, target, file) {
-  const folder = path.join(WORK, target);
-  fs.mkdirSync(folder, { recursive: true });
-  const compiler = [zig, 'c++', '-target', EVERY_TARGET[target].triple];
-  const jobs = [...kernelJobs(target), ...addonJobs(target)].map((job) => ({
-    ...job,
-    object: path.join(folder, `${job.name}.o`),
-  }));
-  await inParallel(jobs, ({ source, flags, object }) =>
-    call(compiler, [...flags, '-c', source, '-o', object]),
-  );
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  const objects = jobs.map(({ object }) => object);
-  await call(compiler, ['-shared', '-o', file, ...objects, ...linkFlags(target)]);
-  // Beside a dll, the linker leaves what only a debugger or an importer wants.
-  for (const name of fs.readdirSync(path.dirname(file))) {
-    if (name !== path.basename(file)) fs.rmSync(path.join(path.dirname(file), name));
+  fs.mkdirSync(WORK, { recursive: true });
+  const folder = fs.mkdtempSync(path.join(WORK, `${target}-`));
+  try {
+    const compiler = [zig, 'c++', '-target', EVERY_TARGET[target].triple];
+    const jobs = [...kernelJobs(target), ...addonJobs(target, folder)].map((job) => ({
+      ...job,
+      object: path.join(folder, `${job.name}.o`),
+    }));
+    await inParallel(jobs, ({ source, flags, object }) =>
+      call(compiler, [...flags, '-c', source, '-o', object]),
+    );
+    const linked = path.join(folder, path.basename(file));
+    const objects = jobs.map(({ object }) => object);
+    await call(compiler, ['-shared', '-o', linked, ...objects, ...linkFlags(target)]);
+    replace(linked, file);
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** `out` may lie on another disk. */
+function replace(from, to) {
+  fs.mkdirSync(path.dirname(to), { recursive: true });
+  const beside = `${to}.${process.pid}`;
+  fs.copyFileSync(from, beside);
+  fs.renameSync(beside, to);
 }
 
 /** Every kernel once per instruction set. */
@@ -136,7 +146,7 @@ function kernelJobs(target) {
   );
 }
 
-function addonJobs(target) {
+function addonJobs(target, folder) {
   const darwin = target.startsWith('darwin');
   const own = [...sources('native'), ...sources('native/addon')].filter(
     (source) => darwin || path.basename(source) !== 'blas_accelerate.cc',
@@ -152,7 +162,7 @@ function addonJobs(target) {
     ],
   }));
   if (!target.startsWith('win32')) return jobs;
-  const stubs = writeNodeApiStubs(path.join(WORK, target), target.split('-')[1]);
+  const stubs = writeNodeApiStubs(folder, target.split('-')[1]);
   return [
     ...jobs,
     { name: 'node_api_stubs', source: stubs, flags: ['-target', EVERY_TARGET[target].triple] },
@@ -165,8 +175,10 @@ function commonFlags(target) {
 
 function linkFlags(target) {
   if (target.startsWith('darwin')) {
-    // The name that stands in the file would else be the path that it's written to.
+    // -s: the debug map of zig's C++ library has the builder's paths. The linker signs what it has stripped, ad hoc, as
+    // arm64 demands. The install name would else be the path that the file is written to.
     return [
+      '-s',
       '-Wl,-undefined,dynamic_lookup',
       '-Wl,-dead_strip',
       '-Wl,-x',

@@ -4,6 +4,7 @@ const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { nodeApiNames } = require('../../scripts/nodeApiStubs');
+const { signatureFault } = require('./machoSignature');
 
 const MOST_GLIBC = 17; // 2.17, of 2012
 const LIBRARIES = {
@@ -13,6 +14,13 @@ const LIBRARIES = {
   // KERNEL32 and the universal C runtime, which Windows 10 has.
   win32: /^(KERNEL32\.dll|ntdll\.dll|api-ms-win-(crt|core)-.*\.dll)$/i,
 };
+/** Absolute paths that the addons look for, or that a system's loader reads in them. */
+const SYSTEM_PATHS = [
+  /^\/(usr\/lib|lib|lib64|proc|sys|System)\//,
+  /^\/(opt\/homebrew|usr\/local)\/opt\/openblas\//,
+];
+/** Shorter ones come about in machine code. */
+const NO_ACCIDENT_CHARACTERS = 12;
 
 /** One step for each file in `folder`, the prebuilds. */
 function binaryChecks(folder) {
@@ -37,6 +45,10 @@ function checkBinary(file, platform) {
     { name: 'paths of the machine that built it', fault: pathsIn(file) },
   ];
   if (system === 'darwin') checks.push({ name: 'undefined symbols', fault: strangeSymbols(file) });
+  // Intel's Macs take unsigned libraries.
+  if (platform === 'darwin-arm64') {
+    checks.push({ name: 'signature', fault: signatureFault(fs.readFileSync(file)) });
+  }
   if (system === 'linux' && !platform.endsWith('musl')) {
     checks.push({ name: 'glibc 2.17', fault: newerGlibc(file) });
   }
@@ -76,10 +88,15 @@ function strangeSymbols(file) {
   return strange.join('; ') || (lines.length === 0 ? 'llvm-nm tells none' : null);
 }
 
+/** Absolute paths are those of the machine that built it, unless a system has them; sources are named by nothing else. */
 function pathsIn(file) {
-  const root = path.resolve(__dirname, '..', '..');
-  const bytes = fs.readFileSync(file);
-  return [root, 'node_modules/'].find((text) => bytes.includes(text)) ?? null;
+  const text = fs.readFileSync(file, 'latin1');
+  const absolute = text.match(/(?<![\w/.@])(?:\/[\w.+@-]{2,}){2,}/g) ?? [];
+  const strange = absolute.filter(
+    (found) => found.length >= NO_ACCIDENT_CHARACTERS && !SYSTEM_PATHS.some((pattern) => pattern.test(found)),
+  );
+  const sources = text.match(/[\w/.+-]+\.(?:cc|cpp)\b/g) ?? [];
+  return [...strange, ...sources].slice(0, 5).join() || null;
 }
 
 function tool(command, args) {
