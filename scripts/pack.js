@@ -7,6 +7,7 @@
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
+const { findZig } = require('./zig');
 
 const ROOT = path.resolve(__dirname, '..');
 const HEADERS = path.join(ROOT, 'native', 'node-addon-api');
@@ -24,12 +25,49 @@ const BUNDLED = [
   { name: 'uplot', what: 'the script and style in dist/cli/report/chartLibrary.js', licence: 'LICENSE' },
 ];
 
+/** What zig links into the prebuilt files, and where in its folder the licence is, or a source that begins with it. */
+const LLVM = 'Apache-2.0 WITH LLVM-exception';
+const LINKED = [
+  { name: 'compiler-rt of zig', license: 'MIT', what: 'all of prebuilds/', texts: ['LICENSE'] },
+  {
+    name: 'libc++ of LLVM',
+    license: LLVM,
+    what: 'prebuilds/*/sgemoe.node',
+    texts: ['lib/libcxx/LICENSE.TXT'],
+  },
+  {
+    name: 'libc++abi of LLVM',
+    license: LLVM,
+    what: 'prebuilds/*/sgemoe.node',
+    texts: ['lib/libcxxabi/LICENSE.TXT'],
+  },
+  {
+    name: 'libunwind of LLVM',
+    license: LLVM,
+    what: 'prebuilds/linux-*/sgemoe.node, prebuilds/win32-*/sgemoe.node',
+    texts: ['lib/libunwind/LICENSE.TXT'],
+  },
+  {
+    name: 'the runtime of mingw-w64, with gdtoa',
+    license: 'ZPL-2.1, public domain, SMLNJ',
+    what: 'prebuilds/win32-*/sgemoe.node',
+    texts: ['lib/libc/mingw/COPYING', 'lib/libc/mingw/gdtoa/gethex.c'],
+  },
+  {
+    name: 'wasi-libc, with musl',
+    license: 'MIT',
+    what: 'prebuilds/wasm/kernels.wasm, dist/web/kernels.wasm',
+    texts: ['LICENSE', 'LICENSE-MIT', 'libc-top-half/musl/COPYRIGHT'].map((file) => `lib/libc/wasi/${file}`),
+  },
+];
+
 for (const file of [HEADERS, GYP_FILE, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
   buildForBrowsers();
   copyHeaders();
   fs.copyFileSync(path.join(ROOT, 'binding.gyp'), GYP_FILE);
-  fs.writeFileSync(LICENCES, BUNDLED.map(licenceOf).join(`\n${'-'.repeat(80)}\n\n`));
+  const licences = [...BUNDLED.map(licenceOf), ...licencesOfLinked()];
+  fs.writeFileSync(LICENCES, licences.join(`\n${'-'.repeat(80)}\n\n`));
 }
 
 /** dist/web/, which has the kernels that `npm run prebuild` makes; without them there is nothing for browsers. */
@@ -54,4 +92,22 @@ function licenceOf({ name, what, licence }) {
   const { version, license } = JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
   const text = fs.readFileSync(path.join(folder, licence), 'utf8').trim();
   return `${name} ${version} (${license}): ${what}\n\n${text}\n`;
+}
+
+/** None without prebuilt files: then nothing of zig's is packed. */
+function licencesOfLinked() {
+  if (!fs.existsSync(path.join(ROOT, 'prebuilds'))) return [];
+  const zig = path.dirname(findZig());
+  const version = execFileSync(findZig(), ['version'], { encoding: 'utf8' }).trim();
+  return LINKED.map(({ name, license, what, texts }) => {
+    const read = texts.map((file) => licenceText(path.join(zig, file)));
+    return `${name}, with zig ${version} (${license}): linked into ${what}\n\n${read.join('\n\n')}\n`;
+  });
+}
+
+/** A file, or the comment that a source begins with. */
+function licenceText(file) {
+  const text = fs.readFileSync(file, 'utf8');
+  if (!file.endsWith('.c')) return text.trim();
+  return /^\/\*+\s*([\s\S]*?)\s*\*+\//.exec(text)[1];
 }

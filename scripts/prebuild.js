@@ -163,10 +163,7 @@ function addonJobs(target, folder) {
   }));
   if (!target.startsWith('win32')) return jobs;
   const stubs = writeNodeApiStubs(folder, target.split('-')[1]);
-  return [
-    ...jobs,
-    { name: 'node_api_stubs', source: stubs, flags: ['-target', EVERY_TARGET[target].triple] },
-  ];
+  return [...jobs, { name: 'node_api_stubs', source: stubs, flags: commonFlags(target) }];
 }
 
 function commonFlags(target) {

@@ -1,5 +1,8 @@
 'use strict';
-/** What stands in a prebuilt addon: libraries and symbols that it wants, and what it must not carry. */
+/**
+ * What stands in a prebuilt addon: libraries and symbols that it wants, and what it must not carry. ELF files are read by
+ * binutils, which come with any compiler, the others by llvm's tools.
+ */
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
@@ -22,11 +25,14 @@ const SYSTEM_PATHS = [
 /** Shorter ones come about in machine code. */
 const NO_ACCIDENT_CHARACTERS = 12;
 
+const PLATFORMS = [
+  ...['linux-x64', 'linux-arm64', 'linux-x64-musl', 'linux-arm64-musl'],
+  ...['darwin-arm64', 'darwin-x64', 'win32-x64', 'win32-arm64'],
+];
+
 /** One step for each file in `folder`, the prebuilds. */
 function binaryChecks(folder) {
-  const platforms = ['linux-x64', 'linux-arm64', 'linux-x64-musl', 'linux-arm64-musl'];
-  const others = ['darwin-arm64', 'darwin-x64', 'win32-x64', 'win32-arm64'];
-  return [...platforms, ...others].map((platform) => ({
+  return PLATFORMS.map((platform) => ({
     name: `${platform}: file`,
     run: () => checkBinary(path.join(folder, platform, 'sgemoe.node'), platform),
   }));
@@ -40,7 +46,7 @@ function checkBinary(file, platform) {
     { name: 'libraries', fault: libraries.join() || null },
     {
       name: 'debug information',
-      fault: tool('llvm-objdump', ['-h', file]).match(/\.?_*debug_\w+/)?.[0] ?? null,
+      fault: sections(file, system).match(/\.?_*debug_\w+/)?.[0] ?? null,
     },
     { name: 'paths of the machine that built it', fault: pathsIn(file) },
   ];
@@ -55,6 +61,10 @@ function checkBinary(file, platform) {
   return checks;
 }
 
+function sections(file, system) {
+  return system === 'linux' ? tool('readelf', ['-SW', file]) : tool('llvm-objdump', ['-h', file]);
+}
+
 function neededLibraries(file, system) {
   if (system === 'darwin') {
     const lines = tool('llvm-objdump', ['--macho', '--dylibs-used', file]).split('\n').slice(1);
@@ -63,13 +73,13 @@ function neededLibraries(file, system) {
   const [command, args, pattern] =
     system === 'win32'
       ? ['llvm-objdump', ['-p', file], /DLL Name: (\S+)/g]
-      : ['llvm-readelf', ['-d', file], /\(NEEDED\).*\[(.*)\]/g];
+      : ['readelf', ['-dW', file], /\(NEEDED\).*\[(.*)\]/g];
   return [...tool(command, args).matchAll(pattern)].map(([, name]) => name);
 }
 
 /** Versions of glibc's, libstdc++'s or libgcc's symbols that a system with glibc 2.17 alone lacks. */
 function newerGlibc(file) {
-  const versions = tool('llvm-readelf', ['--version-info', file]).matchAll(/\b(GLIBC\w*)_(\d+)\.(\d+)/g);
+  const versions = tool('readelf', ['--version-info', '--wide', file]).matchAll(/\b(GLIBC\w*)_(\d+)\.(\d+)/g);
   const newer = [...versions].filter(
     ([, library, major, minor]) => library !== 'GLIBC' || Number(major) > 2 || Number(minor) > MOST_GLIBC,
   );
@@ -103,4 +113,4 @@ function tool(command, args) {
   return execFileSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 26 });
 }
 
-module.exports = { binaryChecks, checkBinary };
+module.exports = { PLATFORMS, binaryChecks, checkBinary };

@@ -152,6 +152,13 @@ class Scratch {
     return zig;
   }
 
+  /** A folder that another run may have filled, without what is in it. */
+  empty(name) {
+    const folder = path.join(this.folder, name);
+    fs.rmSync(folder, { recursive: true, force: true });
+    return folder;
+  }
+
   /** A program that runs a command with the arguments given to it. */
   script(name, { argv }) {
     const file = path.join(this.folder, name);

@@ -9,6 +9,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,6 +26,10 @@ import {
   type Tarball,
   temporaryFolder,
 } from './project';
+
+const { checkBinary } = createRequire(__filename)('../../.ci/platforms/binaries.js') as {
+  checkBinary: (file: string, platform: string) => { name: string; fault: string | null }[];
+};
 
 const MINUTES = 60_000;
 /** Of the whole, which has eight addons, of one of them, and of what is left, dist/web and the kernels twice among it: 8 * 0.56 + 1.5 < 6. */
@@ -156,6 +161,16 @@ describe('an installed package', () => {
     );
   });
 
+  it.skipIf(process.platform !== 'linux')(
+    'asks of the system what Linux had in 2012: glibc 2.17 or any musl, no libstdc++; and names nothing of its builder',
+    () => {
+      const addon = join(plain, 'node_modules', 'sgemoe', 'prebuilds', platformName(), 'sgemoe.node');
+      const checks = checkBinary(addon, platformName());
+      expect(checks.length).toBeGreaterThan(2);
+      expect(checks.filter(({ fault }) => fault !== null)).toEqual([]);
+    },
+  );
+
   it('gives import and require the same names and the same classes', async () => {
     writeFileSync(
       join(plain, 'identity.mjs'),
@@ -236,7 +251,7 @@ describe('an installed package', () => {
     for (const range of ['>=22', '^22.2 || >=24', '>=20.18']) expect(acceptsNode20(range)).toBe(false);
   });
 
-  it('brings the licence of what is bundled, in the version that is', () => {
+  it('brings the licence of what is bundled and linked, in the version that is', () => {
     const home = join(plain, 'node_modules', 'sgemoe');
     const licences = readFileSync(join(home, 'THIRD_PARTY_LICENSES'), 'utf8');
     const bundled = { 'node-addon-api': 'LICENSE.md', '@huggingface/jinja': 'LICENSE', uplot: 'LICENSE' };
@@ -246,6 +261,22 @@ describe('an installed package', () => {
       expect(licences).toContain(`${name} ${version} (MIT)`);
       expect(licences).toContain(readFileSync(join(source, file), 'utf8').trim());
     }
+    const linked = {
+      'compiler-rt of zig': 'LICENSE',
+      'libc++ of LLVM': 'lib/libcxx/LICENSE.TXT',
+      'libc++abi of LLVM': 'lib/libcxxabi/LICENSE.TXT',
+      'libunwind of LLVM': 'lib/libunwind/LICENSE.TXT',
+      'the runtime of mingw-w64, with gdtoa': 'lib/libc/mingw/COPYING',
+      'wasi-libc, with musl': 'lib/libc/wasi/libc-top-half/musl/COPYRIGHT',
+    };
+    const [, pinned] = /ziglang==([\d.]+)/.exec(
+      readFileSync(join(ROOT, 'scripts', 'ziglang.txt'), 'utf8'),
+    ) as RegExpExecArray;
+    for (const [name, file] of Object.entries(linked)) {
+      expect(licences).toContain(`${name}, with zig ${pinned} (`);
+      expect(licences).toContain(readFileSync(join(ROOT, 'build', 'zig', 'ziglang', file), 'utf8').trim());
+    }
+    expect(licences).toContain('The author of this software is David M. Gay.');
     const headers = readdirSync(join(home, 'native', 'node-addon-api')).sort();
     expect(headers).toEqual(['napi-inl.deprecated.h', 'napi-inl.h', 'napi.h']);
   });

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join, resolve } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 import { platformName } from '../../src/backend/platform';
 
 export const ROOT = resolve(__dirname, '..', '..');
@@ -92,7 +92,11 @@ export async function pack(folder: string): Promise<Tarball> {
   await succeed('node', [join('scripts', 'prebuild.js'), '--target', platformName()], ROOT);
   const copy = copyClone(folder);
   cpSync(join(ROOT, 'prebuilds'), join(copy, 'prebuilds'), { recursive: true });
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'), WINDOWS ? 'junction' : 'dir');
+  // The licences of what it links are in the compiler's folder.
+  for (const name of ['node_modules', join('build', 'zig')]) {
+    mkdirSync(dirname(join(copy, name)), { recursive: true });
+    symlinkSync(realpathSync(join(ROOT, name)), join(copy, name), WINDOWS ? 'junction' : 'dir');
+  }
   await succeed('npm', ['run', 'prepare'], copy, { SGEMOE_SKIP_BUILD: '1' });
   await succeed('npm', ['run', 'prepack'], copy);
   const { stdout } = await succeed('npm', ['pack', '--ignore-scripts', '--json'], copy);
