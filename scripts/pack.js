@@ -26,26 +26,14 @@ const BUNDLED = [
 ];
 
 /** What zig links into the prebuilt files, and where in its folder the licence is, or a source that begins with it. */
-const LLVM = 'Apache-2.0 WITH LLVM-exception';
 const LINKED = [
   { name: 'compiler-rt of zig', license: 'MIT', what: 'all of prebuilds/', texts: ['LICENSE'] },
   {
-    name: 'libc++ of LLVM',
-    license: LLVM,
+    // The licences of the three differ in the library's name.
+    name: 'libc++, libc++abi and libunwind of LLVM',
+    license: 'Apache-2.0 WITH LLVM-exception',
     what: 'prebuilds/*/sgemoe.node',
     texts: ['lib/libcxx/LICENSE.TXT'],
-  },
-  {
-    name: 'libc++abi of LLVM',
-    license: LLVM,
-    what: 'prebuilds/*/sgemoe.node',
-    texts: ['lib/libcxxabi/LICENSE.TXT'],
-  },
-  {
-    name: 'libunwind of LLVM',
-    license: LLVM,
-    what: 'prebuilds/linux-*/sgemoe.node, prebuilds/win32-*/sgemoe.node',
-    texts: ['lib/libunwind/LICENSE.TXT'],
   },
   {
     name: 'the runtime of mingw-w64, with gdtoa',

@@ -3,19 +3,10 @@
  * spaces and letters outside ASCII, as a user who isn't root: the package is native at once, imported, required and
  * compiled against, and goes on working when nothing can be written any more.
  */
-import {
-  chmodSync,
-  chownSync,
-  cpSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { copyClone, type Ended, pack, ROOT, run, succeed, temporaryFolder } from './project';
+import { copyClone, type Ended, give, isRoot, pack, ROOT, run, succeed, temporaryFolder } from './project';
 import { packDependency, type Registry, readPackage, startRegistry } from './registry';
 
 const MINUTES = 60_000;
@@ -67,7 +58,6 @@ const PROGRAMS = {
 };
 
 /** Somebody who owns nothing, where the tests run as root. */
-const isRoot = process.getuid?.() === 0;
 const NOBODY = isRoot ? { uid: 65534, gid: 65534 } : {};
 
 let folder: string;
@@ -154,16 +144,6 @@ class Project {
   #run([command, ...args]: string[]): Promise<Ended> {
     return run(command, args, this.folder, this.#env, NOBODY);
   }
-}
-
-/** Gives a tree to somebody, read-only if wanted. */
-function give(path: string, { uid, gid }: { uid?: number; gid?: number }, readOnly = false): void {
-  const entry = lstatSync(path);
-  if (entry.isSymbolicLink()) return;
-  if (uid !== undefined && gid !== undefined) chownSync(path, uid, gid);
-  if (entry.isDirectory())
-    for (const name of readdirSync(path)) give(join(path, name), { uid, gid }, readOnly);
-  if (readOnly) chmodSync(path, entry.mode & 0o555);
 }
 
 function expectNative(stdout: string, place: RegExp): void {

@@ -1,8 +1,11 @@
 /** An empty project that installs the packed tarball, as a user would. */
 import { execFile, spawnSync } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
   cpSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -165,4 +168,16 @@ export function pathWithoutToolchain(parent: string): string {
     }
   }
   return folder;
+}
+
+export const isRoot = process.getuid?.() === 0;
+
+/** Gives a tree to somebody, read-only if wanted. */
+export function give(path: string, { uid, gid }: { uid?: number; gid?: number }, readOnly = false): void {
+  const entry = lstatSync(path);
+  if (entry.isSymbolicLink()) return;
+  if (uid !== undefined && gid !== undefined) chownSync(path, uid, gid);
+  if (entry.isDirectory())
+    for (const name of readdirSync(path)) give(join(path, name), { uid, gid }, readOnly);
+  if (readOnly) chmodSync(path, entry.mode & 0o555);
 }
