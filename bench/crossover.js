@@ -81,10 +81,10 @@ function choose(known, filter) {
 
 function markdown({ metadata, shapes }) {
   const line = (cells) => `| ${cells.join(' | ')} |`;
-  const row = ({ id, steps, gflops, builtin_over_library, choice_over_better }) => {
+  const row = ({ id, steps, gflops, builtin_over_library, choice_over_better, choice_over_builtin }) => {
     const rates = [gflops.builtin, gflops.library, gflops.choice].map((rate) => rate.toFixed(1));
-    const ratios = [builtin_over_library, choice_over_better].map((ratio) => ratio.toFixed(2));
-    return line([id, steps.join(', '), ...rates, ...ratios]);
+    const ratios = [builtin_over_library, choice_over_better, choice_over_builtin];
+    return line([id, steps.join(', '), ...rates, ...ratios.map((ratio) => ratio.toFixed(2))]);
   };
   const worst = shapes.reduce((a, b) => (b.choice_over_better < a.choice_over_better ? b : a));
   const loss = Math.max(0, 100 * (1 - worst.choice_over_better));
@@ -92,11 +92,20 @@ function markdown({ metadata, shapes }) {
   return [
     `GFLOP/s of the built-in kernel (${metadata.instruction_set}) and of ${metadata.blas}; threads: ${metadata.threads}.`,
     '',
-    line([...head, 'built-in / library', 'choice / better']),
-    line(['---', '---', '---:', '---:', '---:', '---:', '---:']),
+    line([...head, 'built-in / library', 'choice / better', 'choice / built-in']),
+    line(['---', '---', '---:', '---:', '---:', '---:', '---:', '---:']),
     ...shapes.map(row),
     '',
     `The choice loses at most ${loss.toFixed(1)} % against the better of the two: ${worst.id}.`,
     '',
+    gainSentence(shapes.map((shape) => shape.choice_over_builtin)),
+    '',
   ].join('\n');
+}
+
+/** What the library adds to the built-in kernel; every shape counts alike. */
+function gainSentence(gains) {
+  const mean = Math.exp(gains.reduce((sum, gain) => sum + Math.log(gain), 0) / gains.length);
+  const [least, most] = [Math.min(...gains), Math.max(...gains)].map((gain) => gain.toFixed(2));
+  return `The library makes the choice ${mean.toFixed(2)} times as fast as the built-in kernel alone (${least} to ${most}).`;
 }

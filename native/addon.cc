@@ -142,6 +142,15 @@ const char* installCommand() {
 #endif
 }
 
+// Measured by bench/crossover.js: docs/performance.md, "What OpenBLAS adds".
+const char* whatLibraryAdds() {
+#if defined(__x86_64__) || defined(_M_X64)
+  return " With AVX2 and AVX-512 that is as fast; OpenBLAS would add up to a tenth in few small matmuls.";
+#else
+  return " What OpenBLAS would add on this processor has not been measured.";
+#endif
+}
+
 Choice chooseLibrary(const std::string& backend, const std::vector<std::string>& paths) {
   std::string tried;
   const BlasLibrary* blas = openFirst(paths, &tried);
@@ -163,8 +172,8 @@ Choice chooseBest() {
   return {"builtin",
           nullptr,
           SgemmChoice::fastestOfTheTwo,
-          {std::string("OpenBLAS was not found, so the built-in matmul is in use. To install it: ") + installCommand() +
-           ". Tried:" + tried}};
+          {std::string("OpenBLAS was not found, so the built-in matmul is in use.") + whatLibraryAdds() +
+           " To install it: " + installCommand() + ". Tried:" + tried}};
 }
 
 Choice choose(const std::string& backend, const std::string* blasPath) {

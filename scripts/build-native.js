@@ -78,12 +78,13 @@ async function build(tool, verbose) {
   return failure;
 }
 
-/** The tools can't continue each other's work; what scripts/prebuild.js keeps here stays. */
+/** What other scripts and tests keep in build/. */
+const KEPT = ['zig', 'prebuild', 'platforms', 'reproducible'];
+
+/** The tools can't continue each other's work. */
 function clearBuildFolder() {
   if (!fs.existsSync(BUILD_FOLDER)) return;
-  for (const name of fs
-    .readdirSync(BUILD_FOLDER)
-    .filter((entry) => entry !== 'zig' && entry !== 'prebuild')) {
+  for (const name of fs.readdirSync(BUILD_FOLDER).filter((entry) => !KEPT.includes(entry))) {
     fs.rmSync(path.join(BUILD_FOLDER, name), { recursive: true, force: true });
   }
 }

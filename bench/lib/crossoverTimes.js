@@ -42,6 +42,7 @@ function timeInTurn(ways, shape, trials) {
     gflops: { builtin: rate('builtin'), library: rate('library'), choice: rate('choice') },
     builtin_over_library: faster('builtin', 'library'),
     choice_over_better: Math.min(faster('choice', 'builtin'), faster('choice', 'library')),
+    choice_over_builtin: faster('choice', 'builtin'),
   };
 }
 

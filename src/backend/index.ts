@@ -84,6 +84,9 @@ export function createKernels(
     : bestKernels({ backend, exact });
 }
 
+/** Instruction sets with which the built-in kernel was measured as fast as OpenBLAS (docs/performance.md). */
+const LEVEL_WITH_OPENBLAS: readonly string[] = ['avx2', 'avx512'];
+
 function bestKernels(options: NativeOptions): Kernels {
   let kernels: Kernels;
   try {
@@ -95,11 +98,20 @@ function bestKernels(options: NativeOptions): Kernels {
     }
     return withoutAddon(error.message);
   }
-  if (kernels.info.backend === 'builtin') {
-    const summary = 'sgemoe found no BLAS library and multiplies with its built-in kernel, which is slower.';
-    warnOnce('SGEMOE_NO_BLAS', summary, kernels.info.notes);
+  const { backend, instructionSet, notes } = kernels.info;
+  if (backend === 'builtin' && !LEVEL_WITH_OPENBLAS.includes(instructionSet)) {
+    warnOnce(
+      'SGEMOE_NO_BLAS',
+      'sgemoe found no BLAS library, which may be faster than its built-in kernel.',
+      notes,
+    );
   }
   return kernels;
+}
+
+/** Whether a BLAS library that isn't there may be faster than what multiplies now. */
+export function mayGainFromLibrary({ backend, instructionSet }: BackendInfo): boolean {
+  return backend === 'builtin' && !LEVEL_WITH_OPENBLAS.includes(instructionSet);
 }
 
 /** WebAssembly, or the plain TypeScript where that doesn't load either. @param why no addon loads, and what helps. */

@@ -12,8 +12,10 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { mayGainFromLibrary } from '../../src/backend';
 import type { BackendInfo } from '../../src/backend/kernels';
 import { platformName } from '../../src/backend/platform';
+import { createReferenceKernels } from '../../src/backend/reference';
 import { ADDON, installedBoundary, runNode, WASM, WITHOUT_WASM } from './child';
 
 const PREBUILT = join('prebuilds', platformName());
@@ -382,7 +384,9 @@ describe.skipIf(ADDON === null || process.platform !== 'linux')('a library named
 });
 
 describe.skipIf(ADDON === null || process.platform !== 'linux')('an addon that finds no BLAS', () => {
-  it('multiplies with the built-in kernel and warns once, naming the package', async ({ skip }) => {
+  it('multiplies with the built-in kernel, says what OpenBLAS would add, and warns once where that may be much', async ({
+    skip,
+  }) => {
     // The system looks in LD_LIBRARY_PATH first; libraries without cblas_sgemm there stand for missing ones.
     const path = fakeLibrary('int nothing;');
     skip(path === null, 'no C compiler');
@@ -392,9 +396,22 @@ describe.skipIf(ADDON === null || process.platform !== 'linux')('an addon that f
     }
     const { info, warnings } = await load(built, { LD_LIBRARY_PATH: folder }, ['auto', 'auto']);
     expect(info?.backend).toBe('builtin');
-    expect(warnings).toHaveLength(1);
-    expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_NO_BLAS' });
-    expect(warnings[0].message).toContain('apt-get install');
-    expect(info?.notes.join('\n')).toContain('libopenblas0');
+    const notes = info?.notes.join('\n');
+    expect(notes).toContain('libopenblas0');
+    expect(notes).toMatch(/OpenBLAS would add (up to a tenth|on this processor)/);
+    const expected = mayGainFromLibrary(info as BackendInfo) ? ['SGEMOE_NO_BLAS'] : [];
+    expect(warnings.map(({ code }) => code)).toEqual(expected);
+    for (const { message } of warnings) expect(message).toContain('apt-get install');
+  });
+
+  it.each([
+    ['builtin', 'avx512', false],
+    ['builtin', 'avx2', false],
+    ['builtin', 'baseline', true],
+    ['builtin', 'neon', true],
+    ['openblas', 'baseline', false],
+    ['accelerate', 'neon', false],
+  ] as const)('%s with %s may gain from a library: %s', (backend, instructionSet, gains) => {
+    expect(mayGainFromLibrary({ ...createReferenceKernels().info, backend, instructionSet })).toBe(gains);
   });
 });

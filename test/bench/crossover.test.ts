@@ -9,6 +9,7 @@ interface Shape {
   steps: string[];
   gflops: Record<'builtin' | 'library' | 'choice', number>;
   choice_over_better: number;
+  choice_over_builtin: number;
 }
 
 const hasLibrary = createKernels('auto').info.blas !== null;
@@ -45,6 +46,12 @@ describe('bench/crossover.js', () => {
       });
       const worst = (100 * Math.max(...losses)).toFixed(1);
       expect(stdout).toContain(`The choice loses at most ${worst} % against the better of the two: `);
+      const gains = shapes.map((shape) => shape.choice_over_builtin);
+      const mean = gains.reduce((product, gain) => product * gain, 1) ** (1 / gains.length);
+      const [least, most] = [Math.min(...gains), Math.max(...gains)].map((gain) => gain.toFixed(2));
+      expect(stdout).toContain(
+        `${mean.toFixed(2)} times as fast as the built-in kernel alone (${least} to ${most}).`,
+      );
       expect(stdout.split('\n').filter((line) => /^\| [NT]{2} /.test(line))).toHaveLength(ids.length);
     },
   );

@@ -15,6 +15,7 @@ const MINUTES = 60_000;
 const TOOLS = [
   'esbuild@0.28',
   'webpack@5',
+  '@rspack/core@2',
   'node-loader@2',
   'rollup@4',
   '@rollup/plugin-commonjs',
@@ -53,16 +54,17 @@ async function main() {
 main();
 `;
 
+/** rspack takes webpack's configuration. */
 const WEBPACK = `
-const webpack = require('webpack');
-const [format, mode] = process.argv.slice(2);
+const [bundler, format, mode] = process.argv.slice(2);
+const build = bundler === 'webpack' ? require('webpack') : require('@rspack/core').rspack;
 const isModule = format === 'mjs';
-webpack({
+build({
   mode: 'production',
   target: 'node',
   entry: './app.' + format,
   output: {
-    path: require('node:path').resolve('out/webpack-' + format),
+    path: require('node:path').resolve('out/' + bundler + '-' + format),
     filename: 'app.' + format,
     publicPath: '',
     ...(isModule ? { module: true, chunkFormat: 'module' } : {}),
@@ -241,19 +243,19 @@ describe('esbuild', () => {
   });
 });
 
-describe('webpack', () => {
+describe.each(['webpack', 'rspack'])('%s', (bundler) => {
   it.each(['cjs', 'mjs'])('bundles to %s with node-loader', async (format) => {
-    await works(node(['webpack.cjs', format, 'loader']));
-    await expectNative(`webpack-${format}`, ['node', `app.${format}`]);
+    await works(node(['webpack.cjs', bundler, format, 'loader']));
+    await expectNative(`${bundler}-${format}`, ['node', `app.${format}`]);
   });
 
   it('leaves it out', async () => {
-    await works(node(['webpack.cjs', 'mjs', 'external']));
-    await expectExternal('webpack-mjs/app.mjs');
+    await works(node(['webpack.cjs', bundler, 'mjs', 'external']));
+    await expectExternal(`${bundler}-mjs/app.mjs`);
   });
 
   it('fails in words without a loader', () =>
-    failsInWords(node(['webpack.cjs', 'cjs', 'none']), /You may need an appropriate loader/));
+    failsInWords(node(['webpack.cjs', bundler, 'cjs', 'none']), /You may need an appropriate loader/));
 });
 
 describe('rollup', () => {
