@@ -25,6 +25,11 @@ const TABLES = {
   },
   train: () => withFlags(dist('config/trainConfig.js').TRAIN_OPTIONS, 'train'),
   sampling: () => withFlags(dist('sampling/options.js').SAMPLING_OPTIONS, 'generate'),
+  run: () => withFlags(dist('training/run/runOptions.js').RUN_OPTIONS, 'train'),
+  earlyStopping: () => withFlags(dist('training/earlyStopping.js').EARLY_STOPPING_OPTIONS, 'train'),
+  samples: () => withFlags(dist('training/run/samples.js').SAMPLE_OPTIONS, 'train'),
+  windows: () => withFlags(dist('training/evaluateText.js').WINDOW_OPTIONS, 'eval'),
+  engine: () => withFlags(dist('serve/engine/options.js').ENGINE_OPTIONS, 'serve'),
   serve: () => {
     const { LISTEN_OPTIONS, HTTP_OPTIONS } = dist('serve/http/options.js');
     return withFlags({ ...HTTP_OPTIONS, ...LISTEN_OPTIONS }, 'serve');
@@ -88,7 +93,7 @@ function defaultOf({ absent, default: value }) {
 
 function shown(value) {
   if (Array.isArray(value)) return 'none';
-  return typeof value === 'string' ? code(value) : String(value);
+  return typeof value === 'string' ? code(JSON.stringify(value).slice(1, -1)) : String(value);
 }
 
 /** The flag, and its default where that is another one. */

@@ -102,10 +102,10 @@ export type { ResolvedSampling, SamplingOptions } from './sampling/options';
 export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
 export { Engine } from './serve/engine/engine';
 export type { EmbeddingResult } from './serve/engine/messages';
+export type { EngineOptions } from './serve/engine/options';
 export type {
   Completion,
   EngineMetrics,
-  EngineOptions,
   FinishReason,
   GenerateRequest,
   Histogram,

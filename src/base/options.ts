@@ -133,6 +133,16 @@ export function someOf<T extends string>(
   };
 }
 
+/** A text that isn't empty. */
+export function text(info: OptionInfo<string>): OptionRow<string> {
+  return other(
+    'a text that is not empty',
+    (value) => typeof value === 'string',
+    info,
+    (value) => value !== '',
+  );
+}
+
 /** A value of any other type, which `isType` checks. */
 export function other<T>(
   must: string,

@@ -1,4 +1,5 @@
-import { checkInteger, checkOptions, checkWeight } from '../base/checks';
+import { checkInteger } from '../base/checks';
+import { integer, number, type OptionTable, resolveOptions } from '../base/options';
 
 export interface EarlyStoppingOptions {
   /** Evaluations in a row without an improvement after which training should end, an integer >= 1. */
@@ -6,6 +7,31 @@ export interface EarlyStoppingOptions {
   /** Nats, >= 0, by which a loss must be lower than the best before it to be an improvement. Default 0. */
   minDelta?: number | undefined;
 }
+
+/** Flags of `sgemoe train`. */
+export const EARLY_STOPPING_OPTIONS: OptionTable<EarlyStoppingOptions> = {
+  patience: integer(
+    { min: 1 },
+    {
+      doc: 'evaluations in a row without a lower validation loss, after which the run ends',
+      cli: {
+        flag: '--early-stopping <n>',
+        doc: 'end after so many evaluations in a row without a lower validation loss',
+        note: '0 is off',
+        default: 0,
+        kind: integer({ min: 0 }, { doc: '' }),
+      },
+    },
+  ),
+  minDelta: number(
+    { min: 0 },
+    {
+      doc: 'what a validation loss must fall by to count as lower, in nats',
+      default: 0,
+      cli: { flag: '--early-stopping-min-delta <x>' },
+    },
+  ),
+};
 
 export interface EarlyStoppingState {
   /** The loss of the last improvement; null before the first. */
@@ -26,12 +52,9 @@ export class EarlyStopping {
 
   /** @throws TypeError for an unknown option, RangeError for one out of range. */
   constructor(options: EarlyStoppingOptions) {
-    checkOptions('EarlyStopping', options, ['patience', 'minDelta']);
-    const { patience, minDelta = 0 } = options;
-    checkInteger('EarlyStopping: patience', patience, 1);
-    checkWeight('EarlyStopping: minDelta', minDelta);
-    this.patience = patience;
-    this.minDelta = minDelta;
+    const resolved = resolveOptions<EarlyStoppingOptions>('EarlyStopping', EARLY_STOPPING_OPTIONS, options);
+    this.patience = resolved.patience;
+    this.minDelta = resolved.minDelta as number;
   }
 
   /** Adds the loss of an evaluation; a loss that isn't finite is no improvement. Returns `isDue`. */

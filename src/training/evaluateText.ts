@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
+import { integer, namesOf, type OptionTable, ownOptions, resolveOptions } from '../base/options';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';
@@ -58,15 +59,51 @@ export async function evaluateBatches(
   };
 }
 
-export interface EvaluateTextOptions extends Omit<ScoringOptions, 'tokenizer'> {
-  /** The tokenizer that the model was trained with. */
-  tokenizer: Tokenizer;
+/** The windows through which a text is scored. */
+export interface WindowOptions {
   /** Tokens of a window, in 1..maxSeqLen. Default: maxSeqLen, at most 2048. */
   seqLen?: number | undefined;
   /** Tokens from one window's start to the next, in 1..seqLen. Default: half of seqLen, rounded up. */
   stride?: number | undefined;
-  /** Windows computed at once. Default: 2,048 tokens' worth, fewer if logits would take more than 256 MB. */
+  /** Windows computed at once. Default: as many as hold 2,048 tokens, fewer if logits would take more than 256 MB. */
   batchSize?: number | undefined;
+}
+
+/** Flags of `sgemoe eval`. */
+export const WINDOW_OPTIONS: OptionTable<WindowOptions> = {
+  seqLen: integer(
+    { min: 1 },
+    {
+      doc: 'tokens of a window, at most maxSeqLen',
+      absent: 'maxSeqLen, at most 2048',
+      cli: { flag: '--seq-len <n>', doc: 'tokens of a window', absent: "the model's context, at most 2048" },
+    },
+  ),
+  stride: integer(
+    { min: 1 },
+    {
+      doc: 'tokens from one window to the next, at most seqLen',
+      absent: 'half of seqLen',
+      cli: {
+        flag: '--stride <n>',
+        doc: 'tokens from one window to the next, at most --seq-len',
+        absent: 'half of --seq-len',
+      },
+    },
+  ),
+  batchSize: integer(
+    { min: 1 },
+    {
+      doc: 'windows computed at once',
+      absent: 'as many as hold 2,048 tokens',
+      cli: { flag: '--batch-size <n>' },
+    },
+  ),
+};
+
+export interface EvaluateTextOptions extends WindowOptions, Omit<ScoringOptions, 'tokenizer'> {
+  /** The tokenizer that the model was trained with. */
+  tokenizer: Tokenizer;
 }
 
 /**
@@ -80,8 +117,12 @@ export async function evaluateText(
   text: string | Uint8Array,
   options: EvaluateTextOptions,
 ): Promise<TextEvalResult> {
-  const known = ['tokenizer', 'batchSize', 'seqLen', 'stride', 'signal', 'onProgress'];
-  checkOptions('evaluateText', options, known);
+  checkOptions('evaluateText', options, [
+    ...namesOf<WindowOptions>(WINDOW_OPTIONS),
+    'tokenizer',
+    'signal',
+    'onProgress',
+  ]);
   const { tokenizer, signal, onProgress } = options;
   const windows = scoringWindows(model, options);
   const dataset = TextDataset.fromText(text, { tokenizer, validationFraction: 0 });
@@ -102,15 +143,20 @@ const MOST_LOGITS = 2 ** 26;
  */
 export function scoringWindows(
   model: Pick<MoETransformer, 'config'>,
-  options: Partial<BatchOptions> & { stride?: number | undefined },
+  options: WindowOptions,
 ): BatchOptions & { stride: number } {
+  const given = resolveOptions<WindowOptions>(
+    'evaluateText',
+    WINDOW_OPTIONS,
+    ownOptions(WINDOW_OPTIONS, options),
+  );
   const { maxSeqLen, vocabSize } = model.config;
-  const { seqLen = Math.min(maxSeqLen, MOST_SEQ_LEN) } = options;
+  const { seqLen = Math.min(maxSeqLen, MOST_SEQ_LEN) } = given;
   if (seqLen > maxSeqLen) {
     throw new RangeError(`seqLen must be at most maxSeqLen (${maxSeqLen}), got ${seqLen}`);
   }
   const tokens = Math.min(BATCH_TOKENS, MOST_LOGITS / vocabSize);
-  const { stride = Math.ceil(seqLen / 2), batchSize = Math.max(1, Math.floor(tokens / seqLen)) } = options;
+  const { stride = Math.ceil(seqLen / 2), batchSize = Math.max(1, Math.floor(tokens / seqLen)) } = given;
   return { batchSize, seqLen, stride };
 }
 

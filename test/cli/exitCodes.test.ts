@@ -80,7 +80,8 @@ describe('exit code 1', () => {
   it.each(['model.safetensors', 'tokenizer.json'])('is that of a checkpoint without %s', async (file) => {
     const dir = spoiledRun(file, rmSync);
     const argv = ['generate', dir, '--prompt', 'one', '--max-tokens', '1'];
-    expect(await sgemoe(argv)).toMatchObject({ code: 1, stderr: expect.stringContaining(file) });
+    const [part] = file.split('.');
+    expect(await sgemoe(argv)).toMatchObject({ code: 1, stderr: expect.stringContaining(part) });
   });
 
   it.each(['run.json', 'state.json', 'optimizer.safetensors'])(

@@ -136,7 +136,7 @@ describe('--sample-interval', () => {
 
   it.each([
     ['no tokens', ['--sample-interval', '5'], /--sample-interval asks for samples, --sample-tokens 0/],
-    ['an empty prompt', ['--sample-prompt', ''], /--sample-prompt[\s\S]*must not be empty/],
+    ['an empty prompt', ['--sample-prompt', ''], /--sample-prompt[\s\S]*must be a text that is not empty/],
     [
       'a prompt of unknown characters',
       ['--tokenizer', 'char', '--sample-tokens', '9', '--sample-prompt', '?'],

@@ -57,7 +57,7 @@ describe('a wrong command line', () => {
       () => train('--embedding-multiplier', '0'),
       /embedding-multiplier[\s\S]*number > 0/,
     ],
-    ['too many threads', () => train('--threads', '999'), /integer in 1\.\.256/],
+    ['too many threads', () => train('--threads', '999'), /integer >= 1 and <= 256/],
     ['more layers than memory', () => train('--layers', '99999999'), /needs [\d,.]+ GB to train/],
     [
       'heads that do not divide',

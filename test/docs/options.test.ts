@@ -7,8 +7,13 @@ import type { OptionRow } from '../../src/base/options';
 import { MODEL_OPTIONS } from '../../src/config/modelOptions';
 import { TRAIN_OPTIONS } from '../../src/config/trainConfig';
 import { SAMPLING_OPTIONS } from '../../src/sampling/options';
+import { ENGINE_OPTIONS } from '../../src/serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../src/serve/http/options';
 import { CHAT_FIELDS, COMMON_FIELDS, COMPLETION_FIELDS } from '../../src/serve/http/requestFields';
+import { EARLY_STOPPING_OPTIONS } from '../../src/training/earlyStopping';
+import { WINDOW_OPTIONS } from '../../src/training/evaluateText';
+import { RUN_OPTIONS } from '../../src/training/run/runOptions';
+import { SAMPLE_OPTIONS } from '../../src/training/run/samples';
 import { ROOT, readPage, readPages, tableRowsOf } from './markdown';
 
 const { render, tablesOn, TABLES } = require('../../scripts/docs-tables.js') as {
@@ -44,6 +49,36 @@ const FAMILIES: Family[] = [
     source: 'src/sampling/options.ts',
     type: 'SamplingOptions',
     page: 'docs/generation.md',
+  },
+  {
+    table: RUN_OPTIONS,
+    source: 'src/training/run/runOptions.ts',
+    type: 'TrainingRunOptions',
+    page: 'docs/training.md',
+  },
+  {
+    table: EARLY_STOPPING_OPTIONS,
+    source: 'src/training/earlyStopping.ts',
+    type: 'EarlyStoppingOptions',
+    page: 'docs/training.md',
+  },
+  {
+    table: SAMPLE_OPTIONS,
+    source: 'src/training/run/samples.ts',
+    type: 'SampleOptions',
+    page: 'docs/training.md',
+  },
+  {
+    table: WINDOW_OPTIONS,
+    source: 'src/training/evaluateText.ts',
+    type: 'WindowOptions',
+    page: 'docs/evaluation.md',
+  },
+  {
+    table: ENGINE_OPTIONS,
+    source: 'src/serve/engine/options.ts',
+    type: 'EngineOptions',
+    page: 'docs/serving.md',
   },
   { table: HTTP_OPTIONS, source: 'src/serve/http/options.ts', type: 'HttpOptions', page: 'docs/serving.md' },
   {
@@ -133,9 +168,9 @@ describe.each(families)('%s', (_, family) => {
       .filter((path) => path.endsWith('.ts'))
       .map((path) => read(join('src/cli', path)))
       .join('\n');
-    // A training has a seed of its own.
     const flags = Object.values(table).flatMap((row) => row.cli?.flag ?? []);
-    const twice = flags.filter((flag) => flag !== '--seed <n>' && cli.includes(`'${flag}'`));
+    // `inspect` counts memory for a length of its own.
+    const twice = flags.filter((flag) => flag !== '--seq-len <n>' && cli.includes(`'${flag}'`));
     expect(flags.length).toBeGreaterThan(0);
     expect(twice).toEqual([]);
   });

@@ -14,11 +14,14 @@ import {
   requireScorable,
   scoringWindows,
   type TextEvalResult,
+  WINDOW_OPTIONS,
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
 import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
-import { decimal, integer } from '../options/values';
+import { addTableOptions, flagsOf } from '../options/tableOptions';
+import { addThreadsOption } from '../options/threads';
+import { decimal } from '../options/values';
 import { formatCount, formatDuration, formatPercent, formatRate } from '../terminal/format';
 import { interruptible } from '../terminal/interrupt';
 import type { CliContext, CliIo } from '../terminal/io';
@@ -52,7 +55,7 @@ Examples:
 `;
 
 export function addEvalCommand(program: Command, { io }: CliContext): void {
-  program
+  const command = program
     .command('eval')
     .description('Tell how well a model predicts a text: loss, perplexity, bits per byte.')
     .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face, with its tokenizer')
@@ -67,23 +70,9 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
       '--validation-fraction <x>',
       `share at the end of the text that --split counts as validation, 0 < x < 1 (default: ${DEFAULT_VALIDATION_FRACTION})`,
       decimal({ above: 0, below: 1 }),
-    )
-    .option(
-      '--seq-len <n>',
-      "tokens of a window, an integer >= 1 (default: the model's context, at most 2048)",
-      integer(1),
-    )
-    .option(
-      '--stride <n>',
-      'tokens from one window to the next, in 1..seq-len (default: half of --seq-len)',
-      integer(1),
-    )
-    .option(
-      '--batch-size <n>',
-      'windows computed at once, an integer >= 1 (default: as many as hold 2,048 tokens)',
-      integer(1),
-    )
-    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+    );
+  addTableOptions(command, WINDOW_OPTIONS);
+  addThreadsOption(command)
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
     .action((dir: string, options: EvalCliOptions) => evalCommand(dir, options, io));
@@ -153,12 +142,8 @@ function describe(result: TextEvalResult, { seqLen, stride }: Windows, seconds: 
   return rows.map(([label, value]) => `${label.padEnd(15)}${value}\n`).join('');
 }
 
-const FLAGS: Record<string, string> = {
-  seqLen: '--seq-len',
-  stride: '--stride',
-  batchSize: '--batch-size',
-};
+const FLAGS = flagsOf(WINDOW_OPTIONS);
 
 function inFlags(message: string): string {
-  return message.replaceAll(/\w+/g, (word) => FLAGS[word] ?? word);
+  return message.replaceAll(/\w+/g, (word) => FLAGS.get(word) ?? word);
 }

@@ -15,7 +15,7 @@ import { generateText } from '../../training/generateText';
 import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
-import { integer } from '../options/values';
+import { addThreadsOption } from '../options/threads';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
@@ -57,12 +57,11 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
       "let the model answer the prompt, put into its tokenizer's chat template (default: continue the prompt)",
     )
     .option('--echo', 'write the prompt to stdout before the text (default: only new text)');
-  addSamplingOptions(command)
-    .option(
-      '--logprobs <file>',
-      'append a line of JSON for each token: its id, text and log-probability (default: none)',
-    )
-    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+  addSamplingOptions(command).option(
+    '--logprobs <file>',
+    'append a line of JSON for each token: its id, text and log-probability (default: none)',
+  );
+  addThreadsOption(command)
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: GenerateCliOptions) => {
       context.exitCode = await generateCommand(dir, options, context.io);

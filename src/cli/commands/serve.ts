@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { Engine } from '../../serve/engine/engine';
+import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
 import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
 import { requireCheckpoint } from '../options/inputPaths';
@@ -11,17 +12,12 @@ import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage, UsageError } from '../terminal/usageError';
 
-/** HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
+/** ENGINE_OPTIONS, HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
 interface ServeCliOptions {
   host: string;
   modelName?: string;
   apiKey?: string[];
   apiKeyFile?: string;
-  workers: number;
-  threads?: number;
-  maxBatch: number;
-  maxQueue: number;
-  contextLength?: number;
   grace: number;
 }
 
@@ -46,7 +42,13 @@ export function addServeCommand(program: Command, context: CliContext): void {
   addTableOptions(command, HTTP_OPTIONS, {
     collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
   }).option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
-  addEngineOptions(command)
+  addTableOptions(command, ENGINE_OPTIONS)
+    .option(
+      '--grace <s>',
+      'seconds that requests have to end after SIGTERM, an integer >= 0',
+      integer(0, 1_000_000),
+      30,
+    )
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: ServeCliOptions) => {
       context.exitCode = await serveCommand(dir, options, context.io);
@@ -58,25 +60,6 @@ const COLLECTED = {
   first: [],
 };
 
-function addEngineOptions(command: Command): Command {
-  return command
-    .option('--workers <n>', 'threads that decode, in 1..64, each with its own batch', integer(1, 64), 1)
-    .option('--threads <n>', 'threads of the matmuls, in 1..256 (default: one per core)', integer(1, 256))
-    .option('--max-batch <n>', 'sequences decoded together, an integer >= 1', integer(1), 16)
-    .option('--max-queue <n>', 'requests that may wait, an integer >= 0; more are refused', integer(0), 256)
-    .option(
-      '--context-length <n>',
-      "most tokens of a sequence (default: the model's context, at most 4096)",
-      integer(1),
-    )
-    .option(
-      '--grace <s>',
-      'seconds that requests have to finish after SIGTERM, an integer >= 0',
-      integer(0, 1_000_000),
-      30,
-    );
-}
-
 async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): Promise<number> {
   await requireCheckpoint(dir);
   const apiKeys = keysOf(options, io);
@@ -85,9 +68,7 @@ async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): P
   }
   const interrupt = new Interrupt(io.signals);
   try {
-    const { workers, threads, maxBatch, maxQueue, contextLength } = options;
-    const opening = Engine.open(dir, { workers, threads, maxBatch, maxQueue, contextLength });
-    const engine = await opening.catch(blameOption);
+    const engine = await Engine.open(dir, fromFlags(ENGINE_OPTIONS, options)).catch(blameOption);
     try {
       const server = await serve(serveOptions(dir, options, engine, apiKeys, io)).catch(blameOption);
       io.stderr.write(`${dir} is served at ${server.url}\n`);
@@ -142,16 +123,15 @@ function keysInFile(file: string): string[] {
 
 /** Rethrows the library's error about an option with the name of its flag. */
 function blameOption(error: unknown): never {
-  const kebab = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
   return asUsage(
     () => {
       throw error;
     },
-    (message) => message.replace(/^\w+: (\w+)/, (_, name: string) => FLAGS.get(name) ?? kebab(name)),
+    (message) => message.replace(/^\w+: (\w+)/, (_, name: string) => FLAGS.get(name) ?? name),
   );
 }
 
-const FLAGS = new Map([...flagsOf(LISTEN_OPTIONS), ...flagsOf(HTTP_OPTIONS)]);
+const FLAGS = new Map([...flagsOf(ENGINE_OPTIONS), ...flagsOf(LISTEN_OPTIONS), ...flagsOf(HTTP_OPTIONS)]);
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((done) => {

@@ -7,9 +7,10 @@ import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { TokenDataset } from '../../text/data';
 import type { Tokenizer } from '../../text/tokenizer';
+import { EARLY_STOPPING_OPTIONS, type EarlyStoppingOptions } from '../../training/earlyStopping';
 import type { TrainingResult } from '../../training/run/result';
 import { RunFolder } from '../../training/run/runFolder';
-import type { ResumeRunOptions, TrainingRunOptions } from '../../training/run/runOptions';
+import { type ResumeRunOptions, RUN_OPTIONS, type TrainingRunOptions } from '../../training/run/runOptions';
 import { type SampleText, sampleText, type Writer } from '../../training/run/samples';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
@@ -152,19 +153,12 @@ function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: To
 
 /** The library options of a run, new or resumed, without its data. */
 function recipeOf(options: TrainCliOptions): Omit<TrainingRunOptions, 'dataset'> {
-  const { batchSize, seqLen, seed, evalInterval, evalBatches, maxSkippedSteps, saveInterval, keep } = options;
-  const { earlyStopping: patience, earlyStoppingMinDelta: minDelta, sampleInterval: interval } = options;
+  const { earlyStopping, sampleInterval } = options;
   return {
-    batchSize,
-    seqLen,
-    seed,
-    evalInterval,
-    evalBatches,
-    maxSkippedSteps,
-    saveInterval,
-    keep,
-    earlyStopping: patience > 0 ? { patience, minDelta } : undefined,
-    samples: interval > 0 ? { interval, ...sampleOf(options) } : undefined,
+    ...(fromFlags(RUN_OPTIONS, options) as Pick<TrainingRunOptions, 'seqLen' | 'batchSize'>),
+    earlyStopping:
+      earlyStopping > 0 ? (fromFlags(EARLY_STOPPING_OPTIONS, options) as EarlyStoppingOptions) : undefined,
+    samples: sampleInterval > 0 ? { interval: sampleInterval, ...sampleOf(options) } : undefined,
   };
 }
 

@@ -14,14 +14,6 @@ export interface ModelCliOptions {
 /** The names of all model options on the command line. */
 export const MODEL_FLAGS = ['preset', ...attributesOf(MODEL_OPTIONS)];
 
-/** The defaults of a run. */
-export const DEFAULT_RECIPE = {
-  seqLen: 128,
-  batchSize: 16,
-  evalInterval: 100,
-  evalBatches: 20,
-} as const;
-
 const MOST_WARMUP_STEPS = 100;
 
 /** The default number of warmup steps: a tenth of the steps, at most 100. */

@@ -69,7 +69,18 @@ export function flagDefaults<T>(table: OptionTable<T>): Partial<T> {
 }
 
 /** A parser of a flag's value; undefined for a kind that needs none. */
-export function parserOf({ type, must, holds }: Kind<never>): ((text: string) => unknown) | undefined {
+export function parserOf({
+  type,
+  must,
+  isType,
+  holds,
+}: Kind<never>): ((text: string) => unknown) | undefined {
+  if (isType('')) {
+    return (text) => {
+      if (holds(text as never)) return text;
+      throw new InvalidArgumentError(`It must be ${must}.`);
+    };
+  }
   if (!type.startsWith('a number')) return undefined;
   return (text) => {
     const value = Number(text);

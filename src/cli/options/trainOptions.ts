@@ -1,14 +1,16 @@
 import { type Command, Option } from 'commander';
 import { MODEL_OPTIONS } from '../../config/modelOptions';
 import { TRAIN_OPTIONS } from '../../config/trainConfig';
-import type { SaveInterval } from '../../training/run/saveSchedule';
-import { DEFAULT_MAX_SKIPPED_STEPS } from '../../training/skipLimit';
-import { DEFAULT_VOCAB_SIZE } from './dataOptions';
-import { DEFAULT_RECIPE, type ModelCliOptions } from './recipe';
+import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
+import { RUN_OPTIONS } from '../../training/run/runOptions';
+import { SAMPLE_OPTIONS } from '../../training/run/samples';
+import { DEFAULT_VALIDATION_FRACTION, DEFAULT_VOCAB_SIZE } from './dataOptions';
+import type { ModelCliOptions } from './recipe';
 import { addTableOptions } from './tableOptions';
-import { decimal, integer, saveInterval, someText } from './values';
+import { addThreadsOption } from './threads';
+import { decimal, integer, saveInterval } from './values';
 
-/** The parsed options of `sgemoe train` that TRAIN_OPTIONS lacks. */
+/** The parsed options of `sgemoe train` that other modules read one by one; the tables of options have more. */
 export interface TrainCliOptions extends ModelCliOptions {
   /** Paths of the data; required unless a resumed run's file names them. */
   data: string[];
@@ -23,13 +25,7 @@ export interface TrainCliOptions extends ModelCliOptions {
   warmup?: number;
   gradAccumulation: number;
   seed: number;
-  maxSkippedSteps: number;
-  evalInterval: number;
-  evalBatches: number;
-  saveInterval?: SaveInterval;
-  keep: number;
   earlyStopping: number;
-  earlyStoppingMinDelta: number;
   sampleInterval: number;
   samplePrompt: string;
   tokenizer?: string;
@@ -90,82 +86,20 @@ function addModelOptions(command: Command): void {
 }
 
 function addRecipeOptions(command: Command): void {
-  const recipe = DEFAULT_RECIPE;
-  command
-    .optionsGroup('Training:')
-    .option('--seq-len <n>', 'tokens in a sequence, an integer >= 1', integer(1), recipe.seqLen)
-    .option('--batch-size <n>', 'sequences in a step, an integer >= 1', integer(1), recipe.batchSize);
-  addTableOptions(command, TRAIN_OPTIONS)
-    .option(
-      '--max-skipped-steps <n>',
-      'end the run as diverged after this many steps in a row whose loss or gradient is not finite, an integer >= 0; 0 is never',
-      integer(0),
-      DEFAULT_MAX_SKIPPED_STEPS,
-    )
-    .option(
-      '--seed <n>',
-      'seed of the first weights, the windows and the sample, an integer in 0..2^53-1',
-      integer(0, Number.MAX_SAFE_INTEGER),
-      42,
-    );
+  command.optionsGroup('Training:');
+  addTableOptions(command, TRAIN_OPTIONS);
 }
 
 function addRunOptions(command: Command): void {
-  const recipe = DEFAULT_RECIPE;
-  command
-    .optionsGroup('Evaluation and run:')
-    .option(
-      '--eval-interval <n>',
-      'steps from one evaluation (and save) to the next, an integer >= 1',
-      integer(1),
-      recipe.evalInterval,
-    )
-    .option(
-      '--eval-batches <n>',
-      'batches in each evaluation during the run, an integer >= 1; the final one reads the whole split',
-      integer(1),
-      recipe.evalBatches,
-    )
-    .option(
-      '--early-stopping <n>',
-      'end after this many evaluations in a row without a lower validation loss, an integer >= 0; 0 is off',
-      integer(0),
-      0,
-    )
-    .option(
-      '--early-stopping-min-delta <x>',
-      'a validation loss counts as lower if it fell by more than this, in nats, a number >= 0',
-      decimal({ min: 0 }),
-      0,
-    )
-    .option(
-      '--save-interval <n>',
-      "steps from one save to the next, an integer >= 1, or minutes, as '10m' (default: save at every evaluation)",
-      saveInterval,
-    )
-    .option(
-      '--keep <n>',
-      'checkpoints kept beside the best, an integer >= 1; with more than one, the last ones stay in checkpoints/',
-      integer(1),
-      1,
-    )
-    .option(
-      '--validation-fraction <x>',
-      'share of the text kept for validation, 0 <= x < 1; 0 is no validation (default: 0.1; a prepared data set has its own)',
-      decimal({ min: 0, below: 1 }),
-    )
-    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
-    .option(
-      '--sample-tokens <n>',
-      'tokens of each sample and of the one at the end, an integer >= 0; 0 is none',
-      integer(0),
-      300,
-    )
-    .option(
-      '--sample-interval <n>',
-      'steps from one sample in samples.jsonl to the next, an integer >= 0; 0 is none',
-      integer(0),
-      0,
-    )
-    .option('--sample-prompt <text>', 'text that samples continue, not empty', someText, '\n');
+  command.optionsGroup('Batches, evaluation and saves:');
+  addTableOptions(command, RUN_OPTIONS, {
+    collected: { saveInterval: { parse: saveInterval, first: undefined } },
+  });
+  addTableOptions(command, EARLY_STOPPING_OPTIONS).option(
+    '--validation-fraction <x>',
+    `share of the text kept for validation, 0 <= x < 1; 0 is no validation (default: ${DEFAULT_VALIDATION_FRACTION}; a prepared data set has its own)`,
+    decimal({ min: 0, below: 1 }),
+  );
+  addTableOptions(command, SAMPLE_OPTIONS);
+  addThreadsOption(command);
 }

@@ -15,6 +15,7 @@ import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
 import { EngineCounters } from './metrics';
+import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from './options';
 import { needTokenizer } from './promptSource';
 import {
   chatSource,
@@ -23,14 +24,11 @@ import {
   checkTokenizer,
   generateWork,
   idsOf,
-  type ResolvedEngineOptions,
-  resolveEngineOptions,
   textSource,
 } from './requests';
 import type {
   Completion,
   EngineMetrics,
-  EngineOptions,
   GenerateRequest,
   OpenEngineOptions,
   RequestControl,

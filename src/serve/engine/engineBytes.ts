@@ -2,7 +2,7 @@ import type { Kernels } from '../../backend/kernels';
 import type { MemoryNeeds } from '../../base/requireMemory';
 import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
-import type { ResolvedEngineOptions } from './requests';
+import type { ResolvedEngineOptions } from './options';
 
 /** The memory of an engine in bytes: the weights once, a cache and activations for each worker. */
 export function engineBytes(

@@ -1,52 +1,13 @@
 /** Checks users' requests and turns them into work for a worker. */
-import { checkIds, checkInteger, checkOptions } from '../../base/checks';
+import { checkIds, checkOptions } from '../../base/checks';
 import { namesOf } from '../../base/options';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateWork, TextSource } from './messages';
-import type { EngineOptions, GenerateRequest, RequestControl } from './types';
+import type { GenerateRequest, RequestControl } from './types';
 
-const MAX_WORKERS = 64;
-const MAX_THREADS = 256;
-const MOST_CONTEXT = 4096;
-const STEP_TOKENS = 128;
 /** The longest delay that setTimeout takes, in milliseconds. */
 const MOST_MS = 2 ** 31 - 1;
-
-export const ENGINE_OPTIONS: readonly (keyof EngineOptions)[] = [
-  'workers',
-  'threads',
-  'maxBatch',
-  'maxQueue',
-  'contextLength',
-  'maxStepTokens',
-  'freeze',
-];
-
-export type ResolvedEngineOptions = Required<Omit<EngineOptions, 'threads'>> & Pick<EngineOptions, 'threads'>;
-
-/** @throws TypeError or RangeError for an option that is unknown or out of range. */
-export function resolveEngineOptions(
-  what: string,
-  options: EngineOptions,
-  maxSeqLen: number,
-): ResolvedEngineOptions {
-  checkOptions(what, options, ENGINE_OPTIONS);
-  const { workers = 1, threads, maxBatch = 16, maxQueue = 256, freeze = true } = options;
-  checkRange(`${what}: workers`, workers, 1, MAX_WORKERS);
-  if (threads !== undefined) checkRange(`${what}: threads`, threads, 1, MAX_THREADS);
-  checkInteger(`${what}: maxBatch`, maxBatch, 1);
-  checkInteger(`${what}: maxQueue`, maxQueue, 0);
-  const {
-    contextLength = Math.min(maxSeqLen, MOST_CONTEXT),
-    maxStepTokens = Math.max(maxBatch, STEP_TOKENS),
-  } = options;
-  checkRange(`${what}: contextLength`, contextLength, 1, maxSeqLen);
-  checkInteger(`${what}: maxStepTokens`, maxStepTokens, maxBatch);
-  if (typeof freeze !== 'boolean')
-    throw new TypeError(`${what}: freeze must be a boolean, got ${String(freeze)}`);
-  return { workers, threads, maxBatch, maxQueue, contextLength, maxStepTokens, freeze };
-}
 
 const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
 
@@ -152,9 +113,4 @@ export function checkTokenizer(what: string, value: Tokenizer | null): void {
 
 export function checkBoolean(what: string, value: unknown): void {
   if (typeof value !== 'boolean') throw new TypeError(`${what} must be a boolean, got ${String(value)}`);
-}
-
-function checkRange(what: string, value: number, low: number, high: number): void {
-  checkInteger(what, value, low);
-  if (value > high) throw new RangeError(`${what} must be at most ${high}, got ${value}`);
 }

@@ -1,33 +1,7 @@
 import type { LoadOptions } from '../../model/model';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
-
-export interface EngineOptions {
-  /**
-   * Threads that decode, an integer in [1, 64]. Each has its own cache and batch; all share the weights. More than one
-   * pays when a step is too small to occupy all cores. Default 1.
-   */
-  workers?: number | undefined;
-  /** Size of the process's thread pool, which all workers share, an integer in [1, 256]. Default: as it is. */
-  threads?: number | undefined;
-  /** The largest number of sequences that a worker decodes together, an integer >= 1. Default 16. */
-  maxBatch?: number | undefined;
-  /**
-   * The largest number of requests that wait for a place in a batch, an integer >= 0; further ones are refused. Default
-   * 256.
-   */
-  maxQueue?: number | undefined;
-  /** The largest number of tokens of a sequence, prompt included, in [1, maxSeqLen]. Default: maxSeqLen, at most 4096. */
-  contextLength?: number | undefined;
-  /**
-   * The largest number of tokens of a step, an integer >= maxBatch. Prompts are computed in chunks that fill what running
-   * sequences leave of it. A smaller value disturbs running sequences less, a larger one reads prompts faster. Default:
-   * max(128, maxBatch).
-   */
-  maxStepTokens?: number | undefined;
-  /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
-  freeze?: boolean | undefined;
-}
+import type { EngineOptions } from './options';
 
 export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {}
 

@@ -10,6 +10,7 @@ import {
   other,
   ownOptions,
   resolveOptions,
+  text,
 } from '../../base/options';
 import type { Engine } from '../engine/engine';
 import { LEVELS, type LogSink } from './log';
@@ -181,15 +182,6 @@ export function resolveHttpOptions(
   const resolved = resolveOptions<HttpOptions>('serve', HTTP_OPTIONS, own);
   const { maxTokens = resolved.engine.contextLength } = resolved;
   return { ...(resolved as ResolvedHttpOptions), maxTokens };
-}
-
-function text(info: OptionInfo<string>): OptionRow<string> {
-  return other(
-    'a text that is not empty',
-    (value) => typeof value === 'string',
-    info,
-    (value) => value !== '',
-  );
 }
 
 function texts(info: OptionInfo<readonly string[]>): OptionRow<readonly string[]> {

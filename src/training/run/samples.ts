@@ -1,9 +1,13 @@
+import { integer, type OptionTable, text } from '../../base/options';
+import { DEFAULT_SEED } from '../../base/random';
 import { JsonLines, keepLines } from '../../checkpoint/jsonLines';
 import type { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../generateText';
 
-export interface SampleText {
+export interface SampleOptions {
+  /** Steps between samples, an integer >= 1. */
+  interval: number;
   /** The text that the model continues; not empty. */
   prompt: string;
   /** Tokens of a sample, an integer >= 1. */
@@ -12,10 +16,42 @@ export interface SampleText {
   seed?: number | undefined;
 }
 
-export interface SampleOptions extends SampleText {
-  /** Steps between samples, an integer >= 1. */
-  interval: number;
-}
+export type SampleText = Omit<SampleOptions, 'interval'>;
+
+/** Flags of `sgemoe train`, whose samples have the seed of the run. */
+export const SAMPLE_OPTIONS: OptionTable<SampleOptions> = {
+  interval: integer(
+    { min: 1 },
+    {
+      doc: 'steps from one sample to the next',
+      cli: {
+        flag: '--sample-interval <n>',
+        doc: 'steps from one sample in samples.jsonl to the next',
+        note: '0 is none',
+        default: 0,
+        kind: integer({ min: 0 }, { doc: '' }),
+      },
+    },
+  ),
+  prompt: text({
+    doc: 'what samples continue, not empty',
+    cli: { flag: '--sample-prompt <text>', default: '\n' },
+  }),
+  maxTokens: integer(
+    { min: 1 },
+    {
+      doc: 'length of a sample, in tokens',
+      cli: {
+        flag: '--sample-tokens <n>',
+        doc: 'length of a sample and of the one at the end, in tokens',
+        note: '0 is none',
+        default: 300,
+        kind: integer({ min: 0 }, { doc: '' }),
+      },
+    },
+  ),
+  seed: integer({}, { doc: 'of the random choices, the same for every sample', default: DEFAULT_SEED }),
+};
 
 const TEMPERATURE = 0.8;
 

@@ -27,7 +27,7 @@ export class SaveSchedule {
 }
 
 /** Default pauses in seconds before the last save of a run, which no later save makes up for, is tried again. */
-const RETRY_SECONDS = [1, 5, 15, 30, 60];
+export const RETRY_SECONDS = [1, 5, 15, 30, 60];
 
 /** A save: its part, its step, and the function that writes. */
 export interface Save {

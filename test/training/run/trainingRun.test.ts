@@ -244,7 +244,7 @@ describe('what is refused', () => {
       TrainingRun.resume(join(folder, 'whole'), RECIPE),
     );
     await first.close();
-    await expect(makeAll(first)).rejects.toThrow(/iterated once/);
+    await expect(makeAll(first)).rejects.toThrow(/iterated only once/);
     await (await TrainingRun.resume(join(folder, 'whole'), RECIPE)).close();
     expect(json('whole', 'run.json').result.steps).toBe(12);
   });
@@ -261,7 +261,11 @@ describe('what is refused', () => {
   it.each([
     ['a misspelt option', { evalIntervall: 3 }, /unknown option 'evalIntervall'/],
     ['no batch', { batchSize: 0 }, /batchSize must be an integer >= 1, got 0/],
-    ['an empty prompt', { samples: { interval: 1, prompt: '', maxTokens: 3 } }, /has no tokens/],
+    [
+      'an empty prompt',
+      { samples: { interval: 1, prompt: '', maxTokens: 3 } },
+      /prompt must be a text that is not empty/,
+    ],
     ['no interval', { saveInterval: { minutes: 0 } }, /saveInterval/],
     ['a count below 0', { maxSkippedSteps: -1 }, /maxSkippedSteps must be an integer >= 0, got -1/],
     ['no trainer', { trainer: {} }, /trainer must be a Trainer/],

@@ -1,0 +1,107 @@
+import { boolean, integer, type OptionTable, resolveOptions } from '../../base/options';
+
+/** Options of an engine. */
+export interface EngineOptions {
+  /**
+   * Threads that decode, an integer in [1, 64]. Each has its own cache and batch; all share the weights. More than one
+   * pays when a step is too small to occupy all cores. Default 1.
+   */
+  workers?: number | undefined;
+  /** Size of the process's thread pool, which all workers share, an integer in [1, 256]. Default: as it is. */
+  threads?: number | undefined;
+  /** The largest number of sequences that a worker decodes together, an integer >= 1. Default 16. */
+  maxBatch?: number | undefined;
+  /** The largest number of requests that wait for a place in a batch, an integer >= 0; more are refused. Default 256. */
+  maxQueue?: number | undefined;
+  /** The largest number of tokens of a sequence, prompt included, in [1, maxSeqLen]. Default: maxSeqLen, at most 4096. */
+  contextLength?: number | undefined;
+  /**
+   * The largest number of tokens of a step, an integer >= maxBatch. Prompts are computed in chunks that fill what running
+   * sequences leave of it. A smaller value disturbs running sequences less, a larger one reads prompts faster.
+   * Default: 128, or maxBatch if that is more.
+   */
+  maxStepTokens?: number | undefined;
+  /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
+  freeze?: boolean | undefined;
+}
+
+export type ResolvedEngineOptions = Required<Omit<EngineOptions, 'threads'>> & Pick<EngineOptions, 'threads'>;
+
+const MOST_CONTEXT = 4096;
+const STEP_TOKENS = 128;
+
+/** Flags of `sgemoe serve`; other commands have --threads of it, too. */
+export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
+  workers: integer(
+    { min: 1, max: 64 },
+    {
+      doc: 'threads that decode, each with a cache and a batch of its own',
+      default: 1,
+      cli: { flag: '--workers <n>' },
+    },
+  ),
+  threads: integer(
+    { min: 1, max: 256 },
+    {
+      doc: "the process's thread pool, which all workers share",
+      absent: 'as it is',
+      cli: { flag: '--threads <n>', doc: 'threads of the matmuls', absent: 'one per core' },
+    },
+  ),
+  maxBatch: integer(
+    { min: 1 },
+    { doc: 'sequences that a worker decodes together', default: 16, cli: { flag: '--max-batch <n>' } },
+  ),
+  maxQueue: integer(
+    { min: 0 },
+    {
+      doc: 'requests that wait beyond those; more are refused with `SGEMOE_QUEUE_FULL`',
+      default: 256,
+      cli: { flag: '--max-queue <n>', doc: 'requests that wait beyond those; more are refused' },
+    },
+  ),
+  contextLength: integer(
+    { min: 1 },
+    {
+      doc: 'tokens of a sequence, prompt included; at most maxSeqLen',
+      absent: `maxSeqLen, at most ${MOST_CONTEXT}`,
+      cli: {
+        flag: '--context-length <n>',
+        doc: 'most tokens of a sequence',
+        absent: `what the model knows, at most ${MOST_CONTEXT}`,
+      },
+    },
+  ),
+  maxStepTokens: integer(
+    { min: 1 },
+    {
+      doc: 'tokens of a step, at least maxBatch: prompts are read in chunks of what the running sequences leave of it',
+      absent: `${STEP_TOKENS}, or maxBatch if that is more`,
+    },
+  ),
+  freeze: boolean({
+    doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',
+    default: true,
+  }),
+};
+
+/** @throws TypeError or RangeError for an option that is unknown or out of range. */
+export function resolveEngineOptions(
+  what: string,
+  options: EngineOptions,
+  maxSeqLen: number,
+): ResolvedEngineOptions {
+  const resolved = resolveOptions<EngineOptions>(what, ENGINE_OPTIONS, options) as ResolvedEngineOptions;
+  const { maxBatch } = resolved;
+  const { contextLength = Math.min(maxSeqLen, MOST_CONTEXT) } = resolved;
+  const { maxStepTokens = Math.max(maxBatch, STEP_TOKENS) } = resolved;
+  if (contextLength > maxSeqLen) {
+    throw new RangeError(`${what}: contextLength must be at most ${maxSeqLen}, got ${contextLength}`);
+  }
+  if (maxStepTokens < maxBatch) {
+    throw new RangeError(
+      `${what}: maxStepTokens must be at least maxBatch, ${maxBatch}, got ${maxStepTokens}`,
+    );
+  }
+  return { ...resolved, contextLength, maxStepTokens };
+}
