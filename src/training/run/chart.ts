@@ -52,12 +52,18 @@ const LOAD_COLOURS = [
 ];
 const EQUAL_LEVEL = (LOAD_COLOURS.length - 1) / 2;
 
-/** The chart of a run as SVG: losses over steps and, below on the same axis, the load of each layer's experts. */
+/**
+ * The chart of a run as SVG: losses over steps and, below on the same axis, the load of each layer's experts, if any has
+ * some.
+ */
 export function renderChart(data: ChartData): string {
   const x = stepAxis(data);
   const loadTop = LOSS_TOP + LOSS_HEIGHT + LOAD_GAP;
-  const loadHeight = data.expertsPerLayer.reduce((sum, n) => sum + n * rowHeight(n) + LAYER_GAP, 0);
-  const height = loadTop + loadHeight + BOTTOM;
+  const mixtures = data.expertsPerLayer.filter((experts) => experts > 0);
+  const loadHeight = mixtures.reduce((sum, n) => sum + n * rowHeight(n) + LAYER_GAP, 0);
+  const lossBottom = LOSS_TOP + LOSS_HEIGHT;
+  const isDense = data.expertsPerLayer.length > 0 && mixtures.length === 0;
+  const height = (isDense ? lossBottom : loadTop + loadHeight) + BOTTOM;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" ` +
       `font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="13" fill="${INK}">`,
@@ -66,7 +72,7 @@ export function renderChart(data: ChartData): string {
     text(LEFT, 30, data.title, 'font-size="18" font-weight="600"'),
     text(LEFT, 50, data.subtitle, `fill="${REFERENCE}"`),
     ...lossPanel(data, x),
-    ...loadPanel(data, x, loadTop),
+    ...(isDense ? stepTicks(x, LOSS_TOP, lossBottom) : loadPanel(data, x, loadTop)),
     text(
       (LEFT + WIDTH - RIGHT) / 2,
       height - 14,

@@ -98,6 +98,20 @@ describe('renderChart', () => {
     expect(filled([2], [0, 1])).toEqual(['#8c510a', '#01665e']);
   });
 
+  it('leaves out dense layers, and the panel of experts where all are dense', () => {
+    const height = (svg: string) => Number(/ height="(\d+)"/.exec(svg)![1]);
+    const mixed = renderChart(data({ expertsPerLayer: [2, 0, 4] }));
+    expect(mixed).toContain('>layer 2<');
+    expect(mixed).not.toContain('>layer 1<');
+    expect(height(mixed)).toBe(height(renderChart(data())));
+    const dense = renderChart(data({ load: [], expertsPerLayer: [0, 0] }));
+    expect(dense).not.toMatch(/expert load|layer|NaN/);
+    expect(dense).toContain('>step (2,048 tokens each)<');
+    // The ticks of the steps stand below the losses.
+    expect(dense).toContain('>20<');
+    expect(height(dense)).toBeLessThan(height(mixed) - 60);
+  });
+
   it('takes a run without any step', () => {
     const svg = renderChart(data({ train: [], validation: [], load: [], expertsPerLayer: [] }));
     expect(elementNames(svg)[0]).toBe('svg');
