@@ -9,6 +9,9 @@ const ARCHITECTURES: Record<string, { name: string; neighbours: boolean }> = {
   qwen2_moe: { name: 'qwen2moe', neighbours: false },
   qwen3_moe: { name: 'qwen3moe', neighbours: false },
   granitemoe: { name: 'granitemoe', neighbours: true },
+  llama: { name: 'llama', neighbours: true },
+  qwen2: { name: 'qwen2', neighbours: false },
+  qwen3: { name: 'qwen3', neighbours: false },
 };
 
 type Config = Record<string, unknown>;
@@ -68,6 +71,7 @@ const NAMES: readonly (readonly [RegExp, string])[] = [
   [/^self_attn\.([qk])_norm/, 'attn_$1_norm'],
   [/^self_attn\.([qkv])_proj/, 'attn_$1'],
   [/^self_attn\.o_proj/, 'attn_output'],
+  [/^mlp\.(gate|up|down)_proj/, 'ffn_$1'],
   [/^mlp\.shared_expert_gate/, 'ffn_gate_inp_shexp'],
   [/^mlp\.shared_expert\.(gate|up|down)_proj/, 'ffn_$1_shexp'],
   [/^(?:mlp|block_sparse_moe)\.(?:router\.layer|gate|router)(?=\.weight)/, 'ffn_gate_inp'],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { importCheckpoint, inspectCheckpoint, MoETransformer } from '../../src';
 import { ARCHITECTURES } from '../../src/hf/architectures';
+import { ropeFrequencies } from '../../src/model/ropeFrequencies';
 import { expectError } from '../helpers/expectError';
 import { ggufFromHf } from '../helpers/ggufFromHf';
 import { ggufBytes, type Value } from '../helpers/ggufWriter';
@@ -17,7 +18,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-const MIXTURES = ['mixtral', 'olmoe', 'qwen3_moe', 'qwen2_moe', 'granitemoe'] as const;
+/** Mistral is converted as a Llama; the others have names of their own. */
+const CONVERTED = ARCHITECTURES.filter((name) => name !== 'mistral');
 
 async function mixtralWith(...extra: (readonly [string, Value])[]): Promise<string> {
   const { config } = await loadHfFixture('mixtral');
@@ -26,13 +28,14 @@ async function mixtralWith(...extra: (readonly [string, Value])[]): Promise<stri
 }
 
 describe('a GGUF file is the model that it was converted from', () => {
-  for (const architecture of MIXTURES) {
+  for (const architecture of CONVERTED) {
     it(architecture, async () => {
       const dir = hfDir(architecture);
       const { config } = await loadHfFixture(architecture);
       await writeFile(path, await ggufFromHf(dir, config));
       const [ours, theirs] = [await MoETransformer.load(path), await MoETransformer.load(dir)];
-      const { router_aux_loss_coef: _, ...fields } = theirs.config.toJSON();
+      // The files of these tests hold no scaling of rotary angles.
+      const { router_aux_loss_coef: _, rope_scaling: __, ...fields } = theirs.config.toJSON();
       expect(ours.config.toJSON()).toMatchObject(fields);
       const want = new Map(theirs.namedParameters());
       for (const [name, { data }] of ours.namedParameters()) {
@@ -42,10 +45,6 @@ describe('a GGUF file is the model that it was converted from', () => {
       expect([...want.keys()]).toEqual([]);
     });
   }
-
-  it('for every mixture that is read from Hugging Face', () => {
-    expect(MIXTURES.filter((name) => !(ARCHITECTURES as readonly string[]).includes(name))).toEqual([]);
-  });
 });
 
 it('inspect tells the types of a GGUF file, and import makes a folder of it', async () => {
@@ -80,7 +79,11 @@ describe('what is not computed is refused by name', () => {
   });
 
   for (const [what, entry, message] of [
-    ['a rope scaling', ['llama.rope.scaling.type', string('yarn')], /rope\.scaling\.type "yarn"/],
+    [
+      'another rope scaling',
+      ['llama.rope.scaling.type', string('longrope')],
+      /rope\.scaling\.type "longrope"/,
+    ],
     ['a part of heads that is rotated', ['llama.rope.dimension_count', number(2)], /rotates a part of heads/],
     ['a sliding window', ['llama.attention.sliding_window', number(3)], /sliding_window 3 is smaller/],
     ['an unknown key', ['llama.attention.clamp_kqv', number(3)], /"llama\.attention\.clamp_kqv"/],
@@ -90,4 +93,74 @@ describe('what is not computed is refused by name', () => {
       await expectError(CONFIG, message, () => MoETransformer.load(path));
     });
   }
+});
+
+describe('a scaling of rotary angles', () => {
+  const float = (key: string, value: number) => [`llama.rope.${key}`, { type: 'f32', value }] as const;
+  const type = (value: string) => ['llama.rope.scaling.type', { type: 'string', value }] as const;
+  const original = ['llama.rope.scaling.original_context_length', { type: 'u32', value: 16 }] as const;
+  const scalingOf = async () => (await inspectCheckpoint(path)).config.ropeScaling;
+
+  it.each([
+    [[type('none'), float('scaling.factor', 4)], null],
+    [[type('linear')], null],
+    [[type('linear'), float('scaling.factor', 4)], { type: 'linear', factor: 4 }],
+    [[float('scaling.factor', 2)], { type: 'linear', factor: 2 }],
+    [
+      [type('yarn'), float('scaling.factor', 4), original],
+      {
+        type: 'yarn',
+        factor: 4,
+        originalMaxSeqLen: 16,
+        attentionFactor: 0.1 * Math.log(4) + 1,
+        betaFast: 32,
+      },
+    ],
+    [
+      [type('yarn'), float('scaling.factor', 4), float('scaling.attn_factor', 0.5)],
+      { type: 'yarn', originalMaxSeqLen: 64, attentionFactor: 0.5 * (0.1 * Math.log(4) + 1) },
+    ],
+  ])('%j is %j', async (entries, want) => {
+    await mixtralWith(...entries);
+    if (want === null) expect(await scalingOf()).toBeNull();
+    else expect(await scalingOf()).toMatchObject(want);
+  });
+
+  /** A file whose frequencies are divided by these numbers; its base is Llama 3's. */
+  async function withFactors(factors: number[], ...extra: (readonly [string, Value])[]): Promise<void> {
+    const { config } = await loadHfFixture('mixtral');
+    const tensor = { name: 'rope_freqs.weight', shape: [factors.length], data: Float32Array.from(factors) };
+    await writeFile(
+      path,
+      await ggufFromHf(hfDir('mixtral'), { ...config, rope_theta: 5e5 }, extra, [tensor]),
+    );
+  }
+
+  it('of Llama 3 comes from the factors of a tensor, as its converter writes them', async () => {
+    const scaling = {
+      type: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxSeqLen: 8192,
+    } as const;
+    const scaled = ropeFrequencies(8, 5e5, scaling);
+    const factors = ropeFrequencies(8, 5e5, null).map((f, i) => f / scaled[i]);
+    expect(new Set(factors).size).toBe(3);
+    await withFactors(factors);
+    expect(await scalingOf()).toEqual(scaling);
+    expect((await MoETransformer.load(path)).config.ropeBase).toBe(5e5);
+    await withFactors([1, 1, 1, 1]);
+    expect(await scalingOf()).toBeNull();
+  });
+
+  it.each([
+    ['another', [1, 2, 3, 8], []],
+    ['one for heads of another width', [1, 1, 8], []],
+    ['two', [1, 1, 1, 1], [float('scaling.factor', 2)]],
+    ['not a number', [1, 1, Number.NaN, 8], []],
+  ])('that is %s is refused', async (_, factors, extra) => {
+    await withFactors(factors, ...extra);
+    await expectError('SGEMOE_CONFIG_INVALID', /rope_freqs\.weight/, () => inspectCheckpoint(path));
+  });
 });

@@ -3,6 +3,7 @@ import { GgufFile } from './ggufFile';
 import { GgufTensors } from './ggufTensors';
 import { ggufGenerationConfig } from './ggufTokenizer';
 import { GgufMetadata } from './metadata';
+import { ROPE_FACTORS } from './ropeScaling';
 
 /**
  * Opens a GGUF file as the checkpoint of `transformers` that it was made from: the same config.json, and the same tensors,
@@ -13,11 +14,22 @@ export async function openGgufCheckpoint(path: string) {
   const file = await GgufFile.open(path);
   try {
     const metadata = new GgufMetadata(file);
-    const { architecture, config } = ggufConfig(metadata);
+    const { architecture, config } = ggufConfig(metadata, await readRopeFactors(file));
     const tensors = new GgufTensors(file, architecture, metadata.headDim);
     return { config, generationConfig: ggufGenerationConfig(file), tokenizer: null, tensors };
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+/** More factors than any head has pairs; a tensor of that name with more isn't read. */
+const MOST_FACTORS = 2 ** 16;
+
+async function readRopeFactors(file: GgufFile): Promise<Float32Array | null> {
+  const tensor = file.tensors.get(ROPE_FACTORS);
+  if (tensor === undefined) return null;
+  const factors = new Float32Array(Math.min(tensor.elements, MOST_FACTORS));
+  await file.readPartInto(tensor, 0, factors);
+  return factors;
 }

@@ -1,6 +1,7 @@
 import { quoteName } from '../safetensorsHeader';
 import { GGUF_ARCHITECTURES, type GgufArchitecture, ggufArchitecture } from './architectures';
 import type { GgufMetadata } from './metadata';
+import { ggufRopeScaling, ROPE_SCALING_KEYS } from './ropeScaling';
 
 /** Keys of every architecture that are read, or that change nothing of what the model computes. */
 const KNOWN_KEYS = [
@@ -20,7 +21,7 @@ const KNOWN_KEYS = [
   'attention.sliding_window',
   'rope.dimension_count',
   'rope.freq_base',
-  'rope.scaling.type',
+  ...ROPE_SCALING_KEYS,
 ];
 
 export interface GgufConfig {
@@ -31,10 +32,11 @@ export interface GgufConfig {
 
 /**
  * The config.json of `transformers` that describes the model of a GGUF file.
- * @throws SgemoeError SGEMOE_CONFIG_INVALID, with its name, for what sgemoe doesn't compute: another architecture, a
- * rope scaling, heads that are rotated in part, a key that isn't known.
+ * @param ropeFactors the numbers of the tensor ROPE_FACTORS, or null if the file has none.
+ * @throws SgemoeError SGEMOE_CONFIG_INVALID, with its name, for what sgemoe doesn't compute: another architecture,
+ * a rope scaling of another kind, heads that are rotated in part, a key that isn't known.
  */
-export function ggufConfig(metadata: GgufMetadata): GgufConfig {
+export function ggufConfig(metadata: GgufMetadata, ropeFactors: Float32Array | null): GgufConfig {
   const nExperts = metadata.number('expert_count', 0);
   const architecture = ggufArchitecture(metadata.architecture, nExperts > 0);
   if (architecture === undefined) {
@@ -61,6 +63,7 @@ export function ggufConfig(metadata: GgufMetadata): GgufConfig {
     max_position_embeddings: metadata.number('context_length'),
     rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
     rope_theta: metadata.number('rope.freq_base', 1e4),
+    rope_scaling: ggufRopeScaling(metadata, ropeFactors),
     tie_word_embeddings: !metadata.tensors.has('output.weight'),
     ...(nExperts > 0 ? experts : {}),
     ...architecture.config?.(metadata),
@@ -70,15 +73,6 @@ export function ggufConfig(metadata: GgufMetadata): GgufConfig {
 
 function refuseUnsupported(metadata: GgufMetadata, { ownKeys }: GgufArchitecture): void {
   const { architecture: name, headDim } = metadata;
-  const scaling = metadata.get('rope.scaling.type') ?? 'none';
-  if (scaling !== 'none') {
-    const what = `${name}.rope.scaling.type ${quoteName(String(scaling))}`;
-    throw metadata.refused(`${what} is a scaling of rotary angles, which sgemoe does not compute`);
-  }
-  if (metadata.tensors.has('rope_freqs.weight'))
-    throw metadata.refused(
-      'rope_freqs.weight scales rotary angles as Llama 3 does, which sgemoe does not compute',
-    );
   const rotated = metadata.number('rope.dimension_count', headDim);
   if (rotated !== headDim)
     throw metadata.refused(`${name}.rope.dimension_count ${rotated} rotates a part of heads of ${headDim}`);

@@ -5,6 +5,7 @@ import type { ExpertNames, GgufArchitecture } from './architectures';
 import { layoutOf } from './blockTypes';
 import type { GgufFile } from './ggufFile';
 import type { GgufTensor } from './header';
+import { ROPE_FACTORS } from './ropeScaling';
 
 /** Names below `model.layers.<i>.` of the tensors below `blk.<i>.` */
 const LAYER_NAMES: ReadonlyMap<string, string> = new Map(
@@ -122,6 +123,8 @@ export class GgufTensors implements TensorReader {
       assembled(name, shape, [{ tensor, start: 0, elements: tensor.elements }]),
     ];
     const [, layer, rest] = /^blk\.(\d+)\.(.*)$/.exec(tensor.name) ?? [];
+    // Read with the configuration.
+    if (tensor.name === ROPE_FACTORS) return [];
     // A name that isn't known stays, to be refused with it.
     if (layer === undefined) return whole(MODEL_NAMES.get(tensor.name) ?? tensor.name);
     const prefix = `model.layers.${layer}.`;
