@@ -2,7 +2,7 @@
 /**
  * npm run build:web [-- --out <folder>]
  *
- * dist/web/: the package for browsers, one ES module (index.js) with kernels.wasm, and the page demo.html with what it
+ * dist/web/: the package for browsers, one ES module (index.js) with its kernels, and the page demo.html with what it
  * needs: a folder that any static server can give out. The sources are the package's; backend/browser.ts takes the place of
  * the loader, web/node.js that of Node's modules.
  */
@@ -15,7 +15,9 @@ const ROOT = path.resolve(__dirname, '..');
 const SHIM = path.join(__dirname, 'web', 'node.js');
 const LOADER = path.join(ROOT, 'src', 'backend', 'index.ts');
 const BROWSER = path.join(ROOT, 'src', 'backend', 'browser.ts');
-const KERNELS = path.join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm');
+const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
+  path.join(ROOT, 'prebuilds', 'wasm', name),
+);
 const PAGE = path.join(ROOT, 'src', 'web');
 /** Of the page, as they are. */
 const COPIED = [
@@ -51,7 +53,8 @@ main(path.resolve(value ?? path.join(ROOT, 'dist', 'web'))).catch((error) => {
 });
 
 async function main(out) {
-  if (!fs.existsSync(KERNELS)) throw new Error(`${KERNELS} is missing: npm run build:wasm makes it`);
+  const missing = KERNELS.find((file) => !fs.existsSync(file));
+  if (missing !== undefined) throw new Error(`${missing} is missing: npm run build:wasm makes it`);
   fs.rmSync(out, { recursive: true, force: true });
   fs.mkdirSync(out, { recursive: true });
   const bundle = await rolldown({
@@ -67,7 +70,7 @@ async function main(out) {
     },
   });
   await bundle.write({ file: path.join(out, 'index.js'), format: 'esm', minify: true });
-  fs.copyFileSync(KERNELS, path.join(out, 'kernels.wasm'));
+  for (const file of KERNELS) fs.copyFileSync(file, path.join(out, path.basename(file)));
   for (const file of COPIED)
     fs.copyFileSync(path.join(ROOT, 'src', file), path.join(out, path.basename(file)));
   const page = await rolldown({ input: path.join(PAGE, 'demo.js'), platform: 'browser', logLevel: 'silent' });

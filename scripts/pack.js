@@ -60,7 +60,7 @@ if (!process.argv.includes('--clean')) {
 
 /** dist/web/, which has the kernels that `npm run prebuild` makes; without them there is nothing for browsers. */
 function buildForBrowsers() {
-  if (fs.existsSync(path.join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm'))) {
+  if (fs.existsSync(path.join(ROOT, 'prebuilds', 'wasm', 'kernels-relaxed.wasm'))) {
     execFileSync(process.execPath, [path.join(__dirname, 'build-web.js')], {
       stdio: ['ignore', 2, 'inherit'],
     });

@@ -2,7 +2,7 @@
  * sgemoe in a browser: models, training and generation on the page or in a worker of it, by WebAssembly.
  * scripts/build-web.js makes one module of it, dist/web/index.js, with kernels.wasm beside.
  */
-import { loadKernels } from './backend/browser';
+import { type LoadOptions, loadKernels } from './backend/browser';
 import type { BackendInfo } from './backend/kernels';
 import { SgemoeError } from './base/errors';
 import type { Checkpoint } from './checkpoint/checkpoint';
@@ -11,7 +11,7 @@ import { MoETransformer } from './model/model';
 import { loadTokenizer } from './text/loadTokenizer';
 import type { Tokenizer } from './text/tokenizer';
 
-export { backendInfo } from './backend/browser';
+export { backendInfo, type LoadOptions } from './backend/browser';
 export type { BackendInfo } from './backend/kernels';
 export { SgemoeError } from './base/errors';
 export { ModelConfig, type ModelConfigOptions } from './config/modelConfig';
@@ -33,12 +33,21 @@ export interface FetchedModel {
 }
 
 /**
- * Gets the kernels ready: to be awaited before anything else. @param url of kernels.wasm; default: beside this module.
- * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when it can't be fetched.
+ * Gets the kernels ready: to be awaited before anything else. Later calls give the same.
+ * @param folder that has kernels.wasm and kernels-relaxed.wasm, of which one is fetched; default: beside this module.
+ * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when it can't be fetched; RangeError for an option.
  */
-export function load(url: string | URL = new URL('./kernels.wasm', moduleUrl())): Promise<BackendInfo> {
-  return loadKernels(url);
+export function load(folder?: string | URL, options: LoadOptions = {}): Promise<BackendInfo> {
+  // Literals, which bundlers follow.
+  const files = {
+    simd128: new URL('./kernels.wasm', folder ?? SGEMOE_MODULE_URL),
+    'relaxed-simd': new URL('./kernels-relaxed.wasm', folder ?? SGEMOE_MODULE_URL),
+  };
+  return loadKernels(files, options);
 }
+
+/** Where the bundle is, which build-web.js fills in: TypeScript compiles this file as CommonJS, which has no such thing. */
+declare const SGEMOE_MODULE_URL: string;
 
 /**
  * A model over fetch: config.json, model.safetensors and, where they are there, generation_config.json and tokenizer.json of
@@ -83,11 +92,4 @@ async function fetchFile(url: string, required: boolean): Promise<Response | nul
     reason = (error as Error).message;
   }
   throw new SgemoeError('SGEMOE_CHECKPOINT_NOT_FOUND', `${url} can not be fetched: ${reason}`);
-}
-
-/** Where the bundle is, which build-web.js fills in: TypeScript compiles this file as CommonJS, which has no such thing. */
-declare const SGEMOE_MODULE_URL: string;
-
-function moduleUrl(): string {
-  return SGEMOE_MODULE_URL;
 }

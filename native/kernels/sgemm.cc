@@ -15,12 +15,23 @@ constexpr int64_t kPanelDepth = 256;
 
 // A thread keeps its buffer, since one that multiplies once usually does so again.
 struct PackBuffer {
+#if defined(__wasm__)  // no heap that helping threads could ask (wasm/pool.cc)
+  alignas(64) float own[kPanelDepth * kPanelCols];
+  float* get() { return own; }
+#else
   float* memory = nullptr;
   ~PackBuffer() { free(memory); }
+  // 64-byte aligned; null where there is no memory.
+  float* get() {
+    if (memory == nullptr) {
+      memory = static_cast<float*>(malloc((kPanelDepth * kPanelCols + 16) * sizeof(float)));
+      if (memory == nullptr) return nullptr;
+    }
+    return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
+  }
+#endif
 };
 thread_local PackBuffer packBuffer;
-
-inline float* aligned(float* p) { return p + (64 - reinterpret_cast<uintptr_t>(p) % 64) % 64 / sizeof(float); }
 
 // A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
 constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;
@@ -113,11 +124,9 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta) {
   float* panel = small;
   int64_t maxDepth = kSmallDepth;
   if (k > kSmallDepth) {
-    if (packBuffer.memory == nullptr) {
-      packBuffer.memory = static_cast<float*>(malloc((kPanelDepth * kPanelCols + 16) * sizeof(float)));
-    }
-    if (packBuffer.memory != nullptr) {  // else the small one serves
-      panel = aligned(packBuffer.memory);
+    float* const large = packBuffer.get();
+    if (large != nullptr) {  // else the small one serves
+      panel = large;
       maxDepth = kPanelDepth;
     }
   }

@@ -15,6 +15,11 @@ uint32_t SGEMOE_IMPORT(numberText)(double value, char* text, uint32_t bytes);
 // 64-byte aligned memory; throws, as throwError does, where there is none.
 void* SGEMOE_IMPORT(allocate)(double bytes);
 void SGEMOE_IMPORT(release)(void* memory);
+// Starts threads that run help() (pool.cc) until there are so many; returns how many there are.
+int SGEMOE_IMPORT(startHelpers)(int wanted);
+double SGEMOE_IMPORT(now)();  // milliseconds
+// Waits some microseconds, where this thread may.
+void SGEMOE_IMPORT(nap)();
 }
 
 // Bytes [begin, end) that a call writes: JavaScript copies those of arrays outside of this memory back.

@@ -10,6 +10,7 @@
 #include "../addon/entries.h"
 #include "../addon/handles.h"
 #include "../arith.h"
+#include "../parallel.h"
 #include "host.h"
 
 namespace sgemoe {
@@ -89,8 +90,9 @@ extern "C" __attribute__((export_name("makeStored"))) void makeStored(void* at, 
 namespace entries {
 
 void setThreads(Args& args) {
-  args.integer("threads", 1, 257);
+  const int64_t threads = args.integer("threads", 1, 257);
   args.done();
+  setThreadCount(static_cast<int>(threads));
 }
 
 double alignmentPadding(Args& args) {

@@ -1,7 +1,6 @@
-// Scratch memory and the pool of one thread, where JavaScript has the heap (host.h).
+// Scratch memory where JavaScript has the heap (host.h).
 #include <stdlib.h>
 
-#include "../parallel.h"
 #include "../scratch.h"
 #include "host.h"
 
@@ -45,18 +44,6 @@ Scratch::~Scratch() {
     taken = false;
   }
 }
-
-ScratchParts::ScratchParts(int64_t, int64_t floatsPerPart, int64_t sharedFloats)
-    : parts_(1), stride_(floatsPerPart / 16 * 16 + 16), memory_(stride_ + sharedFloats), free_(1) {}
-
-float* ScratchParts::take() { return memory_.data(); }
-void ScratchParts::giveBack(float*) {}
-
-void parallelFor(int64_t chunks, double, ChunkFn fn, void* context) {
-  for (int64_t i = 0; i < chunks; i++) fn(context, i);
-}
-
-int threadCount() { return 1; }
 
 }  // namespace sgemoe
 

@@ -30,6 +30,10 @@ export class Buffer extends Uint8Array {
     return new Buffer(length);
   }
 
+  static allocUnsafeSlow(length) {
+    return new Buffer(length);
+  }
+
   static concat(parts) {
     const all = new Buffer(parts.reduce((sum, { length }) => sum + length, 0));
     let at = 0;
@@ -64,6 +68,9 @@ export class TextDecoder extends globalThis.TextDecoder {
     return super.decode(isShared ? bytes.slice() : bytes, options);
   }
 }
+
+/** A browser doesn't tell: WebAssembly's own limit is the one that counts. */
+export const freemem = () => Number.POSITIVE_INFINITY;
 
 export const types = {
   isSharedArrayBuffer: (value) => Object.prototype.toString.call(value) === '[object SharedArrayBuffer]',

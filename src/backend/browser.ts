@@ -5,30 +5,106 @@
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, Kernels } from './kernels';
 import { createReferenceKernels } from './reference';
-import { WebAssembly } from './wasm/api';
+import { bestInstructionSet, defaultThreads, type WasmInstructionSet, WebAssembly } from './wasm/api';
+import { HELPER, type HelperData } from './wasm/helper';
 import { instantiate } from './wasm/instance';
+
+export interface LoadOptions {
+  /**
+   * Threads that compute, 1..256, where the page is cross-origin isolated; elsewhere one does. Default: as many as the
+   * machine has processors, at most 8.
+   */
+  readonly threads?: number | undefined;
+}
+
+export type KernelFiles = Readonly<Record<WasmInstructionSet, string | URL>>;
+
+/** What is used of a browser's workers: a package for Node has no types of them. */
+interface BrowserWorker {
+  onmessage: unknown;
+  onerror: unknown;
+  postMessage(data: unknown): void;
+  terminate(): void;
+}
+interface Browser {
+  readonly crossOriginIsolated?: boolean;
+  readonly navigator?: { readonly hardwareConcurrency?: number };
+  readonly Worker?: new (url: string) => BrowserWorker;
+}
+const browser = globalThis as unknown as Browser;
 
 let current: Kernels | undefined;
 
 /**
- * Fetches and compiles the kernels; to be awaited before a model is made. Later calls give the same. Where the browser
- * has no WebAssembly with shared memory and vectors, the reference backend computes, and `notes` says why.
- * @param url of kernels.wasm.
- * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file can't be fetched.
+ * Fetches and compiles the kernels, and starts the threads that compute; to be awaited before a model is made. Later calls
+ * give the same. Where the browser has no WebAssembly with shared memory and vectors, the reference backend computes, and
+ * `notes` says why.
+ * @param files of the instruction sets, of which one is fetched.
+ * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file can't be fetched; RangeError for `threads`.
  */
-export async function loadKernels(url: string | URL): Promise<BackendInfo> {
-  current ??= await createKernelsFrom(url);
+export async function loadKernels(files: KernelFiles, options: LoadOptions = {}): Promise<BackendInfo> {
+  const { threads = defaultThreads(browser.navigator?.hardwareConcurrency ?? 1) } = options;
+  if (!(Number.isInteger(threads) && threads >= 1 && threads <= 256)) {
+    throw new RangeError(`threads must be an integer in 1..256, got ${String(threads)}`);
+  }
+  current ??= await createKernelsFrom(files, threads);
   return current.info;
 }
 
-async function createKernelsFrom(url: string | URL): Promise<Kernels> {
-  const bytes = await fetchBytes(String(url));
+async function createKernelsFrom(files: KernelFiles, threads: number): Promise<Kernels> {
+  const instructionSet = bestInstructionSet();
+  const bytes = await fetchBytes(String(files[instructionSet]));
+  const helpers = new Helpers();
   try {
     const module = await WebAssembly.compile(bytes);
-    const info = { platform: 'browser-wasm32', addonPath: null, notes: [] };
-    return instantiate(module, { info }).kernels;
+    const info = { platform: 'browser-wasm32', instructionSet, addonPath: null, notes: [] };
+    const { kernels, startHelpers } = instantiate(module, { info, startHelper: helpers.start });
+    if (browser.crossOriginIsolated && threads > 1) {
+      startHelpers(threads - 1);
+      const started = await helpers.ready();
+      kernels.setThreads(started + 1);
+    }
+    return kernels;
   } catch (error) {
     return createReferenceKernels({ notes: [`WebAssembly: ${(error as Error).message}`] });
+  }
+}
+
+/**
+ * Threads that run HELPER. All are started and awaited at first, since a page or a worker that computes doesn't get around
+ * to starting any.
+ */
+class Helpers {
+  #url: string | undefined;
+  readonly #starting: Promise<boolean>[] = [];
+
+  readonly start = (data: HelperData): boolean => {
+    const { Worker } = browser;
+    if (Worker === undefined || !browser.crossOriginIsolated) return false;
+    this.#url ??= URL.createObjectURL(
+      new Blob([`${HELPER}onmessage = ({ data }) => help(data, () => postMessage(0));`]),
+    );
+    try {
+      const worker = new Worker(this.#url);
+      this.#starting.push(
+        new Promise((done) => {
+          worker.onmessage = () => done(true);
+          worker.onerror = () => done(false);
+        }),
+      );
+      worker.postMessage(data);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  /** How many run. */
+  async ready(): Promise<number> {
+    const running = await Promise.all(this.#starting);
+    if (this.#url !== undefined) URL.revokeObjectURL(this.#url);
+    this.#url = undefined;
+    return running.filter(Boolean).length;
   }
 }
 

@@ -120,7 +120,7 @@ function withoutAddon(why: string): Kernels {
     const kernels = loadWasmKernels({ notes: why.split('\n') });
     warnOnce(
       'SGEMOE_WASM_BACKEND',
-      'sgemoe computes in WebAssembly, on one thread, several times slower than its native addon.',
+      'sgemoe computes in WebAssembly, several times slower than its native addon.',
       [why],
     );
     return kernels;

@@ -1,53 +1,96 @@
 /**
  * The kernels as WebAssembly, in Node: the C++ of the addon compiled for where no addon loads. Threads of a process share
- * one memory, so that they share weights; each computes on its own.
+ * one memory, so that they share weights; each that computes has helping threads of its own.
  */
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads';
+import { getEnvironmentData, SHARE_ENV, setEnvironmentData, Worker } from 'node:worker_threads';
 import { SgemoeError } from '../base/errors';
 import type { Kernels } from './kernels';
 import { platformName } from './platform';
 import { createReferenceKernels } from './reference';
-import { type Module, WebAssembly } from './wasm/api';
-import { instantiate, type SharedHeap } from './wasm/instance';
+import {
+  bestInstructionSet,
+  defaultThreads,
+  type Module,
+  type WasmInstructionSet,
+  WebAssembly,
+} from './wasm/api';
+import { HELPER, type HelperData } from './wasm/helper';
+import { instantiate, type SharedHeap, type WasmInstance } from './wasm/instance';
 
 export interface WasmOptions {
   /** Why no faster backend is in use, for `info.notes`. */
   readonly notes?: readonly string[] | undefined;
+  /** Default: the best one that the engine runs. Threads that this one starts keep it. */
+  readonly instructionSet?: WasmInstructionSet | undefined;
 }
 
 /** What threads that this one starts get from it. */
 interface Inherited {
   readonly module: Module;
   readonly shared: SharedHeap;
+  readonly instructionSet: WasmInstructionSet;
 }
 
 const INHERITED = 'sgemoe wasm';
 
-/** `__dirname` and a literal, so that what traces files finds it. */
-const FILE = typeof __dirname === 'string' ? join(__dirname, '../../prebuilds/wasm/kernels.wasm') : null;
+/** `__dirname` and literals, so that what traces files finds them. */
+const FILES =
+  typeof __dirname === 'string'
+    ? {
+        simd128: join(__dirname, '../../prebuilds/wasm/kernels.wasm'),
+        'relaxed-simd': join(__dirname, '../../prebuilds/wasm/kernels-relaxed.wasm'),
+      }
+    : null;
 
 /**
- * The kernels of prebuilds/wasm/kernels.wasm, on the memory of the thread that started this one where that computes with
- * them too.
+ * The kernels of prebuilds/wasm/, on the memory of the thread that started this one where that computes with them too.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file is missing or of another version, or this engine can't run it.
  */
-export function loadWasmKernels({ notes = [] }: WasmOptions = {}): Kernels {
+export function loadWasmKernels(options: WasmOptions = {}): Kernels {
+  return loadWasmInstance(options).kernels;
+}
+
+/** The same, with what the kernels don't tell. */
+export function loadWasmInstance({ notes = [], instructionSet }: WasmOptions = {}): WasmInstance {
   const inherited = getEnvironmentData(INHERITED) as unknown as Inherited | undefined;
-  let made: ReturnType<typeof instantiate>;
+  const set = inherited?.instructionSet ?? instructionSet ?? bestInstructionSet();
+  const file = FILES?.[set] ?? 'kernels.wasm (this is a bundle)';
+  let made: WasmInstance;
   let module: Module;
   try {
-    module = inherited?.module ?? new WebAssembly.Module(readFileSync(FILE ?? ''));
-    const info = { platform: platformName(), addonPath: null, notes: [...notes] };
-    made = instantiate(module, { shared: inherited?.shared, info });
+    module = inherited?.module ?? new WebAssembly.Module(readFileSync(FILES?.[set] ?? ''));
+    const info = { platform: platformName(), instructionSet: set, addonPath: null, notes: [...notes] };
+    made = instantiate(module, { shared: inherited?.shared, info, threads: threads(), startHelper });
   } catch (error) {
-    throw unavailable(`${FILE ?? 'kernels.wasm (this is a bundle)'}: ${(error as Error).message}`, error);
+    throw unavailable(`${file}: ${(error as Error).message}`, error);
   }
   const missing = Object.keys(createReferenceKernels()).find((name) => !(name in made.kernels));
-  if (missing !== undefined) throw unavailable(`${FILE}: of another version, it has no '${missing}'`);
-  if (inherited === undefined) setEnvironmentData(INHERITED, { module, shared: made.shared } as never);
-  return made.kernels;
+  if (missing !== undefined) throw unavailable(`${file}: of another version, it has no '${missing}'`);
+  if (inherited === undefined) {
+    setEnvironmentData(INHERITED, { module, shared: made.shared, instructionSet: set } as never);
+  }
+  return made;
+}
+
+/** SGEMOE_THREADS, which index.ts has checked, or what the process may use. */
+function threads(): number {
+  return Number(process.env.SGEMOE_THREADS) || defaultThreads(availableParallelism());
+}
+
+/** It ends with this thread, and holds no process open. */
+function startHelper(data: HelperData): boolean {
+  try {
+    const program = `${HELPER}help(require('node:worker_threads').workerData, () => {});`;
+    const worker = new Worker(program, { eval: true, workerData: data, env: SHARE_ENV, execArgv: [] });
+    worker.on('error', () => {});
+    worker.unref();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function unavailable(reason: string, cause?: unknown): SgemoeError {

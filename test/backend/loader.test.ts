@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -16,6 +17,7 @@ import { mayGainFromLibrary } from '../../src/backend';
 import type { BackendInfo } from '../../src/backend/kernels';
 import { platformName } from '../../src/backend/platform';
 import { createReferenceKernels } from '../../src/backend/reference';
+import { bestInstructionSet } from '../../src/backend/wasm/api';
 import { ADDON, installedBoundary, runNode, WASM, WITHOUT_WASM } from './child';
 
 const PREBUILT = join('prebuilds', platformName());
@@ -90,23 +92,21 @@ describe.skipIf(WITHOUT_WASM)('a package without an addon, but with WebAssembly'
   let root: string;
   beforeAll(() => {
     root = boundary(null);
-    mkdirSync(join(root, 'prebuilds', 'wasm'), { recursive: true });
-    copyFileSync(WASM, join(root, 'prebuilds', 'wasm', 'kernels.wasm'));
+    cpSync(dirname(WASM), join(root, 'prebuilds', 'wasm'), { recursive: true });
   });
 
   it('computes in WebAssembly and warns once, with the reason and the command', async () => {
     const { info, warnings } = await load(root, {}, ['auto', 'auto']);
     expect(info).toMatchObject({
       backend: 'wasm',
-      instructionSet: 'simd128',
-      threads: 1,
+      instructionSet: bestInstructionSet(),
       blas: null,
       addonPath: null,
     });
     expect(info?.platform).toContain(process.arch);
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toMatchObject({ name: 'SgemoeWarning', code: 'SGEMOE_WASM_BACKEND' });
-    expect(warnings[0].message).toContain('computes in WebAssembly, on one thread');
+    expect(warnings[0].message).toContain('computes in WebAssembly, several times slower');
     expect(warnings[0].message).toContain(`${join(root, PREBUILT, 'sgemoe.node')}: no such file`);
     expect(warnings[0].message).toContain('npx sgemoe build');
     expect(info?.notes.join('\n')).toContain('npx sgemoe build');
@@ -121,11 +121,13 @@ describe.skipIf(WITHOUT_WASM)('a package without an addon, but with WebAssembly'
   it('falls back to the reference, with both reasons, when the file is damaged', async () => {
     const damaged = boundary(null);
     mkdirSync(join(damaged, 'prebuilds', 'wasm'), { recursive: true });
-    writeFileSync(join(damaged, 'prebuilds', 'wasm', 'kernels.wasm'), readFileSync(WASM).subarray(0, 5000));
+    for (const name of ['kernels.wasm', 'kernels-relaxed.wasm']) {
+      writeFileSync(join(damaged, 'prebuilds', 'wasm', name), readFileSync(WASM).subarray(0, 5000));
+    }
     const { info, warnings } = await load(damaged);
     expect(info?.backend).toBe('reference');
     expect(warnings[0].code).toBe('SGEMOE_REFERENCE_BACKEND');
-    expect(warnings[0].message).toMatch(/kernels\.wasm: .+/);
+    expect(warnings[0].message).toMatch(/kernels(-relaxed)?\.wasm: .+/);
     expect(warnings[0].message).toContain('npx sgemoe build');
   });
 });

@@ -2,4 +2,4 @@ import { loadWasmKernels } from '../../src/backend/wasm';
 import { WITHOUT_WASM } from './child';
 import { conformance } from './conformance';
 
-conformance('WebAssembly', () => loadWasmKernels(), { skip: WITHOUT_WASM });
+conformance('WebAssembly', () => loadWasmKernels({ instructionSet: 'simd128' }), { skip: WITHOUT_WASM });

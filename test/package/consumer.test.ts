@@ -86,10 +86,10 @@ describe('the tarball', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
       /^dist\/cli\/report\/assets\/page\.css$/,
-      /^dist\/web\/((demo|page)\.css|demo\.html|icon\.svg|kernels\.wasm)$/,
+      /^dist\/web\/((demo|page)\.css|demo\.html|icon\.svg|kernels(-relaxed)?\.wasm)$/,
       /^native\/.+\.(cc|h|def)$/,
       /^native\/binding\.gyp$/,
-      /^prebuilds\/((linux|darwin|win32)-(x64|arm64)(-musl)?\/sgemoe\.node|wasm\/kernels\.wasm|checksums\.txt)$/,
+      /^prebuilds\/((linux|darwin|win32)-(x64|arm64)(-musl)?\/sgemoe\.node|wasm\/kernels(-relaxed)?\.wasm|checksums\.txt)$/,
       /^scripts\/build-native\.js$/,
       /^(package\.json|LICENSE|README\.md|CHANGELOG\.md|THIRD_PARTY_LICENSES|CMakeLists\.txt)$/,
     ];

@@ -1,6 +1,6 @@
-/** dist/web in Chromium: a folder of static files, without the headers that cross-origin isolation asks for. */
+/** dist/web in Chromium: a folder of static files, without and with the headers that cross-origin isolation asks for. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,8 @@ import { ByteTokenizer, generate, ModelConfig, MoETransformer } from '../../src'
 import { createReferenceKernels } from '../../src/backend/reference';
 import { ROOT, WITHOUT_WASM } from '../backend/child';
 import { launchBrowser, skippedWithoutBrowser } from '../helpers/browser';
+import { expectRelative } from '../helpers/close';
+import { hfDir, loadHfFixture } from '../helpers/hfFixture';
 
 const skip = WITHOUT_WASM || skippedWithoutBrowser(__filename);
 const TYPES: Record<string, string> = {
@@ -24,9 +26,17 @@ const TYPES: Record<string, string> = {
 };
 const PROMPT = [1, 2, 3, 4];
 
+/** What lets a page share memory with its workers, and so compute on several threads. */
+const ISOLATION = {
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-embedder-policy': 'require-corp',
+};
+const TOKENIZERS = join(ROOT, 'test', 'fixtures', 'tokenizers', 'tokenizers.json');
+
 let folder: string;
-let server: Server;
+const servers: Server[] = [];
 let address: string;
+let isolatedAddress: string;
 let browser: Browser;
 let page: Page;
 let model: MoETransformer;
@@ -38,18 +48,19 @@ beforeAll(async () => {
   execFileSync(process.execPath, [join(ROOT, 'scripts', 'build-web.js'), '--out', join(folder, 'web')]);
   model = MoETransformer.create(ModelConfig.tiny(), { seed: 5, kernels: createReferenceKernels() });
   await model.save(join(folder, 'model'), new ByteTokenizer().files());
+  mkdirSync(join(folder, 'damaged'));
+  for (const name of ['kernels.wasm', 'kernels-relaxed.wasm'])
+    writeFileSync(join(folder, 'damaged', name), 'x');
   writeFileSync(join(folder, 'blank.html'), '<!doctype html><title>blank</title>');
-  server = createServer((request, response) => {
-    const file = join(folder, normalize(new URL(request.url ?? '/', 'http://x').pathname));
-    if (!existsSync(file) || extname(file) === '') {
-      response.writeHead(404).end();
-      return;
-    }
-    response.setHeader('content-type', TYPES[extname(file)] ?? 'application/octet-stream');
-    response.end(readFileSync(file));
-  }).listen(0, '127.0.0.1');
-  await new Promise((done) => server.once('listening', done));
-  address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  cpSync(hfDir('qwen3_moe'), join(folder, 'qwen3_moe'), { recursive: true });
+  const { models, shapes } = JSON.parse(readFileSync(TOKENIZERS, 'utf8'));
+  const { file } = shapes.Qwen;
+  writeFileSync(
+    join(folder, 'qwen3_moe', 'tokenizer.json'),
+    JSON.stringify({ ...file, model: models[file.model] }),
+  );
+  address = await listen({});
+  isolatedAddress = await listen(ISOLATION);
   browser = await launchBrowser();
   page = await browser.newPage();
   page.on('pageerror', (error) => problems.push(error.message));
@@ -58,13 +69,29 @@ beforeAll(async () => {
 afterAll(async () => {
   if (skip) return;
   await browser?.close();
-  server?.close();
+  for (const server of servers) server.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** A server of the folder's files, with these headers. */
+async function listen(headers: Record<string, string>): Promise<string> {
+  const server = createServer((request, response) => {
+    const file = join(folder, normalize(new URL(request.url ?? '/', 'http://x').pathname));
+    if (!existsSync(file) || extname(file) === '') {
+      response.writeHead(404).end();
+      return;
+    }
+    const type = TYPES[extname(file)] ?? 'application/octet-stream';
+    response.writeHead(200, { ...headers, 'content-type': type }).end(readFileSync(file));
+  }).listen(0, '127.0.0.1');
+  servers.push(server);
+  await new Promise((done) => server.once('listening', done));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 /** What a script returns that runs in a new, empty page; `web` is the bundle. Text, since the test runner rewrites imports. */
-async function inPage(script: string): Promise<unknown> {
-  await page.goto(`${address}/blank.html`);
+async function inPage(script: string, from = address): Promise<unknown> {
+  await page.goto(`${from}/blank.html`);
   return page.evaluate(`(async () => { const web = await import('/web/index.js'); ${script} })()`);
 }
 
@@ -75,10 +102,10 @@ describe.skipIf(skip)('the bundle for browsers', () => {
   });
 
   it('takes at most 400 KB gzipped with its kernels', () => {
-    const bytes = ['index.js', 'kernels.wasm'].map(
+    const bytes = ['index.js', 'kernels.wasm', 'kernels-relaxed.wasm'].map(
       (name) => gzipSync(readFileSync(join(folder, 'web', name))).length,
     );
-    expect(bytes[0] + bytes[1]).toBeLessThan(400 * 1024);
+    expect(bytes.reduce((sum, each) => sum + each)).toBeLessThan(400 * 1024);
   });
 
   it('says what to do first when something computes before the kernels are there', async () => {
@@ -97,7 +124,7 @@ describe.skipIf(skip)('the bundle for browsers', () => {
       const text = tokenizer.encode('hä');
       return { backend, instructionSet, logits: [...logits], text: [...text], written: web.generate(model, prompt, 5) };
     `)) as { logits: number[]; written: number[] };
-    expect(found).toMatchObject({ backend: 'wasm', instructionSet: 'simd128', text: [104, 195, 164] });
+    expect(found).toMatchObject({ backend: 'wasm', instructionSet: 'relaxed-simd', text: [104, 195, 164] });
     expect(found.written).toEqual(generate(model, PROMPT, 5));
     const want = model.nextTokenLogits(PROMPT, new Float32Array(model.vocabSize));
     // float32 through some ten sums of at most 256 products, against the reference's float64 sums.
@@ -105,9 +132,55 @@ describe.skipIf(skip)('the bundle for browsers', () => {
     expect(Math.max(...want.map((value, i) => Math.abs(found.logits[i] - value)))).toBeLessThan(bound);
   });
 
+  it('computes the logits of a checkpoint by transformers, and encodes with its tokenizer', async () => {
+    const { expected } = await loadHfFixture('qwen3_moe');
+    const { shape, data: ids } = expected.get('input_ids')!;
+    const { texts, shapes } = JSON.parse(readFileSync(TOKENIZERS, 'utf8'));
+    const found = (await inPage(`
+      const { model, tokenizer } = await web.fetchModel('${address}/qwen3_moe');
+      const ids = web.Tensor.fromIds(${JSON.stringify(Array.from(ids))}, ${JSON.stringify(shape)});
+      const encoded = ${JSON.stringify(texts)}.map((text) => [...tokenizer.encode(text)]);
+      return { logits: [...model.forward(ids).data], encoded };
+    `)) as { logits: number[]; encoded: number[][] };
+    // As test/hf/oracle.test.ts, which says why.
+    expectRelative('logits', found.logits, expected.get('logits')!.data, 2e-5);
+    expect(found.encoded).toEqual(shapes.Qwen.wanted.map(([ids]: [number[]]) => ids));
+  });
+
+  it('computes on as many threads as asked for in a page that is cross-origin isolated, with the same bits', async () => {
+    const script = `
+      const { threads } = await web.load(undefined, { threads: 3 });
+      const model = web.MoETransformer.create({ ...web.ModelConfig.tiny(), hiddenDim: 256, ffnDim: 512 }, { seed: 5 });
+      const ids = web.Tensor.fromIds(Array.from({ length: 128 }, (_, i) => (i * 7) % model.vocabSize), [1, 128]);
+      const trainer = new web.Trainer(model, {});
+      return { threads, losses: [0, 1, 2, 3].map(() => trainer.trainStep(ids, ids).loss) };
+    `;
+    const alone = (await inPage(script)) as { threads: number; losses: number[] };
+    const helped = (await inPage(script, isolatedAddress)) as typeof alone;
+    expect(alone.threads).toBe(1);
+    expect(helped.threads).toBe(3);
+    expect(helped.losses).toEqual(alone.losses);
+  });
+
+  it('refuses a number of threads that is none', async () => {
+    const message = await inPage(
+      "return web.load(undefined, { threads: 0 }).catch((error) => error.name + ': ' + error.message);",
+    );
+    expect(message).toBe('RangeError: threads must be an integer in 1..256, got 0');
+  });
+
+  it('refuses a model that 32-bit addresses do not reach before anything is allocated, in a sentence', async () => {
+    const message = (await inPage(`
+      await web.load();
+      const config = { ...web.ModelConfig.tiny(), vocabSize: 1048576, hiddenDim: 1024 };
+      try { web.MoETransformer.create(config); } catch (error) { return error.code + ' ' + error.message; }
+    `)) as string;
+    expect(message).toMatch(/^SGEMOE_MEMORY .*(GiB|GB)/);
+  });
+
   it('computes with the reference backend where the kernels do not compile, and says why', async () => {
     const found = (await inPage(`
-      const { backend, notes } = await web.load('/blank.html');
+      const { backend, notes } = await web.load('${address}/damaged/');
       const model = web.MoETransformer.create(web.ModelConfig.tiny(), { seed: 5 });
       const logits = model.nextTokenLogits(${JSON.stringify(PROMPT)}, new Float32Array(model.vocabSize));
       return { backend, notes, logits: [...logits] };
@@ -129,9 +202,12 @@ describe.skipIf(skip)('the bundle for browsers', () => {
   });
 });
 
-describe.skipIf(skip)('demo.html', () => {
+describe.skipIf(skip).each([
+  ['alone', () => address],
+  ['isolated, on several threads', () => isolatedAddress],
+])('demo.html, %s', (_, addressOf) => {
   it('trains in its worker, draws the loss, shows a text and its experts, and stops', async () => {
-    await page.goto(`${address}/web/demo.html`);
+    await page.goto(`${addressOf()}/web/demo.html`);
     await page.waitForSelector('#start:enabled');
     expect(await page.textContent('#model')).toContain('(wasm)');
     await page.click('#start');
@@ -153,7 +229,7 @@ describe.skipIf(skip)('demo.html', () => {
   });
 
   it('says what is wrong with a text that is too short', async () => {
-    await page.goto(`${address}/web/demo.html`);
+    await page.goto(`${addressOf()}/web/demo.html`);
     await page.waitForSelector('#start:enabled');
     await page.fill('#text', 'short');
     await page.click('#start');

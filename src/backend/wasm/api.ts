@@ -28,6 +28,26 @@ interface Api {
   };
   readonly Instance: new (module: Module, imports: Imports) => { readonly exports: unknown };
   compile(bytes: Uint8Array): Promise<Module>;
+  validate(bytes: Uint8Array): boolean;
 }
 
 export const { WebAssembly } = globalThis as unknown as { WebAssembly: Api };
+
+/** A module of one function, f32x4.relaxed_madd of its argument three times. */
+const RELAXED_PROBE = Uint8Array.of(
+  ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 6, 1, 0x60, 1, 0x7b, 1, 0x7b, 3, 2, 1, 0],
+  ...[10, 13, 1, 11, 0, 0x20, 0, 0x20, 0, 0x20, 0, 0xfd, 0x85, 2, 0x0b],
+);
+
+/** What the kernels are compiled for: kernels.wasm and kernels-relaxed.wasm. */
+export type WasmInstructionSet = 'simd128' | 'relaxed-simd';
+
+/** The best one that this engine runs: relaxed SIMD has a multiply-add that is one instruction. */
+export function bestInstructionSet(): WasmInstructionSet {
+  return WebAssembly.validate(RELAXED_PROBE) ? 'relaxed-simd' : 'simd128';
+}
+
+/** Threads of the pool by default: each is an engine of its own, some 5 MB and 30 ms of a processor. */
+export function defaultThreads(processors: number): number {
+  return Math.max(1, Math.min(processors, 8));
+}

@@ -5,6 +5,7 @@ import { checkParts } from '../reference/checks';
 import { type Global, type Imports, type Memory, type Module, WebAssembly } from './api';
 import { ARGUMENT_BYTES, WasmArguments } from './arguments';
 import { WasmHeap } from './heap';
+import type { StartHelper } from './helper';
 import { WasmStored } from './stored';
 
 /** What 32-bit addresses reach, less the page that the linker doesn't allow (scripts/build-wasm.js). */
@@ -39,6 +40,10 @@ interface Exports {
     count: number,
     parts: number,
   ) => void;
+  readonly threadCount: () => number;
+  readonly defaultThreads: (count: number) => void;
+  readonly poolOfThread: () => number;
+  readonly chunksOfHelpers: () => number;
 }
 
 type Entry = (argumentsAt: number, count: number) => number;
@@ -47,26 +52,37 @@ type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 export interface WasmOptions {
   /** Of another thread, to compute on the same memory. Default: a new one. */
   readonly shared?: SharedHeap | undefined;
-  readonly info: Pick<BackendInfo, 'platform' | 'addonPath' | 'notes'>;
+  readonly info: Pick<BackendInfo, 'platform' | 'instructionSet' | 'addonPath' | 'notes'>;
+  /** Threads that compute while setThreads hasn't been called. Default: 1. */
+  readonly threads?: number | undefined;
+  /** Default: this thread computes alone. */
+  readonly startHelper?: StartHelper | undefined;
 }
 
-/** The kernels of a compiled module on this thread, and what another thread needs to share their memory. */
-export function instantiate(
-  module: Module,
-  { shared, info }: WasmOptions,
-): { kernels: Kernels; shared: SharedHeap } {
-  const owner = new Owner(module, shared);
-  const functions = owner.functions();
-  const full: BackendInfo = {
-    backend: 'wasm',
-    blas: null,
-    instructionSet: 'simd128',
-    threads: 1,
-    exactProducts: true,
-    ...info,
+export interface WasmInstance {
+  readonly kernels: Kernels;
+  /** What another thread needs to share the memory. */
+  readonly shared: SharedHeap;
+  /** Starts threads that help this one, up to `count` of them; without it the first large operation does. */
+  readonly startHelpers: (count: number) => void;
+  /** Chunks of parallel operations that other threads have computed for this one. */
+  readonly chunksOfHelpers: () => number;
+}
+
+/** The kernels of a compiled module on this thread. */
+export function instantiate(module: Module, options: WasmOptions): WasmInstance {
+  const { exports, shared, ...owner } = new Owner(module, options).parts();
+  exports.defaultThreads(options.threads ?? 1);
+  const kernels: Kernels = {
+    floatType: 'float32',
+    memory: owner.memory,
+    ...owner.functions,
+    get info(): BackendInfo {
+      return { backend: 'wasm', blas: null, exactProducts: true, threads: exports.threadCount(), ...options.info };
+    },
   };
-  const kernels: Kernels = { floatType: 'float32', info: full, memory: owner.kernelMemory(), ...functions };
-  return { kernels, shared: owner.shared };
+  const { startHelpers } = owner;
+  return { kernels, shared, startHelpers, chunksOfHelpers: () => exports.chunksOfHelpers() };
 }
 
 /** A new memory: as much as can be reserved, where a machine has not all that 32 bits address. */
@@ -98,8 +114,15 @@ class Owner {
   /** Frees what an array took when its buffer, which all its views share, is unreachable. */
   readonly #unreachable = new FinalizationRegistry<number>((at) => this.#heap.release(at));
 
-  constructor(module: Module, shared: SharedHeap | undefined) {
+  readonly #module: Module;
+  /** undefined where no thread can be started. */
+  #startHelper: StartHelper | undefined;
+  #helpers = 0;
+
+  constructor(module: Module, { shared, startHelper }: WasmOptions) {
     const { memory, maxBytes } = shared ?? createMemory();
+    this.#module = module;
+    this.#startHelper = startHelper;
     this.#memory = memory;
     this.#heap = new WasmHeap(memory, maxBytes);
     const instance = new WebAssembly.Instance(module, this.#imports(module));
@@ -114,6 +137,36 @@ class Owner {
     this.#arguments = new WasmArguments(memory, this.#heap, this.#argumentsAt, (buffer) =>
       this.#isOwn(buffer),
     );
+  }
+
+  parts() {
+    return {
+      exports: this.#exports,
+      shared: this.shared,
+      functions: this.#functions(),
+      memory: this.#kernelMemory(),
+      startHelpers: (count: number) => this.#startHelpers(count),
+    };
+  }
+
+  /** Returns how many there are. */
+  #startHelpers(wanted: number): number {
+    while (this.#helpers < wanted && this.#startHelper !== undefined) {
+      if (!this.#startHelper(this.#helperData())) this.#startHelper = undefined;
+      else this.#helpers++;
+    }
+    return this.#helpers;
+  }
+
+  #helperData() {
+    return {
+      module: this.#module,
+      memory: this.#memory,
+      stackTop: this.#heap.allocate(STACK_BYTES) + STACK_BYTES,
+      tlsAt: this.#heap.allocate(this.#exports.__tls_size.value),
+      poolAt: this.#exports.poolOfThread(),
+      index: this.#helpers,
+    };
   }
 
   #mark(): number {
@@ -154,6 +207,9 @@ class Owner {
       },
       allocate: (bytes: number) => this.#heap.allocate(bytes),
       release: (at: number) => this.#heap.release(at >>> 0),
+      startHelpers: (wanted: number) => this.#startHelpers(wanted),
+      now: () => performance.now(),
+      nap: () => nap(this.#memory.buffer),
     };
     const imports: Imports = {
       env: { memory: this.#memory },
@@ -168,7 +224,7 @@ class Owner {
   }
 
   /** One function for each kernel of the module. */
-  functions(): Pick<Kernels, KernelName> {
+  #functions(): Pick<Kernels, KernelName> {
     const names = Object.keys(this.#entries).filter((name) => !(name in HELPERS));
     const functions = names.map((name) => {
       const entry = this.#entries[name];
@@ -208,7 +264,7 @@ class Owner {
     for (let i = 0; i < count; i++) this.#arguments.copyOut(this.#written[2 * i], this.#written[2 * i + 1]);
   }
 
-  kernelMemory(): KernelMemory {
+  #kernelMemory(): KernelMemory {
     return {
       floats: (length) => this.#array(Float32Array, length),
       ints: (length) => this.#array(Int32Array, length),
@@ -257,7 +313,25 @@ const HELPERS = {
   writtenCount: true,
   storedBytes: true,
   makeStored: true,
+  threadCount: true,
+  defaultThreads: true,
+  poolOfThread: true,
+  chunksOfHelpers: true,
+  help: true,
 };
+
+const NAP_MS = 0.05;
+let mayNap = true;
+
+/** Nothing wakes it. A page's own thread may not wait at all: it goes on looking. */
+function nap(memory: ArrayBufferLike): void {
+  if (!mayNap) return;
+  try {
+    Atomics.wait(new Int32Array(memory, 0, 1), 0, 0, NAP_MS);
+  } catch {
+    mayNap = false;
+  }
+}
 
 function isShared(buffer: ArrayBufferLike): boolean {
   return Object.prototype.toString.call(buffer) === '[object SharedArrayBuffer]';
