@@ -54,15 +54,12 @@ export function runNode(
 }
 
 /**
- * A folder that looks like an installed package, holding the boundary alone (src/backend and what it imports, compiled
+ * A folder that looks like an installed package, holding the boundary alone (src/backend and src/base, compiled
  * as they are in dist/), without an addon unless one is named, which then lies in `place`.
  */
 export function installedBoundary(addon: string | null = null, place = join('build', 'Release')): string {
   const root = join(mkdtempSync(join(tmpdir(), 'sgemoe loader-')), 'node_modules', 'sgemoe');
-  const base = ['errors.ts', 'formatBytes.ts', 'machineMemory.ts'].map((name) =>
-    join(ROOT, 'src', 'base', name),
-  );
-  const sources = [...base, ...filesUnder(join(ROOT, 'src', 'backend'))];
+  const sources = ['base', 'backend'].flatMap((room) => filesUnder(join(ROOT, 'src', room)));
   for (const source of sources) {
     const target = join(root, 'dist', source.slice(join(ROOT, 'src').length).replace(/\.ts$/, '.js'));
     mkdirSync(dirname(target), { recursive: true });

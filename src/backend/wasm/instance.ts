@@ -78,7 +78,13 @@ export function instantiate(module: Module, options: WasmOptions): WasmInstance 
     memory: owner.memory,
     ...owner.functions,
     get info(): BackendInfo {
-      return { backend: 'wasm', blas: null, exactProducts: true, threads: exports.threadCount(), ...options.info };
+      return {
+        backend: 'wasm',
+        blas: null,
+        exactProducts: true,
+        threads: exports.threadCount(),
+        ...options.info,
+      };
     },
   };
   const { startHelpers } = owner;
