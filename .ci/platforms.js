@@ -55,6 +55,10 @@ function steps() {
     ...natively,
     ...old,
     ...arm64,
+    packageStep('linux-arm64', "Debian's OpenBLAS", 'emulated', () => ({
+      ...scratch.arm64('max'),
+      env: scratch.openblasArm64(),
+    })),
     packageStep('linux-x64-musl', 'Node 22', 'run natively', () => scratch.musl('x86_64')),
     packageStep('linux-arm64-musl', 'Node 22', 'emulated', () => scratch.musl('aarch64')),
     packageStep('win32-x64', 'Node 22 in wine', 'emulated', () => scratch.wine()),
@@ -84,7 +88,7 @@ function packageStep(platform, name, how, host) {
       cwd: project,
       stdio: ['ignore', output, output],
       timeout: 1_800_000,
-      env: { ...process.env, ...env, SGEMOE_BACKEND: 'builtin', SGEMOE_ADDON: '' },
+      env: { ...process.env, SGEMOE_BACKEND: 'builtin', SGEMOE_ADDON: '', ...env },
     });
     fs.closeSync(output);
     const exit = status === 0 ? null : `exit code ${status ?? signal}\n${fs.readFileSync(log, 'utf8')}`;

@@ -152,7 +152,7 @@ function addonJobs(target, folder) {
     (source) => darwin || path.basename(source) !== 'blas_accelerate.cc',
   );
   const jobs = own.map((source) => ({
-    name: `addon_${path.basename(source, '.cc')}`,
+    name: source.replaceAll('/', '_'),
     source,
     flags: [
       ...commonFlags(target),

