@@ -24,7 +24,7 @@ const DEFERRED = {
     '../sampling/generate',
     '../hf/endTokens',
     '../hf/source',
-    './notFinite',
+    './storedWeights',
   ],
   'tensor/compute.js': ['../backend/reference'],
   'text/readTokenizer.js': ['node:crypto'],

@@ -47,6 +47,7 @@ export {
   type ExportCheckpointOptions,
   exportCheckpoint,
   type Inspection,
+  type InspectOptions,
   importCheckpoint,
   inspectCheckpoint,
 } from './model/convert';
@@ -83,7 +84,9 @@ export {
   type Routing,
 } from './model/moe';
 export type { OnGradients } from './model/passes';
+export { type Quantized, type QuantizeOptions, quantizeCheckpoint } from './model/quantize';
 export { SharedExpert } from './model/sharedExpert';
+export { MODEL_DTYPES, type ModelDtype } from './model/storedWeights';
 export {
   type GenerateOptions,
   GreedySampling,

@@ -30,6 +30,8 @@ export const ERROR_CODES = {
   SGEMOE_DATA_NOT_FOUND: 'A data path does not exist or is unreadable.',
   SGEMOE_DATA_TOO_SHORT: 'The data has fewer tokens than one training window needs.',
   SGEMOE_MODEL_FROZEN: 'Something tried to write the parameters of a frozen model.',
+  SGEMOE_MODEL_STORED:
+    'Something tried to train, write or read a model that keeps its matrices as they are stored.',
   SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
   SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
   SGEMOE_CONTEXT_FULL: 'A sequence would get longer than the key-value cache has room for.',

@@ -11,6 +11,7 @@ const VIEWS: Readonly<Record<string, new (from: never, offset?: number, length?:
   Float32Array,
   Float64Array,
   Int32Array,
+  Uint8Array,
 };
 
 /** A message with values of this realm; the message itself if it is of this realm already. */

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Some } from '../base/options';
+import { type RangedReader, withBlockTensors } from './blockTensors';
 import { GENERATION_FILE, type GenerationConfig } from './generationConfig';
 import { BLOCK_TYPE_NAMES } from './gguf/blockTypes';
 import { openGgufCheckpoint } from './gguf/ggufCheckpoint';
@@ -115,7 +116,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
 export async function loadTensorsInto(file: TensorReader, expected: Iterable<NamedTensor>): Promise<void> {
   const wanted = new Map<string, NamedTensor>();
   for (const tensor of expected) wanted.set(tensor.name, tensor);
-  checkNames(file, wanted);
+  checkNames(file, wanted.values());
   for (const { name, shape, data } of wanted.values()) {
     const { elements } = checkTensorInfo(file, name, shape);
     if (data.length !== elements) {
@@ -126,8 +127,10 @@ export async function loadTensorsInto(file: TensorReader, expected: Iterable<Nam
   for (const name of file.tensors.keys()) await file.readInto(name, wanted.get(name)!.data);
 }
 
-function checkNames(file: TensorReader, wanted: ReadonlyMap<string, NamedTensor>): void {
-  const missing = [...wanted.keys()].filter((name) => !file.tensors.has(name));
+/** @throws SgemoeError SGEMOE_CHECKPOINT_MISSING_TENSOR, SGEMOE_CHECKPOINT_EXTRA_TENSOR unless the file holds exactly these. */
+export function checkNames(file: TensorReader, tensors: Iterable<Pick<NamedTensor, 'name'>>): void {
+  const wanted = new Set(Array.from(tensors, ({ name }) => name));
+  const missing = [...wanted].filter((name) => !file.tensors.has(name));
   if (missing.length > 0) {
     const what = `the model needs ${listNames(missing)}, which the file does not hold`;
     throw corrupt('SGEMOE_CHECKPOINT_MISSING_TENSOR', file.path, what);
@@ -179,11 +182,21 @@ async function openCheckpoint(dir: string): Promise<Checkpoint> {
   }
   const generationConfig = await readJson(dir, GENERATION_FILE, 'SGEMOE_CONFIG_INVALID');
   const stored = await readStoredTokenizer(dir);
-  return { config, generationConfig, ...stored, tensors: await openWeights(dir) };
+  return { config, generationConfig, ...stored, tensors: await openTensors(dir) };
+}
+
+async function openTensors(dir: string): Promise<TensorReader> {
+  const file = await openWeights(dir);
+  try {
+    return withBlockTensors(file);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** model.safetensors, or the shards of an index when there is no such file. */
-async function openWeights(dir: string): Promise<TensorReader> {
+async function openWeights(dir: string): Promise<RangedReader> {
   const single = await locateFile(dir, WEIGHTS_FILE);
   const index = join(dir, INDEX_FILE);
   try {

@@ -1,6 +1,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { convertInto } from '../base/dtype';
 import { SgemoeError } from '../base/errors';
+import { fileStamp, type StampedFile } from '../base/fileStamp';
+import { type StorageType, storedBytes } from '../base/storageTypes';
 import { gitLfsPointer, MAX_POINTER_BYTES, openRegularFile } from './regularFile';
 import { checkpointWriteError } from './replaceFiles';
 import {
@@ -20,13 +22,16 @@ import {
   type TensorInfo,
 } from './safetensorsHeader';
 
-import type { TensorReader } from './tensorReader';
+import type { StoredSpan, TensorReader } from './tensorReader';
 
 export type { Dtype, SafetensorsHeader, TensorArray, TensorInfo } from './safetensorsHeader';
 
 /** Bytes of one read or write; Node takes fewer than 2^31 a call. */
 const MAX_IO_BYTES = 2 ** 30;
 const HALF_CHUNK_ELEMENTS = 2 ** 16;
+
+/** What the dtypes that store matrices are called outside of safetensors. */
+const STORAGE: Partial<Record<Dtype, StorageType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
 
 /** What is read of a file: one that is open, or bytes that came another way. */
 export interface ReadableFile {
@@ -50,6 +55,8 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
     readonly path: string,
     private readonly handle: ReadableFile,
     header: SafetensorsHeader,
+    /** null for a file in memory. */
+    private readonly file: StampedFile | null,
   ) {
     this.tensors = header.tensors;
     this.metadata = header.metadata;
@@ -60,7 +67,8 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
    * SGEMOE_CHECKPOINT_TRUNCATED, _HEADER, _OFFSETS or _DTYPE for what is wrong inside.
    */
   static async open(path: string): Promise<SafetensorsFile> {
-    return SafetensorsFile.of(path, await openWeightFile(path));
+    const handle = await openWeightFile(path);
+    return SafetensorsFile.of(path, handle, async () => fileStamp(await handle.stat({ bigint: true })));
   }
 
   /** A file in memory, such as one that was fetched; `path` names it in messages. Throws as `open` for what is wrong inside. */
@@ -76,9 +84,14 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
     });
   }
 
-  private static async of(path: string, handle: ReadableFile): Promise<SafetensorsFile> {
+  private static async of(
+    path: string,
+    handle: ReadableFile,
+    stamp?: () => Promise<string>,
+  ): Promise<SafetensorsFile> {
     try {
-      return new SafetensorsFile(path, handle, await readHeader(path, handle));
+      const file = stamp === undefined ? null : { path, stamp: await stamp() };
+      return new SafetensorsFile(path, handle, await readHeader(path, handle), file);
     } catch (error) {
       await handle.close();
       throw error;
@@ -137,6 +150,21 @@ export class SafetensorsFile implements SafetensorsHeader, TensorReader {
     const destination = new (arrayType(info.dtype))(info.elements);
     await this.readInto(name, destination);
     return destination;
+  }
+
+  /** Where a tensor lies; null for a file in memory. */
+  range(name: string): Omit<StoredSpan, 'type' | 'neighbours'> | null {
+    const { byteOffset: offset, byteLength: bytes } = this.info(name);
+    return this.file && { file: this.file, offset, bytes };
+  }
+
+  span(name: string, start: number, elements: number): StoredSpan | null {
+    const { dtype, byteOffset } = this.info(name);
+    const type = STORAGE[dtype];
+    const { file } = this;
+    if (type === undefined || file === null) return null;
+    const [offset, bytes] = [byteOffset + storedBytes(type, start), storedBytes(type, elements)];
+    return { file, offset, bytes, type, neighbours: false };
   }
 
   close(): Promise<void> {
@@ -249,14 +277,14 @@ export interface StreamedTensor {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
-  chunks(): Iterable<Uint8Array>;
+  chunks(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
 /** The bytes of a safetensors file whose tensors are produced on demand. Names must differ. */
-export function* streamSafetensors(
+export async function* streamSafetensors(
   tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
-): Generator<Uint8Array> {
+): AsyncGenerator<Uint8Array> {
   const entries = tensors.map(({ name, dtype, shape }) => {
     return { name, dtype, shape, byteLength: elementCount(shape) * arrayType(dtype).BYTES_PER_ELEMENT };
   });
@@ -284,8 +312,11 @@ function headerOf(tensors: readonly HeaderEntry[], metadata: Readonly<Record<str
 }
 
 /** Writes pieces one after another at the handle's position. */
-export async function writeChunks(handle: FileHandle, chunks: Iterable<Uint8Array>): Promise<void> {
-  for (const chunk of chunks) {
+export async function writeChunks(
+  handle: FileHandle,
+  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<void> {
+  for await (const chunk of chunks) {
     for (let done = 0; done < chunk.length; ) {
       const { bytesWritten } = await handle.write(chunk, done, Math.min(MAX_IO_BYTES, chunk.length - done));
       done += bytesWritten;

@@ -9,7 +9,7 @@ import {
   type TensorArray,
   type TensorInfo,
 } from './safetensorsHeader';
-import type { TensorReader } from './tensorReader';
+import type { StoredSpan, TensorReader } from './tensorReader';
 
 /** The file that says which shard holds which tensor. */
 export const INDEX_FILE = 'model.safetensors.index.json';
@@ -65,6 +65,15 @@ export class SafetensorsShards implements TensorReader {
 
   readPartInto(name: string, start: number, destination: TensorArray): Promise<void> {
     return this.#fileOf(name).readPartInto(name, start, destination);
+  }
+
+  /** Where a tensor lies. */
+  range(name: string): ReturnType<SafetensorsFile['range']> {
+    return this.#fileOf(name).range(name);
+  }
+
+  span(name: string, start: number, elements: number): StoredSpan | null {
+    return this.#fileOf(name).span(name, start, elements);
   }
 
   close(): Promise<void> {

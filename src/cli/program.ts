@@ -7,6 +7,7 @@ import { addEvalCommand } from './commands/eval';
 import { addGenerateCommand } from './commands/generate';
 import { addInfoCommand } from './commands/info';
 import { addPruneCommand } from './commands/prune';
+import { addQuantizeCommand } from './commands/quantize';
 import { addReportCommand } from './commands/report';
 import { addServeCommand } from './commands/serve';
 import { addTokenizerCommand } from './commands/tokenizer';
@@ -69,6 +70,7 @@ function createProgram(context: CliContext): Command {
   addTokenizerCommand(program, context);
   addDataCommand(program, context);
   addCheckpointCommands(program, context);
+  addQuantizeCommand(program, context);
   addInfoCommand(program, context);
   addBuildCommand(program, context);
   addPruneCommand(program, context);

@@ -131,7 +131,9 @@ function tensorsOf(model: ExportableModel, architecture: Architecture, dtype: Ex
   for (const [name, parameter] of model.namedParameters()) {
     const [place] = definitionOf(architecture).places(config, name, parameter.shape);
     const stack = stacks.get(place.name) ?? { shape: place.shape, pieces: [] };
-    stack.pieces.push({ start: place.start, parameter });
+    // The data are asked for now: a model that has none must refuse before a file is written.
+    const { shape, data } = parameter;
+    stack.pieces.push({ start: place.start, parameter: { name, shape, data } });
     stacks.set(place.name, stack);
   }
   return Array.from(stacks, ([name, { shape, pieces }]) => {

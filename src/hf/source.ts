@@ -1,19 +1,28 @@
 import {
   type Checkpoint,
+  checkNames,
   checkTensorInfo,
   listNames,
-  loadTensorsInto,
   type NamedTensor,
 } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { halvesToNeighbours, isRotated } from '../checkpoint/ropePairs';
-import { corrupt } from '../checkpoint/safetensorsHeader';
-import type { TensorReader } from '../checkpoint/tensorReader';
+import { corrupt, elementCount } from '../checkpoint/safetensorsHeader';
+import type { StoredSpan, TensorReader } from '../checkpoint/tensorReader';
 import { ModelConfig } from '../config/modelConfig';
 import type { Place } from './architecture';
 import { type Architecture, definitionOf } from './architectures';
 import { readGenerationConfig } from './endTokens';
 import { isHuggingFaceConfig, readHuggingFaceConfig } from './readConfig';
+
+/** A parameter or buffer, under sgemoe's name. */
+export type NamedShape = Pick<NamedTensor, 'name' | 'shape'>;
+
+/** A part of a file that holds a parameter as it is stored. */
+export interface SourceSpan extends Omit<StoredSpan, 'neighbours'> {
+  /** Whether its rows pair halves (ropePairs.ts), where the model pairs neighbours. */
+  readonly halves: boolean;
+}
 
 /** A checkpoint folder from sgemoe or `transformers`, in one form for the model. */
 export interface ModelSource {
@@ -26,8 +35,12 @@ export interface ModelSource {
   readonly notes: readonly string[];
   /** Checks that the files hold a parameter. It is called for all parameters before any memory is allocated. */
   check(name: string, shape: readonly number[]): void;
-  /** Reads all parameters into their memory, and the buffers if the files hold them. */
-  fill(parameters: readonly NamedTensor[], buffers: readonly NamedTensor[]): Promise<void>;
+  /** Checks that the files hold all parameters and nothing that the model doesn't know. Returns whether they hold the buffers. */
+  checkAll(parameters: readonly NamedShape[], buffers: readonly NamedShape[]): Promise<boolean>;
+  /** Reads elements from `start` on of a parameter or buffer; for queries and keys whole heads. */
+  read(tensor: NamedShape, start: number, destination: Float32Array): Promise<void>;
+  /** Where a parameter lies, if it is in one piece; null if not, and for files in memory. */
+  span(tensor: NamedShape): SourceSpan | null;
 }
 
 /** @throws SgemoeError SGEMOE_CONFIG_INVALID */
@@ -42,9 +55,16 @@ export function modelSource(checkpoint: Checkpoint): ModelSource {
     check: (name, shape) => {
       checkTensorInfo(tensors, name, shape);
     },
-    fill: (parameters, buffers) => {
+    checkAll: async (parameters, buffers) => {
       const hasBuffers = buffers.some(({ name }) => tensors.tensors.has(name));
-      return loadTensorsInto(tensors, hasBuffers ? [...parameters, ...buffers] : parameters);
+      checkNames(tensors, hasBuffers ? [...parameters, ...buffers] : parameters);
+      if (hasBuffers) for (const { name, shape } of buffers) checkTensorInfo(tensors, name, shape);
+      return hasBuffers;
+    },
+    read: ({ name }, start, destination) => tensors.readPartInto(name, start, destination),
+    span: ({ name, shape }) => {
+      const span = tensors.span(name, 0, elementCount(shape));
+      return span && { ...span, halves: false };
     },
   };
 }
@@ -75,16 +95,24 @@ class HuggingFaceSource implements ModelSource {
     checkTensorInfo(this.tensors, stored, storedShape);
   }
 
-  /** Reads the parameters; no architecture of Hugging Face has buffers. */
-  async fill(parameters: readonly NamedTensor[]): Promise<void> {
+  /** No architecture of Hugging Face has buffers. */
+  async checkAll(parameters: readonly NamedShape[]): Promise<false> {
     this.#refuseExtra(parameters);
-    for (const { name, shape, data } of parameters) {
-      const place = this.#placeOf(name, shape);
-      await this.tensors.readPartInto(place.name, place.start, data);
-      // A bias or gain counts as rows of one number.
-      if (isRotated(name)) halvesToNeighbours(data, this.config.headDim, shape[1] ?? 1);
-    }
     if (this.#hasTiedHead) await this.#compareTiedHead(parameters[0]);
+    return false;
+  }
+
+  async read({ name, shape }: NamedShape, start: number, destination: Float32Array): Promise<void> {
+    const place = this.#placeOf(name, shape);
+    await this.tensors.readPartInto(place.name, place.start + start, destination);
+    // A bias or gain counts as rows of one number.
+    if (isRotated(name)) halvesToNeighbours(destination, this.config.headDim, shape[1] ?? 1);
+  }
+
+  span({ name, shape }: NamedShape): SourceSpan | null {
+    const place = this.#placeOf(name, shape);
+    const span = this.tensors.span(place.name, place.start, elementCount(shape));
+    return span && { ...span, halves: isRotated(name) && !span.neighbours };
   }
 
   /** Whether the embedding is tied and the file stores lm_head nevertheless. */
@@ -97,7 +125,7 @@ class HuggingFaceSource implements ModelSource {
     return places.find((place) => this.tensors.tensors.has(place.name)) ?? places[0];
   }
 
-  #refuseExtra(parameters: readonly NamedTensor[]): void {
+  #refuseExtra(parameters: readonly NamedShape[]): void {
     const used = new Set(parameters.map(({ name, shape }) => this.#placeOf(name, shape).name));
     if (this.#hasTiedHead) used.add(LM_HEAD);
     // Old checkpoints hold the rotary angles, which sgemoe computes.
@@ -109,11 +137,12 @@ class HuggingFaceSource implements ModelSource {
   }
 
   /** Checks that a stored lm_head equals the tied embedding; a different matrix would be a different model. */
-  async #compareTiedHead(table: NamedTensor): Promise<void> {
-    checkTensorInfo(this.tensors, LM_HEAD, table.shape);
-    for (let start = 0; start < table.data.length; start += CHUNK) {
-      const want = table.data.subarray(start, start + CHUNK);
+  async #compareTiedHead(table: NamedShape): Promise<void> {
+    const { elements } = checkTensorInfo(this.tensors, LM_HEAD, table.shape);
+    for (let start = 0; start < elements; start += CHUNK) {
+      const want = new Float32Array(Math.min(CHUNK, elements - start));
       const head = new Float32Array(want.length);
+      await this.read(table, start, want);
       await this.tensors.readPartInto(LM_HEAD, start, head);
       if (head.every((value, i) => Object.is(value, want[i]))) continue;
       const what = `${LM_HEAD} differs from the embedding, though config.json says tie_word_embeddings`;

@@ -92,8 +92,9 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
     const pairs = Float64Array.from(windows.flatMap(({ offset, bytes }) => [offset, bytes]));
     mapping = memory.mapFile(toNamespacedPath(resolve(file.path)), pairs);
   } catch (error) {
-    if (error instanceof RangeError) throw error;
-    return null; // Some file systems map nothing.
+    if (!(error instanceof RangeError)) return null; // Some file systems map nothing.
+    requireStamp(file, stampAt(file.path));
+    throw error;
   }
   if (mapping === null) return null;
   const { buffers } = mapping;

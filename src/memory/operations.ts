@@ -8,4 +8,5 @@ export * from './operations/attention';
 export * from './operations/matmul';
 export * from './operations/mixture';
 export * from './operations/rows';
+export * from './operations/stored';
 export * from './operations/training';

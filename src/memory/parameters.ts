@@ -1,8 +1,9 @@
 import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
 import { requireMemory } from '../base/requireMemory';
-import { readOnlyView, refuseWrite } from './readOnly';
-import { Bias, type Init, Matrix, Weight, type WeightKind } from './weight';
+import { readOnlyView, refuseStored, refuseWrite } from './readOnly';
+import { type AttachedTables, attachStored, type StoredTables } from './storedTables';
+import { Bias, type Init, Matrix, Table, Weight, type WeightKind } from './weight';
 import { floatBytes } from './workspace';
 
 /** Alignment, in elements, of a buffer's base and of every weight in it: 64 bytes of float32. */
@@ -20,8 +21,10 @@ export class Parameter {
   constructor(
     readonly name: string,
     readonly shape: readonly number[],
-    private readonly weight: Weight,
-    private readonly start: number,
+    /** @internal */
+    readonly weight: Weight,
+    /** Its first element in the weight. @internal */
+    readonly start: number,
   ) {}
 
   /** Number of elements. */
@@ -32,9 +35,11 @@ export class Parameter {
   /**
    * The values, row-major: a live view of the model's weights. For a frozen model it is read-only: writing throws
    * SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). Writes through an array taken before the model was frozen can't be
-   * noticed; packed copies then keep the old values.
+   * noticed; packed copies then keep the old values. A matrix that is kept as it is stored has no such values: SgemoeError
+   * SGEMOE_MODEL_STORED.
    */
   get data(): Float32Array {
+    if (this.isStored) refuseStored();
     this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
     if (!this.weight.frozen) return this.#data;
     this.#readOnly ??= readOnlyView(this.#data);
@@ -47,8 +52,14 @@ export class Parameter {
     return this.#grad;
   }
 
+  /** Whether it belongs to a matrix that is kept as it is stored. */
+  get isStored(): boolean {
+    return this.weight.isStored;
+  }
+
   /** A view of this tensor's part of buffers that mirror the weights, such as AdamW's moments. */
   viewIn(shards: readonly Float32Array[]): Float32Array {
+    if (this.isStored) refuseStored();
     const from = this.weight.offset + this.start;
     return shards[this.weight.shard].subarray(from, from + this.size);
   }
@@ -104,8 +115,12 @@ export class ParameterStore {
   /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without copies. */
   packedBytes = 0;
 
+  /** The matrices that are kept as they are stored; null without any. */
+  stored: AttachedTables | null = null;
+
   readonly #weights: Weight[] = [];
-  readonly #shardSizes: number[] = [0];
+  readonly #tables: Table[] = [];
+  #shardSizes: number[] = [0];
   readonly #bufferWeights: Weight[] = [];
   #bufferSize = 0;
 
@@ -126,13 +141,18 @@ export class ParameterStore {
   }
 
   /** Reserves a table [rows,cols] for reading rows, with Kaiming normal init and fan-in cols. */
-  addTable(rows: number, cols: number): Weight {
-    return this.#add(new Weight(rows, cols, { kind: 'kaiming', fanIn: cols }, 'embedding'));
+  addTable(rows: number, cols: number): Table {
+    return this.#addTable(new Table(rows, cols));
   }
 
   /** Reserves `count` matrices [rows,cols] for matmuls, with Kaiming normal init and fan-in cols. */
   addMatrix(rows: number, cols: number, count = 1, kind?: WeightKind): Matrix {
-    return this.#add(new Matrix(rows, cols, count, kind));
+    return this.#addTable(new Matrix(rows, cols, count, kind));
+  }
+
+  /** Reserves a matrix as `addMatrix` does that is float32 in every model: a router, whose choices errors would change. */
+  addGate(rows: number, cols: number): Matrix {
+    return this.#add(new Matrix(rows, cols, 1));
   }
 
   /** Reserves a bias of `size` elements, zeros at first. */
@@ -150,7 +170,19 @@ export class ParameterStore {
     return weight;
   }
 
+  #addTable<T extends Table>(table: T): T {
+    this.#tables.push(table);
+    return this.#add(table);
+  }
+
   #add<W extends Weight>(weight: W): W {
+    this.#place(weight);
+    this.#weights.push(weight);
+    return weight;
+  }
+
+  #place(weight: Weight): void {
+    if (weight.isStored) return;
     const room = padded(weight.size);
     let shard = this.#shardSizes.length - 1;
     if (this.#shardSizes[shard] + room > this.#maxShardElements) {
@@ -160,8 +192,46 @@ export class ParameterStore {
     weight.shard = shard;
     weight.offset = this.#shardSizes[shard];
     this.#shardSizes[shard] += room;
-    this.#weights.push(weight);
-    return weight;
+  }
+
+  /** The tables and matrices that may be kept as they are stored, in the order they were added. */
+  get tables(): readonly Table[] {
+    return this.#tables;
+  }
+
+  /** Whether some matrix is kept as it is stored: the model then only serves. */
+  get isStored(): boolean {
+    return this.#tables.some((table) => table.isStored);
+  }
+
+  /**
+   * Gives no float32 memory to these of `tables`; call it before `allocate`. Ranges that were read earlier don't hold any
+   * more, so such a model has no gradients.
+   */
+  keepStored(tables: Iterable<Table>): void {
+    for (const table of tables) table.isStored = true;
+    this.#shardSizes = [0];
+    for (const weight of this.#weights) this.#place(weight);
+  }
+
+  /**
+   * Call it before results of stored matrices leave: checks that their files are what they were.
+   * @throws SgemoeError SGEMOE_CHECKPOINT_CHANGED
+   */
+  requireUnchanged(): void {
+    if (this.stored !== null) for (const file of this.stored.files) file.requireUnchanged();
+  }
+
+  /** Gives the tables of `keepStored` their contents. @throws SgemoeError as `FileBytes.open`. */
+  attachStored(stored: StoredTables): void {
+    this.stored = attachStored(this.kernels, this.#tables, stored);
+  }
+
+  /** Bytes of the weights and buffers in memory, and of those that are mapped from files. */
+  get allBytes(): { resident: number; mapped: number } {
+    const { files = [], residentBytes = 0 } = this.stored ?? {};
+    const mapped = files.reduce((sum, file) => sum + (file.mapped ? file.byteLength : 0), 0);
+    return { resident: this.weightBytes + residentBytes, mapped };
   }
 
   /** Gives the elements from `start` on of a weight a public name. Throws what `options.onExpose` throws. */
@@ -177,7 +247,8 @@ export class ParameterStore {
    * @throws RangeError if a single weight is larger than a buffer may be; TypeError for shards that don't fit.
    */
   allocate(): void {
-    for (const { size } of this.#weights) {
+    const weights = this.#weights.filter(({ isStored }) => !isStored);
+    for (const { size } of weights) {
       if (size > this.#maxShardElements) {
         throw new RangeError(`a weight of ${size} elements exceeds the limit of ${this.#maxShardElements}`);
       }
@@ -187,7 +258,7 @@ export class ParameterStore {
     if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
     this.shards = shared?.shards ?? this.mirror();
     this.bufferData = shared?.bufferData ?? this.kernels.memory.floats(this.#bufferSize, true);
-    for (const weight of this.#weights) weight.values.space.data = viewOf(this.shards, weight);
+    for (const weight of weights) weight.values.space.data = viewOf(this.shards, weight);
     for (const weight of this.#bufferWeights) weight.values.space.data = viewOf([this.bufferData], weight);
   }
 
@@ -256,14 +327,14 @@ export class ParameterStore {
     });
   }
 
-  /** The packed copy of each matrix, an empty array without one; null unless frozen. */
+  /** The packed copy of each float32 matrix, an empty array without one; null unless frozen. */
   get packed(): Float32Array[] | null {
     if (!this.frozen) return null;
     return this.#matrices().map((matrix) => matrix.packed ?? this.kernels.memory.floats(0, true));
   }
 
   #matrices(): Matrix[] {
-    return this.#weights.filter((weight) => weight instanceof Matrix);
+    return this.#weights.filter((weight) => weight instanceof Matrix && !weight.isStored) as Matrix[];
   }
 
   /** Drops the packed copies and allows writing to the weights again. */
@@ -278,13 +349,15 @@ export class ParameterStore {
     this.frozen = frozen;
   }
 
-  /** Call it before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN */
+  /** Call it before weights are written. @throws SgemoeError SGEMOE_MODEL_FROZEN or SGEMOE_MODEL_STORED */
   requireWritable(): void {
+    if (this.isStored) refuseStored();
     if (this.frozen) refuseWrite();
   }
 
-  /** Allocates the gradients unless they exist. @throws SgemoeError SGEMOE_MEMORY */
+  /** Allocates the gradients unless they exist. @throws SgemoeError SGEMOE_MEMORY or SGEMOE_MODEL_STORED */
   ensureGradients(): void {
+    if (this.isStored) refuseStored();
     if (this.gradShards.length > 0) return;
     requireMemory('The backward', { gradients: this.mirrorBytes }, this.kernels.memory.available);
     this.gradShards = this.mirror();
@@ -297,7 +370,7 @@ export class ParameterStore {
     for (const shard of this.gradShards) shard.fill(0);
   }
 
-  /** Bytes of the weights and buffers, allocated or not yet. */
+  /** Bytes of the float32 weights and buffers, allocated or not yet. */
   get weightBytes(): number {
     return this.mirrorBytes + this.#bufferSize * floatBytes(this.kernels);
   }

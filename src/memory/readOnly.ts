@@ -20,6 +20,15 @@ export function refuseWrite(): never {
   );
 }
 
+/** @throws SgemoeError SGEMOE_MODEL_STORED */
+export function refuseStored(): never {
+  throw new SgemoeError(
+    'SGEMOE_MODEL_STORED',
+    'the model keeps its matrices as they are stored, which serves only: load it with { dtype: "float32" } to train it, to ' +
+      'save or export it, and to read or write its parameters',
+  );
+}
+
 /**
  * A read-only view of `array`: indices, length, iteration and reading methods work. Assigning an element, `buffer` and the
  * methods that write throw SgemoeError SGEMOE_MODEL_FROZEN; `subarray` gives another read-only view. The view stays

@@ -1,6 +1,7 @@
 import type { Kernels } from '../backend/kernels';
 import type { ModelConfig } from '../config/modelConfig';
 import type { ParameterStore } from './parameters';
+import type { StoredTables } from './storedTables';
 
 /**
  * A model in a form for other threads of the process: plain data and views of SharedArrayBuffers, which postMessage and
@@ -15,6 +16,8 @@ export interface SharedModel {
   shards: Float32Array[];
   /** The memory of the tensors that `namedBuffers` lists. */
   bufferData: Float32Array;
+  /** The matrices that are kept as they are stored; null without any. */
+  stored: StoredTables | null;
   /** The packed copies of a frozen model, an empty array for matrices without one; null if the model isn't frozen. */
   packed: Float32Array[] | null;
   /** Name of the kernels that can read the packed copies. */
@@ -33,6 +36,7 @@ export function shareModel(
     generationConfig,
     shards,
     bufferData,
+    stored: store.stored?.shared ?? null,
     packed,
     packedFor: packingOf(store.kernels),
   };

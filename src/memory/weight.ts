@@ -1,6 +1,17 @@
 import type { Kernels } from '../backend/kernels';
+import type { StoredMatrices } from '../backend/kernels/stored';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
-import { matmul, matmulGrouped, matmulGroupedTransA, matmulTransA, matmulTransB } from './operations';
+import {
+  gatherRows,
+  gatherStored,
+  matmul,
+  matmulGrouped,
+  matmulGroupedTransA,
+  matmulTransA,
+  matmulTransB,
+  multiplyStored,
+  multiplyStoredGroups,
+} from './operations';
 import type { Planner } from './workspace';
 
 /** The initial values of a weight: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), ones, or zeros. */
@@ -17,6 +28,8 @@ export class Weight {
   readonly gradient: MatrixView;
   /** Whether writing is an error, which ParameterStore.freeze sets. */
   frozen = false;
+  /** Whether it is kept as it is stored (a Table), which takes no room in the store's buffers. */
+  isStored = false;
   /** Index of the store's buffer, followed by the offset in it. */
   shard = 0;
   offset = 0;
@@ -47,6 +60,33 @@ export class Weight {
   }
 }
 
+/** Rows [at, at + matrices.rows) of each matrix of a table, as they are stored. */
+export interface StoredRows {
+  readonly at: number;
+  readonly matrices: StoredMatrices;
+}
+
+/** `count` contiguous matrices [rows,cols] whose rows are read: float32 in the store's buffers, or as they are stored. */
+export class Table extends Weight {
+  /** Parts that together are all rows; null for float32. */
+  stored: readonly StoredRows[] | null = null;
+
+  constructor(
+    readonly rows: number,
+    readonly cols: number,
+    readonly count = 1,
+    kind: WeightKind = 'embedding',
+  ) {
+    super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
+  }
+
+  /** y [n,cols] = the rows ids [n] of the first matrix. */
+  gather(kernels: Kernels, ids: IndexView, y: MatrixView): void {
+    if (this.stored === null) gatherRows(kernels, this.values, ids, y);
+    else gatherStored(kernels, this.stored[0].matrices, ids, y);
+  }
+}
+
 /** Matrices with fewer rows are not packed: a router's 4 outputs took 1.2 to 1.5 times as long with a packed matrix. */
 const LEAST_PACKED_ROWS = 16;
 
@@ -65,17 +105,12 @@ const LARGE = 2 ** 16;
  * stored as one (q|k|v, gate|up), and those of all experts are stacked (count). In the methods for groups, rows
  * rowStarts[g] .. rowStarts[g+1] of x and y belong to matrix g, with rowStarts [count+1].
  */
-export class Matrix extends Weight {
+export class Matrix extends Table {
   /** The packed copy, with which products of many rows are fastest; null if the model keeps none. */
   packed: Float32Array | null = null;
 
-  constructor(
-    readonly rows: number,
-    readonly cols: number,
-    readonly count: number,
-    kind: WeightKind = 'matrix',
-  ) {
-    super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
+  constructor(rows: number, cols: number, count: number, kind: WeightKind = 'matrix') {
+    super(rows, cols, count, kind);
   }
 
   /** Whether the packed copy is faster for `rows` rows of x for each matrix. */
@@ -97,7 +132,11 @@ export class Matrix extends Weight {
 
   /** y = alpha x W^T + beta y with the first matrix: x [T,cols], y [T,rows]. */
   multiply(kernels: Kernels, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
-    const { rows, cols, packed } = this;
+    const { rows, cols, packed, stored } = this;
+    if (stored !== null) {
+      for (const part of stored) multiplyStored(kernels, part.matrices, x, y, part.at, alpha, beta);
+      return;
+    }
     if (packed === null || !this.#byPacked(x.rows)) {
       matmulTransB(kernels, x, this.values, y, alpha, beta);
       return;
@@ -117,8 +156,13 @@ export class Matrix extends Weight {
 
   /** y = alpha x W_g^T for the rows of each group g. */
   multiplyGroups(kernels: Kernels, rowStarts: IndexView, x: MatrixView, y: MatrixView, alpha = 1): void {
-    const { rows, cols, count, packed, values } = this;
+    const { rows, cols, count, packed, values, stored } = this;
     const { data: starts, at } = rowStarts;
+    if (stored !== null) {
+      for (const part of stored)
+        multiplyStoredGroups(kernels, part.matrices, rowStarts, x, y, part.at, alpha);
+      return;
+    }
     if (packed === null || !this.#byPacked((starts[at + count] - starts[at]) / count)) {
       matmulGrouped(kernels, true, rowStarts, x, values, y, alpha);
       return;

@@ -12,6 +12,7 @@ import { ParameterStore } from '../memory/parameters';
 import { assemble } from './assemble';
 import { type MemoryBytes, memoryBytes } from './memoryBytes';
 import { type LoadOptions, MoETransformer } from './model';
+import { checkModelDtype, type ModelDtype, planStorage } from './storedWeights';
 
 /**
  * Reads any checkpoint that `MoETransformer.load` reads and writes it in sgemoe's form, in float32, with the tokenizer's
@@ -20,7 +21,7 @@ import { type LoadOptions, MoETransformer } from './model';
 export async function importCheckpoint(
   from: string,
   to: string,
-  options: LoadOptions = {},
+  options: Omit<LoadOptions, 'dtype'> = {},
 ): Promise<ModelConfig> {
   const model = await MoETransformer.load(from, options);
   const { config, generationConfig, store } = model;
@@ -31,7 +32,7 @@ export async function importCheckpoint(
   return config;
 }
 
-export interface ExportCheckpointOptions extends LoadOptions {
+export interface ExportCheckpointOptions extends Omit<LoadOptions, 'dtype'> {
   /** As `ExportOptions.architecture`. */
   architecture?: Architecture | undefined;
   /** As `ExportOptions.dtype`. */
@@ -72,7 +73,10 @@ export interface Inspection {
   seqLen: number;
   memory: {
     training: MemoryBytes;
+    /** With matrices of the type asked for; its weights are those in memory. */
     inference: MemoryBytes;
+    /** Bytes of the matrices that serving uses where they lie in the files. */
+    mapped: number;
     /** Bytes of a `Decoder`'s keys, values and token ids for so many sequences of that length. */
     keyValueCache: number;
   };
@@ -80,17 +84,22 @@ export interface Inspection {
   notes: readonly string[];
 }
 
+export interface InspectOptions {
+  /** B of the memory figures. Default 1. */
+  batch?: number | undefined;
+  /** S of the memory figures. Default min(maxSeqLen, 2048). */
+  seqLen?: number | undefined;
+  /** The type of the matrices in serving, as `LoadOptions.dtype`. Default 'stored'. */
+  dtype?: ModelDtype | undefined;
+}
+
 /**
  * Describes a checkpoint folder from its headers; no weight is read. It checks that every tensor of the model is there.
- * @param options.batch B of the memory figures, default 1.
- * @param options.seqLen S of the memory figures, default min(maxSeqLen, 2048).
  * @throws as MoETransformer.load; RangeError for an impossible batch or length.
  */
-export async function inspectCheckpoint(
-  dir: string,
-  options: { batch?: number | undefined; seqLen?: number | undefined } = {},
-): Promise<Inspection> {
-  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen']);
+export async function inspectCheckpoint(dir: string, options: InspectOptions = {}): Promise<Inspection> {
+  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype']);
+  if (options.dtype !== undefined) checkModelDtype('inspectCheckpoint: dtype', options.dtype);
   const checkpoint = await loadCheckpoint(dir);
   try {
     return inspect(checkpoint, options);
@@ -99,17 +108,14 @@ export async function inspectCheckpoint(
   }
 }
 
-function inspect(
-  checkpoint: Checkpoint,
-  options: { batch?: number | undefined; seqLen?: number | undefined },
-): Inspection {
+function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspection {
   const source = modelSource(checkpoint);
   const { config, architecture, notes } = source;
-  assemble(
-    config,
-    new ParameterStore(getKernels(), { onExpose: (name, shape) => source.check(name, shape) }),
-  );
-  const { batch = 1, seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN) } = options;
+  const store = new ParameterStore(getKernels(), { onExpose: (name, shape) => source.check(name, shape) });
+  assemble(config, store);
+  const { batch = 1, seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN), dtype = 'stored' } = options;
+  const plan = planStorage(store, source, dtype);
+  store.keepStored(store.tables.filter((_, i) => plan.tables[i] !== null));
   if (seqLen > config.maxSeqLen) {
     throw new RangeError(`inspect: seqLen must be at most maxSeqLen (${config.maxSeqLen}), got ${seqLen}`);
   }
@@ -127,9 +133,14 @@ function inspect(
     seqLen,
     memory: {
       training: memory('train'),
-      inference: memory('forward'),
+      inference: withWeights(memory('forward'), store.weightBytes + plan.residentBytes),
+      mapped: plan.mappedBytes,
       keyValueCache: memoryBytes(config, { mode: 'decode', slots: batch, contextLength: seqLen }).cache,
     },
     notes,
   };
+}
+
+function withWeights(bytes: MemoryBytes, weights: number): MemoryBytes {
+  return { ...bytes, weights, total: bytes.total - bytes.weights + weights };
 }

@@ -4,6 +4,7 @@ import { requireMemory } from '../base/requireMemory';
 import { CachedSequences, cacheBytes, KeyValueCache } from '../memory/keyValueCache';
 import { type IndexView, type MatrixView, matrixOf } from '../memory/matrixView';
 import { copyOut, gatherRows } from '../memory/operations';
+import type { ParameterStore } from '../memory/parameters';
 import { Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
 import { decoderBytes, defaultStepTokens } from './memoryBytes';
@@ -14,6 +15,7 @@ import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 export interface DecodableModel extends ModelParts {
   readonly kernels: Kernels;
   readonly embedding: Embedding;
+  readonly store: Pick<ParameterStore, 'requireUnchanged'>;
 }
 
 export interface DecoderOptions {
@@ -156,7 +158,8 @@ export class Decoder {
    * equally many tokens, which need the fewest kernel calls. Returns R, the number of rows of logits that were asked for.
    * @throws before anything is computed or kept: SgemoeError SGEMOE_CONTEXT_FULL if a slot has no room for its tokens;
    * RangeError for a slot that doesn't exist or occurs twice, an id outside the vocabulary, no tokens, more than
-   * maxStepTokens, or an output that is too short; TypeError for an output of another type.
+   * maxStepTokens, or an output that is too short; TypeError for an output of another type. After the computation, and before
+   * anything is kept: SGEMOE_CHECKPOINT_CHANGED if a mapped file of the model isn't what it was.
    */
   step(rows: readonly DecodeRow[], outputs: StepOutputs): number {
     const tokens = this.#checkRows(rows);
@@ -168,6 +171,7 @@ export class Decoder {
     const last = this.#blocksAt(plan, tokens, outputs);
     if (outputs.hidden) this.#writeHidden(last, outputs.hidden);
     if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, outputs.logits);
+    this.#model.store.requireUnchanged();
     for (let i = 0; i < rows.length; i++) this.#cache.lengths[rows[i].slot] += newTokensOf(rows[i]);
     return wanted;
   }

@@ -8,7 +8,6 @@ import {
   clear,
   clearShared,
   embeddingBackward,
-  gatherRows,
   rmsNorm,
   rmsNormBackward,
   scale,
@@ -16,7 +15,7 @@ import {
   swigluBackward,
 } from '../memory/operations';
 import { type Parameter, ParameterStore } from '../memory/parameters';
-import { type Bias, Matrix, type Ones, planOnes, type Weight } from '../memory/weight';
+import { type Bias, Matrix, type Ones, planOnes, type Table, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 
@@ -183,7 +182,7 @@ export class Embedding {
   readonly store: ParameterStore;
   readonly weight: Parameter;
   readonly multiplier: number;
-  readonly #table: Weight;
+  readonly #table: Table;
   #ids: IndexView | null = null;
   #shape: readonly number[] = [];
 
@@ -216,7 +215,7 @@ export class Embedding {
 
   /** y [T,dim] from ids [T]. */
   forwardAt(ids: IndexView, y: MatrixView): void {
-    gatherRows(this.kernels, this.#table.values, ids, y);
+    this.#table.gather(this.kernels, ids, y);
     if (this.multiplier !== 1) scale(this.kernels, y, this.multiplier);
   }
 

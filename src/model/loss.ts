@@ -84,6 +84,7 @@ export class ModelLoss {
     passes.hidden(pass);
     const { lmHead, store } = this.parts;
     lmHead.forwardAt(pass.lmHead, pass.normOut, logits, false);
+    store.requireUnchanged();
     const gradScale = mode === 'loss' ? null : terms.gradScale;
     const { ignoreIndex } = terms;
     sums.crossEntropy += crossEntropy(store.kernels, logits, targets, losses, ignoreIndex, gradScale);

@@ -4,7 +4,7 @@ import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '
 import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
-import { type MemoryNeeds, requireMemory } from '../base/requireMemory';
+import { requireMemory } from '../base/requireMemory';
 import { type Checkpoint, loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
@@ -13,6 +13,7 @@ import { modelSource } from '../hf/source';
 import { elementsOf, type MatrixView, matrixOf } from '../memory/matrixView';
 import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
+import type { StoredTables } from '../memory/storedTables';
 import type { Workspace } from '../memory/workspace';
 import {
   type GenerateOptions,
@@ -31,66 +32,21 @@ import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { ModelLoss } from './loss';
-import type { Routing } from './moe';
-import { notFiniteNote } from './notFinite';
+import type { ForwardOptions, FreezeOptions, LoadOptions, ModelOptions, NeedsOf, Trace } from './options';
 import { Passes } from './passes';
-
-export interface ModelOptions {
-  /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
-  seed?: number | undefined;
-  /** The kernels that compute. Default: the process's backend. */
-  kernels?: Kernels | undefined;
-}
-
-/** The memory that a model of this config will need for its purpose, as `memoryBytes` counts it. */
-export type NeedsOf = (config: ModelConfig) => MemoryNeeds;
-
-export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
-  /**
-   * Called with a sentence for each thing ignored in config.json and generation_config.json, and for weights that aren't
-   * finite. Default: process warnings.
-   */
-  onNote?: ((note: string) => void) | undefined;
-  /**
-   * The memory to compare with what the machine has before any is allocated, such as
-   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: only the weights.
-   */
-  needs?: NeedsOf | undefined;
-}
-
-/** Copies of everything that a forward computes. T = B*S tokens. */
-export interface Trace {
-  /** [B,S,H] output of the embedding */
-  embedding: Tensor<'float32'>;
-  /** [B,S,H] output of each block */
-  hidden: Tensor<'float32'>[];
-  /** [B,S,H] after the final norm */
-  norm: Tensor<'float32'>;
-  /** [B,S,V] output of lm_head */
-  logits: Tensor<'float32'>;
-  /** Routing of each block: logits and probs [T,E], indices and weights [T,K]; null for a dense one */
-  routing: (Routing | null)[];
-}
-
-export interface FreezeOptions {
-  /** Whether to keep packed copies beside the weights. Default false. */
-  pack?: boolean | undefined;
-}
-
-export interface ForwardOptions {
-  /** Whether to keep the activations for `backward`. Default false. */
-  training?: boolean | undefined;
-  /** With `training`: whether to keep only each block's input; `backward` then computes the rest again. Default false. */
-  gradientCheckpointing?: boolean | undefined;
-  /** A float32 tensor [B,S,V] that receives the logits and is returned. Default: a new one. */
-  out?: Tensor<'float32'> | undefined;
-}
+import { checkModelDtype, planStorage, readWeights, type StoragePlan } from './storedWeights';
 
 interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
+  /** What becomes of the store's tables. Default: float32. */
+  planOf?: ((store: ParameterStore) => StoragePlan) | undefined;
+  /** Which of the store's tables are kept as they are stored. Default: none. */
+  stored?: StoredTables | null | undefined;
   /** The beginning of error messages. */
   what?: string | undefined;
   generationConfig?: GenerationConfig | null | undefined;
 }
+
+export type { ForwardOptions, FreezeOptions, LoadOptions, ModelOptions, NeedsOf, Trace } from './options';
 
 const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
 const SAVE_OPTIONS: readonly (keyof SaveOptions)[] = [
@@ -133,12 +89,16 @@ export class MoETransformer implements NextTokenModel {
   readonly #byName: Map<string, Parameter>;
   readonly #passes: Passes;
 
-  private constructor(
-    config: ModelConfig,
-    kernels: Kernels,
-    { what = 'The model', needs, generationConfig = null, ...storeOptions }: ConstructionOptions = {},
-  ) {
+  private constructor(config: ModelConfig, kernels: Kernels, options: ConstructionOptions = {}) {
     if (!kernels) throw new TypeError('MoETransformer: use MoETransformer.create(config, { seed })');
+    const {
+      what = 'The model',
+      needs,
+      generationConfig = null,
+      planOf,
+      stored = null,
+      ...storeOptions
+    } = options;
     this.config = config;
     this.generationConfig = generationConfig;
     // The condition is there so that a program that only computes never loads the modules that read files.
@@ -151,13 +111,23 @@ export class MoETransformer implements NextTokenModel {
     this.blocks = parts.blocks;
     this.norm = parts.norm;
     this.lmHead = parts.lmHead;
-    if (!storeOptions.shared) {
-      requireMemory(what, needs?.(config) ?? { weights: store.weightBytes }, kernels.memory.available);
-    }
+    const plan = planOf?.(store) ?? null;
+    store.keepStored(store.tables.filter((_, i) => (plan ?? stored)?.tables[i]));
+    if (!storeOptions.shared) this.#requireMemory(what, needs, plan?.residentBytes ?? 0);
     store.allocate();
+    if (stored !== null) store.attachStored(stored);
     this.#passes = new Passes(parts);
     this.loss = new ModelLoss(parts, this.#passes);
     this.#byName = new Map(store.parameters.map((p) => [p.name, p]));
+  }
+
+  /** What is given of `needs` counts float32 weights; the model's own figures take their place. */
+  #requireMemory(what: string, needs: NeedsOf | undefined, storedBytes: number): void {
+    const { store, config } = this;
+    const weights = store.weightBytes + storedBytes;
+    const other = needs?.(config) ?? {};
+    const packed = other.packed ? store.copyBytes() : 0;
+    requireMemory(what, { ...other, weights, packed }, store.kernels.memory.available);
   }
 
   /**
@@ -189,7 +159,8 @@ export class MoETransformer implements NextTokenModel {
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
-    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs']);
+    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs', 'dtype']);
+    if (options.dtype !== undefined) checkModelDtype('MoETransformer.load: dtype', options.dtype);
     return MoETransformer.fromCheckpoint(dir, await loadCheckpoint(dir), options);
   }
 
@@ -210,12 +181,14 @@ export class MoETransformer implements NextTokenModel {
       const { generationConfig } = source;
       const kernels = options.kernels ?? getKernels();
       const what = `The model in ${name}`;
-      const construction = { what, onExpose, needs: options.needs, generationConfig };
+      let plan: StoragePlan | null = null;
+      const planOf = (store: ParameterStore) => {
+        plan = planStorage(store, source, options.dtype ?? 'float32');
+        return plan;
+      };
+      const construction = { what, onExpose, needs: options.needs, generationConfig, planOf };
       const model = new MoETransformer(source.config, kernels, construction);
-      const { parameters, buffers } = model.store;
-      await source.fill(parameters, buffers);
-      const note = notFiniteNote(kernels, [...parameters, ...buffers]);
-      if (note !== null) tell(note);
+      (await readWeights(model.store, source, plan!)).forEach(tell);
       return model;
     } finally {
       await checkpoint.tensors.close();
@@ -238,11 +211,12 @@ export class MoETransformer implements NextTokenModel {
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
     const own = inThisRealm(shared);
-    const { config, generationConfig = null, shards, bufferData } = own;
+    const { config, generationConfig = null, shards, bufferData, stored = null } = own;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
     const kernels = options.kernels ?? getKernels();
     const model = new MoETransformer(ModelConfig.fromJSON(config), kernels, {
       shared: { shards, bufferData },
+      stored,
       generationConfig,
     });
     freezeAsShared(model.store, own);
@@ -332,6 +306,7 @@ export class MoETransformer implements NextTokenModel {
     const logits = options.out ?? this.#newLogits(batch, seq);
     passes.hidden(pass);
     this.lmHead.forwardAt(pass.lmHead, pass.normOut, matrixOf(logits.data, pass.tokens, V), false);
+    this.store.requireUnchanged();
     return logits;
   }
 
@@ -393,6 +368,11 @@ export class MoETransformer implements NextTokenModel {
     return this.store.packedBytes;
   }
 
+  /** Bytes of the weights in memory, and of those that are mapped from files. */
+  get weightBytes(): { resident: number; mapped: number } {
+    return this.store.allBytes;
+  }
+
   /** Sets every gradient to 0. */
   zeroGradients(): void {
     this.store.zeroGradients();
@@ -430,6 +410,7 @@ export class MoETransformer implements NextTokenModel {
     const { x, norm, normOut, lmHead } = pass.last;
     this.norm.forwardAt(norm, x, normOut);
     this.lmHead.forwardAt(lmHead, normOut, matrixOf(out, 1, this.vocabSize), false);
+    this.store.requireUnchanged();
     return out;
   }
 

@@ -83,7 +83,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
       throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
     }
     this.losses = options.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-    this.#gate = this.store.addMatrix(nExperts, dim);
+    this.#gate = this.store.addGate(nExperts, dim);
     this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [nExperts, dim], this.#gate);
     this.#bias = this.store.addBuffer(`${options.prefix ?? ''}e_score_correction_bias`, nExperts);
     this.selectionBias = this.store.buffers[this.store.buffers.length - 1];

@@ -41,7 +41,7 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
       prefix: `${prefix}shared_expert.`,
       scale: options.scale,
     });
-    this.#gate = store.addMatrix(1, dim);
+    this.#gate = store.addGate(1, dim);
     store.expose(`${prefix}shared_expert_gate.weight`, [1, dim], this.#gate);
     this.built();
   }

@@ -63,7 +63,7 @@ describe('sgemoe inspect', () => {
   });
 
   test('--json is one object with every tensor', async () => {
-    const { stdout } = await sgemoe(['inspect', hfDir('granitemoe'), '--json']);
+    const { stdout } = await sgemoe(['inspect', hfDir('granitemoe'), '--json', '--dtype', 'float32']);
     const found = JSON.parse(stdout);
     expect(found).toMatchObject({ architecture: 'granitemoe', batch: 1, seqLen: 64, notes: [] });
     expect(found.config.logits_scaling).toBe(3);

@@ -20,12 +20,13 @@ interface Stored {
   data: Float32Array;
 }
 
-/** What convert_hf_to_gguf.py of llama.cpp makes of a small checkpoint of `transformers`, in float32. */
+/** What convert_hf_to_gguf.py of llama.cpp makes of a small checkpoint of `transformers`: float32, before `convert`. */
 export async function ggufFromHf(
   dir: string,
   config: Config,
   extra: readonly (readonly [string, Value])[] = [],
   moreTensors: readonly TestTensor[] = [],
+  convert: (tensor: TestTensor) => TestTensor = (tensor) => tensor,
 ): Promise<Uint8Array> {
   const { name, neighbours } = ARCHITECTURES[config.model_type as string];
   const tensors: TestTensor[] = [...moreTensors];
@@ -46,7 +47,7 @@ export async function ggufFromHf(
     ['general.architecture', { type: 'string', value: name }] as const,
     ...metadataOf(config, name),
   ];
-  return ggufBytes({ metadata: [...metadata, ...extra], tensors });
+  return ggufBytes({ metadata: [...metadata, ...extra], tensors: tensors.map(convert) });
 }
 
 const headDimOf = (config: Config): number =>

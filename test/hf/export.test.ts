@@ -186,7 +186,12 @@ describe('inspect', () => {
     expect(architecture).toBeNull();
     // Of each token two layers, keys and values of one head of 8, in float32; and its id.
     const keyValueCache = (2 * 2 * 8 * 4 + 4) * 3 * 9;
-    expect(memory).toEqual({ training: bytes('train'), inference: bytes('forward'), keyValueCache });
+    expect(memory).toEqual({
+      training: bytes('train'),
+      inference: bytes('forward'),
+      mapped: 0,
+      keyValueCache,
+    });
     expect((await inspectCheckpoint(dir)).seqLen).toBe(32);
     await expect(inspectCheckpoint(dir, { seqLen: 33 })).rejects.toThrow(/at most maxSeqLen \(32\), got 33/);
     await expect(inspectCheckpoint(dir, { batch: 0 })).rejects.toThrow(RangeError);

@@ -66,3 +66,8 @@ export function blockTypeOf(id: number): BlockType | undefined {
 export function describeType(id: number): string {
   return blockTypeOf(id) ?? UNREAD_TYPES[id] ?? `number ${id}`;
 }
+
+/** The type that is called `storage` here. */
+export function blockTypeFor(storage: StorageType): BlockType {
+  return BLOCK_TYPE_NAMES.find((name) => BLOCK_TYPES[name].storage === storage)!;
+}

@@ -1,7 +1,10 @@
 import type { FileHandle } from 'node:fs/promises';
+import { fileStamp, type StampedFile } from '../../base/fileStamp';
+import { fitsRows, storedBytes } from '../../base/storageTypes';
 import { widenBlocks } from '../../base/storedBlocks';
 import { openWeightFile, readFully, refusePointer } from '../safetensors';
 import { corrupt, quoteName } from '../safetensorsHeader';
+import type { StoredSpan } from '../tensorReader';
 import { layoutOf } from './blockTypes';
 import {
   type GgufHeader,
@@ -31,6 +34,7 @@ export class GgufFile implements GgufHeader {
     readonly path: string,
     private readonly handle: FileHandle,
     header: GgufHeader,
+    private readonly file: StampedFile,
   ) {
     ({ version: this.version, metadata: this.metadata, tensors: this.tensors } = header);
   }
@@ -42,7 +46,8 @@ export class GgufFile implements GgufHeader {
   static async open(path: string): Promise<GgufFile> {
     const handle = await openWeightFile(path);
     try {
-      return new GgufFile(path, handle, await readHeader(path, handle));
+      const stamp = fileStamp(await handle.stat({ bigint: true }));
+      return new GgufFile(path, handle, await readHeader(path, handle), { path, stamp });
     } catch (error) {
       await handle.close();
       throw error;
@@ -77,6 +82,19 @@ export class GgufFile implements GgufHeader {
       destination.set(widened.subarray(skipped, skipped + taken), at - start);
       at += taken;
     }
+  }
+
+  /** Where elements of a tensor lie; null if they cut a block. */
+  span(
+    { type, byteOffset }: GgufTensor,
+    start: number,
+    elements: number,
+    neighbours: boolean,
+  ): StoredSpan | null {
+    const { storage } = layoutOf(type);
+    if (!fitsRows(storage, start) || !fitsRows(storage, elements)) return null;
+    const [offset, bytes] = [byteOffset + storedBytes(storage, start), storedBytes(storage, elements)];
+    return { file: this.file, offset, bytes, type: storage, neighbours };
   }
 
   close(): Promise<void> {

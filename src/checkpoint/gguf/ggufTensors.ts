@@ -1,6 +1,6 @@
 import { neighboursRow } from '../ropePairs';
 import { corrupt, elementCount, quoteName, type TensorArray } from '../safetensorsHeader';
-import type { StoredTensor, TensorReader } from '../tensorReader';
+import type { StoredSpan, StoredTensor, TensorReader } from '../tensorReader';
 import type { ExpertNames, GgufArchitecture } from './architectures';
 import { layoutOf } from './blockTypes';
 import type { GgufFile } from './ggufFile';
@@ -107,6 +107,19 @@ export class GgufTensors implements TensorReader {
     if (this.architecture.neighbours && ROTATED.test(name))
       await this.#readHalves(tensor, start, destination);
     else await this.#readSegments(tensor, start, destination);
+  }
+
+  span(name: string, start: number, elements: number): StoredSpan | null {
+    let begin = 0;
+    for (const segment of this.info(name).segments) {
+      const end = begin + segment.elements;
+      if (start >= begin && start + elements <= end) {
+        const neighbours = this.architecture.neighbours && ROTATED.test(name);
+        return this.file.span(segment.tensor, segment.start + start - begin, elements, neighbours);
+      }
+      begin = end;
+    }
+    return null;
   }
 
   close(): Promise<void> {

@@ -4,6 +4,7 @@ import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architec
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
+import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
@@ -82,13 +83,14 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       "tokens of each sequence, an integer >= 1 (default: the model's context, at most 2048)",
       integer(1),
     )
+    .addOption(dtypeOption())
     .option('--tensors', 'list every tensor (default: one line for all)')
     .option('--json', 'print one JSON object, tensors included (default: lines)')
     .addHelpText('after', INSPECT_NOTES)
     .action((dir: string, options: InspectCliOptions) => inspectCommand(dir, options, io));
 }
 
-interface InspectCliOptions {
+interface InspectCliOptions extends DtypeCliOption {
   batch: number;
   seqLen?: number;
   tensors?: boolean;
@@ -96,9 +98,9 @@ interface InspectCliOptions {
 }
 
 async function inspectCommand(dir: string, options: InspectCliOptions, io: CliIo): Promise<void> {
-  const { batch, seqLen } = options;
+  const { batch, seqLen, dtype } = options;
   await requireCheckpoint(dir);
-  const found = await usage(inspectCheckpoint(dir, { batch, seqLen }));
+  const found = await usage(inspectCheckpoint(dir, { batch, seqLen, dtype }));
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
     return;
@@ -142,6 +144,7 @@ function describe({
   rows.push(
     ['memory for', `batch ${rest.batch}, ${formatCount(rest.seqLen)} tokens each`],
     ['  inference', memoryOf(memory.inference)],
+    ['  mapped', `${formatBytes(memory.mapped)} of the files on top, as much as there is room for`],
     ['  generation', `${formatBytes(memory.keyValueCache)} of keys and values on top`],
     ['  training', memoryOf(memory.training)],
     ...rest.notes.map((text): [string, string] => ['note', text]),

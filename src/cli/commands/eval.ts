@@ -17,6 +17,7 @@ import {
   WINDOW_OPTIONS,
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
+import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addTableOptions, flagsOf } from '../options/tableOptions';
@@ -28,7 +29,7 @@ import type { CliContext, CliIo } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { asUsage, UsageError } from '../terminal/usageError';
 
-interface EvalCliOptions {
+interface EvalCliOptions extends DtypeCliOption {
   data: string[];
   split?: Split;
   validationFraction?: number;
@@ -72,7 +73,7 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
       decimal({ above: 0, below: 1 }),
     );
   addTableOptions(command, WINDOW_OPTIONS);
-  addThreadsOption(command)
+  addThreadsOption(command.addOption(dtypeOption()))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
     .action((dir: string, options: EvalCliOptions) => evalCommand(dir, options, io));
@@ -91,7 +92,7 @@ async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Pro
     const { batchSize: batch, seqLen: seq } = windowsOf(config);
     return memoryBytes(config, { mode: 'loss', batch, seq });
   };
-  const model = await MoETransformer.load(dir, { needs });
+  const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
   requireOneCheckpoint(dir, model, tokenizer);
   const windows = windowsOf(model.config);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);

@@ -12,6 +12,7 @@ import { loadTokenizer } from '../../text/loadTokenizer';
 import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
+import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
@@ -22,7 +23,7 @@ import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage } from '../terminal/usageError';
 
 /** The options of `generate` that SAMPLING_OPTIONS lacks. */
-interface GenerateCliOptions {
+interface GenerateCliOptions extends DtypeCliOption {
   prompt: string;
   chat?: boolean;
   echo?: boolean;
@@ -61,7 +62,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     '--logprobs <file>',
     'append a line of JSON for each token: its id, text and log-probability (default: none)',
   );
-  addThreadsOption(command)
+  addThreadsOption(command.addOption(dtypeOption()))
     .addHelpText('after', NOTES)
     .action(async (dir: string, options: GenerateCliOptions) => {
       context.exitCode = await generateCommand(dir, options, context.io);
@@ -79,7 +80,7 @@ async function generateCommand(dir: string, options: GenerateCliOptions, io: Cli
   const length = Math.max(1, ids.length + sampling.maxTokens);
   const needs = (config: ModelConfig) =>
     memoryBytes(config, { mode: 'decode', contextLength: Math.min(length, config.maxSeqLen) });
-  const model = await MoETransformer.load(dir, { needs });
+  const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
   requireOneCheckpoint(dir, model, tokenizer);
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
   const interrupt = new Interrupt(io.signals);

@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes } from '../../base/formatBytes';
 import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
 import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
+import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
@@ -13,7 +15,7 @@ import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage, UsageError } from '../terminal/usageError';
 
 /** ENGINE_OPTIONS, HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
-interface ServeCliOptions {
+interface ServeCliOptions extends DtypeCliOption {
   host: string;
   modelName?: string;
   apiKey?: string[];
@@ -43,6 +45,7 @@ export function addServeCommand(program: Command, context: CliContext): void {
     collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
   }).option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
   addTableOptions(command, ENGINE_OPTIONS)
+    .addOption(dtypeOption())
     .option(
       '--grace <s>',
       'seconds that requests have to end after SIGTERM, an integer >= 0',
@@ -68,9 +71,16 @@ async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): P
   }
   const interrupt = new Interrupt(io.signals);
   try {
-    const engine = await Engine.open(dir, fromFlags(ENGINE_OPTIONS, options)).catch(blameOption);
+    const engine = await Engine.open(dir, {
+      ...fromFlags(ENGINE_OPTIONS, options),
+      dtype: options.dtype,
+    }).catch(blameOption);
     try {
       const server = await serve(serveOptions(dir, options, engine, apiKeys, io)).catch(blameOption);
+      const { resident, mapped } = engine.weightBytes;
+      io.stderr.write(
+        `Weights: ${formatBytes(resident)} in memory, ${formatBytes(mapped)} mapped from files.\n`,
+      );
       io.stderr.write(`${dir} is served at ${server.url}\n`);
       await aborted(interrupt.signal);
       await drain(server, engine, options.grace, io);

@@ -52,6 +52,8 @@ export class Engine implements AsyncDisposable {
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly contextLength: number;
+  /** Bytes of the model's weights in memory, and of those that are mapped from files. */
+  readonly weightBytes: { readonly resident: number; readonly mapped: number };
   readonly #dispatcher: Dispatcher;
   readonly #counters = new EngineCounters();
   readonly #workerCounters: readonly WorkerCounters[];
@@ -65,6 +67,7 @@ export class Engine implements AsyncDisposable {
     this.maxBatch = maxBatch;
     this.maxQueue = maxQueue;
     this.contextLength = contextLength;
+    this.weightBytes = model.weightBytes;
     this.#slots = workers * maxBatch;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(model.config));
     const { backend, addonPath } = model.kernels.info;
@@ -86,10 +89,10 @@ export class Engine implements AsyncDisposable {
    * @throws the errors of MoETransformer.load and Engine.create.
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
-    const { onNote, ...engineOptions } = options;
+    const { onNote, dtype = 'stored', ...engineOptions } = options;
     const needs = (config: ModelConfig) =>
       engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
-    const model = await MoETransformer.load(dir, { onNote, needs });
+    const model = await MoETransformer.load(dir, { onNote, needs, dtype });
     const { tokenizer, ...beside } = await readStoredTokenizer(dir);
     return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
   }

@@ -1,9 +1,13 @@
 import type { LoadOptions } from '../../model/model';
+import type { ModelDtype } from '../../model/storedWeights';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import type { EngineOptions } from './options';
 
-export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {}
+export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {
+  /** The type of the matrices, as `LoadOptions.dtype`. Default 'stored': what the files have in 16 bits or in blocks stays there. */
+  dtype?: ModelDtype | undefined;
+}
 
 /** How a request may be ended early. */
 export interface RequestControl {

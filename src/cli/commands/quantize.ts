@@ -1,0 +1,34 @@
+import { type Command, Option } from 'commander';
+import { formatBytes } from '../../base/formatBytes';
+import { STORAGE_TYPE_NAMES, type StorageType } from '../../base/storageTypes';
+import { quantizeCheckpoint } from '../../model/quantize';
+import { requireCheckpoint } from '../options/inputPaths';
+import type { CliContext } from '../terminal/io';
+
+const NOTES = `
+Embeddings, attention, experts and the output are rounded; routers, norms and biases become float32. Rows that aren't whole blocks of the
+type (256 numbers of q4_k, q5_k and q6_k, 32 of the others) take the type that llama.cpp takes. Tensors pass one after the other, so the
+model need not fit into the memory. What is written serves; it is not trained further. eval tells what the rounding costs.
+
+Examples:
+  $ sgemoe quantize runs/book --dtype q8_0 --out book-q8
+  $ sgemoe eval runs/book --data test.txt && sgemoe eval book-q8 --data test.txt
+`;
+
+export function addQuantizeCommand(program: Command, { io }: CliContext): void {
+  program
+    .command('quantize')
+    .description('Write a checkpoint with smaller types of matrices.')
+    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
+    .requiredOption('--out <dir>', 'folder to write')
+    .addOption(
+      new Option('--dtype <type>', 'type of the matrices').choices(STORAGE_TYPE_NAMES).default('q8_0'),
+    )
+    .addHelpText('after', NOTES)
+    .action(async (dir: string, { out, dtype }: { out: string; dtype: StorageType }) => {
+      await requireCheckpoint(dir);
+      const onNote = (text: string) => io.stderr.write(`${text}\n`);
+      const { bytes } = await quantizeCheckpoint(dir, out, { dtype, onNote });
+      io.stdout.write(`${out}: ${dtype}, ${formatBytes(bytes.before)} became ${formatBytes(bytes.after)}\n`);
+    });
+}

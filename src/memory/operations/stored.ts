@@ -1,0 +1,41 @@
+import type { Kernels } from '../../backend/kernels';
+import type { StoredMatrices } from '../../backend/kernels/stored';
+import type { IndexView, MatrixView } from '../matrixView';
+
+/** y = alpha x W^T + beta y with the first matrix [rows,cols], in columns [column, column + rows) of y. */
+export function multiplyStored(
+  kernels: Kernels,
+  matrices: StoredMatrices,
+  x: MatrixView,
+  y: MatrixView,
+  column: number,
+  alpha: number,
+  beta: number,
+): void {
+  kernels.multiplyStored(matrices, 0, x.rows, alpha, x.data, x.at, x.ld, beta, y.data, y.at + column, y.ld);
+}
+
+/** y = alpha x W_g^T for the rows of each group g, in columns [column, column + rows) of y. */
+export function multiplyStoredGroups(
+  kernels: Kernels,
+  matrices: StoredMatrices,
+  rowStarts: IndexView,
+  x: MatrixView,
+  y: MatrixView,
+  column: number,
+  alpha: number,
+): void {
+  const { data: starts, at } = rowStarts;
+  const { data, at: first, ld } = y;
+  kernels.multiplyStoredGroups(matrices, starts, at, alpha, x.data, x.at, x.ld, 0, data, first + column, ld);
+}
+
+/** out [n,cols] = the rows ids [n] of the first matrix. */
+export function gatherStored(
+  kernels: Kernels,
+  matrices: StoredMatrices,
+  ids: IndexView,
+  out: MatrixView,
+): void {
+  kernels.gatherStored(matrices, 0, ids.rows, ids.data, ids.at, out.data, out.at, out.ld);
+}
