@@ -44,16 +44,16 @@ function version1(folder: string, limit: string, usage: number, stat = '') {
 }
 
 describe('availableMemory on Linux', () => {
-  test('without control groups is MemAvailable, not what is free', () => {
+  test('without control groups it is MemAvailable, not the free memory', () => {
     const here = { bytes: AVAILABLE, where: 'on this machine' };
     expect(availableMemory(linux({ '/proc/meminfo': MEMINFO }))).toEqual(here);
   });
 
-  test('without /proc is what the system calls free', () => {
+  test('without /proc it is the free memory that the system reports', () => {
     expect(availableMemory(linux({})).bytes).toBe(3 * GB);
   });
 
-  test("version 2: a group's limit less what it uses, its cache of files given back", () => {
+  test("version 2: it is a group's limit less its use, where its cache of files counts as free", () => {
     const group = {
       max: `${8 * GB}`,
       current: 6 * GB,
@@ -69,7 +69,7 @@ describe('availableMemory on Linux', () => {
     });
   });
 
-  test('version 2: a group above may leave less than the own one', () => {
+  test('version 2: a parent group may leave less than the own group', () => {
     const files = {
       ...version2({
         '/a/b/c': { max: `${8 * GB}`, current: 1 * GB },
@@ -91,7 +91,7 @@ describe('availableMemory on Linux', () => {
     expect(availableMemory(linux(outside)).bytes).toBe(1.5 * GB);
   });
 
-  test('limits above what the machine has decide nothing, and groups that use more leave nothing', () => {
+  test("limits above the machine's memory change nothing, and groups above their limit leave nothing", () => {
     const wide = { ...version2({ '/a': { max: `${90 * GB}`, current: 1 } }), '/proc/self/cgroup': '0::/a\n' };
     expect(availableMemory(linux(wide)).bytes).toBe(AVAILABLE);
     const full = { ...version2({ '/a': { max: '1000', current: 5000 } }), '/proc/self/cgroup': '0::/a\n' };
@@ -132,7 +132,7 @@ describe('availableMemory on Linux', () => {
     expect(availableMemory(linux(below)).bytes).toBe(1 * GB);
   });
 
-  test('a mount point with blanks, colons in a path', () => {
+  test('a mount point may have blanks, and a path colons', () => {
     const files = {
       '/proc/meminfo': MEMINFO,
       '/proc/self/mountinfo': '30 23 0:26 / /my\\040groups rw - cgroup2 cgroup2 rw\n',
@@ -143,7 +143,7 @@ describe('availableMemory on Linux', () => {
     expect(availableMemory(linux(files)).bytes).toBe(5000);
   });
 
-  test('files that make no sense are passed over', () => {
+  test('malformed files are ignored', () => {
     const files = {
       '/proc/meminfo': 'MemAvailable: lots\n',
       '/proc/self/mountinfo': 'garbage\n\n - \n30 23 0:26 / /g rw - cgroup2\n',
@@ -155,13 +155,13 @@ describe('availableMemory on Linux', () => {
   });
 });
 
-test('elsewhere: what is free on Windows, all there is on macOS, where free says little', () => {
+test('elsewhere it is the free memory on Windows, and all memory on macOS, where free memory says little', () => {
   const files = { '/proc/meminfo': MEMINFO };
   expect(availableMemory({ ...linux(files), platform: 'darwin' }).bytes).toBe(32 * GB);
   expect(availableMemory({ ...linux({}), platform: 'win32' }).bytes).toBe(3 * GB);
 });
 
-test('this machine has some, at most all of it', () => {
+test('on this machine it is more than 0 and at most all memory', () => {
   const { bytes } = availableMemory();
   expect(freemem()).toBeGreaterThan(0);
   expect(bytes).toBeGreaterThan(0);

@@ -19,14 +19,14 @@ describe('requireMemory', () => {
     );
   });
 
-  test('lets pass what fits, the sum counts', () => {
+  test('accepts what fits; the sum counts', () => {
     vi.stubEnv('SGEMOE_MEMORY_LIMIT', '');
     requireMemory('A', { weights: 15.5e9 }, there);
     requireMemory('A', { gradients: 5e9, moments: 10.5e9 }, there);
     expect(() => requireMemory('A', { gradients: 5e9, moments: 10.6e9 }, there)).toThrow(/takes 15\.6 GB/);
   });
 
-  test('a little is not worth a look at the machine', () => {
+  test('accepts small amounts without a look at the machine', () => {
     vi.stubEnv('SGEMOE_MEMORY_LIMIT', '');
     const look = vi.fn(there);
     requireMemory('A', { weights: 10e6, activations: 10e6 }, look);

@@ -77,7 +77,7 @@ describe('the JavaScript side of a step', () => {
     expect(typedArraysOf(run)).toBe(0);
   });
 
-  test('a typed array, a view and a copy are seen', () => {
+  test('typed arrays, views and copies are counted', () => {
     const kept = new Float32Array(4);
     expect(typedArraysOf(() => [new Int32Array(1), kept.subarray(1), kept.slice()])).toBe(3);
     expect(typedArraysOf(() => kept)).toBe(0);

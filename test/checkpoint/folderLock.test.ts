@@ -56,7 +56,7 @@ describe('a locked folder', () => {
     await (await lockFolder(folder, 'another')).release();
   });
 
-  test('goes with its lock when it was made for it, unless something was put in', async () => {
+  test('is removed with the lock that it was made for, unless something was put in', async () => {
     const [empty, used] = [join(top, 'empty'), join(top, 'used')];
     await (await lockFolder(empty, 'a test')).release();
     const lock = await lockFolder(used, 'a test');
@@ -66,13 +66,13 @@ describe('a locked folder', () => {
     expect(readdirSync(used)).toEqual(['file']);
   });
 
-  test('is had by one of many that ask at once', async () => {
+  test('goes to exactly one of many that ask at once', async () => {
     const folder = newFolder();
     const asked = await Promise.allSettled(Array.from({ length: 20 }, () => lockFolder(folder, 'a test')));
     expect(asked.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
   });
 
-  test('of a process on another host is refused, and the sentence says how to unlock it', async () => {
+  test('is refused when a process on another host has it, and the sentence says how to unlock it', async () => {
     const folder = newFolder();
     const file = join(folder, LOCK_FILE);
     leave(file, { pid: await endedPid(), host: 'elsewhere' });
@@ -108,13 +108,13 @@ describe('a lock whose owner is gone', () => {
     expect(readdirSync(folder)).toEqual([LOCK_FILE]);
   });
 
-  test('that was killed while it wrote the lock is taken over', async () => {
+  test('is taken over when its owner was killed while it wrote the lock', async () => {
     const folder = newFolder();
     writeFileSync(join(folder, LOCK_FILE), '{"pid":');
     expect((await lockFolder(folder, 'a test')).note).toMatch(/was locked by a process, which has ended/);
   });
 
-  test('does not cost the lock of the one who took it over, when it is released late', async () => {
+  test('stays with the process that took it over, even when the old owner releases it late', async () => {
     const folder = newFolder();
     const late = await lockFolder(folder, 'a test');
     leave(join(folder, LOCK_FILE), { pid: await endedPid() });
@@ -124,7 +124,7 @@ describe('a lock whose owner is gone', () => {
     await lock.release();
   });
 
-  test('by kill -9 is taken over by the next process', async () => {
+  test('is taken over by the next process after a kill -9', async () => {
     const folder = newFolder();
     const script = `
       require(process.argv[1]).lockFolder(process.argv[2], 'a test').then(() => console.log('locked'));
@@ -142,8 +142,8 @@ describe('a lock whose owner is gone', () => {
   });
 });
 
-describe('what writes to a place that another process writes to is refused, and leaves it alone', () => {
-  test('an export, unless the other is gone', async () => {
+describe('a command is refused where another process writes, and changes nothing there', () => {
+  test('an export, unless the other process is gone', async () => {
     const folder = newFolder();
     const lock = await lockFolder(folder, 'a test');
     await expectError('SGEMOE_FOLDER_LOCKED', /in use/, () => exportHuggingFace(folder, smallModel()));

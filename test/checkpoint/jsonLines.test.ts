@@ -48,12 +48,12 @@ describe('lines of JSON', () => {
     expect(readFileSync(file, 'utf8')).toBe(`${first}7\n`);
   });
 
-  it('of a file that is missing are none, and none is made', async () => {
+  it('of a missing file are none, and the file is not created', async () => {
     await keepLines(join(folder, 'missing.jsonl'), () => true);
     expect(existsSync(join(folder, 'missing.jsonl'))).toBe(false);
   });
 
-  it('whose last one lacks its line break, where a cut fell right before it, go on without that one', async () => {
+  it('lose the last one if its line break was cut off', async () => {
     const file = join(folder, 'cut.jsonl');
     writeFileSync(file, '{"n":1}\n{"n":2}');
     await keepLines(file, () => true);

@@ -50,7 +50,7 @@ describe('weights that are not finite', () => {
     expect(await notesOf(dir)).toEqual([]);
   });
 
-  test('unasked it is a process warning', async () => {
+  test('without a callback it is a process warning', async () => {
     const model = smallModel();
     model.parameter('lm_head.weight').data[1] = Number.POSITIVE_INFINITY;
     const dir = newFolder();

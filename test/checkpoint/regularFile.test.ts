@@ -96,7 +96,7 @@ describe('JSON files', () => {
     expect((await readTokenizer(dir)).vocabSize).toBe(256);
   });
 
-  test.each(JSON_FILES)('%s may be a pointer of git-lfs, which is told', async (name, code) => {
+  test.each(JSON_FILES)('%s may be a pointer of git-lfs, and the message says so', async (name, code) => {
     const dir = await checkpoint();
     writeFileSync(join(dir, name), pointer(1234));
     const index = name === INDEX ? 'SGEMOE_CHECKPOINT_INDEX' : code;
@@ -112,7 +112,7 @@ function pointer(size: number): string {
 }
 
 describe('weights', () => {
-  test('a pointer of git-lfs is told, in one file and in a shard', async () => {
+  test('a pointer of git-lfs is reported, in one file and in a shard', async () => {
     const dir = newFolder();
     await smallModel().save(dir);
     writeFileSync(join(dir, 'model.safetensors'), pointer(99));
@@ -147,7 +147,7 @@ describe.skipIf(process.platform === 'win32')('texts', () => {
     }
   });
 
-  test('in a folder it is passed over', async () => {
+  test('in a folder of texts it is skipped', async () => {
     const dir = newFolder();
     execFileSync('mkfifo', [join(dir, 'a.txt')]);
     writeFileSync(join(dir, 'b.txt'), 'some text '.repeat(100));

@@ -20,7 +20,7 @@ describe('sgemoe import and export', () => {
     expect(JSON.parse(readFileSync(join(exported, 'config.json'), 'utf8')).torch_dtype).toBe('bfloat16');
   });
 
-  test('keys that are passed over are listed', async () => {
+  test('ignored keys are listed', async () => {
     const [source, out] = [folder(), folder()];
     cpSync(hfDir('mixtral'), source, { recursive: true });
     const json = JSON.parse(readFileSync(join(source, 'config.json'), 'utf8'));
@@ -30,7 +30,7 @@ describe('sgemoe import and export', () => {
     expect((await sgemoe(['inspect', source])).stdout).toMatch(/^note +config\.json: keys .* mystery\.$/m);
   });
 
-  test('what can not be is refused in a sentence, and nothing is written', async () => {
+  test('impossible requests are refused in a sentence, and nothing is written', async () => {
     const out = folder();
     const wrong = await sgemoe(['export', hfDir('olmoe'), '--out', out, '--architecture', 'mixtral']);
     expect(wrong).toMatchObject({ code: 2, stdout: '' });

@@ -70,7 +70,7 @@ describe('sgemoe eval', () => {
     expect(whole.loss).toBe((await evaluation('--data', book)).loss);
   });
 
-  test('what can not be is refused in a sentence', async () => {
+  test('impossible requests are refused in a sentence', async () => {
     const empty = join(folder, 'empty.txt');
     writeFileSync(empty, '');
     await smallModel({ vocabSize: 256 }).save(join(folder, 'bare'));

@@ -81,7 +81,7 @@ test('train --resume counts them too, and leaves the run as it is', async () => 
   expect(readMetrics(run)).toHaveLength(4);
 });
 
-test('generate counts the cache of the text that is asked for, not of all that the model knows', async () => {
+test("generate counts the cache of the requested text, not of the model's whole context", async () => {
   const { config } = smallModel({ vocabSize: 256 });
   limit(memoryBytes(config, { mode: 'decode', contextLength: 8 }).total);
   const generate = (tokens: number) =>
@@ -90,7 +90,7 @@ test('generate counts the cache of the text that is asked for, not of all that t
   expectRefused(await generate(6), /^sgemoe: The model in .*small takes .*key-value cache/);
 });
 
-test('a limit that is none is told', async () => {
+test('an invalid limit is reported', async () => {
   vi.stubEnv('SGEMOE_MEMORY_LIMIT', 'much');
   const { code, stderr } = await sgemoe(['generate', small, '--prompt', 'a']);
   expect(code).not.toBe(0);

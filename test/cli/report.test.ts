@@ -84,7 +84,7 @@ describe('a load map', () => {
 });
 
 describe('a run', () => {
-  test('counts its skipped steps, and ignores a line in the making and what is no number', async () => {
+  test('counts its skipped steps, and ignores an unfinished line and values that are not numbers', async () => {
     const skipped = JSON.stringify({ step: 21, crossEntropy: null, skipped: true });
     const odd = JSON.stringify({ step: 22, crossEntropy: 'x', expertLoad: [['y']] });
     const folder = writeRun('odd', { steps: 20, cutOff: `${skipped}\n${odd}\n{"step":23,"cross` });
@@ -174,7 +174,7 @@ describe('sgemoe report', () => {
     expect(readFileSync(out, 'utf8')).toContain(`"name":${JSON.stringify(runs[1])}`);
   });
 
-  test('what can not be is refused in a sentence, and nothing is written', async () => {
+  test('impossible requests are refused in a sentence, and nothing is written', async () => {
     const folder = writeRun('book', { steps: 1 });
     const other = join(dirname(folder), 'other.html');
     writeFileSync(other, '<p>mine');

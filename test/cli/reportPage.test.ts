@@ -127,7 +127,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the report in a browser', ()
     await page.close();
   });
 
-  test('lets no script run but its own', async () => {
+  test('runs only its own scripts', async () => {
     const page = await open({ book: BOOK });
     await page.evaluate(`
       const script = document.createElement('script');
@@ -194,7 +194,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the report in a browser', ()
     await page.close();
   });
 
-  test('says of a run that failed why, and how many steps were skipped', async () => {
+  test('says why a run failed, and how many steps were skipped', async () => {
     const run = { error: { code: 'SGEMOE_TRAINING_DIVERGED', message: 'diverged' } };
     const page = await open({ diverged: { steps: 12, skipped: 10, run } });
     expect(await page.textContent('.results tbody')).toMatch(/failed: SGEMOE_TRAINING_DIVERGED.*12.*10$/);

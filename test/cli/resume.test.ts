@@ -180,7 +180,7 @@ describe('--config', () => {
     return file;
   };
 
-  it('holds any option; the command line comes first; the whole is stored in run.json', async () => {
+  it('holds any option; the command line takes precedence; the whole is stored in run.json', async () => {
     const options = {
       data: [text],
       hiddenDim: 16,
@@ -205,7 +205,7 @@ describe('--config', () => {
     expect(run.model).toMatchObject({ hidden_size: 16, num_hidden_layers: 1 });
   });
 
-  it('takes what the trainer is told: schedule, moments, exclusions, and a run.json gives them back', async () => {
+  it("takes the trainer's options (schedule, moments, exclusions), and a run.json gives them back", async () => {
     const told = ['--schedule', 'linear', '--min-lr-ratio', '0.2', '--beta1', '0.8', '--beta2', '0.99'];
     const more = ['--eps', '1e-6', '--weight-decay-exclude', 'norms', 'biases', '--steps', '2'];
     const [out, again] = [join(folder, 'told'), join(folder, 'told again')];
@@ -256,7 +256,7 @@ describe('saving', () => {
     for (const name of names) await MoETransformer.load(join(out, 'checkpoints', name));
   });
 
-  it('that fails is told of, does not end the training, and is tried again at the next', async () => {
+  it('that fails is reported, does not end the training, and is tried again at the next one', async () => {
     const out = join(folder, 'full');
     const block = join(out, '.saved');
     let told = '';
@@ -274,7 +274,7 @@ describe('saving', () => {
     expectSameRun(out);
   });
 
-  it('every few minutes that fails is tried again after as many, not at every step', async () => {
+  it('every few minutes that fails is tried again after as many minutes, not at every step', async () => {
     const out = join(folder, 'full for minutes');
     const block = join(out, '.saved');
     let told = '';

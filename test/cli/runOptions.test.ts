@@ -37,7 +37,7 @@ describe('--early-stopping', () => {
   // A loss that must fall by 9 nats: no evaluation after the first improves.
   const hard = ['--early-stopping', '3', '--early-stopping-min-delta', '9'];
 
-  it('ends the run after so many evaluations without a lower loss, saved, with the best one kept', async () => {
+  it('ends the run after this many evaluations without a lower loss, saves it and keeps the best one', async () => {
     const out = join(folder, 'early');
     const { code, stdout, stderr } = await sgemoe(start(out, ...hard));
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -57,7 +57,7 @@ describe('--early-stopping', () => {
     expect(again.code).toBe(2);
   });
 
-  it('counts on in a run that is resumed, and a larger number or 0 goes on after the end', async () => {
+  it('keeps counting in a run that is resumed, and a larger number or 0 goes on after the end', async () => {
     const [out, whole] = [join(folder, 'early resumed'), join(folder, 'early')];
     await interrupted(start(out, ...hard), 'step  8/24');
     expect((await sgemoe(['train', '--out', out, '--resume'])).code).toBe(0);
@@ -69,7 +69,7 @@ describe('--early-stopping', () => {
     expect(resultOf(out)).toMatchObject({ steps: 24, stoppedEarly: false });
   });
 
-  it('makes no step more when it was cut off at its end, after the last save', async () => {
+  it('makes no further step when it was cut off at its end, after the last save', async () => {
     const out = join(folder, 'cut');
     await sgemoe(start(out, ...hard));
     const run = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'));

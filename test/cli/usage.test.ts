@@ -177,7 +177,7 @@ describe('prune', () => {
     expect(prune(root, 'linux-arm64')).toEqual({ removed: [], bytes: 0 });
   });
 
-  it('removes nothing when there is none to keep', () => {
+  it('removes nothing when the addon to keep is missing', () => {
     const root = installed('other', ['linux-x64']);
     expect(() => prune(root, 'linux-x64-musl')).toThrow(
       'the package has no addon for linux-x64-musl, so none is removed',

@@ -33,7 +33,7 @@ const read = (architecture: Architecture, more: Json = {}) =>
 
 describe('config.json of transformers', () => {
   test.each(ARCHITECTURES)(
-    '%s: version 4 and version 5 describe one model, nothing is passed over',
+    '%s: version 4 and version 5 describe one model, nothing is ignored',
     async (name) => {
       const { config, configV4 } = await loadHfFixture(name);
       const five = readHuggingFaceConfig(config);
@@ -44,7 +44,7 @@ describe('config.json of transformers', () => {
     },
   );
 
-  test('what is not one of transformers is left to sgemoe', () => {
+  test('a config.json of another kind is left to sgemoe', () => {
     expect(isHuggingFaceConfig({ model_type: 'sgemoe' })).toBe(false);
     expect(isHuggingFaceConfig({ hidden_size: 3 })).toBe(false);
   });
@@ -116,7 +116,7 @@ describe('config.json of transformers', () => {
     ['qwen3_moe', { qkv_bias: false, use_qk_norm: true, shared_expert_intermediate_size: 0, head_dim: null }],
     ['olmoe', { clip_qkv: null, hidden_act: 'swish', quantization_config: null }],
     ['granitemoe', { position_embedding_type: 'rope', partial_rotary_factor: 1, attention_dropout: 0.0 }],
-  ])('%s loads with %j, without a word', (architecture, more) => {
+  ])('%s loads with %j, without a warning', (architecture, more) => {
     expect(read(architecture, more).notes).toEqual([]);
   });
 

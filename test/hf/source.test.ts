@@ -127,7 +127,7 @@ describe('tensors of a folder of transformers', () => {
     await expectError('SGEMOE_CHECKPOINT_MISSING_TENSOR', /lm_head.weight/, () => logitsOf(untied));
   });
 
-  test('a process warning lists the keys that were passed over', async () => {
+  test('a process warning lists the ignored keys', async () => {
     const dir = await edited('mixtral', (_, config) => {
       config.mystery = 1;
     });

@@ -45,7 +45,7 @@ describe('ParameterStore', () => {
     expect(() => tooLarge.allocate()).toThrow(/65 elements exceeds the limit of 64/);
   });
 
-  test('stretches are cut where the key changes and where a buffer ends, and cover all but nothing twice', () => {
+  test('stretches are cut where the key changes and where a buffer ends, and cover everything exactly once', () => {
     const store = new ParameterStore(getKernels(), { maxShardElements: 64 });
     store.addWeight(20, kaiming, 'embedding');
     store.addWeight(5, { kind: 'ones' }, 'norm');

@@ -103,7 +103,7 @@ test.each([false, true])('freezing and unfreezing leaves every weight as it was,
   expect([model.frozen, model.packedBytes]).toEqual([false, 0]);
 });
 
-test('freeze takes pack alone, a boolean', () => {
+test('freeze takes only pack, a boolean', () => {
   const model = smallModel();
   expect(() => model.freeze({ pack: 1 } as never)).toThrow(/pack must be a boolean, got 1/);
   expect(() => model.freeze({ packed: true } as never)).toThrow(TypeError);
@@ -146,7 +146,7 @@ describe('a packed model', () => {
     expect(evaluate(frozen, [batch]).loss).toBeCloseTo(evaluate(free, [batch]).loss, 5);
   });
 
-  test('says so, and that it was frozen before changes nothing', () => {
+  test('says so, and a freeze without pack afterwards keeps the copies', () => {
     const model = smallModel();
     expect([model.frozen, model.packedBytes]).toEqual([false, 0]);
     model.freeze();

@@ -125,7 +125,7 @@ test('only the last part of an accumulated batch announces', () => {
   expect(announced(trainer)).toHaveLength(SMALL.nLayers + 2);
 });
 
-test('what a listener throws ends the step and leaves the next one as it would be', () => {
+test('an error of a listener ends the step and does not change the next one', () => {
   const [failed, untouched] = [new Trainer(smallModel()), new Trainer(smallModel())];
   const onGradients = () => {
     throw new Error('link down');

@@ -78,7 +78,7 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
     },
   );
 
-  test('is what a forward and an evaluation allocate, weights alone beside', () => {
+  test('is what a forward and an evaluation allocate beside the weights', () => {
     const ids = idsOf(config, 2, 32);
     const forward = MoETransformer.create(config);
     forward.forward(ids);
@@ -158,7 +158,7 @@ test('gradientCheckpointing saves what all blocks but one keep, and nothing with
   for (const mode of ['forward', 'loss'] as const) expect(of(8, true, mode)).toBe(of(8, false, mode));
 });
 
-test('memoryBytes refuses shapes and modes that are none', () => {
+test('memoryBytes refuses invalid shapes and modes', () => {
   const config = ModelConfig.tiny();
   expect(() => memoryBytes(config, { batch: 0, seq: 8 })).toThrow(RangeError);
   expect(() => memoryBytes(config, { batch: 1 })).toThrow(/seq must be a number, got undefined/);

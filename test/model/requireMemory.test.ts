@@ -73,7 +73,7 @@ describe.skipIf(process.platform === 'win32')('a checkpoint of 1.8 TB, on this m
     expect(() => MoETransformer.create(HUGE)).toThrow(refusal(/^The model takes 1\.7\d TB/));
   });
 
-  test('inspect reads headers alone, and still tells of it', async () => {
+  test('inspect reads only headers, and still describes it', async () => {
     const { memory, storedBytes } = await inspectCheckpoint(huge);
     expect(memory.training.weights).toBeGreaterThan(1.7e12);
     expect(memory.inference.weights).toBeLessThan(1e9);
@@ -179,7 +179,7 @@ describe('what is compared is what is taken, to the byte', () => {
   });
 });
 
-test('a config.json that claims more than its file holds is told so, not of the memory', async () => {
+test('a config.json that claims more than its file holds is refused for that, not for memory', async () => {
   const dir = join(folders, 'claims');
   await smallModel().save(dir);
   limit(0);

@@ -63,7 +63,7 @@ test('a frozen model without packed copies is shared without, on every kernel', 
   }
 });
 
-test('what share did not give is refused', () => {
+test('a handle that share did not make is refused', () => {
   const shared = smallModel().share();
   const from = (changes: object) => () => MoETransformer.fromShared({ ...shared, ...changes });
   expect(from({ shards: undefined })).toThrow(/shared must be what model.share\(\) gives/);

@@ -231,10 +231,10 @@ describe('esbuild', () => {
     await expectExternal('esbuild-external.mjs');
   });
 
-  it('fails in words without a loader', () =>
+  it('fails with a sentence without a loader', () =>
     failsInWords(esbuild('app.cjs', 'esbuild-none/app.js'), /No loader is configured for ".node" files/));
 
-  it('gives a bundle without the addon that fails in words, too', async () => {
+  it('gives a bundle without the addon that fails with a sentence, too', async () => {
     await works(esbuild('app.cjs', 'esbuild-bare/app.js', '--external:*.node'));
     const { code, stderr } = await runMoved('esbuild-bare', ['node', 'app.js']);
     expect(code).not.toBe(0);
@@ -254,7 +254,7 @@ describe.each(['webpack', 'rspack'])('%s', (bundler) => {
     await expectExternal(`${bundler}-mjs/app.mjs`);
   });
 
-  it('fails in words without a loader', () =>
+  it('fails with a sentence without a loader', () =>
     failsInWords(node(['webpack.cjs', bundler, 'cjs', 'none']), /You may need an appropriate loader/));
 });
 
@@ -266,7 +266,7 @@ describe('rollup', () => {
     await expectExternal('rollup/app.mjs');
   });
 
-  it('fails in words where it should bundle it', () =>
+  it('fails with a sentence where it should bundle it', () =>
     failsInWords(rollup(), /you need plugins to import files that are not JavaScript|Unexpected character/));
 });
 
@@ -278,7 +278,7 @@ describe('Vite SSR', () => {
     await expectExternal('vite/app.mjs');
   });
 
-  it('fails in words with noExternal', () => failsInWords(vite(), /PARSE_ERROR|not valid UTF-8/i));
+  it('fails with a sentence with noExternal', () => failsInWords(vite(), /PARSE_ERROR|not valid UTF-8/i));
 });
 
 describe('@vercel/nft', () => {
@@ -336,7 +336,7 @@ describe.each(['--turbopack', '--webpack'])('Next.js standalone, %s', (bundler) 
     expect(outcome.addonPath.startsWith(realpathSync(home)), outcome.addonPath).toBe(true);
   });
 
-  it('fails in words where it should bundle it', () =>
+  it('fails with a sentence where it should bundle it', () =>
     failsInWords(build(), /non-ecmascript placeable asset|You may need an appropriate loader/));
 });
 

@@ -252,7 +252,7 @@ describe('an installed package', () => {
     for (const range of ['>=22', '^22.2 || >=24', '>=20.18']) expect(acceptsNode20(range)).toBe(false);
   });
 
-  it('brings the licence of what is bundled and linked, in the version that is', () => {
+  it('has the licence of each bundled or linked package, in its version', () => {
     const home = join(plain, 'node_modules', 'sgemoe');
     const licences = readFileSync(join(home, 'THIRD_PARTY_LICENSES'), 'utf8');
     const bundled = { 'node-addon-api': 'LICENSE.md', '@huggingface/jinja': 'LICENSE', uplot: 'LICENSE' };
@@ -288,7 +288,7 @@ describe('an installed package', () => {
 });
 
 describe('sgemoe prune', () => {
-  it('leaves the addon of this platform, and what it was installed for works', async () => {
+  it('leaves the addon of this platform, and the package still works', async () => {
     const project = join(folder, 'pruned');
     copyProject(plain, project);
     const prebuilds = join(project, 'node_modules', 'sgemoe', 'prebuilds');
@@ -360,7 +360,7 @@ describe('an installation without an addon for this platform', () => {
 
 describe('a clone', () => {
   it.skipIf(process.platform === 'win32')(
-    'is prepared without tools, too: what lacks them is skipped, in words',
+    'is prepared without tools, too: parts that need them are skipped, with a sentence',
     async () => {
       const parent = join(folder, 'without tools');
       mkdirSync(parent);

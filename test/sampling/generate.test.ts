@@ -138,7 +138,7 @@ describe('sampling', () => {
 describe('generate', () => {
   const model = MoETransformer.tiny({ seed: 42 });
 
-  test('greedy, to a length in total, prompt included', () => {
+  test('greedy up to a total length, prompt included', () => {
     const tokens = model.generate([1, 2, 3], 10);
     expect(tokens).toHaveLength(10);
     expect(tokens.slice(0, 3)).toEqual([1, 2, 3]);
@@ -184,7 +184,7 @@ describe('generate', () => {
     expect(seen.at(-1)).toEqual([3, 4, 5, 6]);
   });
 
-  test('by the key-value cache, the tokens of the path without one; beyond maxSeqLen too', () => {
+  test('with the key-value cache, the same tokens as without one, also beyond maxSeqLen', () => {
     // 32 tokens of context; margins between the two best logits are far above rounding.
     const small = smallModel();
     const cacheFree: NextTokenModel = {

@@ -15,7 +15,7 @@ describe('pieces of text and their tokens', () => {
     expect(aligner.add(tokens('n'), 'n')).toEqual([{ text: 'n', token: 2 }]);
   });
 
-  test('text that lags behind goes to the token that it was', () => {
+  test('text that comes late goes to its token', () => {
     const aligner = new Aligner();
     expect(aligner.add(tokens('\n', 'us'), '')).toEqual([]);
     expect(aligner.add(tokens('e'), '\nus')).toEqual([
@@ -35,7 +35,7 @@ describe('pieces of text and their tokens', () => {
     ]);
   });
 
-  test('a token without text is passed over', () => {
+  test('a token without text is skipped', () => {
     const aligner = new Aligner();
     expect(aligner.add(tokens('', 'x'), 'x')).toEqual([{ text: 'x', token: 1 }]);
   });
@@ -45,7 +45,7 @@ describe('pieces of text and their tokens', () => {
     expect(aligner.add(tokens('the'), ' the')).toEqual([{ text: ' the', token: 0 }]);
   });
 
-  test('text of which no token can be told comes at the end', () => {
+  test('text that belongs to no known token comes at the end', () => {
     const aligner = new Aligner();
     expect(aligner.add(tokens('a', HALF), 'a')).toEqual([{ text: 'a', token: 0 }]);
     expect(aligner.add([], HALF)).toEqual([]);

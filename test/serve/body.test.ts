@@ -58,7 +58,7 @@ it('a client that leaves in the middle of its body is logged as gone, and harms 
   expect((await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })).status).toBe(200);
 });
 
-it('a whole answer of which the client takes nothing is given up', async () => {
+it('an answer is given up when the client reads nothing of it', async () => {
   const patient = { maxBodyBytes: 2 ** 23, stallMs: 50, log: { write: (line: string) => lines.push(line) } };
   const strict = await openServer({ ...patient, engine: server.engine });
   const socket = connect(Number(new URL(strict.url).port), '127.0.0.1').pause();
@@ -70,7 +70,7 @@ it('a whole answer of which the client takes nothing is given up', async () => {
   socket.destroy();
 });
 
-it('an answer that takes longer than that to begin is not, whatever went over the connection before', async () => {
+it('an answer that takes longer than that to begin is not given up, whatever went over the connection before', async () => {
   const strict = await openServer({ stallMs: 1, engine: await slowEngine() });
   const socket = connect(Number(new URL(strict.url).port), '127.0.0.1');
   const body = '{"prompt":"x","max_tokens":400}';

@@ -47,7 +47,7 @@ describe('a request ends early', () => {
       await idle(engine);
     }));
 
-  test('with many others by one signal, which nobody takes for a leak', () =>
+  test('with many others by one signal, without a warning of a leak', () =>
     withEngine({ maxBatch: 2 }, async (engine) => {
       const warnings: Error[] = [];
       const onWarning = (warning: Error) => void warnings.push(warning);
@@ -174,7 +174,7 @@ describe('requests side by side', () => {
       expect(engine.metrics().workers).toEqual({ ready: 2, replaced: 0 });
     }));
 
-  test('what a kept sequence begins with is not computed again, and gives the same text', () =>
+  test('the beginning of a kept sequence is not computed again, and gives the same text', () =>
     withEngine({ maxBatch: 2 }, async (engine) => {
       const request = { prompt: `${'instructions '.repeat(20)}first`, maxTokens: 6 };
       const first = await engine.generate(request);
@@ -250,7 +250,7 @@ describe('close', () => {
     await draining;
   });
 
-  test('is what leaving its block does', async () => {
+  test('happens at the end of an `await using` block', async () => {
     let kept: Engine;
     {
       await using engine = await openEngine();

@@ -32,12 +32,12 @@ function run(name: string, code: string, flags: string[] = []) {
   });
 }
 
-test('an ES module', async () => {
+test('an engine runs in an ES module', async () => {
   const program = `import { Engine } from 'sgemoe';${BODY}\nawait engine.close();`;
   expect(await run('esm.mjs', program)).toMatchObject({ code: 0, stdout: '5\n' });
 });
 
-test('a CommonJS module', async () => {
+test('an engine runs in a CommonJS module', async () => {
   const program = `const { Engine } = require('sgemoe');(async () => {${BODY}\nawait engine.close(); })();`;
   expect(await run('cjs.cjs', program)).toMatchObject({ code: 0, stdout: '5\n' });
 });
@@ -47,7 +47,7 @@ test('a program that forgets to close the engine ends all the same', async () =>
   expect(await run('open.mjs', program)).toMatchObject({ code: 0, stdout: '5\n' });
 });
 
-test("a user's own worker", async () => {
+test("an engine runs in a user's own worker", async () => {
   writeFileSync(
     join(project, 'worker.mjs'),
     `import { Engine } from 'sgemoe';${BODY}\nawait engine.close();`,
@@ -56,7 +56,7 @@ test("a user's own worker", async () => {
   expect(await run('main.mjs', program)).toMatchObject({ code: 0, stdout: '5\n' });
 });
 
-test("Node's permission model, with leave to read, to load addons and to start workers", async () => {
+test("an engine runs under Node's permission model, with permission to read, to load addons and to start workers", async () => {
   const permission = process.allowedNodeEnvironmentFlags.has('--permission')
     ? '--permission'
     : '--experimental-permission';

@@ -151,7 +151,7 @@ describe('a request that is not one', () => {
     }
   });
 
-  it('that is no HTTP gets a 400 with a sentence', async () => {
+  it('that is not HTTP gets a 400 with a sentence', async () => {
     const { port } = new URL(server.url);
     const socket = connect(Number(port), '127.0.0.1').end('NOT HTTP\r\n\r\n');
     let text = '';
@@ -186,7 +186,7 @@ describe('who may ask', () => {
     expect(await status('/ready')).toBe(200);
   });
 
-  it('on this machine: whoever means it by its name', async () => {
+  it('on this machine: requests that name it', async () => {
     const { port } = new URL(server.url);
     const ask = async (host: string) => {
       const socket = connect(Number(port), '127.0.0.1');
@@ -199,7 +199,7 @@ describe('who may ask', () => {
     expect(await ask('evil.example')).toBe('403');
   });
 
-  it('from a page: of an origin that is named', async () => {
+  it('from a page: only of a named origin', async () => {
     const open = await openServer({ corsOrigins: ['https://good.example'], engine: server.engine });
     const preflight = (origin: string) =>
       fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers: { origin } });
@@ -316,7 +316,7 @@ describe('targets', () => {
     }
   });
 
-  it('HEAD gives the headers of GET alone', async () => {
+  it('HEAD gives only the headers of GET', async () => {
     const text = await raw('HEAD /health HTTP/1.1');
     expect(text).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*content-length: 15\r\n[\s\S]*\r\n\r\n$/i);
   });
@@ -349,7 +349,7 @@ describe('the log', () => {
   });
 });
 
-describe('in a program of its own', () => {
+describe('in your own program', () => {
   it('the handler serves from a plain server', async () => {
     const handler = await built.createHandler({ engine: server.engine, model: 'mine' });
     const plain = createServer(handler).listen(0, '127.0.0.1');

@@ -176,7 +176,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
     await page.close();
   });
 
-  test.each(['Escape', 'the button'])('%s stops the server, and what came stays', async (way) => {
+  test.each(['Escape', 'the button'])('%s stops the server, and the text so far stays', async (way) => {
     const page = await open();
     const before = server.engine.metrics().requests.aborted;
     await complete(page, 'Once', { max_tokens: '4000' });
@@ -266,7 +266,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
       'The worker died.',
     ],
     ['a stream cut off', [chunkOf('a')], 'The connection ended before the completion did.'],
-  ])('%s is told, and what came stays', async (_, chunks, sentence) => {
+  ])('%s is shown, and the text so far stays', async (_, chunks, sentence) => {
     const page = await openOn(chunks);
     expect(await page.textContent('[role=alert]')).toBe(sentence);
     expect(await page.textContent('#written')).toBe('a');

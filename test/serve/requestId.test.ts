@@ -21,7 +21,7 @@ describe('x-request-id', () => {
     return find();
   };
 
-  it("is the client's where that is sane, else another, on answers, streams and errors, and in the log", async () => {
+  it("is the client's if that is valid, else a new one, on answers, streams and errors, and in the log", async () => {
     const good = { prompt: 'a', max_tokens: 1 };
     const cases: [number, object, Record<string, string>, string?][] = [
       [200, good, {}],
@@ -50,7 +50,7 @@ describe('x-request-id', () => {
     expect(lines.some((line) => line.includes(id))).toBe(true);
   });
 
-  it('leads to what was wrong with a request, without anything of the prompt', async () => {
+  it('leads to the log line that says what was wrong, without anything of the prompt', async () => {
     const secret = 'my secret';
     const cases: [object, object][] = [
       [

@@ -38,7 +38,7 @@ describe('the constructor', () => {
     expect(make(new Float32Array(2), 'toString')).toThrow(TypeError);
   });
 
-  it('refuses shapes that are none, or need another number of elements', () => {
+  it('refuses invalid shapes, and shapes of another number of elements', () => {
     const make = (shape: unknown) => () => new Tensor(new Float32Array(6), shape as number[]);
     expect(make([2, 4])).toThrow(new RangeError('Tensor: [2,4] needs 8 elements, data has 6'));
     expect(make([-2, -3])).toThrow(new RangeError('Tensor: dimensions must be integers >= 0, got [-2,-3]'));
@@ -92,7 +92,7 @@ describe('creation', () => {
     expect(new Set([...others, a.data[0]]).size).toBe(5);
   });
 
-  it('randn refuses seeds and streams that are none', () => {
+  it('randn refuses invalid seeds and streams', () => {
     for (const options of [
       { seed: -1 },
       { seed: 2 ** 53 },

@@ -55,7 +55,7 @@ describe('applyChatTemplate', () => {
     expect(chat.render(messages, options)).toBe('T off');
   });
 
-  it('says what a template says of messages it refuses, and when there is none', async () => {
+  it('reports the message of a template that refuses, and a missing template', async () => {
     const chat = new ChatTemplates(config, undefined);
     await expectError('SGEMOE_CHAT_TEMPLATE', /can not be rendered: unknown role robot/, () =>
       chat.render([{ role: 'robot', content: '' }]),

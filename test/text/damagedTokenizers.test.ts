@@ -106,7 +106,7 @@ describe('a damaged tokenizer.json is refused or works', () => {
       tryOut({ model: MODELS[0], added_tokens: value });
   });
 
-  test('stages in stages without end', () => {
+  test('stages nested without end', () => {
     for (const [part, list] of [
       ['normalizer', 'normalizers'],
       ['pre_tokenizer', 'pretokenizers'],

@@ -15,7 +15,7 @@ describe('EarlyStopping', () => {
     expect(endOf([1, 1], { patience: 1 })).toBe(1);
   });
 
-  test('takes a loss for lower only when it is by more than minDelta, also in small steps together', () => {
+  test('counts a loss as lower only when it fell by more than minDelta, also in several small steps', () => {
     expect(endOf([3, 2.95, 2.91], { patience: 2, minDelta: 0.1 })).toBe(2);
     expect(endOf([3, 2.95, 2.85, 2.8, 2.7], { patience: 2, minDelta: 0.1 })).toBe(-1);
   });
@@ -40,7 +40,7 @@ describe('EarlyStopping', () => {
     expect(done.isDue).toBe(true);
   });
 
-  test('names what is impossible', () => {
+  test('names impossible options', () => {
     expect(() => new EarlyStopping({ patience: 0 })).toThrow(/patience must be an integer >= 1, got 0/);
     expect(() => new EarlyStopping({ patience: 1, minDelta: -1 })).toThrow(/minDelta must be .* got -1/);
     expect(() => new EarlyStopping({ patience: 1, delta: 1 } as never)).toThrow(/unknown option 'delta'/);

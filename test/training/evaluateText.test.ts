@@ -85,7 +85,7 @@ describe('evaluateText', () => {
     }
   });
 
-  test('tells of its progress, and stops between two batches', async () => {
+  test('reports its progress, and stops between two batches', async () => {
     const abort = new AbortController();
     const seen: number[] = [];
     const onProgress = (tokens: number) => {
@@ -97,7 +97,7 @@ describe('evaluateText', () => {
     expect(seen).toEqual([8, 12]);
   });
 
-  test('names an option that can not be', async () => {
+  test('names an impossible option', async () => {
     const wrong = (options: object) => evaluateText(model, text, { tokenizer, ...options });
     await expect(wrong({ strides: 1 })).rejects.toThrow(/unknown option 'strides'/);
     await expect(wrong({ seqLen: 17 })).rejects.toThrow('seqLen must be at most maxSeqLen (16), got 17');

@@ -88,7 +88,7 @@ describe('gradientCheckpointing', () => {
     expect(recomputed.floats).toBeLessThan(kept.floats);
   });
 
-  test('is true or false', () => {
+  test('must be true or false', () => {
     const model = MoETransformer.create(SMALL);
     expect(() => new Trainer(model, { gradientCheckpointing: 1 as never })).toThrow(
       /gradientCheckpointing must be a boolean, got number/,

@@ -52,7 +52,7 @@ describe('weightDecayExclude', () => {
     },
   );
 
-  test('is held in several buffers too', () => {
+  test('holds in several buffers too', () => {
     const Model = MoETransformer as unknown as new (...args: unknown[]) => MoETransformer;
     const { config } = smallModel(EVERYTHING);
     const model = new Model(config, getKernels(), { maxShardElements: 4096 });

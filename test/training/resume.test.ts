@@ -105,7 +105,7 @@ describe('a resumed training', () => {
     for (const shard of shards.values()) expect(shard.every((value) => Object.is(value, 0))).toBe(true);
   });
 
-  test('does so from weights and moments in several buffers, which its files do not tell', async () => {
+  test('makes the same steps from weights and moments in several buffers, which its files do not show', async () => {
     const Model = MoETransformer as unknown as new (...args: unknown[]) => MoETransformer;
     const build = () => {
       const model = new Model(smallModel({ vocabSize: 256 }).config, getKernels(), {
@@ -228,7 +228,7 @@ describe('what is refused', () => {
     ['config.json', (text: string) => text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')],
     ['tokenizer.json', (text: string) => text.replace('256', '356')],
     ['tokenizer.json', (text: string) => text.replace('256', '257')],
-  ])('a %s that says something else', async (name, change) => {
+  ])('a %s that was changed', async (name, change) => {
     const dir = join(folder, `changed ${name}`);
     await saveTraining(dir, await train(1), { tokenizer: dataset.tokenizer, progress: { best: 2.5 } });
     const file = join(dir, name);

@@ -281,7 +281,7 @@ describe('routerBiasUpdateRate', () => {
     await expectError('SGEMOE_TRAINING_STATE', /belongs to other weights/, () => resumeTraining(dir));
   });
 
-  test('is refused when it can not be', () => {
+  test('is refused when it is impossible', () => {
     for (const routerBiasUpdateRate of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(() => new Trainer(smallModel(), { routerBiasUpdateRate })).toThrow(
         /routerBiasUpdateRate must be a finite number >= 0/,

@@ -340,7 +340,7 @@ export function misuseConformance(kernels: () => Kernels): void {
       }
     });
 
-    it('an offset at the end of an array of which nothing is needed is taken', () => {
+    it('an offset at the end of an array is taken if no element is needed', () => {
       const empty = new Float32Array(0);
       expect(() => kernels().exp(new Float32Array(3), 3, empty, 0, 0)).not.toThrow();
       const b = new Float32Array(35);

@@ -36,7 +36,7 @@ describe('the heap in a WebAssembly memory', () => {
     expect(heap.allocate(4 * part)).toBe(blocks[0]);
   });
 
-  it('frees a block once: an address that is none does nothing', () => {
+  it('frees a block once: an invalid address does nothing', () => {
     const heap = heapOf(4 * MIB);
     const at = heap.allocate(1000);
     heap.release(at);
@@ -71,7 +71,7 @@ describe.skipIf(skip)("WebAssembly's arrays", () => {
     expect(memory.available().bytes).toBeGreaterThan(used * 0.5);
   });
 
-  it('mix with arrays outside, of which only what was written changes', () => {
+  it('mix with outside arrays, of which only the written part changes', () => {
     const a = memory.floats(4).fill(1);
     const outside = Float32Array.of(9, 1, 2, 3, 4, 9);
     const c = new Float32Array(new SharedArrayBuffer(24)).fill(5);
@@ -101,7 +101,7 @@ describe.skipIf(skip)("WebAssembly's arrays", () => {
     expect(memory.available().bytes).toBeLessThan(2 ** 32);
   });
 
-  it('leave a call that fails without a trace: the next ones compute', () => {
+  it('are unharmed by a call that fails: the next ones compute', () => {
     for (let i = 0; i < 3000; i++) {
       expect(() => kernels.scale(memory.floats(1), 0, 2, 1)).toThrow(RangeError);
     }

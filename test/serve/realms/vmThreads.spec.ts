@@ -34,7 +34,7 @@ function foreign(value: unknown, path = 'result'): string[] {
   ];
 }
 
-it('a message of a thread is foreign here, as long as nobody does anything about it', () => {
+it('a message of a thread is of another realm unless it is converted', () => {
   expect(foreign(structuredClone({ ids: [new Float32Array(1)] }))).toEqual([
     'result',
     'result.ids',

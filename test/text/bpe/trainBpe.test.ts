@@ -129,7 +129,7 @@ describe('trainBpe', () => {
     expect(engine.encode(text).ids).toEqual([...tokenizer.encode(text)]);
   });
 
-  it('tells of its progress and stops when it is aborted', async () => {
+  it('reports its progress and stops when it is aborted', async () => {
     const seen: BpeProgress[] = [];
     await trainBpe(['one two', 'one two'], { vocabSize: 260, onProgress: (progress) => seen.push(progress) });
     expect(seen[1]).toMatchObject({ phase: 'count', bytes: 14, distinctWords: 2, occurrences: 4 });

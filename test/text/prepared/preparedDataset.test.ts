@@ -118,7 +118,7 @@ describe('prepareDataset', () => {
     expect(readdirSync(out).sort()).toEqual(['meta.json', 'tokenizer.json', 'train.bin', 'val.bin']);
   });
 
-  it('tells of its progress, and leaves nothing behind when it is stopped or fails', async () => {
+  it('reports its progress, and leaves nothing behind when it is stopped or fails', async () => {
     const before = readdirSync(folder).sort();
     const seen: PrepareProgress[] = [];
     const controller = new AbortController();

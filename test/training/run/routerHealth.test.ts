@@ -39,7 +39,7 @@ describe('StarvationWatch', () => {
     return told;
   };
 
-  it('tells of an expert without tokens once, after 100 steps', () => {
+  it('reports an expert without tokens once, after 100 steps', () => {
     const told = warnings(500, () => [
       [0.5, 0.5],
       [1, 0],
@@ -47,7 +47,7 @@ describe('StarvationWatch', () => {
     expect(told).toEqual([[100, { layer: 1, expert: 1, share: 0, evenShare: 0.5, windowSteps: 100 }]]);
   });
 
-  it('leaves alone an expert that only now and then gets none', () => {
+  it('does not report an expert that only sometimes gets none', () => {
     expect(warnings(500, (step) => [step % 2 === 0 ? [1, 0] : [0, 1]])).toEqual([]);
   });
 });

@@ -30,7 +30,7 @@ describe('Saver', () => {
   const failed = { type: 'saveFailed', step: 7, part: 'checkpoint', error: full };
   const saved = { type: 'saved', step: 7, part: 'checkpoint' };
 
-  it('tells of a save that the disk refuses, and goes on', async () => {
+  it('reports a save that the disk refuses, and goes on', async () => {
     const saver = new Saver([0]);
     const failing = await all(saver.attempt(refused(1)));
     expect(failing).toEqual({ events: [{ ...failed, retrySeconds: null }], returned: false });
@@ -46,7 +46,7 @@ describe('Saver', () => {
     await expect(all(saver.insist(refused(3)))).rejects.toBe(full);
   });
 
-  it('passes on what is no failure of the disk', async () => {
+  it("passes on errors that are not the disk's", async () => {
     const write = async () => Promise.reject(new TypeError('no'));
     await expect(all(new Saver().attempt({ part: 'best', step: 1, write }))).rejects.toThrow('no');
   });

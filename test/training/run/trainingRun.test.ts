@@ -59,7 +59,7 @@ function expectSameRun(a: string, b: string): void {
 }
 
 describe('a training run', () => {
-  it('tells of its steps, evaluations and saves, in order, and ends with its result', async () => {
+  it('yields its steps, evaluations and saves, in order, and ends with its result', async () => {
     const run = await start('whole', { samples: { prompt: 'and', maxTokens: 4, interval: 6 } });
     const events = await makeAll(run);
     const types = events.map((event) => event.type);
@@ -81,7 +81,7 @@ describe('a training run', () => {
     expect(events.at(-1)).toEqual({ type: 'end', result: run.result });
   });
 
-  it('writes run.json itself, its end included, and nothing that it needs no more', () => {
+  it('writes run.json with its result, and leaves no other files than those documented', () => {
     const { sgemoe, options, model, result } = json('whole', 'run.json');
     expect({ sgemoe: typeof sgemoe, model: model.model_type }).toEqual({ sgemoe: 'string', model: 'sgemoe' });
     expect(options).toMatchObject({ batchSize: 2, seqLen: 8, evalInterval: 4, lr: 1e-2, totalSteps: 12 });
@@ -148,7 +148,7 @@ describe('a training run', () => {
     expect(run.result).toMatchObject({ steps: 14 });
   });
 
-  it('does not lose the evaluation that the abort comes in', async () => {
+  it('keeps the evaluation during which the abort comes', async () => {
     const stop = new AbortController();
     const { tokenizer, files, trainTokens, validationTokens } = dataset;
     const aborting: TokenDataset = {
@@ -169,7 +169,7 @@ describe('a training run', () => {
     expect(metrics('evaluating').at(-1)!.validationLoss).toBe(run.result!.best!.loss);
   });
 
-  it('tells its failure in run.json and gives the folder free', async () => {
+  it('records its failure in run.json and releases the folder', async () => {
     const broken: TokenDataset = Object.create(dataset, {
       validationBatches: {
         value: () => {
@@ -188,7 +188,7 @@ describe('a diverged run', () => {
   const diverging = () =>
     new Trainer(smallModel({ vocabSize: 256 }), { lr: 1e30, warmupSteps: 0, totalSteps: 40 });
 
-  it('ends with its code after so many skipped steps in a row, each with a number of its own', async () => {
+  it('ends with its code after this many skipped steps in a row, each with its own number', async () => {
     const run = await start('diverged', { trainer: diverging(), maxSkippedSteps: 5 });
     const seen: RunEvent[] = [];
     await expectError('SGEMOE_TRAINING_DIVERGED', /not finite in 5 steps in a row/, () =>
@@ -203,7 +203,7 @@ describe('a diverged run', () => {
     expect(json('diverged', 'run.json').error.code).toBe('SGEMOE_TRAINING_DIVERGED');
   });
 
-  it('counts on when it is resumed, and cuts the metrics at the checkpoint', async () => {
+  it('keeps counting when it is resumed, and cuts the metrics at the checkpoint', async () => {
     const resumed = await TrainingRun.resume(join(folder, 'diverged'), { ...RECIPE, maxSkippedSteps: 5 });
     expect(resumed.stepsMade).toBe(4);
     await expectError('SGEMOE_TRAINING_DIVERGED', /5 steps in a row/, () => makeAll(resumed));
@@ -237,7 +237,7 @@ describe('what is refused', () => {
     expect(readFileSync(join(folder, 'mine.txt'), 'utf8')).toBe('mine');
   });
 
-  it('a run that another one works on, until that has ended; nothing is touched before it is iterated', async () => {
+  it('a run that another process works on, until that has ended; nothing is touched before it is iterated', async () => {
     const first = await start('whole', { overwrite: true });
     expect(json('whole', 'run.json').result.steps).toBe(12);
     await expectError('SGEMOE_FOLDER_LOCKED', /in use by process \d+ .*a training run/, () =>
