@@ -15,7 +15,7 @@ const BOUNDARY: readonly RegExp[] = [
   /^sampling\/sampler\.ts$/,
 ];
 
-/** Calls and functions of a source with more than so many positional arguments, as 'line: text'. */
+/** Calls and functions of a source with more than this many positional arguments, as 'line: text'. */
 function longLists(name: string, text: string): string[] {
   const source = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true);
   const found: string[] = [];

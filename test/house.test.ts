@@ -36,7 +36,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 const ENTRIES = ['index.ts', 'web.ts'];
 
 interface Source {
-  /** Below src/, with '/'. */
+  /** Path below src/, with '/'. */
   name: string;
   room: string;
   text: string;

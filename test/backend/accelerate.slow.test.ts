@@ -37,7 +37,7 @@ function build(form: 'linked' | 'opened'): string {
   return output.trim().split('\n').at(-1) as string;
 }
 
-/** Makes `library` what the addon opens. */
+/** Makes the addon open `library`. */
 function provide(library: string | null): void {
   const path = join(FOLDER, 'framework', 'Accelerate');
   rmSync(path, { force: true });
@@ -81,7 +81,7 @@ describe.skipIf(!here)('an addon that opens Accelerate at run time', () => {
   });
 });
 
-/** Backend, file of the BLAS and a product, from a process of its own, since what is opened stays open. */
+/** Backend, file of the BLAS and a product, from a separate process, since an opened library stays open. */
 function matmulInChild(addonPath: string): string[] {
   const code = `
     const kernels = require(${JSON.stringify(addonPath)}).create('auto', null, null);

@@ -1,4 +1,4 @@
-/** Plain Node processes for tests of loading and ending: what happens outside a test runner is what counts. */
+/** Plain Node processes for tests of loading and ending, which must hold outside a test runner. */
 import { execFile } from 'node:child_process';
 import {
   copyFileSync,
@@ -18,7 +18,7 @@ export const ROOT = resolve(__dirname, '..', '..');
 /** The kernels as WebAssembly: `npm run build:wasm` makes them; CI always has them. */
 export const WASM = join(ROOT, 'prebuilds', 'wasm', 'kernels.wasm');
 
-/** Where there is nothing to test; in CI the tests then fail. */
+/** Whether tests are skipped for lack of the kernels; in CI they run and fail. */
 export const WITHOUT_WASM = !existsSync(WASM) && !process.env.CI;
 
 /** The addon of this clone, null where none was built. */
@@ -34,7 +34,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** Runs `node -e script` without any SGEMOE_ variable but those in `env`. */
+/** Runs `node -e script` with no SGEMOE_ variables except those in `env`. */
 export function runNode(
   script: string,
   env: Record<string, string> = {},

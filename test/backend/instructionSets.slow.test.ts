@@ -1,7 +1,7 @@
 import { conformance } from './conformance';
 import { INSTRUCTION_SETS, tryLoad } from './tryLoad';
 
-// The best one has the file native.test.ts, which runs beside this one.
+// The best one is tested by native.test.ts.
 const best = tryLoad({ backend: 'builtin' })?.info.instructionSet;
 
 for (const instructionSet of INSTRUCTION_SETS.filter((name) => name !== best)) {

@@ -1,4 +1,4 @@
-/** Which backend is taken, what is said when it isn't the fast one, and what is thrown when a demand can't be met. */
+/** Which backend is chosen, which warning says that it isn't the fast one, and which error says that a demand can't be met. */
 import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,

@@ -7,7 +7,7 @@ const GLIBC =
   (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime !==
     undefined;
 
-/** Page faults of each of 200 new arrays of 256 KB that are written and given up. */
+/** Page faults for each of 200 new arrays of 256 KB that are written and dropped. */
 const SCRIPT = `
   const { setFlagsFromString } = require('node:v8');
   setFlagsFromString('--expose-gc');

@@ -1,4 +1,4 @@
-/** Which C library this Node stands on, by what its executable asks for. */
+/** Which C library this Node uses, according to the interpreter that its executable names. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ interface Layout {
   name: number;
 }
 
-/** An executable of program headers alone: a loadable segment, then the interpreter, unless it is null. */
+/** An executable with only program headers: a loadable segment, then the interpreter, unless it is null. */
 function elf(interpreter: string | null, { wide, bigEndian = false, table, name }: Layout): string {
   const bytes = Buffer.alloc(Math.max(table, name) + 512);
   const number = (value: number, at: number, length: number) => {

@@ -9,7 +9,7 @@ function hexWords(counter: number[], key: number[]): string {
   return [...words].map((word) => word.toString(16).padStart(8, '0')).join(' ');
 }
 
-/** The ten rounds in 64-bit integers, where the high half of a product needs no thought. */
+/** The ten rounds in 64-bit integers, where the high half of a product is a shift. */
 function bigPhilox(counter: number[], key: number[]): string {
   const mask = 0xffffffffn;
   let [c0, c1, c2, c3] = counter.map(BigInt);

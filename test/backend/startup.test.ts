@@ -1,4 +1,4 @@
-/** What a program reads of the built package, before and after it uses something. */
+/** Which files of the built package a program reads, before and after it uses something. */
 import { join, relative } from 'node:path';
 import { expect, it } from 'vitest';
 import { ADDON, ROOT, runNode } from './child';

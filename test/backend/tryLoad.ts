@@ -10,7 +10,7 @@ export function tryLoad(options: NativeOptions): Kernels | null {
   }
 }
 
-/** Those that are built for this processor, the plainest first, whether this machine has them or not. */
+/** Instruction sets that are built for this processor, the plainest first, whether this machine has them or not. */
 export const INSTRUCTION_SETS: readonly string[] = { arm64: ['neon'], x64: ['baseline', 'avx2', 'avx512'] }[
   process.arch as string
 ] ?? ['baseline'];

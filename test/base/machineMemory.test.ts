@@ -5,10 +5,10 @@ import { availableMemory, type MachineReadings } from '../../src/base/machineMem
 const GB = 1e9;
 const MEMINFO = 'MemTotal:       32000000 kB\nMemFree:         1000000 kB\nMemAvailable:   20000000 kB\n';
 const AVAILABLE = 20_000_000 * 1024;
-/** What version 1 says where there is no limit. */
+/** The value by which version 1 says that there is no limit. */
 const NO_LIMIT_1 = '9223372036854771712\n';
 
-/** A Linux machine of these files and no others. */
+/** A Linux machine that has only these files. */
 function linux(files: Record<string, string>): MachineReadings {
   return {
     platform: 'linux',
@@ -86,7 +86,7 @@ describe('availableMemory on Linux', () => {
   test('version 2: in a container the mount itself is the group', () => {
     const files = { ...version2({ '': { max: `${2 * GB}`, current: 5e8 } }), '/proc/self/cgroup': '0::/\n' };
     expect(availableMemory(linux(files)).bytes).toBe(1.5 * GB);
-    // As a container without a namespace of its own sees itself.
+    // A container without its own namespace sees itself so.
     const outside = { ...files, '/proc/self/cgroup': '0::/../../system.slice/docker.scope\n' };
     expect(availableMemory(linux(outside)).bytes).toBe(1.5 * GB);
   });

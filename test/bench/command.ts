@@ -1,4 +1,4 @@
-/** Runs the commands in bench/ as users do: in a process of their own. */
+/** Runs the commands in bench/ as users do: as processes. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ export function runBench(name: string, args: string[]): Promise<Ended> {
   });
 }
 
-/** A folder for a test's files, and what removes it. */
+/** A folder for a test's files, and a function that removes it. */
 export function temporaryFolder(): { path: string; remove: () => void } {
   const path = mkdtempSync(join(tmpdir(), 'sgemoe bench-'));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };

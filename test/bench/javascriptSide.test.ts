@@ -36,7 +36,7 @@ const decode: Step = (model) => {
   };
 };
 
-/** A step of a model of so many layers that has been made once. */
+/** A step of a model with this many layers; it has already been made once. */
 function warm(step: Step, nLayers = 2, kernels: Kernels = getKernels()) {
   const run = step(MoETransformer.create({ ...SMALL, nLayers }, { kernels }));
   run();
@@ -64,7 +64,7 @@ describe('the JavaScript side of a step', () => {
     expect(callsOfBlock(train) - once).toBeLessThanOrEqual(25);
   });
 
-  // The reference's kernels are JavaScript, and take views of their own: theirs are left out.
+  // The reference's kernels are JavaScript and make views themselves, which are not counted.
   test.each([
     ['forward', forward],
     ['train step', train],

@@ -87,7 +87,7 @@ describe('bench/peers.js', () => {
       expect(median).toBeLessThanOrEqual(q3);
       expect(rmsNorm.figures.numpy.ratio.median).toBeGreaterThan(1);
 
-      // A peer that fails is left out of a scenario, with a sentence; the rest goes on.
+      // A peer that fails in a scenario is left out of it, with a sentence; the rest goes on.
       expect(Object.keys(softmax.figures)).toEqual(['ours']);
       expect(Object.keys(matmul.figures)).toEqual(['ours']);
       expect(stderr).toContain('peers: Stub: kernel_softmax failed, no softmax here');

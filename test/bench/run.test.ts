@@ -6,7 +6,7 @@ import { type Ended, ROOT, runBench, temporaryFolder } from './command';
 
 const TRIALS = 2;
 const WARMUP = 1;
-/** What `--threads 2` gives; plain TypeScript has no pool. */
+/** Threads with `--threads 2`; plain TypeScript has no pool. */
 const THREADS = backendInfo().backend === 'reference' ? 1 : 2;
 
 const IDS = [
@@ -52,7 +52,7 @@ const TOKENS: Record<string, number> = {
 const number = expect.any(Number);
 const text = expect.stringMatching(/./);
 
-/** What a value that may be null must be otherwise. */
+/** The type of a value that may also be null. */
 function nullOr(matcher: unknown): { asymmetricMatch: (value: unknown) => boolean } {
   const { asymmetricMatch } = matcher as { asymmetricMatch: (value: unknown) => boolean };
   return { asymmetricMatch: (value) => value === null || asymmetricMatch.call(matcher, value) };
@@ -213,7 +213,7 @@ describe('a short run of bench/run.js', () => {
     // A Node process with the library takes tens of MB; the small preset's weights, gradients and moments 126 MB.
     for (const { memory } of scenarios) expect(memory.peak_rss_bytes).toBeGreaterThan(20e6);
     expect(scenario('scale_train_256').memory.peak_rss_bytes).toBeGreaterThan(126e6);
-    // Had the process run the scenarios before it, the kernel would inherit the peak of B=8.
+    // If the process had run the earlier scenarios too, the kernel would inherit the peak of B=8.
     expect(scenario('kernel_softmax').memory.peak_rss_bytes).toBeLessThan(
       scenario('mem_scale_batch_8').memory.peak_rss_bytes,
     );

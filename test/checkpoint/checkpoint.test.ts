@@ -208,7 +208,7 @@ describe('loadTensorsInto', () => {
 });
 
 describe.skipIf(process.platform !== 'linux')('a folder in which nothing can be made', () => {
-  // Node's own recursive mkdir never returns here.
+  // Node's own recursive mkdir never returns in this case.
   it('fails at once, with the reason', async () => {
     const content = { config: {}, tensors: [] };
     await expectError('SGEMOE_CHECKPOINT_WRITE', /proc/, () => saveCheckpoint('/proc/sgemoe/run', content));

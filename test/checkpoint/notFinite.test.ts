@@ -1,4 +1,4 @@
-/** Weights that are NaN or infinite are told when they are loaded, once. */
+/** Weights that are NaN or infinite are reported once, when they are loaded. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** What a folder may hold in the place of a file: pipes, devices, pointers of git-lfs, files that fill the memory. */
+/** Things that a folder may hold in place of a file: pipes, devices, pointers of git-lfs, files that fill the memory. */
 import { execFileSync } from 'node:child_process';
 import {
   cpSync,
@@ -106,7 +106,7 @@ describe('JSON files', () => {
   });
 });
 
-/** What a clone without git-lfs has in the place of a file. */
+/** The pointer that a clone without git-lfs has in place of a file. */
 function pointer(size: number): string {
   return `version https://git-lfs.github.com/spec/v1\noid sha256:${'4d7a'.repeat(16)}\nsize ${size}\n`;
 }

@@ -30,7 +30,7 @@ function argvOf(out: string): string[] {
   return [MAIN, 'train', '--data', text, '--out', out, ...TINY, ...steps, '--sample-tokens', '0'];
 }
 
-/** Trains in a process of its own; `limit`: in KiB, no file may get longer. */
+/** Trains in a separate process; `limit` is the longest that a file may get, in KiB. */
 function start(out: string, limit?: number) {
   const [command, ...argv] =
     limit === undefined
@@ -49,7 +49,7 @@ async function until(seen: string, { child, output }: ReturnType<typeof start>):
   }
 }
 
-/** Ends as if nothing had been: with the files of a run that had room all the time. */
+/** The run must end with the same files as a run that had room all the time. */
 async function expectSameAsWhole(out: string, { child, output }: ReturnType<typeof start>): Promise<void> {
   if (child.exitCode === null) await once(child, 'close');
   expect(child.exitCode, output()).toBe(0);
@@ -60,7 +60,7 @@ async function expectSameAsWhole(out: string, { child, output }: ReturnType<type
   expect(lines(out)).toEqual(lines(whole));
 }
 
-/** A file system of its own, of so many bytes. */
+/** Mounts a file system of this many bytes. */
 function mount(path: string, options: string): void {
   mkdirSync(path, { recursive: true });
   execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path], { stdio: 'pipe' });
@@ -85,7 +85,7 @@ const isRoot = process.getuid?.() === 0;
 const mounts = process.platform === 'linux' && isRoot && canMount();
 const limits = process.platform === 'linux';
 
-/** Takes all that is left of a small file system; gives it back by being removed. */
+/** Fills the rest of a small file system; removing the file gives the room back. */
 function fill(file: string): void {
   for (const bytes of [65_536, 4096]) {
     try {
@@ -106,7 +106,7 @@ describe.skipIf(!mounts)(
         const out = join(disk, 'run');
         const run = start(out);
         await until('\nstep ', run);
-        // A save that fails gives back what it took, so it is taken again.
+        // A save that fails frees its room, so the file system is filled again.
         while (run.output().split('NOT SAVED').length <= 2) {
           fill(join(disk, 'filler'));
           expect(run.child.exitCode, run.output()).toBe(null);
@@ -146,7 +146,7 @@ describe.skipIf(!mounts)(
       const out = join(folder, 'read-only for a while');
       const run = start(out);
       await until('\nstep ', run);
-      // Over the run's folder, since one with open files can't be made read-only.
+      // The read-only mount covers the run's folder, since a file system with open files can't become read-only.
       mount(out, 'ro');
       try {
         await until('NOT SAVED', run);
@@ -178,7 +178,7 @@ describe.skipIf(!mounts)(
 describe.skipIf(!limits)('a limit to the length of files (Linux)', () => {
   it('does not end a run, which is saved when it is lifted', async () => {
     const out = join(folder, 'limited');
-    // Room for run.json, neither for the weights nor for all metrics.
+    // There is room for run.json, but not for the weights or all metrics.
     const run = start(out, 32);
     await until('NOT SAVED', run);
     execFileSync('prlimit', ['--pid', String(run.child.pid), '--fsize=unlimited:']);

@@ -26,7 +26,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const STEPS = ['--steps', '2', '--eval-batches', '1', '--sample-tokens', '0', '--save-interval', '1'];
 
-/** A way to spoil a file; null where the system can't. */
+/** A way to damage a file; null if the system can't do it. */
 const SPOILED: Record<string, ((path: string) => void) | null> = {
   'a git-lfs pointer': (path) => writeFileSync(path, POINTER),
   'an empty file': (path) => writeFileSync(path, ''),

@@ -1,4 +1,4 @@
-/** A training process is killed at random moments, again and again, and goes on each time as if nothing had been. */
+/** A training process is killed at random moments, again and again, and each time goes on as if nothing had happened. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
@@ -37,7 +37,7 @@ type Output = () => string;
 const fromStart = () => true;
 const fromSteps = (output: Output) => output().includes('\nstep ');
 
-/** Kills a process some time after something is seen of it. */
+/** Kills a process some time after its first output. */
 async function killLater(
   argv: string[],
   milliseconds: number,
@@ -65,7 +65,7 @@ it(`survives ${KILLS} kills, each resumed, and ends with the files of a run that
   );
   for (let kills = 1; kills < KILLS; kills++) {
     const argv = ['--out', out, '--resume', ...often];
-    // Every third while it starts, loads and makes its first steps.
+    // Every third kill comes while the process starts, loads and makes its first steps.
     if (kills % 3 === 0) await killLater(argv, random.nextInt(400), fromStart);
     else await killLater(argv, random.nextInt(120), fromSteps);
   }

@@ -1,4 +1,4 @@
-/** Commands on a model that doesn't fit: a sentence with both figures and exit code 1, before memory is taken. */
+/** Commands refuse a model that doesn't fit, with both figures in a sentence and exit code 1, before they take memory. */
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';

@@ -55,7 +55,7 @@ describe('the sgemoe process', () => {
     const { child, stdout } = start(...endless(out));
     await firstStep(stdout, child);
     child.kill('SIGINT');
-    // What npm does when it passes on a Ctrl-C that its child has already seen.
+    // npm does this: it passes on a Ctrl-C that its child has already seen.
     child.kill('SIGINT');
     expect(await once(child, 'close')).toEqual([130, null]);
     expect(stdout()).toMatch(/Stopped at step \d+ of 1000000/);

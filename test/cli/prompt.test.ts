@@ -9,7 +9,7 @@ const folder = temporaryFolder();
 afterAll(() => rmSync(folder, { recursive: true }));
 
 it('generate writes what tokens add to the prompt, its first space too', async () => {
-  // Of words with a space in front, as SentencePiece writes it, that decoding leaves out where a text begins.
+  // Words have a space in front, as SentencePiece writes it; decoding drops it at the beginning of a text.
   const words = Array.from({ length: 20 }, (_, i) => `▁w${i}`);
   const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first' };
   const tokenizer = new HuggingFaceTokenizer({

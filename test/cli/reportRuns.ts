@@ -5,18 +5,18 @@ import { join } from 'node:path';
 
 export interface RunContent {
   steps: number;
-  /** Of these, the last ones, which were skipped. Default 0. */
+  /** How many of these, the last ones, were skipped. Default 0. */
   skipped?: number;
   /** Share of the tokens by layer and expert. */
   load?: (step: number) => number[][];
   loss?: (step: number) => number | null;
   samples?: readonly { step: number; prompt: string; text: string }[];
   run?: object;
-  /** After the last whole line. */
+  /** Text after the last whole line. */
   cutOff?: string;
 }
 
-/** Writes a run folder of this name, in a folder of its own. */
+/** Writes a run folder of this name, in a new folder. */
 export function writeRun(name: string, content: RunContent): string {
   const { steps, skipped = 0, samples = [], run = {}, cutOff = '' } = content;
   const { load = () => [[0.5, 0.5]], loss = (step) => 4 / (1 + step / 100) } = content;

@@ -24,7 +24,7 @@ function start(out: string, ...more: string[]): string[] {
   return ['train', '--data', text, '--out', out, ...TINY, ...STEPS, ...QUIET, ...more];
 }
 
-/** A run that gets a SIGTERM when its first evaluation shows. */
+/** A run that gets a SIGTERM after its first evaluation. */
 async function interrupted(name: string): Promise<string> {
   const out = join(folder, name);
   const signals = new EventEmitter();
@@ -50,7 +50,7 @@ function expectSameRun(out: string): void {
 describe('--resume', () => {
   it('goes on after an interrupt, with its own options: files and metrics as of a run without one', async () => {
     const out = await interrupted('goes on');
-    // What a crash leaves: lines of steps that no checkpoint holds, the last one cut off.
+    // A crash leaves lines of steps that no checkpoint holds, the last one cut off.
     const line = readMetrics(out).at(-1)!;
     appendFileSync(join(out, 'metrics.jsonl'), `${JSON.stringify({ ...line, step: 23 })}\n{"step":24,"lo`);
     const { code, stdout, stderr } = await sgemoe(['train', '--out', out, '--resume']);
@@ -90,7 +90,7 @@ describe('--resume', () => {
   it('takes the weights in best/ for the best ones, when the steps that made them were lost', async () => {
     const out = await interrupted('best');
     cpSync(join(whole(), 'best'), join(out, 'best'), { recursive: true });
-    // Weights that stay as they are have no evaluation that is lower.
+    // Unchanged weights never give a lower evaluation.
     expect((await sgemoe(['train', '--out', out, '--resume', '--lr', '0'])).code).toBe(0);
     const best = (dir: string) => JSON.parse(readFileSync(join(dir, 'run.json'), 'utf8')).result.best;
     expect(best(whole()).step).toBeGreaterThan(6);

@@ -51,7 +51,7 @@ export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'sgemoe cli-'));
 }
 
-/** A file of so many lines of easy text. */
+/** Writes a file with this many lines of easy text. */
 export function writeText(folder: string, lines = 400): string {
   const file = join(folder, 'text.txt');
   const words = ['one', 'two', 'three', 'four', 'five'];

@@ -1,4 +1,4 @@
-/** What a run does beside its steps: early stopping, samples. */
+/** Things that a run does beside its steps: early stopping, samples. */
 import { EventEmitter } from 'node:events';
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

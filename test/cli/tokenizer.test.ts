@@ -84,7 +84,7 @@ describe('sgemoe tokenizer train', () => {
     const out = inFolder('stopped');
     const argv = ['tokenizer', 'train', '--data', text, '--vocab-size', '280', '--out', out];
     const running = sgemoe(argv, { signals });
-    // As soon as it listens.
+    // Interrupts as soon as the command listens.
     while (signals.listenerCount('SIGINT') === 0) await new Promise((done) => setImmediate(done));
     signals.emit('SIGINT');
     const { code, stderr } = await running;
@@ -282,7 +282,7 @@ describe('sgemoe data prepare', () => {
 });
 
 describe('sgemoe generate', () => {
-  /** A model that always says a token of this id. */
+  /** A model that always chooses this token. */
   async function sayer(name: string, vocabSize: number, says: number, files: object): Promise<string> {
     const dir = inFolder(name);
     const sizes = {
@@ -298,7 +298,7 @@ describe('sgemoe generate', () => {
     const model = MoETransformer.create(config);
     for (const [parameter, { data }] of model.namedParameters()) {
       if (parameter === 'lm_head.weight') data.fill(0);
-      // With the same hidden state everywhere: blocks add nothing, the embedding is one row.
+      // The hidden state is the same everywhere: blocks add nothing, and all rows of the embedding are equal.
       else if (parameter.includes('embed')) data.fill(1);
       else if (!parameter.includes('norm')) data.fill(0);
       if (parameter === 'lm_head.weight') data.fill(1, says * 8, (says + 1) * 8);
@@ -318,7 +318,7 @@ describe('sgemoe generate', () => {
 
   it('never says an id that the tokenizer does not have', async () => {
     const files = (await readTokenizer(tokenizer)).files();
-    // Above the others are ids beyond the tokenizer's; of the rest all are equal, and the lowest is the end.
+    // Ids beyond the tokenizer's have the highest logits; all others are equal, and the lowest of them is the end.
     const padded = await sayer('padded', 300, 299, files);
     const { code, stderr } = await tokens(padded);
     expect([code, stderr]).toEqual([0, expect.stringMatching(/^0 tokens/)]);

@@ -104,7 +104,7 @@ describe('sgemoe train', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/3 of them skipped: loss or gradient not finite/);
     expect(readMetrics(dir).map((line) => line.skipped)).toEqual([false, true, true, true]);
-    // No two lines share a step; an update that was skipped is made again.
+    // No two lines share a step; a skipped update is made again.
     expect(readMetrics(dir).map(({ step, update }) => [step, update])).toEqual(
       [1, 2, 3, 4].map((n) => [n, Math.min(n, 2)]),
     );

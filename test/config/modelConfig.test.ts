@@ -94,7 +94,7 @@ describe('ModelConfig', () => {
       const other = ModelConfig.tiny(dense);
       expect(ModelConfig.fromJSON(JSON.parse(JSON.stringify(other)))).toEqual(other);
     }
-    // What a version without dense layers wrote.
+    // A version without dense layers wrote this.
     const { mlp_only_layers: _, dense_intermediate_size: __, ...older } = ModelConfig.tiny().toJSON();
     expect(ModelConfig.fromJSON(older)).toEqual(ModelConfig.tiny());
   });

@@ -108,7 +108,7 @@ describe('the command line and the service, one after the other', () => {
   });
 });
 
-/** Appended to the documented options, of which the last counts. */
+/** Options appended to the documented ones; of equal options the last counts. */
 const SHORTER: Record<string, string[]> = {
   tokenizer: ['--vocab-size', '280'],
   train: ['--steps', '2', '--batch-size', '2', '--seq-len', '16', '--sample-tokens', '5', '--layers', '1'],

@@ -1,11 +1,11 @@
-/** The documentation as the tests of this folder see it. */
+/** Reads the documentation for the tests of this folder. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 export const ROOT = resolve(__dirname, '..', '..');
 
 export interface Page {
-  /** Relative to the root, '/' between names. */
+  /** Path relative to the root, with '/' between names. */
   path: string;
   text: string;
 }

@@ -1,4 +1,4 @@
-/** Tables of options: those of docs/ are written from them, docstrings tell their defaults, CONTRIBUTING.md where they are. */
+/** Tables of options: docs/ has tables written from them, docstrings tell their defaults, CONTRIBUTING.md names their files. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';

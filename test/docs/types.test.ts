@@ -44,7 +44,7 @@ export async function main(given: Given = {}): Promise<string> {
 let project: string;
 beforeAll(() => {
   project = mkdtempSync(join(tmpdir(), 'sgemoe-types-'));
-  // A copy: what else lies in this repository's node_modules must not be found from it.
+  // A copy, from which the other packages in this repository's node_modules can't be found.
   const installed = join(project, 'node_modules', 'sgemoe');
   mkdirSync(installed, { recursive: true });
   cpSync(join(ROOT, 'package.json'), join(installed, 'package.json'));

@@ -6,7 +6,7 @@ const CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome']
   .map((name) => `/usr/bin/${name}`)
   .find(existsSync);
 
-/** Whether a test file goes without its browser, which it says. In CI a missing browser is a failure. */
+/** Whether a test file skips its browser tests, with a message. In CI a missing browser is a failure. */
 export function skippedWithoutBrowser(file: string): boolean {
   const skipped = CHROMIUM === undefined && !process.env.CI;
   if (skipped)

@@ -9,11 +9,11 @@ export type Value =
 
 export interface TestTensor {
   name: string;
-  /** Slowest axis first. */
+  /** Shape, slowest axis first. */
   shape: readonly number[];
   type?: number;
   data: Float32Array | Uint8Array;
-  /** Instead of the right one. */
+  /** Value to write instead of the right one. */
   offset?: number;
 }
 

@@ -14,7 +14,7 @@ export const SMALL = {
   maxSeqLen: 32,
 };
 
-/** All that is off by default, on. */
+/** Everything on that is off by default. */
 export const EVERYTHING = {
   qkNorm: 'head',
   attentionBias: 'qkvo',
@@ -27,10 +27,10 @@ export const EVERYTHING = {
   logitsDivisor: 1.25,
 } as const;
 
-/** The first layer of SMALL dense, the second a mixture. */
+/** SMALL with a dense first layer; the second is a mixture. */
 export const SOME_DENSE = { denseLayers: [0], denseFfnDim: 28 } as const;
 
-/** Every layer of SMALL dense. */
+/** SMALL with only dense layers. */
 export const ALL_DENSE = {
   nExperts: 0,
   topKExperts: 0,

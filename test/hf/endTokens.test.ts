@@ -34,7 +34,7 @@ function theirs(config: Json, generation: Json | null): string {
   return dir;
 }
 
-/** One of ours, with this generation_config.json. */
+/** A checkpoint of sgemoe, with this generation_config.json. */
 async function ours(generation: Json): Promise<string> {
   const dir = newFolder();
   await smallModel({ vocabSize: 256 }).save(dir);
@@ -158,7 +158,7 @@ describe('keeping', () => {
 });
 
 describe('generating', () => {
-  /** Says 4, 5, 6 ... whatever the logits. */
+  /** Chooses 4, 5, 6 ... whatever the logits are. */
   const counting = () => {
     let token = 4;
     return { pickToken: () => token++ };

@@ -52,7 +52,7 @@ const STORED: Partial<Record<HfName, 'f16' | 'bf16'>> = {
 
 describe.each(HF_NAMES)('%s', (name) => {
   const architecture = (name === 'qwen3_moe_dense' ? 'qwen3_moe' : name) as Architecture;
-  // What Mistral is, Llama is too.
+  // Llama can express everything that Mistral can.
   const chosen = architecture === 'mistral' ? 'llama' : architecture;
 
   test('import, then export, gives back every tensor bit for bit, under its name', async () => {
@@ -62,7 +62,7 @@ describe.each(HF_NAMES)('%s', (name) => {
     expect(await exportCheckpoint(imported, exported)).toBe(chosen);
     const original = await tensorsOf(hfDir(name));
     expect(await tensorsOf(exported)).toEqual(original);
-    // In the dtype of the source nothing is rounded either.
+    // Exporting in the dtype of the source doesn't round either.
     await exportCheckpoint(imported, stored, { dtype: STORED[name] ?? 'f32' });
     expect(await tensorsOf(stored)).toEqual(original);
     const logits = (await MoETransformer.load(hfDir(name))).forward(ids).data;
@@ -184,7 +184,7 @@ describe('inspect', () => {
     const { memory, architecture } = await inspectCheckpoint(dir, { batch: 3, seqLen: 9 });
     const bytes = (mode: 'train' | 'forward') => memoryBytes(model.config, { batch: 3, seq: 9, mode });
     expect(architecture).toBeNull();
-    // Of each token two layers, keys and values of one head of 8, in float32; and its id.
+    // Each token takes keys and values of one head of 8 in two layers, in float32, and its id.
     const keyValueCache = (2 * 2 * 8 * 4 + 4) * 3 * 9;
     expect(memory).toEqual({
       training: bytes('train'),

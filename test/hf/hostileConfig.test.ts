@@ -13,7 +13,7 @@ import { expectError } from '../helpers/expectError';
 import { hfDir } from '../helpers/hfFixture';
 import { smallModel } from '../helpers/smallModel';
 
-/** As JSON, which has numbers that no double holds. */
+/** Values as JSON, which has numbers that no double holds. */
 const VALUES = [
   '1e999',
   '-1e999',

@@ -1,4 +1,4 @@
-/** Loading takes little more memory than the model: in a process of its own, whose peak the system tells. */
+/** Loading takes little more memory than the model: measured in a separate process, whose peak the system tells. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,10 +8,10 @@ import { exportHuggingFace, MoETransformer } from '../../src';
 
 const DIST = resolve(__dirname, '../../dist');
 
-/** The bound of the peak over what the process had before, as a ratio of the float32 size. */
+/** Bound of the growth of the process's peak, as a ratio of the float32 size. */
 const LIMIT = 1.15;
 
-// Prints how far the peak of the process rose by loading, and the logits' sum, for the sake of using them.
+// Prints the growth of the process's peak by loading, and the logits' sum, so that they are used.
 const PROGRAM = `
 const { readFileSync } = require('node:fs');
 const { MoETransformer, Tensor } = require(process.argv[1]);
@@ -25,7 +25,7 @@ MoETransformer.load(process.argv[2]).then((model) => {
 });
 `;
 
-// 45 million parameters, 180 MB of float32: what the process itself takes on the way differs by a few MB from run to run.
+// 45 million parameters are 180 MB of float32; the process's own memory differs by a few MB from run to run.
 const CONFIG = {
   hiddenDim: 256,
   nLayers: 2,

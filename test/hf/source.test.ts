@@ -1,4 +1,4 @@
-/** What can be wrong with the tensors of a folder of `transformers`. */
+/** Faults in the tensors of a folder of `transformers`. */
 import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

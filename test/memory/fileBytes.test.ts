@@ -17,7 +17,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const PAGE = 2 ** 16; // a multiple of every system's page
 const maps = getKernels().memory.mapFile !== undefined;
-/** A system that lets a mapped file shrink. */
+/** Whether the system lets a mapped file shrink. */
 const shrinks = maps && process.platform !== 'win32';
 
 let files = 0;

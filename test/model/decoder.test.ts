@@ -26,7 +26,7 @@ const SHAPES: Record<string, Partial<ModelConfigOptions>> = {
   'queries and keys normed over all heads': { qkNorm: 'full', attentionBias: 'qkv' },
 };
 
-/** n ids of some pattern. */
+/** n ids in a fixed pattern. */
 const idsOf = (n: number, seed = 1, vocab = SMALL.vocabSize) =>
   Array.from({ length: n }, (_, i) => (i * i * 7 + i * 3 + seed * 11) % vocab);
 
@@ -79,7 +79,7 @@ describe.each(Object.keys(SHAPES))('%s', (shape) => {
     const V = model.vocabSize;
     const logits = new Float32Array(5 * V);
     const done = texts.map(() => 0);
-    // Prompts of different lengths with chunks of others among them, then single tokens, some sequences sitting out.
+    // Steps mix prompts of different lengths with chunks of others; then come single tokens, with some sequences left out.
     for (const counts of [
       [3, 1, 5, 0, 4],
       [1, 1, 12, 4, 0],

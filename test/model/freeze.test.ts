@@ -19,7 +19,7 @@ import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
 import { EVERYTHING, SMALL, smallModel } from '../helpers/smallModel';
 
-// Of logits that are computed in another order of summation: the bound of the oracle.
+// Bound for logits that are summed in another order: the oracle's.
 const LOGITS = 1e-5;
 
 const ids = Tensor.fromIds([
@@ -34,7 +34,7 @@ function frozenModel(overrides = {}, pack = false): MoETransformer {
   return model;
 }
 
-/** Bytes of the shared memory that `run` asks for. */
+/** Bytes of shared memory that `run` allocates. */
 function sharedBytesOf(run: () => unknown): number {
   const original = globalThis.SharedArrayBuffer;
   let bytes = 0;

@@ -25,7 +25,7 @@ const random = (shape: number[], seed: number) => Tensor.randn(shape, { seed, dt
 // Float64Arrays stand behind the Float32Array type here; see Kernels.floatType.
 const floats = (tensor: Tensor) => tensor.data as unknown as Float32Array;
 
-/** Random upstream against finite differences: the input and every parameter, at every element. */
+/** Compares with finite differences under a random upstream: the input and every parameter, at every element. */
 function checkLayer(layer: Layer<unknown, unknown>, leading: number[], samples?: number): void {
   // Norm weights start at 1 and biases at 0: move them, so that forgetting them shows.
   layer.store.parameters.forEach((parameter, i) => {

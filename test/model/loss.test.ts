@@ -35,7 +35,7 @@ const MODELS: Record<string, () => MoETransformer> = {
 const read = ({ gradShards }: ParameterStore, { shard, offset, size }: WeightRange) =>
   gradShards[shard].slice(offset, offset + size);
 
-/** Ranges and what they held when they were announced. */
+/** Ranges and their contents when they were announced. */
 function announced(trainer: Trainer): { range: WeightRange; values: Float32Array }[] {
   const found: { range: WeightRange; values: Float32Array }[] = [];
   const onGradients = (range: WeightRange) =>
@@ -44,7 +44,7 @@ function announced(trainer: Trainer): { range: WeightRange; values: Float32Array
   return found;
 }
 
-/** Of each element of each buffer, how often it lies in a range. */
+/** For each element of each buffer, in how many ranges it lies. */
 function coverage({ shards }: ParameterStore, ranges: readonly WeightRange[]): Uint8Array[] {
   const times = shards.map(({ length }) => new Uint8Array(length));
   for (const { shard, offset, size } of ranges) {
@@ -61,7 +61,7 @@ describe.each(Object.entries(MODELS))('gradients announced: %s', (_, make) => {
   ])('%s: each weight once, and final to the bit', (_, options) => {
     const trainer = new Trainer(make(), options);
     const { store } = trainer.model;
-    // Twice: the second finds gradients there already.
+    // The pass runs twice: the second one finds gradients already there.
     for (let round = 0; round < 2; round++) {
       const found = announced(trainer);
       for (const times of coverage(

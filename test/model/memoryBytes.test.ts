@@ -40,7 +40,7 @@ function heldBytes({ store, workspace, blocks }: MoETransformer) {
   };
 }
 
-/** Bytes of the arrays of AdamW, as the trainer's moments lie in them. */
+/** Bytes of AdamW's arrays, which hold the trainer's moments. */
 function momentBytes(trainer: Trainer): number {
   return sum([...new Set(trainer.moments().map(({ data }) => data.buffer))]);
 }
@@ -153,7 +153,7 @@ test('gradientCheckpointing saves what all blocks but one keep, and nothing with
   expect(block).toBeGreaterThan(0);
   expect(of(8, false) - of(8, true)).toBe(7 * block);
   expect(of(1, true)).toBe(of(1, false));
-  // One more block costs its input alone.
+  // One more block costs only its input.
   expect(of(8, true) - of(7, true)).toBe(4 * 2 * 16 * 64);
   for (const mode of ['forward', 'loss'] as const) expect(of(8, true, mode)).toBe(of(8, false, mode));
 });

@@ -9,7 +9,7 @@ import { EVERYTHING, smallModel } from '../helpers/smallModel';
 const IDS = [1, 2, 3, 4, 5];
 const logitsOf = (model: MoETransformer) => model.forwardIds(IDS, 1, IDS.length).data;
 
-/** What another thread computes with a shared model. */
+/** Another thread computes with a shared model. */
 function inWorker(shared: unknown): Promise<{ logits: Float32Array; packedBytes: number }> {
   const code = `
     const { parentPort, workerData } = require('node:worker_threads');
@@ -22,7 +22,7 @@ function inWorker(shared: unknown): Promise<{ logits: Float32Array; packedBytes:
 }
 
 test.each([false, true])('a worker computes with the same memory, frozen: %s', async (frozen) => {
-  // Wide enough that weights are packed.
+  // The model is wide enough that weights are packed.
   const model = MoETransformer.create(ModelConfig.tiny({ ...EVERYTHING, vocabSize: 64 }));
   if (frozen) model.freeze({ pack: true });
   const { logits, packedBytes } = await inWorker(model.share());

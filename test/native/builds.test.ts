@@ -44,7 +44,7 @@ function globbed(variable: string): string[] {
   });
 }
 
-/** What the addon's own sources are compiled with; node-gyp says NODE_GYP_MODULE_NAME by itself. */
+/** Definitions for the addon's own sources; node-gyp adds NODE_GYP_MODULE_NAME itself. */
 function addonDefinitions(): string[] {
   const [, words] = /target_compile_definitions\(sgemoe PRIVATE (NAPI[^)]*)\)/.exec(cmake)!;
   return words.split(/\s+/).filter((word) => !word.startsWith('NODE_GYP_MODULE_NAME'));
@@ -75,7 +75,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
   it('compile the same sources once, Accelerate for those who link it', () => {
     const sources = globbed('SOURCES').filter((path) => path !== 'native/blas_accelerate.cc');
     expect(sources.length).toBeGreaterThan(20);
-    // random.cc and quantize.cc have flags of their own, and with gyp a library.
+    // random.cc and quantize.cc have their own flags and, with gyp, their own library.
     expect([...gypSources[1], ...gypList('sources', gypTarget('exact'))].sort()).toEqual(sources.sort());
     expect(cmake).toContain('list(APPEND SOURCES native/blas_accelerate.cc)');
     expect(gyp).toContain("'sources': ['native/blas_accelerate.cc']");

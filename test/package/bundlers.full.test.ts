@@ -142,7 +142,7 @@ async function projectWith(name: string, packages: string[], files: Record<strin
   await succeed('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', ...packages], home);
   const prebuilds = join(home, 'node_modules', 'sgemoe', 'prebuilds');
   for (const platform of PLATFORMS.filter((entry) => !existsSync(join(prebuilds, entry)))) {
-    // The clone builds its own platform's: this stands for what nothing here loads.
+    // The clone builds only its own platform's addon; this file stands for the others, which nothing here loads.
     mkdirSync(join(prebuilds, platform));
     writeFileSync(join(prebuilds, platform, 'sgemoe.node'), `the addon of ${platform}`);
   }

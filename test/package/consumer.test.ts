@@ -1,4 +1,7 @@
-/** The packed tarball in an empty project: native at once, without a script, a compiler or a BLAS; and what is said when not. */
+/**
+ * The packed tarball in an empty project is native at once, without a script, a compiler or a BLAS, and says so when it
+ * isn't.
+ */
 import {
   cpSync,
   existsSync,
@@ -33,12 +36,15 @@ const { checkBinary } = createRequire(__filename)('../../.ci/platforms/binaries.
 };
 
 const MINUTES = 60_000;
-/** Of the whole, which has eight addons, of one of them, and of what is left, dist/web and the kernels twice among it: 8 * 0.56 + 1.5 < 6. */
+/**
+ * Limits in bytes: of the whole with its eight addons, of one addon, and of the rest, which has dist/web and the kernels
+ * twice: 8 * 0.56 + 1.5 < 6.
+ */
 const TARBALL_LIMIT_BYTES = 6_000_000;
 const ADDON_LIMIT_BYTES = 560_000;
 const REST_LIMIT_BYTES = 1_500_000;
 const PACKAGES_LIMIT = 8;
-/** Of an installation without prebuilds/. */
+/** Limit of an installation without prebuilds/. */
 const INSTALLED_LIMIT_BYTES = 5_000_000;
 
 let folder: string;

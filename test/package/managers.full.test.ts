@@ -13,12 +13,12 @@ const MINUTES = 60_000;
 
 interface Manager {
   name: string;
-  /** The package that brings it, and its program below node_modules. */
+  /** The package of the manager, and its program below node_modules. */
   from: string;
   program: string;
   /** Arguments that add packages. */
   add: string[];
-  /** What runs a program of the project, before its file. */
+  /** The command that runs a program of the project, without the program's file. */
   node?: string[];
   env?: Record<string, string>;
   files?: Record<string, string>;
@@ -57,7 +57,7 @@ const PROGRAMS = {
   'write.cjs': `require('node:fs').writeFileSync('written', '');`,
 };
 
-/** Somebody who owns nothing, where the tests run as root. */
+/** A user who owns nothing, if the tests run as root. */
 const NOBODY = isRoot ? { uid: 65534, gid: 65534 } : {};
 
 let folder: string;
@@ -76,7 +76,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A manager of its own, from npm. */
+/** Installs the manager from npm. */
 async function fetchManager({ name, from, program }: Manager): Promise<string[]> {
   const home = join(folder, 'managers', name);
   mkdirSync(home, { recursive: true });
@@ -136,7 +136,7 @@ class Project {
     return ended.stdout;
   }
 
-  /** From here on nothing can be written. */
+  /** Makes everything read-only. */
   makeReadOnly(): void {
     give(this.folder, isRoot ? { uid: 0, gid: 0 } : {}, true);
   }

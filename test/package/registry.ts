@@ -1,4 +1,4 @@
-/** A registry of a few packed packages on loopback, for the package managers of the tests. */
+/** A registry with a few packed packages on loopback, for the package managers of the tests. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -42,7 +42,7 @@ export interface PackedPackage {
   content: Buffer;
 }
 
-/** What a registry tells of a package. Published long ago: some managers refuse what is younger than some days. */
+/** A registry's answer about a package. The date is old, since some managers refuse packages of the last days. */
 function document({ manifest, file, content }: PackedPackage, url: string): object {
   const hash = (name: string, encoding: 'hex' | 'base64') =>
     createHash(name).update(content).digest(encoding);

@@ -1,4 +1,4 @@
-/** The workflow that publishes, as far as it can be read here. */
+/** Checks the workflow that publishes, as far as its text shows. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

@@ -74,7 +74,7 @@ describe('sampling', () => {
 
   test('top-k comes before top-p', () => {
     const sampler = new RandomSampling({ topK: 2, topP: 0.5 });
-    // Among the two best the first alone has 0.4/0.7 > 0.5.
+    // Of the two best, the first alone has 0.4/0.7 > 0.5.
     expectFrequencies(frequencies(sampler, log([0.1, 0.4, 0.2, 0.3])), [0, 1, 0, 0]);
   });
 
@@ -214,7 +214,7 @@ describe('generate', () => {
     };
     const counted = MoETransformer.create({ ...SMALL, nLayers: 1 }, { kernels });
     counted.generate([1, 2, 3, 4], 8);
-    // Embedding, experts (two a token), of the prompt the last row for the head.
+    // Rows of the embedding, of the experts (two per token), and of the head, which gets only the prompt's last row.
     expect(rows).toEqual([4, 8, 1, 1, 2, 1, 2, 1, 2]);
   });
 

@@ -16,7 +16,7 @@ function frequencies(sampler: Sampler, logits = LOGITS): number[] {
   return counts.map((count) => count / DRAWS);
 }
 
-/** Five standard deviations of a frequency: sqrt(p (1 - p) / DRAWS); nothing at all where p is 0. */
+/** Five standard deviations of a frequency, sqrt(p (1 - p) / DRAWS) each; 0 where p is 0. */
 function expectFrequencies(got: number[], want: number[]): void {
   got.forEach((frequency, token) => {
     const p = want[token];
@@ -25,7 +25,7 @@ function expectFrequencies(got: number[], want: number[]): void {
   });
 }
 
-/** Probabilities after e^logit of each. */
+/** Probabilities, proportional to e^logit. */
 function normalised(weights: number[]): number[] {
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((w) => w / sum);
@@ -76,7 +76,7 @@ describe('penalties', () => {
   };
 
   test('frequency counts generated tokens each time, presence once', () => {
-    // 5, 4.5, 3: after n times token 0 has 5 - n, or 5 - 1.
+    // Logits 5, 4.5, 3: after n occurrences token 0 has 5 - n (frequency) or 5 - 1 (presence).
     expect(choose({ frequencyPenalty: 1 }, [5, 4.4, 3], 5)).toEqual([0, 1, 0, 1, 0]);
     expect(choose({ presencePenalty: 1 }, [5, 4.4, 3], 5)).toEqual([0, 1, 0, 0, 0]);
     expect(choose({ presencePenalty: -1 }, [5, 5.5, 3], 2, [0])).toEqual([1, 1]);
@@ -126,7 +126,7 @@ describe('log-probabilities', () => {
 });
 
 test('a token that the filters leave out is never drawn', () => {
-  // Eighths: logits closer than float32 tells their exponentials apart are equals to the sampler.
+  // Logits are eighths: the sampler can't tell logits apart whose exponentials are equal in float32.
   const logit = fc.integer({ min: -64, max: 64 }).map((n) => n / 8);
   const options = fc.record({
     topK: fc.integer({ min: 1, max: 30 }),

@@ -1,4 +1,4 @@
-/** The playground's finding of which token wrote which piece of the text. */
+/** How the playground finds which token wrote which piece of the text. */
 import { describe, expect, test } from 'vitest';
 import { Aligner } from '../../src/serve/page/align.js';
 

@@ -1,4 +1,4 @@
-/** Bodies that come in chunks, too long or not to their end, and answers that nobody reads. */
+/** Bodies that come in chunks, are too long or incomplete, and answers that nobody reads. */
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventually, openServer, post, slowEngine } from './servers';
@@ -14,7 +14,7 @@ const HEAD = 'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: 
 const open = () => connect(Number(new URL(server.url).port), '127.0.0.1');
 const chunk = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
 
-/** What the server has sent when `pattern` is in it. */
+/** The server's output as soon as `pattern` is in it. */
 async function read(socket: Socket, pattern: RegExp): Promise<string> {
   let text = '';
   for await (const part of socket.iterator({ destroyOnReturn: false })) {

@@ -4,7 +4,7 @@ import { Engine as BuiltEngine, byteModel, openEngine, sleep, workersStarted } f
 
 const workers = workersStarted();
 
-/** Takes some hundred steps: long enough to be ended on the way. */
+/** Takes some hundred steps, long enough to be ended in between. */
 const LONG = { prompt: 'a long one', maxTokens: 4000 };
 const DEEP = { maxSeqLen: 4096, nLayers: 4 };
 
@@ -20,7 +20,7 @@ async function withEngine(
   }
 }
 
-/** The engine has nothing left to do: whatever was given up has been heard of. */
+/** Waits until the engine has nothing left to do and knows of every aborted request. */
 async function idle(engine: Engine): Promise<void> {
   const { requests, waiting, running } = engine.metrics();
   expect(waiting + running).toBe(0);
@@ -91,7 +91,7 @@ describe('a request ends early', () => {
     withEngine({ maxBatch: 1 }, async (engine) => {
       const running = engine.generate({ ...LONG, timeoutMs: 30 });
       const waiting = engine.generate({ ...LONG, timeoutMs: 20, onAbort: 'return' });
-      // Together: on a busy machine either may be the first to end.
+      // Both are awaited together, since on a busy machine either may end first.
       const [thrown, returned] = await Promise.allSettled([running, waiting]);
       expect(thrown).toMatchObject({ reason: coded('SGEMOE_TIMEOUT') });
       expect(returned).toMatchObject({ value: { finishReason: 'timeout', tokens: [] } });

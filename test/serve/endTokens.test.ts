@@ -1,4 +1,4 @@
-/** What of a checkpoint ends a text: see test/hf/endTokens.test.ts. Here through the engine and over HTTP. */
+/** Tokens of a checkpoint that end a text, through the engine and over HTTP; test/hf/endTokens.test.ts tests the rest. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-/** What the library without an engine makes of a request. */
+/** The answer of the library, without an engine, to a request. */
 function expected(prompt: string, options: GenerateRequest & { maxTokens: number }): number[] {
   const sampler = new Sampler(options, { vocabSize: 256 });
   const ids = [...new TextEncoder().encode(prompt)];
@@ -142,7 +142,7 @@ describe('a completion', () => {
         expect(each.weights.map(({ length }) => length)).toEqual([0, K]);
       }
       expect(expertLoad.map(({ length }) => length)).toEqual(experts);
-      // Five tokens of the prompt, and the first three that were made.
+      // Five tokens of the prompt and the first three new ones are cached.
       expect(expertLoad.flat().reduce((sum, n) => sum + n, 0)).toBe(8 * K);
     }
   });

@@ -16,7 +16,7 @@ export function openEngine(options: EngineOptions = {}, overrides: Partial<Model
 
 export const sleep = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
-/** The workers that are started from now on, in order. */
+/** Collects the workers that are started from now on, in order. */
 export function workersStarted(): Worker[] {
   const workers: Worker[] = [];
   process.on('worker', (worker) => workers.push(worker as Worker));

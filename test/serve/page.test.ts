@@ -5,7 +5,7 @@ import { launchBrowser, skippedWithoutBrowser } from '../helpers/browser';
 import { ByteTokenizer, byteModel, Engine } from './engines';
 import { eventually, openServer } from './servers';
 
-/** Large enough for a completion to be stopped on its way, small enough for any backend. */
+/** Large enough that a completion can be stopped before its end, small enough for any backend. */
 const MODEL = { hiddenDim: 256, ffnDim: 1024, nLayers: 3, nExperts: 8, topKExperts: 2, maxSeqLen: 4096 };
 const K = MODEL.topKExperts;
 const [LIGHT_NONE, DARK_NONE] = ['238,240,243', '34,39,47'];
@@ -37,7 +37,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
     failures.length = 0;
     requests.length = 0;
     page.on('pageerror', (error) => failures.push(error.message));
-    // The advice is about this test's own reading of pixels.
+    // The ignored warning is about this test's own reading of pixels.
     page.on('console', (message) => {
       if (!/willReadFrequently/.test(message.text())) failures.push(message.text());
     });
@@ -54,7 +54,7 @@ describe.skipIf(skippedWithoutBrowser(__filename))('the playground in a browser'
 
   const ended = (page: Page) => page.waitForSelector('#run:enabled');
 
-  /** What a layer's canvas has for the first tokens. */
+  /** The pixels of a layer's canvas for the first tokens. */
   async function cellsOf(page: Page, layer: number, count: number): Promise<Cells> {
     const pixels: string[][] = await page.$eval(
       `.columns .row >> nth=${layer} >> canvas`,

@@ -49,7 +49,7 @@ interface Answer {
   }[];
 }
 
-/** Nothing but this token is chosen. */
+/** Only this token is ever chosen. */
 const always = (token: number) => ({ temperature: 0, logitBias: new Map([[token, 100]]) });
 
 describe('the text of a completion is what it adds to the prompt', () => {

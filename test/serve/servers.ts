@@ -39,7 +39,7 @@ export async function errorOf(response: Response): Promise<ApiError['error']> {
   return ((await response.json()) as ApiError).error;
 }
 
-/** Waits for what has to come, without an idea of when. */
+/** Waits until `holds` returns true. */
 export async function eventually(holds: () => boolean): Promise<void> {
   while (!holds()) await new Promise((done) => setTimeout(done, 5));
 }

@@ -6,7 +6,7 @@ import { scaled } from '../helpers/scale';
 import { openEngine, sleep, workersStarted } from './engines';
 
 const BURSTS = scaled(12);
-/** More than there is room for. */
+/** More requests than there is room for. */
 const BURST = 40;
 
 const workers = workersStarted();
@@ -77,7 +77,7 @@ test('no request is lost or answered twice under aborts, worker deaths and a ful
       if (burst > 1) await sleep(below(5));
       void (workers.at(-1 - below(2)) as Worker).terminate();
     }
-    // Every other burst falls into the work of the one before.
+    // Every other burst comes while the previous one is still running.
     if (burst % 2 === 0) await Promise.all(outcomes);
     else await sleep(below(10));
   }

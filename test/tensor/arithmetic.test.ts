@@ -21,7 +21,7 @@ const OPERATIONS = {
 } as const;
 const NAMES = Object.keys(OPERATIONS) as (keyof typeof OPERATIONS)[];
 
-/** NumPy's rule, said another way than the implementation does: pad with ones, then each axis must agree. */
+/** NumPy's rule, written differently from the implementation: pad with ones, then each axis must agree. */
 function numpyShape(a: readonly number[], b: readonly number[]): number[] | null {
   const ndim = Math.max(a.length, b.length);
   const pad = (shape: readonly number[]) => [...Array<number>(ndim - shape.length).fill(1), ...shape];

@@ -18,7 +18,7 @@ beforeAll(async () => {
   json = JSON.parse(JSON.stringify(bpe));
 });
 
-/** The ids of a text that is seen whole, as a token that looks around itself asks for. */
+/** The ids of a text that is encoded whole, as tokens with look-around need it. */
 function wholeIds(content: Json, text: string): number[] {
   const known = new HuggingFaceTokenizer(content).vocabSize;
   const added = [{ id: known, content: '\u0001\u0002', single_word: true, special: true }];
@@ -27,7 +27,7 @@ function wholeIds(content: Json, text: string): number[] {
   return [...whole.encode(text)];
 }
 
-/** Well-formed texts, of what matters to words and to BPE more often than chance has it. */
+/** Well-formed texts with many characters that matter to words and to BPE. */
 const texts = fc.oneof(
   fc.string({ unit: 'binary' }),
   fc

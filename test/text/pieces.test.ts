@@ -58,7 +58,7 @@ describe('pieces', () => {
   it('end where a word ends, when half a piece has a space or a line end behind a word', () => {
     fc.assert(
       fc.property(texts, (text) => {
-        // Between two of these parts there always is one within 20 bytes.
+        // Any 20 bytes of these parts have such a place.
         const spaced = text.replaceAll(/(\S{1,3})/gu, '$1 x\n');
         const pieces = textOf([...cutPieces(Buffer.from(spaced), 64)]);
         expect(pieces.flatMap(splitWords)).toEqual(splitWords(spaced));

@@ -6,7 +6,7 @@ import { HuggingFaceTokenizer } from '../../src';
 /** What Python's tokenizers 0.23.3 makes of texts, for each shape of tokenizer.json: see fixtures/tokenizers/make.py. */
 interface Shape {
   file: { model: string; [part: string]: unknown };
-  /** By text: ids, how many more with special tokens, and the text of the ids. */
+  /** For each text: its ids, how many more with special tokens, and the text of the ids. */
   wanted: [ids: number[], around: number, decoded: string][];
 }
 

@@ -46,7 +46,7 @@ describe('TextStream', () => {
     fc.assert(
       fc.property(letters, stops, (text, stop) => {
         const { given, stopped } = pieces(text, stop);
-        // The one that is complete first, and among those that end together the one that begins first.
+        // The stop text that is complete first; of those that end together, the one that begins first.
         const ends = stop.map((s) => ({ at: text.indexOf(s), s })).filter(({ at }) => at >= 0);
         const firstEnd = Math.min(...ends.map(({ at, s }) => at + s.length));
         const at = Math.min(...ends.filter(({ at, s }) => at + s.length === firstEnd).map((end) => end.at));

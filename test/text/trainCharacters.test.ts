@@ -6,7 +6,7 @@ import { loadTokenizer } from '../../src/text/loadTokenizer';
 import { trainCharacters } from '../../src/text/trainCharacters';
 import { expectError } from '../helpers/expectError';
 
-/** What matters to line ends, to spaces that are cleaned up, and to characters of more than one unit or code point. */
+/** Line ends, spaces that other tokenizers clean up, and characters of more than one unit or code point. */
 const TEXT =
   "a b  c\r\n\td , e n't ? 😀👩‍👩‍👧 e\u0301 é 全角\u3000\u00a0\u2028\0\ufeff0189ÿĀ\uffff\u{10000}\n";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EarlyStopping } from '../../src';
 
-/** Which of the losses ends the training; -1: none. */
+/** Index of the loss that ends the training; -1 if none does. */
 function endOf(losses: number[], options: { patience: number; minDelta?: number }): number {
   const stopping = new EarlyStopping(options);
   return losses.findIndex((loss) => stopping.add(loss));

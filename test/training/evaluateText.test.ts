@@ -28,7 +28,7 @@ function natsOf(of: MoETransformer, context: Int32Array, target: number): number
   return top + Math.log(logits.reduce((sum, x) => sum + Math.exp(x - top), 0)) - logits[target];
 }
 
-/** Each target by its own window: the first one that reaches it. */
+/** Scores each target in its own window, the first one that reaches it. */
 function bruteForce(seqLen: number, stride: number): number {
   let sum = 0;
   for (let target = 1; target < ids.length; target++) {
@@ -134,7 +134,7 @@ describe('batchesInOrder', () => {
           expect(batch.batch <= batchSize && batch.seqLen <= seqLen).toBe(true);
           for (const { target, context } of countedTargets(batch)) {
             counted.push(target);
-            // From its window's first token up to the one before it.
+            // The context goes from the window's first token up to the one before the target.
             expect(context).toBeGreaterThanOrEqual(Math.min(target, seqLen - stride + 1));
           }
         }

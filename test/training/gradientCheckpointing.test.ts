@@ -21,7 +21,7 @@ const CASES: [string, Partial<ModelConfigOptions>, TrainConfig][] = [
   ['all that is off by default', EVERYTHING, { zLossCoef: 0.1, gradAccumulationSteps: 2 }],
 ];
 
-/** Trains four blocks with and without; every result and gradient of three steps. */
+/** Trains four blocks with and without it, and compares every result and gradient of three steps. */
 function bothWays(extra: Partial<ModelConfigOptions>, options: TrainConfig, ties = false) {
   return [false, true].map((gradientCheckpointing) => {
     const model = MoETransformer.create({ ...SMALL, nLayers: 4, ...extra }, { seed: 3 });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 
-// In a process of its own, so that nothing but the model allocates; on the built package, as a service runs it.
+// It runs in a separate process, where only the model allocates, on the built package, as a service would.
 const SCRIPT = `
   const { MoETransformer, Trainer, Tensor, Lcg64 } = require(process.argv[1]);
   const config = { hiddenDim: 16, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 8, nExperts: 3, topKExperts: 2,
@@ -72,7 +72,8 @@ test('a training run keeps nothing of its steps: memory is flat from step 5,000 
   try {
     const argv = ['--expose-gc', '-e', RUN, resolve(__dirname, '../../dist'), folder];
     const [before, after] = JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8' }));
-    // A batch that is kept takes 890 bytes a step (13.3 MB when it was so); series and compiled code, which are bounded, 0.3 MB.
+    // A batch that is kept takes 890 bytes a step (13.3 MB when it was so); series and compiled code, which are bounded,
+    // 0.3 MB.
     expect(after - before).toBeLessThan(100 * 15_000);
   } finally {
     rmSync(folder, { recursive: true, force: true });

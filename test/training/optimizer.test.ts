@@ -5,10 +5,10 @@ import { EVERYTHING, SMALL, smallModel } from '../helpers/smallModel';
 
 const ids = Tensor.fromIds([[1, 2, 3, 4, 5, 6]]);
 const targets = Tensor.fromIds([[2, 3, 4, 5, 6, 7]]);
-/** A rate and a decay so large that a step with decay can't be taken for one without: 0.05 of each weight. */
+/** A rate and a decay so large that a step with decay clearly differs from one without: 0.05 of each weight. */
 const LARGE = { lr: 0.1, weightDecay: 0.5, warmupSteps: 0, beta1: 0.8, beta2: 0.9, eps: 1e-3 };
 
-/** By its public name, as a reader of the checkpoint would tell. */
+/** Decides by the public name, as a reader of the checkpoint would. */
 function exclusionOf(name: string): DecayExclusion | null {
   if (name.endsWith('.bias')) return 'biases';
   if (name.includes('embed_tokens')) return 'embeddings';
@@ -30,7 +30,7 @@ function expectFirstStep(model: MoETransformer, options: TrainConfig): void {
       const g = grad![i] * gradScale;
       // The bias corrections of step 1 cancel the factors of both moments.
       const want = old - lr * (decay * old + g / (Math.abs(g) + eps));
-      // A rounding of the result, and some ten of values no larger than |old| + lr on the way: 2^-24 each.
+      // The result is rounded once, and about ten intermediate values no larger than |old| + lr: 2^-24 each.
       const tolerance = 12 * 2 ** -24 * (Math.abs(old) + lr);
       expect(Math.abs(data[i] - want), `${name}[${i}]`).toBeLessThan(tolerance);
     });

@@ -29,7 +29,7 @@ const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).
 
 const OPTIONS = { lr: 1e-2, warmupSteps: 3, totalSteps: 20, gradClip: Number.POSITIVE_INFINITY };
 
-/** Makes so many steps of a trainer, new or resumed from a folder; the trainer as it is at the end. */
+/** Makes this many steps of a trainer, new or resumed from a folder, and returns the trainer. */
 async function train(
   steps: number,
   from: Trainer | string = new Trainer(smallModel({ vocabSize: 256 }), OPTIONS),
@@ -201,7 +201,7 @@ describe('what is refused', () => {
         bytes[rng.nextInt(bytes.length)] ^= 1 << rng.nextInt(8);
         writeFileSync(file, bytes);
         const refused = await resumeTraining(dir).catch((error: unknown) => error);
-        // What is no JSON or no safetensors header any more has the code of its format.
+        // A file that is no longer JSON or has no valid safetensors header has the code of its format.
         expect(refused, `${name} ${i}`).toBeInstanceOf(SgemoeError);
       }
       writeFileSync(file, whole);
@@ -224,7 +224,7 @@ describe('what is refused', () => {
   test.each([
     ['state.json', (text: string) => text.replace('"best": 2.5', '"best": 2.4')],
     ['config.json', (text: string) => text.replace('0.000001', '0.000002')],
-    // It would be told as a missing tensor of model.safetensors, and the next as a vocabulary of 356.
+    // Without the check this would be reported as a missing tensor, and the next one as a vocabulary of 356.
     ['config.json', (text: string) => text.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3')],
     ['tokenizer.json', (text: string) => text.replace('256', '356')],
     ['tokenizer.json', (text: string) => text.replace('256', '257')],

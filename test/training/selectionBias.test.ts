@@ -48,14 +48,14 @@ function setBiases(model: MoETransformer, biases = BIASES): MoETransformer {
   return model;
 }
 
-/** Every token prefers the same two experts by far. */
+/** Makes every token strongly prefer the same two experts. */
 function collapsed(): MoETransformer {
   const model = smallModel({ nExperts: 8, topKExperts: 2 });
   for (const { moe } of model.blocks) {
     const { weight } = moe!.router;
     for (let i = 0; i < weight.size; i++) weight.data[i] *= 0.5;
   }
-  // The first feature of each token becomes large, and speaks for experts 0 and 1.
+  // The first feature of each token becomes large, and favours experts 0 and 1.
   for (const [name, { data, shape }] of model.namedParameters()) {
     const cols = shape[1];
     if (name === 'model.embed_tokens.weight') for (let i = 0; i < data.length; i += cols) data[i] = 4;
@@ -240,12 +240,13 @@ describe('routerBiasUpdateRate', () => {
       return Math.max(...expertLoad.flat()) * 8;
     };
     const first = largest(0);
-    // 4 is two experts of eight with every token, 1 is even; each step's signs make the load sway around that.
+    // A ratio of 4 means that two of eight experts get every token, 1 is even; the signs of each step make the load vary
+    // around 1.
     expect(first).toBeGreaterThan(3.9);
     for (let step = 1; step < 100; step++) largest(step);
     const last = Array.from({ length: 20 }, (_, i) => largest(100 + i));
     expect(last.reduce((a, b) => a + b) / 20).toBeLessThan(2);
-    // Without the biases it is as it was: the weights have not moved.
+    // Without the biases the load is as before: the weights have not moved.
     for (const [, { data }] of model.namedBuffers()) data.fill(0);
     expect(largest(0)).toBe(first);
   });

@@ -48,7 +48,7 @@ describe('learning', () => {
     );
     const trainer = new Trainer(model, { lr: 6e-3, warmupSteps: 50, totalSteps: 800, weightDecay: 0.01 });
     const rng = new Lcg64(5);
-    // a b c d e f | a b c d e f: nothing near tells the second half, only the position six back.
+    // a b c d e f | a b c d e f: only the position six back predicts the second half.
     const batch = () => {
       const rows = Array.from({ length: 16 }, () => {
         const word = Array.from({ length: half }, () => rng.nextInt(vocab));

@@ -53,7 +53,7 @@ const CASES: Record<string, Shape> = {
   'no query': { ...plain(2, 0, 2, 2, 8), kvLengths: [0, 0] },
 };
 
-/** Large enough to be cut into parts whose results are put together: of the keys, of the queries' gradients. */
+/** Large enough that the keys, and the queries' gradients, are cut into parts whose results are joined. */
 const LONG: Record<string, Shape> = {
   'one query behind a long cache': { ...plain(2, 1, 4, 2, 16), starts: [1299, 80], kvLengths: [1300, 81] },
   'one query of many heads behind a long cache': {
@@ -111,7 +111,7 @@ function setUp(scene: Scene, dice: Dice, shape: Shape) {
 
 type Arguments = ReturnType<typeof setUp>;
 
-/** Visits every query row, with how many keys it sees and where its vectors are in the compact arrays. */
+/** Visits every query row, with the number of keys it sees and the places of its vectors in the compact arrays. */
 function eachQuery(
   shape: Shape,
   visit: (row: { lse: number; q: number; keys: number; key: (j: number) => number }) => void,

@@ -60,7 +60,7 @@ export class Stored {
     readonly count: number,
   ) {}
 
-  /** With 0.5 in every element. */
+  /** A matrix with 0.5 in every element. */
   make(kernels: Kernels): StoredMatrices {
     const { type, rows, cols, count } = this;
     const bytes = new Uint8Array(rows * storedBytes(type, cols));
@@ -81,7 +81,7 @@ export function argumentsOf(
   });
 }
 
-/** Numbers that may be any double; every other number is an integer. */
+/** Parameters that may be any double; every other number is an integer. */
 export const REALS: ReadonlySet<string> = new Set([
   'alpha',
   'beta',
@@ -104,7 +104,7 @@ export function isReal(name: string): boolean {
   return REALS.has(name) || name === 'scale';
 }
 
-/** Integers with ranges of their own: a 32-bit integer, and 32-bit words. */
+/** Integers with their own ranges: a 32-bit integer, and 32-bit words. */
 export const RANGED: ReadonlySet<string> = new Set([
   'ignoreIndex',
   'seedLow',

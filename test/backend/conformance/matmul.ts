@@ -64,7 +64,7 @@ function inner(x: Float64Array, y: Float64Array): { sum: number; magnitude: numb
   return { sum, magnitude };
 }
 
-/** Initial C: NaN when beta = 0, which must never read it. */
+/** Initial C: NaN when beta = 0, since C must not be read then. */
 export function initial(dice: Dice, n: number, beta: number): Float64Array {
   return beta === 0 ? new Float64Array(n).fill(Number.NaN) : dice.values(n);
 }
@@ -127,7 +127,7 @@ export function matmulConformance(kernels: () => Kernels): void {
     scene.expectOnlyWritten(label, c);
   }
 
-  /** With operands of rank one, so that the product is known without multiplying at these sizes. */
+  /** Uses operands of rank one, so that the product is known without multiplying at these sizes. */
   function checkLarge(
     scene: Scene,
     dice: Dice,

@@ -52,7 +52,7 @@ const isLd = ({ name }: Parameter): boolean => /^ld/.test(name) && name !== 'log
 const isSize = (p: Parameter): boolean => p.type === 'number' && !isReal(p.name) && !RANGED.has(p.name);
 const isDimension = (p: Parameter): boolean => isSize(p) && !isOffset(p) && !isLd(p);
 
-/** Whatever isn't of the parameter's type. */
+/** Values that aren't of the parameter's type. */
 function wrongTypes({ type }: Parameter): unknown[] {
   const notArrays = [
     undefined,
@@ -84,7 +84,7 @@ function wrongTypes({ type }: Parameter): unknown[] {
   }
 }
 
-/** Contents that no call may take: [kernel, argument, element, value]. */
+/** Contents that every call must refuse: [kernel, argument, element, value]. */
 const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, number])[] = [
   ['sgemmGrouped', 'rowStarts', 0, -1],
   ['sgemmGrouped', 'rowStarts', 1, -1],
@@ -302,7 +302,7 @@ export function misuseConformance(kernels: () => Kernels): void {
         const signature = signatures.find((s) => s.kernel === kernel)!;
         const values = validOf(kernel);
         (values[name] as Int32Array)[index] = value;
-        // A row start that is too large shows at the next one.
+        // A row start that is too large is reported at the next one.
         const at = value === 2 ** 31 - 1 && name === 'rowStarts' ? index + 1 : index;
         refuses(
           kernels(),

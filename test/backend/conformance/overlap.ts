@@ -47,7 +47,7 @@ function overlay(
   const placed = (x: Numbers, at: number): Numbers =>
     new (x.constructor as Float32ArrayConstructor)(buffer, 4 * at, x.length);
   const views = { [moved]: placed(a, wordsOf(a) + shift), [fixed]: placed(b, wordsOf(a)) };
-  // Integers last: as indices they must stay valid for the call to come so far.
+  // Integers come last: as indices they must stay valid, or the call ends before the check.
   for (const name of [moved, fixed].sort((x) => (values[x] instanceof Int32Array ? 1 : -1))) {
     views[name].set(values[name] as Numbers);
   }

@@ -5,7 +5,7 @@ import { initial, product, ROW_STARTS, SCALARS } from './matmul';
 
 /** Products by packed weights, against the same definition as those by plain ones. */
 export function packedConformance(kernels: () => Kernels): void {
-  /** Whether the backend packs at all: where every matmul goes to a library it says 0, and nobody may. */
+  /** Whether the backend packs: one that sends every matmul to a library says 0, and packing is an error. */
   const packs = (): boolean => kernels().packedSize(16, 16) > 0;
 
   /** Packs `groups` matrices [n, k] with gaps between rows and matrices. */

@@ -10,7 +10,7 @@ interface RouteCase {
   readonly nExperts: number;
   readonly topK: number;
   readonly renormalise: boolean;
-  /** tokens * nExperts values; random when left out. */
+  /** tokens * nExperts values; random by default. */
   readonly logits?: number[];
   readonly bias?: number[];
 }
@@ -97,7 +97,7 @@ function spreadLogits(dice: Dice, tokens: number, nExperts: number): number[] {
   ).flat();
 }
 
-/** Routing by its definition. `probs` decide the choice: the given ones, since near-ties hang on rounding. */
+/** Routing by its definition. The given `probs` decide the choice, since near-ties depend on rounding. */
 function naiveRoute(c: RouteCase, probs: Float64Array) {
   const { tokens, nExperts, topK, renormalise, bias } = c;
   const indices: number[] = [],
@@ -335,7 +335,7 @@ export function routingConformance(kernels: () => Kernels): void {
   });
 }
 
-/** Against the Jacobians written out: of the weights in the chosen probs, and of the softmax. */
+/** Compares with the Jacobians written out: of the weights in the chosen probs, and of the softmax. */
 function checkBackward(
   k: Kernels,
   scene: Scene,

@@ -70,7 +70,7 @@ export function rowConformance(kernels: () => Kernels): void {
     ];
     for (const [name, row, want] of SPECIALS) {
       it(`forward: ${name}`, () => {
-        // At several widths and lanes; rows around it are as ever.
+        // The row is tried at several widths and lanes; the rows around it are unaffected.
         for (const width of [4, 5, 16, 19, 40]) {
           for (const shift of [0, width - 4]) {
             const pad = new Array<number>(width).fill(-INF);

@@ -1,4 +1,4 @@
-/** WebAssembly's memory: what a model's arrays lie in, and what threads share. */
+/** WebAssembly's memory, which holds a model's arrays and which threads share. */
 import { describe, expect, it } from 'vitest';
 import { loadWasmKernels } from '../../../src/backend/wasm';
 import { WasmHeap } from '../../../src/backend/wasm/heap';

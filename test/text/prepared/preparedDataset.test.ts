@@ -298,7 +298,7 @@ describe('batches', () => {
       const batches = dataset.batches({ batchSize: 8, seqLen: 64, seed: 1 });
       const before = process.memoryUsage().arrayBuffers;
       for (const batch of draw(batches, 200)) expect(batch.ids.length).toBe(512);
-      // 200 batches of two arrays of 2 KiB, and what the runner does beside.
+      // 200 batches of two arrays of 2 KiB, and the test runner's own memory.
       expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16e6);
       dataset.close();
     },

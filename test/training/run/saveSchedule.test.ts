@@ -15,7 +15,7 @@ async function all<E, R>(events: AsyncGenerator<E, R, void>): Promise<{ events: 
 describe('Saver', () => {
   const full = checkpointWriteError('x', Object.assign(new Error('full'), { code: 'ENOSPC' }));
 
-  /** A save that the disk refuses so many times. */
+  /** A save that the disk refuses this many times. */
   function refused(times: number): Save & { calls: number } {
     const save = {
       part: 'checkpoint' as const,
