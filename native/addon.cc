@@ -298,7 +298,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["create"] = Napi::Function::New(env, create, "create");
   exports["mapFile"] = Napi::Function::New(env, mapFile, "mapFile");
   exports["mappingState"] = Napi::Function::New(env, mappingState, "mappingState");
-  // In a bundle nobody else knows where this file lies, and workers load the same one.
+  // In a bundle only the addon itself knows the path of its file, and workers load the same file.
   exports["path"] = Napi::String::New(env, fileOfAddress(reinterpret_cast<void*>(&fileOfAddress)));
   return exports;
 }

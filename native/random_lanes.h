@@ -1,5 +1,6 @@
 // The normal generator of randomNormal on kCounters counters at once, for a source that defines SGEMOE_RANDOM_LANES
-// (its namespace), SGEMOE_RANDOM_COUNTERS and SGEMOE_UNROLL. Included once per vector width, so no include guard.
+// (its namespace), SGEMOE_RANDOM_COUNTERS and SGEMOE_UNROLL. It has no include guard, since it is included once per
+// vector width.
 //
 // Every operation is a single IEEE operation on each lane: the width changes the speed, not one bit.
 
@@ -7,7 +8,7 @@ namespace sgemoe {
 namespace SGEMOE_RANDOM_LANES {
 
 constexpr int kCounters = SGEMOE_RANDOM_COUNTERS;
-constexpr int kSets = 2;            // vectors of counters that go through together: one alone waits for itself
+constexpr int kSets = 2;            // vectors of counters computed together: one alone would wait for its results
 constexpr int kPairs = 2 * kSets;   // vectors of pairs of normals
 constexpr int kElements = 4 * kCounters * kSets;
 typedef double D __attribute__((vector_size(kCounters * 8)));
@@ -59,12 +60,12 @@ static inline void philox(U counters[kSets][4], const RoundKeys& keys) {
   }
 }
 
-// Exact: the word becomes the low bits of 2^52 + word.
+// The conversion is exact: the word becomes the low bits of 2^52 + word.
 static inline D toDouble(U word) { return (D)(word | splat((uint64_t)0x4330000000000000u)) - splat(0x1p52); }
 
 static inline D select(I mask, D yes, D no) { return (D)(((I)yes & mask) | ((I)no & ~mask)); }
 
-// series[i] = Horner's rule in x[i], one step of all of them after another.
+// series[i] = Horner's rule in x[i]; each step is done for all i before the next.
 template <int kTerms>
 static inline void horner(const double (&coefficients)[kTerms], const D x[kPairs], D series[kPairs]) {
   SGEMOE_UNROLL

@@ -143,7 +143,7 @@ inline Vd widenHigh(Vf v) { return (Vd)vcvt_high_f64_f32((float32x4_t)v); }
 inline Vf narrow(Vd low, Vd high) {
   return (Vf)vcvt_high_f32_f64(vcvt_f32_f64((float64x2_t)low), (float64x2_t)high);
 }
-#else  // the compiler's vectors alone: WebAssembly, RISC-V, POWER, 32-bit ARM, ...
+#else  // only the compiler's vectors: WebAssembly, RISC-V, POWER, 32-bit ARM, ...
 #if defined(__wasm_relaxed_simd__)  // fused where the processor can
 inline Vf fma(Vf a, Vf b, Vf c) { return __builtin_wasm_relaxed_madd_f32x4(a, b, c); }
 #else
@@ -166,8 +166,8 @@ inline Vf narrow(Vd low, Vd high) { return Vf{(float)low[0], (float)low[1], (flo
 
 #endif
 
-// sqrt(x) for x >= 0, at most 1 ulp off: an estimate of 14 bits and one Newton step, where the exact one would keep the
-// divider busy for as long as all else in a loop.
+// sqrt(x) for x >= 0, at most 1 ulp off: an estimate of 14 bits and one Newton step. The exact root would keep the
+// divider busy for as long as everything else in a loop takes.
 #if defined(__AVX512F__)
 inline Vf quickSqrt(Vf x) {
   const Vf y = _mm512_rsqrt14_ps(x), root = x * y;
@@ -178,7 +178,7 @@ inline Vf quickSqrt(Vf x) {
 inline Vf quickSqrt(Vf x) { return vsqrt(x); }
 #endif
 
-// swapPairs: (a,b) -> (b,a) in each pair of lanes. spreadPairs: the lower half of the lanes, each twice.
+// swapPairs: (a,b) -> (b,a) in each pair of lanes. spreadPairs repeats each lane of the lower half.
 #if defined(__AVX512F__)
 inline Vf swapPairs(Vf v) { return _mm512_permute_ps(v, 0xB1); }
 inline Vf spreadPairs(Vf v) {
@@ -198,7 +198,7 @@ inline Vf swapPairs(Vf v) { return Vf{v[1], v[0], v[3], v[2]}; }
 inline Vf spreadPairs(Vf v) { return Vf{v[0], v[0], v[1], v[1]}; }
 #endif
 
-// The two ways a loop body sees its place: a whole vector, or the last few elements of an array.
+// What a loop body loads and stores: a whole vector, or the last few elements of an array.
 struct Whole {
   static Vf load(const float* p) { return SGEMOE_ISA::load(p); }
   static void store(float* p, Vf v) { SGEMOE_ISA::store(p, v); }
@@ -225,8 +225,8 @@ inline void forVectors(int64_t n, Body body) {
   if (i < n) body(Tail{(int)(n - i)}, i);
 }
 
-// combine(term(place, i), ...) over the vectors of n elements, in four chains (one would wait for each result) that
-// are joined in a fixed order.
+// combine(term(place, i), ...) over the vectors of n elements, in four chains that are joined in a fixed order: a
+// single chain would wait for each result.
 template <class Combine, class Term>
 inline Vf reduceVectors(int64_t n, Vf start, Combine combine, Term term) {
   Vf a = start, b = start, c = start, d = start;
@@ -252,7 +252,7 @@ inline Vf sumVectors(int64_t n, Term term) {
 //
 // x = k ln2 + r with k the nearest integer, so |r| <= 0.3466. ln2 is split so that k * kLn2High is exact (15 bits
 // times 8 bits). e^r = 1 + r + r^2 q(r), q of degree 4 fitted for the least largest relative error, 3.1e-9 (0.05 ulp);
-// the rest is rounding: 0.5 ulp of the last sum, and of the sum before it once more |r| times.
+// the rest is rounding: 0.5 ulp of the last sum, and |r| times as much of the sum before it.
 // 2^k comes in two factors, since k reaches -150 (below the smallest exponent) and 128 (above the largest); the
 // first product is exact, so a subnormal result is rounded once. Results that are 0 are set, not computed: an
 // underflow costs 100 ns on some processors, and -inf fills the unused lanes of a short row.

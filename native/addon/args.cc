@@ -37,7 +37,7 @@ const char* describe(napi_env env, napi_value value) {
 Args::Args(napi_env env, napi_callback_info info, const char* kernel) : env_(env), kernel_(kernel) {
   size_t count = kMaxArguments;
   void* data = nullptr;
-  napi_get_cb_info(env, info, &count, values_, nullptr, &data);  // fills what is missing with undefined
+  napi_get_cb_info(env, info, &count, values_, nullptr, &data);  // fills missing arguments with undefined
   context_ = static_cast<const Context*>(data);
 }
 
@@ -94,7 +94,7 @@ void Args::keepBadInteger(const char* name, const char* suffix, double value, do
 namespace {
 
 // Bit 31 is set unless 0 <= value <= last, for a last below 2^31. Such bits are collected without a branch an index, so
-// that the loops below take several indices at a time; the one to complain of is looked for afterwards.
+// that the loops below take several indices at a time; the wrong index is searched for afterwards.
 uint32_t outside(int32_t value, uint32_t last) {
   const auto bits = static_cast<uint32_t>(value);
   return bits | (last - bits);
@@ -143,7 +143,7 @@ void Args::requireRowStarts(const Ints& slice, int64_t groups) const {
   }
 }
 
-// ---------------------------------------------------------------- complaining
+// ---------------------------------------------------------------- errors
 
 void Args::throwBadInteger() const {
   const BadInteger& bad = badInteger_;

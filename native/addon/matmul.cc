@@ -8,8 +8,8 @@
 namespace sgemoe::entries {
 namespace {
 
-// A matrix argument with its leading dimension and, where the kernel takes one, its stride. Braces read in their order,
-// and in place: copying what was just written costs as much as reading it.
+// A matrix argument with its leading dimension and, where the kernel takes one, its stride. Braces evaluate in their order
+// and construct in place: copying a value that was just written costs as much as reading it.
 struct Operand {
   Floats array;
   const char* ldName;
@@ -138,7 +138,7 @@ void sgemmGroupedTransA(Args& args) {
                              c.stride);
 }
 
-// ---------------------------------------------------------------- weights packed beforehand
+// ---------------------------------------------------------------- packed weights
 
 namespace {
 

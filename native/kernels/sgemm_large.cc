@@ -1,9 +1,9 @@
-// Matmuls large enough to pack both operands (Goto & van de Geijn 2008): the packing, and the product of what is
-// packed. ../gemm_large.cc cuts the matrices into blocks and says who packs and multiplies which.
+// Matmuls large enough to pack both operands (Goto & van de Geijn 2008): the packing, and the product of packed blocks.
+// ../gemm_large.cc cuts the matrices into blocks and says which thread packs and multiplies which.
 //
 // A packed block of op(A) is a row of panels of kRows rows, each [depth, kRows]; one of op(B) a row of panels of
-// kPanelCols columns, each [depth, kPanelCols]. The last panel is laid out like the others; what lies beyond the
-// matrix in it is zero, or never read.
+// kPanelCols columns, each [depth, kPanelCols]. The last panel is laid out like the others; its elements beyond
+// the matrix are zero, or never read.
 #include "internal.h"
 #include "sgemm_pack.h"
 
@@ -26,9 +26,9 @@ struct PackedTile {
   const float* b;
   float* c;
   int64_t ldc;
-  int64_t cols;  // of C that exist, 1..kPanelCols
+  int64_t cols;  // columns of C that exist, 1..kPanelCols
   float alpha, beta;
-  const float* next;  // will be read soon: one cache line of it is fetched every fourth step
+  const float* next;  // memory that is read soon: one cache line of it is fetched every fourth step
 };
 
 template <int R>
@@ -82,7 +82,7 @@ void packedTile(const PackedTile& t) {
 
 using PackedTileFn = void (*)(const PackedTile&);
 
-// By the number of rows.
+// The tile for each number of rows.
 const PackedTileFn kPackedTiles[kRows + 1] = {
     nullptr,        packedTile<1>,  packedTile<2>,  packedTile<3>,  packedTile<4>,
 #if !defined(__wasm_simd128__)
@@ -127,7 +127,7 @@ void packColumnsCopied(const float* b, int64_t ldb, int64_t depth, int64_t cols,
 #if defined(__AVX512F__)
 constexpr int kSquare = 16;
 
-// out[j][i] = src[i*step + j] for i, j < 16. Of less than 16 rows the last one is repeated.
+// out[j][i] = src[i*step + j] for i, j < 16. If there are fewer than 16 rows, the last one is repeated.
 inline void transposeSquare(const float* src, int64_t step, int rows, __m512 (&out)[16]) {
   __m512 r[16], pairs[16];
   UNROLL for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(src + (i < rows ? i : rows - 1) * step);
@@ -211,7 +211,7 @@ void multiply(const PackedProduct& s) {
                         s.ldc, cols, s.alpha, s.beta, next});
   };
   // The panel of the outer loop stays in the first or second level of the cache, the block of the inner one in the
-  // second. What comes next in the outer loop is fetched meanwhile.
+  // second. The next panel of the outer loop is fetched meanwhile.
   if (s.rows <= s.cols) {
     for (int64_t j = 0; j < s.cols; j += kPanelCols) {
       const float* next = s.b + (j / kPanelCols + 1) * s.bStride;
@@ -227,9 +227,9 @@ void multiply(const PackedProduct& s) {
 
 }  // namespace
 
-// Measured beside the tiles of ../gemm.cc on cubes and the shapes of small models: 64 x 1024 x 256 is where neither wins
-// on AVX-512, 64 x 2048 x 512 on AVX2. A transposed A gains the most by being packed: read in place, each step along the
-// depth is on another line. Without wide vectors the rest is 10 % slower at any size; NEON was not measured.
+// Measured beside the tiles of ../gemm.cc on cubes and the shapes of small models: 64 x 1024 x 256 is where neither
+// wins on AVX-512, 64 x 2048 x 512 on AVX2. Packing gains most for a transposed A: in place, each step along the depth
+// reads another line. Without wide vectors the rest is 10 % slower at any size; NEON was not measured.
 #if defined(__AVX512F__)
 constexpr double kMinProducts = 1 << 24, kMinProductsTransA = 1 << 24;
 #elif defined(__AVX2__)

@@ -1,10 +1,10 @@
-// C = A B^T with few or some rows of A, B [n, k] as weights are stored: B is read in order, once for each group of
-// rows, and never copied. The roles are swapped: op(A) is in the vectors, B in the broadcasts.
+// C = A B^T for few rows of A, with B [n, k] as weights are stored: B is read in order, once for each group of rows of
+// A, and never copied. The roles are swapped: A is in the vectors, B in the broadcasts.
 //
 // A vector holds `kLanes / S` rows of A by S steps of k, S a power of two: lane r*S + s is A[r, p + s]. It meets S
 // elements of a row of B, repeated over the vector, which is one load; so 8, 4, 2 or 1 rows fill the vectors as well
-// as 16. Lanes of the sums over eight rows of B are then exchanged between vectors, as in a transposition, and those
-// that differ only in s are added, which leaves eight columns of C side by side.
+// as 16. The sums for eight rows of B then exchange lanes between their vectors, as in a transposition, and lanes that
+// differ only in s are added. This leaves eight columns of C side by side.
 #include <string.h>
 
 #include "sgemm_pack.h"
@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kCols = 8;  // rows of B at a time
 
-// S floats, repeated.
+// A vector that repeats S floats.
 template <int S>
 inline Vf spread(const float* p);
 template <>
@@ -33,7 +33,8 @@ inline Vf spread<8>(const float* p) { return _mm512_broadcast_f32x8(_mm256_loadu
 template <>
 inline Vf spread<16>(const float* p) { return load(p); }
 
-// Lanes i without the bit D from a, and b's behind them, each D higher; upper: those with the bit, a's D lower.
+// lower: lanes i without the bit D come from a, the lanes i + D from lane i of b. upper: lanes i without the bit come
+// from lane i + D of a, lanes with the bit from b.
 template <int D>
 inline Vf lower(Vf a, Vf b) {
   Vi from;
@@ -47,8 +48,9 @@ inline Vf upper(Vf a, Vf b) {
   return _mm512_permutex2var_ps(a, (__m512i)from, b);
 }
 
-// Of kCols sums over rows of B to columns of C. D: the bit of the lane's number that is looked at, Count: the vectors
-// that are left. In the end v[r] holds row r of A in its lower half and row r + kLanes / (2 * S) in its upper one.
+// Turns the kCols vectors of sums, one for each row of B, into rows of C. D is the current bit of the lane's number,
+// Count the number of vectors left. In the end v[r] holds row r of A in its lower half and row r + kLanes / (2 * S) in
+// its upper half.
 template <int S, int D, int Count>
 inline void exchange(Vf* v) {
   if constexpr (D < S && D < kCols) {
@@ -76,8 +78,8 @@ struct Block {
   float* c;
   int64_t ldc, rows;
   float alpha, beta;
-  bool fetches;  // the next eight rows of b, into the second cache
-  int from;      // the first of the columns that is written
+  bool fetches;  // whether to fetch the next eight rows of b into the second cache
+  int from;      // the first column to write
 };
 
 inline void writeRow(const Block& t, int64_t row, __m256 value) {
@@ -89,7 +91,7 @@ inline void writeRow(const Block& t, int64_t row, __m256 value) {
   _mm256_mask_storeu_ps(c, mask, value);
 }
 
-// NV vectors of kLanes / S rows of A by kCols rows of B.
+// Multiplies NV vectors of kLanes / S rows of A by kCols rows of B.
 template <int S, int NV>
 void multiplyBlock(const Block& arguments) {
   const Block t = arguments;
@@ -133,7 +135,7 @@ void multiplyBlock(const Block& arguments) {
   }
 }
 
-// x [k / S, NV, kLanes] of `rows` rows of A; the others are zeros.
+// Fills x [k / S, NV, kLanes] with `rows` rows of A; the other rows are zeros.
 template <int S, int NV>
 void arrange(const float* a, int64_t lda, int64_t rows, int64_t k, float* x) {
   constexpr int kRows = NV * kLanes / S;
@@ -162,7 +164,7 @@ constexpr Way kWays[] = {
     {2, multiplyBlock<16, 2>, arrange<16, 2>},  {1, multiplyBlock<16, 1>, arrange<16, 1>},
 };
 
-// The largest group that is full, or nearly full.
+// The largest group that the rows fill, or nearly fill.
 const Way& wayOf(int64_t rows) {
   const Way* way = kWays;
   while (rows < way->size - way->size / 8 && !(way->size == 4 && rows == 3)) way++;
@@ -175,7 +177,7 @@ struct Group {
   const float* x;
 };
 
-// Rows of A that are arranged at a time: with eight rows of B they stay in the first-level cache.
+// Floats of A that are arranged at a time: with eight rows of B they stay in the first-level cache.
 constexpr int64_t kArrangedFloats = 8192;
 constexpr int kMaxGroups = 64;
 
@@ -215,7 +217,7 @@ void multiplyDepth(const Matrices& s, int64_t p0, int64_t k, float beta, float* 
 
 }  // namespace
 
-// Against dot products with fewer rows, and the transposition of B with more (measured).
+// Measured against dot products, which win with fewer rows, and against a transposed B, which wins with more.
 bool thinWins(const Matrices& s, int64_t k) {
   return !s.transA && s.transB && s.m > 4 && s.m <= 16 && s.n >= kCols && k % kLanes == 0;
 }
