@@ -1,6 +1,6 @@
 'use strict';
 /**
- * The native code under gcc's sanitizers, on Linux: `npm run test:sanitizers`.
+ * Tests the native code under gcc's sanitizers, on Linux: `npm run test:sanitizers`.
  *
  *   node .ci/sanitizers.js [reportFolder]
  *
@@ -71,7 +71,7 @@ function addressRun(report) {
   return status === 0;
 }
 
-/** Of the two instruction sets of x86-64 beyond the plainest, the one that this machine wouldn't choose. */
+/** The one of x86-64's two wider instruction sets that this machine wouldn't choose. */
 function narrowerIsa() {
   return /\bavx512f\b/.test(fs.readFileSync('/proc/cpuinfo', 'utf8')) ? 'avx2' : 'avx512';
 }
@@ -94,7 +94,7 @@ function predictableAddresses() {
   return spawnSync('setarch', ['-R', 'true']).status === 0 ? ['setarch', '-R'] : [];
 }
 
-/** As vitest's JSON report, from the lines of the Test Anything Protocol. */
+/** Makes vitest's JSON report from the lines of the Test Anything Protocol. */
 function countTests(output) {
   const passed = output.match(/^ok /gm)?.length ?? 0;
   const failures = output.match(/^not ok /gm)?.length ?? 0;
@@ -108,7 +108,7 @@ function countTests(output) {
   };
 }
 
-/** Builds a target with sanitizers; the build's folder. */
+/** Builds a target with sanitizers; returns the build's folder. */
 function build(name, sanitizers, target, options = []) {
   const folder = path.join(ROOT, 'build', name);
   const stdio = ['ignore', 'ignore', 'inherit'];

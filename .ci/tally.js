@@ -2,9 +2,9 @@
 /**
  * node .ci/tally.js <reportFolder> <failedSteps> <run>...: sums the JSON reports of these runs; the last line is
  * "N passed, N failed".
- * A run without a report, a report without tests and a test file that couldn't be loaded are a failure each, and so is
- * a run that failed, as <name>.failed says, without a test that did: tests that a crash cut off are in no count.
- * Failed tests are named here again: of a long log often only the end is kept.
+ * A run without a report, a report without tests and a test file that couldn't be loaded each count as a failure. So does a
+ * run that failed, as <name>.failed says, without a failed test: no report counts tests that a crash cut off.
+ * Failed tests are named here again, since often only the end of a long log is kept.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -49,7 +49,7 @@ function count(file) {
   };
 }
 
-/** A line for each failed test of a file, or for the file if none could run: its name and what it said first. */
+/** A line for each failed test of a file, or for the file if none could run: its name and the first line of its message. */
 function failuresOf({ name, status, message, assertionResults }) {
   const file = path.relative('.', name);
   const failures = assertionResults.filter((test) => test.status === 'failed');

@@ -6,7 +6,7 @@
  *
  * Each of `count` child processes (300) plays one of the scenes below in turn: workers that load the addon, or call
  * kernels without a pause, on two threads of the pool, are terminated, or the process exits. A child must end with the
- * code of its scene, without a signal and without a word. Prints a line for each that doesn't, the seed, and
+ * code of its scene, without a signal and without output. Prints a line for each that doesn't, the seed, and
  * "N of COUNT ended as they should"; exits with 1 unless all did.
  */
 const { spawn } = require('node:child_process');
@@ -22,7 +22,7 @@ const [count, addon, seed] = [
 ];
 const LIMIT_MS = 120_000;
 
-/** In a child: `random()`, `sleep(ms)`, `start(body)`: a worker that loads the addon, then runs the body. */
+/** Functions for a child: `random()`, `sleep(ms)`, and `start(body)`, a worker that loads the addon, then runs the body. */
 const PRELUDE = `
   const { Worker } = require('node:worker_threads');
   let state = Number(process.env.SEED);
@@ -39,8 +39,8 @@ const PRELUDE = `
 `;
 
 /**
- * In a worker: calls every kernel without a pause, by turns with valid arguments, which takes a microsecond, and with
- * none, which throws; between them kernels that take a while and share their work with the pool. Posts 'at work' first.
+ * Program of a worker: calls every kernel without a pause, in turn with valid arguments, which takes a microsecond, and with
+ * none, which throws; in between it calls long kernels that share their work with the pool. It posts 'at work' first.
  */
 const WORK = `
   const kernels = load();
@@ -109,7 +109,7 @@ const SCENES = {
   ],
 };
 
-/** [kernel, arguments] for every kernel that the conformance suite knows valid arguments of, as JSON. */
+/** [kernel, arguments] as JSON for every kernel with valid arguments in the conformance suite. */
 function validCalls() {
   const file = path.join(__dirname, '..', 'test', 'backend', 'conformance', 'contract.ts');
   const compilerOptions = { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 };

@@ -1,12 +1,11 @@
 'use strict';
 /**
  * Builds the addon into build/Release/sgemoe.node: `npm run build:native` in the clone, `sgemoe build` in an installed
- * package. A failure is a failure; with --if-possible, which `npm ci` in the clone gives (scripts/prepare.js), the package
- * then computes with its reference backend, and the loader tells the reason that stands in build/native-status.json.
+ * package. A failed build exits with an error. With --if-possible, which `npm ci` in the clone gives (scripts/prepare.js), it
+ * doesn't: the package then computes without the addon, and the loader tells the reason from build/native-status.json.
  *
- * SGEMOE_SKIP_BUILD=1 with --if-possible builds nothing; SGEMOE_BUILD=cmake|gyp chooses the tool (default: cmake-js where
- * it is installed, which is in the clone, and CMake is there; then node-gyp). A tool that isn't there is fetched by npx,
- * not with --if-possible.
+ * SGEMOE_SKIP_BUILD=1 with --if-possible builds nothing; SGEMOE_BUILD=cmake|gyp chooses the tool (default: cmake-js if
+ * it is installed, as in the clone, and CMake too; then node-gyp). npx fetches a missing tool, but not with --if-possible.
  */
 const { spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -20,7 +19,7 @@ const LOG = path.join(BUILD_FOLDER, 'native.log');
 const STATUS = path.join(BUILD_FOLDER, 'native-status.json');
 const TIME_LIMIT_MINUTES = 15;
 const LOAD_LIMIT_MS = 60_000;
-/** What npx fetches: pinned, known to work here and to run on Node 20.17. */
+/** The package that npx fetches: pinned, known to work here and to run on Node 20.17. */
 const FETCHED = { cmake: 'cmake-js@8.0.0', gyp: 'node-gyp@12.1.0' };
 
 main(!process.argv.includes('--if-possible'));
@@ -47,7 +46,7 @@ async function buildWithFirst(force) {
     return record({ ok: false, reason: 'SGEMOE_SKIP_BUILD=1 asked for no build.' });
   }
   const reasons = [];
-  // A second tool may have what the first lacks; someone at work on the sources wants the first one's errors.
+  // A second tool may have what the first lacks; a developer wants the first one's errors.
   for (const tool of chosenTools(force).slice(0, force ? 1 : 2)) {
     const reason = await build(tool, force);
     if (reason === null) {
@@ -58,7 +57,7 @@ async function buildWithFirst(force) {
   return record({ ok: false, reason: reasons.join(' | '), log: fs.existsSync(LOG) ? LOG : undefined });
 }
 
-/** Returns null, or the reason why there is no addon now: a failed build leaves none, old or half-built. */
+/** Returns null, or the reason why there is no addon now: after a failed build neither an old nor a partial one stays. */
 async function build(tool, verbose) {
   if (tool.missing) {
     return tool.missing;
@@ -78,7 +77,7 @@ async function build(tool, verbose) {
   return failure;
 }
 
-/** What other scripts and tests keep in build/. */
+/** Folders that other scripts and tests keep in build/. */
 const KEPT = ['zig', 'prebuild', 'platforms', 'reproducible'];
 
 /** The tools can't continue each other's work. */
@@ -89,7 +88,7 @@ function clearBuildFolder() {
   }
 }
 
-/** A packed package has binding.gyp in native/, since package managers build whatever has one in its root. */
+/** A packed package has binding.gyp in native/, since package managers build every package with one in its root. */
 async function withGypFile(build) {
   const file = path.join(ROOT, 'binding.gyp');
   if (fs.existsSync(file)) return build();
@@ -174,7 +173,7 @@ function fetched(tool, args) {
     : { command: 'npx', args: rest, shell: process.platform === 'win32' };
 }
 
-/** Where npm, or another package manager, keeps the node-gyp it brings along. */
+/** The node-gyp that npm, or another package manager, brings along. */
 function gypScripts() {
   const bundled = path.join('node_modules', 'node-gyp', 'bin', 'node-gyp.js');
   const { npm_config_node_gyp: named, npm_execpath: npmCli } = process.env;
@@ -252,7 +251,7 @@ function run(tool, verbose) {
   });
 }
 
-/** The most telling line of the log: what a compiler or a tool calls an error, else what it misses, else the last. */
+/** The most useful line of the log: one that a compiler or a tool calls an error, else one about something missing, else the last. */
 function reasonFromLog() {
   const lines = fs
     .readFileSync(LOG, 'utf8')
@@ -265,7 +264,7 @@ function reasonFromLog() {
   return (telling ?? lines.at(-1) ?? 'the tool said nothing').slice(0, 300);
 }
 
-/** Loads an addon in a process of its own, which may crash; null when it works, the reason otherwise. */
+/** Loads an addon in a separate process, which may crash; returns null if it works, else the reason. */
 function whyNotLoadable(file) {
   if (!fs.existsSync(file)) {
     return `the build made no ${path.relative(ROOT, file)}`;
@@ -293,7 +292,7 @@ function record(status) {
       `${JSON.stringify({ ...status, root: ROOT, node: process.version }, null, 2)}\n`,
     );
   } catch {
-    // A read-only folder: the loader says then what it tried.
+    // The folder is read-only: the loader then says what it tried.
   }
   return status;
 }

@@ -12,8 +12,8 @@ const ROOT = path.resolve(__dirname, '..');
 const DIST = path.join(ROOT, 'dist');
 
 /**
- * Imports that wait until something of theirs is first used: most programs use a part of the package, and reading all
- * of it takes longer than its first forward. By the importing file of dist/; '*' stands for all of its imports.
+ * Imports that wait until they are first used: most programs use a part of the package, and reading all of it takes longer
+ * than its first forward. The keys are importing files of dist/; '*' stands for all imports of a file.
  */
 const DEFERRED = {
   'index.js': ['*'],
@@ -57,21 +57,21 @@ function compile() {
   }
 }
 
-/** What the compiler leaves out: files for the browser. */
+/** Copies the files that the compiler leaves out: those for the browser. */
 function copyAssets(folder) {
   const isAsset = (source) => path.basename(source) !== 'tsconfig.json';
   fs.cpSync(path.join(ROOT, 'src', folder), path.join(DIST, folder), { recursive: true, filter: isAsset });
 }
 
 /**
- * What a module of dist/ reads from files, as a literal: a package that isn't there where this one is installed, or files
- * that bundlers would leave behind.
+ * Turns files that a module of dist/ reads into literals: files of a package that installations lack, or files that bundlers
+ * would leave behind.
  */
 function inlineResult(file, name, what) {
   writeFunction(file, name, require(path.join(DIST, file))[name](), what);
 }
 
-/** A module whose one function returns a value that is known now. */
+/** A module with one function, which returns a value known at build time. */
 function writeFunction(file, name, value, what) {
   const lines = [
     "'use strict';",

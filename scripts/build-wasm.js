@@ -30,7 +30,7 @@ const SOURCE = [
   '-DSGEMOE_ISA=simd128',
   '-Inative/wasm',
 ];
-/** 65,535 pages of 64 KiB, one less than an address reaches: the linker's own limit. */
+/** 65,535 pages of 64 KiB, one less than addresses reach: this is the linker's own limit. */
 const LINK = [
   '-mexec-model=reactor',
   '-Wl,--shared-memory',
@@ -39,7 +39,7 @@ const LINK = [
   '-Wl,--export=__wasm_init_tls',
   '-Wl,--export=__tls_size',
   '-Wl,--export=__stack_pointer',
-  // The stack of each thread is JavaScript's to give; the memory begins as src/backend/wasm/instance.ts makes it.
+  // JavaScript gives each thread its stack; the first size of the memory is that of src/backend/wasm/instance.ts.
   '-Wl,-z,stack-size=65536',
   '-Wl,--initial-memory=1048576',
   '-Wl,--gc-sections',

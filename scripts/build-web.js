@@ -19,7 +19,7 @@ const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
   path.join(ROOT, 'prebuilds', 'wasm', name),
 );
 const PAGE = path.join(ROOT, 'src', 'web');
-/** Of the page, as they are. */
+/** Files of the page, copied as they are. */
 const COPIED = [
   'web/demo.html',
   'web/demoWorker.js',

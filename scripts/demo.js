@@ -6,7 +6,7 @@
  * it predicts held-out files better than a bigram model counted on the same text can: for that it must look back
  * further than one byte, so its attention must work. Then it saves the model, loads it again and lets it write.
  *
- * --quick: a few steps of a tiny model, in seconds on any backend, through the same path; the loss must fall.
+ * --quick makes a few steps of a tiny model, in seconds on any backend, through the same code; the loss must fall.
  * Exit code 1 when the goal is not reached.
  */
 const fs = require('node:fs');
@@ -41,7 +41,7 @@ const QUICK_BYTES = 60_000;
 const EVAL_BATCHES = 10;
 const SEED = 42;
 
-/** Sizes and steps: for a backend at BLAS speed, for the reference backend (many times slower), and for --quick. */
+/** Sizes and steps for a backend at BLAS speed, for the reference backend (many times slower), and for --quick. */
 const RECIPES = {
   native: {
     model: { hiddenDim: 96, nLayers: 3, nHeads: 4, nKvHeads: 2, headDim: 24, ffnDim: 96, maxSeqLen: 128 },
@@ -195,7 +195,7 @@ function judge(loss, untrainedLoss, bigram) {
   return below;
 }
 
-/** The saved model, loaded again, must compute the same; what it writes is the sample. */
+/** Loads the saved model, checks that it computes the same, and lets it write a sample. */
 async function reload(model, dataset) {
   const loaded = await MoETransformer.load(OUT);
   const prompt = Array.from(dataset.validation.subarray(0, 48));

@@ -1,7 +1,7 @@
 'use strict';
 /**
  * Writes the tables of options in docs/ from the tables of dist/, between `<!-- options: NAME -->` and `<!-- end -->`. With
- * --check it writes nothing and fails when one is stale.
+ * --check it writes nothing, and fails if a table is stale.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -9,7 +9,7 @@ const path = require('node:path');
 const ROOT = path.resolve(__dirname, '..');
 const dist = (file) => require(path.join(ROOT, 'dist', file));
 
-/** By NAME: headings, and the rows of cells. */
+/** The tables by NAME: headings, and the rows of cells. */
 const TABLES = {
   model: () => {
     const { MODEL_OPTIONS } = dist('config/modelOptions.js');
@@ -96,7 +96,7 @@ function shown(value) {
   return typeof value === 'string' ? code(JSON.stringify(value).slice(1, -1)) : String(value);
 }
 
-/** The flag, and its default where that is another one. */
+/** The flag, and its default if that differs from the option's. */
 function flag({ cli, default: value, absent }) {
   if (cli === undefined) return '';
   const told = cli.absent ?? (cli.default === undefined ? undefined : shown(cli.default));

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * Node-API for an addon on Windows without an import library of node.exe: each function is a jump through a table, which
- * is filled while the addon is loaded, from the running program itself whatever its name is (node.exe, electron.exe), or
- * from a libnode.dll.
+ * Gives an addon on Windows Node-API without an import library of node.exe. Each function is a jump through a table. The table
+ * is filled while the addon is loaded, from the running program, whatever its name (node.exe, electron.exe), or from a
+ * libnode.dll.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -60,7 +60,7 @@ const bool filled = [] {
   return file;
 }
 
-/** Every function of Node-API of whatever version, from the lists that node-api-headers brings for linkers. */
+/** Every function of every Node-API version, from the lists for linkers in node-api-headers. */
 function nodeApiNames() {
   const headers = path.dirname(require.resolve('node-api-headers/package.json'));
   const symbols = require(path.join(headers, 'symbols.js'));

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * What the packed package has beyond the clone: the headers that the addon is compiled with, the licences of all that is
- * in it, and binding.gyp in native/, since package managers build whatever has one in its root. `prepack` puts it in
- * place, `postpack` takes it away again: in the clone the headers are those in node_modules.
+ * Adds to the packed package what the clone lacks: the headers for compiling the addon, the licences of everything in it, and
+ * binding.gyp in native/, since package managers build every package with one in its root. `prepack` adds these files,
+ * `postpack` removes them again: in the clone the headers are those in node_modules.
  */
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -14,7 +14,7 @@ const HEADERS = path.join(ROOT, 'native', 'node-addon-api');
 const GYP_FILE = path.join(ROOT, 'native', 'binding.gyp');
 const LICENCES = path.join(ROOT, 'THIRD_PARTY_LICENSES');
 
-/** Packages of which something is in the tarball, what it is, and where they keep their licence. */
+/** Packages with a part in the tarball: which part it is, and where their licence lies. */
 const BUNDLED = [
   {
     name: 'node-addon-api',
@@ -58,7 +58,7 @@ if (!process.argv.includes('--clean')) {
   fs.writeFileSync(LICENCES, licences.join(`\n${'-'.repeat(80)}\n\n`));
 }
 
-/** dist/web/, which has the kernels that `npm run prebuild` makes; without them there is nothing for browsers. */
+/** Builds dist/web/ with the kernels that `npm run prebuild` makes; without them the package has nothing for browsers. */
 function buildForBrowsers() {
   if (fs.existsSync(path.join(ROOT, 'prebuilds', 'wasm', 'kernels-relaxed.wasm'))) {
     execFileSync(process.execPath, [path.join(__dirname, 'build-web.js')], {

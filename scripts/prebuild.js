@@ -2,8 +2,8 @@
 /**
  * npm run prebuild [-- --target <name>]... [--out <folder>]
  *
- * Builds the addon for every platform on one machine: prebuilds/<platform>/sgemoe.node, which the loader takes where
- * nobody built one. The compiler is zig's clang (PyPI's ziglang, pinned in ziglang.txt, kept in build/zig), which brings
+ * Builds the addon for every platform on one machine: prebuilds/<platform>/sgemoe.node, which the loader takes if there is
+ * no local build. The compiler is zig's clang (PyPI's ziglang, pinned in ziglang.txt, kept in build/zig), which brings
  * the headers and libraries of all targets; its cache takes what hasn't changed from the last run. The same sources
  * give the same bytes, in whatever folder they stand; their checksums are printed and written to
  * prebuilds/checksums.txt.
@@ -27,7 +27,7 @@ const TARGETS = {
   'win32-x64': { triple: 'x86_64-windows-gnu' },
   'win32-arm64': { triple: 'aarch64-windows-gnu' },
 };
-/** Built when named. */
+/** Targets that are built only when named. */
 const UNSHIPPED = {
   'linux-riscv64': { triple: 'riscv64-linux-gnu.2.27' },
 };
@@ -104,7 +104,7 @@ function parse(argv) {
   return { targets: targets.length > 0 ? targets : Object.keys(TARGETS), out };
 }
 
-/** In a folder of its own, so that two builds at a time don't meet, and nobody finds half a file. */
+/** Builds in a new folder, so that two builds at the same time don't collide, and nobody finds half a file. */
 async function build(zig, target, file) {
   fs.mkdirSync(WORK, { recursive: true });
   const folder = fs.mkdtempSync(path.join(WORK, `${target}-`));

@@ -1,8 +1,8 @@
 'use strict';
 /**
- * `prepare` of the clone, which npm runs at `npm ci` and before it packs: builds the addon and dist/. What lacks its tools
- * is skipped, with the reason: a compiler, or the TypeScript that `npm ci --omit=dev` leaves out. Errors of the TypeScript
- * compiler are errors.
+ * The clone's `prepare`, which npm runs at `npm ci` and before it packs: it builds the addon and dist/. If the tools of one are
+ * missing (a compiler, or the TypeScript that `npm ci --omit=dev` leaves out), it is skipped and the reason printed. Errors
+ * of the TypeScript compiler are errors.
  */
 const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');

@@ -1,7 +1,7 @@
 'use strict';
 /**
- * The program of the engine's workers as one text: a module of dist/ with all that it requires, packages included. A text
- * starts wherever a bundler, a tracer or a single executable has put the package; a file beside it would be left behind.
+ * Makes the program of the engine's workers as one text: a module of dist/ with everything that it requires, packages included.
+ * A text starts wherever a bundler, a tracer or a single executable has put the package; a separate file would be left behind.
  */
 const fs = require('node:fs');
 const { builtinModules, createRequire } = require('node:module');
@@ -41,19 +41,19 @@ function workerProgram(entry, root) {
   return `'use strict';\nconst modules = [\n${modules.join('')}];\n${RUNTIME}`;
 }
 
-/** Null for what stays a require: Node's own modules, and addons, whose path workers are told. */
+/** Null for modules that stay a require: Node's own, and addons, whose path the workers get. */
 function fileOf(from, specifier) {
   if (specifier.startsWith('node:') || builtinModules.includes(specifier)) return null;
   return specifier.endsWith('.node') ? null : createRequire(from).resolve(specifier);
 }
 
-/** `__dirname` is a parameter without a value: nothing in the text may look for files beside it. */
+/** `__dirname` is a parameter without a value, since nothing in the text may look for files beside it. */
 function moduleText(file, code, ids, root) {
   const name = path.relative(root, file).replaceAll('\\', '/');
   return `// ${name}\n[(module, exports, require, __dirname, __filename) => {\n${code}}, ${JSON.stringify(ids)}],\n`;
 }
 
-/** A module without its comments; of package.json what is read of it. */
+/** A module without its comments; of package.json only the fields that are read. */
 function codeOf(file) {
   const source = fs.readFileSync(file, 'utf8');
   if (file.endsWith('.json')) {

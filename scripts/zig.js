@@ -1,7 +1,7 @@
 'use strict';
 /**
- * The compiler of the builds that are made for other machines (prebuild.js, build-wasm.js): zig's clang, from PyPI's
- * ziglang, pinned in ziglang.txt, kept in build/zig. It brings the headers and libraries of all targets.
+ * The compiler of builds for other machines (prebuild.js, build-wasm.js): zig's clang, from PyPI's ziglang, pinned in
+ * ziglang.txt, kept in build/zig. It brings the headers and libraries of all targets.
  */
 const { execFile, execFileSync } = require('node:child_process');
 const fs = require('node:fs');

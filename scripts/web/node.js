@@ -1,7 +1,6 @@
 /**
- * What a browser has in the place of Node's modules, for the bundle of scripts/build-web.js: the few functions that
- * models, tokenizers and trainings use of them. Whatever else the sources import of Node is there and throws: files and
- * folders are Node's alone.
+ * Replaces Node's modules in the bundle of scripts/build-web.js: the few functions of them that models, tokenizers and
+ * trainings use. All other imports from Node exist and throw, since only Node has files and folders.
  */
 export const process = {
   env: {},
@@ -61,7 +60,7 @@ export class Buffer extends Uint8Array {
   }
 }
 
-/** As the global one, but not for shared memory only: some browsers decode none of that. */
+/** The global TextDecoder, which gets a copy of shared memory: some browsers can't decode that. */
 export class TextDecoder extends globalThis.TextDecoder {
   decode(bytes, options) {
     const isShared = bytes !== undefined && types.isSharedArrayBuffer(bytes.buffer ?? bytes);
@@ -85,7 +84,7 @@ export function isUtf8(bytes) {
   }
 }
 
-/** Of what JSON can say. */
+/** Compares values that JSON can express. */
 export function isDeepStrictEqual(a, b) {
   return JSON.stringify(a) === JSON.stringify(b);
 }
@@ -108,5 +107,5 @@ export function setTimeout(ms, value) {
   });
 }
 
-/** Of node:fs: read where a module begins. */
+/** From node:fs; modules read it when they are loaded. */
 export const constants = {};

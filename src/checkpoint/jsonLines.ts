@@ -46,7 +46,7 @@ export class JsonLines {
     try {
       fsyncSync(this.#file);
     } catch {
-      // As above.
+      // The next save fails as well and reports it.
     }
   }
 
