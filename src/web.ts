@@ -25,7 +25,7 @@ export { ByteTokenizer } from './text/byteTokenizer';
 export { loadTokenizer } from './text/loadTokenizer';
 export { Trainer } from './training/trainer';
 
-/** What a folder on a server holds. */
+/** The model and the tokenizer of a folder on a server. */
 export interface FetchedModel {
   model: MoETransformer;
   /** null where there is no tokenizer.json. */
@@ -80,7 +80,7 @@ async function fetchJson(url: string, required: boolean): Promise<Record<string,
   }
 }
 
-/** null for a file that isn't there and needn't be. */
+/** Returns null for an optional file that isn't there. */
 async function fetchFile(url: string, required: boolean): Promise<Response | null> {
   let reason: string;
   try {

@@ -27,7 +27,7 @@ export interface WasmOptions {
   readonly instructionSet?: WasmInstructionSet | undefined;
 }
 
-/** What threads that this one starts get from it. */
+/** Data that threads started by this one get from it. */
 interface Inherited {
   readonly module: Module;
   readonly shared: SharedHeap;

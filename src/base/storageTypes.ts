@@ -43,14 +43,14 @@ export function storedBytes(type: StorageType, count: number): number {
   return (count / elements) * bytes;
 }
 
-/** What llama.cpp takes for rows that a type of 256 numbers doesn't fit. */
+/** The types that llama.cpp takes for rows that don't fit a type of 256 numbers. */
 const SMALLER_BLOCKS: Partial<Record<StorageType, StorageType>> = {
   q4_k: 'q5_0',
   q5_k: 'q5_1',
   q6_k: 'q8_0',
 };
 
-/** `type` itself, or what stands in for it where rows of `cols` numbers aren't whole blocks, as in llama.cpp. */
+/** `type` itself or, if rows of `cols` numbers aren't whole blocks, the type that llama.cpp takes instead. */
 export function storageTypeFor(type: StorageType, cols: number): StorageType {
   if (fitsRows(type, cols)) return type;
   const smaller = SMALLER_BLOCKS[type];

@@ -28,7 +28,7 @@ export function ropeFrequencies(headDim: number, base: number, scaling: RopeScal
   return plain.map((f, i) => blend(f, factor, 1 - (i - from) / length));
 }
 
-/** What cosines and sines are multiplied by. */
+/** Factor of cosines and sines. */
 export function ropeAttentionFactor(scaling: RopeScaling | null): number {
   return scaling?.type === 'yarn' ? (scaling.attentionFactor ?? 1) : 1;
 }

@@ -3,7 +3,7 @@
  * for Node doesn't ask of its users.
  */
 export interface Memory {
-  /** Of a shared memory another object after each `grow`; older ones stay valid. */
+  /** For shared memory, another object after each `grow`; older ones stay valid. */
   readonly buffer: ArrayBufferLike;
   /** Pages of 64 KiB; returns how many there were. */
   grow(pages: number): number;
@@ -13,7 +13,7 @@ export interface Global {
   value: number;
 }
 
-/** A compiled module; nothing of it is read here. */
+/** A compiled module, of which nothing is read here. */
 export interface Module {
   readonly [Symbol.toStringTag]: string;
 }

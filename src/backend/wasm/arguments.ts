@@ -2,7 +2,7 @@ import type { Memory } from './api';
 import type { WasmHeap } from './heap';
 import { WasmStored } from './stored';
 
-/** As native/wasm/node_api.h. */
+/** Equals the constants of native/wasm/node_api.h. */
 const NULL = 1;
 const BOOLEAN = 2;
 const NUMBER = 3;
@@ -39,14 +39,14 @@ const VIEW_KINDS: Readonly<Record<string, number>> = {
 /** Doubles of an argument: kind, value, length. */
 const STRIDE = 3;
 export const MAX_ARGUMENTS = 40;
-/** What a call's string takes, behind the arguments: the only one is the name of a type. */
+/** Bytes for a call's string, which follows the arguments: the only one is the name of a type. */
 const TEXT_BYTES = 64;
 const BLOCK_BYTES = MAX_ARGUMENTS * STRIDE * Float64Array.BYTES_PER_ELEMENT;
 export const ARGUMENT_BYTES = BLOCK_BYTES + TEXT_BYTES;
 
 type View = Float32Array | Int32Array | Uint8Array;
 
-/** Bytes [begin, end) of a buffer outside, which a call sees at `at`. */
+/** Bytes [begin, end) of an outside buffer, which a call sees at `at`. */
 interface Copy {
   readonly buffer: ArrayBufferLike;
   begin: number;
@@ -54,7 +54,7 @@ interface Copy {
   at: number;
 }
 
-/** An array outside: which argument it is, and the first byte that is read of it. */
+/** An outside array: the number of its argument, and the first byte that is read of it. */
 interface Outside {
   readonly argument: number;
   readonly view: View;
@@ -84,7 +84,7 @@ export class WasmArguments {
     this.#text = new Uint8Array(memory.buffer, at + BLOCK_BYTES, TEXT_BYTES);
   }
 
-  /** @throws SgemoeError SGEMOE_MEMORY where what must be copied has no room. */
+  /** @throws SgemoeError SGEMOE_MEMORY if there is no room for the copies. */
   write(values: readonly unknown[]): void {
     const block = this.#block;
     const count = Math.min(values.length, MAX_ARGUMENTS);
@@ -110,7 +110,7 @@ export class WasmArguments {
     if (this.#outside.length > 0) this.#copyIn();
   }
 
-  /** Cut to the room there is, which names of types don't reach. */
+  /** Writes the string, cut to its room, which names of types don't fill. */
   #writeText(at: number, value: string): void {
     const text = this.#text;
     const length = Math.min(value.length, text.length);
@@ -124,7 +124,7 @@ export class WasmArguments {
     const block = this.#block;
     const at = i * STRIDE;
     const view = value as View;
-    // By name: arrays of another realm are no instances of this one's classes.
+    // Compared by name: arrays of another realm aren't instances of this one's classes.
     const kind = VIEW_KINDS[view[Symbol.toStringTag]] ?? DATA_VIEW;
     block[at] = kind;
     block[at + 1] = view.byteOffset;
@@ -137,7 +137,7 @@ export class WasmArguments {
     this.#outside.push({ argument: i, view, begin });
   }
 
-  /** One copy of what overlaps, at the same distances. */
+  /** Makes one copy of overlapping arrays, at the same distances. */
   #copyIn(): void {
     const outside = this.#outside;
     const copies: Copy[] = [];
@@ -179,7 +179,7 @@ export class WasmArguments {
     return this.#copies.length > 0;
   }
 
-  /** Copies bytes [begin, end) of the module's memory, which the call has written, to where they come from. */
+  /** Copies bytes [begin, end) of the module's memory, which the call has written, back to their arrays. */
   copyOut(begin: number, end: number): void {
     for (const copy of this.#copies) {
       const from = Math.max(begin, copy.at);
@@ -189,7 +189,7 @@ export class WasmArguments {
     }
   }
 
-  /** When the call has ended, or couldn't begin. */
+  /** Call it after the call has ended, or if it couldn't begin. */
   clear(): void {
     this.#outside.length = 0;
     if (this.#copies.length > 0) this.#copies = [];

@@ -20,7 +20,7 @@ interface Block {
 export class WasmHeap {
   /** Freed blocks by address, no two adjacent. */
   readonly #free: Block[] = [];
-  /** What the last growth has left: zeros that nobody has touched, which take no room in the machine yet. */
+  /** The rest of the last growth: untouched zeros, which take no room in the machine yet. */
   #fresh: Block = { at: 0, bytes: 0 };
   readonly #sizes = new Map<number, number>();
 
@@ -51,7 +51,7 @@ export class WasmHeap {
     return block;
   }
 
-  /** Gives a block back; what is none does nothing. */
+  /** Gives a block back; an address that isn't a block's does nothing. */
   release(at: number): void {
     const bytes = this.#sizes.get(at);
     if (bytes === undefined) return;

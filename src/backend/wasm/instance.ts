@@ -8,10 +8,10 @@ import { WasmHeap } from './heap';
 import type { StartHelper } from './helper';
 import { WasmStored } from './stored';
 
-/** What 32-bit addresses reach, less the page that the linker doesn't allow (scripts/build-wasm.js). */
+/** All that 32-bit addresses reach, without the page that the linker doesn't allow (scripts/build-wasm.js). */
 const MAX_PAGES = 65535;
 const PAGE_BYTES = 65536;
-/** As scripts/build-wasm.js links it. */
+/** Equals the value in scripts/build-wasm.js. */
 const INITIAL_PAGES = 16;
 const STACK_BYTES = 1 << 20;
 const MARK_WORDS = 4;
@@ -20,7 +20,7 @@ const MARK_WORDS = 4;
 export interface SharedHeap {
   readonly memory: Memory;
   readonly maxBytes: number;
-  /** Where random numbers lie by which a thread knows the buffer that another one sent it. */
+  /** Address of random numbers by which a thread recognises the buffer that another one sent it. */
   readonly markAt: number;
 }
 
@@ -50,7 +50,7 @@ type Entry = (argumentsAt: number, count: number) => number;
 type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 
 export interface WasmOptions {
-  /** Of another thread, to compute on the same memory. Default: a new one. */
+  /** Memory of another thread, to compute on the same one. Default: a new memory. */
   readonly shared?: SharedHeap | undefined;
   readonly info: Pick<BackendInfo, 'platform' | 'instructionSet' | 'addonPath' | 'notes'>;
   /** Threads that compute while setThreads hasn't been called. Default: 1. */
@@ -91,7 +91,7 @@ export function instantiate(module: Module, options: WasmOptions): WasmInstance 
   return { kernels, shared, startHelpers, chunksOfHelpers: () => exports.chunksOfHelpers() };
 }
 
-/** A new memory: as much as can be reserved, where a machine has not all that 32 bits address. */
+/** A new memory, as large as the machine can reserve, at most what 32 bits address. */
 function createMemory(): { memory: Memory; maxBytes: number } {
   for (let maximum = MAX_PAGES; ; maximum = Math.floor(maximum / 2)) {
     try {
@@ -177,7 +177,7 @@ class Owner {
 
   #mark(): number {
     const at = this.#heap.allocate(MARK_WORDS * Uint32Array.BYTES_PER_ELEMENT);
-    // From an array of its own: some engines give no random numbers to shared memory.
+    // The numbers come from a separate array, since some engines refuse to fill shared memory.
     const numbers = globalThis.crypto.getRandomValues(new Uint32Array(MARK_WORDS));
     new Uint32Array(this.#memory.buffer, at, MARK_WORDS).set(numbers);
     return at;
@@ -187,7 +187,7 @@ class Owner {
     return this.#known.get(buffer) ?? this.#recognise(buffer);
   }
 
-  /** By the mark that no other memory has. */
+  /** Compares the mark that no other memory has. */
   #recognise(buffer: ArrayBufferLike): boolean {
     if (buffer.byteLength % PAGE_BYTES !== 0 || !isShared(buffer)) return false;
     const { markAt } = this.shared;
@@ -221,7 +221,7 @@ class Owner {
       env: { memory: this.#memory },
       sgemoe,
     };
-    // What the C++ library would print before it gives up: it has nowhere to print to.
+    // The C++ library would print a text before it gives up, but has nowhere to print to.
     for (const { module: name, name: field } of WebAssembly.Module.imports(module)) {
       imports[name] ??= {};
       imports[name][field] ??= () => WASI_NOT_SUPPORTED;
@@ -257,7 +257,7 @@ class Owner {
       if (this.#arguments.hasCopies) this.#copyOut();
       return result;
     } catch (error) {
-      // The error has passed through the module's frames, which are on its stack still.
+      // The error has passed through the module's frames, which are still on its stack.
       this.#exports.__stack_pointer.value = this.#stackTop;
       throw error;
     } finally {
@@ -308,7 +308,7 @@ class Owner {
 
 const WASI_NOT_SUPPORTED = 52;
 
-/** Exports that are no kernels. */
+/** Exports that aren't kernels. */
 const HELPERS = {
   __stack_pointer: true,
   __tls_size: true,

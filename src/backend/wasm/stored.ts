@@ -3,7 +3,7 @@ import type { StoredMatrices } from '../kernels/stored';
 import type { Memory } from './api';
 import type { WasmHeap } from './heap';
 
-/** Of the module: how many bytes its object takes, and what makes it there. */
+/** Functions of the module: the bytes that its object takes, and the one that makes it. */
 interface Maker {
   readonly bytes: number;
   make(

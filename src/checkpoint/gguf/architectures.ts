@@ -11,7 +11,7 @@ export interface GgufArchitecture {
   readonly neighbours: boolean;
   /** Whether gate weights are renormalised; undefined where the configuration has no such key. */
   readonly normTopkProb?: boolean;
-  /** Names below `model.layers.<i>.` */
+  /** Tensor names below `model.layers.<i>.` */
   readonly router: string;
   readonly experts: ExpertNames;
   /** Keys of its metadata (below its name) that only it has. */

@@ -18,7 +18,7 @@ export class ByteCursor {
     this.#view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   }
 
-  /** What `read` returns; null when it asks for bytes beyond those at hand which the file has. */
+  /** The result of `read`; null if it needs bytes that the file has but that aren't at hand yet. */
   whileThereAreBytes<T>(read: () => T): T | null {
     try {
       return read();

@@ -26,7 +26,7 @@ const KNOWN_KEYS = [
 
 export interface GgufConfig {
   readonly architecture: GgufArchitecture;
-  /** As a config.json of `transformers`. */
+  /** Keys and values as in a config.json of `transformers`. */
   readonly config: Record<string, unknown>;
 }
 

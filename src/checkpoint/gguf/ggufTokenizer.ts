@@ -143,7 +143,7 @@ class TokenizerValues {
     return isList ? value : this.#wrong(key, 'a list of texts');
   }
 
-  /** As many numbers as there are tokens. */
+  /** A list with a number for each token. */
   numbers(key: string, count: number): ArrayLike<number> {
     const value = this.get(key);
     return isNumbers(value) && value.length === count
@@ -220,7 +220,7 @@ function pieces(values: TokenizerValues, { tokens, types, vocab }: Vocabulary): 
   }
   const unknown = tokens[values.number('unknown_token_id') ?? 0];
   const addsSpace = values.boolean('add_space_prefix', true);
-  // Tokens that are found as a whole, and bytes, never come about by merging.
+  // Added tokens and bytes never result from merging.
   const isPiece = (id: number) => types[id] === NORMAL;
   const mergeable = tokens.map((token, id) => (isPiece(id) ? token : ''));
   return {
@@ -238,7 +238,7 @@ function addedTokens({ tokens, types }: Vocabulary): object[] {
   });
 }
 
-/** The post-processor: what stands around a text that is encoded with special tokens. */
+/** The post-processor, which puts tokens around a text that is encoded with special tokens. */
 function around(values: TokenizerValues, vocabulary: Vocabulary, addsBos: boolean): object | null {
   const bos = values.boolean('add_bos_token', addsBos) ? namedToken(values, vocabulary, 'bos') : null;
   const eos = values.boolean('add_eos_token', false) ? namedToken(values, vocabulary, 'eos') : null;

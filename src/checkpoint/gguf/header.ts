@@ -47,7 +47,7 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensor>;
 }
 
-/** Value types by their number: STRING and ARRAY apart. */
+/** Value types by their number, without STRING and ARRAY. */
 const NUMBER_TYPES = [
   { id: 0, array: Uint8Array },
   { id: 1, array: Int8Array },
@@ -84,7 +84,7 @@ export function parseGgufHeader(path: string, bytes: Uint8Array, fileSize: numbe
 }
 
 interface Entry extends Omit<GgufTensor, 'byteOffset'> {
-  /** From the start of the tensor data. */
+  /** Offset from the start of the tensor data. */
   offset: number;
 }
 

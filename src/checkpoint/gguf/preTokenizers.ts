@@ -53,7 +53,7 @@ const llama3: GgufPreTokenizer = {
 
 const qwen2: GgufPreTokenizer = { ...PLAIN, preTokenizer: sequence([split(modern('\\p{N}'))]) };
 
-/** For files that name none. */
+/** The pre-tokenizer of files that name none. */
 const fallback: GgufPreTokenizer = {
   ...PLAIN,
   preTokenizer: sequence(['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT2, '\\p{N}+', '[0-9][0-9][0-9]'].map(split)),
