@@ -37,6 +37,7 @@ let folder: string;
 const servers: Server[] = [];
 let address: string;
 let isolatedAddress: string;
+let withoutBlobsAddress: string;
 let browser: Browser;
 let page: Page;
 let model: MoETransformer;
@@ -61,6 +62,7 @@ beforeAll(async () => {
   );
   address = await listen({});
   isolatedAddress = await listen(ISOLATION);
+  withoutBlobsAddress = await listen({ ...ISOLATION, 'content-security-policy': "worker-src 'self'" });
   browser = await launchBrowser();
   page = await browser.newPage();
   page.on('pageerror', (error) => problems.push(error.message));
@@ -160,6 +162,12 @@ describe.skipIf(skip)('the bundle for browsers', () => {
     expect(alone.threads).toBe(1);
     expect(helped.threads).toBe(3);
     expect(helped.losses).toEqual(alone.losses);
+  });
+
+  it('computes alone in an isolated page whose policy lets no thread start', async () => {
+    const script =
+      'const { backend, threads } = await web.load(undefined, { threads: 3 }); return { backend, threads };';
+    expect(await inPage(script, withoutBlobsAddress)).toEqual({ backend: 'wasm', threads: 1 });
   });
 
   it('refuses a number of threads that is none', async () => {
