@@ -128,7 +128,7 @@ export class ModelConfig {
     return 2 * H * queryDim + 2 * H * kvDim + bias + gains[qkNorm];
   }
 
-  /** The parameters that one token passes: all but the nExperts - topKExperts idle experts of each block. */
+  /** The parameters that one token passes: all but the nExperts - topKExperts idle experts of each mixture. */
   activeParams(): number {
     const idle = this.nExperts - this.topKExperts;
     return this.totalParams() - this.nMoeLayers * idle * 3 * this.ffnDim * this.hiddenDim;

@@ -58,6 +58,11 @@ describe('sgemoe inspect', () => {
     const theirs = await sgemoe(['inspect', hfDir('qwen2_moe'), '--batch', '2', '--seq-len', '10']);
     expect(theirs.stdout).toMatch(/^format +Hugging Face, Qwen2MoeForCausalLM$/m);
     expect(theirs.stdout).toMatch(/^shared_expert_intermediate_size +44$/m);
+    expect(theirs.stdout).toMatch(/^mlp_only_layers +none$/m);
+    const dense = await sgemoe(['inspect', hfDir('llama')]);
+    expect(dense.stdout).toMatch(/^parameters +27,240 \(27,240 active\)$/m);
+    expect(dense.stdout).toMatch(/^mlp_only_layers +0, 1$/m);
+    expect(dense.stdout).toMatch(/^rope_scaling +rope_type llama3, factor 4, low_freq_factor 1, /m);
     expect(theirs.stdout).toMatch(/^memory for +batch 2, 10 tokens each$/m);
     expect(theirs.stdout).not.toMatch(/lm_head/);
   });

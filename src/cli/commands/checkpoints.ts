@@ -139,7 +139,7 @@ function describe({
     ['tensors', `${formatCount(tensors.length)}, ${formatBytes(storedBytes)} of ${dtypesOf(tensors)}`],
   ];
   for (const [key, value] of Object.entries(config.toJSON())) {
-    if (key !== 'model_type') rows.push([key, String(value)]);
+    if (key !== 'model_type') rows.push([key, inLine(value)]);
   }
   rows.push(
     ['memory for', `batch ${rest.batch}, ${formatCount(rest.seqLen)} tokens each`],
@@ -168,4 +168,13 @@ function tensorTable({ tensors }: Inspection): string {
 function table(rows: readonly [string, string][]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}
+
+/** A value of config.json in a line: a list or an object without its brackets. */
+function inLine(value: unknown): string {
+  if (Array.isArray(value)) return value.join(', ') || 'none';
+  if (typeof value !== 'object' || value === null) return String(value);
+  return Object.entries(value)
+    .map(([key, each]) => `${key} ${each}`)
+    .join(', ');
 }
