@@ -34,22 +34,87 @@ function requireHeads(kernel: string, nHeads: number, nKvHeads: number): void {
   throw new RangeError(`${kernel}: nHeads must be a multiple of nKvHeads, ${nKvHeads}, got ${nHeads}`);
 }
 
+/** A matrix of the arguments: row r begins at element at + r ld. */
+interface Rows {
+  readonly data: Float32Array;
+  readonly at: number;
+  readonly ld: number;
+}
+
+/** Keys or values; those of sequence b begin at element at + b stride. */
+interface Cache extends Rows {
+  readonly stride: number;
+}
+
+/** What a call of either attention kernel is about; kernels/attention.ts has the shapes. */
+interface Call {
+  readonly name: string;
+  readonly q: Rows;
+  readonly k: Cache;
+  readonly v: Cache;
+  readonly out: Rows;
+  readonly lse: Float32Array;
+  readonly lseAt: number;
+  readonly queryStarts: Int32Array;
+  readonly queryStartsAt: number;
+  readonly kvLengths: Int32Array;
+  readonly kvLengthsAt: number;
+  readonly batch: number;
+  readonly queryLen: number;
+  readonly nHeads: number;
+  readonly nKvHeads: number;
+  readonly headDim: number;
+  readonly scale: number;
+}
+
+/** Gradients of a call; each has the rows of its matrix. */
+interface Gradients {
+  readonly dOut: Rows;
+  readonly dq: Rows;
+  readonly dk: Cache;
+  readonly dv: Cache;
+}
+
+/** Checks head counts and leading dimensions. */
+function requireShapes({ name, q, k, v, out, nHeads, nKvHeads, headDim }: Call): void {
+  requireHeads(name, nHeads, nKvHeads);
+  requireLd(name, 'ldq', q.ld, nHeads * headDim);
+  requireLd(name, 'ldk', k.ld, nKvHeads * headDim);
+  requireLd(name, 'ldv', v.ld, nKvHeads * headDim);
+  requireLd(name, 'ldo', out.ld, nHeads * headDim);
+}
+
+/** Checks the starts and lengths, and then what k and v need by them. Returns the areas of k and v. */
+function readSequences(call: Call): { keys: Area; values: Area } {
+  const { name, k, v, queryStarts, queryStartsAt, kvLengths, kvLengthsAt, batch, nKvHeads, headDim } = call;
+  reads(name, 'queryStarts', queryStarts, queryStartsAt, batch);
+  reads(name, 'kvLengths', kvLengths, kvLengthsAt, batch);
+  requireNonNegative(name, 'queryStarts', queryStarts, queryStartsAt, batch);
+  requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsAt, batch);
+  const cols = nKvHeads * headDim;
+  const keys = cacheArea(kvLengths, kvLengthsAt, batch, k.stride, k.ld, cols);
+  const values = cacheArea(kvLengths, kvLengthsAt, batch, v.stride, v.ld, cols);
+  reads(name, 'k', k.data, k.at, keys);
+  reads(name, 'v', v.data, v.at, values);
+  return { keys, values };
+}
+
+function kvLengthOf({ kvLengths, kvLengthsAt }: Call, b: number): number {
+  return kvLengths[kvLengthsAt + b];
+}
+
+/** The number of keys that query i of sequence b sees. */
+function keysOf(call: Call, b: number, i: number): number {
+  return Math.min(call.queryStarts[call.queryStartsAt + b] + i + 1, kvLengthOf(call, b));
+}
+
 /** scores[j] = scale * q . k_j for j in [0, keys). */
-function scoreKeys(
-  q: Float32Array,
-  qAt: number,
-  k: Float32Array,
-  kAt: number,
-  ldk: number,
-  keys: number,
-  headDim: number,
-  scale: number,
-  scores: Float64Array,
-): void {
+function scoreKeys(call: Call, qAt: number, kAt: number, keys: number, scores: Float64Array): void {
+  const { q, k, headDim, scale } = call;
   for (let j = 0; j < keys; j++) {
-    const key = kAt + j * ldk;
+    const key = kAt + j * k.ld;
     let dot = 0;
-    for (let d = 0; d < headDim; d++) dot += q[qAt + d] * k[key + d];
+    for (let d = 0; d < headDim; d++) dot += q.data[qAt + d] * k.data[key + d];
     scores[j] = scale * dot;
   }
 }
@@ -58,26 +123,126 @@ function scoreKeys(
  * One query row: out = the mean of the first `keys` values, weighted by the softmax of their scores. Returns log sum
  * exp.
  */
-function attendRow(
-  v: Float32Array,
-  vAt: number,
-  ldv: number,
-  keys: number,
-  headDim: number,
-  scores: Float64Array,
-  out: Float32Array,
-  outAt: number,
-): number {
+function attendRow(call: Call, vAt: number, outAt: number, keys: number, scores: Float64Array): number {
+  const { v, out, headDim } = call;
   const max = rowMax(scores, 0, keys);
   const sum = shiftedExp(scores, 0, keys, max, scores);
   const mean = sumScratch.zeros(headDim);
   for (let j = 0; j < keys; j++) {
-    const value = vAt + j * ldv;
+    const value = vAt + j * v.ld;
     const weight = scores[j];
-    for (let d = 0; d < headDim; d++) mean[d] += weight * v[value + d];
+    for (let d = 0; d < headDim; d++) mean[d] += weight * v.data[value + d];
   }
-  for (let d = 0; d < headDim; d++) out[outAt + d] = sum === 0 ? 0 : mean[d] / sum;
+  for (let d = 0; d < headDim; d++) out.data[outAt + d] = sum === 0 ? 0 : mean[d] / sum;
   return max === Number.NEGATIVE_INFINITY ? max : max + Math.log(sum);
+}
+
+/** All query rows of head h of sequence b. */
+function attendHead(call: Call, b: number, h: number): void {
+  const { q, k, v, out, lse, lseAt, queryLen, nHeads, nKvHeads, headDim } = call;
+  const scores = scoreScratch.take(kvLengthOf(call, b));
+  const kvHead = Math.floor(h / (nHeads / nKvHeads)) * headDim;
+  const kAt = k.at + b * k.stride + kvHead;
+  const vAt = v.at + b * v.stride + kvHead;
+  for (let i = 0; i < queryLen; i++) {
+    const row = b * queryLen + i;
+    const keys = keysOf(call, b, i);
+    scoreKeys(call, q.at + row * q.ld + h * headDim, kAt, keys, scores);
+    const outAt = out.at + row * out.ld + h * headDim;
+    lse[lseAt + (b * nHeads + h) * queryLen + i] = attendRow(call, vAt, outAt, keys, scores);
+  }
+}
+
+/** The query rows of all heads that read key-value head `kvHead` of sequence b, and its dk and dv. */
+function attendHeadBackward(call: Call, gradients: Gradients, b: number, kvHead: number): void {
+  const { q, k, v, out, lse, lseAt, queryLen, nHeads, nKvHeads, headDim } = call;
+  const { dk, dv } = gradients;
+  const kvLength = kvLengthOf(call, b);
+  const scores = scoreScratch.take(kvLength);
+  const keyGrads = keyGradScratch.zeros(kvLength * headDim);
+  const valueGrads = valueGradScratch.zeros(kvLength * headDim);
+  const kAt = b * k.stride + kvHead * headDim;
+  const vAt = b * v.stride + kvHead * headDim;
+  const group = nHeads / nKvHeads;
+  for (let h = kvHead * group; h < (kvHead + 1) * group; h++) {
+    for (let i = 0; i < queryLen; i++) {
+      const row = b * queryLen + i;
+      const at = { q: row * q.ld + h * headDim, k: kAt, v: vAt, out: row * out.ld + h * headDim };
+      const keys = keysOf(call, b, i);
+      scoreKeys(call, q.at + at.q, k.at + kAt, keys, scores);
+      turnIntoProbabilities(scores, keys, lse[lseAt + (b * nHeads + h) * queryLen + i]);
+      attendRowBackward(call, gradients, at, keys, scores, keyGrads, valueGrads);
+    }
+  }
+  storeRows(dk, kAt, keyGrads, kvLength, headDim);
+  storeRows(dv, vAt, valueGrads, kvLength, headDim);
+}
+
+/** scores[j] = exp(scores[j] - lse); 0 where lse = -inf: every score is -inf then, and the forward gave zeros. */
+function turnIntoProbabilities(scores: Float64Array, keys: number, lse: number): void {
+  for (let j = 0; j < keys; j++) {
+    scores[j] = lse === Number.NEGATIVE_INFINITY ? 0 : Math.exp(scores[j] - lse);
+  }
+}
+
+/** One query row of the backward: writes its dq, adds to keyGrads and valueGrads [keys, headDim]. */
+function attendRowBackward(
+  { q, k, v, out, headDim, scale }: Call,
+  { dOut, dq }: Gradients,
+  at: { readonly q: number; readonly k: number; readonly v: number; readonly out: number },
+  keys: number,
+  probabilities: Float64Array,
+  keyGrads: Float64Array,
+  valueGrads: Float64Array,
+): void {
+  const [qAt, outAt, dOutAt] = [q.at + at.q, out.at + at.out, dOut.at + at.out];
+  let outDot = 0;
+  for (let d = 0; d < headDim; d++) outDot += dOut.data[dOutAt + d] * out.data[outAt + d];
+  const queryGrad = sumScratch.zeros(headDim);
+  for (let j = 0; j < keys; j++) {
+    const p = probabilities[j];
+    const key = k.at + at.k + j * k.ld;
+    const value = v.at + at.v + j * v.ld;
+    const grad = j * headDim;
+    let dp = 0;
+    for (let d = 0; d < headDim; d++) dp += dOut.data[dOutAt + d] * v.data[value + d];
+    const ds = scale * p * (dp - outDot);
+    for (let d = 0; d < headDim; d++) {
+      queryGrad[d] += ds * k.data[key + d];
+      keyGrads[grad + d] += ds * q.data[qAt + d];
+      valueGrads[grad + d] += p * dOut.data[dOutAt + d];
+    }
+  }
+  for (let d = 0; d < headDim; d++) dq.data[dq.at + at.q + d] = queryGrad[d];
+}
+
+/** The rows of dst, from element at + `from` on, = sums [rows, cols]. */
+function storeRows(dst: Rows, from: number, sums: Float64Array, rows: number, cols: number): void {
+  for (let j = 0; j < rows; j++) {
+    const row = dst.at + from + j * dst.ld;
+    for (let d = 0; d < cols; d++) dst.data[row + d] = sums[j * cols + d];
+  }
+}
+
+/** Rotates the pairs of one head by angles given as cos and sin, from elements `cosAt` and `sinAt` on. */
+function rotateHead(
+  x: Float32Array,
+  head: number,
+  pairs: number,
+  cos: Float32Array,
+  cosAt: number,
+  sin: Float32Array,
+  sinAt: number,
+  inverse: boolean,
+): void {
+  for (let i = 0; i < pairs; i++) {
+    const a = x[head + 2 * i],
+      b = x[head + 2 * i + 1];
+    const c = cos[cosAt + i];
+    const s = inverse ? -sin[sinAt + i] : sin[sinAt + i];
+    x[head + 2 * i] = a * c - b * s;
+    x[head + 2 * i + 1] = a * s + b * c;
+  }
 }
 
 export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBackward'> = {
@@ -115,14 +280,7 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
         const angle = positions[positionsOffset + r] * pairs;
         for (let h = 0; h < nHeads; h++) {
           const head = xOffset + r * ldx + h * headDim;
-          for (let i = 0; i < pairs; i++) {
-            const a = x[head + 2 * i],
-              b = x[head + 2 * i + 1];
-            const c = cos[cosOffset + angle + i];
-            const s = inverse ? -sin[sinOffset + angle + i] : sin[sinOffset + angle + i];
-            x[head + 2 * i] = a * c - b * s;
-            x[head + 2 * i + 1] = a * s + b * c;
-          }
+          rotateHead(x, head, pairs, cos, cosOffset + angle, sin, sinOffset + angle, inverse);
         }
       }
     },
@@ -160,54 +318,26 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       headDim,
       scale,
     ) {
-      const name = 'attentionForward';
-      const cols = nHeads * headDim,
-        kvCols = nKvHeads * headDim,
-        rows = batch * queryLen;
-      requireHeads(name, nHeads, nKvHeads);
-      requireLd(name, 'ldq', ldq, cols);
-      requireLd(name, 'ldk', ldk, kvCols);
-      requireLd(name, 'ldv', ldv, kvCols);
-      requireLd(name, 'ldo', ldo, cols);
-      reads(name, 'q', q, qOffset, matrix(rows, cols, ldq));
-      writes(name, 'out', out, outOffset, matrix(rows, cols, ldo));
-      writes(name, 'lse', lse, lseOffset, rows * nHeads);
-      reads(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      reads(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      // The needed parts of k and v depend on the contents of kvLengths, so they are checked last.
-      const keyArea = cacheArea(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
-      const valueArea = cacheArea(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
-      reads(name, 'k', k, kOffset, keyArea);
-      reads(name, 'v', v, vOffset, valueArea);
-      if (cols === 0) return;
-      requireApart(name);
-      const group = nHeads / nKvHeads;
-      for (let b = 0; b < batch; b++) {
-        const kvLength = kvLengths[kvLengthsOffset + b];
-        const scores = scoreScratch.take(kvLength);
-        for (let h = 0; h < nHeads; h++) {
-          const kvHead = Math.floor(h / group) * headDim;
-          const kAt = kOffset + b * kBatchStride + kvHead;
-          const vAt = vOffset + b * vBatchStride + kvHead;
-          for (let i = 0; i < queryLen; i++) {
-            const row = b * queryLen + i;
-            const keys = Math.min(queryStarts[queryStartsOffset + b] + i + 1, kvLength);
-            scoreKeys(q, qOffset + row * ldq + h * headDim, k, kAt, ldk, keys, headDim, scale, scores);
-            lse[lseOffset + (b * nHeads + h) * queryLen + i] = attendRow(
-              v,
-              vAt,
-              ldv,
-              keys,
-              headDim,
-              scores,
-              out,
-              outOffset + row * ldo + h * headDim,
-            );
-          }
-        }
-      }
+      const call: Call = {
+        name: 'attentionForward',
+        q: { data: q, at: qOffset, ld: ldq },
+        k: { data: k, at: kOffset, ld: ldk, stride: kBatchStride },
+        v: { data: v, at: vOffset, ld: ldv, stride: vBatchStride },
+        out: { data: out, at: outOffset, ld: ldo },
+        lse,
+        lseAt: lseOffset,
+        queryStarts,
+        queryStartsAt: queryStartsOffset,
+        kvLengths,
+        kvLengthsAt: kvLengthsOffset,
+        batch,
+        queryLen,
+        nHeads,
+        nKvHeads,
+        headDim,
+        scale,
+      };
+      forward(call);
     },
   },
 
@@ -252,136 +382,68 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       headDim,
       scale,
     ) {
-      const name = 'attentionBackward';
-      const cols = nHeads * headDim,
-        kvCols = nKvHeads * headDim,
-        rows = batch * queryLen;
-      requireHeads(name, nHeads, nKvHeads);
-      requireLd(name, 'ldq', ldq, cols);
-      requireLd(name, 'ldk', ldk, kvCols);
-      requireLd(name, 'ldv', ldv, kvCols);
-      requireLd(name, 'ldo', ldo, cols);
-      reads(name, 'q', q, qOffset, matrix(rows, cols, ldq));
-      reads(name, 'out', out, outOffset, matrix(rows, cols, ldo));
-      reads(name, 'lse', lse, lseOffset, rows * nHeads);
-      reads(name, 'dOut', dOut, dOutOffset, matrix(rows, cols, ldo));
-      writes(name, 'dq', dq, dqOffset, matrix(rows, cols, ldq));
-      reads(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      reads(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      requireNonNegative(name, 'queryStarts', queryStarts, queryStartsOffset, batch);
-      requireNonNegative(name, 'kvLengths', kvLengths, kvLengthsOffset, batch);
-      const keyArea = cacheArea(kvLengths, kvLengthsOffset, batch, kBatchStride, ldk, kvCols);
-      const valueArea = cacheArea(kvLengths, kvLengthsOffset, batch, vBatchStride, ldv, kvCols);
-      reads(name, 'k', k, kOffset, keyArea);
-      reads(name, 'v', v, vOffset, valueArea);
-      writes(name, 'dk', dk, dkOffset, keyArea);
-      writes(name, 'dv', dv, dvOffset, valueArea);
-      if (cols === 0 || rows === 0) return;
-      requireApart(name);
-      const group = nHeads / nKvHeads;
-      for (let b = 0; b < batch; b++) {
-        const kvLength = kvLengths[kvLengthsOffset + b];
-        const scores = scoreScratch.take(kvLength);
-        for (let kvHead = 0; kvHead < nKvHeads; kvHead++) {
-          const kBase = b * kBatchStride + kvHead * headDim;
-          const vBase = b * vBatchStride + kvHead * headDim;
-          const keyGrads = keyGradScratch.zeros(kvLength * headDim);
-          const valueGrads = valueGradScratch.zeros(kvLength * headDim);
-          for (let h = kvHead * group; h < (kvHead + 1) * group; h++) {
-            for (let i = 0; i < queryLen; i++) {
-              const row = b * queryLen + i;
-              const keys = Math.min(queryStarts[queryStartsOffset + b] + i + 1, kvLength);
-              const qAt = row * ldq + h * headDim,
-                outAt = row * ldo + h * headDim;
-              scoreKeys(q, qOffset + qAt, k, kOffset + kBase, ldk, keys, headDim, scale, scores);
-              backwardRow(
-                q,
-                qOffset + qAt,
-                k,
-                kOffset + kBase,
-                ldk,
-                v,
-                vOffset + vBase,
-                ldv,
-                out,
-                outOffset + outAt,
-                lse[lseOffset + (b * nHeads + h) * queryLen + i],
-                dOut,
-                dOutOffset + outAt,
-                dq,
-                dqOffset + qAt,
-                keys,
-                headDim,
-                scale,
-                scores,
-                keyGrads,
-                valueGrads,
-              );
-            }
-          }
-          storeRows(dk, dkOffset + kBase, ldk, keyGrads, kvLength, headDim);
-          storeRows(dv, dvOffset + vBase, ldv, valueGrads, kvLength, headDim);
-        }
-      }
+      const call: Call = {
+        name: 'attentionBackward',
+        q: { data: q, at: qOffset, ld: ldq },
+        k: { data: k, at: kOffset, ld: ldk, stride: kBatchStride },
+        v: { data: v, at: vOffset, ld: ldv, stride: vBatchStride },
+        out: { data: out, at: outOffset, ld: ldo },
+        lse,
+        lseAt: lseOffset,
+        queryStarts,
+        queryStartsAt: queryStartsOffset,
+        kvLengths,
+        kvLengthsAt: kvLengthsOffset,
+        batch,
+        queryLen,
+        nHeads,
+        nKvHeads,
+        headDim,
+        scale,
+      };
+      backward(call, {
+        dOut: { data: dOut, at: dOutOffset, ld: ldo },
+        dq: { data: dq, at: dqOffset, ld: ldq },
+        dk: { data: dk, at: dkOffset, ld: ldk, stride: kBatchStride },
+        dv: { data: dv, at: dvOffset, ld: ldv, stride: vBatchStride },
+      });
     },
   },
 };
 
-/** One query row of the backward: writes its dq, adds to keyGrads and valueGrads [keys, headDim]. */
-function backwardRow(
-  q: Float32Array,
-  qAt: number,
-  k: Float32Array,
-  kAt: number,
-  ldk: number,
-  v: Float32Array,
-  vAt: number,
-  ldv: number,
-  out: Float32Array,
-  outAt: number,
-  lse: number,
-  dOut: Float32Array,
-  dOutAt: number,
-  dq: Float32Array,
-  dqAt: number,
-  keys: number,
-  headDim: number,
-  scale: number,
-  scores: Float64Array,
-  keyGrads: Float64Array,
-  valueGrads: Float64Array,
-): void {
-  let outDot = 0;
-  for (let d = 0; d < headDim; d++) outDot += dOut[dOutAt + d] * out[outAt + d];
-  const queryGrad = sumScratch.zeros(headDim);
-  for (let j = 0; j < keys; j++) {
-    const key = kAt + j * ldk,
-      value = vAt + j * ldv,
-      grad = j * headDim;
-    // lse = -inf: every score is -inf, and the forward gave zeros.
-    const p = lse === Number.NEGATIVE_INFINITY ? 0 : Math.exp(scores[j] - lse);
-    let dp = 0;
-    for (let d = 0; d < headDim; d++) dp += dOut[dOutAt + d] * v[value + d];
-    const ds = scale * p * (dp - outDot);
-    for (let d = 0; d < headDim; d++) {
-      queryGrad[d] += ds * k[key + d];
-      keyGrads[grad + d] += ds * q[qAt + d];
-      valueGrads[grad + d] += p * dOut[dOutAt + d];
-    }
+function forward(call: Call): void {
+  const { name, q, out, lse, lseAt, batch, queryLen, nHeads, headDim } = call;
+  const rows = batch * queryLen;
+  const cols = nHeads * headDim;
+  requireShapes(call);
+  reads(name, 'q', q.data, q.at, matrix(rows, cols, q.ld));
+  writes(name, 'out', out.data, out.at, matrix(rows, cols, out.ld));
+  writes(name, 'lse', lse, lseAt, rows * nHeads);
+  readSequences(call);
+  if (cols === 0) return;
+  requireApart(name);
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < nHeads; h++) attendHead(call, b, h);
   }
-  for (let d = 0; d < headDim; d++) dq[dqAt + d] = queryGrad[d];
 }
 
-/** dst rows, `ld` apart, = sums [rows, cols]. */
-function storeRows(
-  dst: Float32Array,
-  dstAt: number,
-  ld: number,
-  sums: Float64Array,
-  rows: number,
-  cols: number,
-): void {
-  for (let j = 0; j < rows; j++) {
-    for (let d = 0; d < cols; d++) dst[dstAt + j * ld + d] = sums[j * cols + d];
+function backward(call: Call, gradients: Gradients): void {
+  const { name, q, out, lse, lseAt, batch, queryLen, nHeads, nKvHeads, headDim } = call;
+  const { dOut, dq, dk, dv } = gradients;
+  const rows = batch * queryLen;
+  const cols = nHeads * headDim;
+  requireShapes(call);
+  reads(name, 'q', q.data, q.at, matrix(rows, cols, q.ld));
+  reads(name, 'out', out.data, out.at, matrix(rows, cols, out.ld));
+  reads(name, 'lse', lse, lseAt, rows * nHeads);
+  reads(name, 'dOut', dOut.data, dOut.at, matrix(rows, cols, dOut.ld));
+  writes(name, 'dq', dq.data, dq.at, matrix(rows, cols, dq.ld));
+  const { keys, values } = readSequences(call);
+  writes(name, 'dk', dk.data, dk.at, keys);
+  writes(name, 'dv', dv.data, dv.at, values);
+  if (cols === 0 || rows === 0) return;
+  requireApart(name);
+  for (let b = 0; b < batch; b++) {
+    for (let kvHead = 0; kvHead < nKvHeads; kvHead++) attendHeadBackward(call, gradients, b, kvHead);
   }
 }

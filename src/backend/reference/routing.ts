@@ -90,6 +90,71 @@ function sortAssignments(
   rowStarts[startsAt] = 0;
 }
 
+/** probs = softmax of a row of logits; zeros where all of them are -inf. Returns their log-sum-exp. */
+function softmaxRow(
+  logits: Float32Array,
+  from: number,
+  probs: Float32Array,
+  to: number,
+  nExperts: number,
+): number {
+  const exps = expScratch.take(nExperts);
+  const max = rowMax(logits, from, nExperts);
+  const sum = shiftedExp(logits, from, nExperts, max, exps);
+  for (let e = 0; e < nExperts; e++) probs[to + e] = sum === 0 ? 0 : exps[e] / sum;
+  return max === Number.NEGATIVE_INFINITY ? max : max + Math.log(sum);
+}
+
+/** A token's chosen experts, with their gate weights and the gradients of these. */
+interface Chosen {
+  readonly indices: Int32Array;
+  readonly indicesAt: number;
+  readonly weights: Float32Array;
+  readonly weightsAt: number;
+  readonly gradients: Float32Array;
+  readonly gradientsAt: number;
+  readonly topK: number;
+}
+
+/**
+ * Adds to probGrads [E] what the gate weights of a token give: dw_j for weights that are the probabilities themselves, and
+ * (dw_j - sum_i dw_i w_i) / sum_i p_i for renormalised ones.
+ */
+function addWeightGradients(
+  probs: Float32Array,
+  probsAt: number,
+  { indices, indicesAt, weights, weightsAt, gradients, gradientsAt, topK }: Chosen,
+  renormalise: boolean,
+  probGrads: Float64Array,
+): void {
+  let chosenSum = 0;
+  let weightDot = 0;
+  for (let j = 0; j < topK; j++) {
+    chosenSum += probs[probsAt + indices[indicesAt + j]];
+    weightDot += gradients[gradientsAt + j] * weights[weightsAt + j];
+  }
+  for (let j = 0; j < topK; j++) {
+    const dw = gradients[gradientsAt + j];
+    const normalised = chosenSum === 0 ? 0 : (dw - weightDot) / chosenSum;
+    probGrads[indices[indicesAt + j]] += renormalise ? normalised : dw;
+  }
+}
+
+/** dLogits = p (dp - sum p dp + z) for a row of probabilities; z is the gradient of the z-loss. */
+function softmaxRowBackward(
+  probs: Float32Array,
+  probsAt: number,
+  probGrads: Float64Array,
+  z: number,
+  dLogits: Float32Array,
+  to: number,
+  nExperts: number,
+): void {
+  let dot = 0;
+  for (let e = 0; e < nExperts; e++) dot += probs[probsAt + e] * probGrads[e];
+  for (let e = 0; e < nExperts; e++) dLogits[to + e] = probs[probsAt + e] * (probGrads[e] - dot + z);
+}
+
 export const routing: Definitions<'routeForward' | 'routeBackward'> = {
   routeForward: {
     signature: `logits:floats logitsOffset bias:floats? biasOffset probs:floats probsOffset
@@ -137,20 +202,13 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
       writes(name, 'tokenToSlots', tokenToSlots, tokenToSlotsOffset, assignments);
       writes(name, 'probMeans', probMeans, probMeansOffset, nExperts);
       requireApart(name);
-      const exps = expScratch.take(nExperts);
       const probSums = meanScratch.zeros(nExperts);
       for (let t = 0; t < tokens; t++) {
-        const from = logitsOffset + t * nExperts,
-          to = probsOffset + t * nExperts;
-        const chosen = topkIndicesOffset + t * topK,
-          weights = topkWeightsOffset + t * topK;
-        const max = rowMax(logits, from, nExperts);
-        const sum = shiftedExp(logits, from, nExperts, max, exps);
-        lse[lseOffset + t] = max === Number.NEGATIVE_INFINITY ? max : max + Math.log(sum);
-        for (let e = 0; e < nExperts; e++) {
-          probs[to + e] = sum === 0 ? 0 : exps[e] / sum;
-          probSums[e] += probs[to + e];
-        }
+        const to = probsOffset + t * nExperts;
+        const chosen = topkIndicesOffset + t * topK;
+        const weights = topkWeightsOffset + t * topK;
+        lse[lseOffset + t] = softmaxRow(logits, logitsOffset + t * nExperts, probs, to, nExperts);
+        for (let e = 0; e < nExperts; e++) probSums[e] += probs[to + e];
         selectExperts(probs, to, bias, biasOffset, nExperts, topK, topkIndices, chosen);
         weighExperts(probs, to, topkIndices, chosen, topkWeights, weights, topK, renormalise);
       }
@@ -219,25 +277,19 @@ export const routing: Definitions<'routeForward' | 'routeBackward'> = {
         for (let e = 0; e < nExperts; e++) {
           probGrads[e] = auxScale * (rowStarts[rowStartsOffset + e + 1] - rowStarts[rowStartsOffset + e]);
         }
-        const chosen = t * topK;
-        let chosenSum = 0,
-          weightDot = 0;
-        for (let j = chosen; j < chosen + topK; j++) {
-          chosenSum += probs[probsOffset + row + topkIndices[topkIndicesOffset + j]];
-          weightDot += dTopkWeights[dTopkWeightsOffset + j] * topkWeights[topkWeightsOffset + j];
-        }
-        for (let j = chosen; j < chosen + topK; j++) {
-          const dw = dTopkWeights[dTopkWeightsOffset + j];
-          const normalised = chosenSum === 0 ? 0 : (dw - weightDot) / chosenSum;
-          probGrads[topkIndices[topkIndicesOffset + j]] += renormalise ? normalised : dw;
-        }
-        let dot = 0;
-        for (let e = 0; e < nExperts; e++) dot += probs[probsOffset + row + e] * probGrads[e];
+        const chosen = {
+          indices: topkIndices,
+          indicesAt: topkIndicesOffset + t * topK,
+          weights: topkWeights,
+          weightsAt: topkWeightsOffset + t * topK,
+          gradients: dTopkWeights,
+          gradientsAt: dTopkWeightsOffset + t * topK,
+          topK,
+        };
+        addWeightGradients(probs, probsOffset + row, chosen, renormalise, probGrads);
         // Without a z-loss the term must be 0 even if lse is -inf, where the product would be NaN.
         const z = zScale === 0 ? 0 : zScale * lse[lseOffset + t];
-        for (let e = 0; e < nExperts; e++) {
-          dLogits[dLogitsOffset + row + e] = probs[probsOffset + row + e] * (probGrads[e] - dot + z);
-        }
+        softmaxRowBackward(probs, probsOffset + row, probGrads, z, dLogits, dLogitsOffset + row, nExperts);
       }
     },
   },
