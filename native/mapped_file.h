@@ -30,9 +30,11 @@ class MappedFile {
 
   uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
+  intptr_t file_ = -1;
+#if !defined(_WIN32)
   int64_t changed_ = 0;  // time of the last change at `open`
   int slot_ = -1;        // the place among those that the signal handler knows
-  intptr_t file_ = -1;
+#endif
 };
 
 }  // namespace sgemoe

@@ -23,7 +23,8 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
   onNote?: ((note: string) => void) | undefined;
   /**
    * The memory to compare with what the machine has before any is allocated, such as
-   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: only the weights.
+   * `(config) => memoryBytes(config, { batch: 8, seq: 512 })` for a training. Default: only the weights. The figure of the
+   * weights is the model's own: of those with its `dtype` in memory, without mapped ones.
    */
   needs?: NeedsOf | undefined;
   /**

@@ -21,6 +21,7 @@ import { getKernels } from '../../src/backend';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { type StorageType, storageTypeFor, storedBytes } from '../../src/base/storageTypes';
 import type { Architecture } from '../../src/hf/architectures';
+import { built } from '../helpers/built';
 import { expectRelative, sameBits } from '../helpers/close';
 import { expectError } from '../helpers/expectError';
 import { ggufFromHf } from '../helpers/ggufFromHf';
@@ -232,6 +233,20 @@ describe('a model with stored matrices', () => {
       );
       expect(sameBits(got.logits, logitsOf(shared))).toBe(true);
       expect(got.bytes).toEqual(shared.weightBytes);
+    }
+  });
+
+  test('is what Engine.open serves, unless dtype says otherwise', async () => {
+    const prompt = Int32Array.of(1, 2, 3);
+    const bytes = { stored: model.weightBytes, float32: (await MoETransformer.load(dir)).weightBytes };
+    for (const dtype of [undefined, 'float32'] as const) {
+      const engine = await built.Engine.open(dir, { dtype });
+      const { tokens } = await engine.generate({ prompt, maxTokens: 6, temperature: 0 });
+      const { weightBytes } = engine;
+      await engine.close();
+      expect(weightBytes).toEqual(bytes[dtype ?? 'stored']);
+      const alone = await MoETransformer.load(dir, { dtype: dtype ?? 'stored' });
+      expect(tokens).toEqual(alone.generateGreedy(prompt, 9).slice(3));
     }
   });
 
