@@ -1,9 +1,15 @@
 /** Checkpoints whose matrices are rounded, written and read again. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { MoETransformer, quantizeCheckpoint, SafetensorsFile, writeSafetensors } from '../../src';
+import {
+  ByteTokenizer,
+  MoETransformer,
+  quantizeCheckpoint,
+  SafetensorsFile,
+  writeSafetensors,
+} from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { BLOCK_TYPES_KEY } from '../../src/checkpoint/blockTensors';
 import { loadCheckpoint } from '../../src/checkpoint/checkpoint';
@@ -112,11 +118,37 @@ describe('block types in a safetensors file are checked before they are used', (
   });
 });
 
-test('sgemoe quantize tells both sizes; --dtype, generate, eval and inspect take what it writes', async () => {
-  const { code, stdout, stderr } = await sgemoe(['quantize', from, '--out', to, '--dtype', 'q4_0']);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toMatch(/to: q4_0, [\d.]+ kB became [\d.]+ kB\n$/);
-  const inspected = JSON.parse((await sgemoe(['inspect', to, '--json'])).stdout);
-  expect(inspected.tensors.some(({ dtype }: { dtype: string }) => dtype === 'Q4_0')).toBe(true);
-  expect(inspected.memory.mapped).toBeGreaterThan(0);
+describe('on the command line', () => {
+  const [bytes, book] = [join(folder, 'bytes'), join(folder, 'book.txt')];
+  const run = async (...argv: string[]) => {
+    const { code, stdout, stderr } = await sgemoe(argv);
+    expect(code, stderr).toBe(0);
+    return stdout;
+  };
+  beforeAll(async () => {
+    writeFileSync(book, 'some words of a book, naïve and short. '.repeat(5));
+    const model = smallModel({ hiddenDim: 64, headDim: 32, ffnDim: 96, vocabSize: 256 });
+    await model.save(bytes, new ByteTokenizer().files());
+    expect(await run('quantize', bytes, '--out', to, '--dtype', 'q4_0')).toMatch(
+      /to: q4_0, [\d.]+ kB became [\d.]+ kB\n$/,
+    );
+  });
+
+  test('generate and eval do the same with the written types as with --dtype while loading', async () => {
+    const text = (dir: string, dtype: string) =>
+      run('generate', dir, '--prompt', 'some', '--max-tokens', '12', '--seed', '1', '--dtype', dtype);
+    expect(await text(to, 'stored')).toBe(await text(bytes, 'q4_0'));
+    const lossOf = async (dir: string, dtype: string): Promise<number> =>
+      JSON.parse(await run('eval', dir, '--data', book, '--json', '--dtype', dtype)).loss;
+    const loss = await lossOf(to, 'stored');
+    expect(loss).toBe(await lossOf(bytes, 'q4_0'));
+    expect(loss).not.toBe(await lossOf(bytes, 'stored'));
+  });
+
+  test('inspect tells the types, and what is mapped', async () => {
+    const { tensors, memory } = JSON.parse(await run('inspect', to, '--json'));
+    expect(new Set(tensors.map(({ dtype }: { dtype: string }) => dtype))).toEqual(new Set(['F32', 'Q4_0']));
+    expect(memory.mapped).toBeGreaterThan(0);
+    expect(await run('inspect', to)).toMatch(/^ {2}mapped +[\d.]+ kB of the files/m);
+  });
 });
