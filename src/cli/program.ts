@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { packageVersion } from '../base/version';
 import { addBuildCommand } from './commands/build';
+import { addChatCommand } from './commands/chat';
 import { addCheckpointCommands } from './commands/checkpoints';
 import { addDataCommand } from './commands/data';
 import { addEvalCommand } from './commands/eval';
@@ -64,6 +65,7 @@ function createProgram(context: CliContext): Command {
     });
   addTrainCommand(program, context);
   addGenerateCommand(program, context);
+  addChatCommand(program, context);
   addServeCommand(program, context);
   addEvalCommand(program, context);
   addReportCommand(program, context);

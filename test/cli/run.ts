@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { main } from '../../src/cli/program';
+import type { InStream } from '../../src/cli/terminal/io';
 
 export interface Outcome {
   code: number;
@@ -12,7 +13,7 @@ export interface Outcome {
 }
 
 export interface RunOptions {
-  stdin?: readonly (string | Uint8Array)[];
+  stdin?: readonly (string | Uint8Array)[] | InStream;
   env?: Record<string, string>;
   isTTY?: boolean;
   signals?: EventEmitter;
@@ -25,9 +26,11 @@ export async function sgemoe(argv: readonly string[], options: RunOptions = {}):
   let stdout = '';
   let stderr = '';
   const code = await main(argv, {
-    stdin: (async function* () {
-      yield* stdin;
-    })(),
+    stdin: Array.isArray(stdin)
+      ? (async function* () {
+          yield* stdin;
+        })()
+      : (stdin as InStream),
     stdout: {
       write(text) {
         stdout += text;

@@ -4,8 +4,8 @@ import { addTableOptions, fromFlags } from './tableOptions';
 import { integer } from './values';
 
 /** Adds the flags of SamplingOptions, which say how tokens are chosen and where the text ends. */
-export function addSamplingOptions(command: Command): Command {
-  return addTableOptions(command, SAMPLING_OPTIONS, {
+export function addSamplingOptions(command: Command, table = SAMPLING_OPTIONS): Command {
+  return addTableOptions(command, table, {
     collected: {
       logitBias: { parse: addBias, first: new Map<number, number>() },
       stop: { parse: collect((text) => text), first: [] },
@@ -14,9 +14,21 @@ export function addSamplingOptions(command: Command): Command {
   });
 }
 
-/** Turns the flags into options of the library. */
+/** Adds the same flags for answers, whose length the context alone limits by default. */
+export function addAnswerOptions(command: Command): Command {
+  const { maxTokens, ...others } = SAMPLING_OPTIONS;
+  const { default: _, ...cli } = maxTokens.cli!;
+  return addSamplingOptions(command, { maxTokens: { ...maxTokens, cli }, ...others });
+}
+
+/** Turns the flags of `addSamplingOptions` into options of the library. */
 export function samplingOptions(flags: object): SamplingOptions & { maxTokens: number } {
-  return fromFlags(SAMPLING_OPTIONS, flags) as SamplingOptions & { maxTokens: number };
+  return answerOptions(flags) as SamplingOptions & { maxTokens: number };
+}
+
+/** Turns the flags of `addAnswerOptions` into options of the library. */
+export function answerOptions(flags: object): SamplingOptions {
+  return fromFlags(SAMPLING_OPTIONS, flags);
 }
 
 function addBias(text: string, biases: Map<number, number>): Map<number, number> {

@@ -6,7 +6,7 @@ const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
  * A package runner such as npm repeats a Ctrl-C to its child, which also gets it from the terminal. A second signal
  * within this many milliseconds is such an echo.
  */
-const ECHO_MS = 500;
+export const ECHO_MS = 500;
 
 /**
  * Turns the first SIGINT or SIGTERM into an abort. A later one ends the process as usual. A signal waits while a step

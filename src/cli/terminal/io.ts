@@ -1,11 +1,17 @@
 /** The outside world of a command: the process in `main.ts`, a stand-in in tests. */
 export interface CliIo {
-  readonly stdin: AsyncIterable<Uint8Array | string>;
+  readonly stdin: InStream;
   readonly stdout: OutStream;
   readonly stderr: OutStream;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The source of SIGINT and SIGTERM. */
   readonly signals: SignalSource;
+}
+
+export interface InStream extends AsyncIterable<Uint8Array | string> {
+  readonly isTTY?: boolean | undefined;
+  /** Ends a stream that somebody may be waiting for. */
+  destroy?(): unknown;
 }
 
 export interface OutStream {
