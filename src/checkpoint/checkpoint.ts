@@ -5,7 +5,7 @@ import type { Some } from '../base/options';
 import { type RangedReader, withBlockTensors } from './blockTensors';
 import { GENERATION_FILE, type GenerationConfig } from './generationConfig';
 import { BLOCK_TYPE_NAMES } from './gguf/blockTypes';
-import { openGgufCheckpoint } from './gguf/ggufCheckpoint';
+import { type GgufFacts, openGgufCheckpoint } from './gguf/ggufCheckpoint';
 import { isGgufPath } from './gguf/ggufFile';
 import { jsonFile, readJson } from './jsonFile';
 import { locateFile, replaceFiles } from './replaceFiles';
@@ -62,6 +62,8 @@ export interface Checkpoint extends StoredTokenizer {
   generationConfig: GenerationConfig | null;
   /** The open weights; the caller closes them. */
   tensors: TensorReader;
+  /** What a GGUF file says about itself; missing for a folder. */
+  gguf?: GgufFacts;
 }
 
 /**

@@ -2,6 +2,7 @@ import { getKernels } from '../backend';
 import { checkOptions } from '../base/checks';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
+import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
 import type { StoredTensor } from '../checkpoint/tensorReader';
 import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
@@ -62,6 +63,8 @@ const DEFAULT_SEQ_LEN = 2048;
 export interface Inspection {
   /** The Hugging Face architecture; null for a checkpoint of sgemoe. */
   architecture: Architecture | null;
+  /** What a GGUF file says about itself; null for a folder. */
+  gguf: GgufFacts | null;
   config: ModelConfig;
   parameters: { total: number; active: number };
   /** The tensors in the files. */
@@ -94,7 +97,8 @@ export interface InspectOptions {
 }
 
 /**
- * Describes a checkpoint folder from its headers; no weight is read. It checks that every tensor of the model is there.
+ * Describes a checkpoint, a folder or a GGUF file, from its headers; no weight is read. It checks that every tensor of the
+ * model is there.
  * @throws as MoETransformer.load; RangeError for an impossible batch or length.
  */
 export async function inspectCheckpoint(dir: string, options: InspectOptions = {}): Promise<Inspection> {
@@ -125,6 +129,7 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspection {
   });
   return {
     architecture,
+    gguf: checkpoint.gguf ?? null,
     config,
     parameters: { total: config.totalParams(), active: config.activeParams() },
     tensors,

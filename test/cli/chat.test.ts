@@ -1,11 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { loadTokenizer, MoETransformer, trainBpe } from '../../src';
 import { SMALL } from '../helpers/smallModel';
 import { type RunOptions, sgemoe, temporaryFolder } from './run';
 
+const { main: program } = require(resolve(__dirname, '../../dist/cli/program.js'));
 const folder = temporaryFolder();
 const dir = join(folder, 'model');
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -24,6 +25,7 @@ beforeAll(async () => {
 const chat = (lines: readonly string[], options: Partial<RunOptions> = {}, ...flags: string[]) =>
   sgemoe(['chat', dir, '--temperature', '0', '--max-tokens', '6', ...flags], {
     ...options,
+    program,
     stdin: lines.map((line) => `${line}\n`),
   });
 /** The tokens of context that the answers' figures tell. */
@@ -35,7 +37,7 @@ it('answers each line, remembers the conversation, and tells the speed', async (
   expect(code).toBe(0);
   const [first, second] = contexts(stderr);
   expect(second).toBeGreaterThan(first);
-  expect(stderr.match(/^\[6 tokens, [\d.]+ tokens\/s; /gm)).toHaveLength(2);
+  expect(stderr.match(/^\[6 tokens, [\d.k]+ tokens\/s; /gm)).toHaveLength(2);
   // An empty line is no message.
   expect((await chat(['a cat', '', 'a mat'])).stdout).toBe(stdout);
 });
@@ -101,11 +103,13 @@ it('a second Ctrl-C at the prompt leaves, and SIGTERM ends at once with the code
       })(),
       { destroy: () => end() },
     );
-    const running = sgemoe(['chat', dir], { signals, stdin, isTTY: true });
-    const until = async (condition: () => boolean) => {
-      while (!condition()) await new Promise((done) => setTimeout(done, 10));
-    };
-    await until(() => signals.listenerCount('SIGINT') > 0);
+    const running = sgemoe(['chat', dir], { program, signals, stdin, isTTY: true });
+    while (signals.listenerCount('SIGINT') === 0) {
+      await Promise.race([
+        running.then(() => expect.fail('it ended')),
+        new Promise((done) => setTimeout(done, 10)),
+      ]);
+    }
     signals.emit(name);
     if (name === 'SIGINT') {
       await new Promise((done) => setTimeout(done, 600));
@@ -118,6 +122,6 @@ it('a second Ctrl-C at the prompt leaves, and SIGTERM ends at once with the code
 
 it('a template that refuses the messages ends with its words', async () => {
   const { code, stderr } = await chat(['refused']);
-  expect(code).toBe(1);
+  expect(code).toBe(2);
   expect(stderr).toMatch(/not that/);
 });

@@ -16,16 +16,25 @@ export interface RunOptions {
   stdin?: readonly (string | Uint8Array)[] | InStream;
   env?: Record<string, string>;
   isTTY?: boolean;
+  /** The command line of dist/, for commands that start workers, which load compiled files. */
+  program?: typeof main;
   signals?: EventEmitter;
   /** Sees each piece that goes to stdout. */
   onStdout?: (text: string) => void;
 }
 
 export async function sgemoe(argv: readonly string[], options: RunOptions = {}): Promise<Outcome> {
-  const { stdin = [], env = {}, isTTY = false, signals = new EventEmitter(), onStdout } = options;
+  const {
+    stdin = [],
+    env = {},
+    isTTY = false,
+    signals = new EventEmitter(),
+    program = main,
+    onStdout,
+  } = options;
   let stdout = '';
   let stderr = '';
-  const code = await main(argv, {
+  const code = await program(argv, {
     stdin: Array.isArray(stdin)
       ? (async function* () {
           yield* stdin;

@@ -73,6 +73,27 @@ export function ggufTokenizer(file: Pick<GgufHeader, 'metadata'> & { path: strin
   return { tokenizer, tokenizerConfig: tokenizerConfig(values, vocabulary) };
 }
 
+export interface GgufTokenizerFacts {
+  /** 'gpt2', 'llama' or another kind. */
+  readonly kind: string;
+  /** Name of the pre-tokenizer of 'gpt2'; null where there is none. */
+  readonly pre: string | null;
+  readonly tokens: number;
+  readonly chatTemplate: boolean;
+}
+
+/** Facts about the tokenizer in a GGUF, also about one that isn't read; null without one. */
+export function ggufTokenizerFacts(
+  file: Pick<GgufHeader, 'metadata'> & { path: string },
+): GgufTokenizerFacts | null {
+  const values = new TokenizerValues(file);
+  const kind = values.string('model', 'none');
+  const tokens = values.get('tokens');
+  if (!Array.isArray(tokens)) return null;
+  const pre = values.get('pre') === undefined ? null : values.string('pre', '');
+  return { kind, pre, tokens: tokens.length, chatTemplate: values.templates.length > 0 };
+}
+
 /** The end tokens that a GGUF names, as a generation_config.json; null if it has none. */
 export function ggufGenerationConfig(
   file: Pick<GgufHeader, 'metadata'> & { path: string },

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
+import type { GgufFacts } from '../../checkpoint/gguf/ggufCheckpoint';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
 import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
@@ -123,6 +124,7 @@ async function usage<T>(action: Promise<T>): Promise<T> {
 
 function describe({
   architecture,
+  gguf,
   config,
   parameters,
   tensors,
@@ -131,7 +133,8 @@ function describe({
   ...rest
 }: Inspection): string {
   const rows: [string, string][] = [
-    ['format', architecture === null ? 'sgemoe' : `Hugging Face, ${classNameOf(architecture)}`],
+    ['format', formatOf(architecture, gguf)],
+    ...(gguf === null ? [] : ggufRows(gguf)),
     [
       'parameters',
       `${parameters.total.toLocaleString('en-US')} (${parameters.active.toLocaleString('en-US')} active)`,
@@ -150,6 +153,22 @@ function describe({
     ...rest.notes.map((text): [string, string] => ['note', text]),
   );
   return table(rows);
+}
+
+function formatOf(architecture: Architecture | null, gguf: GgufFacts | null): string {
+  if (architecture === null) return 'sgemoe';
+  const format = gguf === null ? 'Hugging Face' : `GGUF ${gguf.version}, ${gguf.architecture}`;
+  return `${format}, ${classNameOf(architecture)}`;
+}
+
+function ggufRows({ general, tokenizer }: GgufFacts): [string, string][] {
+  const told = ['name', 'license'].flatMap((key): [string, string][] =>
+    general[key] === undefined ? [] : [[key, String(general[key])]],
+  );
+  if (tokenizer === null) return [...told, ['tokenizer', 'none']];
+  const { kind, pre, tokens, chatTemplate } = tokenizer;
+  const words = [kind, pre, `${formatCount(tokens)} tokens`, chatTemplate ? 'a chat template' : null];
+  return [...told, ['tokenizer', words.filter((word) => word !== null).join(', ')]];
 }
 
 function memoryOf({ total, ...parts }: MemoryBytes): string {
