@@ -122,6 +122,6 @@ it('a second Ctrl-C at the prompt leaves, and SIGTERM ends at once with the code
 
 it('a template that refuses the messages ends with its words', async () => {
   const { code, stderr } = await chat(['refused']);
-  expect(code).toBe(2);
+  expect(code).toBe(1);
   expect(stderr).toMatch(/not that/);
 });

@@ -47,9 +47,10 @@ describe('a GGUF file is the model that it was converted from', () => {
   }
 });
 
-it('inspect tells the types of a GGUF file, and import makes a folder of it', async () => {
+it('inspect tells the types of a GGUF file and what it says about itself, and import makes a folder of it', async () => {
   const found = await inspectCheckpoint(await mixtralWith());
   expect(found.architecture).toBe('mixtral');
+  expect(found.gguf).toEqual({ version: 3, architecture: 'llama', general: {}, tokenizer: null });
   expect(new Set(found.tensors.map(({ dtype }) => dtype))).toEqual(new Set(['F32']));
   await importCheckpoint(path, join(folder, 'imported'));
   const [ours, theirs] = [
