@@ -33,19 +33,19 @@ export type {
 } from './config/ropeScaling';
 export type { DecayExclusion, Schedule } from './config/trainConfig';
 export type { Architecture } from './hf/architectures';
-export {
-  type ExportableModel,
-  type ExportDtype,
-  type ExportOptions,
-  exportHuggingFace,
-} from './hf/exportModel';
+export type { GgufDtype, GgufExportOptions } from './hf/exportGguf';
+export { type ExportDtype, type ExportOptions, exportHuggingFace } from './hf/exportModel';
+export type { ExportableModel } from './hf/exportValues';
 export type { Parameter, ParameterStore, WeightRange } from './memory/parameters';
 export type { SharedModel } from './memory/sharedModel';
 export { type AttentionDims, MQAttention, RopeTable } from './model/attention';
 export { type BlockDims, TransformerBlock } from './model/block';
 export {
   type ExportCheckpointOptions,
+  type ExportGgufCheckpointOptions,
   exportCheckpoint,
+  exportGguf,
+  exportGgufCheckpoint,
   type Inspection,
   type InspectOptions,
   importCheckpoint,

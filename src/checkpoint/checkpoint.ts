@@ -63,7 +63,7 @@ export interface Checkpoint extends StoredTokenizer {
   /** The open weights; the caller closes them. */
   tensors: TensorReader;
   /** What a GGUF file says about itself; missing for a folder. */
-  gguf?: GgufFacts;
+  gguf?: GgufFacts | undefined;
 }
 
 /**

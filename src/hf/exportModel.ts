@@ -1,18 +1,16 @@
 import { checkOptions } from '../base/checks';
-import { convertInto } from '../base/dtype';
 import type { Some } from '../base/options';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
 import { GENERATION_FILE, type GenerationConfig } from '../checkpoint/generationConfig';
 import { jsonFile } from '../checkpoint/jsonFile';
 import { replaceFiles } from '../checkpoint/replaceFiles';
-import { isRotated, neighboursRow } from '../checkpoint/ropePairs';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import { type TokenizerFiles, tokenizerFiles } from '../checkpoint/tokenizerFiles';
-import type { ModelConfig } from '../config/modelConfig';
 import { type Architecture, definitionOf } from './architectures';
 import { forHuggingFace } from './byteTokenizer';
 import { endTokensOf, joinIds, withEndTokens } from './endTokens';
+import { type ExportableModel, floatBytes, refuseBuffers, refuseTooLarge, valuesOf } from './exportValues';
 import { specialTokenIds } from './specialTokens';
 import { chooseForExport, writeHuggingFaceConfig } from './writeConfig';
 
@@ -45,18 +43,6 @@ const EXPORT_OPTIONS: readonly (keyof ExportOptions)[] = [
   'chatTemplate',
 ];
 
-/** A model, or anything else with a configuration, parameters and buffers. */
-export interface ExportableModel {
-  readonly config: ModelConfig;
-  /** The content of the model's generation_config.json, whose end tokens are written. */
-  readonly generationConfig?: GenerationConfig | null | undefined;
-  namedParameters(): Iterable<[string, NamedTensor]>;
-  namedBuffers(): Iterable<[string, NamedTensor]>;
-}
-
-/** Elements converted and written at a time. */
-const CHUNK = 2 ** 18;
-
 /**
  * Writes a model as a folder that `transformers` (4 and 5) loads: config.json, model.safetensors, generation_config.json if
  * the model has one, and the tokenizer's files if given. It writes all of them or none, and locks the folder meanwhile. The
@@ -78,7 +64,7 @@ export async function exportHuggingFace(
   const { config } = model;
   const architecture = chooseForExport(config, options.architecture);
   refuseBuffers(model);
-  if (dtype === 'f16') refuseTooLarge(model);
+  if (dtype === 'f16') refuseTooLarge(model, dtype);
   const { bos, eos, pad } = specialTokenIds(options);
   const ends = joinIds(endTokensOf(generationConfig, config.vocabSize), eos === null ? [] : [eos]);
   const json = writeHuggingFaceConfig(config, architecture, DTYPES[dtype].name, { bos, ends, pad });
@@ -94,29 +80,6 @@ export async function exportHuggingFace(
     files.push(jsonFile(GENERATION_FILE, { ...withEndTokens(generationConfig, ends) }));
   await whileLocked(dir, { purpose: 'an export', onNote }, () => replaceFiles(dir, files));
   return architecture;
-}
-
-function refuseBuffers(model: ExportableModel): void {
-  for (const [name, { data }] of model.namedBuffers()) {
-    if (data.every((value) => value === 0)) continue;
-    throw new RangeError(
-      `export: ${name} is not 0, and no architecture has a selection bias; with biases of 0 it can be exported, ` +
-        'but is another model',
-    );
-  }
-}
-
-/** The smallest number that rounds to infinity in F16. */
-const F16_OVERFLOW = 65520;
-
-function refuseTooLarge(model: ExportableModel): void {
-  for (const [name, parameter] of model.namedParameters()) {
-    for (const chunk of inOrder(parameter)) {
-      const value = chunk.find((element) => Math.abs(element) >= F16_OVERFLOW && Number.isFinite(element));
-      if (value !== undefined)
-        throw new RangeError(`export: ${name} holds ${value}, which f16 can't; use bf16 or f32`);
-    }
-  }
 }
 
 interface Piece {
@@ -145,33 +108,6 @@ function tensorsOf(model: ExportableModel, architecture: Architecture, dtype: Ex
 
 function* chunksOf(pieces: readonly Piece[], headDim: number, dtype: ExportDtype): Generator<Uint8Array> {
   for (const { parameter } of pieces) {
-    const values = isRotated(parameter.name) ? inHalves(parameter, headDim) : inOrder(parameter);
-    for (const chunk of values) yield bytesOf(chunk, dtype);
+    for (const values of valuesOf(parameter, headDim, true)) yield floatBytes(values, DTYPES[dtype].name);
   }
-}
-
-function* inOrder({ data }: NamedTensor): Generator<Float32Array> {
-  // slice instead of subarray: the data of a frozen model have no buffer.
-  for (let start = 0; start < data.length; start += CHUNK) yield data.slice(start, start + CHUNK);
-}
-
-/** Rows of queries or keys in the order of `transformers`, one head at a time. */
-function* inHalves({ data, shape }: NamedTensor, headDim: number): Generator<Float32Array> {
-  const cols = shape[1] ?? 1;
-  for (let first = 0; first < shape[0]; first += headDim) {
-    const ours = data.slice(first * cols, (first + headDim) * cols);
-    const head = new Float32Array(ours.length);
-    for (let row = 0; row < headDim; row++) {
-      const from = neighboursRow(row, headDim) * cols;
-      head.set(ours.subarray(from, from + cols), row * cols);
-    }
-    yield head;
-  }
-}
-
-function bytesOf(values: Float32Array, dtype: ExportDtype): Uint8Array {
-  if (dtype === 'f32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  const bits = new Uint16Array(values.length);
-  convertInto(values, 'float32', bits, dtype === 'f16' ? 'float16' : 'bfloat16');
-  return new Uint8Array(bits.buffer);
 }

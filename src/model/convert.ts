@@ -1,5 +1,7 @@
 import { getKernels } from '../backend';
+import type { Kernels } from '../backend/kernels';
 import { checkOptions } from '../base/checks';
+import { storedBytes } from '../base/storageTypes';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
 import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
@@ -7,6 +9,7 @@ import type { StoredTensor } from '../checkpoint/tensorReader';
 import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from '../hf/architectures';
+import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
 import { modelSource } from '../hf/source';
 import { ParameterStore } from '../memory/parameters';
@@ -50,6 +53,39 @@ export async function exportCheckpoint(
   const model = await MoETransformer.load(from, loadOptions);
   const { onNote } = options;
   return exportHuggingFace(to, model, { architecture, dtype, onNote, ...(await tokenizerOf(from)) });
+}
+
+/**
+ * Writes a model as a GGUF file: see `writeGguf` for what comes out and what is refused. Returns the `general.architecture`.
+ * The weights must not change until the promise resolves.
+ */
+export function exportGguf(
+  file: string,
+  model: MoETransformer,
+  options: GgufExportOptions = {},
+): Promise<string> {
+  return writeGguf(file, model, blocksOf(model.kernels), options);
+}
+
+export interface ExportGgufCheckpointOptions extends LoadOptions, Pick<GgufExportOptions, 'dtype' | 'name'> {}
+
+/** Reads a checkpoint and writes it as a GGUF file, with its tokenizer: see `exportGguf`. */
+export async function exportGgufCheckpoint(
+  from: string,
+  file: string,
+  options: ExportGgufCheckpointOptions = {},
+): Promise<string> {
+  const { dtype, name, ...loadOptions } = options;
+  const model = await MoETransformer.load(from, loadOptions);
+  return exportGguf(file, model, { dtype, name, ...(await tokenizerOf(from)) });
+}
+
+function blocksOf(kernels: Pick<Kernels, 'quantize'>): Quantize {
+  return (type, rows, cols, values) => {
+    const bytes = new Uint8Array(storedBytes(type, rows * cols));
+    kernels.quantize(type, rows, cols, values, 0, cols, bytes, 0);
+    return bytes;
+  };
 }
 
 async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {

@@ -10,7 +10,7 @@ export interface GgufArchitecture {
   /** Whether rows of queries and keys pair neighbours, as llama.cpp's converter orders them; else halves, as in `transformers`. */
   readonly neighbours: boolean;
   /** Whether gate weights are renormalised; undefined where the configuration has no such key. */
-  readonly normTopkProb?: boolean;
+  readonly normTopkProb?: boolean | undefined;
   /** Tensor names below `model.layers.<i>.` */
   readonly router: string;
   readonly experts: ExpertNames;
@@ -96,4 +96,11 @@ export const GGUF_ARCHITECTURES = Object.keys(ARCHITECTURES);
 export function ggufArchitecture(name: string, hasExperts: boolean): GgufArchitecture | undefined {
   if (name === 'llama' && hasExperts) return mixtral;
   return Object.hasOwn(ARCHITECTURES, name) ? ARCHITECTURES[name] : undefined;
+}
+
+/** How llama.cpp calls and computes what `transformers` calls `modelType`; undefined where it isn't read. */
+export function ggufNameOf(modelType: string): (GgufArchitecture & { readonly name: string }) | undefined {
+  if (modelType === mixtral.modelType) return { name: 'llama', ...mixtral };
+  const found = Object.entries(ARCHITECTURES).find(([, each]) => each.modelType === modelType);
+  return found && { name: found[0], ...found[1] };
 }

@@ -8,7 +8,7 @@ import type { GgufTensor } from './header';
 import { ROPE_FACTORS } from './ropeScaling';
 
 /** Names below `model.layers.<i>.` of the tensors below `blk.<i>.` */
-const LAYER_NAMES: ReadonlyMap<string, string> = new Map(
+export const GGUF_LAYER_NAMES: ReadonlyMap<string, string> = new Map(
   Object.entries({
     'attn_norm.weight': 'input_layernorm.weight',
     'ffn_norm.weight': 'post_attention_layernorm.weight',
@@ -32,7 +32,8 @@ const LAYER_NAMES: ReadonlyMap<string, string> = new Map(
   }),
 );
 
-const MODEL_NAMES: ReadonlyMap<string, string> = new Map(
+/** The same for tensors beside the layers. */
+export const GGUF_MODEL_NAMES: ReadonlyMap<string, string> = new Map(
   Object.entries({
     'token_embd.weight': 'model.embed_tokens.weight',
     'output_norm.weight': 'model.norm.weight',
@@ -139,12 +140,12 @@ export class GgufTensors implements TensorReader {
     // Read with the configuration.
     if (tensor.name === ROPE_FACTORS) return [];
     // A name that isn't known stays, to be refused with it.
-    if (layer === undefined) return whole(MODEL_NAMES.get(tensor.name) ?? tensor.name);
+    if (layer === undefined) return whole(GGUF_MODEL_NAMES.get(tensor.name) ?? tensor.name);
     const prefix = `model.layers.${layer}.`;
     const [, matrix] = /^ffn_(gate|up|down)_exps\.weight$/.exec(rest) ?? [];
     if (matrix !== undefined) return this.#experts(tensor, prefix, matrix as ExpertMatrix);
     if (rest === 'ffn_gate_inp.weight') return whole(prefix + this.architecture.router);
-    const name = LAYER_NAMES.get(rest);
+    const name = GGUF_LAYER_NAMES.get(rest);
     if (name === undefined) return whole(tensor.name);
     const asRow = rest === 'ffn_gate_inp_shexp.weight' && tensor.shape.length === 1;
     return whole(prefix + name, asRow ? [1, ...tensor.shape] : tensor.shape);

@@ -5,12 +5,7 @@ import { GgufFile } from './ggufFile';
 import type { GgufHeader } from './header';
 import { type GgufPreTokenizer, ggufPreTokenizer, PRE_TOKENIZER_NAMES } from './preTokenizers';
 import { sentencePieceParts } from './sentencePiece';
-
-/** Kinds of tokens in `tokenizer.ggml.token_type`. */
-const NORMAL = 1;
-const UNKNOWN = 2;
-const CONTROL = 3;
-const USER_DEFINED = 4;
+import { TOKEN_KINDS } from './tokenKinds';
 
 /** The tokens of a text's ends that the metadata names, by `tokenizer.ggml.<key>_token_id`, and their names for templates. */
 const NAMED_TOKENS = {
@@ -36,7 +31,7 @@ const END_NAMES = [
 /** A tokenizer in the form of `StoredTokenizer`. */
 interface GgufTokenizer {
   tokenizer: Record<string, unknown> | null;
-  tokenizerConfig?: Record<string, unknown>;
+  tokenizerConfig?: Record<string, unknown> | undefined;
 }
 
 /** A GGUF's tokenizer, in the files that `transformers` would have for it. @throws SgemoeError SGEMOE_TOKENIZER_INVALID */
@@ -102,7 +97,7 @@ export function ggufGenerationConfig(
   const named = END_KEYS.flatMap((key) => values.number(`${key}_token_id`) ?? []);
   const tokens = values.get('tokens');
   const types = values.get('token_type');
-  const isControl = (id: number) => !isNumbers(types) || types[id] === CONTROL;
+  const isControl = (id: number) => !isNumbers(types) || types[id] === TOKEN_KINDS.control;
   const found = Array.isArray(tokens)
     ? END_NAMES.map((name) => tokens.indexOf(name)).filter((id) => id >= 0 && isControl(id))
     : [];
@@ -113,7 +108,7 @@ export function ggufGenerationConfig(
 interface Vocabulary {
   readonly tokens: readonly string[];
   readonly types: ArrayLike<number>;
-  /** As in tokenizer.json. */
+  /** As in tokenizer.json, without unused tokens: their ids stand for nothing, and are never chosen behind the last used one. */
   readonly vocab: Readonly<Record<string, number>>;
 }
 
@@ -194,7 +189,7 @@ function readVocabulary(values: TokenizerValues): Vocabulary {
   const tokens = values.strings('tokens').map((token, id) => token || `[EMPTY_${id}]`);
   const types =
     values.get('token_type') === undefined
-      ? new Uint8Array(tokens.length).fill(NORMAL)
+      ? new Uint8Array(tokens.length).fill(TOKEN_KINDS.normal)
       : values.numbers('token_type', tokens.length);
   const ids = new Map<string, number>();
   for (const [id, token] of tokens.entries()) {
@@ -203,7 +198,8 @@ function readVocabulary(values: TokenizerValues): Vocabulary {
       throw values.refused(`token ${quoteName(token)} stands there twice, as ${other} and as ${id}`);
     ids.set(token, id);
   }
-  return { tokens, types, vocab: Object.fromEntries(ids) };
+  const used = Array.from(ids).filter(([, id]) => types[id] !== TOKEN_KINDS.unused);
+  return { tokens, types, vocab: Object.fromEntries(used) };
 }
 
 function bytePairs(values: TokenizerValues, { vocab }: Vocabulary): Parts {
@@ -242,7 +238,7 @@ function pieces(values: TokenizerValues, { tokens, types, vocab }: Vocabulary): 
   const unknown = tokens[values.number('unknown_token_id') ?? 0];
   const addsSpace = values.boolean('add_space_prefix', true);
   // Added tokens and bytes never result from merging.
-  const isPiece = (id: number) => types[id] === NORMAL;
+  const isPiece = (id: number) => types[id] === TOKEN_KINDS.normal;
   const mergeable = tokens.map((token, id) => (isPiece(id) ? token : ''));
   return {
     parts: sentencePieceParts(mergeable, scores, vocab, unknown ?? null, addsSpace),
@@ -253,8 +249,8 @@ function pieces(values: TokenizerValues, { tokens, types, vocab }: Vocabulary): 
 /** Control tokens and the unknown one are special; user-defined ones are text. */
 function addedTokens({ tokens, types }: Vocabulary): object[] {
   return tokens.flatMap((content, id) => {
-    const special = types[id] === CONTROL || types[id] === UNKNOWN;
-    if (!special && types[id] !== USER_DEFINED) return [];
+    const special = types[id] === TOKEN_KINDS.control || types[id] === TOKEN_KINDS.unknown;
+    if (!special && types[id] !== TOKEN_KINDS.userDefined) return [];
     return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
   });
 }

@@ -84,3 +84,58 @@ export const PRE_TOKENIZER_NAMES = [...PRE_TOKENIZERS.keys()];
 export function ggufPreTokenizer(name: string): GgufPreTokenizer | undefined {
   return PRE_TOKENIZERS.get(name);
 }
+
+/**
+ * The name of the pre-tokenizer that a byte-level tokenizer.json has; null if its words, its normalizer or its way with whole
+ * words is none of those that have a name.
+ */
+export function preTokenizerName(json: Readonly<Record<string, unknown>>): string | null {
+  const { ignore_merges: ignoreMerges = false } = json.model as { ignore_merges?: boolean };
+  const wanted = fingerprint(json.pre_tokenizer, json.normalizer, ignoreMerges);
+  for (const [name, { preTokenizer, normalizer, ignoreMerges: ignores }] of PRE_TOKENIZERS) {
+    if (wanted !== null && fingerprint(preTokenizer, normalizer, ignores) === wanted) return name;
+  }
+  return null;
+}
+
+interface Stage {
+  type?: string;
+  pretokenizers?: Stage[];
+  pattern?: { Regex?: string };
+  behavior?: string;
+  invert?: boolean;
+  add_prefix_space?: boolean;
+  use_regex?: boolean;
+  individual_digits?: boolean;
+}
+
+/** The same text for the same words, however a file spells them; null for what no name stands for. */
+function fingerprint(preTokenizer: unknown, normalizer: unknown, ignoreMerges: boolean): string | null {
+  const form = (normalizer as Stage | null | undefined)?.type ?? null;
+  const patterns = patternsOf((preTokenizer ?? {}) as Stage);
+  if (patterns === null || (form !== null && form !== 'NFC')) return null;
+  return JSON.stringify([form, ignoreMerges, patterns]);
+}
+
+/** The patterns that cut a text, one after the other; null for other stages. */
+function patternsOf(stage: Stage): string[] | null {
+  switch (stage.type) {
+    case 'Sequence': {
+      const all = (stage.pretokenizers ?? []).map(patternsOf);
+      return all.every((patterns) => patterns !== null) ? all.flat() : null;
+    }
+    case 'ByteLevel':
+      if (stage.add_prefix_space) return null;
+      return stage.use_regex === false ? [] : [GPT2];
+    case 'Digits':
+      return stage.individual_digits ? ['\\p{N}'] : null;
+    case 'Split': {
+      const regex = stage.pattern?.Regex;
+      if (regex === undefined || stage.behavior !== 'Isolated' || stage.invert) return null;
+      // What no pattern matches is a word as well, so the last alternative, \s+, may be left out of GPT-2's.
+      return [regex === `${GPT2}|\\s+` ? GPT2 : regex];
+    }
+    default:
+      return null;
+  }
+}

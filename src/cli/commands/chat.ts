@@ -4,6 +4,7 @@ import type { SamplingOptions } from '../../sampling/options';
 import { Engine } from '../../serve/engine/engine';
 import type { Usage } from '../../serve/engine/types';
 import type { ChatMessage } from '../../text/chatTemplate';
+import { requireCheckpoint } from '../options/inputPaths';
 import { addAnswerOptions, answerOptions } from '../options/samplingOptions';
 import { integer } from '../options/values';
 import { ChatControl } from '../terminal/chatControl';
@@ -60,6 +61,7 @@ export function addChatCommand(program: Command, context: CliContext): void {
 
 async function chatCommand(dir: string, options: ChatCliOptions, io: CliIo): Promise<number> {
   const { contextLength, threads, system } = options;
+  await requireCheckpoint(dir);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, { maxBatch: 1, contextLength, threads, onNote });
   try {

@@ -2,15 +2,22 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import type { GgufFacts } from '../../checkpoint/gguf/ggufCheckpoint';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
+import { GGUF_DTYPES, type GgufDtype } from '../../hf/exportGguf';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
-import { exportCheckpoint, type Inspection, importCheckpoint, inspectCheckpoint } from '../../model/convert';
+import {
+  exportCheckpoint,
+  exportGgufCheckpoint,
+  type Inspection,
+  importCheckpoint,
+  inspectCheckpoint,
+} from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
-import { asUsage } from '../terminal/usageError';
+import { asUsage, UsageError } from '../terminal/usageError';
 
 const IMPORT_NOTES = `
 Reads folders of ${ARCHITECTURES.map(classNameOf).join(', ')},
@@ -25,6 +32,7 @@ const EXPORT_NOTES = `
 Examples:
   $ sgemoe export runs/book --out exported
   $ sgemoe export runs/book --out exported --dtype bf16 --architecture mixtral
+  $ sgemoe export runs/book --out book.gguf --gguf --dtype q8_0
 `;
 
 const INSPECT_NOTES = `
@@ -55,25 +63,36 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     });
   program
     .command('export')
-    .description('Write a checkpoint that Hugging Face transformers loads.')
-    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
-    .requiredOption('--out <dir>', 'folder to write')
+    .description('Write a checkpoint for Hugging Face transformers, or a GGUF file for llama.cpp.')
+    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train; or a GGUF file')
+    .requiredOption('--out <path>', 'folder to write; with --gguf the file, whose name ends in .gguf')
+    .option('--gguf', 'write one GGUF file, tokenizer included (default: a folder)')
     .addOption(
       new Option(
         '--architecture <name>',
         'architecture to write (default: the first that can express the model)',
       ).choices(ARCHITECTURES),
     )
-    .addOption(new Option('--dtype <name>', 'how weights are stored').choices(EXPORT_DTYPES).default('f32'))
+    .addOption(
+      new Option('--dtype <name>', 'how weights are stored; q8_0 and q4_k_m with --gguf')
+        .choices(GGUF_DTYPES)
+        .default('f32'),
+    )
     .addHelpText('after', EXPORT_NOTES)
-    .action(
-      async (dir: string, options: { out: string; architecture?: Architecture; dtype: ExportDtype }) => {
-        const { out, architecture, dtype } = options;
-        await requireCheckpoint(dir);
-        const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
-        io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
-      },
-    );
+    .action(async (dir: string, options: ExportCliOptions) => {
+      const { out, gguf, architecture, dtype } = options;
+      await requireCheckpoint(dir);
+      if (gguf) {
+        if (architecture !== undefined)
+          throw new UsageError('--architecture does not go with --gguf, which has one form for a model.');
+        const written = await usage(exportGgufCheckpoint(dir, out, { dtype, onNote: note }));
+        io.stdout.write(`${out}: GGUF, ${written}, ${dtype}\n`);
+        return;
+      }
+      if (!isExportDtype(dtype)) throw new UsageError(`--dtype ${dtype} goes with --gguf.`);
+      const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
+      io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
+    });
   program
     .command('inspect')
     .description('Tell what a checkpoint holds and how much memory it takes.')
@@ -89,6 +108,17 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .option('--json', 'print one JSON object, tensors included (default: lines)')
     .addHelpText('after', INSPECT_NOTES)
     .action((dir: string, options: InspectCliOptions) => inspectCommand(dir, options, io));
+}
+
+interface ExportCliOptions {
+  out: string;
+  gguf?: boolean;
+  architecture?: Architecture;
+  dtype: GgufDtype;
+}
+
+function isExportDtype(dtype: GgufDtype): dtype is ExportDtype {
+  return (EXPORT_DTYPES as readonly string[]).includes(dtype);
 }
 
 interface InspectCliOptions extends DtypeCliOption {
