@@ -2,22 +2,21 @@ import type { Command } from 'commander';
 import { SgemoeError } from '../../base/errors';
 import type { SamplingOptions } from '../../sampling/options';
 import { Engine } from '../../serve/engine/engine';
+import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
 import type { Usage } from '../../serve/engine/types';
 import type { ChatMessage } from '../../text/chatTemplate';
 import { requireCheckpoint } from '../options/inputPaths';
 import { addAnswerOptions, answerOptions } from '../options/samplingOptions';
-import { integer } from '../options/values';
+import { addTableOptions, fromFlags } from '../options/tableOptions';
 import { ChatControl } from '../terminal/chatControl';
 import { formatCount, formatRate } from '../terminal/format';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { LineReader } from '../terminal/lines';
 import { UsageError } from '../terminal/usageError';
 
-interface ChatCliOptions {
-  system?: string;
-  contextLength?: number;
-  threads?: number;
-}
+/** The options of an engine that answers one conversation. */
+const { contextLength, threads } = ENGINE_OPTIONS;
+const CHAT_OPTIONS = { contextLength, threads };
 
 const NOTES = `
 Each line is a message; the model answers with its tokenizer's chat template, and remembers the conversation. Answers go to
@@ -46,27 +45,25 @@ export function addChatCommand(program: Command, context: CliContext): void {
     .argument('<model>', 'folder of a checkpoint, or a GGUF file')
     .optionsGroup('Options:')
     .option('--system <text>', "system message (default: none, or the template's own)");
-  addAnswerOptions(command)
-    .option(
-      '--context-length <n>',
-      'most tokens of the conversation (default: what the model knows, at most 4096)',
-      integer(1),
-    )
-    .option('--threads <n>', 'threads, in 1..256 (default: one per core)', integer(1, 256))
+  addAnswerOptions(command);
+  addTableOptions(command, CHAT_OPTIONS)
     .addHelpText('after', NOTES)
-    .action(async (dir: string, options: ChatCliOptions) => {
+    .action(async (dir: string, options: { system?: string }) => {
       context.exitCode = await chatCommand(dir, options, context.io);
     });
 }
 
-async function chatCommand(dir: string, options: ChatCliOptions, io: CliIo): Promise<number> {
-  const { contextLength, threads, system } = options;
+async function chatCommand(dir: string, options: { system?: string }, io: CliIo): Promise<number> {
   await requireCheckpoint(dir);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
-  const engine = await Engine.open(dir, { maxBatch: 1, contextLength, threads, onNote });
+  const engine = await Engine.open(dir, {
+    ...fromFlags<Pick<EngineOptions, 'contextLength' | 'threads'>>(CHAT_OPTIONS, options),
+    maxBatch: 1,
+    onNote,
+  });
   try {
     if (engine.tokenizer === null) throw new UsageError(`${dir} has no tokenizer, so it can't be talked to.`);
-    const chat = new Chat(engine, answerOptions(options), io, system);
+    const chat = new Chat(engine, answerOptions(options), io, options.system);
     return await chat.run();
   } finally {
     await engine.close();
