@@ -7,12 +7,14 @@ import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ggufNameOf } from '../checkpoint/gguf/architectures';
 import { blockTypeFor } from '../checkpoint/gguf/blockTypes';
 import { isGgufPath } from '../checkpoint/gguf/ggufFile';
+import { isLlama3Default, llama3Factors, ROPE_FACTORS } from '../checkpoint/gguf/ropeScaling';
 import { type GgufEntry, streamGguf, type WrittenTensor } from '../checkpoint/gguf/writer';
 import { tokenizerEntries } from '../checkpoint/gguf/writeTokenizer';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { writeChunks } from '../checkpoint/safetensors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
+import { type RopeScaling, ropeScalingToJson, yarnAttentionFactor } from '../config/ropeScaling';
 import { ARCHITECTURES, type Architecture } from './architectures';
 import { endTokensOf, joinIds } from './endTokens';
 import {
@@ -76,9 +78,10 @@ export async function writeGguf(
   const metadata = new Map<string, GgufEntry>([
     ...generalEntries(target.name, name, dtype),
     ...modelEntries(target.name, model.config),
+    ...scalingEntries(target.name, model.config.ropeScaling),
     ...tokenEntries(model, options),
   ]);
-  const tensors = tensorsOf(model, target.halves, dtype, quantize);
+  const tensors = [...ropeTensors(model.config), ...tensorsOf(model, target.halves, dtype, quantize)];
   const write = (handle: Parameters<typeof writeChunks>[0]) =>
     writeChunks(handle, streamGguf(metadata, tensors));
   await replaceFiles(dirname(file), [{ name: basename(file), write }]);
@@ -115,8 +118,43 @@ function ggufObstacles(config: ModelConfig, architecture: Architecture): string[
   if (renormalises !== undefined && normTopkProb !== renormalises)
     fields.push(`normTopkProb ${normTopkProb}`);
   const unbiased = architecture === 'qwen3_moe' || architecture === 'olmoe' || architecture === 'granitemoe';
+  if (!hasForm(config.ropeScaling)) fields.push(`ropeScaling ${JSON.stringify(config.ropeScaling)}`);
   if (unbiased && attentionBias !== 'none') fields.push(`attentionBias ${attentionBias}`);
   return fields;
+}
+
+/** Whether a GGUF says all of a scaling. */
+function hasForm(scaling: RopeScaling | null): boolean {
+  if (scaling?.type === 'llama3') return isLlama3Default(ropeScalingToJson(scaling)!);
+  if (scaling?.type !== 'yarn') return true;
+  const { betaFast, betaSlow, truncate } = scaling;
+  return betaFast === 32 && betaSlow === 1 && truncate === true;
+}
+
+/** The metadata of a scaling; Llama 3's is a tensor. */
+function scalingEntries(architecture: string, scaling: RopeScaling | null): [string, GgufEntry][] {
+  if (scaling === null || scaling.type === 'llama3') return [];
+  const { type, factor } = scaling;
+  const prefix = `${architecture}.rope.scaling.`;
+  const entries: [string, GgufEntry][] = [
+    [`${prefix}type`, { type: 'string', value: type }],
+    [`${prefix}factor`, { type: 'float32', value: factor }],
+  ];
+  if (type === 'linear') return entries;
+  const ours = yarnAttentionFactor(factor);
+  const attention = (scaling.attentionFactor ?? ours) / ours;
+  return [
+    ...entries,
+    [`${prefix}original_context_length`, { type: 'uint32', value: scaling.originalMaxSeqLen }],
+    [`${prefix}attn_factor`, { type: 'float32', value: attention }],
+  ];
+}
+
+function ropeTensors({ ropeScaling, headDim, ropeBase }: ModelConfig): WrittenTensor[] {
+  if (ropeScaling?.type !== 'llama3') return [];
+  const factors = Float32Array.from(llama3Factors(headDim, ropeBase, ropeScaling.factor));
+  const chunks = () => [floatBytes(factors, 'float32')];
+  return [{ name: ROPE_FACTORS, type: 'F32', shape: [factors.length], chunks }];
 }
 
 function generalEntries(architecture: string, name: string, dtype: GgufDtype): [string, GgufEntry][] {

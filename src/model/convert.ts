@@ -67,7 +67,9 @@ export function exportGguf(
   return writeGguf(file, model, blocksOf(model.kernels), options);
 }
 
-export interface ExportGgufCheckpointOptions extends LoadOptions, Pick<GgufExportOptions, 'dtype' | 'name'> {}
+export interface ExportGgufCheckpointOptions
+  extends Omit<LoadOptions, 'dtype'>,
+    Pick<GgufExportOptions, 'dtype' | 'name'> {}
 
 /** Reads a checkpoint and writes it as a GGUF file, with its tokenizer: see `exportGguf`. */
 export async function exportGgufCheckpoint(

@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,15 +10,18 @@ import {
   loadTokenizer,
   type ModelConfigOptions,
   MoETransformer,
+  type RopeScaling,
   readTokenizer,
   type Tokenizer,
   trainBpe,
   trainCharacters,
 } from '../../src';
 import { GgufFile } from '../../src/checkpoint/gguf/ggufFile';
+import { yarnAttentionFactor } from '../../src/config/ropeScaling';
 import { sgemoe } from '../cli/run';
+import { expectError } from '../helpers/expectError';
 import { hfDir } from '../helpers/hfFixture';
-import { SMALL } from '../helpers/smallModel';
+import { ALL_DENSE, SMALL } from '../helpers/smallModel';
 
 let folder: string;
 let path: string;
@@ -34,6 +38,12 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const small = (options: Partial<ModelConfigOptions> = {}) =>
   MoETransformer.create({ ...SMALL, vocabSize: 270, ...options }, { seed: 5 });
 
+async function openFile(name: string): Promise<GgufFile> {
+  const file = await GgufFile.open(name);
+  await file.close();
+  return file;
+}
+
 async function exported(model: MoETransformer, options: GgufExportOptions = {}): Promise<MoETransformer> {
   await exportGguf(path, model, options);
   return MoETransformer.load(path);
@@ -47,6 +57,9 @@ describe('a model comes back from its GGUF file to the bit', () => {
     qwen3_moe: () => MoETransformer.load(hfDir('qwen3_moe')),
     qwen2_moe: () => MoETransformer.load(hfDir('qwen2_moe')),
     granitemoe: () => MoETransformer.load(hfDir('granitemoe')),
+    llama: async () => small(ALL_DENSE),
+    qwen2: async () => small({ ...ALL_DENSE, attentionBias: 'qkv' }),
+    qwen3: async () => small({ ...ALL_DENSE, qkNorm: 'head', tieEmbeddings: true }),
   };
   for (const [name, load] of Object.entries(models)) {
     it(name, async () => {
@@ -69,6 +82,47 @@ describe('a model comes back from its GGUF file to the bit', () => {
     const again = await exported(model);
     expect(again.config.effectiveRopeBase).toBeCloseTo(model.config.effectiveRopeBase, 2);
     expect(again.generate([1, 2, 3], 8)).toEqual(model.generate([1, 2, 3], 8));
+  });
+});
+
+describe('rotary scaling comes back', () => {
+  const scalings: RopeScaling[] = [
+    { type: 'linear', factor: 4 },
+    { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxSeqLen: 8192 },
+    { type: 'yarn', factor: 4, originalMaxSeqLen: 64 },
+    { type: 'yarn', factor: 4, originalMaxSeqLen: 64, attentionFactor: 0.5 * yarnAttentionFactor(4) },
+  ];
+  for (const ropeScaling of scalings) {
+    it(JSON.stringify(ropeScaling), async () => {
+      const model = small({ ropeScaling, ropeBase: 500_000, headDim: 32, maxSeqLen: 256 });
+      const again = await exported(model);
+      expect(again.config.ropeScaling).toEqual(model.config.ropeScaling);
+      const tokens = Array.from({ length: 200 }, (_, i) => (7 * i) % 270);
+      expect(again.nextTokenLogits(tokens)).toEqual(model.nextTokenLogits(tokens));
+    });
+  }
+
+  it('but what llama.cpp has no form for is refused, and divisors that are not those of Llama 3', async () => {
+    const yarn = { type: 'yarn', factor: 4, originalMaxSeqLen: 64, betaFast: 16 } as const;
+    await expect(exportGguf(path, small({ ropeScaling: yarn }))).rejects.toThrow(
+      /ropeScaling .*"betaFast":16/,
+    );
+    const llama3 = {
+      type: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxSeqLen: 64,
+    } as const;
+    await expect(exportGguf(path, small({ ropeScaling: llama3 }))).rejects.toThrow(/ropeScaling/);
+    await exportGguf(path, small({ ropeScaling: { ...llama3, originalMaxSeqLen: 8192 }, ropeBase: 500_000 }));
+    const bytes = readFileSync(path);
+    const { byteOffset } = (await openFile(path)).tensors.get('rope_freqs.weight')!;
+    bytes.writeFloatLE(3, byteOffset);
+    writeFileSync(path, bytes);
+    await expectError('SGEMOE_CONFIG_INVALID', /other factors of rotary angles than those of Llama 3/, () =>
+      MoETransformer.load(path),
+    );
   });
 });
 
@@ -103,8 +157,7 @@ describe('weights are rounded to the dtype, norms and routers are not', () => {
 
   it("q4_k_m is llama.cpp's mixture, and smaller blocks where rows don't fit", async () => {
     await exportGguf(path, small({ hiddenDim: 64, ffnDim: 256, nLayers: 8 }), { dtype: 'q4_k_m' });
-    const file = await GgufFile.open(path);
-    await file.close();
+    const file = await openFile(path);
     const types = (name: string) =>
       Array.from({ length: 8 }, (_, layer) => file.tensors.get(`blk.${layer}.${name}`)!.type);
     const more = [0, 3, 6, 7];

@@ -57,15 +57,23 @@ function llama3Scaling(metadata: GgufMetadata, factors: Float32Array): Record<st
   const { headDim } = metadata;
   const base = metadata.number('rope.freq_base', 1e4);
   const factor = factors.reduce((most, each) => Math.max(most, each), 1);
+  const wanted = llama3Factors(headDim, base, factor);
   const isLlama3 =
-    factors.length === headDim / 2 &&
-    factors.every((each, i) => {
-      const want = llama3Factor(base ** ((-2 * i) / headDim), factor);
-      return Math.abs(each - want) <= TOLERANCE * want;
-    });
+    factors.length === wanted.length &&
+    wanted.every((want, i) => Math.abs(factors[i] - want) <= TOLERANCE * want);
   if (!isLlama3)
     throw metadata.refused(`${ROPE_FACTORS} holds other factors of rotary angles than those of Llama 3`);
   return factor === 1 ? undefined : { rope_type: 'llama3', factor, ...LLAMA3 };
+}
+
+/** The numbers of ROPE_FACTORS: what Llama 3 divides each frequency by. */
+export function llama3Factors(headDim: number, base: number, factor: number): number[] {
+  return Array.from({ length: headDim / 2 }, (_, i) => llama3Factor(base ** ((-2 * i) / headDim), factor));
+}
+
+/** Whether a scaling of config.json has what every Llama 3 has, so that its factors alone tell it. */
+export function isLlama3Default(scaling: Readonly<Record<string, unknown>>): boolean {
+  return Object.entries(LLAMA3).every(([key, value]) => scaling[key] === value);
 }
 
 /** What Llama 3 divides a frequency by: 1 for high ones, `factor` for low ones, between these between. */
