@@ -227,7 +227,9 @@ function tensorsOf(
       shape: expert === null ? shape : [config.nExperts, ...shape],
       parts: [],
     };
-    entry.parts[expert ?? 0] = parameter;
+    // Taken at once: a model that doesn't have its weights as float32 throws before a file is begun.
+    const { data } = parameter;
+    entry.parts[expert ?? 0] = { name, shape: parameter.shape, data };
     parameters.set(stored, entry);
   }
   return Array.from(parameters, ([name, { shape, parts }]) => {

@@ -227,6 +227,14 @@ describe('what has no form in a GGUF is refused by name, and nothing is written'
     await refuse(await MoETransformer.load(hfDir('olmoe')), {}, /olmoe \(attentionBias qkvo\)/);
   });
 
+  it('a model that keeps its matrices as they are stored', async () => {
+    await small({ hiddenDim: 32, ffnDim: 32, headDim: 16 }).save(join(folder, 'stored'));
+    const model = await MoETransformer.load(join(folder, 'stored'), { dtype: 'q8_0' });
+    await expectError('SGEMOE_MODEL_STORED', /load it with \{ dtype: "float32" \}/, () =>
+      exportGguf(other, model),
+    );
+  });
+
   it('numbers that the dtype can not hold, other dtypes and other names of files', async () => {
     const model = small();
     const [, weight] = [...model.namedParameters()].find(([name]) => name.endsWith('q_proj.weight'))!;
