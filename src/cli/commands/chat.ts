@@ -5,6 +5,7 @@ import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
 import type { Usage } from '../../serve/engine/types';
 import type { ChatMessage } from '../../text/chatTemplate';
+import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { requireCheckpoint } from '../options/inputPaths';
 import { addAnswerOptions, answerOptions } from '../options/samplingOptions';
 import { addTableOptions, fromFlags } from '../options/tableOptions';
@@ -13,6 +14,10 @@ import { formatCount, formatRate } from '../terminal/format';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { LineReader } from '../terminal/lines';
 import { UsageError } from '../terminal/usageError';
+
+interface ChatCliOptions extends DtypeCliOption {
+  system?: string;
+}
 
 /** The options of an engine that answers one conversation. */
 const { contextLength, threads } = ENGINE_OPTIONS;
@@ -46,19 +51,20 @@ export function addChatCommand(program: Command, context: CliContext): void {
     .optionsGroup('Options:')
     .option('--system <text>', "system message (default: none, or the template's own)");
   addAnswerOptions(command);
-  addTableOptions(command, CHAT_OPTIONS)
+  addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS)
     .addHelpText('after', NOTES)
-    .action(async (dir: string, options: { system?: string }) => {
+    .action(async (dir: string, options: ChatCliOptions) => {
       context.exitCode = await chatCommand(dir, options, context.io);
     });
 }
 
-async function chatCommand(dir: string, options: { system?: string }, io: CliIo): Promise<number> {
+async function chatCommand(dir: string, options: ChatCliOptions, io: CliIo): Promise<number> {
   await requireCheckpoint(dir);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
     ...fromFlags<Pick<EngineOptions, 'contextLength' | 'threads'>>(CHAT_OPTIONS, options),
     maxBatch: 1,
+    dtype: options.dtype,
     onNote,
   });
   try {
