@@ -44,7 +44,7 @@ const LINKED = [
   {
     name: 'wasi-libc, with musl',
     license: 'MIT',
-    what: 'prebuilds/wasm/kernels.wasm, dist/web/kernels.wasm',
+    what: 'the .wasm files of prebuilds/wasm and dist/web',
     texts: ['LICENSE', 'LICENSE-MIT', 'libc-top-half/musl/COPYRIGHT'].map((file) => `lib/libc/wasi/${file}`),
   },
 ];

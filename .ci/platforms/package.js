@@ -12,9 +12,8 @@ function checkPackage(root, platforms) {
   const [{ size, files }] = packed(root);
   const addons = platforms.map((platform) => `prebuilds/${platform}/sgemoe.node`);
   const present = new Set(files.map(({ path }) => path));
-  const missing = [...addons, 'prebuilds/wasm/kernels.wasm', 'THIRD_PARTY_LICENSES'].filter(
-    (file) => !present.has(file),
-  );
+  const wasm = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) => `prebuilds/wasm/${name}`);
+  const missing = [...addons, ...wasm, 'THIRD_PARTY_LICENSES'].filter((file) => !present.has(file));
   const rest = files.filter(({ path }) => !path.startsWith('prebuilds/'));
   const restBytes = rest.reduce((sum, file) => sum + file.size, 0);
   console.log(`package: ${size} bytes packed; unpacked without prebuilds/ ${restBytes} bytes`);

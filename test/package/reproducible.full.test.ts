@@ -14,7 +14,10 @@ const { signatureFault } = createRequire(__filename)('../../.ci/platforms/machoS
 
 const HOURS = 3_600_000;
 const TARGETS = ['linux-x64', 'darwin-arm64', 'darwin-x64', 'win32-x64'];
-const FILES = [...TARGETS.map((target) => join(target, 'sgemoe.node')), join('wasm', 'kernels.wasm')];
+const FILES = [
+  ...TARGETS.map((target) => join(target, 'sgemoe.node')),
+  ...['kernels.wasm', 'kernels-relaxed.wasm'].map((name) => join('wasm', name)),
+];
 const ELSEWHERE = join(ROOT, 'build', 'reproducible', 'in another folder');
 
 async function buildIn(home: string, env: Record<string, string>): Promise<void> {
