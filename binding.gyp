@@ -5,10 +5,14 @@
     'kernel_sources': [
       "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => f.endsWith('.cc')).map((f) => 'native/kernels/' + f).join(' ')\")",
     ],
+    'stored_sources': [
+      "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => /^stored_.*[.]cc$/.test(f)).map((f) => 'native/kernels/' + f).join(' ')\")",
+    ],
     'warnings': ['-Wall', '-Wextra'],
     'hot_flags': ['-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'],
-    'avx2_flags': ['-mavx2', '-mfma'],
-    'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mprefer-vector-width=512'],
+    'avx2_flags': ['-mavx2', '-mfma', '-mf16c'],
+    'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
+    'avx512vnni_flags': ['<@(avx512_flags)', '-mavx512vnni'],
   },
   'target_defaults': {
     'cflags': ['<@(warnings)', '-fvisibility=hidden'],
@@ -33,7 +37,7 @@
   },
   'conditions': [
     ['target_arch=="x64"', {
-      'variables': {'kernel_libraries': ['kernels_baseline', 'kernels_avx2', 'kernels_avx512']},
+      'variables': {'kernel_libraries': ['kernels_baseline', 'kernels_avx2', 'kernels_avx512', 'kernels_avx512vnni']},
       'targets': [
         {
           'target_name': 'kernels_baseline',
@@ -60,6 +64,16 @@
           'cflags': ['<@(hot_flags)', '<@(avx512_flags)'],
           'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx512_flags)']},
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx512_flags)']}},
+        },
+        {
+          # Byte products serve stored matrices alone.
+          'target_name': 'kernels_avx512vnni',
+          'type': 'static_library',
+          'sources': ['<@(stored_sources)'],
+          'defines': ['SGEMOE_ISA=avx512vnni'],
+          'cflags': ['<@(hot_flags)', '<@(avx512vnni_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx512vnni_flags)']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx512vnni_flags)']}},
         },
       ],
     }],

@@ -278,7 +278,7 @@ Napi::Value create(const Napi::CallbackInfo& call) {
     const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
     const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
     const KernelTable* table = chooseTable(instructionSet);
-    const bool exact = call[3].ToBoolean() || !table->stored->roundsActivations;
+    const bool exact = call[3].ToBoolean() || table->stored->multiplyRounded == nullptr;
     const Choice choice = choose(backend, blasPath);
     Napi::Object kernels = bindKernels(env, contextFor(choice, table, exact));
     kernels["info"] = describe(env, choice, table, exact);

@@ -92,7 +92,7 @@ const char* betterCore(void* library) {
   char* (*core)();
   if (!load(library, "openblas_get_corename", &core) || !isOlderThanAvx2(core())) return nullptr;
   const char* instructionSet = bestKernelTable()->instructionSet;
-  if (std::strcmp(instructionSet, "avx512") == 0) return "SkylakeX";
+  if (std::strncmp(instructionSet, "avx512", 6) == 0) return "SkylakeX";
   if (std::strcmp(instructionSet, "avx2") == 0) return "Haswell";
   return nullptr;
 }

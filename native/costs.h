@@ -46,8 +46,10 @@ constexpr double kPackWeightsFloats = 2;
 
 
 // ---- stored matrices: each number. Measured on a virtual EPYC (Zen 4), 2026-11-28
-constexpr double kWiden = 0.15;
+constexpr double kWiden = 0.15, kRound = 0.3;
 constexpr double kQuantize = 1.5, kQuantizeParts = 30;
+// ... and the other way round: products, and bytes read, in each nanosecond.
+constexpr double kStoredProducts = 50, kStoredBytes = 14;
 
 }  // namespace cost
 }  // namespace sgemoe

@@ -11,6 +11,7 @@
 #define SGEMOE_AVX512(X)
 #else
 #define SGEMOE_AVX512(X) X(avx512, hasAvx512())
+#define SGEMOE_HAS_VNNI
 #endif
 #ifdef SGEMOE_WITHOUT_avx2
 #define SGEMOE_AVX2(X)
@@ -35,24 +36,34 @@ namespace sgemoe {
 SGEMOE_TABLES(DECLARE_TABLE)
 #undef DECLARE_TABLE
 
+#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
+namespace avx512vnni {
+extern const StoredKernels kStoredKernels;
+}
+#endif
+
 namespace {
 
 #if defined(__x86_64__)
-// Bits of CPUID leaf 1 (ecx), leaf 7 (ebx) and of XCR0, from Intel's manual, volume 2A (CPUID) and volume 1, 13.3.
-constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28;
+// Bits of CPUID leaf 1 (ecx), leaf 7 (ebx, ecx) and of XCR0, from Intel's manual, volume 2A (CPUID) and volume 1, 13.3.
+constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;
 constexpr unsigned kAvx2 = 1u << 5;
 constexpr unsigned kAvx512F = 1u << 16, kAvx512Dq = 1u << 17, kAvx512Bw = 1u << 30, kAvx512Vl = 1u << 31;
+constexpr unsigned kAvx512Vnni = 1u << 11;
 constexpr unsigned kSavesYmm = 0x06, kSavesZmm = 0xe6;
 
 struct X86Features {
-  unsigned leaf1Ecx = 0, leaf7Ebx = 0, savedState = 0;
+  unsigned leaf1Ecx = 0, leaf7Ebx = 0, leaf7Ecx = 0, savedState = 0;
 };
 
 X86Features readFeatures() {
   X86Features features;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) features.leaf1Ecx = ecx;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) features.leaf7Ebx = ebx;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+    features.leaf7Ebx = ebx;
+    features.leaf7Ecx = ecx;
+  }
   if (features.leaf1Ecx & kOsxsave) {
     // XCR0 says which registers the operating system saves at a context switch; the others are unusable.
     __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
@@ -65,7 +76,7 @@ bool hasAll(unsigned value, unsigned bits) { return (value & bits) == bits; }
 
 bool hasAvx2() {
   const X86Features features = readFeatures();
-  return hasAll(features.leaf1Ecx, kFma | kAvx) && hasAll(features.leaf7Ebx, kAvx2) &&
+  return hasAll(features.leaf1Ecx, kFma | kAvx | kF16c) && hasAll(features.leaf7Ebx, kAvx2) &&
          hasAll(features.savedState, kSavesYmm);
 }
 
@@ -74,17 +85,35 @@ bool hasAvx2() {
   return hasAvx2() && hasAll(features.leaf7Ebx, kAvx512F | kAvx512Dq | kAvx512Bw | kAvx512Vl) &&
          hasAll(features.savedState, kSavesZmm);
 }
+
+[[maybe_unused]] bool hasAvx512Vnni() { return hasAvx512() && hasAll(readFeatures().leaf7Ecx, kAvx512Vnni); }
+#endif
+
+#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
+// Byte products serve stored matrices alone: all else is that of avx512.
+const KernelTable* avx512VnniTable() {
+  static const KernelTable table = [] {
+    KernelTable copy = avx512::kTable;
+    copy.instructionSet = "avx512vnni";
+    copy.stored = &avx512vnni::kStoredKernels;
+    return copy;
+  }();
+  return &table;
+}
 #endif
 
 struct Candidate {
   const char* name;
   bool (*supported)();
-  const KernelTable* table;
+  const KernelTable* (*table)();
 };
 
 // Widest first.
 constexpr Candidate kCandidates[] = {
-#define CANDIDATE(isa, supported) {#isa, [] { return supported; }, &isa::kTable},
+#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
+    {"avx512vnni", hasAvx512Vnni, avx512VnniTable},
+#endif
+#define CANDIDATE(isa, supported) {#isa, [] { return supported; }, [] { return &isa::kTable; }},
     SGEMOE_TABLES(CANDIDATE)
 #undef CANDIDATE
 };
@@ -93,15 +122,15 @@ constexpr Candidate kCandidates[] = {
 
 const KernelTable* bestKernelTable() {
   for (const Candidate& candidate : kCandidates) {
-    if (candidate.supported()) return candidate.table;
+    if (candidate.supported()) return candidate.table();
   }
-  return kCandidates[sizeof kCandidates / sizeof kCandidates[0] - 1].table;
+  return kCandidates[sizeof kCandidates / sizeof kCandidates[0] - 1].table();
 }
 
 const KernelTable* kernelTableNamed(const char* name, const char** reason) {
   for (const Candidate& candidate : kCandidates) {
     if (std::strcmp(candidate.name, name) != 0) continue;
-    if (candidate.supported()) return candidate.table;
+    if (candidate.supported()) return candidate.table();
     *reason = "this processor, or its operating system, does not support it";
     return nullptr;
   }

@@ -138,7 +138,7 @@ SgemmFn serialSgemm(const BlasLibrary* blas, const KernelTable* table, SgemmChoi
   }
   if (slot == kMaxRoutes) return nullptr;
   if (slot == routesInUse) {
-    routes[slot] = {blas, table, choice, std::strcmp(table->instructionSet, "avx512") == 0, isSkylakeX(blas)};
+    routes[slot] = {blas, table, choice, std::strncmp(table->instructionSet, "avx512", 6) == 0, isSkylakeX(blas)};
     routesInUse++;
   }
   return routedSgemmOfSlot(slot, std::make_integer_sequence<int, kMaxRoutes>());

@@ -176,7 +176,8 @@ double fitCandidate(const double* part, const double* weights, double min, doubl
     sumQX += weights[i] * q * part[i];
   }
   const double determinant = sums.w * sumQQ - sumQ * sumQ;
-  if (!(determinant > 0)) return __builtin_inf();
+  // Quotients that are all the same leave the scale open.
+  if (!(determinant > 1e-7 * sums.w * sumQQ)) return __builtin_inf();
   double scale = (sums.w * sumQX - sums.x * sumQ) / determinant;
   double shift = (sumQQ * sums.x - sumQ * sumQX) / determinant;
   if (shift > 0) {
@@ -198,6 +199,7 @@ Fit fitPart(const double* part, const Search& search) {
   Fit best{0, -min};
   const double range = max - min;
   if (!(range > 0)) return best;
+  best.scale = range / search.most;
   const double mean = squareRoot(squares / 32);
   double weights[32];
   Sums sums{0, 0, 0};

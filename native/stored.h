@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "gemm.h"
+#include "kernels/kernels.h"
 
 namespace sgemoe {
 
@@ -31,12 +31,12 @@ struct StoredMatrices {
 };
 
 // y [m, rows] = alpha * x W^T + beta * y with W matrix number `index`.
-void multiplyStored(const Gemm& gemm, const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
+void multiplyStored(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
                     int64_t index, int64_t m, float alpha, const float* x, int64_t ldx, float beta, float* y,
                     int64_t ldy);
 
 // Rows rowStarts[g] .. rowStarts[g+1] of x and y by matrix g.
-void multiplyStoredGroups(const Gemm& gemm, const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
+void multiplyStoredGroups(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
                           const int32_t* rowStarts, float alpha, const float* x, int64_t ldx, float beta, float* y,
                           int64_t ldy);
 

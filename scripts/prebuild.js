@@ -33,24 +33,23 @@ const UNSHIPPED = {
 };
 const EVERY_TARGET = { ...TARGETS, ...UNSHIPPED };
 
+// evex512: zig's baseline switches the wide registers off.
+const AVX512 = [
+  ...['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
+  '-mevex512',
+];
 const INSTRUCTION_SETS = {
   x64: {
     baseline: [],
-    avx2: ['-mavx2', '-mfma'],
-    // evex512: zig's baseline switches the wide registers off.
-    avx512: [
-      '-mavx512f',
-      '-mavx512bw',
-      '-mavx512vl',
-      '-mavx512dq',
-      '-mfma',
-      '-mprefer-vector-width=512',
-      '-mevex512',
-    ],
+    avx2: ['-mavx2', '-mfma', '-mf16c'],
+    avx512: AVX512,
+    avx512vnni: [...AVX512, '-mavx512vnni'],
   },
   arm64: { neon: [] },
   riscv64: { baseline: [] },
 };
+/** Sets that only some sources gain by. */
+const ONLY = { avx512vnni: /\/stored_\w+\.cc$/ };
 
 const ADDON = [
   '-DNAPI_VERSION=8',
@@ -138,12 +137,16 @@ function replace(from, to) {
 function kernelJobs(target) {
   const sets = Object.entries(INSTRUCTION_SETS[target.split('-')[1]]);
   return sets.flatMap(([set, flags]) =>
-    sources('native/kernels').map((source) => ({
+    kernelSources(set).map((source) => ({
       name: `${set}_${path.basename(source, '.cc')}`,
       source,
       flags: [...commonFlags(target), ...KERNEL, ...flags, `-DSGEMOE_ISA=${set}`],
     })),
   );
+}
+
+function kernelSources(set) {
+  return sources('native/kernels').filter((source) => !(set in ONLY) || ONLY[set].test(source));
 }
 
 function addonJobs(target, folder) {

@@ -60,11 +60,30 @@ struct AdamwArgs {
 // How a matrix is stored; layouts and names: stored.h.
 enum class StorageType : int32_t { float32, bfloat16, float16, q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k };
 
+// y [m, n] = alpha * x W^T + beta * y with rows of W that lie rowBytes apart.
+struct StoredProduct {
+  StorageType type;
+  int64_t m, n, cols;
+  const uint8_t* w;
+  int64_t rowBytes;
+  float alpha;
+  const float* x;
+  int64_t ldx;
+  float beta;
+  float* y;
+  int64_t ldy;
+};
+
 // The parts of products by stored matrices (stored.cc).
 struct StoredKernels {
-  bool roundsActivations;  // whether products by block types may be sums of integers
   // The numbers of `count` elements, whole blocks.
   void (*widen)(StorageType type, const uint8_t* blocks, int64_t count, float* out);
+  // By floats of 32 or 16 bits.
+  void (*multiplyFloats)(const StoredProduct& product);
+  // By block types, from rows that roundRow has rounded to 8 bits, roundedBytes(cols) each; null where this doesn't gain.
+  int64_t (*roundedBytes)(int64_t cols);
+  void (*roundRow)(const float* x, int64_t cols, uint8_t* rounded);
+  void (*multiplyRounded)(const StoredProduct& product, const uint8_t* rounded);
 };
 
 struct KernelTable {

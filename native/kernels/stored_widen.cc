@@ -103,6 +103,9 @@ void widenBlocks(const uint8_t* blocks, int64_t blockBytes, int64_t blockElement
   for (int64_t i = 0; i < count; i += blockElements, blocks += blockBytes) kWiden(blocks, out + i);
 }
 
+}  // namespace
+
+void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out);
 void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out) {
   switch (type) {
     case StorageType::float32: return widenFloat32(blocks, out, count);
@@ -118,11 +121,6 @@ void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out) {
     case StorageType::q6_k: return widenBlocks<widenQ6_K>(blocks, 210, 256, count, out);
   }
 }
-
-}  // namespace
-
-extern const StoredKernels kStoredKernels;
-const StoredKernels kStoredKernels = {false, widen};
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

@@ -77,7 +77,10 @@ export interface BackendInfo {
   readonly platform: string;
   /** The BLAS library in use, null for 'reference', 'wasm' and 'builtin'. */
   readonly blas: BlasInfo | null;
-  /** 'baseline' (SSE2), 'avx2', 'avx512' or 'neon'; 'simd128' or 'relaxed-simd' of WebAssembly; 'none' for the reference backend. */
+  /**
+   * 'baseline' (SSE2), 'avx2', 'avx512', 'avx512vnni' (for stored matrices) or 'neon'; 'simd128' or 'relaxed-simd' of
+   * WebAssembly; 'none' for the reference backend.
+   */
   readonly instructionSet: string;
   /** Size of the thread pool. In WebAssembly each thread that computes has one, and this is the size of each. */
   readonly threads: number;

@@ -36,9 +36,16 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
       expect(floatType).toBe('float32');
       expect(info.platform).toContain(`${process.platform}-${process.arch}`);
       expect(info.threads).toBeGreaterThanOrEqual(1);
-      expect(['none', 'baseline', 'avx2', 'avx512', 'neon', 'simd128', 'relaxed-simd']).toContain(
-        info.instructionSet,
-      );
+      expect([
+        'none',
+        'baseline',
+        'avx2',
+        'avx512',
+        'avx512vnni',
+        'neon',
+        'simd128',
+        'relaxed-simd',
+      ]).toContain(info.instructionSet);
       expect(Array.isArray(info.notes)).toBe(true);
     });
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { loadNativeKernels } from '../../src/backend/native';
 import { conformance } from './conformance';
+import { storedConformance } from './conformance/stored';
 import { INSTRUCTION_SETS, tryLoad } from './tryLoad';
 
 const builtin = tryLoad({ backend: 'builtin' });
@@ -8,6 +9,15 @@ const openblas = tryLoad({ backend: 'openblas' });
 const best = builtin?.info.instructionSet;
 
 conformance(`built-in, ${best}`, () => builtin!, { skip: builtin === null });
+
+const exact = tryLoad({ backend: 'builtin', exact: true });
+describe.skipIf(exact === null)('with exact products', () => {
+  it('say so', () => {
+    expect(exact!.info.exactProducts).toBe(true);
+    expect(builtin!.info.exactProducts).toBe(!/^avx/.test(best!));
+  });
+  storedConformance(() => exact!);
+});
 
 describe.skipIf(builtin === null)('native kernels', () => {
   it('say which instruction set computes: the one asked for, the best of this processor otherwise', () => {

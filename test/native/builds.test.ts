@@ -56,6 +56,7 @@ describe('scripts/prebuild.js', () => {
       .map((name) => readFileSync(join(ROOT, 'scripts', name), 'utf8'))
       .join('');
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
+    expect(script).toContain(`[...AVX512, '${cmakeSet('FLAGS_avx512vnni')[1]}']`);
     const words = [
       ...flags,
       ...addonDefinitions().map((word) => `-D${word}`),
@@ -70,13 +71,17 @@ describe('CMakeLists.txt and binding.gyp', () => {
   it('compile the same sources for each instruction set', () => {
     expect(globbed('KERNEL_SOURCES').length).toBeGreaterThan(10);
     expect(gypSources[0].sort()).toEqual(globbed('KERNEL_SOURCES').sort());
+    const stored = globbed('KERNEL_SOURCES').filter((path) => path.includes('/stored_'));
+    expect(stored.length).toBeGreaterThan(3);
+    expect(gypSources[1].sort()).toEqual(stored.sort());
+    expect(cmake).toContain('file(GLOB STORED_SOURCES CONFIGURE_DEPENDS native/kernels/stored_*.cc)');
   });
 
   it('compile the same sources once, Accelerate for those who link it', () => {
     const sources = globbed('SOURCES').filter((path) => path !== 'native/blas_accelerate.cc');
     expect(sources.length).toBeGreaterThan(20);
     // random.cc and quantize.cc have their own flags and, with gyp, their own library.
-    expect([...gypSources[1], ...gypList('sources', gypTarget('exact'))].sort()).toEqual(sources.sort());
+    expect([...gypSources[2], ...gypList('sources', gypTarget('exact'))].sort()).toEqual(sources.sort());
     expect(cmake).toContain('list(APPEND SOURCES native/blas_accelerate.cc)');
     expect(gyp).toContain("'sources': ['native/blas_accelerate.cc']");
   });
@@ -86,6 +91,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
     expect(gypList('hot_flags')).toEqual([...cmakeSet('OPTIMIZATION'), ...cmakeSet('MATH_FLAGS')]);
     expect(gypList('avx2_flags')).toEqual(cmakeSet('FLAGS_avx2'));
     expect(gypList('avx512_flags')).toEqual(cmakeSet('FLAGS_avx512'));
+    expect(gypList('avx512vnni_flags')).toEqual(['<@(avx512_flags)', cmakeSet('FLAGS_avx512vnni')[1]]);
     expect(cmakeSet('FLAGS_baseline')).toEqual([]);
     expect(cmakeSet('FLAGS_neon')).toEqual([]);
     for (const name of ['random', 'quantize']) {
@@ -102,7 +108,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
 
   it('build for the same instruction sets', () => {
     const sets = [...gyp.matchAll(/'SGEMOE_ISA=(\w+)'/g)].map(([, name]) => name);
-    expect([...new Set(sets)].sort()).toEqual(['avx2', 'avx512', 'baseline', 'neon']);
+    expect([...new Set(sets)].sort()).toEqual(['avx2', 'avx512', 'avx512vnni', 'baseline', 'neon']);
     for (const name of new Set(sets)) expect(cmake).toContain(`set(FLAGS_${name} `);
   });
 });

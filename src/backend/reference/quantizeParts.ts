@@ -54,6 +54,7 @@ function fitPart(j: number, { most, first, count }: Search): void {
   minima[j] = -min;
   const range = max - min;
   if (!(range > 0)) return;
+  scales[j] = range / most;
   const mean = Math.sqrt(squares / 32);
   let [sumW, sumX, sumXX] = [0, 0, 0];
   for (let i = 0; i < 32; i++) {
@@ -73,7 +74,8 @@ function fitPart(j: number, { most, first, count }: Search): void {
       sumQX += weights[i] * q * part[i];
     }
     const determinant = sumW * sumQQ - sumQ * sumQ;
-    if (!(determinant > 0)) continue;
+    // Quotients that are all the same leave the scale open: then it stays.
+    if (!(determinant > 1e-7 * sumW * sumQQ)) continue;
     let scale = (sumW * sumQX - sumX * sumQ) / determinant;
     let shift = (sumQQ * sumX - sumQ * sumQX) / determinant;
     if (shift > 0) {

@@ -289,6 +289,27 @@ export function storedConformance(kernels: () => Kernels): void {
       expect(rows[0]).not.toBe(rows[1]);
     });
 
+    it('let no NaN and no infinity of the activations pass for a number', () => {
+      for (const type of STORAGE_TYPE_NAMES) {
+        const k = 512;
+        const ones = new Float32Array(k).fill(1);
+        const bytes = new Uint8Array(storedBytes(type, k));
+        kernels().quantize(type, 1, k, ones, 0, k, bytes, 0);
+        const matrices = kernels().storedMatrices(type, 1, k, [bytes]);
+        for (const [at, bad] of [
+          [0, Number.NaN],
+          [37, Number.NaN],
+          [511, Number.POSITIVE_INFINITY],
+        ] as const) {
+          const x = new Float32Array(3 * k).fill(0.5);
+          x[k + at] = bad;
+          const y = new Float32Array(3);
+          kernels().multiplyStored(matrices, 0, 3, 1, x, 0, k, 0, y, 0, 1);
+          expect([...y].map(Number.isFinite), `${type} ${bad} at ${at}`).toEqual([true, false, true]);
+        }
+      }
+    });
+
     it('of no rows, columns or parts multiply to nothing, or to beta y', () => {
       const none = new Float32Array(0);
       const empty = kernels().storedMatrices('q4_k', 0, 512, [new Uint8Array(0)]);

@@ -1,0 +1,415 @@
+// Rounded activations by block types as they lie in memory: weights are read once, in order, and taken apart once for up to
+// eight rows.
+#include "stored_rounded.h"
+
+#if defined(__AVX2__)
+
+namespace sgemoe {
+namespace SGEMOE_ISA {
+
+namespace {
+
+constexpr int kMostRows = 8;
+constexpr int kPrefetchBytes = 1024;  // ahead of what is read
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
+// ---------------------------------------------------------------- activations
+
+// Sums of 4 neighbouring bytes.
+inline __m256i sumsOf4(__m256i q) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q), _mm256_set1_epi16(1));
+}
+
+inline float maxOf8(__m256 v) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+inline float sumOf8(__m256 v) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
+}
+
+}  // namespace
+
+void roundRow(const float* x, int64_t cols, uint8_t* row) {
+  const RoundedRow to = roundedRow(row, cols);
+  const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+  const __m256i minus32 = _mm256_set1_epi32(-32);
+  // packs works within halves: this puts groups of 4 into order again.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  for (int64_t b = 0; b < cols / 32; b++) {
+    __m256 v[4];
+    UNROLL for (int i = 0; i < 4; i++) v[i] = _mm256_loadu_ps(x + 32 * b + 8 * i);
+    __m256 most = _mm256_and_ps(magnitude, v[0]);
+    UNROLL for (int i = 1; i < 4; i++) most = _mm256_max_ps(most, _mm256_and_ps(magnitude, v[i]));
+    const __m256 unordered = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q), _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
+    const float max = _mm256_movemask_ps(unordered) != 0 ? __builtin_nanf("") : maxOf8(most);
+    // What lies below has an inverse too large for a float. Infinite and NaN activations make d, and so the product, such.
+    const float d = max / 127, inverse = max > 0x1p-120f ? 127 / max : 0;
+    __m256i q[4];
+    UNROLL for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
+    const __m256i pairs = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(pairs, order);
+    const __m256i sums = sumsOf4(bytes);
+    _mm256_storeu_si256((__m256i*)(to.q + 32 * b), bytes);
+    _mm256_storeu_si256((__m256i*)(to.start + 8 * b), _mm256_mullo_epi32(sums, minus32));
+    const_cast<float*>(to.d)[b] = d;
+    const_cast<float*>(to.dSum)[b] = d * sumOf8(_mm256_cvtepi32_ps(sums));
+  }
+}
+
+namespace {
+
+// ---------------------------------------------------------------- products of bytes
+
+// start + the sums of 4 products u s, u of 0 .. 63.
+inline __m256i dot(__m256i start, __m256i u, __m256i s) {
+#if defined(__AVX512VNNI__)
+  return _mm256_dpbusd_epi32(start, u, s);
+#else
+  return _mm256_add_epi32(start, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+#endif
+}
+
+inline __m256i load32(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+
+// 16 bytes as the 32 numbers in their low halves, then their high halves.
+inline __m256i nibbles(const uint8_t* p) {
+  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
+  const __m256i apart = _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+  return _mm256_and_si256(apart, _mm256_set1_epi8(15));
+}
+
+// 16 in the bytes whose bit is set.
+inline __m256i fifthBits(const uint8_t* p) {
+  uint32_t bits;
+  memcpy(&bits, p, sizeof bits);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return _mm256_maskz_set1_epi8(bits, 16);
+#else
+  const __m256i bytes = _mm256_shuffle_epi8(
+      _mm256_set1_epi32((int)bits),
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+  const __m256i one = _mm256_set1_epi64x((long long)0x8040201008040201ull);
+  return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, one), one), _mm256_set1_epi8(16));
+#endif
+}
+
+// ---------------------------------------------------------------- types of 32 numbers
+
+// Each reads a block: `q` are the numbers that dot takes, of which kZero stands for 0, or to which the minimum behind the scale
+// is added.
+struct Q4_0 {
+  static constexpr int kBytes = 18;
+  static constexpr int kZero = 8;
+  static constexpr bool kMinimum = false, kSigned = false;
+  static __m256i q(const uint8_t* p) { return nibbles(p + 2); }
+};
+struct Q4_1 {
+  static constexpr int kBytes = 20;
+  static constexpr int kZero = 0;
+  static constexpr bool kMinimum = true, kSigned = false;
+  static __m256i q(const uint8_t* p) { return nibbles(p + 4); }
+};
+struct Q5_0 {
+  static constexpr int kBytes = 22;
+  static constexpr int kZero = 16;
+  static constexpr bool kMinimum = false, kSigned = false;
+  static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 6), fifthBits(p + 2)); }
+};
+struct Q5_1 {
+  static constexpr int kBytes = 24;
+  static constexpr int kZero = 0;
+  static constexpr bool kMinimum = true, kSigned = false;
+  static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 8), fifthBits(p + 4)); }
+};
+struct Q8_0 {
+  static constexpr int kBytes = 34;
+  static constexpr bool kMinimum = false;
+#if defined(__AVX512VNNI__)
+  static constexpr int kZero = 128;
+  static constexpr bool kSigned = false;
+  static __m256i q(const uint8_t* p) { return _mm256_xor_si256(load32(p + 2), _mm256_set1_epi8(-128)); }
+#else
+  static constexpr int kZero = 0;
+  static constexpr bool kSigned = true;
+  static __m256i q(const uint8_t* p) { return load32(p + 2); }
+#endif
+};
+
+// The products of a row of weights and M rows of x, in chains of additions that don't wait for each other.
+template <int M>
+struct Sums {
+  static constexpr int kChains = M == 1 ? 4 : M == 2 ? 2 : 1;
+  __m256 products[M][kChains], minima[M];
+
+  Sums() {
+    UNROLL for (int i = 0; i < M; i++) {
+      UNROLL for (int c = 0; c < kChains; c++) products[i][c] = _mm256_setzero_ps();
+      minima[i] = _mm256_setzero_ps();
+    }
+  }
+
+  // The sums of row i: with kMinus the minima are taken off, else they are added.
+  template <bool kMinus>
+  float total(int i) const {
+    __m256 sum = products[i][0];
+    UNROLL for (int c = 1; c < kChains; c++) sum = _mm256_add_ps(sum, products[i][c]);
+    return sumOf8(kMinus ? _mm256_sub_ps(sum, minima[i]) : _mm256_add_ps(sum, minima[i]));
+  }
+};
+
+// Adds the products of 32 weights and number `at` on of each row, times steps[i * stepStride].
+template <bool kSigned, int kChain, int M>
+inline __attribute__((always_inline)) void addPart(__m256i q, int64_t at, const RoundedRow* x, const float* steps,
+                                                   int stepStride, Sums<M>* sums) {
+  const __m256i zero = _mm256_setzero_si256();
+  UNROLL for (int i = 0; i < M; i++) {
+    const __m256i right = load32(x[i].q + at);
+    // Of |q| <= 128 and 127 the sum of two products fits 16 bits.
+    const __m256i lanes = kSigned ? dot(zero, _mm256_sign_epi8(q, q), _mm256_sign_epi8(right, q)) : dot(zero, q, right);
+    __m256& sum = sums->products[i][kChain % Sums<M>::kChains];
+    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(lanes), _mm256_set1_ps(steps[i * stepStride]), sum);
+  }
+}
+
+// The float16 numbers at p, p + kStride ... of 8 blocks.
+template <int kStride>
+inline __m256 halvesOf8(const uint8_t* p) {
+  uint16_t h[8];
+  UNROLL for (int j = 0; j < 8; j++) memcpy(h + j, p + j * kStride, 2);
+  return _mm256_cvtph_ps(_mm_setr_epi16((short)h[0], (short)h[1], (short)h[2], (short)h[3], (short)h[4], (short)h[5],
+                                        (short)h[6], (short)h[7]));
+}
+
+template <class T>
+struct Blocks {
+  static constexpr int kElements = 32;
+  static constexpr bool kShifted = T::kMinimum || T::kZero != 0;
+
+  template <int kPart, int M>
+  static inline __attribute__((always_inline)) void addBlock(const uint8_t* p, int64_t b, const RoundedRow* x,
+                                                             const float* steps, int stepStride, Sums<M>* sums) {
+    addPart<T::kSigned, kPart, M>(T::q(p), 32 * b, x, steps, stepStride, sums);
+  }
+
+  template <int M>
+  static inline __attribute__((always_inline)) void product(const uint8_t* w, int64_t blocks, const RoundedRow* x,
+                                                            float* results) {
+    Sums<M> sums;
+    int64_t b = 0;
+    for (; b + 8 <= blocks; b += 8) {
+      const uint8_t* const p = w + b * T::kBytes;
+      UNROLL for (int line = 0; line < 8 * T::kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
+      const __m256 d = halvesOf8<T::kBytes>(p);
+      // What is to be added for each d_x sum q_x.
+      const __m256 minimum = T::kMinimum ? halvesOf8<T::kBytes>(p + 2) : _mm256_mul_ps(d, _mm256_set1_ps(-T::kZero));
+      float steps[M][8];
+      UNROLL for (int i = 0; i < M; i++) {
+        _mm256_storeu_ps(steps[i], _mm256_mul_ps(d, _mm256_loadu_ps(x[i].d + b)));
+        if (kShifted) sums.minima[i] = _mm256_fmadd_ps(minimum, _mm256_loadu_ps(x[i].dSum + b), sums.minima[i]);
+      }
+      addBlock<0, M>(p, b, x, steps[0], 8, &sums);
+      addBlock<1, M>(p + T::kBytes, b + 1, x, steps[0] + 1, 8, &sums);
+      addBlock<2, M>(p + 2 * T::kBytes, b + 2, x, steps[0] + 2, 8, &sums);
+      addBlock<3, M>(p + 3 * T::kBytes, b + 3, x, steps[0] + 3, 8, &sums);
+      addBlock<4, M>(p + 4 * T::kBytes, b + 4, x, steps[0] + 4, 8, &sums);
+      addBlock<5, M>(p + 5 * T::kBytes, b + 5, x, steps[0] + 5, 8, &sums);
+      addBlock<6, M>(p + 6 * T::kBytes, b + 6, x, steps[0] + 6, 8, &sums);
+      addBlock<7, M>(p + 7 * T::kBytes, b + 7, x, steps[0] + 7, 8, &sums);
+    }
+    float rest[M] = {};
+    for (; b < blocks; b++) {
+      const uint8_t* const p = w + b * T::kBytes;
+      float steps[M];
+      UNROLL for (int i = 0; i < M; i++) {
+        steps[i] = halfAt(p) * x[i].d[b];
+        if (kShifted) rest[i] += (T::kMinimum ? halfAt(p + 2) : -T::kZero * halfAt(p)) * x[i].dSum[b];
+      }
+      addBlock<0, M>(p, b, x, steps, 1, &sums);
+    }
+    UNROLL for (int i = 0; i < M; i++) results[i] = sums.template total<false>(i) + rest[i];
+  }
+};
+
+// ---------------------------------------------------------------- types of 256 numbers
+
+inline __m256 floatsOfBytes(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); }
+
+// The eight 6-bit scales, and the eight minima, of 12 bytes: 4 whole ones each, then halves whose upper bits lie above those.
+inline void scalesOf6Bits(const uint8_t* p, __m256* scales, __m256* minima) {
+  uint32_t words[3];
+  memcpy(words, p, sizeof words);
+  const uint32_t low = 0x3f3f3f3f, upper = 0x30303030, nibble = 0x0f0f0f0f;
+  const __m128i s = _mm_set_epi32(0, 0, (int)((words[2] & nibble) | (words[0] >> 2 & upper)), (int)(words[0] & low));
+  const __m128i m = _mm_set_epi32(0, 0, (int)((words[2] >> 4 & nibble) | (words[1] >> 2 & upper)), (int)(words[1] & low));
+  *scales = floatsOfBytes(s);
+  *minima = floatsOfBytes(m);
+}
+
+// x = d s q - dmin m of 32 numbers each; the fifth bits are at byte 16 in q5_k.
+template <bool kFiveBits>
+struct BlocksWithMinima {
+  static constexpr int kElements = 256;
+  static constexpr int kBytes = kFiveBits ? 176 : 144;
+
+  template <int kPart>
+  static __m256i high(__m256i bits) {
+    const __m256i one = _mm256_and_si256(bits, _mm256_set1_epi8((char)(1 << kPart)));
+    return kPart < 4 ? _mm256_slli_epi16(one, kPart < 4 ? 4 - kPart : 0) : _mm256_srli_epi16(one, kPart < 4 ? 0 : kPart - 4);
+  }
+
+  template <int kPair, int M>
+  static inline __attribute__((always_inline)) void addPair(const uint8_t* quants, __m256i bits, int64_t b,
+                                                            const RoundedRow* x, const float* steps, Sums<M>* sums) {
+    const __m256i both = load32(quants + 32 * kPair), nibble = _mm256_set1_epi8(15);
+    __m256i low = _mm256_and_si256(both, nibble), up = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+    if (kFiveBits) {
+      low = _mm256_or_si256(low, high<2 * kPair>(bits));
+      up = _mm256_or_si256(up, high<2 * kPair + 1>(bits));
+    }
+    const int64_t at = 256 * b + 64 * kPair;
+    addPart<false, 2 * kPair, M>(low, at, x, steps + 2 * kPair, 8, sums);
+    addPart<false, 2 * kPair + 1, M>(up, at + 32, x, steps + 2 * kPair + 1, 8, sums);
+  }
+
+  template <int M>
+  static inline __attribute__((always_inline)) void product(const uint8_t* w, int64_t blocks, const RoundedRow* x,
+                                                            float* results) {
+    Sums<M> sums;
+    for (int64_t b = 0; b < blocks; b++) {
+      const uint8_t* const p = w + b * kBytes;
+      UNROLL for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
+      __m256 scales, mins;
+      scalesOf6Bits(p + 4, &scales, &mins);
+      scales = _mm256_mul_ps(scales, _mm256_set1_ps(halfAt(p)));
+      mins = _mm256_mul_ps(mins, _mm256_set1_ps(halfAt(p + 2)));
+      float steps[M][8];
+      UNROLL for (int i = 0; i < M; i++) {
+        _mm256_storeu_ps(steps[i], _mm256_mul_ps(scales, _mm256_loadu_ps(x[i].d + 8 * b)));
+        sums.minima[i] = _mm256_fmadd_ps(mins, _mm256_loadu_ps(x[i].dSum + 8 * b), sums.minima[i]);
+      }
+      const uint8_t* const quants = p + (kFiveBits ? 48 : 16);
+      const __m256i bits = kFiveBits ? load32(p + 16) : _mm256_setzero_si256();
+      addPair<0, M>(quants, bits, b, x, steps[0], &sums);
+      addPair<1, M>(quants, bits, b, x, steps[0], &sums);
+      addPair<2, M>(quants, bits, b, x, steps[0], &sums);
+      addPair<3, M>(quants, bits, b, x, steps[0], &sums);
+    }
+    UNROLL for (int i = 0; i < M; i++) results[i] = sums.template total<true>(i);
+  }
+};
+
+// x = d s (q - 32), a scale each 16 numbers.
+struct BlocksOf6Bits {
+  static constexpr int kElements = 256;
+  static constexpr int kBytes = 210;
+
+  // Part kPart of half a block: the two scales of its 16 numbers each, in the lanes of their sums.
+  template <int kPart, int M>
+  static inline __attribute__((always_inline)) void addPart(__m256i low, __m256i bits, int64_t at, const RoundedRow* x,
+                                                            const __m256* steps, Sums<M>* sums) {
+    const __m256i shifted = kPart < 2 ? low : _mm256_srli_epi16(low, 4);
+    const __m256i two = _mm256_set1_epi8(0x30);
+    const __m256i high = kPart == 0   ? _mm256_slli_epi16(bits, 4)
+                         : kPart == 1 ? _mm256_slli_epi16(bits, 2)
+                         : kPart == 2 ? bits
+                                      : _mm256_srli_epi16(bits, 2);
+    const __m256i q = _mm256_or_si256(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), _mm256_and_si256(high, two));
+    const __m256i lanes = _mm256_setr_epi32(2 * kPart, 2 * kPart, 2 * kPart, 2 * kPart, 2 * kPart + 1, 2 * kPart + 1,
+                                            2 * kPart + 1, 2 * kPart + 1);
+    UNROLL for (int i = 0; i < M; i++) {
+      const __m256i sum = dot(load32(x[i].start + (at + 32 * kPart) / 4), q, load32(x[i].q + at + 32 * kPart));
+      __m256& to = sums->products[i][kPart % Sums<M>::kChains];
+      to = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_permutevar8x32_ps(steps[i], lanes), to);
+    }
+  }
+
+  template <int M>
+  static inline __attribute__((always_inline)) void product(const uint8_t* w, int64_t blocks, const RoundedRow* x,
+                                                            float* results) {
+    Sums<M> sums;
+    const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    for (int64_t b = 0; b < blocks; b++) {
+      const uint8_t* const p = w + b * kBytes;
+      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
+      const __m256 d = _mm256_set1_ps(halfAt(p + 208));
+      for (int half = 0; half < 2; half++) {
+        const __m128i bytes = _mm_loadl_epi64((const __m128i*)(p + 192 + 8 * half));
+        const __m256 scales = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+        const __m256i low = load32(p + 64 * half), next = load32(p + 64 * half + 32), bits = load32(p + 128 + 32 * half);
+        __m256 steps[M];
+        UNROLL for (int i = 0; i < M; i++) {
+          const __m256 dx = _mm256_castps128_ps256(_mm_loadu_ps(x[i].d + 8 * b + 4 * half));
+          steps[i] = _mm256_mul_ps(scales, _mm256_permutevar8x32_ps(dx, twice));
+        }
+        const int64_t at = 256 * b + 128 * half;
+        addPart<0, M>(low, bits, at, x, steps, &sums);
+        addPart<1, M>(next, bits, at, x, steps, &sums);
+        addPart<2, M>(low, bits, at, x, steps, &sums);
+        addPart<3, M>(next, bits, at, x, steps, &sums);
+      }
+    }
+    UNROLL for (int i = 0; i < M; i++) results[i] = sums.template total<false>(i);
+  }
+};
+
+// ---------------------------------------------------------------- rows
+
+template <class B, int M>
+void multiplyRows(const StoredProduct& s, const uint8_t* x, int64_t row) {
+  RoundedRow rows[M];
+  for (int i = 0; i < M; i++) rows[i] = roundedRow(x + (row + i) * roundedBytes(s.cols), s.cols);
+  for (int64_t n = 0; n < s.n; n++) {
+    float sums[M];
+    B::template product<M>(s.w + n * s.rowBytes, s.cols / B::kElements, rows, sums);
+    for (int i = 0; i < M; i++) {
+      float* const y = s.y + (row + i) * s.ldy + n;
+      *y = s.beta == 0 ? s.alpha * sums[i] : s.alpha * sums[i] + s.beta * *y;
+    }
+  }
+}
+
+template <class B>
+void multiplyBy(const StoredProduct& s, const uint8_t* x) {
+  int64_t row = 0;
+  for (; row + kMostRows <= s.m; row += kMostRows) multiplyRows<B, kMostRows>(s, x, row);
+  if (row + 4 <= s.m) {
+    multiplyRows<B, 4>(s, x, row);
+    row += 4;
+  }
+  if (row + 2 <= s.m) {
+    multiplyRows<B, 2>(s, x, row);
+    row += 2;
+  }
+  if (row < s.m) multiplyRows<B, 1>(s, x, row);
+}
+
+}  // namespace
+
+void multiplyRounded(const StoredProduct& s, const uint8_t* x) {
+  switch (s.type) {
+    case StorageType::q4_0: return multiplyBy<Blocks<Q4_0>>(s, x);
+    case StorageType::q4_1: return multiplyBy<Blocks<Q4_1>>(s, x);
+    case StorageType::q5_0: return multiplyBy<Blocks<Q5_0>>(s, x);
+    case StorageType::q5_1: return multiplyBy<Blocks<Q5_1>>(s, x);
+    case StorageType::q8_0: return multiplyBy<Blocks<Q8_0>>(s, x);
+    case StorageType::q4_k: return multiplyBy<BlocksWithMinima<false>>(s, x);
+    case StorageType::q5_k: return multiplyBy<BlocksWithMinima<true>>(s, x);
+    case StorageType::q6_k: return multiplyBy<BlocksOf6Bits>(s, x);
+    default: return;  // floats are never rounded
+  }
+}
+
+}  // namespace SGEMOE_ISA
+}  // namespace sgemoe
+
+#endif
