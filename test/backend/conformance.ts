@@ -3,14 +3,17 @@ import type { Kernels } from '../../src/backend/kernels';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { attentionConformance } from './conformance/attention';
 import { elementwiseConformance } from './conformance/elementwise';
+import { groupedMatmulConformance } from './conformance/groupedMatmul';
 import { lossConformance } from './conformance/loss';
 import { matmulConformance } from './conformance/matmul';
 import { misuseConformance } from './conformance/misuse';
 import { overlapConformance } from './conformance/overlap';
 import { packedConformance } from './conformance/packed';
 import { randomConformance } from './conformance/random';
+import { ropeConformance } from './conformance/rope';
 import { routingConformance } from './conformance/routing';
 import { rowConformance } from './conformance/rows';
+import { rowsByIndexConformance } from './conformance/rowsByIndex';
 import { quantizeConformance, storedConformance } from './conformance/stored';
 import { threadConformance } from './conformance/threads';
 
@@ -64,10 +67,13 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     });
 
     matmulConformance(kernels);
+    groupedMatmulConformance(kernels);
     packedConformance(kernels);
     elementwiseConformance(kernels);
     rowConformance(kernels);
+    rowsByIndexConformance(kernels);
     attentionConformance(kernels);
+    ropeConformance(kernels);
     routingConformance(kernels);
     lossConformance(kernels);
     randomConformance(kernels);

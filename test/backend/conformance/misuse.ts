@@ -1,14 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
-import {
-  argumentsOf,
-  isReal,
-  type Parameter,
-  RANGED,
-  readSignatures,
-  type Signature,
-  VALID,
-} from './contract';
+import { isReal, type Parameter, RANGED, readSignatures, type Signature } from './contract';
+import { argumentsOf, VALID } from './validArguments';
 
 type Values = Record<string, unknown>;
 

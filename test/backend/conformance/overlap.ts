@@ -1,14 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
-import {
-  argumentsOf,
-  IN_PLACE,
-  type KernelName,
-  readSignatures,
-  type Signature,
-  VALID,
-  WRITTEN,
-} from './contract';
+import { IN_PLACE, type KernelName, readSignatures, type Signature, WRITTEN } from './contract';
+import { argumentsOf, VALID } from './validArguments';
 
 type Values = Record<string, unknown>;
 type Numbers = Float32Array | Int32Array | Uint8Array;
