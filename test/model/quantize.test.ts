@@ -10,6 +10,7 @@ import {
   SafetensorsFile,
   writeSafetensors,
 } from '../../src';
+import { getKernels } from '../../src/backend';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { BLOCK_TYPES_KEY } from '../../src/checkpoint/blockTensors';
 import { loadCheckpoint } from '../../src/checkpoint/checkpoint';
@@ -23,6 +24,7 @@ const folder = mkdtempSync(join(tmpdir(), 'sgemoe-quantize-'));
 const [from, to] = [join(folder, 'from'), join(folder, 'to')];
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+const MAPS = getKernels().memory.mapFile !== undefined;
 const IDS = [1, 2, 3, 4, 5, 6, 7];
 const logitsOf = (model: MoETransformer) => model.forwardIds(IDS, 1, IDS.length).data;
 /** Rows of whole blocks of 32; a vocabulary and biases that are not. */
@@ -50,14 +52,15 @@ describe('a quantized checkpoint', () => {
     },
   );
 
-  test('stays in its file when it is loaded with its own type, rows of queries and keys included', async () => {
-    await quantizeCheckpoint(hfDir('mixtral'), to, { dtype: 'bfloat16' });
-    const { weightBytes, store } = await MoETransformer.load(to, { dtype: 'bfloat16' });
-    expect(weightBytes.resident - (store.kernels.memory.mapFile ? 0 : weightBytes.mapped)).toBe(
-      store.weightBytes,
-    );
-    expect(weightBytes.mapped).toBeGreaterThan(store.weightBytes);
-  });
+  test.runIf(MAPS)(
+    'stays in its file when it is loaded with its own type, rows of queries and keys included',
+    async () => {
+      await quantizeCheckpoint(hfDir('mixtral'), to, { dtype: 'bfloat16' });
+      const { weightBytes, store } = await MoETransformer.load(to, { dtype: 'bfloat16' });
+      expect(weightBytes.resident).toBe(store.weightBytes);
+      expect(weightBytes.mapped).toBeGreaterThan(store.weightBytes);
+    },
+  );
 
   test('can be quantized again, and replaces itself', async () => {
     await quantizeCheckpoint(from, to, { dtype: 'q8_0' });
