@@ -142,7 +142,7 @@ function nativeTestsOnRiscv() {
   const program = path.join(folder, 'sgemoe_test');
   const addon = path.join(ROOT, 'native');
   const list = (part) => fs.readdirSync(path.join(addon, part)).filter((name) => name.endsWith('.cc'));
-  const own = ['cores', 'gemm', 'gemm_large', 'parallel', 'scratch', 'thread_count'].map(
+  const own = ['cores', 'gemm', 'gemm_large', 'parallel', 'scratch', 'scratch_parts', 'thread_count'].map(
     (name) => `native/${name}.cc`,
   );
   const sources = [
