@@ -1,7 +1,6 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkOptions } from '../base/checks';
-import { storedBytes } from '../base/storageTypes';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
 import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
@@ -12,6 +11,7 @@ import type { Architecture } from '../hf/architectures';
 import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
 import { modelSource } from '../hf/source';
+import { quantized } from '../memory/operations';
 import { ParameterStore } from '../memory/parameters';
 import { assemble } from './assemble';
 import { type MemoryBytes, memoryBytes } from './memoryBytes';
@@ -83,11 +83,7 @@ export async function exportGgufCheckpoint(
 }
 
 function blocksOf(kernels: Pick<Kernels, 'quantize'>): Quantize {
-  return (type, rows, cols, values) => {
-    const bytes = new Uint8Array(storedBytes(type, rows * cols));
-    kernels.quantize(type, rows, cols, values, 0, cols, bytes, 0);
-    return bytes;
-  };
+  return (type, rows, cols, values) => quantized(kernels, type, rows, cols, values);
 }
 
 async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {

@@ -4,6 +4,7 @@ import { STORAGE_TYPE_NAMES, type StorageType, storageTypeFor, storedBytes } fro
 import { halvesRow, isRotated } from '../checkpoint/ropePairs';
 import type { ModelSource, SourceSpan } from '../hf/source';
 import { type ByteRange, FileBytes } from '../memory/fileBytes';
+import { quantized } from '../memory/operations';
 import type { Parameter, ParameterStore } from '../memory/parameters';
 import { type BytesPlace, type StoredPart, type StoredTables, sharedBytes } from '../memory/storedTables';
 import type { Table } from '../memory/weight';
@@ -238,8 +239,6 @@ export async function* roundedChunks(
     const count = Math.min(step, rows - row);
     const chunk = numbers.subarray(0, count * cols);
     await source.read(parameter, row * cols, chunk);
-    const bytes = new Uint8Array(storedBytes(type, chunk.length));
-    kernels.quantize(type, count, cols, chunk, 0, cols, bytes, 0);
-    yield bytes;
+    yield quantized(kernels, type, count, cols, chunk);
   }
 }

@@ -1,5 +1,6 @@
 import type { Kernels } from '../../backend/kernels';
 import type { StoredMatrices } from '../../backend/kernels/stored';
+import { type StorageType, storedBytes } from '../../base/storageTypes';
 import type { IndexView, MatrixView } from '../matrixView';
 
 /** y = alpha x W^T + beta y with the first matrix [rows,cols], in columns [column, column + rows) of y. */
@@ -38,4 +39,17 @@ export function gatherStored(
   out: MatrixView,
 ): void {
   kernels.gatherStored(matrices, 0, ids.rows, ids.data, ids.at, out.data, out.at, out.ld);
+}
+
+/** The bytes of a whole array [rows,cols], rounded to a storage type. */
+export function quantized(
+  kernels: Pick<Kernels, 'quantize'>,
+  type: StorageType,
+  rows: number,
+  cols: number,
+  values: Float32Array,
+): Uint8Array {
+  const bytes = new Uint8Array(storedBytes(type, rows * cols));
+  kernels.quantize(type, rows, cols, values, 0, cols, bytes, 0);
+  return bytes;
 }
