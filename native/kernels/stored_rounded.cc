@@ -108,30 +108,35 @@ inline __m256i fifthBits(const uint8_t* p) {
 // Each reads a block: `q` are the numbers that dot takes, of which kZero stands for 0, or to which the minimum behind the scale
 // is added.
 struct Q4_0 {
+  static constexpr bool kFifthBit = false;
   static constexpr int kBytes = 18;
   static constexpr int kZero = 8;
   static constexpr bool kMinimum = false, kSigned = false;
   static __m256i q(const uint8_t* p) { return nibbles(p + 2); }
 };
 struct Q4_1 {
+  static constexpr bool kFifthBit = false;
   static constexpr int kBytes = 20;
   static constexpr int kZero = 0;
   static constexpr bool kMinimum = true, kSigned = false;
   static __m256i q(const uint8_t* p) { return nibbles(p + 4); }
 };
 struct Q5_0 {
+  static constexpr bool kFifthBit = true;
   static constexpr int kBytes = 22;
   static constexpr int kZero = 16;
   static constexpr bool kMinimum = false, kSigned = false;
   static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 6), fifthBits(p + 2)); }
 };
 struct Q5_1 {
+  static constexpr bool kFifthBit = true;
   static constexpr int kBytes = 24;
   static constexpr int kZero = 0;
   static constexpr bool kMinimum = true, kSigned = false;
   static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 8), fifthBits(p + 4)); }
 };
 struct Q8_0 {
+  static constexpr bool kFifthBit = false;
   static constexpr int kBytes = 34;
   static constexpr bool kMinimum = false;
 #if defined(__AVX512VNNI__)
@@ -167,23 +172,55 @@ struct Sums {
   }
 };
 
-// Adds the products of 32 weights and number `at` on of each row, times steps[i * stepStride].
-template <bool kSigned, int kChain, int M>
-inline __attribute__((always_inline)) void addPart(__m256i q, int64_t at, const RoundedRow* x, const float* steps,
-                                                   int stepStride, Sums<M>* sums) {
+// Eight steps for each of M rows. One of them is wanted in all lanes: spread from memory that costs a load, from a register
+// a shuffle and a register of places. Loads are what one row by weights without a fifth bit is bound by.
+template <int M, bool kFifthBit>
+struct Steps {
+#if defined(__AVX512VL__)
+  static constexpr bool kShuffled = M == 1 && !kFifthBit;
+#else
+  static constexpr bool kShuffled = false;  // 16 registers hold no places
+#endif
+  __m256 rows[M];
+
+  template <int kPart>
+  __m256 of(int i) const {
+    if (kShuffled) return _mm256_permutevar8x32_ps(rows[i], _mm256_set1_epi32(kPart));
+    return _mm256_set1_ps(((const float*)(rows + i))[kPart]);
+  }
+  // Compilers would rather shuffle twice than load what they have just stored.
+  void settle() const {
+    if (!kShuffled) __asm__ volatile("" : : "r"(rows) : "memory");
+  }
+};
+
+// Adds the products of 32 weights and number `at` on of each row, times its step kPart.
+template <bool kSigned, int kPart, int M, class S>
+inline __attribute__((always_inline)) void addPart(__m256i q, int64_t at, const RoundedRow* x, const S& steps,
+                                                   Sums<M>* sums) {
   const __m256i zero = _mm256_setzero_si256();
   UNROLL for (int i = 0; i < M; i++) {
     const __m256i right = load32(x[i].q + at);
     // Of |q| <= 128 and 127 the sum of two products fits 16 bits.
     const __m256i lanes = kSigned ? dot(zero, _mm256_sign_epi8(q, q), _mm256_sign_epi8(right, q)) : dot(zero, q, right);
-    __m256& sum = sums->products[i][kChain % Sums<M>::kChains];
-    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(lanes), _mm256_set1_ps(steps[i * stepStride]), sum);
+    __m256& sum = sums->products[i][kPart % Sums<M>::kChains];
+    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(lanes), steps.template of<kPart>(i), sum);
   }
 }
 
 // The float16 numbers at p, p + kStride ... of 8 blocks.
 template <int kStride>
 inline __m256 halvesOf8(const uint8_t* p) {
+#if defined(__AVX512BW__)
+  if (3 * kStride + 2 <= 64) {  // a register holds those of four blocks
+    constexpr short kNext = kStride / 2, kSecond = 32;
+    const __m512i places = _mm512_castsi128_si512(_mm_setr_epi16(
+        0, kNext, 2 * kNext, 3 * kNext, kSecond, kSecond + kNext, kSecond + 2 * kNext, kSecond + 3 * kNext));
+    const __m512i words =
+        _mm512_permutex2var_epi16(_mm512_loadu_si512(p), places, _mm512_loadu_si512(p + 4 * kStride));
+    return _mm256_cvtph_ps(_mm512_castsi512_si128(words));
+  }
+#endif
   uint16_t h[8];
   UNROLL for (int j = 0; j < 8; j++) memcpy(h + j, p + j * kStride, 2);
   return _mm256_cvtph_ps(_mm_setr_epi16((short)h[0], (short)h[1], (short)h[2], (short)h[3], (short)h[4], (short)h[5],
@@ -195,10 +232,10 @@ struct Blocks {
   static constexpr int kElements = 32;
   static constexpr bool kShifted = T::kMinimum || T::kZero != 0;
 
-  template <int kPart, int M>
+  template <int kPart, int M, class S>
   static inline __attribute__((always_inline)) void addBlock(const uint8_t* p, int64_t b, const RoundedRow* x,
-                                                             const float* steps, int stepStride, Sums<M>* sums) {
-    addPart<T::kSigned, kPart, M>(T::q(p), 32 * b, x, steps, stepStride, sums);
+                                                             const S& steps, Sums<M>* sums) {
+    addPart<T::kSigned, kPart, M>(T::q(p + kPart * T::kBytes), 32 * (b + kPart), x, steps, sums);
   }
 
   template <int M>
@@ -212,29 +249,30 @@ struct Blocks {
       const __m256 d = halvesOf8<T::kBytes>(p);
       // What is to be added for each d_x sum q_x.
       const __m256 minimum = T::kMinimum ? halvesOf8<T::kBytes>(p + 2) : _mm256_mul_ps(d, _mm256_set1_ps(-T::kZero));
-      float steps[M][8];
+      Steps<M, T::kFifthBit> steps;
       UNROLL for (int i = 0; i < M; i++) {
-        _mm256_storeu_ps(steps[i], _mm256_mul_ps(d, _mm256_loadu_ps(x[i].d + b)));
+        steps.rows[i] = _mm256_mul_ps(d, _mm256_loadu_ps(x[i].d + b));
         if (kShifted) sums.minima[i] = _mm256_fmadd_ps(minimum, _mm256_loadu_ps(x[i].dSum + b), sums.minima[i]);
       }
-      addBlock<0, M>(p, b, x, steps[0], 8, &sums);
-      addBlock<1, M>(p + T::kBytes, b + 1, x, steps[0] + 1, 8, &sums);
-      addBlock<2, M>(p + 2 * T::kBytes, b + 2, x, steps[0] + 2, 8, &sums);
-      addBlock<3, M>(p + 3 * T::kBytes, b + 3, x, steps[0] + 3, 8, &sums);
-      addBlock<4, M>(p + 4 * T::kBytes, b + 4, x, steps[0] + 4, 8, &sums);
-      addBlock<5, M>(p + 5 * T::kBytes, b + 5, x, steps[0] + 5, 8, &sums);
-      addBlock<6, M>(p + 6 * T::kBytes, b + 6, x, steps[0] + 6, 8, &sums);
-      addBlock<7, M>(p + 7 * T::kBytes, b + 7, x, steps[0] + 7, 8, &sums);
+      steps.settle();
+      addBlock<0, M>(p, b, x, steps, &sums);
+      addBlock<1, M>(p, b, x, steps, &sums);
+      addBlock<2, M>(p, b, x, steps, &sums);
+      addBlock<3, M>(p, b, x, steps, &sums);
+      addBlock<4, M>(p, b, x, steps, &sums);
+      addBlock<5, M>(p, b, x, steps, &sums);
+      addBlock<6, M>(p, b, x, steps, &sums);
+      addBlock<7, M>(p, b, x, steps, &sums);
     }
     float rest[M] = {};
     for (; b < blocks; b++) {
       const uint8_t* const p = w + b * T::kBytes;
-      float steps[M];
+      Steps<M, T::kFifthBit> steps;
       UNROLL for (int i = 0; i < M; i++) {
-        steps[i] = halfAt(p) * x[i].d[b];
+        steps.rows[i] = _mm256_set1_ps(halfAt(p) * x[i].d[b]);
         if (kShifted) rest[i] += (T::kMinimum ? halfAt(p + 2) : -T::kZero * halfAt(p)) * x[i].dSum[b];
       }
-      addBlock<0, M>(p, b, x, steps, 1, &sums);
+      addBlock<0, M>(p, b, x, steps, &sums);
     }
     UNROLL for (int i = 0; i < M; i++) results[i] = sums.template total<false>(i) + rest[i];
   }
@@ -267,9 +305,9 @@ struct BlocksWithMinima {
     return kPart < 4 ? _mm256_slli_epi16(one, kPart < 4 ? 4 - kPart : 0) : _mm256_srli_epi16(one, kPart < 4 ? 0 : kPart - 4);
   }
 
-  template <int kPair, int M>
+  template <int kPair, int M, class S>
   static inline __attribute__((always_inline)) void addPair(const uint8_t* quants, __m256i bits, int64_t b,
-                                                            const RoundedRow* x, const float* steps, Sums<M>* sums) {
+                                                            const RoundedRow* x, const S& steps, Sums<M>* sums) {
     const __m256i both = load32(quants + 32 * kPair), nibble = _mm256_set1_epi8(15);
     __m256i low = _mm256_and_si256(both, nibble), up = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
     if (kFiveBits) {
@@ -277,8 +315,8 @@ struct BlocksWithMinima {
       up = _mm256_or_si256(up, high<2 * kPair + 1>(bits));
     }
     const int64_t at = 256 * b + 64 * kPair;
-    addPart<false, 2 * kPair, M>(low, at, x, steps + 2 * kPair, 8, sums);
-    addPart<false, 2 * kPair + 1, M>(up, at + 32, x, steps + 2 * kPair + 1, 8, sums);
+    addPart<false, 2 * kPair, M>(low, at, x, steps, sums);
+    addPart<false, 2 * kPair + 1, M>(up, at + 32, x, steps, sums);
   }
 
   template <int M>
@@ -292,17 +330,18 @@ struct BlocksWithMinima {
       scalesOf6Bits(p + 4, &scales, &mins);
       scales = _mm256_mul_ps(scales, _mm256_set1_ps(halfAt(p)));
       mins = _mm256_mul_ps(mins, _mm256_set1_ps(halfAt(p + 2)));
-      float steps[M][8];
+      Steps<M, kFiveBits> steps;
       UNROLL for (int i = 0; i < M; i++) {
-        _mm256_storeu_ps(steps[i], _mm256_mul_ps(scales, _mm256_loadu_ps(x[i].d + 8 * b)));
+        steps.rows[i] = _mm256_mul_ps(scales, _mm256_loadu_ps(x[i].d + 8 * b));
         sums.minima[i] = _mm256_fmadd_ps(mins, _mm256_loadu_ps(x[i].dSum + 8 * b), sums.minima[i]);
       }
+      steps.settle();
       const uint8_t* const quants = p + (kFiveBits ? 48 : 16);
       const __m256i bits = kFiveBits ? load32(p + 16) : _mm256_setzero_si256();
-      addPair<0, M>(quants, bits, b, x, steps[0], &sums);
-      addPair<1, M>(quants, bits, b, x, steps[0], &sums);
-      addPair<2, M>(quants, bits, b, x, steps[0], &sums);
-      addPair<3, M>(quants, bits, b, x, steps[0], &sums);
+      addPair<0, M>(quants, bits, b, x, steps, &sums);
+      addPair<1, M>(quants, bits, b, x, steps, &sums);
+      addPair<2, M>(quants, bits, b, x, steps, &sums);
+      addPair<3, M>(quants, bits, b, x, steps, &sums);
     }
     UNROLL for (int i = 0; i < M; i++) results[i] = sums.template total<true>(i);
   }
