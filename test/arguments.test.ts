@@ -10,7 +10,7 @@ const MOST_ARGUMENTS = 7;
 /** Where the scalars of a kernel call may stand: below the boundary, and in the files that turn values into them. */
 const BOUNDARY: readonly RegExp[] = [
   /^backend\//,
-  /^memory\/operations\//,
+  /^memory\/(operations\/|weight\.ts$)/,
   /^tensor\/matmul\.ts$/,
   /^sampling\/sampler\.ts$/,
 ];
