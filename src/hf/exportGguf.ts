@@ -4,7 +4,7 @@ import type { Some } from '../base/options';
 import { type StorageType, storageTypeFor } from '../base/storageTypes';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
-import { ggufNameOf } from '../checkpoint/gguf/architectures';
+import { ggufArchitecture, ggufNameOf } from '../checkpoint/gguf/architectures';
 import { blockTypeFor } from '../checkpoint/gguf/blockTypes';
 import { isGgufPath } from '../checkpoint/gguf/ggufFile';
 import { isLlama3Default, llama3Factors, ROPE_FACTORS } from '../checkpoint/gguf/ropeScaling';
@@ -114,12 +114,11 @@ function ggufObstacles(config: ModelConfig, architecture: Architecture): string[
   const fields: string[] = [];
   const mixed = denseLayers.length > 0 && denseLayers.length < nLayers;
   if (mixed) fields.push(`denseLayers ${denseLayers}`);
-  const renormalises = ggufNameOf(architecture)?.normTopkProb;
+  const { normTopkProb: renormalises, attentionBias: biased = true } = ggufNameOf(architecture) ?? {};
   if (renormalises !== undefined && normTopkProb !== renormalises)
     fields.push(`normTopkProb ${normTopkProb}`);
-  const unbiased = architecture === 'qwen3_moe' || architecture === 'olmoe' || architecture === 'granitemoe';
   if (!hasForm(config.ropeScaling)) fields.push(`ropeScaling ${JSON.stringify(config.ropeScaling)}`);
-  if (unbiased && attentionBias !== 'none') fields.push(`attentionBias ${attentionBias}`);
+  if (!biased && attentionBias !== 'none') fields.push(`attentionBias ${attentionBias}`);
   return fields;
 }
 
@@ -171,7 +170,7 @@ function generalEntries(architecture: string, name: string, dtype: GgufDtype): [
 function modelEntries(architecture: string, config: ModelConfig): [string, GgufEntry][] {
   const mixture = config.nMoeLayers > 0;
   const qwen = architecture.startsWith('qwen');
-  const granite = architecture === 'granitemoe';
+  const scaled = ggufArchitecture(architecture, mixture)?.ownKeys.includes('embedding_scale') ?? false;
   const integers: Record<string, number | false> = {
     context_length: config.maxSeqLen,
     embedding_length: config.hiddenDim,
@@ -191,10 +190,10 @@ function modelEntries(architecture: string, config: ModelConfig): [string, GgufE
   const floats: Record<string, number | false> = {
     'attention.layer_norm_rms_epsilon': config.rmsNormEps,
     'rope.freq_base': config.effectiveRopeBase,
-    embedding_scale: granite && config.embeddingMultiplier,
-    residual_scale: granite && config.residualMultiplier,
-    logit_scale: granite && config.logitsDivisor,
-    'attention.scale': granite && config.attentionScale,
+    embedding_scale: scaled && config.embeddingMultiplier,
+    residual_scale: scaled && config.residualMultiplier,
+    logit_scale: scaled && config.logitsDivisor,
+    'attention.scale': scaled && config.attentionScale,
   };
   const entriesOf = (values: Record<string, number | false>, type: 'uint32' | 'float32') =>
     Object.entries(values).flatMap(([key, value]): [string, GgufEntry][] =>

@@ -105,20 +105,32 @@ describe('saveCheckpoint', () => {
     expect(await readdir(dir)).toHaveLength(3);
   });
 
+  /** A reader that saves overtake again and again is told so. */
+  function refusedAsTooBusy(error: Error): [null] {
+    expect(error.message).toMatch(/being replaced again and again/);
+    return [null];
+  }
+
   it('never shows a reader the files of two checkpoints', async () => {
     await saveCheckpoint(dir, content(0));
+    const seen = new Set<unknown>();
     let saving = true;
     const saves = (async () => {
-      for (let version = 1; version <= 40; version++) await saveCheckpoint(dir, content(version));
+      // On, until the reader has seen several: a slow disk may let it through only between two of them.
+      for (let version = 1; saving && (version <= 40 || seen.size < 2); version++)
+        await saveCheckpoint(dir, content(version));
       saving = false;
     })();
-    const seen = new Set<unknown>();
-    while (saving) {
-      const found = await versions();
-      expect(new Set(found).size, found.join()).toBe(1);
-      seen.add(found[0]);
+    try {
+      while (saving) {
+        const found = await versions().catch(refusedAsTooBusy);
+        expect(new Set(found).size, found.join()).toBe(1);
+        if (found[0] !== null) seen.add(found[0]);
+      }
+    } finally {
+      saving = false;
+      await saves;
     }
-    await saves;
     expect(seen.size).toBeGreaterThan(1);
   });
 });

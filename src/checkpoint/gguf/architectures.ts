@@ -11,6 +11,8 @@ export interface GgufArchitecture {
   readonly neighbours: boolean;
   /** Whether gate weights are renormalised; undefined where the configuration has no such key. */
   readonly normTopkProb?: boolean | undefined;
+  /** Whether llama.cpp adds biases of queries, keys and values. Default true. */
+  readonly attentionBias?: boolean | undefined;
   /** Tensor names below `model.layers.<i>.` */
   readonly router: string;
   readonly experts: ExpertNames;
@@ -69,11 +71,24 @@ const ARCHITECTURES: Readonly<Record<string, GgufArchitecture>> = {
       shared_expert_intermediate_size: metadata.rowsOf('blk.0.ffn_gate_shexp.weight'),
     }),
   },
-  qwen3moe: { ...PLAIN, modelType: 'qwen3_moe', normTopkProb: true, config: attentionBias },
-  olmoe: { ...PLAIN, modelType: 'olmoe', normTopkProb: false, config: attentionBias },
+  qwen3moe: {
+    ...PLAIN,
+    modelType: 'qwen3_moe',
+    normTopkProb: true,
+    attentionBias: false,
+    config: attentionBias,
+  },
+  olmoe: {
+    ...PLAIN,
+    modelType: 'olmoe',
+    normTopkProb: false,
+    attentionBias: false,
+    config: attentionBias,
+  },
   granitemoe: {
     modelType: 'granitemoe',
     neighbours: true,
+    attentionBias: false,
     router: 'block_sparse_moe.router.layer.weight',
     experts: {
       gateUp: 'block_sparse_moe.input_linear.weight',
