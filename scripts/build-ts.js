@@ -55,7 +55,10 @@ async function main() {
 async function withoutSpace(program) {
   // Imported, not required: the bundler's package is ES modules alone, which Node 20.17 can't require.
   const { minify } = await import('rolldown/utils');
-  const { code, errors } = await minify('worker.js', program, { compress: false, mangle: false });
+  const { code, errors } = await minify('worker.js', program, {
+    compress: false,
+    mangle: { keepNames: true },
+  });
   if (errors.length > 0) throw new Error(`The workers' program: ${errors[0].message}`);
   return code;
 }
