@@ -19,6 +19,10 @@ function fetched(): string | null {
   }
 }
 
+// With activations rounded to 8 bits this question is one where the small model errs: llama.cpp answers "L'Étoile, la
+// Marseillaise", as this library does then. As the weights are, it answers Paris.
+process.env.SGEMOE_EXACT = '1';
+
 const file = fetched();
 const question = 'What is the capital of France?';
 const messages = [{ role: 'user' as const, content: question }];
