@@ -79,7 +79,8 @@ StorageType Args::storageType(const char* name) {
   int type = 0;
   while (type < kStorageTypes && std::strcmp(kStorageLayouts[type].name, text) != 0) type++;
   if (type == kStorageTypes) {
-    std::memcpy(badType_, text[0] != 0 ? text : " ", sizeof badType_);
+    if (text[0] == 0) text[0] = ' ';  // an empty badType_ says that there is none
+    std::memcpy(badType_, text, sizeof badType_);
     type = 0;
   }
   return static_cast<StorageType>(type);
