@@ -7,27 +7,15 @@
  */
 const { setTimeout: sleep } = require('node:timers/promises');
 const { addBackendOptions, applyBackendOptions, command, integer, start } = require('./lib/command');
+const { LOADED } = require('./lib/loadedModel');
 const { quantile, sort } = require('./lib/stats');
 
 const STREAMS = [0, 1, 8, 64];
 const TIMER_MS = 10;
 const SOAK_AT_ONCE = 32;
 
-/** 150 MB of weights: a step takes milliseconds. */
-const MODEL = {
-  hiddenDim: 512,
-  nLayers: 4,
-  nHeads: 8,
-  nKvHeads: 2,
-  headDim: 64,
-  nExperts: 8,
-  topKExperts: 2,
-  ffnDim: 768,
-  vocabSize: 256,
-  maxSeqLen: 1024,
-};
 /** The model of the soak, which tests requests, not computing. */
-const TINY = { ...MODEL, hiddenDim: 64, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 32, ffnDim: 64 };
+const TINY = { ...LOADED, hiddenDim: 64, nLayers: 2, nHeads: 2, nKvHeads: 1, headDim: 32, ffnDim: 64 };
 
 start(async () => {
   const program = command('engine.js', 'Measures an engine: event loop delay, tokens/s, memory.')
@@ -50,7 +38,7 @@ async function openEngine(config, options) {
 
 /** Keeps `streams` readers busy for some seconds; each reads one stream after the other. */
 async function load(streams, seconds) {
-  const engine = await openEngine(MODEL, { maxBatch: 64 });
+  const engine = await openEngine(LOADED, { maxBatch: 64 });
   const end = performance.now() + seconds * 1000;
   let tokens = 0;
   const firsts = [];

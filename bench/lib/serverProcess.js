@@ -1,23 +1,12 @@
 'use strict';
 /** The server process of bench/serve.js and bench/faults.js. It tells its url and, when asked, its memory. */
 const { setTimeout: sleep } = require('node:timers/promises');
+const { LOADED } = require('./loadedModel');
 const { quantile, sort } = require('./stats');
 
 const TIMER_MS = 10;
 
-/** A model with 150 MB of weights, whose step takes milliseconds, and a tiny one for tests that aren't about computing. */
-const LOADED = {
-  hiddenDim: 512,
-  nLayers: 4,
-  nHeads: 8,
-  nKvHeads: 2,
-  headDim: 64,
-  nExperts: 8,
-  topKExperts: 2,
-  ffnDim: 768,
-  vocabSize: 256,
-  maxSeqLen: 1024,
-};
+/** The loaded model, and a tiny one for tests that aren't about computing. */
 const MODELS = {
   loaded: LOADED,
   tiny: {
