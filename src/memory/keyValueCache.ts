@@ -1,7 +1,7 @@
 import { checkInteger } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import type { IndexView, MatrixView } from './matrixView';
-import type { AttentionRun } from './operations';
+import type { AttentionRun } from './operations/attention';
 import type { Planner } from './workspace';
 
 export interface KeyValueCacheDims {

@@ -120,6 +120,7 @@ export class ParameterStore {
 
   readonly #weights: Weight[] = [];
   readonly #tables: Table[] = [];
+  #isStored = false;
   #shardSizes: number[] = [0];
   readonly #bufferWeights: Weight[] = [];
   #bufferSize = 0;
@@ -201,7 +202,7 @@ export class ParameterStore {
 
   /** Whether some matrix is kept as it is stored: the model then only serves. */
   get isStored(): boolean {
-    return this.#tables.some((table) => table.isStored);
+    return this.#isStored;
   }
 
   /**
@@ -209,7 +210,10 @@ export class ParameterStore {
    * more, so such a model has no gradients.
    */
   keepStored(tables: Iterable<Table>): void {
-    for (const table of tables) table.isStored = true;
+    for (const table of tables) {
+      table.isStored = true;
+      this.#isStored = true;
+    }
     this.#shardSizes = [0];
     for (const weight of this.#weights) this.#place(weight);
   }

@@ -1,17 +1,9 @@
 import type { Kernels } from '../backend/kernels';
 import type { StoredMatrices } from '../backend/kernels/stored';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
-import {
-  gatherRows,
-  gatherStored,
-  matmul,
-  matmulGrouped,
-  matmulGroupedTransA,
-  matmulTransA,
-  matmulTransB,
-  multiplyStored,
-  multiplyStoredGroups,
-} from './operations';
+import { matmul, matmulGrouped, matmulGroupedTransA, matmulTransA, matmulTransB } from './operations/matmul';
+import { gatherRows } from './operations/mixture';
+import { gatherStored, multiplyStored, multiplyStoredGroups } from './operations/stored';
 import type { Planner } from './workspace';
 
 /** The initial values of a weight: Kaiming normal with std sqrt(2/fanIn) (He et al. 2015, eq. 10), ones, or zeros. */

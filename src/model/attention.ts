@@ -11,7 +11,7 @@ import {
   attention,
   attentionBackward,
   rope,
-} from '../memory/operations';
+} from '../memory/operations/attention';
 import type { Parameter } from '../memory/parameters';
 import { type Bias, type Matrix, type Ones, planOnes } from '../memory/weight';
 import type { Planner } from '../memory/workspace';

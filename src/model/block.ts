@@ -1,5 +1,6 @@
 import type { MatrixView } from '../memory/matrixView';
-import { copy, type RoutingViews } from '../memory/operations';
+import type { RoutingViews } from '../memory/operations/mixture';
+import { copy } from '../memory/operations/rows';
 import type { Planner } from '../memory/workspace';
 import {
   type AttentionDims,

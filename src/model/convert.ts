@@ -11,7 +11,7 @@ import type { Architecture } from '../hf/architectures';
 import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
 import { modelSource } from '../hf/source';
-import { quantized } from '../memory/operations';
+import { quantized } from '../memory/operations/stored';
 import { ParameterStore } from '../memory/parameters';
 import { assemble } from './assemble';
 import { type MemoryBytes, memoryBytes } from './memoryBytes';

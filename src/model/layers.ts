@@ -4,16 +4,16 @@ import { checkFactor, checkIds, checkInteger, checkOptions, checkTensor } from '
 import { SgemoeError } from '../base/errors';
 import { DEFAULT_SEED } from '../base/random';
 import { elementsOf, type IndexView, indicesOf, type MatrixView, matrixOf } from '../memory/matrixView';
+import { embeddingBackward } from '../memory/operations/mixture';
 import {
   clear,
   clearShared,
-  embeddingBackward,
   rmsNorm,
   rmsNormBackward,
   scale,
   swiglu,
   swigluBackward,
-} from '../memory/operations';
+} from '../memory/operations/rows';
 import { type Parameter, ParameterStore } from '../memory/parameters';
 import { type Bias, Matrix, type Ones, planOnes, type Table, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';

@@ -1,6 +1,6 @@
 import { SgemoeError } from '../base/errors';
 import type { MemoryNeeds } from '../base/requireMemory';
-import { crossEntropy } from '../memory/operations';
+import { crossEntropy } from '../memory/operations/training';
 import type { AssembledParts } from './assemble';
 import type { RouterLosses } from './moe';
 import type { PassMode } from './pass';
@@ -57,8 +57,7 @@ export class ModelLoss {
 
   /** Zero sums, to add parts to. */
   noSums(): LossSums {
-    const load: number[][] = [];
-    for (const { moe } of this.parts.blocks) load.push(Array.from(moe?.router.counts ?? [], () => 0));
+    const load = this.parts.blocks.map(({ moe }) => new Array<number>(moe?.router.nExperts ?? 0).fill(0));
     return { crossEntropy: 0, auxLoss: 0, zLoss: 0, load };
   }
 

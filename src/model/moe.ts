@@ -1,18 +1,14 @@
 import { checkFactor, checkInteger } from '../base/checks';
 import { elementsOf, type MatrixView } from '../memory/matrixView';
 import {
-  clear,
-  copy,
   gatherRows,
   type RoutingViews,
   route,
   routeBackward,
   scatterAddRows,
   scatterAddRowsBackward,
-  sumSquares,
-  swiglu,
-  swigluBackward,
-} from '../memory/operations';
+} from '../memory/operations/mixture';
+import { clear, copy, sumSquares, swiglu, swigluBackward } from '../memory/operations/rows';
 import type { Parameter } from '../memory/parameters';
 import type { Matrix, Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';

@@ -1,6 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import type { MatrixView } from '../memory/matrixView';
-import { clear, rmsNorm, rmsNormBackward } from '../memory/operations';
+import { clear, rmsNorm, rmsNormBackward } from '../memory/operations/rows';
 import type { ParameterStore } from '../memory/parameters';
 import type { Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';

@@ -1,5 +1,6 @@
 import type { IndexView, MatrixView } from '../memory/matrixView';
-import { clear, scatterAddRows, scatterAddRowsBackward } from '../memory/operations';
+import { scatterAddRows, scatterAddRowsBackward } from '../memory/operations/mixture';
+import { clear } from '../memory/operations/rows';
 import type { Matrix } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Layer, type LayerOptions, SwiGLU } from './layers';

@@ -4,7 +4,7 @@ import { STORAGE_TYPE_NAMES, type StorageType, storageTypeFor, storedBytes } fro
 import { halvesRow, isRotated } from '../checkpoint/ropePairs';
 import type { ModelSource, SourceSpan } from '../hf/source';
 import { type ByteRange, FileBytes } from '../memory/fileBytes';
-import { quantized } from '../memory/operations';
+import { quantized } from '../memory/operations/stored';
 import type { Parameter, ParameterStore } from '../memory/parameters';
 import { type BytesPlace, type StoredPart, type StoredTables, sharedBytes } from '../memory/storedTables';
 import type { Table } from '../memory/weight';

@@ -1,6 +1,6 @@
 import { requireMemory } from '../base/requireMemory';
 import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
-import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations';
+import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations/training';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
 

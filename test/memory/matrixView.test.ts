@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { getKernels } from '../../src/backend';
 import { elementsOf, matrixOf } from '../../src/memory/matrixView';
-import { matmul, matmulTransA, matmulTransB, rmsNorm } from '../../src/memory/operations';
+import { matmul, matmulTransA, matmulTransB } from '../../src/memory/operations/matmul';
+import { rmsNorm } from '../../src/memory/operations/rows';
 import { Planner, Workspace } from '../../src/memory/workspace';
 
 const kernels = getKernels();
