@@ -1,7 +1,7 @@
 import { basename, dirname } from 'node:path';
 import { checkOptions } from '../base/checks';
 import type { Some } from '../base/options';
-import { type StorageType, storageTypeFor } from '../base/storageTypes';
+import type { StorageType } from '../base/storageTypes';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ggufArchitecture, ggufNameOf } from '../checkpoint/gguf/architectures';
@@ -13,6 +13,7 @@ import { tokenizerEntries } from '../checkpoint/gguf/writeTokenizer';
 import { replaceFiles } from '../checkpoint/replaceFiles';
 import { writeChunks } from '../checkpoint/safetensors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
+import { type MatrixTypes, matrixTypeOf } from '../config/matrixTypes';
 import type { ModelConfig } from '../config/modelConfig';
 import { type RopeScaling, ropeScalingToJson, yarnAttentionFactor } from '../config/ropeScaling';
 import { ARCHITECTURES, type Architecture } from './architectures';
@@ -31,12 +32,12 @@ import { obstacles } from './writeConfig';
 
 /** What weights are stored as; `file` is llama.cpp's number of the mixture (`general.file_type`). */
 const DTYPES = {
-  f32: { file: 0, storage: 'float32' },
-  f16: { file: 1, storage: 'float16' },
-  bf16: { file: 32, storage: 'bfloat16' },
-  q8_0: { file: 7, storage: 'q8_0' },
-  q4_k_m: { file: 15, storage: 'q4_k' },
-} as const;
+  f32: { file: 0, types: 'float32' },
+  f16: { file: 1, types: 'float16' },
+  bf16: { file: 32, types: 'bfloat16' },
+  q8_0: { file: 7, types: 'q8_0' },
+  q4_k_m: { file: 15, types: 'q4_k_m' },
+} as const satisfies Record<string, { file: number; types: MatrixTypes }>;
 export type GgufDtype = keyof typeof DTYPES;
 export const GGUF_DTYPES = Object.keys(DTYPES) as readonly GgufDtype[];
 
@@ -54,8 +55,7 @@ export type Quantize = (type: StorageType, rows: number, cols: number, values: F
 
 /**
  * Writes a model as a GGUF file, which llama.cpp and what is built on it read, whole or not at all. Returns the
- * `general.architecture`. 'q8_0' rounds all matrices; 'q4_k_m' is llama.cpp's mixture: Q6_K for the output and for the more
- * sensitive half of values and down projections, else Q4_K. Rows that a type doesn't fit are of the type that llama.cpp takes.
+ * `general.architecture`. 'q8_0' rounds all matrices; 'q4_k_m' is llama.cpp's mixture (config/matrixTypes.ts). Rows that a type doesn't fit are of the type that llama.cpp takes.
  * @throws TypeError for a wrong option, RangeError for what has no form in a GGUF, and for weights that the dtype can't hold;
  * SgemoeError SGEMOE_CHECKPOINT_WRITE, SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
  */
@@ -233,9 +233,8 @@ function tensorsOf(
   }
   return Array.from(parameters, ([name, { shape, parts }]) => {
     const cols = shape.at(-1)!;
-    const storage =
-      shape.length === 1 || name.includes('ffn_gate_inp') ? 'float32' : storageOf(name, dtype, config);
-    const type = storageTypeFor(storage, cols);
+    const isFloat = shape.length === 1 || name.includes('ffn_gate_inp');
+    const type = isFloat ? 'float32' : matrixTypeOf(DTYPES[dtype].types, parts[0].name, cols, config);
     const bytesOf = (values: Float32Array) =>
       type === 'float32' || type === 'float16' || type === 'bfloat16'
         ? floatBytes(values, type)
@@ -246,18 +245,4 @@ function tensorsOf(
     };
     return { name, type: blockTypeFor(type), shape, chunks };
   });
-}
-
-/** The type of a matrix before it is fitted to its rows. */
-function storageOf(name: string, dtype: GgufDtype, { nLayers, tieEmbeddings }: ModelConfig): StorageType {
-  if (dtype !== 'q4_k_m') return DTYPES[dtype].storage;
-  if (name === (tieEmbeddings ? 'token_embd.weight' : 'output.weight')) return 'q6_k';
-  const [, layer] = /^blk\.(\d+)\.(?:attn_v|ffn_down)/.exec(name) ?? [];
-  return layer !== undefined && getsMoreBits(Number(layer), nLayers) ? 'q6_k' : 'q4_k';
-}
-
-/** Of the first and last eighth of the layers all, of the others every third, as in llama.cpp. */
-function getsMoreBits(layer: number, nLayers: number): boolean {
-  const eighth = Math.floor(nLayers / 8);
-  return layer < eighth || layer >= Math.floor((7 * nLayers) / 8) || (layer - eighth) % 3 === 2;
 }

@@ -1,12 +1,6 @@
 import { getKernels } from '../backend';
 import { checkOptions } from '../base/checks';
-import {
-  STORAGE_TYPE_NAMES,
-  STORAGE_TYPES,
-  type StorageType,
-  storageTypeFor,
-  storedBytes,
-} from '../base/storageTypes';
+import { STORAGE_TYPES, type StorageType, storedBytes } from '../base/storageTypes';
 import { BLOCK_TYPES_KEY } from '../checkpoint/blockTensors';
 import { loadCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
@@ -16,6 +10,7 @@ import { replaceFiles } from '../checkpoint/replaceFiles';
 import { type StreamedTensor, streamSafetensors, writeChunks } from '../checkpoint/safetensors';
 import type { Dtype } from '../checkpoint/safetensorsHeader';
 import { tokenizerFiles } from '../checkpoint/tokenizerFiles';
+import { MATRIX_TYPES, type MatrixTypes, matrixTypeOf } from '../config/matrixTypes';
 import type { ModelConfig } from '../config/modelConfig';
 import { type ModelSource, modelSource } from '../hf/source';
 import { type Parameter, ParameterStore } from '../memory/parameters';
@@ -23,8 +18,8 @@ import { assemble } from './assemble';
 import { checkModelDtype, roundedChunks } from './storedWeights';
 
 export interface QuantizeOptions {
-  /** The type of the matrices. Rows that aren't whole blocks of it take the type that llama.cpp takes. */
-  dtype: StorageType;
+  /** The types of the matrices. Rows that aren't whole blocks take the type that llama.cpp takes. */
+  dtype: MatrixTypes;
   /** Called with a sentence for each thing ignored in config.json. Default: process warnings. */
   onNote?: ((note: string) => void) | undefined;
 }
@@ -50,7 +45,7 @@ export async function quantizeCheckpoint(
 ): Promise<Quantized> {
   checkOptions('quantizeCheckpoint', options, ['dtype', 'onNote']);
   const { dtype, onNote = (note: string) => process.emitWarning(note, 'SgemoeWarning') } = options;
-  checkModelDtype('quantizeCheckpoint: dtype', dtype, STORAGE_TYPE_NAMES);
+  checkModelDtype('quantizeCheckpoint: dtype', dtype, MATRIX_TYPES);
   const checkpoint = await loadCheckpoint(from);
   try {
     const source = modelSource(checkpoint);
@@ -90,7 +85,7 @@ interface QuantizedTensor extends StreamedTensor {
 }
 
 /** The tensors of the file, those with the largest elements first, so that each is aligned to its elements. */
-async function plan(source: ModelSource, dtype: StorageType): Promise<QuantizedTensor[]> {
+async function plan(source: ModelSource, dtype: MatrixTypes): Promise<QuantizedTensor[]> {
   const kernels = getKernels();
   const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
   const store = new ParameterStore(kernels, { onExpose });
@@ -100,7 +95,9 @@ async function plan(source: ModelSource, dtype: StorageType): Promise<QuantizedT
   const all = hasBuffers ? [...store.parameters, ...store.buffers] : store.parameters;
   const tensors = all.map((parameter) => {
     const cols = parameter.shape[parameter.shape.length - 1];
-    const type = matrices.has(parameter.weight) ? storageTypeFor(dtype, cols) : 'float32';
+    const type = matrices.has(parameter.weight)
+      ? matrixTypeOf(dtype, parameter.name, cols, source.config)
+      : 'float32';
     return tensorOf(parameter, type, cols, () => roundedChunks(parameter, type, source, kernels));
   });
   const elementBytes = ({ type }: QuantizedTensor) =>

@@ -1,7 +1,8 @@
 import type { Kernels } from '../backend/kernels';
 import { formatBytes } from '../base/formatBytes';
-import { STORAGE_TYPE_NAMES, type StorageType, storageTypeFor, storedBytes } from '../base/storageTypes';
+import { type StorageType, storedBytes } from '../base/storageTypes';
 import { halvesRow, isRotated } from '../checkpoint/ropePairs';
+import { MATRIX_TYPES, type MatrixTypes, matrixTypeOf } from '../config/matrixTypes';
 import type { ModelSource, SourceSpan } from '../hf/source';
 import { type ByteRange, FileBytes } from '../memory/fileBytes';
 import { quantized } from '../memory/operations/stored';
@@ -12,12 +13,12 @@ import { notFiniteNote } from './notFinite';
 
 /**
  * The type of a model's matrices. 'float32': all of them, in memory of the model's own, which can be trained. 'stored': as
- * the files have them; what they have in 16 bits or in blocks stays there, mapped. A storage type: the matrices are rounded
- * to it while they are read, one after the other; rows that aren't whole blocks take the type that llama.cpp takes.
+ * the files have them; what they have in 16 bits or in blocks stays there, mapped. Others: the matrices are rounded to them
+ * while they are read, one after the other; rows that aren't whole blocks take the type that llama.cpp takes.
  * Routers, norms and biases are float32 always.
  */
-export type ModelDtype = 'stored' | StorageType;
-export const MODEL_DTYPES: readonly ModelDtype[] = ['stored', ...STORAGE_TYPE_NAMES];
+export type ModelDtype = 'stored' | MatrixTypes;
+export const MODEL_DTYPES: readonly ModelDtype[] = ['stored', ...MATRIX_TYPES];
 
 /** @throws TypeError or RangeError that begins with `what`. */
 export function checkModelDtype(
@@ -105,7 +106,8 @@ function planMatrix(
   dtype: ModelDtype,
 ): PlannedMatrix {
   const span = source.span(parameter);
-  const type = dtype === 'stored' ? (span?.type ?? 'float32') : storageTypeFor(dtype, cols);
+  const type =
+    dtype === 'stored' ? (span?.type ?? 'float32') : matrixTypeOf(dtype, parameter.name, cols, source.config);
   return { parameter, type, span: span?.type === type ? span : null };
 }
 

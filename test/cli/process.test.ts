@@ -1,10 +1,11 @@
 /** The built command as a process: signals, pipes, exit codes. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { getKernels } from '../../src/backend';
 import { MoETransformer } from '../../src/model/model';
 import { readMetrics, TINY, temporaryFolder, writeText } from './run';
 
@@ -48,6 +49,18 @@ describe('the sgemoe process', () => {
     const help = start('--help');
     expect(await once(help.child, 'close')).toEqual([0, null]);
     expect(help.stdout()).toContain('Usage: sgemoe');
+  });
+
+  it('info tells whether products by block types round the activations', () => {
+    const run = (exact: string) => {
+      const env = { ...process.env, SGEMOE_EXACT: exact };
+      return execFileSync(process.execPath, [MAIN, 'info'], { env, encoding: 'utf8' });
+    };
+    const rounds = !getKernels().info.exactProducts;
+    expect(run('0')).toMatch(
+      rounds ? /block types +multiplied by activations in 8 bits/ : /multiplied as they are/,
+    );
+    expect(run('1')).toMatch(/block types +multiplied as they are/);
   });
 
   it.skipIf(process.platform === 'win32')('saves at the first Ctrl-C and gives 130', async () => {

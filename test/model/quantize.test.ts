@@ -32,7 +32,7 @@ const model = smallModel({ hiddenDim: 64, headDim: 32, ffnDim: 96, sharedFfnDim:
 beforeAll(() => model.save(from, { generationConfig: { eos_token_id: 3 } }));
 
 describe('a quantized checkpoint', () => {
-  test.each(['q8_0', 'q4_0', 'q4_k', 'bfloat16', 'float16', 'float32'] as const)(
+  test.each(['q8_0', 'q4_0', 'q4_k', 'q4_k_m', 'bfloat16', 'float16', 'float32'] as const)(
     'in %s is the model that loads with that type',
     async (dtype) => {
       const { config, bytes } = await quantizeCheckpoint(from, to, { dtype });

@@ -38,6 +38,7 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
   }
   rows.push(
     ['instruction set', info.instructionSet],
+    ['block types', info.exactProducts ? 'multiplied as they are' : 'multiplied by activations in 8 bits'],
     ['threads', String(info.threads)],
     ['addon', info.addonPath ?? 'none'],
   );

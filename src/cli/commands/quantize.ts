@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
-import { STORAGE_TYPE_NAMES, type StorageType } from '../../base/storageTypes';
+import { MATRIX_TYPES, type MatrixTypes } from '../../config/matrixTypes';
 import { quantizeCheckpoint } from '../../model/quantize';
 import { requireCheckpoint } from '../options/inputPaths';
 import type { CliContext } from '../terminal/io';
@@ -22,10 +22,12 @@ export function addQuantizeCommand(program: Command, { io }: CliContext): void {
     .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
     .requiredOption('--out <dir>', 'folder to write')
     .addOption(
-      new Option('--dtype <type>', 'type of the matrices').choices(STORAGE_TYPE_NAMES).default('q8_0'),
+      new Option('--dtype <type>', "types of the matrices; q4_k_m is llama.cpp's mixture")
+        .choices(MATRIX_TYPES)
+        .default('q8_0'),
     )
     .addHelpText('after', NOTES)
-    .action(async (dir: string, { out, dtype }: { out: string; dtype: StorageType }) => {
+    .action(async (dir: string, { out, dtype }: { out: string; dtype: MatrixTypes }) => {
       await requireCheckpoint(dir);
       const onNote = (text: string) => io.stderr.write(`${text}\n`);
       const { bytes } = await quantizeCheckpoint(dir, out, { dtype, onNote });
