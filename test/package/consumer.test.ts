@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, posix } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mayGainFromLibrary } from '../../src/backend';
@@ -47,6 +47,8 @@ const REST_LIMIT_BYTES = 1_500_000;
 const PACKAGES_LIMIT = 8;
 /** Limit of an installation without prebuilds/. */
 const INSTALLED_LIMIT_BYTES = 5_000_000;
+/** Texts of programs for elsewhere, which import nothing from here. */
+const GENERATED = ['dist/serve/engine/workerProgram.js', 'dist/serve/http/pageFiles.js'];
 
 let folder: string;
 let tarball: Tarball;
@@ -133,6 +135,31 @@ describe('the tarball', () => {
     expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$/.test(name))).toEqual([]);
     expect(gypfile).toBe(false);
     expect(tarball.files).not.toContain('binding.gyp');
+  });
+
+  it('has every file that its programs and declarations import, and no declaration besides', () => {
+    const home = join(plain, 'node_modules', 'sgemoe');
+    const imports = /(?:\brequire\(|\bfrom |\bimport\()["'](\.[^"']+)["']/g;
+    const imported = new Set(['dist/index.d.ts', 'dist/index.d.mts', 'dist/web.d.ts']);
+    const missing: string[] = [];
+    for (const file of tarball.files.filter((name) =>
+      /^dist\/(?!web\/).+\.(js|mjs|d\.ts|d\.mts)$/.test(name),
+    )) {
+      const ending = /\.d\.m?ts$/.test(file) ? '.d.ts' : '.js';
+      for (const [, specifier] of readFileSync(join(home, file), 'utf8').matchAll(imports)) {
+        if (/\.(json|node)$/.test(specifier)) continue;
+        const target = posix.join(posix.dirname(file), specifier).replace(/\.js$/, '');
+        const found = [`${target}${ending}`, `${target}/index${ending}`].find((name) =>
+          tarball.files.includes(name),
+        );
+        if (found !== undefined) imported.add(found);
+        else if (!GENERATED.includes(file)) missing.push(`${file}: ${specifier}`);
+      }
+    }
+    expect(missing).toEqual([]);
+    expect(tarball.files.filter((name) => /^dist\/.+\.d\.m?ts$/.test(name) && !imported.has(name))).toEqual(
+      [],
+    );
   });
 
   it('is small', () => {
