@@ -35,7 +35,19 @@ class Scratch {
     copy(['test', 'platforms', 'check.js'], path.join(project, 'check.js'));
     for (const name of ['micro', 'gqa'])
       copy(['test', 'fixtures', name], path.join(project, 'fixtures', name));
+    fs.cpSync(this.storedModels(), path.join(project, 'stored'), { recursive: true });
     return project;
+  }
+
+  /** Models with stored weights and what this machine computes from them, made once in a run. */
+  storedModels() {
+    if (this.stored === undefined) {
+      this.stored = this.empty('stored');
+      execFileSync(process.execPath, [path.join(__dirname, 'storedModels.js'), this.stored], {
+        stdio: 'inherit',
+      });
+    }
+    return this.stored;
   }
 
   node(name, major) {

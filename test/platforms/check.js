@@ -2,7 +2,7 @@
  * node check.js <report.json>
  *
  * What every platform must do with the package `sgemoe` that is installed beside this file: the float64 oracle's numbers,
- * a short training, an engine with workers. The report tells each check's fault, null where there is none. It is a file, and
+ * a short training, an engine with workers, and what x86-64 computes from mapped files. The report tells each check's fault, null where there is none. It is a file, and
  * this is plain JavaScript for CommonJS, so that it runs wherever a Node does: under an emulator, in wine, in Bun and Deno.
  */
 const { readFileSync, writeFileSync } = require('node:fs');
@@ -18,6 +18,11 @@ const LOSS = 2e-6;
 const GRADIENT = 5e-5;
 const ROUTER_GRADIENT_TOP1 = 2e-4;
 const STEP_LOSS = 5e-6;
+// The same numbers added up in another order, through two layers: test/model/storedWeights.test.ts.
+const ORDER = 2e-5;
+// Activations rounded to 8 bits: each product is off by 0.5 % of its size (1/254 of a block's largest number, evenly
+// distributed), and fifteen follow one another, so 2 %; the largest of 1,536 numbers by a little more.
+const ROUNDED = 5e-2;
 
 const checks = [];
 main();
@@ -32,6 +37,8 @@ async function main() {
   for (const name of ['micro', 'gqa']) await oracle(join(__dirname, 'fixtures', name), name);
   await check('a short training halves the loss', shortTraining);
   await check('an engine with workers answers as the model does', engineWithWorkers);
+  for (const name of ['bf16', 'q4_k_m.gguf'])
+    await check(`${name}: mapped weights`, () => mappedWeights(name));
   writeFileSync(process.argv[2], JSON.stringify({ info: backendInfo(), version: process.version, checks }));
 }
 
@@ -106,6 +113,28 @@ async function engineWithWorkers() {
     const prompt = tokenizer.encode('abc');
     const want = model.generateGreedy(prompt, prompt.length + 8).slice(prompt.length);
     for (const { tokens } of completions) equal('tokens', tokens.join(), want.join());
+  } finally {
+    await engine.close();
+  }
+}
+
+/** Against what x86-64 computed (.ci/platforms/storedModels.js): logits, and tokens by one model and by an engine's workers. */
+async function mappedWeights(name) {
+  const folder = join(__dirname, 'stored');
+  const { prompt, models } = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8'));
+  const { tokens, logits } = models[name];
+  const model = await MoETransformer.load(join(folder, name), { dtype: 'stored' });
+  if (!(model.weightBytes.mapped > model.weightBytes.resident))
+    throw new Error(`in memory, not mapped: ${JSON.stringify(model.weightBytes)}`);
+  const isRounded = name !== 'bf16' && !backendInfo().exactProducts;
+  near('logits', model.forwardIds(tokens, 1, tokens.length).data, logits, isRounded ? ROUNDED : ORDER);
+  equal('tokens', model.generateGreedy(prompt, tokens.length).join(), tokens.join());
+  const engine = await Engine.create(model, null, { workers: 2 });
+  try {
+    const request = { prompt, maxTokens: tokens.length - prompt.length, temperature: 0 };
+    const completions = await Promise.all([engine.generate(request), engine.generate(request)]);
+    for (const completion of completions)
+      equal("the workers' tokens", [...prompt, ...completion.tokens].join(), tokens.join());
   } finally {
     await engine.close();
   }
