@@ -1,3 +1,4 @@
+#include <initializer_list>
 #include <string>
 
 #include "../stored.h"
@@ -7,15 +8,32 @@
 namespace sgemoe::entries {
 namespace {
 
-// Matrix `index`, read by this call.
+// Throws if matrix `index`, which the call reads, has been given back.
 void requireMatrix(const Args& args, const StoredHandle& handle, int64_t index) {
   if (handle.isGone(index)) args.throwGone(index);
 }
 
-void requireIndex(const Args& args, const StoredHandle& handle, int64_t index) {
-  const int64_t count = handle.matrices.count;
-  if (index < count) return;
-  args.throwRange("index must be in [0, " + std::to_string(count) + "), got " + args.text(static_cast<double>(index)));
+// The distance between the rows of an argument that have `cols` elements.
+struct RowDistance {
+  const char* name;
+  int64_t ld, cols;
+};
+
+void requireLds(const Args& args, std::initializer_list<RowDistance> distances) {
+  for (const auto& [name, ld, cols] : distances) args.requireLd(name, ld, static_cast<double>(cols));
+}
+
+// Checks that the handle has a matrix `index` and the distances, in this order, and adds the matrix to what is read.
+void readMatrix(const Args& args, Areas& areas, const StoredHandle& handle, int64_t index,
+                std::initializer_list<RowDistance> distances) {
+  const StoredMatrices& matrices = handle.matrices;
+  if (index >= matrices.count) {
+    args.throwRange("index must be in [0, " + std::to_string(matrices.count) + "), got " +
+                    args.text(static_cast<double>(index)));
+  }
+  requireLds(args, distances);
+  requireMatrix(args, handle, index);
+  areas.readsMemory("matrices", matrices.parts[index], matrices.bytes());
 }
 
 double storedBytes(StorageType type, int64_t rows, int64_t cols) {
@@ -36,12 +54,8 @@ void multiplyStored(Args& args) {
   const Floats y = args.floats("y");
   const int64_t ldy = args.size("ldy");
   args.done();
-  requireIndex(args, handle, index);
-  args.requireLd("ldx", ldx, static_cast<double>(matrices.cols));
-  args.requireLd("ldy", ldy, static_cast<double>(matrices.rows));
-  requireMatrix(args, handle, index);
   Areas areas(args);
-  areas.readsMemory("matrices", matrices.parts[index], matrices.bytes());
+  readMatrix(args, areas, handle, index, {{"ldx", ldx, matrices.cols}, {"ldy", ldy, matrices.rows}});
   areas.reads(x, matrix(m, matrices.cols, ldx));
   areas.writes(y, matrix(m, matrices.rows, ldy));
   if (m == 0 || matrices.rows == 0) return;
@@ -61,8 +75,7 @@ void multiplyStoredGroups(Args& args) {
   const Floats y = args.floats("y");
   const int64_t ldy = args.size("ldy");
   args.done();
-  args.requireLd("ldx", ldx, static_cast<double>(matrices.cols));
-  args.requireLd("ldy", ldy, static_cast<double>(matrices.rows));
+  requireLds(args, {{"ldx", ldx, matrices.cols}, {"ldy", ldy, matrices.rows}});
   Areas areas(args);
   areas.reads(rowStarts, static_cast<double>(matrices.count) + 1);
   args.requireRowStarts(rowStarts, matrices.count);
@@ -88,11 +101,8 @@ void gatherStored(Args& args) {
   const Floats out = args.floats("out");
   const int64_t ldOut = args.size("ldOut");
   args.done();
-  requireIndex(args, handle, index);
-  args.requireLd("ldOut", ldOut, static_cast<double>(matrices.cols));
-  requireMatrix(args, handle, index);
   Areas areas(args);
-  areas.readsMemory("matrices", matrices.parts[index], matrices.bytes());
+  readMatrix(args, areas, handle, index, {{"ldOut", ldOut, matrices.cols}});
   areas.reads(ids, static_cast<double>(count));
   areas.writes(out, matrix(static_cast<double>(count), static_cast<double>(matrices.cols), static_cast<double>(ldOut)));
   args.requireIndices(ids, count, matrices.rows);
