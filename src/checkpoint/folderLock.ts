@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { linkSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { open, readFile, rmdir, unlink } from 'node:fs/promises';
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile, rmdir, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,8 +13,9 @@ import { checkpointWriteError, syncFolder } from './replaceFiles';
  * several processes gets it. A killed process leaves its lock behind: the next process on the same host sees that the owner
  * is gone and takes the lock over. Processes of another host can't be seen, so a lock of theirs is always refused.
  *
- * A process renames a lock to take it over, so only one of two processes succeeds. If the renamed lock isn't the one that
- * was read, a third process took over in the microseconds between; the lock is then given back.
+ * A lock is taken over under a second lock, `<file>-takeover`. While a process holds that one, no other process removes a
+ * lock of an ended owner; so a lock that still has the text that was read can be removed. A takeover lock that a killed
+ * process left behind is taken over in the same way.
  */
 
 /** The name of the lock file in a locked folder. */
@@ -33,10 +34,15 @@ export interface LockOwner {
   id: string;
 }
 
-const TRIES = 50;
+const TAKEOVER = '-takeover';
+
+const TRIES = 150;
 const RETRY_MS = 20;
-/** An empty or half-written lock is read this many times before its owner counts as killed while writing it. */
-const UNREADABLE_TRIES = 5;
+/**
+ * An empty or half-written lock is read this many times before its owner counts as killed while writing it. A living owner
+ * writes it at once, but may have to wait for a processor.
+ */
+const UNREADABLE_TRIES = 100;
 
 export class FolderLock {
   private constructor(
@@ -57,8 +63,9 @@ export class FolderLock {
     const made = await makeFolder(dirname(file));
     if (made !== undefined) await syncFolder(dirname(made));
     let note: string | null = null;
+    let refusal: SgemoeError | null = null;
     for (let tries = 0, unreadable = 0; tries < TRIES; tries++) {
-      if (await create(file, owner)) return new FolderLock(file, owner, made, note);
+      if (create(file, owner)) return new FolderLock(file, owner, made, note);
       const text = await readIfThere(file);
       if (text === null) continue;
       const found = parseOwner(text);
@@ -67,9 +74,18 @@ export class FolderLock {
         continue;
       }
       if (found !== null) await refuseLiving(file, found);
-      if (remove(file, text)) note = takenOver(file, found);
+      try {
+        if (await removeEnded(file, text)) note = takenOver(file, found);
+      } catch (error) {
+        if (!(error instanceof SgemoeError)) throw error;
+        refusal = error;
+        await sleep(RETRY_MS);
+      }
     }
-    throw new SgemoeError('SGEMOE_FOLDER_LOCKED', `${file} is taken by other processes again and again.`);
+    throw (
+      refusal ??
+      new SgemoeError('SGEMOE_FOLDER_LOCKED', `${file} is taken by other processes again and again.`)
+    );
   }
 
   /** Removes the lock, and the folder that was made for it if it is still empty. Never throws. */
@@ -112,20 +128,22 @@ async function newOwner(purpose: string): Promise<LockOwner> {
   return { pid, host: hostname(), since, purpose, processStart: await processStart(pid), id: randomUUID() };
 }
 
-/** Creates the lock file; false if it exists already. */
-async function create(file: string, owner: LockOwner): Promise<boolean> {
-  const handle = await open(file, 'wx').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EEXIST') return null;
-    throw error;
-  });
-  if (handle === null) return false;
+/** Creates the lock file; false if it exists already. The calls are synchronous, so that little time passes between them. */
+function create(file: string, owner: LockOwner): boolean {
+  let descriptor: number;
   try {
-    await handle.writeFile(`${JSON.stringify(owner)}\n`);
+    descriptor = openSync(file, 'wx');
   } catch (error) {
-    await unlink(file).catch(() => undefined);
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+  try {
+    writeFileSync(descriptor, `${JSON.stringify(owner)}\n`);
+  } catch (error) {
+    rmSync(file, { force: true });
     throw error;
   } finally {
-    await handle.close();
+    closeSync(descriptor);
   }
   return true;
 }
@@ -202,23 +220,16 @@ async function processStart(pid: number): Promise<string | null> {
 }
 
 /**
- * Removes the lock that was read; false if another one has replaced it. The calls are synchronous, so that little time
- * passes between reading and renaming.
+ * Removes the lock of an ended process, if it still has the text that was read; false if it has not.
+ * @throws SgemoeError SGEMOE_FOLDER_LOCKED while another process takes over.
  */
-function remove(file: string, text: string): boolean {
-  const doomed = `${file}-${randomUUID()}`;
-  let isSame = false;
+async function removeEnded(file: string, text: string): Promise<boolean> {
+  const takeover = await FolderLock.acquire(`${file}${TAKEOVER}`, 'taking over a lock');
   try {
-    if (readFileSync(file, 'utf8') !== text) return false;
-    renameSync(file, doomed);
-    isSame = readFileSync(doomed, 'utf8') === text;
-    if (!isSame) linkSync(doomed, file);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // ENOENT: another process removed the lock. EEXIST: a third process has it now.
-    if (code !== 'ENOENT' && code !== 'EEXIST') throw error;
+    if ((await readIfThere(file)) !== text) return false;
+    await unlink(file);
+    return true;
   } finally {
-    rmSync(doomed, { force: true });
+    await takeover.release();
   }
-  return isSame;
 }

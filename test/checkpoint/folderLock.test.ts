@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exportHuggingFace, prepareDataset } from '../../src';
 import { FolderLock, LOCK_FILE, type LockOwner, lockFolder } from '../../src/checkpoint/folderLock';
@@ -43,6 +44,56 @@ async function endedPid(): Promise<number> {
 }
 
 const takenOver = /was locked by process \d+ .* which has ended without unlocking it: the lock is taken over/;
+
+const LOCK_MODULE = resolve(__dirname, '../../dist/checkpoint/folderLock.js');
+const ROUNDS = 12;
+
+/** A process that asks for locks and keeps them. It waits for a random time before each of its calls of the file system. */
+class Asker {
+  static readonly #program = `
+    const [module, seed] = process.argv.slice(1);
+    const fs = require('node:fs');
+    let state = Number(seed) + 1;
+    const delayMs = () => (state = (state * 48271) % 2147483647) % 8;
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    for (const name of ['openSync', 'readFileSync', 'renameSync', 'linkSync', 'rmSync', 'unlinkSync']) {
+      const call = fs[name];
+      fs[name] = (...given) => (Atomics.wait(pause, 0, 0, delayMs()), call(...given));
+    }
+    for (const name of ['open', 'readFile', 'rename', 'link', 'rm', 'unlink']) {
+      const call = fs.promises[name];
+      fs.promises[name] = async (...given) => {
+        await new Promise((resolve) => setTimeout(resolve, delayMs()));
+        return call(...given);
+      };
+    }
+    const { lockFolder } = require(module);
+    const lines = require('node:readline').createInterface({ input: process.stdin });
+    lines.on('line', (folder) => {
+      lockFolder(folder, 'a test').then(() => 'locked', (error) => error.code).then((text) => console.log(text));
+    });`;
+
+  readonly #child;
+  readonly #answers;
+
+  constructor(seed: number) {
+    this.#child = spawn(process.execPath, ['-e', Asker.#program, LOCK_MODULE, String(seed)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.#answers = createInterface({ input: this.#child.stdout });
+  }
+
+  /** 'locked', or the code of the error. */
+  async ask(folder: string): Promise<string> {
+    const answer = once(this.#answers, 'line');
+    this.#child.stdin.write(`${folder}\n`);
+    return (await answer)[0];
+  }
+
+  end(): void {
+    this.#child.kill();
+  }
+}
 
 describe('a locked folder', () => {
   test('is refused until it is released, in a sentence that names the owner; nothing is left of the lock', async () => {
@@ -108,6 +159,24 @@ describe('a lock whose owner is gone', () => {
     expect(readdirSync(folder)).toEqual([LOCK_FILE]);
   });
 
+  test('is taken over by one of many processes that ask at once, however slow each of their steps is', async () => {
+    const askers = Array.from({ length: 8 }, (_, seed) => new Asker(seed));
+    try {
+      for (let round = 0; round < ROUNDS; round++) {
+        const folder = newFolder();
+        leave(join(folder, LOCK_FILE), { pid: await endedPid() });
+        // In every second round, a process has been killed while it took the lock over.
+        if (round % 2 === 1) leave(join(folder, `${LOCK_FILE}-takeover`), { pid: await endedPid() });
+        const answers = await Promise.all(askers.map((asker) => asker.ask(folder)));
+        expect(answers.filter((answer) => answer === 'locked')).toHaveLength(1);
+        expect(answers.filter((answer) => answer === 'SGEMOE_FOLDER_LOCKED')).toHaveLength(askers.length - 1);
+        expect(readdirSync(folder)).toEqual([LOCK_FILE]);
+      }
+    } finally {
+      for (const asker of askers) asker.end();
+    }
+  });
+
   test('is taken over when its owner was killed while it wrote the lock', async () => {
     const folder = newFolder();
     writeFileSync(join(folder, LOCK_FILE), '{"pid":');
@@ -129,8 +198,7 @@ describe('a lock whose owner is gone', () => {
     const script = `
       require(process.argv[1]).lockFolder(process.argv[2], 'a test').then(() => console.log('locked'));
       setInterval(() => {}, 1000);`;
-    const module = resolve(__dirname, '../../dist/checkpoint/folderLock.js');
-    const child = spawn(process.execPath, ['-e', script, module, folder], {
+    const child = spawn(process.execPath, ['-e', script, LOCK_MODULE, folder], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     await once(child.stdout, 'data');

@@ -67,7 +67,7 @@ export class RunFolder {
       throw error;
     });
     if (entries === null) return 'file';
-    if (entries.every((name) => name === LOCK_FILE)) return 'free';
+    if (entries.every((name) => name.startsWith(LOCK_FILE))) return 'free';
     return MARKS.some((name) => entries.includes(name)) ? 'run' : 'other';
   }
 
