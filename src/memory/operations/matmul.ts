@@ -1,6 +1,12 @@
 import type { Kernels } from '../../backend/kernels';
 import type { IndexView, MatrixView } from '../matrixView';
 
+/*
+ * The files of this folder are the kernels on matrix views. The formulas are in the files of backend/kernels/. The functions
+ * turn views into the kernels' arrays and scalars, in the kernels' order; sizes come from the views. Where a kernel takes no
+ * leading dimension, rows must be adjacent (ld = cols).
+ */
+
 /** out = alpha a b + beta out, a [m,k], b [k,n], out [m,n]. */
 export function matmul(k: Kernels, a: MatrixView, b: MatrixView, out: MatrixView, alpha = 1, beta = 0): void {
   checkInner(a.cols, b.rows);
