@@ -3,11 +3,12 @@ import { listTextFiles, sizeOfFiles } from '../../text/files';
 import { checkTarget, type PrepareProgress, prepareDataset } from '../../text/prepared/prepareDataset';
 import { textTokenizer } from '../options/dataOptions';
 import { decimal } from '../options/values';
-import { formatCount, formatDuration, formatPercent, shellQuote } from '../terminal/format';
+import { formatCount, formatDuration, shellQuote } from '../terminal/format';
 import { interruptible } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { UsageError } from '../terminal/usageError';
+import { addTextCommand, describeRead } from './textCommand';
 
 interface DataCliOptions {
   data: string[];
@@ -31,12 +32,12 @@ Examples:
 `;
 
 export function addDataCommand(program: Command, context: CliContext): void {
-  program
-    .command('data')
-    .description('Make data sets: data prepare --help.')
-    .command('prepare')
-    .description('Tokenize text once, into files that training reads from the disk.')
-    .requiredOption('--data <paths...>', 'files or folders with text')
+  addTextCommand(program, {
+    noun: 'data',
+    verb: 'prepare',
+    makes: 'data sets',
+    description: 'Tokenize text once, into files that training reads from the disk.',
+  })
     .requiredOption(
       '--tokenizer <name>',
       "'byte', 'char' (the characters of the text), or a tokenizer.json or a folder with one, such as a checkpoint",
@@ -65,10 +66,7 @@ async function dataPrepareCommand(options: DataCliOptions, io: CliIo): Promise<n
   const progress = new JobProgress(io.stdout);
   const started = performance.now();
   const onProgress = ({ bytes, tokens }: PrepareProgress) => {
-    const share = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
-    progress.update(
-      () => `${formatPercent(share)} of ${formatCount(totalBytes)} bytes, ${formatCount(tokens)} tokens`,
-    );
+    progress.update(() => `${describeRead(bytes, totalBytes)}, ${formatCount(tokens)} tokens`);
   };
   const onNote = (note: string) => io.stderr.write(`${note}\n`);
   const header = await interruptible(io.signals, (signal) =>

@@ -14,6 +14,7 @@ import { interruptible } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { UsageError } from '../terminal/usageError';
+import { addTextCommand, describeRead } from './textCommand';
 
 interface TokenizerCliOptions {
   data: string[];
@@ -40,12 +41,12 @@ Examples:
 `;
 
 export function addTokenizerCommand(program: Command, context: CliContext): void {
-  program
-    .command('tokenizer')
-    .description('Make tokenizers: tokenizer train --help.')
-    .command('train')
-    .description('Train a byte-level BPE tokenizer on text.')
-    .requiredOption('--data <paths...>', 'files or folders with text')
+  addTextCommand(program, {
+    noun: 'tokenizer',
+    verb: 'train',
+    makes: 'tokenizers',
+    description: 'Train a byte-level BPE tokenizer on text.',
+  })
     .requiredOption(
       '--vocab-size <n>',
       'tokens of the vocabulary, special ones and the 256 bytes included, an integer >= 256 + special tokens',
@@ -146,8 +147,7 @@ function describe(state: BpeProgress, totalBytes: number): string {
     return `merging: ${formatCount(state.tokens)} of ${formatCount(state.vocabSize)} tokens`;
   }
   const { bytes, distinctWords } = state;
-  const share = totalBytes === 0 ? 1 : Math.min(1, bytes / totalBytes);
-  return `counting words: ${formatPercent(share)} of ${formatCount(totalBytes)} bytes, ${formatCount(distinctWords)} different`;
+  return `counting words: ${describeRead(bytes, totalBytes)}, ${formatCount(distinctWords)} different`;
 }
 
 function summary(
