@@ -24,6 +24,7 @@ const COPIED = [
   'web/demo.html',
   'web/demoWorker.js',
   'web/demo.css',
+  'serve/page/base.css',
   'serve/page/page.css',
   'serve/page/icon.svg',
 ];

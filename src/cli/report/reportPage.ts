@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageVersion } from '../../base/version';
+import { pageFiles } from '../../serve/http/pageFiles';
 import { chartLibrary } from './chartLibrary';
 import type { RunReport } from './reportData';
 
@@ -17,7 +18,7 @@ const SCRIPTS = ['format.js', 'tables.js', 'charts.js', 'heatMap.js', 'samples.j
  */
 export function renderReport(runs: readonly RunReport[]): string {
   const { script, style, licence } = chartLibrary();
-  const styles = [style, asset('page.css')];
+  const styles = [style, pageFiles()['base.css'], asset('page.css')];
   const scripts = [`/*\nuPlot\n\n${licence}*/\n${script}`, `(() => {\n'use strict';\n${ownScript()}})();`];
   const policy = [
     "default-src 'none'",
