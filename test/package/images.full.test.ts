@@ -4,11 +4,20 @@
  * and nobody runs it. Docker and Lambda themselves aren't at hand here.
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, posix } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { platformName } from '../../src/backend/platform';
-import { give, install, isRoot, pack, run, succeed, temporaryFolder } from './project';
+import { give, install, isRoot, pack, ROOT, run, succeed, temporaryFolder } from './project';
 
 const MINUTES = 60_000;
 /** Lambda takes 250 MB unzipped, Node's own layer not counted; a pruned installation is far below. */
@@ -41,6 +50,30 @@ const answers = [await handler({ prompt: 'a' }), await handler({ prompt: 'a' })]
 await close();
 console.log(JSON.stringify({ written, answers }));
 `;
+
+/** A program as an image has one: it answers a request, here its own, and ends. */
+const SERVER = `
+import { backendInfo, ByteTokenizer, Engine, MoETransformer, serve } from 'sgemoe';
+async function main(): Promise<void> {
+  const engine = await Engine.create(MoETransformer.tiny({ seed: 42 }), new ByteTokenizer());
+  const server = await serve({ engine, port: 0 });
+  const { status } = await fetch(server.url + '/v1/models');
+  await server.close();
+  await engine.close();
+  console.log(JSON.stringify({ status, info: backendInfo() }));
+}
+main();
+`;
+const TSCONFIG = {
+  compilerOptions: {
+    module: 'nodenext',
+    target: 'es2022',
+    strict: true,
+    rootDir: 'src',
+    outDir: 'dist',
+    types: ['node'],
+  },
+};
 
 /** Node's program and what its loader opens. */
 function copyNode(root: string): void {
@@ -102,4 +135,67 @@ describe.skipIf(process.platform !== 'linux' || !isRoot)('a pruned installation'
   it('has no shell there', async () => {
     expect((await run('chroot', [root, '/bin/sh', '-c', 'true'], folder)).code).not.toBe(0);
   });
+});
+
+/** Does what a Dockerfile says: each stage is a folder, RUN runs on this machine. Returns the last stage and its CMD. */
+async function buildImage(dockerfile: string, context: string, parent: string) {
+  const stages = new Map<string, string>();
+  let stage = '';
+  let workdir = '/';
+  let program: string[] = [];
+  for (const line of dockerfile.split('\n').filter((text) => text !== '')) {
+    const [instruction, ...words] = line.split(' ');
+    if (instruction === 'FROM') {
+      stage = join(parent, `stage ${stages.size}`);
+      stages.set(words[2] ?? 'last', stage);
+    } else if (instruction === 'WORKDIR') workdir = words[0];
+    else if (instruction === 'COPY') {
+      const from = /^--from=(.*)/.exec(words[0])?.[1];
+      const origin = from === undefined ? context : stages.get(from)!;
+      const sources = words.slice(from === undefined ? 0 : 1, -1);
+      for (const source of sources) copyInto(join(origin, source), join(stage, workdir), words.at(-1)!);
+    } else if (instruction === 'RUN') await succeed('bash', ['-c', words.join(' ')], join(stage, workdir));
+    else if (instruction === 'CMD') program = JSON.parse(words.join(' '));
+    else throw new Error(`an instruction that is new here: ${line}`);
+  }
+  return { root: stage, workdir, program };
+}
+
+/** `./` is the folder itself, where a file keeps its name. */
+function copyInto(source: string, folder: string, target: string): void {
+  const to = target === './' ? join(folder, posix.basename(source)) : join(folder, target);
+  cpSync(source, to, { recursive: true, verbatimSymlinks: true });
+}
+
+describe.skipIf(process.platform !== 'linux' || !isRoot)('the image of docs/bundling.md', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = temporaryFolder();
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it(
+    'of three stages serves, read-only, as nobody, with nothing but Node beside',
+    async () => {
+      const text = readFileSync(join(ROOT, 'docs', 'bundling.md'), 'utf8');
+      const [, dockerfile] = /```dockerfile\n([\s\S]*?)```/.exec(text)!;
+      const context = await install(folder, 'context', await pack(folder));
+      const tools = ['install', '--save-dev', '--prefer-offline', '--no-audit', '--no-fund'];
+      await succeed('npm', [...tools, 'typescript@5', '@types/node@20'], context);
+      rmSync(join(context, 'node_modules'), { recursive: true });
+      mkdirSync(join(context, 'src'));
+      writeFileSync(join(context, 'src', 'server.ts'), SERVER);
+      writeFileSync(join(context, 'tsconfig.json'), JSON.stringify(TSCONFIG));
+      const { root, workdir, program } = await buildImage(dockerfile, context, folder);
+      expect(readdirSync(join(root, workdir, 'node_modules'))).not.toContain('typescript');
+      copyNode(root);
+      give(root, {}, true);
+      const command = ['--userspec=65534:65534', root, '/nodejs/bin/node', posix.join(workdir, ...program)];
+      const { stdout } = await succeed('chroot', command, folder, { HOME: '' });
+      const { status, info } = JSON.parse(stdout);
+      expect(status).toBe(200);
+      expect(info.addonPath).toBe(`${workdir}/node_modules/sgemoe/prebuilds/${platformName()}/sgemoe.node`);
+    },
+    20 * MINUTES,
+  );
 });
