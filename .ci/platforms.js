@@ -22,7 +22,8 @@ const totals = { passed: 0, failed: 0 };
 
 for (const step of steps()) {
   if (wanted.length > 0 && !wanted.some((part) => step.name.includes(part))) continue;
-  report(step, attempt(step));
+  const started = performance.now();
+  report(step, attempt(step), (performance.now() - started) / 1000);
 }
 console.log(`${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
@@ -179,7 +180,7 @@ function attempt(step) {
   }
 }
 
-function report(step, result) {
+function report(step, result, seconds) {
   if (result instanceof Skipped) {
     console.log(`skipped: ${step.name}: ${result.message}`);
     return;
@@ -187,6 +188,7 @@ function report(step, result) {
   const faults = result.filter(({ fault }) => fault !== null);
   totals.passed += result.length - faults.length;
   totals.failed += faults.length;
-  console.log(`${step.name}, ${step.how}: ${result.length - faults.length} passed, ${faults.length} failed`);
+  const counts = `${result.length - faults.length} passed, ${faults.length} failed`;
+  console.log(`${step.name}, ${step.how}: ${counts}, ${seconds.toFixed(0)} s`);
   for (const { name, fault } of faults) console.log(`  ${name}: ${fault}`);
 }
