@@ -53,8 +53,11 @@ function sources(folder) {
     .map((name) => `${folder}/${name}`);
 }
 
+/** What is built doesn't depend on the time: the linker would write it into Windows' files. */
+const ENVIRONMENT = { ...process.env, SOURCE_DATE_EPOCH: '0' };
+
 async function call([command, ...first], args) {
-  const { stderr } = await run(command, [...first, ...args], { maxBuffer: 1 << 26 });
+  const { stderr } = await run(command, [...first, ...args], { maxBuffer: 1 << 26, env: ENVIRONMENT });
   if (stderr.trim()) process.stderr.write(stderr);
 }
 
