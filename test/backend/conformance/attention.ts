@@ -235,6 +235,24 @@ function poison({ k, v, ldk, ldv }: Arguments, shape: Shape, from: number, to: n
   }
 }
 
+/** The first arguments of both kernels. */
+function inputs({ q, k, v, ldq, ldk, ldv, kBatchStride, vBatchStride }: Arguments) {
+  return [
+    ...([q.array, q.at, ldq] as const),
+    ...([k.array, k.at, ldk, kBatchStride] as const),
+    ...([v.array, v.at, ldv, vBatchStride] as const),
+  ] as const;
+}
+
+/** The last arguments of both kernels. */
+function sizes({ batch, queryLen, nHeads, nKvHeads, headDim }: Shape, args: Arguments) {
+  const { queryStarts, kvLengths, scale } = args;
+  return [
+    ...([queryStarts.array, queryStarts.at, kvLengths.array, kvLengths.at] as const),
+    ...([batch, queryLen, nHeads, nKvHeads, headDim, scale] as const),
+  ] as const;
+}
+
 function forward(
   kernels: Kernels,
   shape: Shape,
@@ -242,36 +260,8 @@ function forward(
   out: ReturnType<Scene['output']>,
   lse: ReturnType<Scene['output']>,
 ): void {
-  const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
-  const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
-  kernels.attentionForward(
-    q.array,
-    q.at,
-    ldq,
-    k.array,
-    k.at,
-    ldk,
-    kBatchStride,
-    v.array,
-    v.at,
-    ldv,
-    vBatchStride,
-    out.array,
-    out.at,
-    ldo,
-    lse.array,
-    lse.at,
-    queryStarts.array,
-    queryStarts.at,
-    kvLengths.array,
-    kvLengths.at,
-    batch,
-    queryLen,
-    nHeads,
-    nKvHeads,
-    headDim,
-    scale,
-  );
+  const { ldo } = args;
+  kernels.attentionForward(...inputs(args), out.array, out.at, ldo, lse.array, lse.at, ...sizes(shape, args));
 }
 
 function checkForward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape): void {
@@ -287,27 +277,16 @@ function checkForward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape):
 
 function checkBackward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape): void {
   const args = setUp(scene, dice, shape);
-  const { q, k, v, queryStarts, kvLengths, ldq, ldk, ldv, ldo, kBatchStride, vBatchStride, scale } = args;
-  const { batch, queryLen, nHeads, nKvHeads, headDim } = shape;
+  const { ldo } = args;
   const want = naiveForward(shape, args);
   const out = scene.floats('out', want.out, args.outLayout),
     lse = scene.floats('lse', want.lse);
   const dOut = scene.floats('dOut', dice.values(args.outLayout.length), args.outLayout);
   const dq = scene.output('dq', args.qLayout);
-  const dk = scene.output('dk', queryLen === 0 ? [] : args.kLayout);
-  const dv = scene.output('dv', queryLen === 0 ? [] : args.vLayout);
+  const dk = scene.output('dk', shape.queryLen === 0 ? [] : args.kLayout);
+  const dv = scene.output('dv', shape.queryLen === 0 ? [] : args.vLayout);
   kernels.attentionBackward(
-    q.array,
-    q.at,
-    ldq,
-    k.array,
-    k.at,
-    ldk,
-    kBatchStride,
-    v.array,
-    v.at,
-    ldv,
-    vBatchStride,
+    ...inputs(args),
     out.array,
     out.at,
     ldo,
@@ -321,16 +300,7 @@ function checkBackward(kernels: Kernels, scene: Scene, dice: Dice, shape: Shape)
     dk.at,
     dv.array,
     dv.at,
-    queryStarts.array,
-    queryStarts.at,
-    kvLengths.array,
-    kvLengths.at,
-    batch,
-    queryLen,
-    nHeads,
-    nKvHeads,
-    headDim,
-    scale,
+    ...sizes(shape, args),
   );
   const grads = naiveBackward(shape, args, want.lse, want.fuzz, dOut.read());
   expectClose(`dq, ${scene.place.name}`, dq.read(), grads.dq, grads.bounds.dq);

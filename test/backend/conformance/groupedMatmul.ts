@@ -1,7 +1,7 @@
 import { describe, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
 import { bound, Dice, everywhere, expectClose, grid, type Scene, stack } from './harness';
-import { BOTH, initial, inner, outer, product, ROW_STARTS } from './matmul';
+import { BOTH, expectGroups, initial, inner, outer, product, ROW_STARTS } from './matmul';
 
 export function groupedMatmulConformance(kernels: () => Kernels): void {
   describe('sgemmGrouped', () => {
@@ -53,24 +53,7 @@ export function groupedMatmulConformance(kernels: () => Kernels): void {
         c.at,
         ldc,
       );
-      const got = c.read();
-      for (let g = 0; g < groups; g++) {
-        const from = starts[g] - first,
-          to = starts[g + 1] - first;
-        const one = product(
-          false,
-          transB,
-          to - from,
-          n,
-          k,
-          alpha,
-          av.subarray(from * k, to * k),
-          bv.subarray(g * k * n, (g + 1) * k * n),
-          beta,
-          cv.subarray(from * n, to * n),
-        );
-        expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), one.want, one.bounds);
-      }
+      expectGroups(label, starts, [transB, n, k], alpha, av, bv, beta, cv, c.read());
       scene.expectOnlyWritten(label, c);
     }
 

@@ -14,7 +14,7 @@ export function product(
   b: ArrayLike<number>,
   beta: number,
   c: ArrayLike<number>,
-): { want: Float64Array; bounds: Float64Array } {
+): Expected {
   const want = new Float64Array(m * n);
   const bounds = new Float64Array(m * n);
   for (let i = 0; i < m; i++) {
@@ -32,6 +32,37 @@ export function product(
     }
   }
   return { want, bounds };
+}
+
+/** Compares each group's rows of C with alpha A op(B_g) + beta C. All matrices are compact; the first row is rowStarts[0]. */
+export function expectGroups(
+  label: string,
+  starts: readonly number[],
+  [transB, n, k]: readonly [boolean, number, number],
+  alpha: number,
+  a: Float64Array,
+  b: Float64Array,
+  beta: number,
+  c: Float64Array,
+  got: Float64Array,
+): void {
+  for (let g = 0; g + 1 < starts.length; g++) {
+    const from = starts[g] - starts[0],
+      to = starts[g + 1] - starts[0];
+    const { want, bounds } = product(
+      false,
+      transB,
+      to - from,
+      n,
+      k,
+      alpha,
+      a.subarray(from * k, to * k),
+      b.subarray(g * k * n, (g + 1) * k * n),
+      beta,
+      c.subarray(from * n, to * n),
+    );
+    expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), want, bounds);
+  }
 }
 
 /** alpha and beta. */
@@ -82,84 +113,70 @@ export const ROW_STARTS: Record<string, number[]> = {
   'more groups than fit in one list': Array.from({ length: 150 }, (_, g) => g * 2),
 };
 
+interface Expected {
+  want: Float64Array;
+  bounds: Float64Array;
+}
+
+/** Compact matrices that sgemm multiplies, and what it should compute from their float32 values. */
+interface Operands {
+  a: Float64Array;
+  b: Float64Array;
+  expected(alpha: number, a: Float64Array, b: Float64Array, beta: number, c: Float64Array): Expected;
+}
+
+type Sizes = [transA: boolean, transB: boolean, m: number, n: number, k: number];
+
+function anyOperands(dice: Dice, ...[transA, transB, m, n, k]: Sizes): Operands {
+  return {
+    a: dice.values(m * k),
+    b: dice.values(k * n),
+    expected: (alpha, a, b, beta, c) => product(transA, transB, m, n, k, alpha, a, b, beta, c),
+  };
+}
+
+/** Operands of rank one: their product is known without multiplying at large sizes. */
+function rankOneOperands(dice: Dice, ...[transA, transB, m, n, k]: Sizes): Operands {
+  const rows = dice.values(m),
+    alongA = dice.values(k),
+    alongB = dice.values(k),
+    cols = dice.values(n);
+  const { sum, magnitude } = inner(alongA, alongB);
+  const factors = outer(rows, cols);
+  return {
+    a: transA ? outer(alongA, rows) : outer(rows, alongA),
+    b: transB ? outer(cols, alongB) : outer(alongB, cols),
+    expected: (alpha, _a, _b, beta, c) => {
+      const old = c.map((value) => (beta === 0 ? 0 : beta * value));
+      return {
+        want: factors.map((factor, i) => alpha * factor * sum + old[i]),
+        bounds: factors.map((factor, i) => bound(k, Math.abs(alpha * factor) * magnitude + Math.abs(old[i]))),
+      };
+    },
+  };
+}
+
 export function matmulConformance(kernels: () => Kernels): void {
   function checkSgemm(
     scene: Scene,
     dice: Dice,
-    transA: boolean,
-    transB: boolean,
-    m: number,
-    n: number,
-    k: number,
+    makeOperands: (dice: Dice, ...sizes: Sizes) => Operands,
+    [transA, transB, m, n, k]: Sizes,
     alpha: number,
     beta: number,
     padding: number,
   ): void {
     const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
+    const operands = makeOperands(dice, transA, transB, m, n, k);
     const [aRows, aCols] = transA ? [k, m] : [m, k];
     const [bRows, bCols] = transB ? [n, k] : [k, n];
     const lda = aCols + padding,
       ldb = bCols + 2 * padding,
       ldc = n + 3 * padding;
-    const a = scene.floats('a', dice.values(m * k), grid(aRows, aCols, lda));
-    const b = scene.floats('b', dice.values(k * n), grid(bRows, bCols, ldb));
+    const a = scene.floats('a', operands.a, grid(aRows, aCols, lda));
+    const b = scene.floats('b', operands.b, grid(bRows, bCols, ldb));
     const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
-    const { want, bounds } = product(transA, transB, m, n, k, alpha, a.read(), b.read(), beta, c.read());
-    kernels().sgemm(
-      transA,
-      transB,
-      m,
-      n,
-      k,
-      alpha,
-      a.array,
-      a.at,
-      lda,
-      b.array,
-      b.at,
-      ldb,
-      beta,
-      c.array,
-      c.at,
-      ldc,
-    );
-    expectClose(label, c.read(), want, bounds);
-    scene.expectOnlyWritten(label, c);
-  }
-
-  /** Uses operands of rank one, so that the product is known without multiplying at these sizes. */
-  function checkLarge(
-    scene: Scene,
-    dice: Dice,
-    transA: boolean,
-    transB: boolean,
-    m: number,
-    n: number,
-    k: number,
-    alpha: number,
-    beta: number,
-    padding: number,
-  ): void {
-    const label = `sgemm(${transA}, ${transB}, ${m}, ${n}, ${k}, ${alpha}, ${beta}) ${scene.place.name}`;
-    const rows = dice.values(m),
-      alongA = dice.values(k),
-      alongB = dice.values(k),
-      cols = dice.values(n);
-    const [aRows, aCols] = transA ? [alongA, rows] : [rows, alongA];
-    const [bRows, bCols] = transB ? [cols, alongB] : [alongB, cols];
-    const lda = aCols.length + padding,
-      ldb = bCols.length + 2 * padding,
-      ldc = n + 3 * padding;
-    const a = scene.floats('a', outer(aRows, aCols), grid(aRows.length, aCols.length, lda));
-    const b = scene.floats('b', outer(bRows, bCols), grid(bRows.length, bCols.length, ldb));
-    const c = scene.floats('c', initial(dice, m * n, beta), grid(m, n, ldc));
-    const { sum, magnitude } = inner(alongA, alongB);
-    const factors = outer(rows, cols);
-    const old = Float64Array.from(c.read(), (value) => (beta === 0 ? 0 : beta * value));
-    const want = factors.map((factor, i) => alpha * factor * sum + old[i]);
-    const bounds = factors.map((factor, i) =>
-      bound(k, Math.abs(alpha * factor) * magnitude + Math.abs(old[i])),
-    );
+    const { want, bounds } = operands.expected(alpha, a.read(), b.read(), beta, c.read());
     kernels().sgemm(
       transA,
       transB,
@@ -191,7 +208,15 @@ export function matmulConformance(kernels: () => Kernels): void {
         const [m, n, k] = [sizes[dice.int(16)], sizes[dice.int(16)], sizes[dice.int(16)]];
         const scene = new Scene(PLACEMENTS[trial % 3]);
         const padding = trial % 5;
-        checkSgemm(scene, dice, (trial & 1) === 1, (trial & 2) === 2, m, n, k, alpha, beta, padding);
+        checkSgemm(
+          scene,
+          dice,
+          anyOperands,
+          [(trial & 1) === 1, (trial & 2) === 2, m, n, k],
+          alpha,
+          beta,
+          padding,
+        );
       }
     });
 
@@ -207,11 +232,8 @@ export function matmulConformance(kernels: () => Kernels): void {
                 checkSgemm(
                   new Scene(PLACEMENTS[trial % 3]),
                   dice,
-                  transA,
-                  transB,
-                  m,
-                  n,
-                  k,
+                  anyOperands,
+                  [transA, transB, m, n, k],
                   alpha,
                   beta,
                   trial % 2,
@@ -236,7 +258,15 @@ export function matmulConformance(kernels: () => Kernels): void {
       for (const [index, [m, n, k]] of shapes.entries()) {
         for (const transA of BOTH) {
           for (const transB of BOTH) {
-            checkSgemm(new Scene(PLACEMENTS[index % 3]), dice, transA, transB, m, n, k, 1, index % 2, index);
+            checkSgemm(
+              new Scene(PLACEMENTS[index % 3]),
+              dice,
+              anyOperands,
+              [transA, transB, m, n, k],
+              1,
+              index % 2,
+              index,
+            );
           }
         }
       }
@@ -255,7 +285,7 @@ export function matmulConformance(kernels: () => Kernels): void {
         for (const [index, [n, k]] of shapes.entries()) {
           const [alpha, beta] = SCALARS[(m + index) % 3];
           const scene = new Scene(PLACEMENTS[(m + index) % 3]);
-          checkSgemm(scene, dice, false, true, m, n, k, alpha, beta, index);
+          checkSgemm(scene, dice, anyOperands, [false, true, m, n, k], alpha, beta, index);
         }
       }
     });
@@ -267,15 +297,23 @@ export function matmulConformance(kernels: () => Kernels): void {
           const index = 2 * Number(transA) + Number(transB);
           const [m, n, k] = transA === transB ? [450, 389, 431] : [67, 1009, 1030];
           const [alpha, beta] = SCALARS[(index + 1) % 3];
-          checkLarge(new Scene(PLACEMENTS[index % 3]), dice, transA, transB, m, n, k, alpha, beta, index);
+          checkSgemm(
+            new Scene(PLACEMENTS[index % 3]),
+            dice,
+            rankOneOperands,
+            [transA, transB, m, n, k],
+            alpha,
+            beta,
+            index,
+          );
         }
       }
     });
 
     it('multiplies over a depth that no buffer holds at once', () => {
       const dice = new Dice(13);
-      checkLarge(new Scene(PLACEMENTS[0]), dice, true, false, 71, 65, 33_000, 1, 1, 1);
-      checkLarge(new Scene(PLACEMENTS[1]), dice, false, true, 65, 71, 33_000, 1, 0, 0);
+      checkSgemm(new Scene(PLACEMENTS[0]), dice, rankOneOperands, [true, false, 71, 65, 33_000], 1, 1, 1);
+      checkSgemm(new Scene(PLACEMENTS[1]), dice, rankOneOperands, [false, true, 65, 71, 33_000], 1, 0, 0);
     });
 
     it('keeps a NaN to its row and its column at large sizes', () => {
@@ -294,8 +332,8 @@ export function matmulConformance(kernels: () => Kernels): void {
 
     it('is beta * C over k = 0, and zeros where beta = 0', () => {
       everywhere(4, (scene, dice) => {
-        checkSgemm(scene, dice, false, false, 3, 5, 0, 1, 2, 1);
-        checkSgemm(new Scene(scene.place), dice, false, true, 17, 3, 0, 1, 0, 1);
+        checkSgemm(scene, dice, anyOperands, [false, false, 3, 5, 0], 1, 2, 1);
+        checkSgemm(new Scene(scene.place), dice, anyOperands, [false, true, 17, 3, 0], 1, 0, 1);
       });
     });
 

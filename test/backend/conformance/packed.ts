@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
 import { Dice, everywhere, expectClose, flat, grid, type Scene, stack } from './harness';
-import { initial, product, ROW_STARTS, SCALARS } from './matmul';
+import { expectGroups, initial, product, ROW_STARTS, SCALARS } from './matmul';
 
 /** Products by packed weights, against the same definition as those by plain ones. */
 export function packedConformance(kernels: () => Kernels): void {
@@ -153,24 +153,6 @@ export function packedConformance(kernels: () => Kernels): void {
       c.at,
       ldc,
     );
-    const got = c.read();
-    for (let g = 0; g < groups; g++) {
-      const from = starts[g] - first,
-        to = starts[g + 1] - first;
-      const weights = packed.weights.subarray(g * k * n, (g + 1) * k * n);
-      const { want, bounds } = product(
-        false,
-        true,
-        to - from,
-        n,
-        k,
-        alpha,
-        av.subarray(from * k, to * k),
-        weights,
-        beta,
-        cv.subarray(from * n, to * n),
-      );
-      expectClose(`${label} group ${g}`, got.subarray(from * n, to * n), want, bounds);
-    }
+    expectGroups(label, starts, [true, n, k], alpha, av, packed.weights, beta, cv, c.read());
   }
 }
