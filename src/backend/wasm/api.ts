@@ -1,9 +1,9 @@
 /**
- * What is used of the engine's WebAssembly, typed here: TypeScript declares it with browsers' types alone, which a package
- * for Node doesn't ask of its users.
+ * Types of the parts of WebAssembly that are used. TypeScript declares WebAssembly only together with browsers' types, which
+ * a package for Node doesn't demand of its users.
  */
 export interface Memory {
-  /** For shared memory, another object after each `grow`; older ones stay valid. */
+  /** Shared memory has a new object after each `grow`; older objects stay valid. */
   readonly buffer: ArrayBufferLike;
   /** Pages of 64 KiB; returns how many there were. */
   grow(pages: number): number;
@@ -42,12 +42,12 @@ const RELAXED_PROBE = Uint8Array.of(
 /** What the kernels are compiled for: kernels.wasm and kernels-relaxed.wasm. */
 export type WasmInstructionSet = 'simd128' | 'relaxed-simd';
 
-/** The best one that this engine runs: relaxed SIMD has a multiply-add that is one instruction. */
+/** The fastest one that this engine runs. Relaxed SIMD has a multiply-add in one instruction. */
 export function bestInstructionSet(): WasmInstructionSet {
   return WebAssembly.validate(RELAXED_PROBE) ? 'relaxed-simd' : 'simd128';
 }
 
-/** Threads of the pool by default: each is an engine of its own, some 5 MB and 30 ms of a processor. */
+/** Threads of the pool by default. Each is an engine of its own, which takes about 5 MB, and 30 ms of a processor to start. */
 export function defaultThreads(processors: number): number {
   return Math.max(1, Math.min(processors, 8));
 }

@@ -2,7 +2,7 @@ import type { Memory } from './api';
 import type { WasmHeap } from './heap';
 import { WasmStored } from './stored';
 
-/** Equals the constants of native/wasm/node_api.h. */
+/** The values equal the constants of native/wasm/node_api.h. */
 const NULL = 1;
 const BOOLEAN = 2;
 const NUMBER = 3;
@@ -39,7 +39,7 @@ const VIEW_KINDS: Readonly<Record<string, number>> = {
 /** Doubles of an argument: kind, value, length. */
 const STRIDE = 3;
 export const MAX_ARGUMENTS = 40;
-/** Bytes for a call's string, which follows the arguments: the only one is the name of a type. */
+/** Bytes for a call's string, which follows the arguments. The only strings are names of types. */
 const TEXT_BYTES = 64;
 const BLOCK_BYTES = MAX_ARGUMENTS * STRIDE * Float64Array.BYTES_PER_ELEMENT;
 export const ARGUMENT_BYTES = BLOCK_BYTES + TEXT_BYTES;
@@ -62,9 +62,9 @@ interface Outside {
 }
 
 /**
- * Writes the arguments of a call into the module's memory. Arrays in that memory are passed by their address. Of others
- * what lies behind their offset is copied in, and what the call has written is copied out again; arrays that share a
- * buffer keep their distance, since the checks for overlaps go by addresses.
+ * Writes the arguments of a call into the module's memory. Arrays in that memory are passed by their address. Other arrays
+ * are copied in from their offset on, and what the call has written is copied out again. Copies of arrays that share a
+ * buffer keep their distance, since the checks for overlaps compare addresses.
  */
 export class WasmArguments {
   readonly #block: Float64Array;
@@ -110,7 +110,7 @@ export class WasmArguments {
     if (this.#outside.length > 0) this.#copyIn();
   }
 
-  /** Writes the string, cut to its room, which names of types don't fill. */
+  /** Writes the string, cut to the room for it, which is more than any name of a type takes. */
   #writeText(at: number, value: string): void {
     const text = this.#text;
     const length = Math.min(value.length, text.length);
@@ -124,7 +124,7 @@ export class WasmArguments {
     const block = this.#block;
     const at = i * STRIDE;
     const view = value as View;
-    // Compared by name: arrays of another realm aren't instances of this one's classes.
+    // Names are compared, since arrays of another realm aren't instances of this realm's classes.
     const kind = VIEW_KINDS[view[Symbol.toStringTag]] ?? DATA_VIEW;
     block[at] = kind;
     block[at + 1] = view.byteOffset;
@@ -166,7 +166,7 @@ export class WasmArguments {
     outside.length = 0;
   }
 
-  /** Grown to what a call needs and kept, but not beyond what calls usually take. */
+  /** Grows to what a call needs; what calls usually take is kept afterwards. */
   #reserve(bytes: number): void {
     if (bytes <= this.#staging.bytes) return;
     if (this.#staging.bytes > 0) this.heap.release(this.#staging.at);

@@ -4,7 +4,7 @@ import type { Memory } from './api';
 
 const PAGE_BYTES = 65536;
 const ALIGNMENT = 64;
-/** The memory grows by this at least, so that small arrays cost few calls. */
+/** The memory grows by at least so many bytes, so that small arrays cost few calls. */
 const MIN_GROWTH_BYTES = 1 << 20;
 
 interface Block {
@@ -51,7 +51,7 @@ export class WasmHeap {
     return block;
   }
 
-  /** Gives a block back; an address that isn't a block's does nothing. */
+  /** Gives a block back. An address of no block is ignored. */
   release(at: number): void {
     const bytes = this.#sizes.get(at);
     if (bytes === undefined) return;
@@ -83,7 +83,7 @@ export class WasmHeap {
 
   #grow(size: number): void {
     const room = this.maxBytes - this.memory.buffer.byteLength;
-    // Another thread may have grown in between: then a new region starts, and the rest of the old one is freed.
+    // If another thread has grown the memory in between, a new region starts, and the rest of the old one is freed.
     const wanted = Math.ceil(Math.max(size, Math.min(MIN_GROWTH_BYTES, room)) / PAGE_BYTES);
     let at: number;
     try {

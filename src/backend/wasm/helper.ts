@@ -1,6 +1,6 @@
 import type { Memory, Module } from './api';
 
-/** What a helping thread needs to run help() of native/wasm/pool.cc: room of its own, and whose pool it helps. */
+/** What a helping thread needs to run help() of native/wasm/pool.cc: memory of its own, and the pool that it helps. */
 export interface HelperData {
   readonly module: Module;
   readonly memory: Memory;

@@ -6,17 +6,17 @@ import { type Global, type Imports, type Memory, type Module, WebAssembly } from
 import { ARGUMENT_BYTES, WasmArguments } from './arguments';
 import { WasmHeap } from './heap';
 import type { StartHelper } from './helper';
-import { WasmStored } from './stored';
+import { type MakeStored, WasmStored } from './stored';
 
-/** All that 32-bit addresses reach, without the page that the linker doesn't allow (scripts/build-wasm.js). */
+/** Pages that 32-bit addresses reach, without the last one, which the linker doesn't allow (scripts/build-wasm.js). */
 const MAX_PAGES = 65535;
 const PAGE_BYTES = 65536;
-/** Equals the value in scripts/build-wasm.js. */
+/** This equals the value in scripts/build-wasm.js. */
 const INITIAL_PAGES = 16;
 const STACK_BYTES = 1 << 20;
 const MARK_WORDS = 4;
 
-/** A memory that instances in several threads compute on, each for itself: weights are shared without copying. */
+/** A memory that instances in several threads use, so that weights are shared without copying. */
 export interface SharedHeap {
   readonly memory: Memory;
   readonly maxBytes: number;
@@ -31,15 +31,7 @@ interface Exports {
   readonly writtenRanges: () => number;
   readonly writtenCount: () => number;
   readonly storedBytes: () => number;
-  readonly makeStored: (
-    at: number,
-    type: number,
-    rows: number,
-    cols: number,
-    rowBytes: number,
-    count: number,
-    parts: number,
-  ) => void;
+  readonly makeStored: MakeStored;
   readonly threadCount: () => number;
   readonly defaultThreads: (count: number) => void;
   readonly poolOfThread: () => number;
@@ -63,7 +55,7 @@ export interface WasmInstance {
   readonly kernels: Kernels;
   /** What another thread needs to share the memory. */
   readonly shared: SharedHeap;
-  /** Starts threads that help this one, up to `count` of them; without it the first large operation does. */
+  /** Starts up to `count` threads that help this one. If it isn't called, the first large operation starts them. */
   readonly startHelpers: (count: number) => void;
   /** Chunks of parallel operations that other threads have computed for this one. */
   readonly chunksOfHelpers: () => number;
@@ -114,10 +106,10 @@ class Owner {
   readonly #argumentsAt: number;
   readonly #arguments: WasmArguments;
   readonly #written: Uint32Array;
-  /** Whether a buffer is this memory: each time the memory grows, and in each thread, it has another object. */
+  /** Whether a buffer is this memory, which has another object in each thread and each time it grows. */
   readonly #known = new WeakMap<ArrayBufferLike, boolean>();
   readonly #kept = new Set<ArrayBufferLike>();
-  /** Frees what an array took when its buffer, which all its views share, is unreachable. */
+  /** Frees the memory of an array once its buffer, which all its views share, is unreachable. */
   readonly #unreachable = new FinalizationRegistry<number>((at) => this.#heap.release(at));
 
   readonly #module: Module;
@@ -155,7 +147,7 @@ class Owner {
     };
   }
 
-  /** Returns how many there are. */
+  /** Returns how many threads there are. */
   #startHelpers(wanted: number): number {
     while (this.#helpers < wanted && this.#startHelper !== undefined) {
       if (!this.#startHelper(this.#helperData())) this.#startHelper = undefined;
@@ -329,7 +321,7 @@ const HELPERS = {
 const NAP_MS = 0.05;
 let mayNap = true;
 
-/** Nothing wakes it. A page's own thread may not wait at all: it goes on looking. */
+/** Nothing wakes a thread that waits here. A page's own thread may not wait, so it goes on looking. */
 function nap(memory: ArrayBufferLike): void {
   if (!mayNap) return;
   try {

@@ -3,18 +3,21 @@ import type { StoredMatrices } from '../kernels/stored';
 import type { Memory } from './api';
 import type { WasmHeap } from './heap';
 
-/** Functions of the module: the bytes that its object takes, and the one that makes it. */
+/** The module's function that makes its object of stored matrices at an address; `parts` is the address of their addresses. */
+export type MakeStored = (
+  at: number,
+  type: number,
+  rows: number,
+  cols: number,
+  rowBytes: number,
+  count: number,
+  parts: number,
+) => void;
+
 interface Maker {
+  /** Bytes that the object takes. */
   readonly bytes: number;
-  make(
-    at: number,
-    type: number,
-    rows: number,
-    cols: number,
-    rowBytes: number,
-    count: number,
-    parts: number,
-  ): void;
+  readonly make: MakeStored;
 }
 
 interface Checked extends StoredMatrices {
@@ -23,8 +26,8 @@ interface Checked extends StoredMatrices {
 
 /**
  * Matrices in the module's memory. One block of it holds the module's object, the addresses of the parts, and copies of the
- * parts that lie outside; the others stay where they are. Who makes this frees the block at `address` when nobody can
- * reach it any more.
+ * parts that lie outside; the other parts stay where they are. The creator of this object frees the block at `address` once
+ * the object is unreachable.
  */
 export class WasmStored implements StoredMatrices {
   readonly type: StorageType;
