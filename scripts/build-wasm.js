@@ -2,9 +2,9 @@
 /**
  * npm run build:wasm [-- --out <folder>]
  *
- * Builds the kernels as WebAssembly, for where no addon loads: prebuilds/wasm/kernels.wasm, and kernels-relaxed.wasm with the
- * fused multiply-add of relaxed SIMD. The sources are the addon's; native/wasm/ stands in the place of Node-API, the pool
- * and the heap. The same sources give the same bytes.
+ * Builds the kernels as WebAssembly, which computes where no addon loads: prebuilds/wasm/kernels.wasm, and
+ * kernels-relaxed.wasm with the fused multiply-add of relaxed SIMD. The sources are the addon's; native/wasm/ replaces
+ * Node-API, the pool and the heap. The same sources give the same bytes.
  */
 const { createHash } = require('node:crypto');
 const fs = require('node:fs');
@@ -15,7 +15,7 @@ const { ROOT, COMMON, KERNEL, EXACT, findZig, sources, call, inParallel } = requ
 const WORK = path.join('build', 'prebuild', 'wasm');
 const MAX_GZIP_BYTES = 400 * 1024;
 
-/** Atomics and bulk memory: what a shared memory asks for. */
+/** A shared memory needs atomics and bulk memory. */
 const TARGET = ['-target', 'wasm32-wasi'];
 const MODULES = {
   'kernels.wasm': '-mcpu=generic+simd128+atomics+bulk_memory',
@@ -30,7 +30,7 @@ const SOURCE = [
   '-DSGEMOE_ISA=simd128',
   '-Inative/wasm',
 ];
-/** 65,535 pages of 64 KiB, one less than addresses reach: this is the linker's own limit. */
+/** 65,535 pages of 64 KiB. Addresses reach one page further, but the linker doesn't. */
 const LINK = [
   '-mexec-model=reactor',
   '-Wl,--shared-memory',
@@ -46,7 +46,7 @@ const LINK = [
   '-Wl,-s',
 ];
 
-/** What the addon's sources in native/ and native/addon/ need Node, a system or a library for. */
+/** Sources of the addon in native/ and native/addon/ that need Node, a system or a library. */
 const SHARED = [
   'gemm.cc',
   'gemm_large.cc',

@@ -2,9 +2,9 @@
 /**
  * npm run build:web [-- --out <folder>]
  *
- * dist/web/: the package for browsers, one ES module (index.js) with its kernels, and the page demo.html with what it
- * needs: a folder that any static server can give out. The sources are the package's; backend/browser.ts takes the place of
- * the loader, web/node.js that of Node's modules.
+ * Builds dist/web/: the package for browsers, one ES module (index.js) with its kernels, and the page demo.html with the
+ * files that it needs. Any static server can serve the folder. The sources are the package's; backend/browser.ts replaces
+ * the loader, and web/node.js replaces Node's modules.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -28,7 +28,7 @@ const COPIED = [
   'serve/page/page.css',
   'serve/page/icon.svg',
 ];
-/** Of everything but the model. */
+/** The limit of all files together; a model is not among them. */
 const MAX_GZIP_BYTES = 400 * 1024;
 
 const browserPlugin = {

@@ -16,7 +16,7 @@ const { ROOT, COMMON, KERNEL, EXACT, findZig, sources, call, inParallel } = requ
 
 const WORK = path.join('build', 'prebuild');
 
-/** glibc 2.17 is that of 2012; macOS 11 the oldest that Node 20 and 22 run on. */
+/** glibc 2.17 was released in 2012; macOS 11 is the oldest on which Node 20 and 22 run. */
 const TARGETS = {
   'linux-x64': { triple: 'x86_64-linux-gnu.2.17' },
   'linux-arm64': { triple: 'aarch64-linux-gnu.2.17' },
@@ -48,7 +48,7 @@ const INSTRUCTION_SETS = {
   arm64: { neon: [] },
   riscv64: { baseline: [] },
 };
-/** Sets that only some sources gain by. */
+/** Instruction sets that make only some sources faster. */
 const ONLY = { avx512vnni: /\/stored_\w+\.cc$/ };
 
 const ADDON = [
@@ -175,8 +175,8 @@ function commonFlags(target) {
 
 function linkFlags(target) {
   if (target.startsWith('darwin')) {
-    // -s: the debug map of zig's C++ library has the builder's paths. The linker signs what it has stripped, ad hoc, as
-    // arm64 demands. The install name would else be the path that the file is written to.
+    // -s removes the debug map of zig's C++ library, which has the builder's paths. The linker signs the stripped file ad
+    // hoc, as arm64 demands. Without an install name, the file would contain the path that it is written to.
     return [
       '-s',
       '-Wl,-undefined,dynamic_lookup',

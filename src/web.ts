@@ -1,6 +1,6 @@
 /**
  * sgemoe in a browser: models, training and generation on the page or in a worker of it, by WebAssembly.
- * scripts/build-web.js makes one module of it, dist/web/index.js, with kernels.wasm beside.
+ * scripts/build-web.js bundles it as one module, dist/web/index.js; kernels.wasm lies beside it.
  */
 import { type LoadOptions, loadKernels } from './backend/browser';
 import type { BackendInfo } from './backend/kernels';
@@ -33,12 +33,12 @@ export interface FetchedModel {
 }
 
 /**
- * Gets the kernels ready: to be awaited before anything else. Later calls give the same.
+ * Gets the kernels ready. Await it before anything else. Later calls return the same.
  * @param folder that has kernels.wasm and kernels-relaxed.wasm, of which one is fetched; default: beside this module.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when it can't be fetched; RangeError for an option.
  */
 export function load(folder?: string | URL, options: LoadOptions = {}): Promise<BackendInfo> {
-  // Literals, which bundlers follow.
+  // These are literals because bundlers follow them.
   const files = {
     simd128: new URL('./kernels.wasm', folder ?? SGEMOE_MODULE_URL),
     'relaxed-simd': new URL('./kernels-relaxed.wasm', folder ?? SGEMOE_MODULE_URL),
@@ -46,12 +46,12 @@ export function load(folder?: string | URL, options: LoadOptions = {}): Promise<
   return loadKernels(files, options);
 }
 
-/** Where the bundle is, which build-web.js fills in: TypeScript compiles this file as CommonJS, which has no such thing. */
+/** The bundle's URL. build-web.js fills it in, since TypeScript compiles this file as CommonJS, which has no import.meta. */
 declare const SGEMOE_MODULE_URL: string;
 
 /**
- * A model over fetch: config.json, model.safetensors and, where they are there, generation_config.json and tokenizer.json of
- * the folder `url`, by sgemoe or by the `transformers` library. Shards are not fetched.
+ * Fetches a model: config.json, model.safetensors and, if they exist, generation_config.json and tokenizer.json of the folder
+ * `url`, which sgemoe or the `transformers` library has written. Shards are not fetched.
  * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND for a file that can't be fetched; the errors of `MoETransformer.load`.
  */
 export async function fetchModel(url: string): Promise<FetchedModel> {

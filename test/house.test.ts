@@ -125,7 +125,7 @@ describe('the house', () => {
       if (room === 'cli') continue;
       expect(text, name).not.toMatch(/console\.|process\.std(out|err)/);
       if (room === 'serve') continue;
-      // The pool of WebAssembly is JavaScript's to start, where the addon's is C++'s.
+      // JavaScript starts the pool of WebAssembly; C++ starts the addon's.
       const rest = name === 'backend/wasm.ts' ? text.replaceAll("'node:worker_threads'", '') : text;
       expect(rest, name).not.toMatch(/node:(worker_threads|net|http|https|child_process|cluster)'/);
     }

@@ -47,7 +47,7 @@ void keep(napi_env env, Wrapped* wrapped, napi_value part, napi_value buffer) {
   bool isOwn = false;
   require(napi_is_arraybuffer(env, buffer, &isOwn));
   auto& refs = isOwn ? wrapped->buffers : wrapped->sharedParts;
-  if (!refs.empty()) {  // most often that of the part before
+  if (!refs.empty()) {  // most often it is the buffer of the part before
     napi_value last = nullptr;
     bool same = false;
     require(napi_get_reference_value(env, refs.back(), &last));
@@ -87,7 +87,7 @@ napi_value objectOf(napi_env env, std::unique_ptr<Wrapped> wrapped) {
   return object;
 }
 
-// Keeps the parts, each of which must hold at least `bytes`.
+// Keeps the parts alive. Each must hold at least `bytes`.
 void takeParts(Args& args, napi_env env, napi_value list, double bytes, Wrapped* wrapped) {
   for (uint32_t i = 0; i < wrapped->matrices.count; i++) {
     napi_value part = nullptr, buffer = nullptr;

@@ -1,5 +1,5 @@
-// What the module asks of JavaScript (src/backend/wasm/instance.ts), and what it keeps for each thread. Instances in several
-// threads share one memory, static data included: whatever changes is thread_local.
+// The functions of JavaScript that the module calls (src/backend/wasm/instance.ts), and what it keeps for each thread.
+// Instances in several threads share one memory, static data included, so whatever changes is thread_local.
 #pragma once
 #include <cstdint>
 
@@ -12,13 +12,13 @@ extern "C" {
 [[noreturn]] void SGEMOE_IMPORT(throwError)(int32_t kind, const char* text, uint32_t bytes);
 // A number as JavaScript prints it; returns its length, at most `bytes`.
 uint32_t SGEMOE_IMPORT(numberText)(double value, char* text, uint32_t bytes);
-// 64-byte aligned memory; throws, as throwError does, where there is none.
+// Returns 64-byte aligned memory; throws, as throwError does, if there is none.
 void* SGEMOE_IMPORT(allocate)(double bytes);
 void SGEMOE_IMPORT(release)(void* memory);
 // Starts threads that run help() (pool.cc) until there are so many; returns how many there are.
 int SGEMOE_IMPORT(startHelpers)(int wanted);
 double SGEMOE_IMPORT(now)();  // milliseconds
-// Waits some microseconds, where this thread may.
+// Waits some microseconds if this thread may wait.
 void SGEMOE_IMPORT(nap)();
 }
 
@@ -30,7 +30,7 @@ constexpr int kMaxWritten = 10;  // as areas.h: arrays of one call
 
 void noteWritten(uintptr_t begin, uintptr_t end);
 
-// Before each call: forgets what an earlier one left, also one that ended by throwError().
+// Called before each call: forgets what an earlier call left, even if that one ended by throwError().
 void beginCall();
 void forgetScratch();
 

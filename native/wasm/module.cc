@@ -1,5 +1,5 @@
 // The WebAssembly module: one exported function for each line of kernels.def, called with the arguments that JavaScript
-// has written into this memory. The checks are the addon's own (addon/), the kernels too; matmuls are the built-in ones.
+// has written into this memory. Checks (addon/) and kernels are the addon's; matmuls are the built-in ones.
 #include <node_api.h>
 
 #include <cstdlib>
@@ -21,7 +21,7 @@ extern const KernelTable kTable;
 
 namespace {
 
-// As the addon's (dispatch.cc) where there is no library.
+// This is what the addon uses (dispatch.cc) where there is no library.
 void serialSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a, int64_t lda,
                  const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
   if (m == 0 || n == 0) return;
@@ -34,7 +34,7 @@ const Context kContext = {&SGEMOE_ISA::kTable, {serialSgemm, &SGEMOE_ISA::kTable
 thread_local host::Written written[host::kMaxWritten];
 thread_local uint32_t writtenCount = 0;
 
-// What operator new hands out during a call: the texts of its error. All of it is forgotten with the next call.
+// Memory of operator new, which a call uses for the text of its error. The next call uses it anew.
 constexpr size_t kTextBytes = 8192;
 alignas(16) thread_local char texts[kTextBytes];
 thread_local size_t textsUsed = 0;
@@ -61,7 +61,7 @@ void raise(const ArgumentError& error) {
 
 namespace {
 
-// Its bytes lie in this memory: JavaScript keeps them.
+// The bytes lie in this memory, where JavaScript keeps them.
 class Stored final : public StoredHandle {
  public:
   explicit Stored(const StoredMatrices& of) { matrices = of; }
@@ -75,8 +75,8 @@ const StoredHandle* storedHandle(napi_env, napi_value value) {
   return reinterpret_cast<const Stored*>(static_cast<size_t>(value->value));
 }
 
-// Bytes that makeStored takes, and how it makes at `at` what JavaScript passes for these matrices from then on. The
-// arguments are checked there (src/backend/wasm/stored.ts).
+// storedBytes() is the size of an object of stored matrices. makeStored() makes one at `at`, whose address JavaScript then
+// passes for the matrices. JavaScript has checked the arguments (src/backend/wasm/stored.ts).
 extern "C" __attribute__((export_name("storedBytes"))) uint32_t bytesOfStored() { return sizeof(Stored); }
 extern "C" __attribute__((export_name("makeStored"))) void makeStored(void* at, int32_t type, double rows, double cols,
                                                                     double rowBytes, double count,
@@ -180,7 +180,7 @@ napi_status napi_get_value_string_utf8(napi_env, napi_value value, char* text, s
 
 // ---------------------------------------------------------------- C++'s heap
 
-// For the texts of errors, which no destructor frees (host::throwError).
+// The heap holds the texts of errors, which no destructor frees (host::throwError).
 void* operator new(size_t bytes) {
   const size_t rounded = (bytes + 15) / 16 * 16;
   if (rounded > sgemoe::kTextBytes - sgemoe::textsUsed) __builtin_trap();

@@ -1,5 +1,5 @@
 // The part of Node-API that reading arguments takes (addon/args.h), over arguments that JavaScript has written into this
-// memory: the checks of addon/ are the same sources for both. Stands in the place of Node's header where wasm is built.
+// memory: addon and WebAssembly compile the same checks (addon/). A build of WebAssembly takes this file for Node's header.
 #pragma once
 #include <cstddef>
 

@@ -1,7 +1,7 @@
 // The pool in WebAssembly (../parallel.h). Each thread of JavaScript has its own helpers, which share the memory and end with
 // it; the number of threads is the process's. A region runs as in ../parallel.cc: the caller opens a gate, works like
-// everybody else, closes the gate when no chunk is left, and waits for those inside. Nobody waits for a helper that
-// didn't join, which a browser may start late or never.
+// everybody else, closes the gate when no chunk is left, and waits for the helpers inside. Nobody waits for a helper that
+// didn't join; a browser may start it late or never.
 #include "../parallel.h"
 
 #include <atomic>
@@ -11,14 +11,14 @@
 namespace sgemoe {
 namespace {
 
-// As parallel.cc. What is estimated for wide vectors takes here several times as long.
+// As in parallel.cc. Work that is estimated for wide vectors takes several times as long here.
 constexpr double kMinSharedNanoseconds = 4e3;
 constexpr double kMinWakeNanoseconds = 50e3;
 
 // Looks at the gate before a helper sleeps, and before the caller naps: some 50 microseconds. Helpers have no clock.
 constexpr int kSpins = 1 << 14;
 
-// As parallel.cc: a helper that made the caller wait so long has lost its core; when that happens often, nothing is shared
+// As in parallel.cc: a helper that made the caller wait so long has lost its core; when that happens often, nothing is shared
 // for a while. Milliseconds.
 constexpr double kLostCore = 0.5, kLongestLoss = 10;
 constexpr int kTimesLost = 32;
@@ -41,7 +41,7 @@ struct Pool {
   std::atomic<int32_t> asleep{0};
 
   // The caller's.
-  int helpers = 0;  // that exist
+  int helpers = 0;  // how many exist
   double aloneUntil = 0;
   double sharingSince = 0;  // no core was lost since then
 };
@@ -99,7 +99,7 @@ void publish(Pool& p, int64_t chunks, ChunkFn fn, void* context) {
   p.gate.store(epoch * kEpochUnit | kOpen, std::memory_order_seq_cst);
 }
 
-// Returns how long it took.
+// Returns how long the caller waited.
 double waitForHelpers(Pool& p) {
   const auto empty = [&] { return (p.gate.load(std::memory_order_acquire) & kInsideMask) == 0; };
   if (empty()) return 0;

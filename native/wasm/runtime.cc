@@ -47,10 +47,10 @@ Scratch::~Scratch() {
 
 }  // namespace sgemoe
 
-// The C library's heap would be shared, without a lock, by all threads that run this module on one memory.
+// All threads that run this module on one memory would share the C library's heap, which has no lock.
 extern "C" {
 void* malloc(size_t bytes) { return sgemoe::host::allocate(static_cast<double>(bytes)); }
 void free(void* memory) { sgemoe::host::release(memory); }
-// A thread's instance ends with its thread, and nobody is told: what it keeps stays.
+// An instance ends with its thread and isn't told: no destructor of a thread_local variable runs, and its memory stays taken.
 int __cxa_thread_atexit(void (*)(void*), void*, void*) { return 0; }
 }

@@ -12,7 +12,7 @@ export const process = {
 
 const utf8 = new globalThis.TextEncoder();
 
-/** Node's Buffer as far as tokenizers go: bytes of texts. */
+/** The part of Node's Buffer that tokenizers use: bytes of texts. */
 export class Buffer extends Uint8Array {
   static from(source, encoding, length) {
     if (typeof source !== 'string') {
@@ -68,7 +68,7 @@ export class TextDecoder extends globalThis.TextDecoder {
   }
 }
 
-/** A browser doesn't tell: WebAssembly's own limit is the one that counts. */
+/** A browser doesn't tell its memory, so WebAssembly's own limit counts. */
 export const freemem = () => Number.POSITIVE_INFINITY;
 
 export const types = {

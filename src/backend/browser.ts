@@ -1,6 +1,6 @@
 /**
- * The kernels where there is no Node: scripts/build-web.js puts this file in the place of index.ts. They have to be
- * loaded before anything computes, since a browser fetches and compiles in its own time.
+ * The kernels in a browser: scripts/build-web.js replaces index.ts by this file. The kernels must be loaded before anything
+ * computes, since a browser fetches and compiles asynchronously.
  */
 import { SgemoeError } from '../base/errors';
 import type { BackendInfo, Kernels } from './kernels';
@@ -19,7 +19,7 @@ export interface LoadOptions {
 
 export type KernelFiles = Readonly<Record<WasmInstructionSet, string | URL>>;
 
-/** What is used of a browser's workers: a package for Node has no types of them. */
+/** The part of a browser's Worker that is used; a package for Node has no types of it. */
 interface BrowserWorker {
   onmessage: unknown;
   onerror: unknown;
@@ -36,8 +36,8 @@ const browser = globalThis as unknown as Browser;
 let current: Kernels | undefined;
 
 /**
- * Fetches and compiles the kernels, and starts the threads that compute; to be awaited before a model is made. Later calls
- * give the same. Where the browser has no WebAssembly with shared memory and vectors, the reference backend computes, and
+ * Fetches and compiles the kernels, and starts the threads that compute. Await it before a model is made. Later calls return
+ * the same. Where the browser has no WebAssembly with shared memory and vectors, the reference backend computes, and
  * `notes` says why.
  * @param files of the instruction sets, of which one is fetched.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file can't be fetched; RangeError for `threads`.
@@ -71,8 +71,7 @@ async function createKernelsFrom(files: KernelFiles, threads: number): Promise<K
 }
 
 /**
- * Threads that run HELPER. All are started and awaited at first, since a page or a worker that computes doesn't get around
- * to starting any.
+ * Threads that run HELPER. All are started and awaited first, since a page or a worker that computes can't start any.
  */
 class Helpers {
   #url: string | undefined;
@@ -99,7 +98,7 @@ class Helpers {
     }
   };
 
-  /** How many run. */
+  /** How many threads run. */
   async ready(): Promise<number> {
     const running = await Promise.all(this.#starting);
     if (this.#url !== undefined) URL.revokeObjectURL(this.#url);

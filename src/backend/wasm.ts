@@ -1,6 +1,6 @@
 /**
- * The kernels as WebAssembly, in Node: the C++ of the addon compiled for where no addon loads. Threads of a process share
- * one memory, so that they share weights; each that computes has helping threads of its own.
+ * The kernels as WebAssembly, in Node: the addon's C++, compiled for machines on which no addon loads. Threads of a process
+ * share one memory, so that they share weights; each thread that computes has helping threads of its own.
  */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -27,7 +27,7 @@ export interface WasmOptions {
   readonly instructionSet?: WasmInstructionSet | undefined;
 }
 
-/** Data that threads started by this one get from it. */
+/** What this thread passes to threads that it starts. */
 interface Inherited {
   readonly module: Module;
   readonly shared: SharedHeap;
@@ -36,7 +36,7 @@ interface Inherited {
 
 const INHERITED = 'sgemoe wasm';
 
-/** `__dirname` and literals, so that what traces files finds them. */
+/** The paths are `__dirname` and literals, so that tools which trace files find them. */
 const FILES =
   typeof __dirname === 'string'
     ? {
@@ -46,14 +46,14 @@ const FILES =
     : null;
 
 /**
- * The kernels of prebuilds/wasm/, on the memory of the thread that started this one where that computes with them too.
+ * The kernels of prebuilds/wasm/. If the thread that started this one computes with them too, both use its memory.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file is missing or of another version, or this engine can't run it.
  */
 export function loadWasmKernels(options: WasmOptions = {}): Kernels {
   return loadWasmInstance(options).kernels;
 }
 
-/** The same, with what the kernels don't tell. */
+/** Returns the whole instance: the kernels, and what `Kernels` doesn't tell. */
 export function loadWasmInstance({ notes = [], instructionSet }: WasmOptions = {}): WasmInstance {
   const inherited = getEnvironmentData(INHERITED) as unknown as Inherited | undefined;
   const set = inherited?.instructionSet ?? instructionSet ?? bestInstructionSet();
@@ -80,7 +80,7 @@ function threads(): number {
   return Number(process.env.SGEMOE_THREADS) || defaultThreads(availableParallelism());
 }
 
-/** It ends with this thread, and holds no process open. */
+/** The helper ends with this thread, and doesn't keep the process running. */
 function startHelper(data: HelperData): boolean {
   try {
     const program = `${HELPER}help(require('node:worker_threads').workerData, () => {});`;

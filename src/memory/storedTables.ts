@@ -20,14 +20,14 @@ export interface StoredTables {
   readonly files: readonly {
     readonly file: StampedFile;
     readonly ranges: readonly ByteRange[];
-    /** The bytes of the ranges if they were read, not mapped. */
+    /** The bytes of the ranges if they were read instead of mapped. */
     readonly read: readonly Uint8Array[] | null;
   }[];
   /** For each of the store's `tables` its parts; null for float32. */
   readonly tables: readonly (readonly StoredPart[] | null)[];
 }
 
-/** Bytes that other threads can be given. */
+/** Bytes that can be passed to other threads. */
 export function sharedBytes(length: number): Uint8Array {
   return new Uint8Array(
     typeof SharedArrayBuffer === 'function' ? new SharedArrayBuffer(length) : new ArrayBuffer(length),

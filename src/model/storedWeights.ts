@@ -35,7 +35,7 @@ export function checkModelDtype(
 interface PlannedMatrix {
   readonly parameter: Parameter;
   readonly type: StorageType;
-  /** Where it lies with this type; null if it has to be converted. */
+  /** Where the parameter lies with this type; null if it has to be converted. */
   readonly span: SourceSpan | null;
 }
 
@@ -43,7 +43,7 @@ interface PlannedMatrix {
 interface PlannedPart {
   readonly at: number;
   readonly rows: number;
-  /** In the order of the table's matrices. */
+  /** The parts, in the order of the table's matrices. */
   readonly matrices: readonly PlannedMatrix[];
 }
 
@@ -111,7 +111,7 @@ function planMatrix(
   return { parameter, type, span: span?.type === type ? span : null };
 }
 
-/** A kernel's matrices have one type: where files store experts in several, float32, which is exact. */
+/** The matrices of a kernel have one type. If files store experts in several, that is float32, which is exact. */
 function ofOneType(matrices: readonly PlannedMatrix[]): readonly PlannedMatrix[] {
   const { type } = matrices[0];
   if (matrices.every((each) => each.type === type)) return matrices;
@@ -205,7 +205,7 @@ function inNeighbours(
   return ordered;
 }
 
-/** Numbers converted at a time, about. */
+/** About so many numbers are converted at a time. */
 const CHUNK = 2 ** 20;
 
 /** A parameter rounded to `type`, in memory that threads share. */
@@ -233,7 +233,7 @@ export async function* roundedChunks(
 ): AsyncGenerator<Uint8Array> {
   const cols = parameter.shape[parameter.shape.length - 1];
   const rows = parameter.size / cols;
-  // Whole heads, which `read` puts into order.
+  // Rows are read as whole heads, since `read` reorders rows within a head.
   const unit = isRotated(parameter.name) ? source.config.headDim : 1;
   const step = Math.max(1, Math.floor(CHUNK / cols / unit)) * unit;
   const numbers = new Float32Array(Math.min(step, rows) * cols);

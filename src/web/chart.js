@@ -1,7 +1,7 @@
 /** A curve of losses that grows, on a canvas. */
 
 const MARGIN = { left: 44, right: 8, top: 8, bottom: 22 };
-/** Steps that a curve shows one by one; beyond that, neighbours are joined in their mean. */
+/** Most points of a curve; of more steps, neighbours are replaced by their mean. */
 const MOST_POINTS = 500;
 
 export class Chart {

@@ -24,7 +24,7 @@ const address = new URL('./index.js', import.meta.url).href;
 const { ByteTokenizer, Decoder, load, MoETransformer, Sampler, Tensor, Trainer } = await import(address);
 
 const tokenizer = new ByteTokenizer();
-/** Counts trainings: an older one ends at its next step. */
+/** The number of the current training; an older training ends at its next step. */
 let training = 0;
 
 try {
@@ -67,7 +67,7 @@ async function train(text) {
     const tokensPerSecond = (1000 * step * BATCH * SEQ) / (performance.now() - began);
     tell({ kind: 'step', step, loss: crossEntropy, tokensPerSecond });
     if (step % SAMPLE_EVERY === 1) sample(model);
-    // Lets messages in.
+    // Messages of the page are received here.
     await new Promise((done) => setTimeout(done));
   }
   if (own === training) sample(model);

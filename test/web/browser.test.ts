@@ -26,7 +26,7 @@ const TYPES: Record<string, string> = {
 };
 const PROMPT = [1, 2, 3, 4];
 
-/** What lets a page share memory with its workers, and so compute on several threads. */
+/** Headers that let a page share memory with its workers, and so compute on several threads. */
 const ISOLATION = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-embedder-policy': 'require-corp',
@@ -91,7 +91,10 @@ async function listen(headers: Record<string, string>): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** What a script returns that runs in a new, empty page; `web` is the bundle. Text, since the test runner rewrites imports. */
+/**
+ * Runs a script in a new, empty page and returns its result; `web` is the bundle. The script is text, since the test runner
+ * rewrites imports.
+ */
 async function inPage(script: string, from = address): Promise<unknown> {
   await page.goto(`${from}/blank.html`);
   return page.evaluate(`(async () => { const web = await import('/web/index.js'); ${script} })()`);
@@ -144,7 +147,7 @@ describe.skipIf(skip)('the bundle for browsers', () => {
       const encoded = ${JSON.stringify(texts)}.map((text) => [...tokenizer.encode(text)]);
       return { logits: [...model.forward(ids).data], encoded };
     `)) as { logits: number[]; encoded: number[][] };
-    // As test/hf/oracle.test.ts, which says why.
+    // The tolerance of test/hf/oracle.test.ts, which says why.
     expectRelative('logits', found.logits, expected.get('logits')!.data, 2e-5);
     expect(found.encoded).toEqual(shapes.Qwen.wanted.map(([ids]: [number[]]) => ids));
   });

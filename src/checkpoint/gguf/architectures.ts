@@ -5,9 +5,12 @@ import type { GgufMetadata } from './metadata';
  * its names of tensors.
  */
 export interface GgufArchitecture {
-  /** The `model_type` of `transformers`; with experts another one for `llama`. */
+  /** The `model_type` of `transformers`; `llama` with experts has another one. */
   readonly modelType: string;
-  /** Whether rows of queries and keys pair neighbours, as llama.cpp's converter orders them; else halves, as in `transformers`. */
+  /**
+   * true: rotation pairs neighbouring rows of queries and keys, in the order of llama.cpp's converter. false: it pairs halves,
+   * as in `transformers`.
+   */
   readonly neighbours: boolean;
   /** Whether gate weights are renormalised; undefined where the configuration has no such key. */
   readonly normTopkProb?: boolean | undefined;
@@ -16,13 +19,13 @@ export interface GgufArchitecture {
   /** Tensor names below `model.layers.<i>.` */
   readonly router: string;
   readonly experts: ExpertNames;
-  /** Keys of its metadata (below its name) that only it has. */
+  /** Metadata keys (below its name) that only this architecture has. */
   readonly ownKeys: readonly string[];
-  /** The keys of config.json that only it has. */
+  /** Keys of config.json that only this architecture has. */
   config?(metadata: GgufMetadata): Record<string, unknown>;
 }
 
-/** One tensor for each matrix of each expert, or stacked: gate's rows before up's in one tensor. */
+/** Names of the experts' tensors: one for each matrix of each expert, or stacks of all experts, with gate's rows before up's. */
 export type ExpertNames =
   | { readonly gate: NameOf; readonly up: NameOf; readonly down: NameOf }
   | { readonly gateUp: string; readonly stackedDown: string };

@@ -32,7 +32,7 @@ export const GGUF_LAYER_NAMES: ReadonlyMap<string, string> = new Map(
   }),
 );
 
-/** The same for tensors beside the layers. */
+/** Names of the tensors outside the layers. */
 export const GGUF_MODEL_NAMES: ReadonlyMap<string, string> = new Map(
   Object.entries({
     'token_embd.weight': 'model.embed_tokens.weight',
@@ -93,7 +93,7 @@ export class GgufTensors implements TensorReader {
     await this.readPartInto(name, 0, destination);
   }
 
-  /** Every type is widened, so the destination must be a Float32Array. */
+  /** All types are widened, so the destination must be a Float32Array. */
   async readPartInto(name: string, start: number, destination: TensorArray): Promise<void> {
     const tensor = this.info(name);
     if (!(destination instanceof Float32Array)) {
@@ -131,15 +131,15 @@ export class GgufTensors implements TensorReader {
     return this.close();
   }
 
-  /** The tensors that one of the file stands for; several where it stacks the matrices of experts. */
+  /** The tensors that a tensor of the file contains: several if it stacks the matrices of experts. */
   #assemble(tensor: GgufTensor): Assembled[] {
     const whole = (name: string, shape = tensor.shape) => [
       assembled(name, shape, [{ tensor, start: 0, elements: tensor.elements }]),
     ];
     const [, layer, rest] = /^blk\.(\d+)\.(.*)$/.exec(tensor.name) ?? [];
-    // Read with the configuration.
+    // The configuration reads this tensor.
     if (tensor.name === ROPE_FACTORS) return [];
-    // A name that isn't known stays, to be refused with it.
+    // An unknown name stays as it is; the refusal tells it.
     if (layer === undefined) return whole(GGUF_MODEL_NAMES.get(tensor.name) ?? tensor.name);
     const prefix = `model.layers.${layer}.`;
     const [, matrix] = /^ffn_(gate|up|down)_exps\.weight$/.exec(rest) ?? [];

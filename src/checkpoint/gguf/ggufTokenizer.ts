@@ -77,7 +77,7 @@ export interface GgufTokenizerFacts {
   readonly chatTemplate: boolean;
 }
 
-/** Facts about the tokenizer in a GGUF, also about one that isn't read; null without one. */
+/** Facts about the tokenizer in a GGUF, even if sgemoe can't read it; null if the file has none. */
 export function ggufTokenizerFacts(
   file: Pick<GgufHeader, 'metadata'> & { path: string },
 ): GgufTokenizerFacts | null {
@@ -108,7 +108,7 @@ export function ggufGenerationConfig(
 interface Vocabulary {
   readonly tokens: readonly string[];
   readonly types: ArrayLike<number>;
-  /** As in tokenizer.json, without unused tokens: their ids stand for nothing, and are never chosen behind the last used one. */
+  /** The vocabulary as in tokenizer.json, without unused tokens. Ids after the last used one are never chosen. */
   readonly vocab: Readonly<Record<string, number>>;
 }
 

@@ -32,7 +32,7 @@ type NumberArray =
 export interface GgufTensor {
   readonly name: string;
   readonly type: BlockType;
-  /** Slowest axis first, as in safetensors; the file has it the other way round. */
+  /** The slowest axis comes first, as in safetensors; the file has the reverse order. */
   readonly shape: readonly number[];
   readonly elements: number;
   /** Offset from the start of the file. */
@@ -143,7 +143,7 @@ function readArray(path: string, cursor: ByteCursor, key: string, depth: number)
   return readNumbers(path, cursor, key, type, null);
 }
 
-/** Numbers of a type, as many as are given or as the file says next. */
+/** Reads numbers of a type: `length` of them, or as many as the file says next. */
 function readNumbers(
   path: string,
   cursor: ByteCursor,

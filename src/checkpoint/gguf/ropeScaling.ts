@@ -48,9 +48,9 @@ export function ggufRopeScaling(
   };
 }
 
-/** What every Llama 3 has; the files hold the resulting factors alone. */
+/** The settings of every Llama 3. The files hold only the factors that result from them. */
 const LLAMA3 = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 } as const;
-/** Factors are float32. */
+/** The factors are stored as float32. */
 const TOLERANCE = 1e-5;
 
 function llama3Scaling(metadata: GgufMetadata, factors: Float32Array): Record<string, unknown> | undefined {
