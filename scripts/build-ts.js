@@ -53,7 +53,9 @@ async function main() {
     'dist/serve/engine/worker.js and all that it requires',
   );
   writeEsmEntry();
-  fs.writeFileSync(path.join(DIST, '.npmignore'), `${unreached(DIST).join('\n')}\n`);
+  // The slash in front: these very files, not others of their names in folders.
+  const ignored = unreached(DIST).map((file) => `/${file}\n`);
+  fs.writeFileSync(path.join(DIST, '.npmignore'), ignored.join(''));
   fs.chmodSync(path.join(DIST, 'cli', 'main.js'), 0o755);
 }
 
