@@ -24,6 +24,7 @@ const DEFERRED = {
     '../checkpoint/checkpoint',
     '../sampling/generate',
     '../hf/endTokens',
+    '../hf/hub/modelPath',
     '../hf/source',
     './storedWeights',
   ],

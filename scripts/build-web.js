@@ -36,6 +36,8 @@ const browserPlugin = {
   resolveId(specifier, importer) {
     if (specifier.startsWith('node:')) return SHIM;
     if (!specifier.startsWith('.') || importer === undefined) return null;
+    // A browser has no cache folder: there `loadModel` fetches.
+    if (specifier.includes('/hf/hub/')) return SHIM;
     const target = path.resolve(path.dirname(importer), specifier);
     return target === LOADER || `${target}.ts` === LOADER || path.join(target, 'index.ts') === LOADER
       ? BROWSER

@@ -41,10 +41,11 @@ function workerProgram(entry, root) {
   return `'use strict';\nconst modules = [\n${modules.join('')}];\n${RUNTIME}`;
 }
 
-/** Null for modules that stay a require: Node's own, and addons, whose path the workers get. */
+/** Null for modules that stay a require: Node's own, addons, whose path the workers get, and the hub's, which they never call. */
 function fileOf(from, specifier) {
   if (specifier.startsWith('node:') || builtinModules.includes(specifier)) return null;
-  return specifier.endsWith('.node') ? null : createRequire(from).resolve(specifier);
+  const isLeftOut = specifier.endsWith('.node') || specifier.includes('/hf/hub/');
+  return isLeftOut ? null : createRequire(from).resolve(specifier);
 }
 
 /** `__dirname` is a parameter without a value, since nothing in the text may look for files beside it. */

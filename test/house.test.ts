@@ -120,7 +120,7 @@ describe('the house', () => {
     expect(knowing.map(({ name }) => name)).toEqual(['backend/native.ts']);
   });
 
-  test('only the command line prints, and no file below serve/ starts a worker or opens a socket', () => {
+  test('only the command line prints, no file below serve/ starts a worker or a server, and only hf/hub asks other hosts', () => {
     for (const { name, room, text } of files) {
       if (room === 'cli') continue;
       expect(text, name).not.toMatch(/console\.|process\.std(out|err)/);
@@ -128,6 +128,8 @@ describe('the house', () => {
       // JavaScript starts the pool of WebAssembly; C++ starts the addon's.
       const rest = name === 'backend/wasm.ts' ? text.replaceAll("'node:worker_threads'", '') : text;
       expect(rest, name).not.toMatch(/node:(worker_threads|net|http|https|child_process|cluster)'/);
+      const isForBrowsers = name === 'web.ts' || name === 'backend/browser.ts';
+      if (name !== 'hf/hub/requests.ts' && !isForBrowsers) expect(text, name).not.toMatch(/\bfetch\(/);
     }
   });
 

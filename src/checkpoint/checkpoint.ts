@@ -25,7 +25,7 @@ import { TRAINING_FILES, type TrainingContent, trainingFiles } from './trainingF
 export type { NamedTensor } from './safetensors';
 
 export const CONFIG_FILE = 'config.json';
-const WEIGHTS_FILE = 'model.safetensors';
+export const WEIGHTS_FILE = 'model.safetensors';
 
 /** All files that a checkpoint may have. */
 export const CHECKPOINT_FILES = [

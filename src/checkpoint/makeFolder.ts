@@ -16,7 +16,10 @@ export async function makeFolder(path: string): Promise<string | undefined> {
     if ((code === 'EEXIST' || parent === path) && (await isFolder(path))) return undefined;
     if (code !== 'ENOENT' || parent === path) throw error;
     const topmost = await makeFolder(parent);
-    await mkdir(path);
+    // Another process may make it now; it is there either way.
+    await mkdir(path).catch(async (raced: NodeJS.ErrnoException) => {
+      if (raced.code !== 'EEXIST' || !(await isFolder(path))) throw raced;
+    });
     return topmost ?? path;
   }
 }

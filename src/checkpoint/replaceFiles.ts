@@ -58,6 +58,11 @@ export async function replaceFiles(folder: string, files: readonly NewFile[]): P
 
 /** SGEMOE_CHECKPOINT_WRITE with `what` failed and the system's reason in words. */
 export function checkpointWriteError(what: string, cause: unknown): SgemoeError {
+  return new SgemoeError('SGEMOE_CHECKPOINT_WRITE', `${what}: ${systemReason(cause)}.`, { cause });
+}
+
+/** What the system says is wrong, in words, without a full stop. */
+export function systemReason(cause: unknown): string {
   const { code, message } = cause as NodeJS.ErrnoException;
   const reasons: Record<string, string> = {
     ENOSPC: 'no space left on the device',
@@ -69,8 +74,7 @@ export function checkpointWriteError(what: string, cause: unknown): SgemoeError 
     ENOTDIR: 'a part of the path is not a folder',
     EEXIST: 'a file of that name is in the way',
   };
-  const reason = code !== undefined && Object.hasOwn(reasons, code) ? `${reasons[code]} (${code})` : message;
-  return new SgemoeError('SGEMOE_CHECKPOINT_WRITE', `${what}: ${reason}.`, { cause });
+  return code !== undefined && Object.hasOwn(reasons, code) ? `${reasons[code]} (${code})` : message;
 }
 
 async function replaceNow(folder: string, files: readonly NewFile[]): Promise<void> {

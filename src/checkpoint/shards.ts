@@ -95,6 +95,11 @@ async function closeAll(files: ReadonlyMap<string, SafetensorsFile>): Promise<vo
   for (const file of files.values()) await file.close();
 }
 
+/** The names of the files that an index lists, without repetition. @throws as `SafetensorsShards.open` for the index. */
+export async function shardsOfIndex(path: string): Promise<Set<string>> {
+  return new Set(parseIndex(path, await readIndex(path)).values());
+}
+
 async function readIndex(path: string): Promise<string> {
   try {
     return await readSmallFile(path, MAX_INDEX_BYTES);

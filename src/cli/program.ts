@@ -8,6 +8,7 @@ import { addEvalCommand } from './commands/eval';
 import { addGenerateCommand } from './commands/generate';
 import { addInfoCommand } from './commands/info';
 import { addPruneCommand } from './commands/prune';
+import { addPullCommand } from './commands/pull';
 import { addQuantizeCommand } from './commands/quantize';
 import { addReportCommand } from './commands/report';
 import { addServeCommand } from './commands/serve';
@@ -25,6 +26,8 @@ Environment:
   SGEMOE_MEMORY_LIMIT=<bytes>|none
                          memory a model may take, such as 12GB; default what the machine has
   SGEMOE_API_KEY=<key>   key of sgemoe serve, as --api-key
+  HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE=1, HF_ENDPOINT
+                         models of the hub (sgemoe pull), as Python's huggingface_hub has them
   SGEMOE_DEBUG=1         print the stack of an error
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
@@ -73,6 +76,7 @@ function createProgram(context: CliContext): Command {
   addDataCommand(program, context);
   addCheckpointCommands(program, context);
   addQuantizeCommand(program, context);
+  addPullCommand(program, context);
   addInfoCommand(program, context);
   addBuildCommand(program, context);
   addPruneCommand(program, context);

@@ -10,6 +10,8 @@ import type { ModelConfig } from '../config/modelConfig';
 import type { Architecture } from '../hf/architectures';
 import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
+import type { HubOptions } from '../hf/hub/hubOptions';
+import { modelPath } from '../hf/hub/modelPath';
 import { modelSource } from '../hf/source';
 import { quantized } from '../memory/operations/stored';
 import { ParameterStore } from '../memory/parameters';
@@ -27,11 +29,12 @@ export async function importCheckpoint(
   to: string,
   options: Omit<LoadOptions, 'dtype'> = {},
 ): Promise<ModelConfig> {
-  const model = await MoETransformer.load(from, options);
+  const path = await modelPath(from, options.hub);
+  const model = await MoETransformer.load(path, options);
   const { config, generationConfig, store } = model;
   // The tensors come straight from the model's memory, which nobody writes meanwhile.
   const tensors = store.checkpointTensors();
-  const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(from)) };
+  const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(path)) };
   await whileLocked(to, { purpose: 'an import', onNote: options.onNote }, () => saveCheckpoint(to, content));
   return config;
 }
@@ -50,9 +53,10 @@ export async function exportCheckpoint(
   options: ExportCheckpointOptions = {},
 ): Promise<Architecture> {
   const { architecture, dtype, ...loadOptions } = options;
-  const model = await MoETransformer.load(from, loadOptions);
+  const path = await modelPath(from, options.hub);
+  const model = await MoETransformer.load(path, loadOptions);
   const { onNote } = options;
-  return exportHuggingFace(to, model, { architecture, dtype, onNote, ...(await tokenizerOf(from)) });
+  return exportHuggingFace(to, model, { architecture, dtype, onNote, ...(await tokenizerOf(path)) });
 }
 
 /**
@@ -78,8 +82,9 @@ export async function exportGgufCheckpoint(
   options: ExportGgufCheckpointOptions = {},
 ): Promise<string> {
   const { dtype, name, ...loadOptions } = options;
-  const model = await MoETransformer.load(from, loadOptions);
-  return exportGguf(file, model, { dtype, name, ...(await tokenizerOf(from)) });
+  const path = await modelPath(from, options.hub);
+  const model = await MoETransformer.load(path, loadOptions);
+  return exportGguf(file, model, { dtype, name, ...(await tokenizerOf(path)) });
 }
 
 function blocksOf(kernels: Pick<Kernels, 'quantize'>): Quantize {
@@ -128,17 +133,19 @@ export interface InspectOptions {
   seqLen?: number | undefined;
   /** The type of the matrices in serving, as `LoadOptions.dtype`. Default 'stored'. */
   dtype?: ModelDtype | undefined;
+  /** As `LoadOptions.hub`. */
+  hub?: HubOptions | undefined;
 }
 
 /**
- * Describes a checkpoint, a folder or a GGUF file, from its headers; no weight is read. It checks that every tensor of the
+ * Describes a checkpoint, a folder, a GGUF file or a model of the hub, from its headers; no weight is read. It checks that every tensor of the
  * model is there.
  * @throws as MoETransformer.load; RangeError for an impossible batch or length.
  */
 export async function inspectCheckpoint(dir: string, options: InspectOptions = {}): Promise<Inspection> {
-  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype']);
+  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype', 'hub']);
   if (options.dtype !== undefined) checkModelDtype('inspectCheckpoint: dtype', options.dtype);
-  const checkpoint = await loadCheckpoint(dir);
+  const checkpoint = await loadCheckpoint(await modelPath(dir, options.hub));
   try {
     return inspect(checkpoint, options);
   } finally {

@@ -9,6 +9,7 @@ import { type Checkpoint, loadCheckpoint, type SaveOptions, saveCheckpoint } fro
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { endTokensOf } from '../hf/endTokens';
+import { modelPath } from '../hf/hub/modelPath';
 import { modelSource } from '../hf/source';
 import { elementsOf, type MatrixView, matrixOf } from '../memory/matrixView';
 import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
@@ -155,13 +156,15 @@ export class MoETransformer implements NextTokenModel {
 
   /**
    * Reads a checkpoint folder of sgemoe or `transformers` (docs/checkpoints.md): config.json and model.safetensors, or shards
-   * with their index. Process warnings list ignored keys of config.json, and weights that are NaN or infinite.
-   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY.
+   * with their index; or a GGUF file. A name such as 'org/name', where nothing here has it, is downloaded from the hub first, as
+   * `pull` does. Process warnings list ignored keys of config.json, and weights that are NaN or infinite.
+   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY; as `pull` for the hub.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
-    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs', 'dtype']);
+    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs', 'dtype', 'hub']);
     if (options.dtype !== undefined) checkModelDtype('MoETransformer.load: dtype', options.dtype);
-    return MoETransformer.fromCheckpoint(dir, await loadCheckpoint(dir), options);
+    const path = await modelPath(dir, options.hub);
+    return MoETransformer.fromCheckpoint(path, await loadCheckpoint(path), options);
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Kernels } from '../backend/kernels';
 import type { MemoryNeeds } from '../base/requireMemory';
 import type { ModelConfig } from '../config/modelConfig';
+import type { HubOptions } from '../hf/hub/hubOptions';
 import type { Tensor } from '../tensor/tensor';
 import type { Routing } from './moe';
 import type { ModelDtype } from './storedWeights';
@@ -32,6 +33,8 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
    * a storage type such as 'q8_0' rounds while loading. All but 'float32' only serve. Default 'float32'.
    */
   dtype?: ModelDtype | undefined;
+  /** How a model of the hub is downloaded, where its name is given instead of a path. */
+  hub?: HubOptions | undefined;
 }
 
 /** Copies of everything that a forward computes. T = B*S tokens. */

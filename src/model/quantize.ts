@@ -12,6 +12,8 @@ import type { Dtype } from '../checkpoint/safetensorsHeader';
 import { tokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { MATRIX_TYPES, type MatrixTypes, matrixTypeOf } from '../config/matrixTypes';
 import type { ModelConfig } from '../config/modelConfig';
+import type { HubOptions } from '../hf/hub/hubOptions';
+import { modelPath } from '../hf/hub/modelPath';
 import { type ModelSource, modelSource } from '../hf/source';
 import { type Parameter, ParameterStore } from '../memory/parameters';
 import { assemble } from './assemble';
@@ -22,6 +24,8 @@ export interface QuantizeOptions {
   dtype: MatrixTypes;
   /** Called with a sentence for each thing ignored in config.json. Default: process warnings. */
   onNote?: ((note: string) => void) | undefined;
+  /** As `LoadOptions.hub`. */
+  hub?: HubOptions | undefined;
 }
 
 export interface Quantized {
@@ -43,10 +47,10 @@ export async function quantizeCheckpoint(
   to: string,
   options: QuantizeOptions,
 ): Promise<Quantized> {
-  checkOptions('quantizeCheckpoint', options, ['dtype', 'onNote']);
+  checkOptions('quantizeCheckpoint', options, ['dtype', 'onNote', 'hub']);
   const { dtype, onNote = (note: string) => process.emitWarning(note, 'SgemoeWarning') } = options;
   checkModelDtype('quantizeCheckpoint: dtype', dtype, MATRIX_TYPES);
-  const checkpoint = await loadCheckpoint(from);
+  const checkpoint = await loadCheckpoint(await modelPath(from, options.hub));
   try {
     const source = modelSource(checkpoint);
     source.notes.forEach(onNote);

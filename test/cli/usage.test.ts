@@ -44,7 +44,7 @@ describe('a wrong command line', () => {
     ['an unknown command', () => ['trian'], /unknown command 'trian'[\s\S]*Did you mean train\?/],
     ['an unknown option', () => train('--stepz', '5'), /unknown option '--stepz'[\s\S]*--steps/],
     ['a missing option', () => ['train', '--out', 'x'], /--data is missing: it says what to train on/],
-    ['a missing argument', () => ['generate'], /missing required argument 'dir'/],
+    ['a missing argument', () => ['generate'], /missing required argument 'model'/],
     ['a surplus argument', () => ['info', 'x'], /too many arguments/],
     ['text for an integer', () => train('--steps', 'many'), /--steps[\s\S]*'many'[\s\S]*integer >= 1/],
     ['a fraction for an integer', () => train('--batch-size', '1.5'), /--batch-size[\s\S]*integer >= 1/],

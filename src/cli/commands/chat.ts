@@ -6,7 +6,7 @@ import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
 import type { Usage } from '../../serve/engine/types';
 import type { ChatMessage } from '../../text/chatTemplate';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { addAnswerOptions, answerOptions } from '../options/samplingOptions';
 import { addTableOptions, fromFlags } from '../options/tableOptions';
 import { ChatControl } from '../terminal/chatControl';
@@ -15,7 +15,7 @@ import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { LineReader } from '../terminal/lines';
 import { UsageError } from '../terminal/usageError';
 
-interface ChatCliOptions extends DtypeCliOption {
+interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
   system?: string;
 }
 
@@ -37,6 +37,7 @@ Ctrl-C ends an answer; at the prompt, a second one leaves.
 
 Examples:
   $ sgemoe chat SmolLM2-135M-Instruct.Q4_1.gguf
+  $ sgemoe chat HuggingFaceTB/SmolLM2-135M-Instruct
   $ sgemoe chat downloads/OLMoE-1B-7B-Instruct --system "Answer in one sentence." --temperature 0.2
   $ echo "What is a matrix?" | sgemoe chat model.gguf --temperature 0
 `;
@@ -47,19 +48,19 @@ export function addChatCommand(program: Command, context: CliContext): void {
   const command = program
     .command('chat')
     .description('Hold a conversation with a model.')
-    .argument('<model>', 'folder of a checkpoint, or a GGUF file')
+    .argument('<model>', MODEL_ARGUMENT)
     .optionsGroup('Options:')
     .option('--system <text>', "system message (default: none, or the template's own)");
   addAnswerOptions(command);
-  addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS)
+  addHubOptions(addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS))
     .addHelpText('after', NOTES)
-    .action(async (dir: string, options: ChatCliOptions) => {
-      context.exitCode = await chatCommand(dir, options, context.io);
+    .action(async (model: string, options: ChatCliOptions) => {
+      context.exitCode = await chatCommand(model, options, context.io);
     });
 }
 
-async function chatCommand(dir: string, options: ChatCliOptions, io: CliIo): Promise<number> {
-  await requireCheckpoint(dir);
+async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): Promise<number> {
+  const dir = await checkpointPath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
     ...fromFlags<Pick<EngineOptions, 'contextLength' | 'threads'>>(CHAT_OPTIONS, options),
@@ -68,7 +69,8 @@ async function chatCommand(dir: string, options: ChatCliOptions, io: CliIo): Pro
     onNote,
   });
   try {
-    if (engine.tokenizer === null) throw new UsageError(`${dir} has no tokenizer, so it can't be talked to.`);
+    if (engine.tokenizer === null)
+      throw new UsageError(`${model} has no tokenizer, so it can't be talked to.`);
     const chat = new Chat(engine, answerOptions(options), io, options.system);
     return await chat.run();
   } finally {

@@ -13,7 +13,7 @@ import {
 } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
@@ -47,24 +47,23 @@ Examples:
 
 export function addCheckpointCommands(program: Command, { io }: CliContext): void {
   const note = (text: string) => io.stderr.write(`${text}\n`);
-  program
+  const importing = program
     .command('import')
     .description('Turn a Hugging Face checkpoint into one of sgemoe.')
-    .argument(
-      '<dir>',
-      'folder with config.json and model.safetensors, or shards with their index; or a GGUF file',
-    )
-    .requiredOption('--out <dir>', 'folder to write')
+    .argument('<model>', MODEL_ARGUMENT)
+    .requiredOption('--out <dir>', 'folder to write');
+  addHubOptions(importing)
     .addHelpText('after', IMPORT_NOTES)
-    .action(async (dir: string, { out }: { out: string }) => {
-      await requireCheckpoint(dir);
+    .action(async (name: string, options: HubCliOptions & { out: string }) => {
+      const { out } = options;
+      const dir = await checkpointPath(name, options, io);
       const config = await importCheckpoint(dir, out, { onNote: note });
       io.stdout.write(`${out}: ${formatCount(config.totalParams())} parameters\n`);
     });
-  program
+  const exporting = program
     .command('export')
     .description('Write a checkpoint for Hugging Face transformers, or a GGUF file for llama.cpp.')
-    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train; or a GGUF file')
+    .argument('<model>', MODEL_ARGUMENT)
     .requiredOption('--out <path>', 'folder to write; with --gguf the file, whose name ends in .gguf')
     .option('--gguf', 'write one GGUF file, tokenizer included (default: a folder)')
     .addOption(
@@ -77,11 +76,12 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       new Option('--dtype <name>', 'how weights are stored; q8_0 and q4_k_m with --gguf')
         .choices(GGUF_DTYPES)
         .default('f32'),
-    )
+    );
+  addHubOptions(exporting)
     .addHelpText('after', EXPORT_NOTES)
-    .action(async (dir: string, options: ExportCliOptions) => {
+    .action(async (name: string, options: ExportCliOptions) => {
       const { out, gguf, architecture, dtype } = options;
-      await requireCheckpoint(dir);
+      const dir = await checkpointPath(name, options, io);
       if (gguf) {
         if (architecture !== undefined)
           throw new UsageError('--architecture does not go with --gguf, which has one form for a model.');
@@ -93,10 +93,10 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
       io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
     });
-  program
+  const inspecting = program
     .command('inspect')
     .description('Tell what a checkpoint holds and how much memory it takes.')
-    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
+    .argument('<model>', MODEL_ARGUMENT)
     .option('--batch <n>', 'sequences for which memory is counted, an integer >= 1', integer(1), 1)
     .option(
       '--seq-len <n>',
@@ -105,12 +105,13 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     )
     .addOption(dtypeOption())
     .option('--tensors', 'list every tensor (default: one line for all)')
-    .option('--json', 'print one JSON object, tensors included (default: lines)')
+    .option('--json', 'print one JSON object, tensors included (default: lines)');
+  addHubOptions(inspecting)
     .addHelpText('after', INSPECT_NOTES)
-    .action((dir: string, options: InspectCliOptions) => inspectCommand(dir, options, io));
+    .action((name: string, options: InspectCliOptions) => inspectCommand(name, options, io));
 }
 
-interface ExportCliOptions {
+interface ExportCliOptions extends HubCliOptions {
   out: string;
   gguf?: boolean;
   architecture?: Architecture;
@@ -121,16 +122,16 @@ function isExportDtype(dtype: GgufDtype): dtype is ExportDtype {
   return (EXPORT_DTYPES as readonly string[]).includes(dtype);
 }
 
-interface InspectCliOptions extends DtypeCliOption {
+interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   batch: number;
   seqLen?: number;
   tensors?: boolean;
   json?: boolean;
 }
 
-async function inspectCommand(dir: string, options: InspectCliOptions, io: CliIo): Promise<void> {
+async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
   const { batch, seqLen, dtype } = options;
-  await requireCheckpoint(dir);
+  const dir = await checkpointPath(name, options, io);
   const found = await usage(inspectCheckpoint(dir, { batch, seqLen, dtype }));
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);

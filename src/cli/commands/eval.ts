@@ -18,7 +18,7 @@ import {
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addTableOptions, flagsOf } from '../options/tableOptions';
 import { addThreadsOption } from '../options/threads';
@@ -29,7 +29,7 @@ import type { CliContext, CliIo } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { asUsage, UsageError } from '../terminal/usageError';
 
-interface EvalCliOptions extends DtypeCliOption {
+interface EvalCliOptions extends DtypeCliOption, HubCliOptions {
   data: string[];
   split?: Split;
   validationFraction?: number;
@@ -59,7 +59,7 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
   const command = program
     .command('eval')
     .description('Tell how well a model predicts a text: loss, perplexity, bits per byte.')
-    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face, with its tokenizer')
+    .argument('<model>', MODEL_ARGUMENT)
     .requiredOption('--data <paths...>', 'files or folders with text, or one prepared data set')
     .addOption(
       new Option('--split <name>', 'score only this part (default: the whole text)').choices([
@@ -73,17 +73,17 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
       decimal({ above: 0, below: 1 }),
     );
   addTableOptions(command, WINDOW_OPTIONS);
-  addThreadsOption(command.addOption(dtypeOption()))
+  addHubOptions(addThreadsOption(command.addOption(dtypeOption())))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
-    .action((dir: string, options: EvalCliOptions) => evalCommand(dir, options, io));
+    .action((name: string, options: EvalCliOptions) => evalCommand(name, options, io));
 }
 
 type Windows = BatchOptions & { stride: number };
 
-async function evalCommand(dir: string, options: EvalCliOptions, io: CliIo): Promise<void> {
+async function evalCommand(name: string, options: EvalCliOptions, io: CliIo): Promise<void> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  await requireCheckpoint(dir);
+  const dir = await checkpointPath(name, options, io);
   const tokenizer = await readTokenizer(dir);
   const { dataset, split, tokens } = await openSplit(options, tokenizer);
   requireScorable(tokens);

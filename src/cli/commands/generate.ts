@@ -13,7 +13,7 @@ import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
 import { addThreadsOption } from '../options/threads';
@@ -23,7 +23,7 @@ import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage } from '../terminal/usageError';
 
 /** The options of `generate` that SAMPLING_OPTIONS lacks. */
-interface GenerateCliOptions extends DtypeCliOption {
+interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
   prompt: string;
   chat?: boolean;
   echo?: boolean;
@@ -50,7 +50,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
   const command = program
     .command('generate')
     .description('Continue a prompt with a trained model.')
-    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
+    .argument('<model>', MODEL_ARGUMENT)
     .optionsGroup('Options:')
     .option('--prompt <text>', "text to continue; '-' reads stdin, '' stands for a line break", '')
     .option(
@@ -62,16 +62,16 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     '--logprobs <file>',
     'append a line of JSON for each token: its id, text and log-probability (default: none)',
   );
-  addThreadsOption(command.addOption(dtypeOption()))
+  addHubOptions(addThreadsOption(command.addOption(dtypeOption())))
     .addHelpText('after', NOTES)
-    .action(async (dir: string, options: GenerateCliOptions) => {
-      context.exitCode = await generateCommand(dir, options, context.io);
+    .action(async (name: string, options: GenerateCliOptions) => {
+      context.exitCode = await generateCommand(name, options, context.io);
     });
 }
 
-async function generateCommand(dir: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
+async function generateCommand(name: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  await requireCheckpoint(dir);
+  const dir = await checkpointPath(name, options, io);
   const tokenizer = await readTokenizer(dir);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));

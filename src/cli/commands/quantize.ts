@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import { MATRIX_TYPES, type MatrixTypes } from '../../config/matrixTypes';
 import { quantizeCheckpoint } from '../../model/quantize';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import type { CliContext } from '../terminal/io';
 
 const NOTES = `
@@ -15,20 +15,27 @@ Examples:
   $ sgemoe eval runs/book --data test.txt && sgemoe eval book-q8 --data test.txt
 `;
 
+interface QuantizeCliOptions extends HubCliOptions {
+  out: string;
+  dtype: MatrixTypes;
+}
+
 export function addQuantizeCommand(program: Command, { io }: CliContext): void {
-  program
+  const command = program
     .command('quantize')
     .description('Write a checkpoint with smaller types of matrices.')
-    .argument('<dir>', 'folder of a checkpoint, of sgemoe or of Hugging Face; or a GGUF file')
+    .argument('<model>', MODEL_ARGUMENT)
     .requiredOption('--out <dir>', 'folder to write')
     .addOption(
       new Option('--dtype <type>', "types of the matrices; q4_k_m is llama.cpp's mixture")
         .choices(MATRIX_TYPES)
         .default('q8_0'),
-    )
+    );
+  addHubOptions(command)
     .addHelpText('after', NOTES)
-    .action(async (dir: string, { out, dtype }: { out: string; dtype: MatrixTypes }) => {
-      await requireCheckpoint(dir);
+    .action(async (name: string, options: QuantizeCliOptions) => {
+      const { out, dtype } = options;
+      const dir = await checkpointPath(name, options, io);
       const onNote = (text: string) => io.stderr.write(`${text}\n`);
       const { bytes } = await quantizeCheckpoint(dir, out, { dtype, onNote });
       io.stdout.write(`${out}: ${dtype}, ${formatBytes(bytes.before)} became ${formatBytes(bytes.after)}\n`);

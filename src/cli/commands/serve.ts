@@ -7,7 +7,7 @@ import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
 import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { requireCheckpoint } from '../options/inputPaths';
+import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
@@ -15,7 +15,7 @@ import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage, UsageError } from '../terminal/usageError';
 
 /** ENGINE_OPTIONS, HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
-interface ServeCliOptions extends DtypeCliOption {
+interface ServeCliOptions extends DtypeCliOption, HubCliOptions {
   host: string;
   modelName?: string;
   apiKey?: string[];
@@ -38,14 +38,13 @@ export function addServeCommand(program: Command, context: CliContext): void {
   const command = program
     .command('serve')
     .description("Serve a trained model over HTTP, as OpenAI's API does.")
-    .argument('<dir>', 'folder of a checkpoint, such as the --out of sgemoe train')
+    .argument('<model>', MODEL_ARGUMENT)
     .optionsGroup('Options:');
   addTableOptions(command, LISTEN_OPTIONS);
   addTableOptions(command, HTTP_OPTIONS, {
     collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
   }).option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
-  addTableOptions(command, ENGINE_OPTIONS)
-    .addOption(dtypeOption())
+  addHubOptions(addTableOptions(command, ENGINE_OPTIONS).addOption(dtypeOption()))
     .option(
       '--grace <s>',
       'seconds that requests have to end after SIGTERM, an integer >= 0',
@@ -53,8 +52,8 @@ export function addServeCommand(program: Command, context: CliContext): void {
       30,
     )
     .addHelpText('after', NOTES)
-    .action(async (dir: string, options: ServeCliOptions) => {
-      context.exitCode = await serveCommand(dir, options, context.io);
+    .action(async (name: string, options: ServeCliOptions) => {
+      context.exitCode = await serveCommand(name, options, context.io);
     });
 }
 
@@ -63,9 +62,9 @@ const COLLECTED = {
   first: [],
 };
 
-async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): Promise<number> {
-  await requireCheckpoint(dir);
+async function serveCommand(name: string, options: ServeCliOptions, io: CliIo): Promise<number> {
   const apiKeys = keysOf(options, io);
+  const dir = await checkpointPath(name, options, io);
   if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     io.stderr.write(`Anybody who reaches ${options.host} can use the model: --api-key asks for a key.\n`);
   }
@@ -76,12 +75,12 @@ async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): P
       dtype: options.dtype,
     }).catch(blameOption);
     try {
-      const server = await serve(serveOptions(dir, options, engine, apiKeys, io)).catch(blameOption);
+      const server = await serve(serveOptions(name, options, engine, apiKeys, io)).catch(blameOption);
       const { resident, mapped } = engine.weightBytes;
       io.stderr.write(
         `Weights: ${formatBytes(resident)} in memory, ${formatBytes(mapped)} mapped from files.\n`,
       );
-      io.stderr.write(`${dir} is served at ${server.url}\n`);
+      io.stderr.write(`${name} is served at ${server.url}\n`);
       await aborted(interrupt.signal);
       await drain(server, engine, options.grace, io);
     } finally {
@@ -94,7 +93,7 @@ async function serveCommand(dir: string, options: ServeCliOptions, io: CliIo): P
 }
 
 function serveOptions(
-  dir: string,
+  name: string,
   options: ServeCliOptions,
   engine: Engine,
   apiKeys: string[],
@@ -106,7 +105,7 @@ function serveOptions(
     engine,
     apiKeys,
     log: io.stdout,
-    model: options.modelName ?? basename(resolve(dir)),
+    model: options.modelName ?? basename(resolve(name)),
   };
 }
 

@@ -15,7 +15,7 @@ import { type SampleText, sampleText, type Writer } from '../../training/run/sam
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { type DataOptions, openData } from '../options/dataOptions';
-import { requireCheckpoint } from '../options/inputPaths';
+import { checkpointPath } from '../options/hubOptions';
 import { applyConfigFile, applyStoredOptions, storableOptions } from '../options/optionFiles';
 import { defaultWarmup, MODEL_FLAGS, modelConfig } from '../options/recipe';
 import { fromFlags } from '../options/tableOptions';
@@ -86,7 +86,8 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
     return dataset;
   };
   // A run that has saved nothing can't be resumed; it starts anew.
-  const dataset = goesOn ? null : await openChecked(await withTokenizerOfInit(options));
+  const started = goesOn ? options : await withInit(options, io);
+  const dataset = goesOn ? null : await openChecked(started);
   const interrupt = new Interrupt(io.signals);
   try {
     const recipe = { ...recipeOf(options), settings: storableOptions(command), signal: interrupt.signal };
@@ -99,7 +100,7 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
         : await TrainingRun.start(out, {
             ...recipe,
             dataset,
-            trainer: await newTrainer(options, dataset.tokenizer),
+            trainer: await newTrainer(started, dataset.tokenizer),
             overwrite: overwrite || resume,
           });
     await showRun(run, io);
@@ -226,13 +227,14 @@ async function completeOptions(command: Command): Promise<TrainCliOptions> {
   return options;
 }
 
-/** A new run from a checkpoint uses the checkpoint's tokenizer. */
-async function withTokenizerOfInit(options: TrainCliOptions): Promise<TrainCliOptions> {
-  const { initFrom, tokenizer = initFrom } = options;
-  if (initFrom === undefined) return options;
-  await requireCheckpoint(initFrom);
+/** The path of the checkpoint that a new run starts from; the run uses the checkpoint's tokenizer. */
+async function withInit(options: TrainCliOptions, io: CliIo): Promise<TrainCliOptions> {
+  if (options.initFrom === undefined) return options;
   const given = MODEL_FLAGS.filter((name) => name in options);
-  if (given.length === 0) return { ...options, tokenizer };
+  if (given.length === 0) {
+    const initFrom = await checkpointPath(options.initFrom, {}, io);
+    return { ...options, initFrom, tokenizer: options.tokenizer ?? initFrom };
+  }
   throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
 }
 

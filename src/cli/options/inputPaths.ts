@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { CONFIG_FILE } from '../../checkpoint/checkpoint';
 import { isGgufPath } from '../../checkpoint/gguf/ggufFile';
 import { locateFile } from '../../checkpoint/replaceFiles';
+import { parseHubName } from '../../hf/hub/hubName';
 import { UsageError } from '../terminal/usageError';
 
 /*
@@ -13,7 +14,10 @@ import { UsageError } from '../terminal/usageError';
 export async function requireCheckpoint(path: string): Promise<void> {
   if (isGgufPath(path)) return requireFileOrFolder('Checkpoint', path);
   const kind = await stat(path).catch(() => null);
-  if (!kind?.isDirectory()) throw new UsageError(`${path}: there is no such checkpoint folder`);
+  if (!kind?.isDirectory()) {
+    const hint = parseHubName(path) === null ? '' : ` (hf.co/${path} would be a model of the hub)`;
+    throw new UsageError(`${path}: there is no such checkpoint folder${hint}`);
+  }
   if (await exists(await locateFile(path, CONFIG_FILE))) return;
   throw new UsageError(`${path}: there is no ${CONFIG_FILE} in this folder`);
 }

@@ -1,8 +1,10 @@
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command, Option } from 'commander';
 import { CommanderError } from 'commander';
 import { SgemoeError } from '../../base/errors';
 import { readJsonFile } from '../../checkpoint/jsonFile';
+import { parseHubName } from '../../hf/hub/hubName';
 import { UsageError } from '../terminal/usageError';
 import { TOKENIZER_NAMES } from './dataOptions';
 import { MODEL_FLAGS } from './recipe';
@@ -22,7 +24,7 @@ const FIXED = [
   'initFrom',
 ];
 
-/** Options that are paths; --tokenizer is one too, unless it is a name. */
+/** Options that are paths; --tokenizer is one too, unless it is a name. --init-from may name a model of the hub. */
 const PATHS = ['data', 'out', 'initFrom'];
 
 const FROM_FILE = 'config';
@@ -138,6 +140,7 @@ function storedForm(key: string, value: unknown): unknown {
 }
 
 function isPath(key: string, value = ''): boolean {
+  if (key === 'initFrom' && parseHubName(value) !== null && !existsSync(value)) return false;
   return PATHS.includes(key) || (key === 'tokenizer' && !TOKENIZER_NAMES.includes(value));
 }
 

@@ -49,8 +49,8 @@ export function addTrainOptions(command: Command): void {
       'go on with the run in --out from its last checkpoint, with its own options; --data is not needed (default: a new run)',
     )
     .option(
-      '--init-from <dir>',
-      'start from the weights and the tokenizer of this checkpoint, with a fresh optimizer (default: from random weights)',
+      '--init-from <model>',
+      'start from the weights and the tokenizer of this checkpoint, a path or a model of the hub, with a fresh optimizer (default: from random weights)',
     )
     .option(
       '--config <file>',

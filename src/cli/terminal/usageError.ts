@@ -9,11 +9,16 @@ import { type CliIo, EXIT } from './io';
  */
 export class UsageError extends Error {}
 
-/** Codes that always blame the command line: a path without data, a value that doesn't fit the data, a place that is taken. */
+/**
+ * Codes that always blame the command line: a path without data, a value that doesn't fit the data, a place that is taken, a
+ * name that means no model or several.
+ */
 const USAGE_CODES: readonly ErrorCode[] = [
   'SGEMOE_DATA_NOT_FOUND',
   'SGEMOE_DATA_TOO_SHORT',
   'SGEMOE_RUN_FOLDER',
+  'SGEMOE_HUB_NOT_FOUND',
+  'SGEMOE_HUB_FILES',
 ];
 
 /**

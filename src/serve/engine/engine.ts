@@ -3,6 +3,7 @@ import { SgemoeError } from '../../base/errors';
 import { requireMemory } from '../../base/requireMemory';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
+import { modelPath } from '../../hf/hub/modelPath';
 import { MoETransformer } from '../../model/model';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import { loadTokenizer } from '../../text/loadTokenizer';
@@ -85,15 +86,17 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Loads a checkpoint folder and its tokenizer, if it has one, and starts the workers.
+   * Loads a checkpoint folder, a GGUF file or a model of the hub by its name, with its tokenizer, if it has one, and starts the
+   * workers.
    * @throws the errors of MoETransformer.load and Engine.create.
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
-    const { onNote, dtype = 'stored', ...engineOptions } = options;
+    const { onNote, hub, dtype = 'stored', ...engineOptions } = options;
     const needs = (config: ModelConfig) =>
       engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
-    const model = await MoETransformer.load(dir, { onNote, needs, dtype });
-    const { tokenizer, ...beside } = await readStoredTokenizer(dir);
+    const path = await modelPath(dir, hub);
+    const model = await MoETransformer.load(path, { onNote, needs, dtype });
+    const { tokenizer, ...beside } = await readStoredTokenizer(path);
     return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
   }
 

@@ -4,7 +4,7 @@ import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import type { EngineOptions } from './options';
 
-export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote'> {
+export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote' | 'hub'> {
   /** The type of the matrices, as `LoadOptions.dtype`. Default 'stored': what the files have in 16 bits or in blocks stays there. */
   dtype?: ModelDtype | undefined;
 }

@@ -1,0 +1,84 @@
+import type { Command } from 'commander';
+import { formatBytes } from '../../base/formatBytes';
+import type { HubOptions, PullProgress } from '../../hf/hub/hubOptions';
+import { modelPath } from '../../hf/hub/modelPath';
+import { formatDuration, formatPercent } from '../terminal/format';
+import { Interrupted, interruptible } from '../terminal/interrupt';
+import type { CliIo } from '../terminal/io';
+import { JobProgress } from '../terminal/liveLine';
+import { asUsage, UsageError } from '../terminal/usageError';
+import { requireCheckpoint } from './inputPaths';
+
+export interface HubCliOptions {
+  revision?: string;
+  offline?: boolean;
+}
+
+/** What a command that takes a model says about its argument. */
+export const MODEL_ARGUMENT =
+  "folder of a checkpoint, a GGUF file, or a model of the hub: 'org/name', 'org/name:Q4_K_M'";
+
+/** Adds the flags of commands that take a model of the hub. */
+export function addHubOptions(command: Command): Command {
+  return command
+    .option(
+      '--revision <name>',
+      "branch, tag or commit of a model of the hub (default: that of the name, 'main')",
+    )
+    .option(
+      '--offline',
+      'take a model of the hub from the cache folder, without a request (default: HF_HUB_OFFLINE)',
+    );
+}
+
+/** The path of the model that a command line names; what it must download is told on stderr. @throws UsageError, SgemoeError */
+export async function checkpointPath(name: string, options: HubCliOptions, io: CliIo): Promise<string> {
+  const path = await whileTold(options, io, (hub) => modelPath(name, hub, io.env));
+  if (path === name && options.revision !== undefined) {
+    throw new UsageError(`--revision goes with a model of the hub; ${name} is not one.`);
+  }
+  await requireCheckpoint(path);
+  return path;
+}
+
+/** Runs a download that shows its progress on stderr and that an interrupt stops. */
+export async function whileTold(
+  { revision, offline }: HubCliOptions,
+  io: CliIo,
+  job: (hub: HubOptions) => Promise<string>,
+): Promise<string> {
+  const progress = new JobProgress(io.stderr);
+  const onNote = (note: string) => {
+    progress.clear();
+    io.stderr.write(`${note}\n`);
+  };
+  const onProgress = downloadLine(progress);
+  try {
+    return await interruptible(io.signals, (signal) =>
+      job({ revision, offline, onNote, onProgress, signal }),
+    );
+  } catch (error) {
+    if (error instanceof Interrupted)
+      error.message = 'stopped; what has arrived is kept, and the next download goes on from there.';
+    return asUsage(() => {
+      throw error;
+    });
+  } finally {
+    progress.clear();
+  }
+}
+
+function downloadLine(progress: JobProgress): (done: PullProgress) => void {
+  let first: { bytes: number; at: number } | undefined;
+  return ({ file, bytes, totalBytes }) => {
+    const now = performance.now();
+    first ??= { bytes, at: now };
+    const rate = ((bytes - first.bytes) / (now - first.at)) * 1000;
+    const left = (totalBytes - bytes) / rate;
+    progress.update(
+      () =>
+        `${formatPercent(bytes / totalBytes)} of ${formatBytes(totalBytes)}, ${formatBytes(rate)}/s, ` +
+        `${formatDuration(left)} left, ${file}`,
+    );
+  };
+}
