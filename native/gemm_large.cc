@@ -21,6 +21,8 @@ constexpr int64_t kMinTileRows = 56, kManyTiles = 8;
 
 constexpr int64_t kPanelsPerChunk = 8;  // of the shared operand
 
+constexpr int64_t kWidened = 256;  // numbers of a stored row that are widened and packed at a time: whole blocks of any type
+
 struct Range {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
@@ -49,14 +51,17 @@ class Stage {
 
   int64_t sharedUnit() const { return s_.shareA ? panels_.rows : panels_.cols; }
   int64_t otherUnit() const { return s_.shareA ? panels_.cols : panels_.rows; }
+  int64_t depthUnit() const { return s_.storedB != nullptr ? kWidened : 1; }  // where the depth may be cut
   bool holds(int64_t floats) const { return pieces_ < kStagePieces && floats_ + floats <= kStageFloats; }
   void add(const Operands& p, Range shared, Range depth, float beta);
   void run();
 
  private:
   int64_t tilesOf(int64_t other) const;
+  int64_t ownFloats() const { return panels_.depth * roundUp(std::max(kTileRows, kTileCols), otherUnit()); }
   const Piece& pieceOf(int64_t number, int64_t Piece::* first) const;
   void pack(bool rows, const Piece& piece, Range part, Range depth, float* packed, int64_t stride) const;
+  void packStored(const uint8_t* matrix, Range cols, Range depth, float* packed, int64_t stride, float* wide) const;
   void packChunk(float* packed, int64_t chunk) const;
   void multiplyTile(const float* packed, float* own, int64_t tile) const;
 
@@ -98,6 +103,24 @@ void Stage::pack(bool rows, const Piece& piece, Range part, Range depth, float* 
   packPanels(alongDepth, depth.size(), part.size(), from, ld, packed, stride);
 }
 
+// Columns of op(B), panel by panel, a piece of the depth at a time.
+void Stage::packStored(const uint8_t* matrix, Range cols, Range depth, float* packed, int64_t stride,
+                       float* wide) const {
+  const StoredMatrices& b = *s_.storedB;
+  const StorageLayout& layout = layoutOf(b.type);
+  for (int64_t j = cols.begin; j < cols.end; j += panels_.cols, packed += stride) {
+    const int64_t width = std::min(panels_.cols, cols.end - j);
+    for (int64_t k = depth.begin; k < depth.end; k += kWidened) {
+      const int64_t count = std::min(kWidened, depth.end - k);
+      const uint8_t* const blocks = matrix + j * b.rowBytes + k / layout.elements * layout.bytes;
+      for (int64_t i = 0; i < width; i++) {
+        s_.kernels->stored->widen(b.type, blocks + i * b.rowBytes, count, wide + i * kWidened);
+      }
+      panels_.packColumns(true, count, width, wide, kWidened, packed + (k - depth.begin) * panels_.cols, stride);
+    }
+  }
+}
+
 void Stage::packChunk(float* packed, int64_t chunk) const {
   const Piece& piece = pieceOf(chunk, &Piece::firstChunk);
   const int64_t begin = (chunk - piece.firstChunk) * kPanelsPerChunk * sharedUnit();
@@ -115,9 +138,13 @@ void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
   const int64_t sharedStride = sharedUnit() * piece.depth.size();
   const int64_t blocks = std::max<int64_t>(1, ceilDiv(piece.depth.size(), panels_.depth));
   for (int64_t block = 0; block < blocks; block++) {
-    const Range depth = partOf(piece.depth, block, blocks, 1);
+    const Range depth = partOf(piece.depth, block, blocks, depthUnit());
     const int64_t ownStride = otherUnit() * depth.size();
-    pack(!s_.shareA, piece, part, depth, own, ownStride);
+    if (s_.storedB != nullptr) {
+      packStored(piece.p.storedB, part, depth, own, ownStride, own + ownFloats());
+    } else {
+      pack(!s_.shareA, piece, part, depth, own, ownStride);
+    }
     const float* shared = packed + piece.packedAt + (depth.begin - piece.depth.begin) * sharedUnit();
     panels_.multiply({rows.size(), cols.size(), depth.size(), depth.size() == 0 ? 0 : s_.alpha,
                       s_.shareA ? shared : own, s_.shareA ? sharedStride : ownStride, s_.shareA ? own : shared,
@@ -128,8 +155,7 @@ void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
 
 void Stage::run() {
   if (pieces_ == 0) return;
-  const int64_t ownFloats = panels_.depth * roundUp(std::max(kTileRows, kTileCols), otherUnit());
-  ScratchParts parts(tiles_, ownFloats, floats_);
+  ScratchParts parts(tiles_, ownFloats() + (s_.storedB != nullptr ? kWidened * panels_.cols : 0), floats_);
   float* const packed = parts.shared();
   auto packBody = [&](int64_t chunk) { packChunk(packed, chunk); };
   parallelChunks(chunks_, static_cast<double>(floats_) / cost::kLargePackFloats, packBody);
@@ -152,7 +178,7 @@ void runInPieces(const LargeGemm& s, Stage& stage, const Operands& p, Range shar
     const int64_t maxDepth = std::max<int64_t>(1, kStageFloats / roundUp(part.size(), unit) / depthUnit) * depthUnit;
     const int64_t depthParts = ceilDiv(p.k, maxDepth);
     for (int64_t d = 0; d < depthParts; d++) {
-      stage.add(p, part, partOf({0, p.k}, d, depthParts, 1), d == 0 ? s.beta : 1);
+      stage.add(p, part, partOf({0, p.k}, d, depthParts, stage.depthUnit()), d == 0 ? s.beta : 1);
       stage.run();
     }
   }

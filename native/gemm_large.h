@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "stored.h"
 
 namespace sgemoe {
 
@@ -13,6 +14,7 @@ struct Operands {
   const float* a;
   const float* b;
   float* c;
+  const uint8_t* storedB = nullptr;  // instead of b
 };
 
 // The properties that the matmuls of one call share.
@@ -31,6 +33,8 @@ struct LargeGemm : GemmShape {
   int64_t groups;
   Operands (*operandsOf)(const void* context, int64_t g);
   const void* context;
+  // If not null, B is stored like these matrices: transB, shareA and Operands::storedB must be set.
+  const StoredMatrices* storedB = nullptr;
 };
 
 // C = alpha * op(A) op(B) + beta * C for each of the groups. Throws std::bad_alloc.

@@ -4,25 +4,36 @@
 
 #include "arith.h"
 #include "costs.h"
+#include "gemm_large.h"
 #include "parallel.h"
 #include "scratch.h"
 
 namespace sgemoe {
 namespace {
 
-// Floats are multiplied as they are; blocks by rounded activations, or once widened.
-enum class Way { floats, rounded, widened };
+// Few rows: floats are multiplied as they are, blocks by rounded activations or once widened. Many rows: rounded ones by
+// panels of bytes, else both operands are packed as floats.
+enum class Way { floats, rounded, widened, panels, large };
 
-Way wayOf(const KernelTable& kernels, bool exact, StorageType type) {
-  if (layoutOf(type).elements == 1) return Way::floats;
-  return exact || kernels.stored->multiplyRounded == nullptr ? Way::widened : Way::rounded;
+// Rows from which packing both operands as floats is as fast as the other ways, measured on Zen 4.
+constexpr int64_t kLargeRows = 96, kLargeRowsRounded = 192;
+
+Way wayOf(const KernelTable& kernels, bool exact, StorageType type, int64_t m) {
+  const StoredKernels& stored = *kernels.stored;
+  const bool rounds = layoutOf(type).elements > 1 && !exact && stored.multiplyRounded != nullptr;
+  if (rounds && stored.panels != nullptr) return m < stored.panels->minRows ? Way::rounded : Way::panels;
+  if (m >= (rounds ? kLargeRowsRounded : kLargeRows)) return Way::large;
+  return rounds ? Way::rounded : layoutOf(type).elements == 1 ? Way::floats : Way::widened;
 }
 
+constexpr int64_t kPanelRows = 32;  // of a panel of rounded weights
+
 // Rows of W that one chunk takes. Widened rows must stay in the second cache; others take long enough to be worth a chunk.
-int64_t chunkRows(const StoredMatrices& matrices, Way way) {
+int64_t chunkRows(const StoredMatrices& matrices, bool widened) {
   constexpr int64_t kWidenedFloats = 48 * 1024, kChunkBytes = 96 * 1024;
-  const int64_t rows = way == Way::widened ? kWidenedFloats / matrices.cols : kChunkBytes / matrices.rowBytes;
-  return std::min(std::max<int64_t>(rows / 16 * 16, 16), roundUp(matrices.rows, 16));
+  const int64_t unit = widened ? 16 : kPanelRows;
+  const int64_t rows = widened ? kWidenedFloats / matrices.cols : kChunkBytes / matrices.rowBytes;
+  return std::min(std::max<int64_t>(rows / unit * unit, unit), roundUp(matrices.rows, unit));
 }
 
 // Estimated nanoseconds of a product of m rows.
@@ -44,34 +55,44 @@ class Product {
       : kernels_(kernels), exact_(exact), w_(matrices), alpha_(alpha), x_(x), ldx_(ldx), beta_(beta), y_(y),
         ldy_(ldy) {}
 
-  // partOf(i) for i of [0, parts), rows [first, end) in all.
+  // partOf(i) for i of [0, parts), all within rows [first, end) of x and y.
   template <class PartOf>
   void run(int64_t first, int64_t end, int64_t parts, const PartOf& partOf) {
-    const Way way = wayOf(kernels_, exact_, w_.type);
-    const int64_t rows = chunkRows(w_, way), chunks = ceilDiv(w_.rows, rows);
-    const int64_t roundedBytes = way == Way::rounded ? kernels_.stored->roundedBytes(w_.cols) : 0;
-    ScratchParts scratch(parts * chunks, way == Way::widened ? rows * w_.cols : 0, (end - first) * roundedBytes / 4);
+    int64_t large = 0;
+    bool widens = false, rounds = false, hasPanels = false;
+    for (int64_t i = 0; i < parts; i++) {
+      const Way way = wayOf(partOf(i).m);
+      large += way == Way::large;
+      widens |= way == Way::widened;
+      rounds |= way == Way::rounded || way == Way::panels;
+      hasPanels |= way == Way::panels;
+    }
+    if (large > 0) multiplyLarge(parts, partOf);
+    if (large == parts) return;
+    const int64_t rows = chunkRows(w_, widens), chunks = ceilDiv(w_.rows, rows);
+    const int64_t roundedBytes = rounds ? kernels_.stored->roundedBytes(w_.cols) : 0;
+    const int64_t beyond = hasPanels ? kernels_.stored->panels->tileRows - 1 : 0;
+    const int64_t memory = hasPanels ? kernels_.stored->panels->bytes / 4 : widens ? rows * w_.cols : 0;
+    ScratchParts scratch(parts * chunks, memory, (end - first + beyond) * roundedBytes / 4);
     auto* const rounded = reinterpret_cast<uint8_t*>(scratch.shared());
-    if (way == Way::rounded) roundRows(first, end, roundedBytes, rounded);
+    if (rounds) roundRows(first, end, roundedBytes, rounded);
     auto body = [&](int64_t chunk) {
       const Part part = partOf(chunk / chunks);
       const int64_t at = chunk % chunks * rows;
       const StoredProduct product = {w_.type, part.m, std::min(rows, w_.rows - at), w_.cols,
                                      w_.parts[part.index] + at * w_.rowBytes, w_.rowBytes, alpha_, x_ + part.start * ldx_,
                                      ldx_, beta_, y_ + part.start * ldy_ + at, ldy_};
-      if (way == Way::floats) return kernels_.stored->multiplyFloats(product);
-      if (way == Way::rounded) {
-        return kernels_.stored->multiplyRounded(product, rounded + (part.start - first) * roundedBytes);
-      }
-      float* const wide = scratch.take();
-      multiplyWidened(product, wide);
-      scratch.giveBack(wide);
+      float* const own = scratch.take();
+      multiplyChunk(product, rounded + (part.start - first) * roundedBytes, own);
+      scratch.giveBack(own);
     };
     const double mean = static_cast<double>(end - first) / static_cast<double>(parts);
     parallelChunks(parts * chunks, static_cast<double>(parts) * workOf(w_, mean), body);
   }
 
  private:
+  Way wayOf(int64_t m) const { return sgemoe::wayOf(kernels_, exact_, w_.type, m); }
+
   void roundRows(int64_t first, int64_t end, int64_t bytes, uint8_t* rounded) {
     constexpr int64_t kRows = 16;
     auto body = [&](int64_t chunk) {
@@ -83,12 +104,36 @@ class Product {
     parallelChunks(ceilDiv(end - first, kRows), numbers * cost::kRound, body);
   }
 
+  void multiplyChunk(const StoredProduct& product, const uint8_t* rounded, float* memory) const {
+    switch (wayOf(product.m)) {
+      case Way::floats: return kernels_.stored->multiplyFloats(product);
+      case Way::rounded: return kernels_.stored->multiplyRounded(product, rounded);
+      case Way::panels: return kernels_.stored->panels->multiply(product, rounded, reinterpret_cast<uint8_t*>(memory));
+      case Way::widened: return multiplyWidened(product, memory);
+      case Way::large: return;  // done before
+    }
+  }
+
   void multiplyWidened(StoredProduct product, float* wide) const {
     kernels_.stored->widen(product.type, product.w, product.n * product.cols, wide);
     product.type = StorageType::float32;
     product.w = reinterpret_cast<const uint8_t*>(wide);
     product.rowBytes = product.cols * static_cast<int64_t>(sizeof(float));
     kernels_.stored->multiplyFloats(product);
+  }
+
+  template <class PartOf>
+  void multiplyLarge(int64_t parts, const PartOf& partOf) const {
+    const auto operandsOf = [&](int64_t i) -> Operands {
+      const Part part = partOf(i);
+      const int64_t m = wayOf(part.m) == Way::large ? part.m : 0;  // the others come later
+      return {m, w_.cols, x_ + part.start * ldx_, nullptr, y_ + part.start * ldy_, w_.parts[part.index]};
+    };
+    const auto call = [](const void* context, int64_t i) {
+      return (*static_cast<const decltype(operandsOf)*>(context))(i);
+    };
+    const GemmShape shape{false, true, w_.rows, alpha_, ldx_, 0, beta_, ldy_};
+    sgemmLarge({shape, &kernels_, true, parts, call, &operandsOf, &w_});
   }
 
   const KernelTable& kernels_;
@@ -110,7 +155,14 @@ void multiplyStored(const KernelTable& kernels, bool exact, const StoredMatrices
   if (m == 0 || matrices.rows == 0) return;
   if (matrices.cols == 0 || alpha == 0) return scaleMatrix(m, matrices.rows, beta, y, ldy);
   Product product(kernels, exact, matrices, alpha, x, ldx, beta, y, ldy);
-  product.run(0, m, 1, [&](int64_t) { return Part{index, 0, m}; });
+  if (wayOf(kernels, exact, matrices.type, m) != Way::panels) {
+    return product.run(0, m, 1, [&](int64_t) { return Part{index, 0, m}; });
+  }
+  // Where there are few panels of weights, rows are cut too.
+  constexpr int64_t kChunks = 16, kMinRows = 96;
+  const int64_t panels = ceilDiv(matrices.rows, kPanelRows);
+  const int64_t parts = std::max<int64_t>(std::min(ceilDiv(kChunks, panels), m / kMinRows), 1), size = ceilDiv(m, parts);
+  product.run(0, m, ceilDiv(m, size), [&](int64_t i) { return Part{index, i * size, std::min(size, m - i * size)}; });
 }
 
 void multiplyStoredGroups(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,

@@ -74,6 +74,14 @@ struct StoredProduct {
   int64_t ldy;
 };
 
+// Products of many rounded rows (kernels/stored_panels.cc).
+struct RoundedPanels {
+  int64_t tileRows;  // rounded rows are read in multiples of it, whatever those beyond the last one hold
+  int64_t bytes;     // of memory that a product needs, aligned to 64
+  int64_t minRows;   // from which it beats multiplyRounded
+  void (*multiply)(const StoredProduct& product, const uint8_t* rounded, uint8_t* memory);
+};
+
 // The parts of products by stored matrices (stored.cc).
 struct StoredKernels {
   // The numbers of `count` elements, whole blocks.
@@ -84,6 +92,7 @@ struct StoredKernels {
   int64_t (*roundedBytes)(int64_t cols);
   void (*roundRow)(const float* x, int64_t cols, uint8_t* rounded);
   void (*multiplyRounded)(const StoredProduct& product, const uint8_t* rounded);
+  const RoundedPanels* panels;  // null where widened weights are as fast
 };
 
 struct KernelTable {

@@ -1,5 +1,6 @@
 // Rounded activations by block types as they lie in memory: weights are read once, in order, and taken apart once for up to
 // eight rows.
+#include "stored_quants.h"
 #include "stored_rounded.h"
 
 #if defined(__AVX2__)
@@ -10,7 +11,6 @@ namespace SGEMOE_ISA {
 namespace {
 
 constexpr int kMostRows = 8;
-constexpr int kPrefetchBytes = 1024;  // ahead of what is read
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -20,9 +20,11 @@ constexpr int kPrefetchBytes = 1024;  // ahead of what is read
 
 // ---------------------------------------------------------------- activations
 
-// Sums of 4 neighbouring bytes.
-inline __m256i sumsOf4(__m256i q) {
-  return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q), _mm256_set1_epi16(1));
+// The sum of each half's bytes, in all its lanes.
+inline __m256i sumsOf16(__m256i q) {
+  __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), q), _mm256_set1_epi16(1));
+  sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0x4e));
+  return _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0xb1));
 }
 
 inline float maxOf8(__m256 v) {
@@ -41,8 +43,9 @@ inline float sumOf8(__m256 v) {
 
 void roundRow(const float* x, int64_t cols, uint8_t* row) {
   const RoundedRow to = roundedRow(row, cols);
+  float *const d = const_cast<float*>(to.d), *const dSum = const_cast<float*>(to.dSum);
+  float* const dSum16 = const_cast<float*>(to.dSum16);
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  const __m256i minus32 = _mm256_set1_epi32(-32);
   // packs works within halves: this puts groups of 4 into order again.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (int64_t b = 0; b < cols / 32; b++) {
@@ -52,17 +55,19 @@ void roundRow(const float* x, int64_t cols, uint8_t* row) {
     UNROLL for (int i = 1; i < 4; i++) most = _mm256_max_ps(most, _mm256_and_ps(magnitude, v[i]));
     const __m256 unordered = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q), _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
     const float max = _mm256_movemask_ps(unordered) != 0 ? __builtin_nanf("") : maxOf8(most);
-    // What lies below has an inverse too large for a float. Infinite and NaN activations make d, and so the product, such.
-    const float d = max / 127, inverse = max > 0x1p-120f ? 127 / max : 0;
+    // What lies below has an inverse too large for a float. Infinite and NaN activations make the step, and so the product, such.
+    const float step = max / 127, inverse = max > 0x1p-120f ? 127 / max : 0;
     __m256i q[4];
     UNROLL for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], _mm256_set1_ps(inverse)));
     const __m256i pairs = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     const __m256i bytes = _mm256_permutevar8x32_epi32(pairs, order);
-    const __m256i sums = sumsOf4(bytes);
+    const __m256i sums = sumsOf16(bytes);
+    const int low = _mm256_extract_epi32(sums, 0), high = _mm256_extract_epi32(sums, 4);
     _mm256_storeu_si256((__m256i*)(to.q + 32 * b), bytes);
-    _mm256_storeu_si256((__m256i*)(to.start + 8 * b), _mm256_mullo_epi32(sums, minus32));
-    const_cast<float*>(to.d)[b] = d;
-    const_cast<float*>(to.dSum)[b] = d * sumOf8(_mm256_cvtepi32_ps(sums));
+    d[b] = step;
+    dSum[b] = step * (float)(low + high);
+    dSum16[2 * b] = step * (float)low;
+    dSum16[2 * b + 1] = step * (float)high;
   }
 }
 
@@ -70,85 +75,14 @@ namespace {
 
 // ---------------------------------------------------------------- products of bytes
 
-// start + the sums of 4 products u s, u of 0 .. 63.
-inline __m256i dot(__m256i start, __m256i u, __m256i s) {
+// The sums of 4 products u s, u of 0 .. 63, with VNNI of 0 .. 255.
+inline __m256i dot(__m256i u, __m256i s) {
 #if defined(__AVX512VNNI__)
-  return _mm256_dpbusd_epi32(start, u, s);
+  return _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s);
 #else
-  return _mm256_add_epi32(start, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
 #endif
 }
-
-inline __m256i load32(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
-
-// 16 bytes as the 32 numbers in their low halves, then their high halves.
-inline __m256i nibbles(const uint8_t* p) {
-  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
-  const __m256i apart = _mm256_srlv_epi32(both, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
-  return _mm256_and_si256(apart, _mm256_set1_epi8(15));
-}
-
-// 16 in the bytes whose bit is set.
-inline __m256i fifthBits(const uint8_t* p) {
-  uint32_t bits;
-  memcpy(&bits, p, sizeof bits);
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-  return _mm256_maskz_set1_epi8(bits, 16);
-#else
-  const __m256i bytes = _mm256_shuffle_epi8(
-      _mm256_set1_epi32((int)bits),
-      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
-  const __m256i one = _mm256_set1_epi64x((long long)0x8040201008040201ull);
-  return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, one), one), _mm256_set1_epi8(16));
-#endif
-}
-
-// ---------------------------------------------------------------- types of 32 numbers
-
-// Each reads a block: `q` are the numbers that dot takes, of which kZero stands for 0, or to which the minimum behind the scale
-// is added.
-struct Q4_0 {
-  static constexpr bool kFifthBit = false;
-  static constexpr int kBytes = 18;
-  static constexpr int kZero = 8;
-  static constexpr bool kMinimum = false, kSigned = false;
-  static __m256i q(const uint8_t* p) { return nibbles(p + 2); }
-};
-struct Q4_1 {
-  static constexpr bool kFifthBit = false;
-  static constexpr int kBytes = 20;
-  static constexpr int kZero = 0;
-  static constexpr bool kMinimum = true, kSigned = false;
-  static __m256i q(const uint8_t* p) { return nibbles(p + 4); }
-};
-struct Q5_0 {
-  static constexpr bool kFifthBit = true;
-  static constexpr int kBytes = 22;
-  static constexpr int kZero = 16;
-  static constexpr bool kMinimum = false, kSigned = false;
-  static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 6), fifthBits(p + 2)); }
-};
-struct Q5_1 {
-  static constexpr bool kFifthBit = true;
-  static constexpr int kBytes = 24;
-  static constexpr int kZero = 0;
-  static constexpr bool kMinimum = true, kSigned = false;
-  static __m256i q(const uint8_t* p) { return _mm256_or_si256(nibbles(p + 8), fifthBits(p + 4)); }
-};
-struct Q8_0 {
-  static constexpr bool kFifthBit = false;
-  static constexpr int kBytes = 34;
-  static constexpr bool kMinimum = false;
-#if defined(__AVX512VNNI__)
-  static constexpr int kZero = 128;
-  static constexpr bool kSigned = false;
-  static __m256i q(const uint8_t* p) { return _mm256_xor_si256(load32(p + 2), _mm256_set1_epi8(-128)); }
-#else
-  static constexpr int kZero = 0;
-  static constexpr bool kSigned = true;
-  static __m256i q(const uint8_t* p) { return load32(p + 2); }
-#endif
-};
 
 // The products of a row of weights and M rows of x, in chains of additions that don't wait for each other.
 template <int M>
@@ -198,11 +132,10 @@ struct Steps {
 template <bool kSigned, int kPart, int M, class S>
 inline __attribute__((always_inline)) void addPart(__m256i q, int64_t at, const RoundedRow* x, const S& steps,
                                                    Sums<M>* sums) {
-  const __m256i zero = _mm256_setzero_si256();
   UNROLL for (int i = 0; i < M; i++) {
     const __m256i right = load32(x[i].q + at);
     // Of |q| <= 128 and 127 the sum of two products fits 16 bits.
-    const __m256i lanes = kSigned ? dot(zero, _mm256_sign_epi8(q, q), _mm256_sign_epi8(right, q)) : dot(zero, q, right);
+    const __m256i lanes = kSigned ? dot(_mm256_sign_epi8(q, q), _mm256_sign_epi8(right, q)) : dot(q, right);
     __m256& sum = sums->products[i][kPart % Sums<M>::kChains];
     sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(lanes), steps.template of<kPart>(i), sum);
   }
@@ -280,40 +213,17 @@ struct Blocks {
 
 // ---------------------------------------------------------------- types of 256 numbers
 
-inline __m256 floatsOfBytes(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); }
-
-// The eight 6-bit scales, and the eight minima, of 12 bytes: 4 whole ones each, then halves whose upper bits lie above those.
-inline void scalesOf6Bits(const uint8_t* p, __m256* scales, __m256* minima) {
-  uint32_t words[3];
-  memcpy(words, p, sizeof words);
-  const uint32_t low = 0x3f3f3f3f, upper = 0x30303030, nibble = 0x0f0f0f0f;
-  const __m128i s = _mm_set_epi32(0, 0, (int)((words[2] & nibble) | (words[0] >> 2 & upper)), (int)(words[0] & low));
-  const __m128i m = _mm_set_epi32(0, 0, (int)((words[2] >> 4 & nibble) | (words[1] >> 2 & upper)), (int)(words[1] & low));
-  *scales = floatsOfBytes(s);
-  *minima = floatsOfBytes(m);
-}
-
 // x = d s q - dmin m of 32 numbers each; the fifth bits are at byte 16 in q5_k.
 template <bool kFiveBits>
 struct BlocksWithMinima {
   static constexpr int kElements = 256;
   static constexpr int kBytes = kFiveBits ? 176 : 144;
 
-  template <int kPart>
-  static __m256i high(__m256i bits) {
-    const __m256i one = _mm256_and_si256(bits, _mm256_set1_epi8((char)(1 << kPart)));
-    return kPart < 4 ? _mm256_slli_epi16(one, kPart < 4 ? 4 - kPart : 0) : _mm256_srli_epi16(one, kPart < 4 ? 0 : kPart - 4);
-  }
-
   template <int kPair, int M, class S>
   static inline __attribute__((always_inline)) void addPair(const uint8_t* quants, __m256i bits, int64_t b,
                                                             const RoundedRow* x, const S& steps, Sums<M>* sums) {
-    const __m256i both = load32(quants + 32 * kPair), nibble = _mm256_set1_epi8(15);
-    __m256i low = _mm256_and_si256(both, nibble), up = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-    if (kFiveBits) {
-      low = _mm256_or_si256(low, high<2 * kPair>(bits));
-      up = _mm256_or_si256(up, high<2 * kPair + 1>(bits));
-    }
+    __m256i low, up;
+    quantsOfPair<kFiveBits, kPair>(quants, bits, &low, &up);
     const int64_t at = 256 * b + 64 * kPair;
     addPart<false, 2 * kPair, M>(low, at, x, steps, sums);
     addPart<false, 2 * kPair + 1, M>(up, at + 32, x, steps, sums);
@@ -356,17 +266,11 @@ struct BlocksOf6Bits {
   template <int kPart, int M>
   static inline __attribute__((always_inline)) void addPart(__m256i low, __m256i bits, int64_t at, const RoundedRow* x,
                                                             const __m256* steps, Sums<M>* sums) {
-    const __m256i shifted = kPart < 2 ? low : _mm256_srli_epi16(low, 4);
-    const __m256i two = _mm256_set1_epi8(0x30);
-    const __m256i high = kPart == 0   ? _mm256_slli_epi16(bits, 4)
-                         : kPart == 1 ? _mm256_slli_epi16(bits, 2)
-                         : kPart == 2 ? bits
-                                      : _mm256_srli_epi16(bits, 2);
-    const __m256i q = _mm256_or_si256(_mm256_and_si256(shifted, _mm256_set1_epi8(15)), _mm256_and_si256(high, two));
+    const __m256i q = quantsOf6Bits<kPart>(low, bits);
     const __m256i lanes = _mm256_setr_epi32(2 * kPart, 2 * kPart, 2 * kPart, 2 * kPart, 2 * kPart + 1, 2 * kPart + 1,
                                             2 * kPart + 1, 2 * kPart + 1);
     UNROLL for (int i = 0; i < M; i++) {
-      const __m256i sum = dot(load32(x[i].start + (at + 32 * kPart) / 4), q, load32(x[i].q + at + 32 * kPart));
+      const __m256i sum = dot(q, load32(x[i].q + at + 32 * kPart));
       __m256& to = sums->products[i][kPart % Sums<M>::kChains];
       to = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_permutevar8x32_ps(steps[i], lanes), to);
     }
@@ -385,8 +289,11 @@ struct BlocksOf6Bits {
         const __m128i bytes = _mm_loadl_epi64((const __m128i*)(p + 192 + 8 * half));
         const __m256 scales = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
         const __m256i low = load32(p + 64 * half), next = load32(p + 64 * half + 32), bits = load32(p + 128 + 32 * half);
+        const __m256 minimum = _mm256_mul_ps(scales, _mm256_set1_ps(-32));
         __m256 steps[M];
         UNROLL for (int i = 0; i < M; i++) {
+          const __m256 dSum = _mm256_loadu_ps(x[i].dSum16 + 16 * b + 8 * half);
+          sums.minima[i] = _mm256_fmadd_ps(minimum, dSum, sums.minima[i]);
           const __m256 dx = _mm256_castps128_ps256(_mm_loadu_ps(x[i].d + 8 * b + 4 * half));
           steps[i] = _mm256_mul_ps(scales, _mm256_permutevar8x32_ps(dx, twice));
         }

@@ -10,24 +10,28 @@ namespace SGEMOE_ISA {
 
 // A row of activations [cols], in this order behind each other.
 struct RoundedRow {
-  const int8_t* q;       // [cols]
-  const int32_t* start;  // [cols / 4]: -32 * (the sum of 4 numbers q), for q6_k, whose parts have 16 weights
-  const float* d;        // [cols / 32]
-  const float* dSum;     // [cols / 32]: d * (the sum of 32 numbers q)
+  const int8_t* q;      // [cols]
+  const float* d;       // [cols / 32]
+  const float* dSum;    // [cols / 32]: d * (the sum of 32 numbers q)
+  const float* dSum16;  // [cols / 16]: of 16 numbers, for q6_k, whose parts have 16 weights
 };
 
 inline RoundedRow roundedRow(const uint8_t* at, int64_t cols) {
-  const float* const d = (const float*)(at + 2 * cols);
-  return {(const int8_t*)at, (const int32_t*)(at + cols), d, d + cols / 32};
+  const float* const d = (const float*)(at + cols);
+  return {(const int8_t*)at, d, d + cols / 32, d + cols / 16};
 }
 
 // Bytes of a row.
-inline int64_t roundedBytes(int64_t cols) { return roundUp(2 * cols + cols / 4, 64); }
+inline int64_t roundedBytes(int64_t cols) { return roundUp(cols + cols / 2, 64); }
 
 void roundRow(const float* x, int64_t cols, uint8_t* row);
 
 // y [m, n] = alpha * x W^T + beta * y for rounded rows x, which are roundedBytes(cols) apart.
 void multiplyRounded(const StoredProduct& product, const uint8_t* x);
+
+#if defined(__AVX512VNNI__)
+extern const RoundedPanels kRoundedPanels;
+#endif
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

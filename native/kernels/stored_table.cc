@@ -8,10 +8,12 @@ void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out);
 void multiplyFloats(const StoredProduct& product);
 
 extern const StoredKernels kStoredKernels;
-#if defined(__AVX2__)
-const StoredKernels kStoredKernels = {widen, multiplyFloats, roundedBytes, roundRow, multiplyRounded};
+#if defined(__AVX512VNNI__)
+const StoredKernels kStoredKernels = {widen, multiplyFloats, roundedBytes, roundRow, multiplyRounded, &kRoundedPanels};
+#elif defined(__AVX2__)
+const StoredKernels kStoredKernels = {widen, multiplyFloats, roundedBytes, roundRow, multiplyRounded, nullptr};
 #else
-const StoredKernels kStoredKernels = {widen, multiplyFloats, nullptr, nullptr, nullptr};
+const StoredKernels kStoredKernels = {widen, multiplyFloats, nullptr, nullptr, nullptr, nullptr};
 #endif
 
 }  // namespace SGEMOE_ISA

@@ -19,7 +19,11 @@ void widenBfloat16(const uint8_t* p, float* out, int64_t n) {
 }
 
 void widenFloat16(const uint8_t* p, float* out, int64_t n) {
-  for (int64_t i = 0; i < n; i++) out[i] = halfAt(p + 2 * i);
+  int64_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 2 * i))));
+#endif
+  for (; i < n; i++) out[i] = halfAt(p + 2 * i);
 }
 
 void widenQ4_0(const uint8_t* p, float* out) {

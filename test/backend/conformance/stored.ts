@@ -241,6 +241,23 @@ export function storedConformance(kernels: () => Kernels): void {
         }
       });
 
+      it(`${type}: multiply many rows`, () => {
+        // Beyond the depth at which panels are cut, and with a rest behind it.
+        const deep = unit === 1 ? 1037 : unit === 32 ? 2144 : 2304;
+        for (const [index, sizes] of [
+          [17, 33, deep],
+          [64, 31, 2 * unit],
+          [100, 37, 768],
+          [195, 65, unit === 1 ? 1037 : 1280],
+          [513, 66, 256],
+        ].entries()) {
+          everywhere(40 + index, (scene, dice) => check(scene, dice, type, sizes, [-0.5, (index % 2) * 2]));
+        }
+        everywhere(45, (scene, dice) =>
+          checkGroups(scene, dice, type, [3, 20, 20, 21, 130, 340], 33, 2 * unit),
+        );
+      });
+
       it(`${type}: multiply the rows of each group`, () => {
         for (const [index, starts] of Object.values(ROW_STARTS).entries()) {
           everywhere(60 + index, (scene, dice) =>
@@ -301,11 +318,14 @@ export function storedConformance(kernels: () => Kernels): void {
           [37, Number.NaN],
           [511, Number.POSITIVE_INFINITY],
         ] as const) {
-          const x = new Float32Array(3 * k).fill(0.5);
-          x[k + at] = bad;
-          const y = new Float32Array(3);
-          kernels().multiplyStored(matrices, 0, 3, 1, x, 0, k, 0, y, 0, 1);
-          expect([...y].map(Number.isFinite), `${type} ${bad} at ${at}`).toEqual([true, false, true]);
+          for (const rows of [3, 20, 200]) {
+            const x = new Float32Array(rows * k).fill(0.5);
+            x[k + at] = bad;
+            const y = new Float32Array(rows);
+            kernels().multiplyStored(matrices, 0, rows, 1, x, 0, k, 0, y, 0, 1);
+            const finite = Array.from({ length: rows }, (_, row) => row !== 1);
+            expect([...y].map(Number.isFinite), `${type} ${bad} at ${at}`).toEqual(finite);
+          }
         }
       }
     });

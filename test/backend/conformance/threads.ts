@@ -61,23 +61,8 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemmGroupedPacked(groups, starts, 0, n, d, 1, a, 0, d, packed, 0, 0, many, 0, n);
     return [packed, one, many];
   },
-  'products by stored matrices': (k, dice) => {
-    const [rows, cols, m] = [900, 512, 5];
-    const x = floats(dice, m * cols),
-      starts = new Int32Array([0, 2, 2, 5]);
-    return (['bfloat16', 'q8_0', 'q4_k'] as const).flatMap((type) => {
-      const bytes = new Uint8Array(rows * storedBytes(type, cols));
-      k.quantize(type, rows, cols, floats(dice, rows * cols), 0, cols, bytes, 0);
-      const matrices = k.storedMatrices(type, rows, cols, [bytes, bytes, bytes]);
-      const plain = new Float32Array(m * rows),
-        grouped = plain.slice(),
-        wide = new Float32Array(rows * cols);
-      k.multiplyStored(matrices, 1, m, 1, x, 0, cols, 0, plain, 0, rows);
-      k.multiplyStoredGroups(matrices, starts, 0, 1, x, 0, cols, 0, grouped, 0, rows);
-      k.dequantize(type, rows, cols, bytes, 0, wide, 0, cols);
-      return [plain, grouped, wide];
-    });
-  },
+  'products by stored matrices': (k, dice) => storedProducts(k, dice, 5, [0, 2, 2, 5]),
+  'products of many rows by stored matrices': (k, dice) => storedProducts(k, dice, 301, [0, 210, 230, 301]),
   'attention of a batch': (k, dice) => attention(k, dice, [2, 150, 4, 2, 32]),
   'attention of a long sequence': (k, dice) => attention(k, dice, [1, 530, 2, 1, 16]),
   'attention of one query to a long cache': (k, dice) => attention(k, dice, [1, 1, 8, 8, 64], 1499),
@@ -253,6 +238,25 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     ];
   },
 };
+
+/** Plain and grouped by `starts`, and the numbers. */
+function storedProducts(k: Kernels, dice: Dice, m: number, starts: readonly number[]): Float32Array[] {
+  const [rows, cols] = [900, 512];
+  const x = floats(dice, m * cols),
+    rowStarts = Int32Array.from(starts);
+  return (['bfloat16', 'q8_0', 'q4_k'] as const).flatMap((type) => {
+    const bytes = new Uint8Array(rows * storedBytes(type, cols));
+    k.quantize(type, rows, cols, floats(dice, rows * cols), 0, cols, bytes, 0);
+    const matrices = k.storedMatrices(type, rows, cols, [bytes, bytes, bytes]);
+    const plain = new Float32Array(m * rows),
+      grouped = plain.slice(),
+      wide = new Float32Array(rows * cols);
+    k.multiplyStored(matrices, 1, m, 1, x, 0, cols, 0, plain, 0, rows);
+    k.multiplyStoredGroups(matrices, rowStarts, 0, 1, x, 0, cols, 0, grouped, 0, rows);
+    k.dequantize(type, rows, cols, bytes, 0, wide, 0, cols);
+    return [plain, grouped, wide];
+  });
+}
 
 function attention(
   k: Kernels,
