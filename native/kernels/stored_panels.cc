@@ -30,88 +30,89 @@ constexpr int64_t kScaleFloats = kDepth / 16 * kWidth;
 
 // ---------------------------------------------------------------- from blocks to panels
 
-template <class T>
-struct Unpack {
-  static constexpr int kElements = 32, kBytes = T::kBytes;
-  static constexpr int kSteps = 8;  // of a part
+// The numbers of a row [depth], and its lane of the scales and minima.
+using UnpackFn = void (*)(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum);
 
-  // The numbers of a row [depth], and its lane of the scales and minima.
-  static void row(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
-    for (int64_t k = 0; k < depth; k += 32, p += kBytes) {
-      _mm_prefetch((const char*)p + kPrefetchBytes, _MM_HINT_T0);
-      _mm256_storeu_si256((__m256i*)(q + k), T::q(p));
-      const float d = halfAt(p);
-      scale[k / 32 * kWidth] = d;
-      minimum[k / 32 * kWidth] = T::kMinimum ? halfAt(p + 2) : (float)-T::kZero * d;
-    }
+template <class T>
+void unpack(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
+  for (int64_t k = 0; k < depth; k += 32, p += T::kBytes) {
+    _mm_prefetch((const char*)p + kPrefetchBytes, _MM_HINT_T0);
+    _mm256_storeu_si256((__m256i*)(q + k), T::q(p));
+    const float d = halfAt(p);
+    scale[k / 32 * kWidth] = d;
+    minimum[k / 32 * kWidth] = T::kMinimum ? halfAt(p + 2) : (float)-T::kZero * d;
   }
-};
+}
 
 template <bool kFiveBits>
-struct UnpackWithMinima {
-  static constexpr int kElements = 256, kBytes = kFiveBits ? 176 : 144;
-  static constexpr int kSteps = 8;
-
-  template <int kPair>
-  static inline void pair(const uint8_t* quants, __m256i bits, uint8_t* q) {
-    __m256i low, up;
-    quantsOfPair<kFiveBits, kPair>(quants, bits, &low, &up);
-    _mm256_storeu_si256((__m256i*)(q + 64 * kPair), low);
-    _mm256_storeu_si256((__m256i*)(q + 64 * kPair + 32), up);
+void unpackWithMinima(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
+  constexpr int kBytes = kFiveBits ? 176 : 144;
+  for (int64_t k = 0; k < depth; k += 256, p += kBytes) {
+    for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
+    __m256 scales, minima;
+    scalesOf6Bits(p + 4, &scales, &minima);
+    scales = _mm256_mul_ps(scales, _mm256_set1_ps(halfAt(p)));
+    minima = _mm256_mul_ps(minima, _mm256_set1_ps(-halfAt(p + 2)));
+    for (int i = 0; i < 8; i++) {
+      scale[(k / 32 + i) * kWidth] = scales[i];
+      minimum[(k / 32 + i) * kWidth] = minima[i];
+    }
+    const uint8_t* const quants = p + (kFiveBits ? 48 : 16);
+    const __m256i bits = kFiveBits ? load32(p + 16) : _mm256_setzero_si256();
+    __m256i pairs[8];
+    quantsOfPair<kFiveBits, 0>(quants, bits, pairs, pairs + 1);
+    quantsOfPair<kFiveBits, 1>(quants, bits, pairs + 2, pairs + 3);
+    quantsOfPair<kFiveBits, 2>(quants, bits, pairs + 4, pairs + 5);
+    quantsOfPair<kFiveBits, 3>(quants, bits, pairs + 6, pairs + 7);
+    UNROLL for (int i = 0; i < 8; i++) _mm256_storeu_si256((__m256i*)(q + k) + i, pairs[i]);
   }
+}
 
-  static void row(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
-    for (int64_t k = 0; k < depth; k += 256, p += kBytes) {
-      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
-      __m256 scales, minima;
-      scalesOf6Bits(p + 4, &scales, &minima);
-      scales = _mm256_mul_ps(scales, _mm256_set1_ps(halfAt(p)));
-      minima = _mm256_mul_ps(minima, _mm256_set1_ps(-halfAt(p + 2)));
-      for (int i = 0; i < 8; i++) {
-        scale[(k / 32 + i) * kWidth] = scales[i];
-        minimum[(k / 32 + i) * kWidth] = minima[i];
-      }
-      const uint8_t* const quants = p + (kFiveBits ? 48 : 16);
-      const __m256i bits = kFiveBits ? load32(p + 16) : _mm256_setzero_si256();
-      pair<0>(quants, bits, q + k);
-      pair<1>(quants, bits, q + k);
-      pair<2>(quants, bits, q + k);
-      pair<3>(quants, bits, q + k);
+void unpackOf6Bits(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
+  constexpr int kBytes = 210;
+  for (int64_t k = 0; k < depth; k += 256, p += kBytes) {
+    for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
+    const float d = halfAt(p + 208);
+    for (int i = 0; i < 16; i++) {
+      const float step = d * (float)(int8_t)p[192 + i];
+      scale[(k / 16 + i) * kWidth] = step;
+      minimum[(k / 16 + i) * kWidth] = -32 * step;
+    }
+    for (int half = 0; half < 2; half++) {
+      const __m256i low = load32(p + 64 * half), next = load32(p + 64 * half + 32), bits = load32(p + 128 + 32 * half);
+      __m256i* const to = (__m256i*)(q + k + 128 * half);
+      _mm256_storeu_si256(to, quantsOf6Bits<0>(low, bits));
+      _mm256_storeu_si256(to + 1, quantsOf6Bits<1>(next, bits));
+      _mm256_storeu_si256(to + 2, quantsOf6Bits<2>(low, bits));
+      _mm256_storeu_si256(to + 3, quantsOf6Bits<3>(next, bits));
     }
   }
+}
+
+struct BlockType {
+  int64_t elements, bytes;  // of a block
+  int partSteps;            // steps of four numbers that share a scale
+  UnpackFn unpack;
 };
 
-struct UnpackOf6Bits {
-  static constexpr int kElements = 256, kBytes = 210;
-  static constexpr int kSteps = 4;
-
-  static void row(const uint8_t* p, int64_t depth, uint8_t* q, float* scale, float* minimum) {
-    for (int64_t k = 0; k < depth; k += 256, p += kBytes) {
-      for (int line = 0; line < kBytes; line += 64) _mm_prefetch((const char*)p + kPrefetchBytes + line, _MM_HINT_T0);
-      const float d = halfAt(p + 208);
-      for (int i = 0; i < 16; i++) {
-        const float step = d * (float)(int8_t)p[192 + i];
-        scale[(k / 16 + i) * kWidth] = step;
-        minimum[(k / 16 + i) * kWidth] = -32 * step;
-      }
-      for (int half = 0; half < 2; half++) {
-        const __m256i low = load32(p + 64 * half), next = load32(p + 64 * half + 32), bits = load32(p + 128 + 32 * half);
-        __m256i* const to = (__m256i*)(q + k + 128 * half);
-        _mm256_storeu_si256(to, quantsOf6Bits<0>(low, bits));
-        _mm256_storeu_si256(to + 1, quantsOf6Bits<1>(next, bits));
-        _mm256_storeu_si256(to + 2, quantsOf6Bits<2>(low, bits));
-        _mm256_storeu_si256(to + 3, quantsOf6Bits<3>(next, bits));
-      }
-    }
+BlockType blockTypeOf(StorageType type) {
+  switch (type) {
+    case StorageType::q4_0: return {32, 18, 8, unpack<Q4_0>};
+    case StorageType::q4_1: return {32, 20, 8, unpack<Q4_1>};
+    case StorageType::q5_0: return {32, 22, 8, unpack<Q5_0>};
+    case StorageType::q5_1: return {32, 24, 8, unpack<Q5_1>};
+    case StorageType::q8_0: return {32, 34, 8, unpack<Q8_0>};
+    case StorageType::q4_k: return {256, 144, 8, unpackWithMinima<false>};
+    case StorageType::q5_k: return {256, 176, 8, unpackWithMinima<true>};
+    default: return {256, 210, 4, unpackOf6Bits};  // q6_k: floats are never rounded
   }
-};
+}
 
 // The panel of `rows` rows; lanes beyond them hold anything.
-template <class U>
-void pack(const uint8_t* w, int64_t rowBytes, int64_t rows, int64_t depth, uint8_t* staged, const Panel& panel) {
+void pack(UnpackFn unpack, const uint8_t* w, int64_t rowBytes, int64_t rows, int64_t depth, uint8_t* staged, const Panel& panel) {
   for (int64_t first = 0; first < rows; first += kLanes) {
     for (int64_t i = first; i < minOf(rows, first + kLanes); i++) {
-      U::row(w + i * rowBytes, depth, staged + (i - first) * kStagedStride, panel.scale + i, panel.minimum + i);
+      unpack(w + i * rowBytes, depth, staged + (i - first) * kStagedStride, panel.scale + i, panel.minimum + i);
     }
     // Four bytes are moved as a float.
     transposeSixteen((const float*)staged, kStagedStride / 4, depth / 4, (float*)panel.q + first, kWidth);
@@ -186,8 +187,8 @@ void update(const float* sums, int64_t rows, int64_t cols, float alpha, float be
   }
 }
 
-template <class U>
-void multiplyBy(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
+void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
+  const BlockType type = blockTypeOf(s.type);
   float* const scales = (float*)(memory + kQuantBytes);
   const Panel panel = {memory, scales, scales + kScaleFloats};
   uint8_t* const staged = (uint8_t*)(scales + 2 * kScaleFloats);
@@ -196,30 +197,17 @@ void multiplyBy(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
     const int64_t cols = minOf(kWidth, s.n - n);
     for (int64_t k = 0; k < s.cols; k += kDepth) {
       const int64_t depth = minOf(kDepth, s.cols - k);
-      pack<U>(s.w + n * s.rowBytes + k / U::kElements * U::kBytes, s.rowBytes, cols, depth, staged, panel);
+      const uint8_t* const w = s.w + n * s.rowBytes + k / type.elements * type.bytes;
+      pack(type.unpack, w, s.rowBytes, cols, depth, staged, panel);
       for (int64_t i = 0; i < s.m; i += kRows) {
         float sums[kRows * kWidth];
         const RoundedRow row = roundedRow(x + i * stride, s.cols);
-        const float* const sum = U::kSteps == 8 ? row.dSum + k / 32 : row.dSum16 + k / 16;
+        const float* const sum = type.partSteps == 8 ? row.dSum + k / 32 : row.dSum16 + k / 16;
         const Left left = {(const uint8_t*)(row.q + k), (const uint8_t*)(row.d + k / 32), (const uint8_t*)sum, stride};
-        tile<U::kSteps>(left, panel, depth, sums);
+        (type.partSteps == 8 ? tile<8> : tile<4>)(left, panel, depth, sums);
         update(sums, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
       }
     }
-  }
-}
-
-void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
-  switch (s.type) {
-    case StorageType::q4_0: return multiplyBy<Unpack<Q4_0>>(s, x, memory);
-    case StorageType::q4_1: return multiplyBy<Unpack<Q4_1>>(s, x, memory);
-    case StorageType::q5_0: return multiplyBy<Unpack<Q5_0>>(s, x, memory);
-    case StorageType::q5_1: return multiplyBy<Unpack<Q5_1>>(s, x, memory);
-    case StorageType::q8_0: return multiplyBy<Unpack<Q8_0>>(s, x, memory);
-    case StorageType::q4_k: return multiplyBy<UnpackWithMinima<false>>(s, x, memory);
-    case StorageType::q5_k: return multiplyBy<UnpackWithMinima<true>>(s, x, memory);
-    case StorageType::q6_k: return multiplyBy<UnpackOf6Bits>(s, x, memory);
-    default: return;  // floats are never rounded
   }
 }
 
