@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import type { HubOptions, PullProgress } from '../../hf/hub/hubOptions';
-import { modelPath } from '../../hf/hub/modelPath';
+import { isOfHub, modelPath } from '../../hf/hub/modelPath';
 import { formatDuration, formatPercent } from '../terminal/format';
 import { Interrupted, interruptible } from '../terminal/interrupt';
 import type { CliIo } from '../terminal/io';
@@ -33,12 +33,12 @@ export function addHubOptions(command: Command): Command {
 
 /** The path of the model that a command line names; what it must download is told on stderr. @throws UsageError, SgemoeError */
 export async function checkpointPath(name: string, options: HubCliOptions, io: CliIo): Promise<string> {
-  const path = await whileTold(options, io, (hub) => modelPath(name, hub, io.env));
-  if (path === name && options.revision !== undefined) {
+  if (await isOfHub(name)) return whileTold(options, io, (hub) => modelPath(name, hub, io.env));
+  if (options.revision !== undefined) {
     throw new UsageError(`--revision goes with a model of the hub; ${name} is not one.`);
   }
-  await requireCheckpoint(path);
-  return path;
+  await requireCheckpoint(name);
+  return name;
 }
 
 /** Runs a download that shows its progress on stderr and that an interrupt stops. */
@@ -54,9 +54,11 @@ export async function whileTold(
   };
   const onProgress = downloadLine(progress);
   try {
-    return await interruptible(io.signals, (signal) =>
-      job({ revision, offline, onNote, onProgress, signal }),
-    );
+    return await interruptible(io.signals, async (signal) => {
+      const path = await job({ revision, offline, onNote, onProgress, signal });
+      signal.throwIfAborted(); // an interrupt that came too late to stop the download stops the command
+      return path;
+    });
   } catch (error) {
     if (error instanceof Interrupted)
       error.message = 'stopped; what has arrived is kept, and the next download goes on from there.';

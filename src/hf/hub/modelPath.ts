@@ -6,25 +6,32 @@ import type { Environment, HubOptions } from './hubOptions';
 import { pullFrom } from './pull';
 
 /**
- * The path of a model that a user names: a folder or file of that name, else the hub's model, which is downloaded as `pull`
- * does. A name that can't be one of the hub comes back as it is, for the loader to say what is wrong; so does one whose owner
- * is the name of a folder here ('runs/bok'), unless it begins with 'hf.co/': a mistyped path must not become a download.
- * @throws as `pull`.
+ * The path of a model that a user names: the name itself, or where the model of the hub is that it means, which is downloaded as
+ * `pull` does. @throws as `pull`.
  */
 export async function modelPath(
   name: string,
   options: HubOptions = {},
   env: Environment = process.env,
 ): Promise<string> {
-  if (typeof name !== 'string' || (await kindOf(name)) !== null) return name;
-  const hubName = parseHubName(name);
-  if (hubName === null || (!hubName.isExplicit && (await isMeantAsPath(name)))) return name;
+  if (!(await isOfHub(name))) return name;
   try {
     return await pullFrom(name, options, env);
   } catch (cause) {
-    if (!(cause instanceof SgemoeError) || hubName.isExplicit) throw cause;
+    if (!(cause instanceof SgemoeError) || parseHubName(name)?.isExplicit) throw cause;
     throw new SgemoeError(cause.code, `There is no folder or file ${name} here. ${cause.message}`, { cause });
   }
+}
+
+/**
+ * Whether a name means a model of the hub. A folder or file of that name comes first. So does a folder of the owner's name
+ * ('runs/bok' beside 'runs/book'), unless the name begins with 'hf.co/': a mistyped path must not become a download. Loaders
+ * say what is wrong with a name that means neither.
+ */
+export async function isOfHub(name: string): Promise<boolean> {
+  if (typeof name !== 'string' || (await kindOf(name)) !== null) return false;
+  const hubName = parseHubName(name);
+  return hubName !== null && (hubName.isExplicit || !(await isMeantAsPath(name)));
 }
 
 async function isMeantAsPath(name: string): Promise<boolean> {
