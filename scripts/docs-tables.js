@@ -47,6 +47,36 @@ const TABLES = {
       ],
     ];
   },
+  messageFields: () => {
+    const { MESSAGE_FIELDS } = dist('serve/http/messages.js');
+    const rows = entries(MESSAGE_FIELDS).map(([name, row]) => [code(name), range(row), meaning(row)]);
+    return [['Field of a message', 'Range', 'Meaning'], rows];
+  },
+  idleFields: () => {
+    const { IDLE_COMMON, IDLE_CHAT, IDLE_EMBEDDING } = dist('serve/http/otherFields.js');
+    const rowsOf = (table, routes) =>
+      entries(table).map(([name, { doc, values = [] }]) => [
+        code(name),
+        routes,
+        values.length === 0 ? 'any' : values.map((value) => code(JSON.stringify(value))).join(' or '),
+        doc,
+      ]);
+    return [
+      ['Field without effect', 'In', 'Value', 'Since'],
+      [
+        ...rowsOf(IDLE_COMMON, 'both'),
+        ...rowsOf(IDLE_CHAT, 'chats'),
+        ...rowsOf(IDLE_EMBEDDING, 'embeddings'),
+      ],
+    ];
+  },
+  refusedFields: () => {
+    const { REFUSED_CHAT } = dist('serve/http/otherFields.js');
+    return [
+      ['Refused field', 'In', 'Since'],
+      entries(REFUSED_CHAT).map(([name, why]) => [code(name), 'chats', why]),
+    ];
+  },
 };
 
 /** A page with its tables as they should be. */

@@ -3,7 +3,10 @@ import { SgemoeError } from '../base/errors';
 
 /** A message of a conversation. Templates know more keys, such as tool_calls. */
 export interface ChatMessage {
-  /** 'system', 'user', 'assistant', 'tool', or another role that the template knows. */
+  /**
+   * 'system', 'user', 'assistant', 'tool', or another role that the template knows. 'developer' becomes 'system' for a
+   * template that doesn't know it.
+   */
   role: string;
   content: unknown;
   [key: string]: unknown;
@@ -12,6 +15,8 @@ export interface ChatMessage {
 export interface ChatOptions {
   /** Ends the text with the beginning of an answer, which the model continues. Default false. */
   addGenerationPrompt?: boolean | undefined;
+  /** Ends the text with the content of the last message, which the model continues. Default false. */
+  continueFinalMessage?: boolean | undefined;
   /** Descriptions of functions that the model may call, where the template knows them. */
   tools?: readonly object[] | undefined;
   /** Documents to answer from, where the template knows them. */
@@ -24,6 +29,18 @@ export interface ChatOptions {
 
 type Jinja = typeof import('@huggingface/jinja');
 type Template = InstanceType<Jinja['Template']>;
+
+const CHAT_OPTIONS: readonly (keyof ChatOptions)[] = [
+  'addGenerationPrompt',
+  'continueFinalMessage',
+  'tools',
+  'documents',
+  'template',
+  'variables',
+];
+
+/** Stands behind the content of the last message while it is rendered; private characters, which no text has by chance. */
+const CONTENT_END = '\uE5E1\uF5E1\uE5E1';
 
 /** The chat templates of a tokenizer: Jinja, rendered as the Python library does. */
 export class ChatTemplates {
@@ -53,11 +70,17 @@ export class ChatTemplates {
 
   /** @throws SgemoeError SGEMOE_CHAT_TEMPLATE */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
-    const known = ['addGenerationPrompt', 'tools', 'documents', 'template', 'variables'];
-    checkOptions('applyChatTemplate', options, known);
+    checkOptions('applyChatTemplate', options, CHAT_OPTIONS);
     if (!Array.isArray(messages)) throw new TypeError('applyChatTemplate: messages must be an array');
-    const { addGenerationPrompt = false, tools, documents, variables } = options;
+    const { tools, continueFinalMessage = false } = options;
     const name = options.template ?? (tools && this.#sources.has('tool_use') ? 'tool_use' : 'default');
+    const known = this.#sources.get(name)?.includes('developer') ? messages : withoutDeveloper(messages);
+    const render = (shown: readonly ChatMessage[]) => this.#render(name, shown, options);
+    return continueFinalMessage ? upToFinalContent(known, options, render) : render(known);
+  }
+
+  #render(name: string, messages: readonly ChatMessage[], options: ChatOptions): string {
+    const { addGenerationPrompt = false, tools, documents, variables } = options;
     try {
       return this.#template(name).render({
         ...this.#specialTokens,
@@ -91,6 +114,44 @@ export class ChatTemplates {
     }
     return `The tokenizer has no chat template "${name}", only ${[...this.#sources.keys()].join(', ')}.`;
   }
+}
+
+/** The messages with the role 'system' for 'developer'. */
+export function withoutDeveloper(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  return messages.map((message) =>
+    message?.role === 'developer' ? { ...message, role: 'system' } : message,
+  );
+}
+
+/**
+ * The rendered conversation up to the end of the last message's content. A mark behind the content finds that end, since the
+ * content itself may occur again in what the template writes after it.
+ * @throws TypeError beside addGenerationPrompt, or for a content that isn't a text; SgemoeError SGEMOE_CHAT_TEMPLATE if the
+ * template leaves the content out.
+ */
+function upToFinalContent(
+  messages: readonly ChatMessage[],
+  { addGenerationPrompt }: ChatOptions,
+  render: (messages: readonly ChatMessage[]) => string,
+): string {
+  checkContinuation(messages, addGenerationPrompt);
+  const last = messages[messages.length - 1];
+  const text = render([...messages.slice(0, -1), { ...last, content: last.content + CONTENT_END }]);
+  const end = text.lastIndexOf(CONTENT_END);
+  if (end >= 0) return text.slice(0, end);
+  throw noChatTemplate('The chat template leaves out the last message, which was to be continued.');
+}
+
+/** @throws TypeError unless the last message can be continued. */
+export function checkContinuation(
+  messages: readonly ChatMessage[],
+  addGenerationPrompt: boolean | undefined,
+): void {
+  if (addGenerationPrompt) {
+    throw new TypeError('chat: addGenerationPrompt must be false beside continueFinalMessage');
+  }
+  if (typeof messages[messages.length - 1]?.content === 'string') return;
+  throw new TypeError('chat: the last message must have a text as content to be continued');
 }
 
 export function noChatTemplate(message: string): SgemoeError {

@@ -78,7 +78,7 @@ export class TextStream {
     let longest = 0;
     for (const stop of this.#stop) {
       for (let n = Math.min(stop.length - 1, text.length); n > longest; n--) {
-        if (text.endsWith(stop.slice(0, n))) longest = n;
+        if (text[text.length - n] === stop[0] && text.endsWith(stop.slice(0, n))) longest = n;
       }
     }
     return longest;

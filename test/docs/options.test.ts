@@ -179,7 +179,11 @@ describe.each(families)('%s', (_, family) => {
 it('a field of a request is where CONTRIBUTING.md says, and tested', () => {
   const paths = recipe('Adding a field to a request');
   expect(paths).toEqual(
-    expect.arrayContaining(['src/serve/http/requestFields.ts', 'docs/serving.md', 'test/serve/http.test.ts']),
+    expect.arrayContaining([
+      'src/serve/http/requestFields.ts',
+      'docs/serving.md',
+      'test/serve/fields.test.ts',
+    ]),
   );
   const names = [COMMON_FIELDS, COMPLETION_FIELDS, CHAT_FIELDS].flatMap((table) => Object.keys(table));
   for (const path of paths.filter((each) => !each.endsWith('requests.ts'))) {

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import { checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
 import { requireMemory } from '../../base/requireMemory';
+import { packageVersion } from '../../base/version';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { modelPath } from '../../hf/hub/modelPath';
@@ -53,6 +55,8 @@ export class Engine implements AsyncDisposable {
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly contextLength: number;
+  /** A short text that changes with what may change the answer to a request with a seed: version, model, backend. */
+  readonly fingerprint: string;
   /** Bytes of the model's weights in memory, and of those that are mapped from files. */
   readonly weightBytes: { readonly resident: number; readonly mapped: number };
   readonly #dispatcher: Dispatcher;
@@ -71,7 +75,14 @@ export class Engine implements AsyncDisposable {
     this.weightBytes = model.weightBytes;
     this.#slots = workers * maxBatch;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(model.config));
-    const { backend, addonPath } = model.kernels.info;
+    const { backend, addonPath, instructionSet } = model.kernels.info;
+    this.fingerprint = fingerprintOf([
+      model.config.toJSON(),
+      model.weightBytes,
+      backend,
+      instructionSet,
+      options,
+    ]);
     const setup: Omit<WorkerSetup, 'counters'> = {
       model: model.share(),
       backend,
@@ -304,6 +315,11 @@ export class Engine implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+function fingerprintOf(parts: readonly unknown[]): string {
+  const text = JSON.stringify([packageVersion(), ...parts]);
+  return `fp_${createHash('sha256').update(text).digest('hex').slice(0, 12)}`;
 }
 
 function timeOut(job: Job, timeoutMs: number): void {

@@ -1,17 +1,29 @@
 import { SgemoeError } from '../../base/errors';
-import type { ChatMessage } from '../../text/chatTemplate';
+import {
+  type ChatMessage,
+  type ChatOptions,
+  checkContinuation,
+  withoutDeveloper,
+} from '../../text/chatTemplate';
 
 /** The stop text that ends an answer before the model writes the next question. */
 export const PLAIN_CHAT_STOP = '\nuser:';
 
-/** A conversation for models without a chat template: a line `role: content` for each message. */
-export function plainChat(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
-  const lines = messages.map(({ role, content }) => `${role}: ${plainContent(content)}\n`);
-  return lines.join('') + (addGenerationPrompt ? 'assistant:' : '');
+/**
+ * A conversation for models without a chat template: a line `role: content` for each message.
+ * @throws SgemoeError SGEMOE_CHAT_TEMPLATE for a content that isn't text, and for calls of tools; TypeError as the template.
+ */
+export function plainChat(messages: readonly ChatMessage[], options: ChatOptions): string {
+  const { continueFinalMessage = false, addGenerationPrompt = !continueFinalMessage } = options;
+  if (continueFinalMessage) checkContinuation(messages, addGenerationPrompt);
+  const lines = withoutDeveloper(messages).map((message) => `${message.role}: ${plainContent(message)}\n`);
+  const text = lines.join('') + (addGenerationPrompt ? 'assistant:' : '');
+  return continueFinalMessage ? text.slice(0, -1) : text;
 }
 
 /** The text of a message's content: a string, or a list of parts as OpenAI's clients send it. */
-function plainContent(content: unknown): string {
+function plainContent({ content, tool_calls }: ChatMessage): string {
+  if (tool_calls !== undefined) throw onlyTexts();
   if (typeof content === 'string') return content;
   const parts: unknown[] = Array.isArray(content) ? content : [null];
   return parts.map(textOfPart).join('');
@@ -20,7 +32,11 @@ function plainContent(content: unknown): string {
 function textOfPart(part: unknown): string {
   const { text } = (part ?? {}) as { text?: unknown };
   if (typeof text === 'string') return text;
+  throw onlyTexts();
+}
+
+function onlyTexts(): SgemoeError {
   const message =
     'The tokenizer has no chat template; the plain one that stands in takes texts as content only.';
-  throw new SgemoeError('SGEMOE_CHAT_TEMPLATE', message);
+  return new SgemoeError('SGEMOE_CHAT_TEMPLATE', message);
 }

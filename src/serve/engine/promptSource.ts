@@ -18,12 +18,12 @@ export function readPrompt(source: TextSource, tokenizer: Tokenizer | null): Pro
     return { ids: known.encode(text, { addSpecialTokens }), stop: null };
   }
   const { messages, chat } = source;
-  const { addGenerationPrompt = true } = chat;
+  const { addGenerationPrompt = !chat.continueFinalMessage } = chat;
   if (known.hasChatTemplate) {
     const text = known.applyChatTemplate(messages, { ...chat, addGenerationPrompt });
     return { ids: known.encode(text), stop: null };
   }
-  const text = plainChat(messages, addGenerationPrompt);
+  const text = plainChat(messages, chat);
   return { ids: known.encode(text, { addSpecialTokens: true }), stop: PLAIN_CHAT_STOP };
 }
 

@@ -25,7 +25,7 @@ export interface GenerateRequest extends SamplingOptions, RequestControl {
   addSpecialTokens?: boolean | undefined;
   /** A conversation to answer. The tokenizer's chat template writes it, or a plain template if there is none. */
   messages?: readonly ChatMessage[] | undefined;
-  /** Options of the template. `addGenerationPrompt` is true by default. */
+  /** Options of the template. `addGenerationPrompt` is true by default, unless `continueFinalMessage` is. */
   chat?: ChatOptions | undefined;
   /** Leaves special tokens out of the text. Default true. */
   skipSpecialTokens?: boolean | undefined;

@@ -7,11 +7,13 @@ export interface AnswerHead {
   id: string;
   created: number;
   model: string;
+  /** Engine.fingerprint. */
+  system_fingerprint: string;
 }
 
 /** A kind of answer: how it writes a choice, whole or in chunks. */
 export interface AnswerFormat {
-  head(model: string): AnswerHead;
+  readonly idPrefix: string;
   readonly object: string;
   readonly chunkObject: string;
   /** Makes a writer for the chunks of one choice, to be called in their order. */
@@ -33,7 +35,7 @@ export function completionFormat(routing: boolean): AnswerFormat {
     });
   };
   return {
-    head: (model) => newHead('cmpl', model),
+    idPrefix: 'cmpl',
     object: 'text_completion',
     chunkObject: 'text_completion',
     chunkWriter,
@@ -53,7 +55,7 @@ export function chatFormat(routing: boolean): AnswerFormat {
     ...extension(chunk, routing),
   });
   return {
-    head: (model) => newHead('chatcmpl', model),
+    idPrefix: 'chatcmpl',
     object: 'chat.completion',
     chunkObject: 'chat.completion.chunk',
     chunkWriter(index) {
@@ -88,8 +90,8 @@ export function unixSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-function newHead(prefix: string, model: string): AnswerHead {
-  return { id: `${prefix}-${randomUUID()}`, created: unixSeconds(), model };
+export function newHead(prefix: string, model: string, fingerprint: string): AnswerHead {
+  return { id: `${prefix}-${randomUUID()}`, created: unixSeconds(), model, system_fingerprint: fingerprint };
 }
 
 /** Parallel lists with an entry per token; `text_offset` counts characters of the joined texts. */

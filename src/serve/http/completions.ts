@@ -1,5 +1,5 @@
 import type { StreamChunk, Usage } from '../engine/types';
-import { type AnswerFormat, usageOf } from './answers';
+import { type AnswerFormat, type AnswerHead, newHead, usageOf } from './answers';
 import type { Answer, Call } from './exchange';
 import type { ResolvedHttpOptions } from './options';
 import type { Order } from './requests';
@@ -15,6 +15,7 @@ export async function complete(
 ): Promise<Answer> {
   const { engine, timeoutMs, model } = options;
   const { signal } = call.cancel;
+  const head = newHead(format.idPrefix, model, engine.fingerprint);
   const requests = order.requests.map((each) => ({ ...each, signal, timeoutMs }));
   const record = new CompletionRecord(order.requests.length);
   const finish = () => {
@@ -27,13 +28,13 @@ export async function complete(
       const chunks = merge(requests.map((each) => engine.stream(each)));
       // An error of the prompt appears at the first chunk, while the answer can still be an error.
       const first = await chunks.next();
-      events = eventsOf(first, chunks, order, format, model, record, finish);
+      events = eventsOf(first, chunks, order, format, head, record, finish);
       return { events };
     }
     const completions = await Promise.all(requests.map((each) => engine.generate(each)));
     for (const [i, completion] of completions.entries()) record.add(i, completion);
     const body = {
-      ...format.head(model),
+      ...head,
       object: format.object,
       choices: completions.map((completion, i) => format.whole(i, completion)),
       usage: usageOf(record.usages),
@@ -49,11 +50,11 @@ async function* eventsOf(
   chunks: AsyncGenerator<ChoiceChunk, void>,
   order: Order,
   format: AnswerFormat,
-  model: string,
+  answerHead: AnswerHead,
   record: CompletionRecord,
   finish: () => void,
 ): AsyncGenerator<object, void> {
-  const head = { ...format.head(model), object: format.chunkObject };
+  const head = { ...answerHead, object: format.chunkObject };
   const writers = order.requests.map((_, i) => format.chunkWriter(i));
   const noUsage = order.includeUsage ? { usage: null } : {};
   try {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Kind } from '../../base/options';
 import { badRequest } from './problem';
 
@@ -48,6 +49,11 @@ export class Fields {
     private readonly path = '',
   ) {}
 
+  /** The name of a field with its path. */
+  nameOf(name: string): string {
+    return this.path + name;
+  }
+
   /** The value of a field; undefined if it is absent or null. */
   take(name: string): unknown {
     this.#known.add(name);
@@ -84,13 +90,14 @@ export class Fields {
     return value === undefined ? undefined : new Fields(value, `${this.path}${name}.`);
   }
 
-  /** Accepts fields without effect here. Each may have the listed values, or any value if the list is empty. */
-  neutral(allowed: Readonly<Record<string, readonly unknown[]>>): void {
-    for (const [name, values] of Object.entries(allowed)) {
+  /** Accepts fields without effect here. Each may have the listed values, or any value if there is no list. */
+  idle(rows: Readonly<Record<string, { readonly values?: readonly unknown[] | undefined }>>): void {
+    for (const [name, { values = [] }] of Object.entries(rows)) {
       const value = this.take(name);
-      if (value === undefined || values.length === 0 || values.includes(value)) continue;
+      if (value === undefined || values.length === 0) continue;
+      if (values.some((each) => isDeepStrictEqual(each, value))) continue;
       const only = values.map((each) => JSON.stringify(each)).join(' or ');
-      throw badRequest(`'${this.path}${name}' is not supported here, except as ${only}.`, this.path + name);
+      throw badRequest(`'${this.nameOf(name)}' is not supported here, except as ${only}.`, this.nameOf(name));
     }
   }
 

@@ -21,7 +21,7 @@ export interface HttpOptions {
   engine: Engine;
   /** Name of the model in requests and answers. Default 'sgemoe'. */
   model?: string | undefined;
-  /** Accepted API keys; every route except /health, /ready and the page requires one. Default: no key is needed. */
+  /** Accepted API keys; every route except /health, /ping, /ready and the page requires one. Default: no key is needed. */
   apiKeys?: readonly string[] | undefined;
   /** Origins, such as 'https://example.org', whose pages may read the answers; '*' means all. Default: none. */
   corsOrigins?: readonly string[] | undefined;
@@ -104,7 +104,7 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
     'an array of texts that are not empty, without spaces',
     isTexts,
     {
-      doc: 'accepted API keys, compared in constant time; every route except /, /health and /ready requires one',
+      doc: 'accepted API keys, compared in constant time; every route except /, /health, /ping and /ready requires one',
       default: [],
       absent: 'none is needed',
       cli: {

@@ -6,7 +6,7 @@ import { isObject, type JsonObject } from './fields';
 /** Choices of one request: `n` for each prompt. */
 export const MAX_CHOICES = 16;
 const MAX_ALTERNATIVES = 20;
-const MAX_STOPS = 16;
+const MAX_STOPS = 128;
 const MAX_STOP_LENGTH = 256;
 const MAX_STOP_TOKENS = 64;
 const MAX_BIAS = 100;
@@ -71,10 +71,12 @@ export const COMMON_FIELDS = {
   seed: integer({}, { doc: 'seed of the random choices', absent: 'drawn anew' }),
   stop: sampling(
     'stop',
-    other<string | string[]>(`up to ${MAX_STOPS} strings of 1 to ${MAX_STOP_LENGTH} characters`, isStop, {
+    other<string | string[]>(`up to ${MAX_STOPS} strings of at most ${MAX_STOP_LENGTH} characters`, isStop, {
       doc: 'texts before which the completion ends',
+      note: 'empty ones have no effect',
       absent: 'none',
     }),
+    (stop) => (typeof stop === 'string' ? [stop] : stop).filter((each) => each !== ''),
   ),
   stream: flag({ doc: 'send text as it comes', default: false }),
   stream_options: object({ doc: '`include_usage`: return the usage at the end of a stream', absent: 'none' }),
@@ -130,12 +132,20 @@ export const CHAT_FIELDS = {
   messages: other<unknown[]>(
     'an array with one message at least',
     (value) => Array.isArray(value) && value.length > 0,
-    { doc: 'conversation to answer: objects with `role`, `content` and, optionally, `name`' },
+    { doc: 'conversation to answer' },
   ),
   max_completion_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '`max_tokens`' }),
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'as many as the context has room for' }),
   logprobs: flag({ doc: 'return log-probabilities', default: false }),
   top_logprobs: integer(UP_TO, { doc: 'alternatives of each token, with `logprobs`', absent: '0' }),
+  add_generation_prompt: flag({
+    doc: 'begin an answer',
+    default: true,
+    absent: 'true, unless the last message is continued',
+  }),
+  continue_final_message: flag({ doc: 'continue the last message instead of answering it', default: false }),
+  chat_template_kwargs: object({ doc: 'variables of the chat template', absent: 'none' }),
+  reasoning_effort: text({ doc: 'variable of the chat template, where it has a use for it', absent: 'none' }),
 };
 
 /** The part of a value that is wrong, for the message. */
@@ -152,7 +162,7 @@ function flag(info: OptionInfo<boolean>): OptionRow<boolean> {
   return { ...boolean(info), must: 'true or false' };
 }
 
-function text(info: OptionInfo<string>): OptionRow<string> {
+export function text(info: OptionInfo<string>): OptionRow<string> {
   return other('a string', (value) => typeof value === 'string', info);
 }
 
@@ -172,7 +182,7 @@ function wrongBias(biases: JsonObject): unknown {
 function isStop(value: unknown): boolean {
   if (Array.isArray(value))
     return value.length <= MAX_STOPS && value.every((each) => typeof each === 'string' && isStop(each));
-  return typeof value === 'string' && value !== '' && value.length <= MAX_STOP_LENGTH;
+  return typeof value === 'string' && value.length <= MAX_STOP_LENGTH;
 }
 
 function isPrompt(value: unknown): boolean {

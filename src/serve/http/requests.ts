@@ -2,9 +2,11 @@
 import { randomInt } from 'node:crypto';
 import { integer } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
-import type { ChatMessage } from '../../text/chatTemplate';
+import type { ChatOptions } from '../../text/chatTemplate';
 import type { GenerateRequest } from '../engine/types';
-import { describe, Fields, isObject, type JsonObject } from './fields';
+import { describe, Fields, type JsonObject } from './fields';
+import { messagesOf } from './messages';
+import { IDLE_CHAT, IDLE_COMMON, REFUSED_CHAT } from './otherFields';
 import { badRequest, Problem } from './problem';
 import {
   CHAT_FIELDS,
@@ -37,17 +39,6 @@ export interface Order {
   routing: boolean;
 }
 
-/** Fields without an effect on the computation, with the values that are accepted. */
-const NEUTRAL = {
-  user: [],
-  metadata: [],
-  safety_identifier: [],
-  prompt_cache_key: [],
-  prompt_cache_retention: [],
-  service_tier: ['auto', 'default'],
-  store: [false],
-};
-
 /** @throws Problem for a field that is wrong, unknown or not supported. */
 export function completionOrder(body: JsonObject, limits: RequestLimits): Order {
   const fields = new Fields(body);
@@ -56,7 +47,7 @@ export function completionOrder(body: JsonObject, limits: RequestLimits): Order 
   const { n, seed, ...shared } = common(fields);
   const maxTokens = tokensOf(fields, 'max_tokens', limits);
   const topLogprobs = fields.read('logprobs', COMPLETION_FIELDS.logprobs);
-  fields.neutral({ ...NEUTRAL, echo: [false], best_of: [1, n] });
+  fields.idle({ ...IDLE_COMMON, echo: { values: [false] }, best_of: { values: [1, n] } });
   fields.refuse({ suffix: 'the model continues texts, it does not fill gaps' });
   const { stream, includeUsage, routing } = delivery(fields);
   fields.refuseOthers();
@@ -72,26 +63,18 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   const fields = new Fields(body);
   checkModel(fields, limits.model);
   const messages = messagesOf(fields);
+  const chat = chatOptions(fields);
   const { n, seed, ...shared } = common(fields);
   const older = tokensOf(fields, 'max_tokens', limits);
   const maxTokens = tokensOf(fields, 'max_completion_tokens', limits) ?? older ?? limits.maxTokens;
   const topLogprobs = alternatives(fields);
-  refuseChatFields(fields);
+  fields.idle({ ...IDLE_COMMON, ...IDLE_CHAT });
+  fields.refuse(REFUSED_CHAT);
   const { stream, includeUsage, routing } = delivery(fields);
   fields.refuseOthers();
   checkChoices(n);
-  const request = { ...shared, messages, maxTokens, topLogprobs, routing };
+  const request = { ...shared, messages, chat, maxTokens, topLogprobs, routing };
   return { requests: choices(request, n, seed), stream, includeUsage, routing };
-}
-
-/** A conversation whose contents are texts. @throws Problem for other contents, such as images and tool calls. */
-export function messagesOf(fields: Fields): ChatMessage[] {
-  const messages = fields.read('messages', CHAT_FIELDS.messages);
-  if (messages === undefined) return fields.fail('messages', CHAT_FIELDS.messages.must, messages);
-  return messages.map((message, i) => {
-    if (!isObject(message)) return fields.fail('messages', 'an array of objects', message);
-    return messageOf(new Fields(message, `messages[${i}].`));
-  });
 }
 
 /** @throws Problem 404 for a model that isn't served; a request may leave the name out. */
@@ -100,36 +83,6 @@ export function checkModel(fields: Fields, served: string): void {
   if (model === undefined || model === served) return;
   const message = `There is no model ${describe(model)} here, only ${describe(served)}.`;
   throw new Problem(404, message, 'model', 'model_not_found', 'There is no model of this name here.');
-}
-
-function messageOf(fields: Fields): ChatMessage {
-  const role = fields.text('role');
-  const name = fields.text('name');
-  const content = contentOf(fields);
-  fields.neutral({ refusal: [], annotations: [], audio: [] });
-  fields.refuse({
-    tool_calls: 'tools are not',
-    function_call: 'tools are not',
-    tool_call_id: 'tools are not',
-  });
-  fields.refuseOthers();
-  if (role === undefined || !['system', 'developer', 'user', 'assistant'].includes(role)) {
-    return fields.fail('role', "'system', 'developer', 'user' or 'assistant'", role);
-  }
-  const known = role === 'developer' ? 'system' : role;
-  return name === undefined ? { role: known, content } : { role: known, content, name };
-}
-
-function contentOf(fields: Fields): string {
-  const content = fields.take('content');
-  if (typeof content === 'string') return content;
-  if (!Array.isArray(content)) return fields.fail('content', 'a string or an array of text parts', content);
-  return content
-    .map((part) => {
-      if (isObject(part) && part.type === 'text' && typeof part.text === 'string') return part.text;
-      throw badRequest('The parts of a message must be { "type": "text", "text": ... }.', 'messages');
-    })
-    .join('');
 }
 
 function promptsOf(fields: Fields): (string | number[])[] {
@@ -162,7 +115,7 @@ function delivery(fields: Fields) {
   const stream = fields.read('stream', COMMON_FIELDS.stream) ?? false;
   const options = fields.object('stream_options');
   const includeUsage = options?.boolean('include_usage') ?? false;
-  options?.neutral({ include_obfuscation: [false] });
+  options?.idle({ include_obfuscation: { values: [false] } });
   options?.refuseOthers();
   if (options !== undefined && !stream) {
     throw badRequest("'stream_options' needs 'stream': true.", 'stream_options');
@@ -181,36 +134,21 @@ function alternatives(fields: Fields): number | undefined {
   return logprobs ? (top ?? 0) : undefined;
 }
 
-function refuseChatFields(fields: Fields): void {
-  fields.neutral({
-    ...NEUTRAL,
-    tool_choice: ['none', 'auto'],
-    function_call: ['none', 'auto'],
-    parallel_tool_calls: [true, false],
-  });
-  const tools = 'calls of tools are not read from the text';
-  const text = 'the model reads and writes text only';
-  fields.refuse({
-    tools,
-    functions: tools,
-    audio: text,
-    prediction: 'nothing would be gained by it',
-    web_search_options: 'the server does not search the web',
-    reasoning_effort: 'the model has no such setting',
-    verbosity: 'the model has no such setting',
-    moderation: 'nothing moderates here',
-  });
-  const modalities = fields.take('modalities');
-  if (modalities !== undefined && String(modalities) !== 'text') {
-    throw badRequest(`'modalities' must be ["text"]: ${text}.`, 'modalities');
+/** How the template writes the conversation. */
+function chatOptions(fields: Fields): ChatOptions {
+  const add = fields.read('add_generation_prompt', CHAT_FIELDS.add_generation_prompt);
+  const continueFinalMessage = fields.read('continue_final_message', CHAT_FIELDS.continue_final_message);
+  const effort = fields.read('reasoning_effort', CHAT_FIELDS.reasoning_effort);
+  const variables = fields.read('chat_template_kwargs', CHAT_FIELDS.chat_template_kwargs);
+  if (add && continueFinalMessage) {
+    const name = 'add_generation_prompt';
+    throw badRequest(`'${name}' must be false beside 'continue_final_message', got true.`, name);
   }
-  const format = fields.object('response_format');
-  if (format !== undefined && format.take('type') !== 'text') {
-    throw badRequest(
-      '\'response_format\' must be { "type": "text" }: output is not constrained.',
-      'response_format',
-    );
-  }
+  const chat: ChatOptions = {};
+  if (add !== undefined) chat.addGenerationPrompt = add;
+  if (continueFinalMessage !== undefined) chat.continueFinalMessage = continueFinalMessage;
+  chat.variables = { ...(effort !== undefined && { reasoning_effort: effort }), ...variables };
+  return chat;
 }
 
 function checkChoices(count: number): void {

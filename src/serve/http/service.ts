@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { packageVersion } from '../../base/version';
 import type { EngineMetrics } from '../engine/types';
 import { type AccessCheck, CrossOrigin, hostCheck, keyCheck } from './access';
 import { chatFormat, completionFormat, unixSeconds } from './answers';
@@ -31,6 +32,7 @@ export class Service {
       ...modelRoutes(options),
       ...completionRoutes(options),
       ...textRoutes(options),
+      { method: 'GET', path: '/version', answer: () => ({ body: { version: packageVersion() } }) },
       { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
     ];
   }
@@ -76,6 +78,7 @@ function secondsUntilRoom({ duration }: EngineMetrics): number {
 function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
   const files = playground ? readPlayground() : [];
   const routes: Omit<Route, 'method' | 'open'>[] = [
+    { path: '/ping', answer: () => ({ body: { status: 'ok' } }) },
     { path: '/health', answer: () => ({ body: { status: 'ok' } }) },
     {
       path: '/ready',

@@ -1,12 +1,14 @@
 import type { RequestControl } from '../engine/types';
 import type { Answer, Call, Route } from './exchange';
 import { asObject, Fields } from './fields';
+import { messagesOf } from './messages';
 import type { ResolvedHttpOptions } from './options';
+import { IDLE_EMBEDDING } from './otherFields';
 import { isIds } from './requestFields';
-import { checkModel, messagesOf } from './requests';
+import { checkModel } from './requests';
 
 /** The largest number of texts of a request for embeddings. */
-const MAX_INPUTS = 256;
+const MAX_INPUTS = 2048;
 
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
 export function textRoutes(options: ResolvedHttpOptions): Route[] {
@@ -67,7 +69,7 @@ function embeddingOrder(fields: Fields, { model, engine }: ResolvedHttpOptions) 
   checkModel(fields, model);
   const input = fields.take('input');
   const format = fields.text('encoding_format') ?? 'float';
-  fields.neutral({ user: [], dimensions: [engine.config.hiddenDim] });
+  fields.idle({ ...IDLE_EMBEDDING, dimensions: { values: [engine.config.hiddenDim] } });
   fields.refuseOthers();
   if (format !== 'float' && format !== 'base64')
     fields.fail('encoding_format', "'float' or 'base64'", format);
