@@ -1,4 +1,5 @@
 import {
+  boolean,
   checkValue,
   integer,
   type Kind,
@@ -19,8 +20,8 @@ export interface SamplingOptions {
   /** Keeps the k most probable tokens, an integer >= 1. Default: keeps all. Ignored at temperature 0. */
   topK?: number | undefined;
   /**
-   * Keeps the smallest set of most probable tokens whose probability reaches p, in (0, 1]. Default 1: all. Ignored at
-   * temperature 0.
+   * Keeps the smallest set of most probable tokens whose probability reaches p, in [0, 1]; 0 keeps the most probable one.
+   * Default 1: all. Ignored at temperature 0.
    */
   topP?: number | undefined;
   /** Keeps tokens at least p times as probable as the best one, p in [0, 1]. Default 0: all. Ignored at temperature 0. */
@@ -42,6 +43,13 @@ export interface SamplingOptions {
   topLogprobs?: number | undefined;
   /** The largest number of new tokens, an integer >= 0. Default: as many as the context has room for. */
   maxTokens?: number | undefined;
+  /**
+   * The smallest number of new tokens, an integer in [0, maxTokens]: before it no end token can be chosen, and no stop text
+   * ends the completion. Default 0.
+   */
+  minTokens?: number | undefined;
+  /** Goes on after the end tokens of the checkpoint and the tokenizer, which then are tokens like others. Default false. */
+  ignoreEos?: boolean | undefined;
   /** Texts, not empty, that end the completion and aren't part of it. Default: none. */
   stop?: string | readonly string[] | undefined;
   /** Token ids that end the completion and aren't part of it, beside the tokenizer's end of text. Default: none. */
@@ -63,6 +71,8 @@ export interface ResolvedSampling {
   readonly topLogprobs: number;
   /** Infinity sets no limit. */
   readonly maxTokens: number;
+  readonly minTokens: number;
+  readonly ignoreEos: boolean;
   readonly stop: readonly string[];
   readonly stopTokens: readonly number[];
 }
@@ -85,6 +95,19 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
     },
     ALL,
   ),
+  minTokens: integer(
+    { min: 0 },
+    {
+      doc: 'fewest new tokens: before them no end token is chosen, and no stop text ends the text',
+      default: 0,
+      cli: { flag: '--min-tokens <n>' },
+    },
+  ),
+  ignoreEos: boolean({
+    doc: 'go on after end tokens',
+    default: false,
+    cli: { flag: '--ignore-eos', absent: 'an end token ends the text' },
+  }),
   logitBias: other('an object or a Map', isObject, {
     doc: 'added to logits, by token id; -Infinity forbids a token',
     absent: 'none',
@@ -147,10 +170,10 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
     ALL,
   ),
   topP: number(
-    { above: 0, max: 1 },
+    { min: 0, max: 1 },
     {
       doc: 'of these, draw from the fewest that together have probability p',
-      note: '1 is all',
+      note: '1 is all, 0 the most probable one',
       default: 1,
       cli: { flag: '--top-p <p>' },
     },
@@ -214,6 +237,11 @@ export function resolveSampling(options: SamplingOptions, vocabSize: number): Re
   const resolved = resolveOptions('sampling', SAMPLING_OPTIONS, options);
   const { logitBias = {}, stop = [], stopTokens = [], topLogprobs } = resolved;
   checkValue('sampling: topLogprobs', integer({ min: 0, max: vocabSize }, { doc: '' }), topLogprobs);
+  checkValue(
+    'sampling: minTokens',
+    integer({ min: 0, max: resolved.maxTokens }, { doc: '' }),
+    resolved.minTokens,
+  );
   const token = integer({ min: 0, below: vocabSize }, { doc: '' });
   for (const each of stopTokens) checkValue('stopTokens: a token', token, each);
   return {

@@ -12,6 +12,8 @@ export interface SamplerSetup {
    * model's.
    */
   vocabSize: number;
+  /** Tokens that end the text, which aren't chosen before `minTokens`, as `stopTokens` aren't. Default: none. */
+  endTokens?: readonly number[] | undefined;
   /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
 }
@@ -40,12 +42,15 @@ export class Sampler {
   readonly #biases: Float64Array;
   /** The tokens so far; null without penalties, which alone need them. */
   readonly #history: History | null;
+  /** The tokens that aren't chosen before `minTokens`. */
+  readonly #ends: readonly number[];
+  #made = 0;
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
 
   /** @throws TypeError or RangeError for an option out of range. */
   constructor(options: SamplingOptions, setup: SamplerSetup) {
-    checkOptions('Sampler', setup, ['vocabSize', 'kernels']);
+    checkOptions('Sampler', setup, ['vocabSize', 'endTokens', 'kernels']);
     checkInteger('Sampler: vocabSize', setup.vocabSize, 1);
     this.vocabSize = setup.vocabSize;
     this.options = resolveSampling(options, setup.vocabSize);
@@ -60,6 +65,8 @@ export class Sampler {
     this.#history = isPlain ? null : new History(this.vocabSize);
     const top = { tokens: new Int32Array(topLogprobs), logprobs: new Float32Array(topLogprobs) };
     this.#result = { token: 0, logprob: 0, top };
+    const ends = [...(setup.endTokens ?? []), ...this.options.stopTokens];
+    this.#ends = ends.filter((token) => token < setup.vocabSize);
   }
 
   /** Takes the tokens of the prompt, which `repetitionPenalty` counts too. */
@@ -80,7 +87,19 @@ export class Sampler {
     return this.#result;
   }
 
-  /** The last result of `next`. */
+  /**
+   * The log-probabilities of a token that others chose, such as one of the prompt: `logprob` is -Infinity for one beyond the
+   * vocabulary. Nothing is counted.
+   */
+  score(logits: Float32Array, at: number, token: number): SampledToken {
+    this.#result.token = token;
+    const isKnown = token < this.vocabSize;
+    this.#tellLogprobs(logits, at, isKnown ? token : 0);
+    if (!isKnown) this.#result.logprob = Number.NEGATIVE_INFINITY;
+    return this.#result;
+  }
+
+  /** The last result of `next` or `score`. */
   get last(): SampledToken {
     return this.#result;
   }
@@ -94,6 +113,7 @@ export class Sampler {
   choose(logits: ArrayLike<number>, at = 0): number {
     const token = this.#draw(logits, at);
     this.#history?.count(token);
+    this.#made++;
     return token;
   }
 
@@ -103,9 +123,11 @@ export class Sampler {
     const n = Math.min(this.vocabSize, logits.length - at);
     let from = logits;
     let start = at;
-    if (this.#history !== null || this.#biases.length > 0) {
+    const mustGoOn = this.#ends.length > 0 && this.#made < this.options.minTokens;
+    if (this.#history !== null || this.#biases.length > 0 || mustGoOn) {
       from = this.#adjusted(logits, at);
       start = 0;
+      if (mustGoOn) for (const token of this.#ends) this.#scratch.logits[token] = Number.NEGATIVE_INFINITY;
     }
     const best = argmax(from, start, n);
     if (temperature === 0) return best;

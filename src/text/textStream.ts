@@ -31,11 +31,14 @@ export class TextStream {
     this.#stop = stop;
   }
 
-  /** The text that has become certain with this id; '' once the stream has stopped. @throws RangeError as `decode`. */
-  push(id: number): string {
+  /**
+   * The text that has become certain with this id; '' once the stream has stopped. @param mayStop whether a stop text that
+   * ends in it counts. @throws RangeError as `decode`.
+   */
+  push(id: number, mayStop = true): string {
     if (this.stopped !== null) return '';
     this.added = this.#decoder.push(id);
-    return this.#release(this.added);
+    return mayStop ? this.#release(this.added) : this.added;
   }
 
   /** The text that an id would add here, and its bytes, without taking the id. @throws RangeError as `decode`. */

@@ -26,14 +26,16 @@ export async function* generateText(
   prompt: ArrayLike<number>,
   { sampling, signal, onToken }: GenerateTextOptions,
 ): AsyncGenerator<string, void, void> {
-  const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize });
-  const { maxTokens, stop, stopTokens } = sampler.options;
+  const ends = sampling.ignoreEos ? [] : allEndTokens(model, tokenizer);
+  const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize, endTokens: ends });
+  const { maxTokens, minTokens, stop, stopTokens } = sampler.options;
   const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;
-  const endTokens = [...allEndTokens(model, tokenizer), ...stopTokens];
+  const endTokens = [...ends, ...stopTokens];
+  let made = 0;
   for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true, endTokens })) {
     onToken?.(sampler.last, stream);
-    const text = stream.push(token);
+    const text = stream.push(token, ++made >= minTokens);
     if (text !== '') yield text;
     await setImmediate();
     if (signal?.aborted || stream.stopped !== null) break;

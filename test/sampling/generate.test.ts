@@ -126,7 +126,7 @@ describe('sampling', () => {
       { temperature: Number.NaN },
       { topK: 0 },
       { topK: 1.5 },
-      { topP: 0 },
+      { topP: -0.1 },
       { topP: 1.1 },
     ]) {
       const [[key, value]] = Object.entries(options);

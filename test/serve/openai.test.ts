@@ -45,6 +45,43 @@ describe("OpenAI's client", () => {
     expect(alone.choices[0].text).toBe(choices[3].text);
   });
 
+  it('scores a prompt, and gets the best of several choices', async () => {
+    const scored = await client.completions.create({
+      model,
+      prompt: 'once',
+      echo: true,
+      max_tokens: 0,
+      logprobs: 1,
+    });
+    const { text, logprobs } = scored.choices[0];
+    expect(text).toBe('once');
+    expect(logprobs!.token_logprobs).toEqual([null, ...new Array(3).fill(expect.any(Number))]);
+    const best = await client.completions.create({ model, prompt: 'once', best_of: 3, n: 2, max_tokens: 3 });
+    expect(best.choices.map(({ index }) => index)).toEqual([0, 1]);
+    expect(best.usage!.completion_tokens).toBe(9);
+  });
+
+  it('sends conversations in parts, and fields that have no effect', async () => {
+    const { choices, system_fingerprint } = await client.chat.completions.create({
+      model,
+      messages: [
+        { role: 'developer', content: 'be brief' },
+        { role: 'user', content: [{ type: 'text', text: 'hello' }] },
+        { role: 'assistant', content: [{ type: 'text', text: 'hm' }] },
+      ],
+      max_completion_tokens: 2,
+      store: true,
+      metadata: { purpose: 'test' },
+      service_tier: 'flex',
+      verbosity: 'low',
+      modalities: ['text'],
+      reasoning_effort: 'low',
+      top_p: 0,
+    });
+    expect(choices).toHaveLength(1);
+    expect(system_fingerprint).toBe(server.engine.fingerprint);
+  });
+
   it('gets a chat answer with the bytes of each token', async () => {
     const request = { model, messages, max_completion_tokens: 4, logprobs: true, top_logprobs: 2 };
     const { choices } = await client.chat.completions.create(request);

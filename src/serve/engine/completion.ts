@@ -5,6 +5,7 @@ import type { DecodeRow } from '../../model/decoder';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
+import { addTo, type DescribedToken, HeldTokens } from './heldTokens';
 import type { GenerateWork, WorkerChunk } from './messages';
 import type { Prompt } from './promptSource';
 import type { Sequence, StepResult } from './sequence';
@@ -20,8 +21,8 @@ export interface CompletionSetup {
   contextLength: number;
   kernels: Kernels;
   config: ModelConfig;
-  /** Takes a slot; `reused` is the number of prompt tokens that it already holds. */
-  takeSlot(ids: Int32Array): { slot: number; reused: number };
+  /** Takes a slot; `reused` is the number of prompt tokens that it already holds, none if `empty`. */
+  takeSlot(ids: Int32Array, empty: boolean): { slot: number; reused: number };
 }
 
 /** A running completion: it feeds its prompt, then one token a step. */
@@ -36,6 +37,11 @@ export class CompletionSequence implements Sequence {
   readonly #reused: number;
   readonly #sampler: Sampler;
   readonly #text: TextStream | null;
+  /** The text of the prompt's tokens. */
+  readonly #promptText: TextStream | null;
+  readonly #held = new HeldTokens();
+  /** Whether each token of an echoed prompt needs the results of the position before it. */
+  readonly #readsPrompt: boolean;
   readonly #stopTokens: ReadonlySet<number>;
   /** The largest number of new tokens. */
   readonly #limit: number;
@@ -43,35 +49,44 @@ export class CompletionSequence implements Sequence {
   /** Number of prompt tokens that the slot holds. */
   #fed: number;
   #made = 0;
+  /** Number of tokens given out, prompt's and new ones. */
+  #given = 0;
+  /** Number of prompt tokens that were echoed. */
+  #echoed = 0;
   #chunk: WorkerChunk | null = null;
 
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for an empty prompt; before a slot is taken. */
   constructor(setup: CompletionSetup) {
     const { id, work, prompt, tokenizer, contextLength, kernels } = setup;
     const { vocabSize } = setup.config;
-    checkLength(prompt.ids.length, contextLength);
+    const { sampling, skipSpecialTokens } = work;
+    const onlyReads = work.echo && sampling.maxTokens === 0;
+    checkLength(prompt.ids.length, onlyReads ? contextLength + 1 : contextLength);
     this.#setup = setup;
     this.id = id;
     this.#ids = prompt.ids;
-    const { sampling, skipSpecialTokens } = work;
     const chosenFrom = Math.min(vocabSize, tokenizer?.vocabSize ?? vocabSize);
-    this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, kernels });
+    const endTokens = sampling.ignoreEos ? [] : setup.endTokens;
+    this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, endTokens, kernels });
     this.#sampler.acceptPrompt(prompt.ids);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
     this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens, prompt: prompt.ids });
-    this.#stopTokens = new Set([...sampling.stopTokens, ...setup.endTokens]);
+    this.#promptText = tokenizer && new TextStream(tokenizer, { skipSpecialTokens });
+    this.#stopTokens = new Set([...sampling.stopTokens, ...endTokens]);
     this.#limit = Math.min(sampling.maxTokens, contextLength - prompt.ids.length);
     this.wantsRouting = work.routing;
-    const { slot, reused } = setup.takeSlot(prompt.ids);
+    this.#readsPrompt = work.echo && (work.logprobs || work.routing);
+    const { slot, reused } = setup.takeSlot(prompt.ids, this.#readsPrompt);
     this.slot = slot;
     this.#reused = reused;
     this.#fed = reused;
     this.row = { slot, tokens: prompt.ids, start: 0, end: 0, logits: 'none' };
+    if (work.echo) this.#echoStart();
   }
 
   /** Whether it ends before its first step, because no token was asked for. */
   get endsAtOnce(): boolean {
-    if (this.#limit > 0) return false;
+    if (this.#limit > 0 || this.#readsPrompt) return false;
     this.#finish('length');
     return true;
   }
@@ -88,16 +103,24 @@ export class CompletionSequence implements Sequence {
       row.start = 0;
     } else row.start = this.#fed;
     row.end = row.start + count;
-    row.logits = count >= rest ? 'last' : 'none';
+    if (rest > 0 && this.#readsPrompt && this.#setup.work.logprobs) row.logits = 'all';
+    else row.logits = count >= rest ? 'last' : 'none';
     this.#fed += Math.min(count, rest);
   }
 
   take(step: StepResult): boolean {
-    if (this.row.logits === 'none') return false;
-    const { vocabSize } = this.#setup.config;
-    const sampled = this.#sampler.next(step.logits, step.logitsRow * vocabSize);
-    if (this.#stopTokens.has(sampled.token)) return this.#finish('stop');
-    this.#add(sampled, step);
+    if (this.#readsPrompt) this.#echo(step);
+    if (this.#fed < this.#ids.length) return false;
+    if (this.#limit === 0) return this.#finish('length');
+    const row = step.logitsRow + (this.row.logits === 'all' ? step.count - 1 : 0);
+    const sampled = this.#sampler.next(step.logits, row * this.#setup.config.vocabSize);
+    if (this.#stopTokens.has(sampled.token)) {
+      if (this.#setup.work.logprobs) this.#open().endToken = this.#logprobOf(sampled, this.#text);
+      return this.#finish('stop');
+    }
+    this.#made++;
+    this.#next[0] = sampled.token;
+    this.#append(this.#text, sampled.token, sampled, step, step.count - 1);
     if (this.#text !== null && this.#text.stopped !== null) return this.#finish('stop');
     return this.#made < this.#limit ? false : this.#finish('length');
   }
@@ -109,21 +132,62 @@ export class CompletionSequence implements Sequence {
     return chunk;
   }
 
-  #add(sampled: SampledToken, step: StepResult): void {
-    const { token } = sampled;
-    this.#made++;
-    this.#next[0] = token;
+  /** Gives out the prompt's first token, which nothing predicts, and the others, too, if nothing about them is wanted. */
+  #echoStart(): void {
+    const first = { token: this.#ids[0], logprob: Number.NaN, top: NO_ALTERNATIVES };
+    this.#append(this.#promptText, first.token, first, null, 0);
+    this.#echoed = 1;
+    if (this.#readsPrompt) return;
+    for (; this.#echoed < this.#ids.length; this.#echoed++) {
+      this.#append(this.#promptText, this.#ids[this.#echoed], null, null, 0);
+    }
+  }
+
+  /** Gives out the prompt's tokens that this step's positions predict. */
+  #echo(step: StepResult): void {
+    const { vocabSize } = this.#setup.config;
+    for (let i = 0; i < step.count && this.#echoed < this.#ids.length; i++, this.#echoed++) {
+      const token = this.#ids[this.#echoed];
+      const at = (step.logitsRow + i) * vocabSize;
+      const scored = this.#setup.work.logprobs ? this.#sampler.score(step.logits, at, token) : null;
+      this.#append(this.#promptText, token, scored, step, i);
+    }
+  }
+
+  /** Adds a token, which position `i` of the step predicts, and gives out the text that has become certain. */
+  #append(
+    text: TextStream | null,
+    token: number,
+    sampled: SampledToken | null,
+    step: StepResult | null,
+    i: number,
+  ): void {
+    const { logprobs, routing, sampling } = this.#setup.work;
+    // Alternatives are texts in the token's place, so they come before the token is taken.
+    const logprob = logprobs && sampled !== null ? this.#logprobOf(sampled, text) : null;
+    const certain = text?.push(token, this.#made >= sampling.minTokens) ?? '';
+    const described = {
+      token,
+      text: text?.added ?? '',
+      logprob,
+      routing: routing ? this.#routingOf(step, i) : null,
+    };
+    const given = text === null ? [described] : this.#held.push(described, certain.length);
+    this.#give(certain, given);
+  }
+
+  #give(text: string, tokens: readonly DescribedToken[]): void {
+    if (text === '' && tokens.length === 0) return;
+    this.#given += tokens.length;
     const chunk = this.#open();
-    chunk.tokens.push(token);
-    chunk.logprobs?.push(this.#logprobOf(sampled));
-    chunk.text += this.#text?.push(token) ?? '';
-    chunk.texts.push(this.#text?.added ?? '');
-    chunk.routing?.push(this.#routingOf(step));
+    chunk.text += text;
+    for (const each of tokens) addTo(chunk, each);
   }
 
   #finish(reason: FinishReason): true {
+    const rest = this.#text?.flush() ?? '';
+    this.#give(rest, this.#held.flush(rest));
     const chunk = this.#open();
-    chunk.text += this.#text?.flush() ?? '';
     chunk.finishReason = reason;
     return true;
   }
@@ -137,31 +201,24 @@ export class CompletionSequence implements Sequence {
       texts: [],
       logprobs: logprobs ? [] : null,
       routing: routing ? [] : null,
+      endToken: null,
       finishReason: null,
       usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },
     };
-    this.#chunk.usage.completionTokens = this.#made;
+    this.#chunk.usage.completionTokens = this.#given - this.#echoed;
     return this.#chunk;
   }
 
-  /** Call it before the token is taken, since alternatives are texts in the token's place. */
-  #logprobOf({ token, logprob, top }: SampledToken): TokenLogprob {
+  #logprobOf({ token, logprob, top }: SampledToken, text: TextStream | null): TokenLogprob {
     return {
       token,
-      ...this.#textOf(token),
+      ...textOf(token, text),
       logprob,
       top: Array.from(top.tokens, (id, i) => {
-        const text = this.#textOf(id);
-        return { token: id, ...(text.text === '' ? this.#nameOf(id) : text), logprob: top.logprobs[i] };
+        const added = textOf(id, text);
+        return { token: id, ...(added.text === '' ? this.#nameOf(id) : added), logprob: top.logprobs[i] };
       }),
     };
-  }
-
-  /** The text that a token would add here. */
-  #textOf(id: number): Pick<TokenProbability, 'text' | 'bytes'> {
-    if (this.#text === null) return { text: '', bytes: null };
-    const { text, bytes } = this.#text.peek(id);
-    return { text, bytes: [...bytes] };
   }
 
   /** The name of a token that adds nothing by itself. */
@@ -170,18 +227,27 @@ export class CompletionSequence implements Sequence {
     return { text: tokenizer?.decode([id]) ?? '', bytes: tokenizer && [...tokenizer.decodeBytes([id])] };
   }
 
-  /** The routing of the sequence's last new token, whose logits predicted the next one. */
-  #routingOf({ experts, gateWeights, tokens, at, count }: StepResult): TokenRouting {
+  /** The routing of position `i` of the sequence's part of the step, whose logits predict the next token. */
+  #routingOf(step: StepResult | null, i: number): TokenRouting {
     const { config } = this.#setup;
     const { nLayers, topKExperts: K } = config;
-    const rowsOf = (values: Int32Array | Float32Array) =>
+    const rowsOf = (values: Int32Array | Float32Array | undefined) =>
       Array.from({ length: nLayers }, (_, layer) => {
-        if (config.isDense(layer)) return [];
-        const start = (layer * tokens + at + count - 1) * K;
+        if (step === null || values === undefined || config.isDense(layer)) return [];
+        const start = (layer * step.tokens + step.at + i) * K;
         return Array.from(values.subarray(start, start + K));
       });
-    return { experts: rowsOf(experts), weights: rowsOf(gateWeights) };
+    return { experts: rowsOf(step?.experts), weights: rowsOf(step?.gateWeights) };
   }
+}
+
+const NO_ALTERNATIVES = { tokens: new Int32Array(0), logprobs: new Float32Array(0) };
+
+/** The text that a token would add to a stream, and its bytes. */
+function textOf(id: number, stream: TextStream | null): Pick<TokenProbability, 'text' | 'bytes'> {
+  if (stream === null) return { text: '', bytes: null };
+  const { text, bytes } = stream.peek(id);
+  return { text, bytes: [...bytes] };
 }
 
 function checkLength(tokens: number, contextLength: number): void {

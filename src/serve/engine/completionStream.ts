@@ -31,7 +31,7 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
       const before = this.#usage;
       this.#usage = chunk.usage;
       const usage = chunk.finishReason === null ? null : chunk.usage;
-      this.#add({ ...chunk, usage });
+      this.#add({ ...chunk, usage, usageSoFar: chunk.usage });
       this.onChunk(chunk, before);
     }
     if (error) this.onError(fromWire(error));
@@ -47,7 +47,8 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   onAbort(finishReason: 'abort' | 'timeout', error: unknown): void {
     if (this.returns) {
       const usage = this.#usage ?? { promptTokens: 0, reusedTokens: 0, completionTokens: 0 };
-      this.#add({ text: '', tokens: [], texts: [], logprobs: null, routing: null, finishReason, usage });
+      const nothing = { text: '', tokens: [], texts: [], logprobs: null, routing: null, endToken: null };
+      this.#add({ ...nothing, finishReason, usage, usageSoFar: usage });
       this.#end();
     } else this.onError(error);
   }
@@ -110,15 +111,11 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   }
 }
 
-function append(
-  to: StreamChunk,
-  { text, tokens, texts, logprobs, routing, finishReason, usage }: StreamChunk,
-): void {
+function append(to: StreamChunk, { text, tokens, texts, logprobs, routing, ...end }: StreamChunk): void {
   to.text += text;
   to.tokens.push(...tokens);
   to.texts.push(...texts);
   if (logprobs) to.logprobs?.push(...logprobs);
   if (routing) to.routing?.push(...routing);
-  to.finishReason = finishReason;
-  to.usage = usage;
+  Object.assign(to, end);
 }

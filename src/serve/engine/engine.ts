@@ -19,7 +19,7 @@ import { Job, type JobOwner } from './job';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
 import { EngineCounters } from './metrics';
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from './options';
-import { needTokenizer } from './promptSource';
+import { needInfillTokens, needTokenizer } from './promptSource';
 import {
   chatSource,
   checkBoolean,
@@ -257,6 +257,7 @@ export class Engine implements AsyncDisposable {
     const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
     const work = generateWork(request, { model: this.config.vocabSize, chosen });
     if (!('ids' in work.source) || work.sampling.stop.length > 0) needTokenizer(this.tokenizer);
+    if (request.suffix !== undefined) needInfillTokens(needTokenizer(this.tokenizer));
     const stream = new CompletionStream(request.onAbort === 'return');
     const job = this.#submit(work, stream, request);
     stream.onLeave = () => job.giveUp();

@@ -25,7 +25,7 @@ export interface WorkerSetup {
 /** The source of a prompt or a text. */
 export type TextSource =
   | { ids: Int32Array }
-  | { text: string; addSpecialTokens: boolean }
+  | { text: string; addSpecialTokens: boolean; suffix?: string | undefined }
   | { messages: readonly ChatMessage[]; chat: ChatOptions };
 
 export interface GenerateWork {
@@ -33,6 +33,8 @@ export interface GenerateWork {
   source: TextSource;
   sampling: ResolvedSampling;
   skipSpecialTokens: boolean;
+  /** Whether the completion begins with the prompt. */
+  echo: boolean;
   logprobs: boolean;
   routing: boolean;
 }
@@ -64,6 +66,7 @@ export interface WorkerChunk {
   texts: string[];
   logprobs: TokenLogprob[] | null;
   routing: TokenRouting[] | null;
+  endToken: TokenLogprob | null;
   finishReason: FinishReason | null;
   /** Usage so far. */
   usage: Usage;

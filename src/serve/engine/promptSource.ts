@@ -1,4 +1,5 @@
 import { SgemoeError } from '../../base/errors';
+import { infillPrompt, infillTokens } from '../../text/infill';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { TextSource } from './messages';
 import { PLAIN_CHAT_STOP, plainChat } from './plainChat';
@@ -14,8 +15,9 @@ export function readPrompt(source: TextSource, tokenizer: Tokenizer | null): Pro
   if ('ids' in source) return { ids: source.ids, stop: null };
   const known = needTokenizer(tokenizer);
   if ('text' in source) {
-    const { text, addSpecialTokens } = source;
-    return { ids: known.encode(text, { addSpecialTokens }), stop: null };
+    const { text, suffix, addSpecialTokens } = source;
+    const whole = suffix === undefined ? text : infillPrompt(needInfillTokens(known), text, suffix);
+    return { ids: known.encode(whole, { addSpecialTokens }), stop: null };
   }
   const { messages, chat } = source;
   const { addGenerationPrompt = !chat.continueFinalMessage } = chat;
@@ -25,6 +27,15 @@ export function readPrompt(source: TextSource, tokenizer: Tokenizer | null): Pro
   }
   const text = plainChat(messages, chat);
   return { ids: known.encode(text, { addSpecialTokens: true }), stop: PLAIN_CHAT_STOP };
+}
+
+/** @throws RangeError for a tokenizer without tokens for filling gaps. */
+export function needInfillTokens(tokenizer: Tokenizer) {
+  const tokens = infillTokens(tokenizer);
+  if (tokens !== null) return tokens;
+  const message =
+    'suffix must be absent: the tokenizer has no tokens for filling gaps, such as <|fim_prefix|>';
+  throw new RangeError(message);
 }
 
 export function needTokenizer(tokenizer: Tokenizer | null): Tokenizer {

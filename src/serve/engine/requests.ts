@@ -17,6 +17,8 @@ const REQUEST: readonly string[] = [
   'messages',
   'chat',
   'skipSpecialTokens',
+  'suffix',
+  'echo',
   'routing',
   'onAbort',
   ...CONTROL,
@@ -32,9 +34,10 @@ export interface VocabularySizes {
 /** @throws TypeError or RangeError for an invalid request. */
 export function generateWork(request: GenerateRequest, vocabulary: VocabularySizes): GenerateWork {
   checkOptions('generate', request, [...REQUEST, ...namesOf(SAMPLING_OPTIONS)]);
-  const { skipSpecialTokens = true, routing = false, onAbort = 'throw' } = request;
+  const { skipSpecialTokens = true, echo = false, routing = false, onAbort = 'throw' } = request;
   checkBoolean('generate: skipSpecialTokens', skipSpecialTokens);
   checkBoolean('generate: routing', routing);
+  checkBoolean('generate: echo', echo);
   if (onAbort !== 'throw' && onAbort !== 'return') {
     throw new RangeError(`generate: onAbort must be 'throw' or 'return', got ${String(onAbort)}`);
   }
@@ -42,16 +45,29 @@ export function generateWork(request: GenerateRequest, vocabulary: VocabularySiz
   const sampling = resolveSampling(Object.fromEntries(given) as SamplingOptions, vocabulary.chosen);
   const logprobs = request.topLogprobs !== undefined;
   const source = sourceOf(request, vocabulary.model);
-  return { kind: 'generate', source, sampling, skipSpecialTokens, logprobs, routing };
+  return { kind: 'generate', source, sampling, skipSpecialTokens, echo, logprobs, routing };
 }
 
 function sourceOf(request: GenerateRequest, vocabSize: number): TextSource {
-  const { prompt, messages, chat, addSpecialTokens } = request;
+  const { prompt, messages, chat, addSpecialTokens, suffix } = request;
   if ((prompt === undefined) === (messages === undefined)) {
     throw new TypeError('generate: a request must have either a prompt or messages');
   }
+  checkSuffix(request);
   if (messages !== undefined) return chatSource(messages, chat);
-  return textSource('generate: prompt', prompt, addSpecialTokens ?? true, vocabSize);
+  const source = textSource('generate: prompt', prompt, addSpecialTokens ?? true, vocabSize);
+  return suffix === undefined
+    ? source
+    : { ...(source as { text: string; addSpecialTokens: boolean }), suffix };
+}
+
+/** @throws TypeError for a suffix that isn't a text, or beside anything but the text in front of the gap. */
+function checkSuffix({ prompt, suffix, echo }: GenerateRequest): void {
+  if (suffix === undefined) return;
+  if (typeof suffix !== 'string')
+    throw new TypeError(`generate: suffix must be a text, got ${String(suffix)}`);
+  if (typeof prompt === 'string' && !echo) return;
+  throw new TypeError('generate: suffix must stand beside a prompt that is a text, without echo');
 }
 
 /** @throws TypeError unless `text` is a text or ids, RangeError for an id outside the vocabulary. */

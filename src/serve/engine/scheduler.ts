@@ -82,6 +82,7 @@ export class Scheduler {
     if (sequences.length === 0) return;
     const result = this.#result;
     result.tokens = this.#layOut();
+    this.#makeRoom();
     this.#decoder.step(this.#rows, this.#outputs());
     this.counters.countExperts(result.experts, result.tokens * this.model.config.topKExperts);
     result.at = 0;
@@ -89,9 +90,10 @@ export class Scheduler {
     let kept = 0;
     for (const sequence of sequences) {
       result.count = sequence.row.end! - sequence.row.start!;
+      const rows = logitsRows(sequence.row, result.count);
       if (!this.#take(sequence)) sequences[kept++] = sequence;
       result.at += result.count;
-      if (sequence.row.logits === 'last') result.logitsRow++;
+      result.logitsRow += rows;
     }
     sequences.length = kept;
     this.counters.cachedTokens = this.#slots.tokens;
@@ -137,8 +139,8 @@ export class Scheduler {
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
       config,
-      takeSlot: (ids) => {
-        const slot = this.#slots.take(ids);
+      takeSlot: (ids, empty) => {
+        const slot = empty ? this.#slots.takeEmpty() : this.#slots.take(ids);
         return { slot, reused: this.#decoder.length(slot) };
       },
     });
@@ -188,6 +190,13 @@ export class Scheduler {
     return tokens;
   }
 
+  /** Enlarges the memory of logits for prompts that are scored: at most maxStepTokens rows, kept from the first of them on. */
+  #makeRoom(): void {
+    const rows = this.#rows.reduce((sum, row) => sum + logitsRows(row, row.end! - row.start!), 0);
+    const size = rows * this.model.config.vocabSize;
+    if (size > this.#result.logits.length) this.#result.logits = new Float32Array(size);
+  }
+
   #outputs(): StepOutputs {
     const { logits, hidden, experts, gateWeights } = this.#result;
     return {
@@ -223,4 +232,10 @@ export class Scheduler {
     this.#events.push(event);
     this.#urgent = true;
   }
+}
+
+/** The number of rows of logits of a sequence that feeds `count` tokens. */
+function logitsRows({ logits }: DecodeRow, count: number): number {
+  if (logits === 'all') return count;
+  return logits === 'last' ? 1 : 0;
 }

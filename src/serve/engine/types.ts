@@ -29,6 +29,13 @@ export interface GenerateRequest extends SamplingOptions, RequestControl {
   chat?: ChatOptions | undefined;
   /** Leaves special tokens out of the text. Default true. */
   skipSpecialTokens?: boolean | undefined;
+  /** The text behind a gap that the completion fills, for a tokenizer with tokens for it. `prompt` is then a text. */
+  suffix?: string | undefined;
+  /**
+   * Begins `text`, `tokens`, `texts`, `logprobs` and `routing` with the prompt's. With `topLogprobs` and maxTokens 0 the
+   * prompt is only scored. Default false.
+   */
+  echo?: boolean | undefined;
   /** Reports the experts that predicted each token. Default false. */
   routing?: boolean | undefined;
   /**
@@ -60,13 +67,16 @@ export interface TokenProbability {
   token: number;
   /**
    * The text that the token adds. A part of a character adds nothing; the part that completes it adds the whole character,
-   * so that the joined texts of a completion's tokens are its text. In `top`, a part of a character is U+FFFD and a special
+   * so that the joined texts of a completion's tokens are its text; those that a stop text cuts off add what is left. In `top`, a part of a character is U+FFFD and a special
    * token is its name.
    */
   text: string;
   /** The token's own UTF-8 bytes, even if they are a part of a character; null without a tokenizer. */
   bytes: number[] | null;
-  /** Natural logarithm of the model's probability, before sampling options change it. */
+  /**
+   * Natural logarithm of the model's probability, before sampling options change it. NaN for the first token of an echoed
+   * prompt, which nothing predicts.
+   */
   logprob: number;
 }
 
@@ -83,7 +93,10 @@ export interface TokenRouting {
   weights: number[][];
 }
 
-/** One or more new tokens, or the end. Text may lag behind tokens, see TextStream. */
+/**
+ * One or more new tokens, or the end. A token comes when its text is certain: while a character is incomplete or a stop text
+ * may have begun, it waits. The joined `texts` of all chunks are the text.
+ */
 export interface StreamChunk {
   text: string;
   /** The chosen tokens, without a stop token. */
@@ -94,10 +107,14 @@ export interface StreamChunk {
   logprobs: TokenLogprob[] | null;
   /** An entry for each token; null unless `routing` is true. */
   routing: TokenRouting[] | null;
+  /** The token that ended the text, with its probability; null unless `topLogprobs` is given and a token did. */
+  endToken: TokenLogprob | null;
   /** Why it ended; null except in the last chunk. */
   finishReason: FinishReason | null;
   /** Tokens used; null except in the last chunk. */
   usage: Usage | null;
+  /** Tokens used so far: completionTokens are those of the chunks so far. */
+  usageSoFar: Usage;
 }
 
 /** A whole completion: all chunks in one. */

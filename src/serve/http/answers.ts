@@ -22,15 +22,21 @@ export interface AnswerFormat {
   whole(index: number, completion: StreamChunk): object;
 }
 
-/** /v1/completions. @param routing adds `sgemoe` to each choice. */
-export function completionFormat(routing: boolean): AnswerFormat {
+/**
+ * /v1/completions. @param routing adds `sgemoe` to each choice. @param echo whether the text begins with the prompt. Its
+ * log-probabilities then have the end token, too, with no text: programs that score prompts drop the last entry, the one of
+ * the new token that they must ask for elsewhere.
+ */
+export function completionFormat(routing: boolean, echo = false): AnswerFormat {
+  const entriesOf = (logprobs: readonly TokenLogprob[], { endToken }: StreamChunk) =>
+    echo && endToken !== null ? [...logprobs, { ...endToken, text: '' }] : logprobs;
   const chunkWriter = (index: number) => {
     const offsets = { next: 0 };
     return (chunk: StreamChunk) => ({
       index,
       text: chunk.text,
       finish_reason: chunk.finishReason,
-      logprobs: chunk.logprobs && listLogprobs(chunk.logprobs, offsets),
+      logprobs: chunk.logprobs && listLogprobs(entriesOf(chunk.logprobs, chunk), offsets),
       ...extension(chunk, routing),
     });
   };
@@ -104,7 +110,7 @@ function listLogprobs(logprobs: readonly TokenLogprob[], offsets: { next: number
   return {
     tokens: logprobs.map(({ text }) => text),
     token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),
-    top_logprobs: logprobs.map(({ top }) => topByText(top)),
+    top_logprobs: logprobs.map(({ logprob, top }) => (Number.isNaN(logprob) ? null : topByText(top))),
     text_offset,
   };
 }
@@ -140,7 +146,7 @@ function extension({ tokens, texts, logprobs, routing }: StreamChunk, wanted: bo
   return { sgemoe: { tokens: described } };
 }
 
-/** Replaces -Infinity, which JSON lacks, by the number that OpenAI uses. */
+/** Replaces -Infinity, which JSON lacks, by the number that OpenAI uses. NaN becomes null in JSON. */
 function finite(logprob: number): number {
   return Math.max(logprob, -9999);
 }

@@ -1,5 +1,6 @@
 import type { StreamChunk, Usage } from '../engine/types';
 import { type AnswerFormat, type AnswerHead, newHead, usageOf } from './answers';
+import { bestOf } from './bestOf';
 import type { Answer, Call } from './exchange';
 import type { ResolvedHttpOptions } from './options';
 import type { Order } from './requests';
@@ -33,10 +34,11 @@ export async function complete(
     }
     const completions = await Promise.all(requests.map((each) => engine.generate(each)));
     for (const [i, completion] of completions.entries()) record.add(i, completion);
+    const chosen = order.bestOf === null ? completions : bestOf(completions, order.bestOf);
     const body = {
       ...head,
       object: format.object,
-      choices: completions.map((completion, i) => format.whole(i, completion)),
+      choices: chosen.map((completion, i) => format.whole(i, completion)),
       usage: usageOf(record.usages),
     };
     return { body };
@@ -56,12 +58,12 @@ async function* eventsOf(
 ): AsyncGenerator<object, void> {
   const head = { ...answerHead, object: format.chunkObject };
   const writers = order.requests.map((_, i) => format.chunkWriter(i));
-  const noUsage = order.includeUsage ? { usage: null } : {};
   try {
     for (let next = first; !next.done; next = await chunks.next()) {
       const { index, chunk } = next.value;
       record.add(index, chunk);
-      yield { ...head, choices: [writers[index](chunk)], ...noUsage };
+      const usage = order.continuousUsage ? usageOf(record.usages) : null;
+      yield { ...head, choices: [writers[index](chunk)], ...(order.includeUsage && { usage }) };
     }
     if (order.includeUsage) yield { ...head, choices: [], usage: usageOf(record.usages) };
   } finally {
@@ -106,15 +108,15 @@ class CompletionRecord {
     this.#usages = new Array(choices).fill(null);
   }
 
-  /** Usages of the choices that have ended. */
+  /** Usages of the choices so far. */
   get usages(): Usage[] {
     return this.#usages.filter((usage) => usage !== null);
   }
 
-  add(index: number, { text, finishReason, usage }: StreamChunk): void {
+  add(index: number, { text, finishReason, usageSoFar }: StreamChunk): void {
     this.#texts[index] += text;
     this.#finishReasons[index] ??= finishReason;
-    this.#usages[index] ??= usage;
+    this.#usages[index] = usageSoFar;
   }
 
   /** @param withTexts whether prompts and texts are logged too. */

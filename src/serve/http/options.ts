@@ -29,6 +29,8 @@ export interface HttpOptions {
   allowedHosts?: readonly string[] | undefined;
   /** The largest number of new tokens that a request may ask for, an integer >= 1. Default: the engine's contextLength. */
   maxTokens?: number | undefined;
+  /** The largest number of choices of a request, `n` or `best_of` for each prompt, an integer >= 1. Default 128. */
+  maxChoices?: number | undefined;
   /** The largest body in bytes, an integer >= 1. Default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Milliseconds after which a request is ended, an integer in [1, 2^31). Default 600,000. */
@@ -137,6 +139,14 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
   maxTokens: integer(
     { min: 1 },
     { doc: 'most new tokens of a request', absent: 'the context length', cli: { flag: '--max-tokens <n>' } },
+  ),
+  maxChoices: integer(
+    { min: 1 },
+    {
+      doc: 'most choices of a request, `n` or `best_of` for each prompt',
+      default: 128,
+      cli: { flag: '--max-choices <n>', doc: 'most choices of a request, for all its prompts' },
+    },
   ),
   maxBodyBytes: integer(
     { min: 1 },

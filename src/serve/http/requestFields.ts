@@ -3,8 +3,6 @@ import { boolean, integer, number, type OptionInfo, type OptionRow, other } from
 import type { SamplingOptions } from '../../sampling/options';
 import { isObject, type JsonObject } from './fields';
 
-/** Choices of one request: `n` for each prompt. */
-export const MAX_CHOICES = 16;
 const MAX_ALTERNATIVES = 20;
 const MAX_STOPS = 128;
 const MAX_STOP_LENGTH = 256;
@@ -34,8 +32,12 @@ const PENALTY = { min: -2, max: 2 };
 export const COMMON_FIELDS = {
   model: text({ doc: 'name of the model that is served', absent: 'that name' }),
   n: integer(
-    { min: 1, max: MAX_CHOICES },
-    { doc: 'choices for each prompt, with the seeds `seed`, `seed` + 1, ...', default: 1 },
+    { min: 1 },
+    {
+      doc: 'choices for each prompt, with the seeds `seed`, `seed` + 1, ...',
+      note: "over all prompts at most the server's `maxChoices`",
+      default: 1,
+    },
   ),
   temperature: sampling(
     'temperature',
@@ -47,8 +49,12 @@ export const COMMON_FIELDS = {
   top_p: sampling(
     'topP',
     number(
-      { above: 0, max: 1 },
-      { doc: 'draw from the fewest tokens that together have probability p', default: 1 },
+      { min: 0, max: 1 },
+      {
+        doc: 'draw from the fewest tokens that together have probability p',
+        note: '0 takes the most probable token',
+        default: 1,
+      },
     ),
   ),
   presence_penalty: sampling(
@@ -78,8 +84,19 @@ export const COMMON_FIELDS = {
     }),
     (stop) => (typeof stop === 'string' ? [stop] : stop).filter((each) => each !== ''),
   ),
+  min_tokens: sampling(
+    'minTokens',
+    integer(
+      { min: 0 },
+      { doc: 'fewest new tokens: before them no end token is chosen, and no stop text counts', default: 0 },
+    ),
+  ),
+  ignore_eos: sampling('ignoreEos', flag({ doc: 'go on after end tokens', default: false })),
   stream: flag({ doc: 'send text as it comes', default: false }),
-  stream_options: object({ doc: '`include_usage`: return the usage at the end of a stream', absent: 'none' }),
+  stream_options: object({
+    doc: '`include_usage`: return the usage at the end of a stream; `continuous_usage_stats`: with each chunk, too',
+    absent: 'none',
+  }),
   top_k: sampling(
     'topK',
     integer(
@@ -123,6 +140,24 @@ export const COMPLETION_FIELDS = {
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '16' }),
   logprobs: integer(UP_TO, {
     doc: 'return log-probabilities, with this many alternatives',
+    absent: 'none',
+  }),
+  echo: flag({
+    doc: 'begin the text with the prompt',
+    note: 'with `logprobs` its tokens are scored, with `max_tokens` 0 nothing else',
+    default: false,
+  }),
+  best_of: integer(
+    { min: 1 },
+    {
+      doc: 'compute this many choices for each prompt and return the `n` of the highest mean log-probability',
+      note: 'not in a stream',
+      absent: '`n`',
+    },
+  ),
+  suffix: text({
+    doc: 'text behind the gap that the completion fills',
+    note: 'for models with tokens for that, such as `<fim_prefix>`',
     absent: 'none',
   }),
 };

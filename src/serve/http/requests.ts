@@ -3,7 +3,10 @@ import { randomInt } from 'node:crypto';
 import { integer } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatOptions } from '../../text/chatTemplate';
+import { infillTokens } from '../../text/infill';
+import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateRequest } from '../engine/types';
+import type { BestOf } from './bestOf';
 import { describe, Fields, type JsonObject } from './fields';
 import { messagesOf } from './messages';
 import { IDLE_CHAT, IDLE_COMMON, REFUSED_CHAT } from './otherFields';
@@ -15,7 +18,6 @@ import {
   type FieldRow,
   faultOf,
   isIds,
-  MAX_CHOICES,
 } from './requestFields';
 
 /** OpenAI's default max_tokens of /v1/completions; a chat's answer may be as long as the context allows. */
@@ -27,6 +29,8 @@ export interface RequestLimits {
   model: string;
   /** The largest number of new tokens that a request may ask for. */
   maxTokens: number;
+  /** The largest number of choices of a request, over all prompts. */
+  maxChoices: number;
 }
 
 /** A client's request. */
@@ -34,28 +38,43 @@ export interface Order {
   /** An engine request for each choice. */
   requests: GenerateRequest[];
   stream: boolean;
+  /** Whether the usage comes at the end of a stream, and with each chunk. */
   includeUsage: boolean;
+  continuousUsage: boolean;
+  /** Of each `of` requests, those of one prompt, the best `keep` are returned; null returns all. */
+  bestOf: BestOf | null;
+  /** Whether texts begin with their prompts. */
+  echo: boolean;
   /** Whether the answer has the routing of each token. */
   routing: boolean;
 }
 
-/** @throws Problem for a field that is wrong, unknown or not supported. */
-export function completionOrder(body: JsonObject, limits: RequestLimits): Order {
+/**
+ * @param tokenizer the model's; null for none.
+ * @throws Problem for a field that is wrong, unknown or not supported.
+ */
+export function completionOrder(body: JsonObject, limits: RequestLimits, tokenizer: Tokenizer | null): Order {
   const fields = new Fields(body);
   checkModel(fields, limits.model);
   const prompts = promptsOf(fields);
   const { n, seed, ...shared } = common(fields);
   const maxTokens = tokensOf(fields, 'max_tokens', limits);
   const topLogprobs = fields.read('logprobs', COMPLETION_FIELDS.logprobs);
-  fields.idle({ ...IDLE_COMMON, echo: { values: [false] }, best_of: { values: [1, n] } });
-  fields.refuse({ suffix: 'the model continues texts, it does not fill gaps' });
-  const { stream, includeUsage, routing } = delivery(fields);
+  const echo = fields.read('echo', COMPLETION_FIELDS.echo);
+  const suffix = suffixOf(fields, prompts, echo ?? false, tokenizer);
+  fields.idle(IDLE_COMMON);
+  const how = delivery(fields);
+  const bestOf = bestOfOf(fields, n, how.stream, topLogprobs !== undefined);
   fields.refuseOthers();
-  checkChoices(prompts.length * n);
-  const sampling = { ...shared, topLogprobs, routing };
+  const made = bestOf?.of ?? n;
+  checkChoices(prompts.length * made, limits);
+  const scored = bestOf === null ? topLogprobs : (topLogprobs ?? 0);
+  const sampling = { ...shared, topLogprobs: scored, echo, suffix, routing: how.routing };
   const limit = maxTokens ?? Math.min(COMPLETION_TOKENS, limits.maxTokens);
-  const requests = prompts.flatMap((prompt) => choices({ ...sampling, prompt, maxTokens: limit }, n, seed));
-  return { requests, stream, includeUsage, routing };
+  const requests = prompts.flatMap((prompt) =>
+    choices({ ...sampling, prompt, maxTokens: limit }, made, seed),
+  );
+  return { requests, bestOf, echo: echo ?? false, ...how };
 }
 
 /** @throws Problem as completionOrder. */
@@ -70,11 +89,11 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   const topLogprobs = alternatives(fields);
   fields.idle({ ...IDLE_COMMON, ...IDLE_CHAT });
   fields.refuse(REFUSED_CHAT);
-  const { stream, includeUsage, routing } = delivery(fields);
+  const how = delivery(fields);
   fields.refuseOthers();
-  checkChoices(n);
-  const request = { ...shared, messages, chat, maxTokens, topLogprobs, routing };
-  return { requests: choices(request, n, seed), stream, includeUsage, routing };
+  checkChoices(n, limits);
+  const request = { ...shared, messages, chat, maxTokens, topLogprobs, routing: how.routing };
+  return { requests: choices(request, n, seed), bestOf: null, echo: false, ...how };
 }
 
 /** @throws Problem 404 for a model that isn't served; a request may leave the name out. */
@@ -114,7 +133,8 @@ function tokensOf(fields: Fields, name: string, { maxTokens }: RequestLimits): n
 function delivery(fields: Fields) {
   const stream = fields.read('stream', COMMON_FIELDS.stream) ?? false;
   const options = fields.object('stream_options');
-  const includeUsage = options?.boolean('include_usage') ?? false;
+  const continuousUsage = options?.boolean('continuous_usage_stats') ?? false;
+  const includeUsage = options?.boolean('include_usage') ?? continuousUsage;
   options?.idle({ include_obfuscation: { values: [false] } });
   options?.refuseOthers();
   if (options !== undefined && !stream) {
@@ -123,7 +143,7 @@ function delivery(fields: Fields) {
   const extension = fields.object('sgemoe');
   const routing = extension?.boolean('routing') ?? false;
   extension?.refuseOthers();
-  return { stream, includeUsage, routing };
+  return { stream, includeUsage, continuousUsage, routing };
 }
 
 function alternatives(fields: Fields): number | undefined {
@@ -151,12 +171,39 @@ function chatOptions(fields: Fields): ChatOptions {
   return chat;
 }
 
-function checkChoices(count: number): void {
-  if (count <= MAX_CHOICES) return;
+function checkChoices(count: number, { maxChoices }: RequestLimits): void {
+  if (count <= maxChoices) return;
   throw badRequest(
-    `A request may ask for ${MAX_CHOICES} choices, 'n' for each prompt; it asks for ${count}.`,
+    `A request may ask for ${maxChoices} choices, 'n' (or 'best_of') for each prompt; it asks for ${count}.`,
     'n',
   );
+}
+
+/** @throws Problem for a suffix that the model can't take, or beside more than the text in front of the gap. */
+function suffixOf(
+  fields: Fields,
+  prompts: readonly (string | number[])[],
+  echo: boolean,
+  tokenizer: Tokenizer | null,
+): string | undefined {
+  const suffix = fields.read('suffix', COMPLETION_FIELDS.suffix);
+  // An empty one asks for nothing else than its absence.
+  if (suffix === undefined || suffix === '') return undefined;
+  if (echo || prompts.some((prompt) => typeof prompt !== 'string')) {
+    throw badRequest("'suffix' needs a prompt that is a text, without 'echo'.", 'suffix');
+  }
+  if (tokenizer !== null && infillTokens(tokenizer) !== null) return suffix;
+  const message =
+    "'suffix' is not supported: the model has no tokens for filling gaps, such as <|fim_prefix|>.";
+  throw badRequest(message, 'suffix');
+}
+
+function bestOfOf(fields: Fields, n: number, stream: boolean, showsLogprobs: boolean): BestOf | null {
+  const of = fields.read('best_of', COMPLETION_FIELDS.best_of) ?? n;
+  if (of < n) fields.fail('best_of', `at least 'n' (${n})`, of);
+  if (of === n) return null;
+  if (stream) throw badRequest("'best_of' above 'n' needs 'stream': false.", 'best_of');
+  return { keep: n, of, showsLogprobs };
 }
 
 /** The same request n times with different seeds, so that each choice can be reproduced alone. */

@@ -131,8 +131,8 @@ function completionRoutes(options: ResolvedHttpOptions): Route[] {
       method: 'POST',
       path: '/v1/completions',
       answer(call) {
-        const order = completionOrder(asObject(call.body), options);
-        return complete(order, completionFormat(order.routing), call, options);
+        const order = completionOrder(asObject(call.body), options, options.engine.tokenizer);
+        return complete(order, completionFormat(order.routing, order.echo), call, options);
       },
     },
     {
