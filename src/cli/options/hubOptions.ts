@@ -75,12 +75,12 @@ function downloadLine(progress: JobProgress): (done: PullProgress) => void {
   return ({ file, bytes, totalBytes }) => {
     const now = performance.now();
     first ??= { bytes, at: now };
-    const rate = ((bytes - first.bytes) / (now - first.at)) * 1000;
-    const left = (totalBytes - bytes) / rate;
+    // Bytes per second; nothing has come yet at the first call.
+    const rate = ((bytes - first.bytes) / Math.max(now - first.at, 1)) * 1000;
+    const speed =
+      rate > 0 ? `, ${formatBytes(rate)}/s, ${formatDuration((totalBytes - bytes) / rate)} left` : '';
     progress.update(
-      () =>
-        `${formatPercent(bytes / totalBytes)} of ${formatBytes(totalBytes)}, ${formatBytes(rate)}/s, ` +
-        `${formatDuration(left)} left, ${file}`,
+      () => `${formatPercent(bytes / totalBytes)} of ${formatBytes(totalBytes)}${speed}, ${file}`,
     );
   };
 }
