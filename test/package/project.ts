@@ -59,7 +59,7 @@ export function run(
     const child = execFile(
       command,
       args,
-      { ...user, cwd, env: { ...inherited, ...env }, timeout: 900_000, maxBuffer: 1 << 26, shell: WINDOWS },
+      { ...user, cwd, env: { ...inherited, ...env }, timeout: 3_600_000, maxBuffer: 1 << 26, shell: WINDOWS },
       (_error, stdout, stderr) => done({ code: child.exitCode, stdout, stderr }),
     );
   });
