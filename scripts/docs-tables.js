@@ -47,6 +47,16 @@ const TABLES = {
       ],
     ];
   },
+  embeddingFields: () => {
+    const { EMBEDDING_FIELDS } = dist('serve/http/requestFields.js');
+    const rows = entries(EMBEDDING_FIELDS).map(([name, row]) => [
+      code(name),
+      range(row),
+      defaultOf(row),
+      meaning(row),
+    ]);
+    return [['Field of `/v1/embeddings`', 'Range', 'Default', 'Meaning'], rows];
+  },
   messageFields: () => {
     const { MESSAGE_FIELDS } = dist('serve/http/messages.js');
     const rows = entries(MESSAGE_FIELDS).map(([name, row]) => [code(name), range(row), meaning(row)]);

@@ -105,6 +105,7 @@ export {
 } from './sampling/generate';
 export type { ResolvedSampling, SamplingOptions } from './sampling/options';
 export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
+export type { EmbeddingForm, EmbedOptions } from './serve/engine/embedOptions';
 export { Engine } from './serve/engine/engine';
 export type { EmbeddingResult } from './serve/engine/messages';
 export type { EngineOptions } from './serve/engine/options';

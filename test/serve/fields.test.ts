@@ -54,6 +54,7 @@ describe('fields of a completion', () => {
     [{ prompt: [] }, 'prompt', /got an array/],
     [{ stop: new Array(129).fill('x') }, 'stop', /up to 128 strings/],
     [{ logit_bias: { a: 1 } }, 'logit_bias', /token ids .*, got "a"/],
+    [{ logit_bias: { 65: 1, '065': 2 } }, 'logit_bias', /got "065"/],
     [{ logit_bias: { 65: 101 } }, 'logit_bias', /-100 to 100, got 101/],
     [{ logit_bias: { 999: 1 } }, null, /logitBias: a key must be an integer/],
     [{ echo: 1 }, 'echo', /true or false/],

@@ -22,6 +22,18 @@ describe('a request that is not one', () => {
     ['deep nesting', 400, /more than 32 levels/, { body: `${'['.repeat(9999)}${']'.repeat(9999)}` }],
     ['no body', 400, /got nothing/, {}],
     ['another type', 415, /must be JSON/, { body: '{}', headers: { 'content-type': 'text/plain' } }],
+    [
+      'another charset',
+      415,
+      /must be UTF-8/,
+      { body: '{}', headers: { 'content-type': 'application/json; charset=latin1' } },
+    ],
+    [
+      'its own charset',
+      400,
+      /'prompt'/,
+      { body: '{}', headers: { 'content-type': 'application/json;charset="UTF-8"' } },
+    ],
     ['compressed', 415, /compressed/, { body: '{}', headers: { 'content-encoding': 'gzip' } }],
     ['too large', 413, /at most 1048576 bytes/, { body: 'x'.repeat(2 ** 20 + 1) }],
     ['a prototype', 400, /no field '__proto__'/, { body: '{"prompt":"a","__proto__":{"n":2}}' }],
@@ -210,6 +222,15 @@ describe('targets', () => {
       expect(await raw(`GET ${target} HTTP/1.1`), target).toMatch(/^HTTP\/1\.1 200 OK/);
     }
     expect(await raw('GET /v1/models/sge%6doe HTTP/1.1')).toMatch(/^HTTP\/1\.1 200 OK/);
+  });
+
+  it('must name one host, the one of the host header', async () => {
+    for (const head of [
+      'GET /health HTTP/1.1\r\nHost: evil.example',
+      'GET http://evil.example/health HTTP/1.1',
+    ]) {
+      expect(await raw(head), head).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n[\s\S]*"code":"host"/);
+    }
   });
 
   it('that are no URLs are a 400', async () => {

@@ -139,6 +139,10 @@ describe("OpenAI's client", () => {
     );
     expect(asked.data[0].embedding).toHaveLength(64);
     expect(asked.usage.prompt_tokens).toBe(12);
+    const short = await client.embeddings.create({ ...request, dimensions: 8 });
+    expect(short.data.map(({ embedding }) => embedding)).toEqual(
+      asked.data.map(({ embedding }) => embedding.slice(0, 8)),
+    );
   });
 
   it('throws its own classes of errors', async () => {

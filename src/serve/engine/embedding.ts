@@ -1,11 +1,10 @@
 import { SgemoeError } from '../../base/errors';
 import type { DecodeRow } from '../../model/decoder';
+import type { ResolvedEmbeddingForm } from './embedOptions';
 import type { EmbeddingResult } from './messages';
 import type { Sequence, StepResult } from './sequence';
 
-/**
- * Embeds texts one after the other in one slot. An embedding [H] is the mean of the final norm's output over the tokens.
- */
+/** Embeds texts one after the other in one slot, as EmbeddingForm says. */
 export class EmbeddingSequence implements Sequence {
   readonly row: DecodeRow;
   readonly wantsHidden = true;
@@ -18,6 +17,7 @@ export class EmbeddingSequence implements Sequence {
   constructor(
     readonly id: number,
     private readonly texts: readonly Int32Array[],
+    private readonly form: ResolvedEmbeddingForm,
     hiddenDim: number,
     contextLength: number,
     takeSlot: () => number,
@@ -56,13 +56,27 @@ export class EmbeddingSequence implements Sequence {
   take({ hidden, at, count }: StepResult): boolean {
     const sum = this.#sum;
     const H = sum.length;
-    for (let t = at; t < at + count; t++) for (let i = 0; i < H; i++) sum[i] += hidden[t * H + i];
+    const isLast = this.form.pooling === 'last';
+    if (isLast) sum.fill(0);
+    for (let t = isLast ? at + count - 1 : at; t < at + count; t++)
+      for (let i = 0; i < H; i++) sum[i] += hidden[t * H + i];
     const { length } = this.#text;
     if (this.#fed < length) return false;
     this.result.promptTokens += length;
-    this.result.embeddings.push(Float32Array.from(sum, (value) => value / length));
+    this.result.embeddings.push(shaped(sum, isLast ? 1 : length, this.form));
     sum.fill(0);
     this.#fed = 0;
     return this.result.embeddings.length === this.texts.length;
   }
+}
+
+/** The embedding of a sum over `count` tokens. An embedding of zeros has no direction and stays. */
+function shaped(
+  sum: Float64Array,
+  count: number,
+  { dimensions, normalize }: ResolvedEmbeddingForm,
+): Float32Array {
+  const kept = sum.subarray(0, dimensions);
+  const length = normalize ? Math.hypot(...kept) || 1 : count;
+  return Float32Array.from(kept, (value) => value / length);
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
+import { namesOf } from '../../base/options';
 import { requireMemory } from '../../base/requireMemory';
 import { packageVersion } from '../../base/version';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
@@ -14,6 +15,7 @@ import { listen, unlisten } from './abortListeners';
 import { CompletionStream } from './completionStream';
 import { expertsPerLayer, WorkerCounters } from './counters';
 import { Dispatcher } from './dispatcher';
+import { EMBEDDING_OPTIONS, type EmbedOptions, resolveEmbeddingForm } from './embedOptions';
 import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
@@ -21,6 +23,7 @@ import { EngineCounters } from './metrics';
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from './options';
 import { needInfillTokens, needTokenizer } from './promptSource';
 import {
+  CONTROL,
   chatSource,
   checkBoolean,
   checkControl,
@@ -167,21 +170,22 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Embeddings [H] of texts or ids: the mean over their tokens of the final norm's output, not scaled to length 1.
+   * Embeddings [dimensions] of texts or ids: by default the mean over their tokens of the final norm's output [H], not scaled.
    * @throws as `stream`.
    */
   async embed(
     texts: readonly (string | ArrayLike<number>)[],
-    options: RequestControl & EncodeOptions = {},
+    options: EmbedOptions = {},
   ): Promise<EmbeddingResult> {
-    checkOptions('embed', options, ['signal', 'timeoutMs', 'addSpecialTokens']);
+    checkOptions('embed', options, [...CONTROL, 'addSpecialTokens', ...namesOf(EMBEDDING_OPTIONS)]);
+    const form = resolveEmbeddingForm(options, this.config.hiddenDim);
     if (!Array.isArray(texts)) throw new TypeError(`embed: texts must be an array, got ${String(texts)}`);
     if (texts.length === 0) return { embeddings: [], promptTokens: 0 };
     const { addSpecialTokens = true } = options;
     const sources = texts.map((text, i) =>
       textSource(`embed: texts[${i}]`, text, addSpecialTokens, this.config.vocabSize),
     );
-    const result = await this.#ask<EmbeddingResult>({ kind: 'embed', sources }, options);
+    const result = await this.#ask<EmbeddingResult>({ kind: 'embed', form, sources }, options);
     this.#counters.usage.promptTokens += result.promptTokens;
     return result;
   }

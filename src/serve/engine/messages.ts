@@ -6,6 +6,7 @@ import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedModel } from '../../memory/sharedModel';
 import type { ResolvedSampling } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
+import type { ResolvedEmbeddingForm } from './embedOptions';
 import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 
 export interface WorkerSetup {
@@ -41,6 +42,7 @@ export interface GenerateWork {
 
 export interface EmbedWork {
   kind: 'embed';
+  form: ResolvedEmbeddingForm;
   sources: readonly TextSource[];
 }
 
@@ -73,7 +75,7 @@ export interface WorkerChunk {
 }
 
 export interface EmbeddingResult {
-  /** An embedding [H] for each text. */
+  /** An embedding [dimensions] for each text. */
   embeddings: Float32Array[];
   promptTokens: number;
 }

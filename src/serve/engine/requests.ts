@@ -9,7 +9,7 @@ import type { GenerateRequest, RequestControl } from './types';
 /** The longest delay that setTimeout takes, in milliseconds. */
 const MOST_MS = 2 ** 31 - 1;
 
-const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
+export const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
 
 const REQUEST: readonly string[] = [
   'prompt',

@@ -148,12 +148,13 @@ export class Scheduler {
     else this.#join(sequence);
   }
 
-  #beginEmbedding(id: number, { sources }: EmbedWork): void {
+  #beginEmbedding(id: number, { sources, form }: EmbedWork): void {
     const texts = sources.map((source) => readPrompt(source, this.tokenizer).ids);
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
       id,
       texts,
+      form,
       this.model.config.hiddenDim,
       contextLength,
       () => this.#slots.takeEmpty(),

@@ -1,6 +1,6 @@
 /** Access checks: API keys, host names, origins of pages. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Headers } from './exchange';
 import { Problem } from './problem';
 
@@ -35,6 +35,23 @@ export function hostCheck(names: readonly string[]): AccessCheck {
     throw new Problem(403, 'The host header names another host than this server answers for.', null, 'host');
   };
 }
+
+/**
+ * Refuses a request that names two hosts, in two host headers or in its target, since a proxy in front may have checked the
+ * other one. @throws Problem 400
+ */
+export function requireOneHost({ rawHeaders, headers, url = '/' }: RequestTarget): void {
+  const isHost = (name: string, i: number) => i % 2 === 0 && name.toLowerCase() === 'host';
+  if (rawHeaders.filter(isHost).length > 1) {
+    throw new Problem(400, 'There must be one host header, not several.', null, 'host');
+  }
+  const named = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1].toLowerCase();
+  if (named === undefined || named === headers.host?.toLowerCase()) return;
+  throw new Problem(400, 'The target of the request names another host than its host header.', null, 'host');
+}
+
+/** The part of Node's request that names its host. */
+export type RequestTarget = Pick<IncomingMessage, 'rawHeaders' | 'headers' | 'url'>;
 
 /** The CORS headers that let pages of these origins read the answers; '*' means all. */
 export class CrossOrigin {

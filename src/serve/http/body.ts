@@ -4,6 +4,7 @@ import { parseBody } from './fields';
 import { Problem } from './problem';
 
 const JSON_TYPE = /^application\/json\s*(;|$)/i;
+const CHARSET = /;\s*charset\s*=\s*"?([^\s";]*)/i;
 
 /**
  * The JSON of a body; undefined without a body. @param maxBytes largest body, in bytes; a larger one is not kept.
@@ -22,6 +23,8 @@ export async function readJson(
   if (!JSON_TYPE.test(headers['content-type'] ?? '')) {
     throw new Problem(415, 'The body must be JSON: the content-type must be application/json.');
   }
+  const charset = CHARSET.exec(headers['content-type']!)?.[1] ?? 'utf-8';
+  if (!/^utf-?8$/i.test(charset)) throw new Problem(415, 'The body must be UTF-8, as JSON is.');
   if (Number(length ?? 0) > maxBytes) throw tooLarge(maxBytes);
   return parseBody(await collect(stream, maxBytes));
 }

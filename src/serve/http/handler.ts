@@ -1,5 +1,6 @@
 /** The service as a handler of Node's http server. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { requireOneHost } from './access';
 import { readJson } from './body';
 import { sendEvents } from './eventStream';
 import {
@@ -58,6 +59,7 @@ class Exchange {
   async #answer(): Promise<Answer> {
     const { service, request, response, log } = this;
     const { method = 'GET', headers } = request;
+    requireOneHost(request);
     const found = this.find(method, pathOf(request.url ?? '/'));
     service.admit(headers, found?.route ?? null);
     if (method === 'OPTIONS' && service.crossOrigin.any) {

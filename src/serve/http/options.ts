@@ -12,6 +12,7 @@ import {
   resolveOptions,
   text,
 } from '../../base/options';
+import { EMBEDDING_OPTIONS } from '../engine/embedOptions';
 import type { Engine } from '../engine/engine';
 import { LEVELS, type LogSink } from './log';
 
@@ -37,6 +38,9 @@ export interface HttpOptions {
   timeoutMs?: number | undefined;
   /** Milliseconds after which a client that reads nothing is disconnected, an integer in [1, 2^31). Default 30,000. */
   stallMs?: number | undefined;
+  /** How texts are embedded where a request is silent, as EmbeddingForm has it. Default 'mean', and not scaled. */
+  pooling?: 'mean' | 'last' | undefined;
+  normalize?: boolean | undefined;
   /** Serves the playground at '/'. Default true. */
   playground?: boolean | undefined;
   /** Logs prompts and texts too. Default false. */
@@ -167,6 +171,16 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
     doc: 'an answer is cut off when its client reads nothing for this many milliseconds',
     default: 30 * SECOND_MS,
   }),
+  pooling: {
+    ...EMBEDDING_OPTIONS.pooling,
+    note: 'where a request is silent',
+    cli: { flag: '--pooling <way>' },
+  },
+  normalize: {
+    ...EMBEDDING_OPTIONS.normalize,
+    note: 'where a request is silent',
+    cli: { flag: '--normalize', absent: 'they are not scaled' },
+  },
   playground: boolean({
     doc: 'serve the page at /, from memory, under a policy that lets it load nothing from elsewhere',
     default: true,

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
+import { type RequestTarget, requireOneHost } from './access';
 import { readJson } from './body';
 import { sendEvents } from './eventStream';
 import {
@@ -37,6 +38,7 @@ export interface FastifyApp {
 export interface FastifyCall {
   id: unknown;
   headers: IncomingHttpHeaders;
+  raw: RequestTarget;
   params: unknown;
   body?: unknown;
   log: Log;
@@ -110,6 +112,7 @@ class FastifyMount {
 
   #enter(route: Route | null, request: FastifyCall, reply: FastifyAnswer): void {
     reply.headers(this.service.headersFor(request.headers, idOf(request)));
+    requireOneHost(request.raw);
     this.service.admit(request.headers, route);
   }
 

@@ -1,6 +1,7 @@
 /** The fields of a completion's body: one row each, as OpenAI documents them, then what is taken beside. */
-import { boolean, integer, number, type OptionInfo, type OptionRow, other } from '../../base/options';
+import { boolean, choice, integer, number, type OptionInfo, type OptionRow, other } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
+import { EMBEDDING_OPTIONS } from '../engine/embedOptions';
 import { isObject, type JsonObject } from './fields';
 
 const MAX_ALTERNATIVES = 20;
@@ -8,6 +9,9 @@ const MAX_STOPS = 128;
 const MAX_STOP_LENGTH = 256;
 const MAX_STOP_TOKENS = 64;
 const MAX_BIAS = 100;
+/** The largest number of texts of a request for embeddings, as OpenAI's. */
+const MAX_INPUTS = 2048;
+const OF_THE_SERVER = { absent: "the server's" };
 
 /** A field, and the option of sampling that it is, where it is one. */
 export interface FieldRow<T> extends OptionRow<T> {
@@ -183,6 +187,24 @@ export const CHAT_FIELDS = {
   reasoning_effort: text({ doc: 'variable of the chat template, where it has a use for it', absent: 'none' }),
 };
 
+/** Fields of /v1/embeddings, beside `model`. */
+export const EMBEDDING_FIELDS = {
+  input: other<string | number[] | (string | number[])[]>(
+    `a string, an array of token ids, or an array of up to ${MAX_INPUTS} of these`,
+    (value) =>
+      isPrompt(value) &&
+      (isIds(value) || typeof value === 'string' || (value as unknown[]).length <= MAX_INPUTS),
+    { doc: 'text to embed, or several' },
+  ),
+  encoding_format: choice(['float', 'base64'], {
+    doc: 'numbers, or little-endian float32 in base64',
+    default: 'float',
+  }),
+  dimensions: EMBEDDING_OPTIONS.dimensions,
+  pooling: { ...EMBEDDING_OPTIONS.pooling, ...OF_THE_SERVER },
+  normalize: { ...flag(EMBEDDING_OPTIONS.normalize), ...OF_THE_SERVER },
+};
+
 /** The part of a value that is wrong, for the message. */
 export function faultOf(name: string, value: unknown): unknown {
   if (name === 'logit_bias' && isObject(value)) return wrongBias(value);
@@ -205,10 +227,12 @@ function object(info: OptionInfo<JsonObject>): OptionRow<JsonObject> {
   return other('an object', isObject, info);
 }
 
-/** The first key that is no token id, or bias that is out of range. */
+/** The first key that is no token id, or names one again ("1" and "01"), or bias that is out of range. */
 function wrongBias(biases: JsonObject): unknown {
+  const seen = new Set<number>();
   for (const [id, bias] of Object.entries(biases)) {
-    if (!/^\d{1,10}$/.test(id)) return id;
+    if (!/^\d{1,10}$/.test(id) || seen.has(Number(id))) return id;
+    seen.add(Number(id));
     if (!(typeof bias === 'number' && Math.abs(bias) <= MAX_BIAS)) return bias;
   }
   return undefined;

@@ -4,11 +4,8 @@ import { asObject, Fields } from './fields';
 import { messagesOf } from './messages';
 import type { ResolvedHttpOptions } from './options';
 import { IDLE_EMBEDDING } from './otherFields';
-import { isIds } from './requestFields';
+import { EMBEDDING_FIELDS, isIds } from './requestFields';
 import { checkModel } from './requests';
-
-/** The largest number of texts of a request for embeddings. */
-const MAX_INPUTS = 2048;
 
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
 export function textRoutes(options: ResolvedHttpOptions): Route[] {
@@ -25,8 +22,11 @@ function controlOf({ cancel }: Call, { timeoutMs }: ResolvedHttpOptions): Reques
 
 async function embed(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
   const { engine, model } = options;
-  const { inputs, base64 } = embeddingOrder(new Fields(asObject(call.body)), options);
-  const { embeddings, promptTokens } = await engine.embed(inputs, controlOf(call, options));
+  const { inputs, base64, form } = embeddingOrder(new Fields(asObject(call.body)), options);
+  const { embeddings, promptTokens } = await engine.embed(inputs, {
+    ...form,
+    ...controlOf(call, options),
+  });
   const body = {
     object: 'list',
     model,
@@ -65,29 +65,21 @@ async function detokenize(call: Call, options: ResolvedHttpOptions): Promise<Ans
   return { body: { prompt: await options.engine.detokenize(tokens, controlOf(call, options)) } };
 }
 
-function embeddingOrder(fields: Fields, { model, engine }: ResolvedHttpOptions) {
+function embeddingOrder(fields: Fields, { model, pooling, normalize }: ResolvedHttpOptions) {
   checkModel(fields, model);
-  const input = fields.take('input');
-  const format = fields.text('encoding_format') ?? 'float';
-  fields.idle({ ...IDLE_EMBEDDING, dimensions: { values: [engine.config.hiddenDim] } });
+  const { input: row, ...rows } = EMBEDDING_FIELDS;
+  const input = fields.read('input', row);
+  if (input === undefined) return fields.fail('input', row.must, input);
+  const format = fields.read('encoding_format', rows.encoding_format);
+  const form = {
+    dimensions: fields.read('dimensions', rows.dimensions),
+    pooling: fields.read('pooling', rows.pooling) ?? pooling,
+    normalize: fields.read('normalize', rows.normalize) ?? normalize,
+  };
+  fields.idle(IDLE_EMBEDDING);
   fields.refuseOthers();
-  if (format !== 'float' && format !== 'base64')
-    fields.fail('encoding_format', "'float' or 'base64'", format);
-  return { inputs: inputsOf(fields, input), base64: format === 'base64' };
-}
-
-function inputsOf(fields: Fields, input: unknown): (string | number[])[] {
-  if (typeof input === 'string') return [input];
-  if (Array.isArray(input) && input.length > 0) {
-    if (isIds(input)) return [input];
-    const fits = input.every((each) => typeof each === 'string' || isIds(each));
-    if (fits && input.length <= MAX_INPUTS) return input;
-  }
-  return fields.fail(
-    'input',
-    `a string, an array of token ids, or an array of up to ${MAX_INPUTS} of these`,
-    input,
-  );
+  const inputs = typeof input === 'string' || isIds(input) ? [input] : input;
+  return { inputs, base64: format === 'base64', form };
 }
 
 /** An embedding as base64 of little-endian float32, which OpenAI's client asks for by default. */
