@@ -38,8 +38,9 @@ export interface HttpOptions {
   timeoutMs?: number | undefined;
   /** Milliseconds after which a client that reads nothing is disconnected, an integer in [1, 2^31). Default 30,000. */
   stallMs?: number | undefined;
-  /** How texts are embedded where a request is silent, as EmbeddingForm has it. Default 'mean', and not scaled. */
+  /** How texts are embedded where a request is silent, as EmbeddingForm has it. Default 'mean'. */
   pooling?: 'mean' | 'last' | undefined;
+  /** Whether embeddings are scaled to length 1 where a request is silent. Default false. */
   normalize?: boolean | undefined;
   /** Serves the playground at '/'. Default true. */
   playground?: boolean | undefined;
