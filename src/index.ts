@@ -89,6 +89,8 @@ export type { OnGradients } from './model/passes';
 export { type Quantized, type QuantizeOptions, quantizeCheckpoint } from './model/quantize';
 export { SharedExpert } from './model/sharedExpert';
 export { MODEL_DTYPES, type ModelDtype } from './model/storedWeights';
+export { TokenVocabulary } from './sampling/constraints/constraint';
+export type { ConstraintOptions, JsonSchema } from './sampling/constraints/options';
 export {
   type GenerateOptions,
   GreedySampling,

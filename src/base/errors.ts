@@ -34,6 +34,10 @@ export const ERROR_CODES = {
     'Something tried to train, write or read a model that keeps its matrices as they are stored.',
   SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
   SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
+  SGEMOE_CONSTRAINT_INVALID:
+    'A grammar, JSON Schema or regular expression can not be read, is not supported, or no text fulfils it.',
+  SGEMOE_CONSTRAINT_LIMIT: 'A constraint is too large or too ambiguous to be followed in bounded time.',
+  SGEMOE_CONSTRAINT_STUCK: 'No token of the vocabulary can follow a text within its constraint.',
   SGEMOE_CONTEXT_FULL: 'A sequence would get longer than the key-value cache has room for.',
   SGEMOE_HUB_NOT_FOUND: 'The hub, or offline the cache folder, has no such model, revision or file.',
   SGEMOE_HUB_FILES: 'A model of the hub has no file that can be read, or several of which one must be named.',

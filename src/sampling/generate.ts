@@ -30,6 +30,8 @@ export interface SamplingStrategy {
   acceptPrompt?(tokens: ArrayLike<number>): void;
   /** @throws RangeError when no logit is finite. */
   pickToken(logits: ArrayLike<number>): number;
+  /** Whether the text has ended, so that no token must follow. Default: false. */
+  readonly ended?: boolean | undefined;
 }
 
 /** The strategies below take all logits, however many there are. */
@@ -145,7 +147,7 @@ export function* generateTokens(
   const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
   const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen)) : undefined;
   let computed = 0;
-  while (tokens.length < maxLen) {
+  while (tokens.length < maxLen && !strategy.ended) {
     if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits);
     else if (sequence) sequence.append(tokens, computed, logits);
     else model.nextTokenLogits(tokens, logits);

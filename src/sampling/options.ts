@@ -9,10 +9,12 @@ import {
   resolveOptions,
 } from '../base/options';
 import { DEFAULT_SEED } from '../base/random';
+import { type ConstraintOptions, constraintOf, type JsonSchema, plainSchema } from './constraints/options';
 
 /**
  * How the tokens of a completion are chosen, and where it ends. The options apply in the order of `transformers` and vLLM:
- * logitBias, repetitionPenalty, presencePenalty and frequencyPenalty; temperature; topK; topP among the rest; minP.
+ * logitBias, repetitionPenalty, presencePenalty and frequencyPenalty; the constraint; temperature; topK; topP among the
+ * rest; minP.
  */
 export interface SamplingOptions {
   /** Divisor of the logits, a finite number >= 0: below 1 sharpens, above 1 flattens, 0 takes the largest. Default 1. */
@@ -54,10 +56,21 @@ export interface SamplingOptions {
   stop?: string | readonly string[] | undefined;
   /** Token ids that end the completion and aren't part of it, beside the tokenizer's end of text. Default: none. */
   stopTokens?: readonly number[] | undefined;
+  /**
+   * A grammar in llama.cpp's form (GBNF) whose rule `root` the text follows. Of this option and the next three at most one may
+   * be given. The text ends by itself once nothing can follow. Default: none.
+   */
+  grammar?: string | undefined;
+  /** A JSON Schema: the text is a JSON value that validates. What isn't supported is refused by name. Default: none. */
+  jsonSchema?: JsonSchema | undefined;
+  /** A regular expression that the whole text matches, without backreferences and lookaround. Default: none. */
+  regex?: string | undefined;
+  /** Texts, one at least, of which the text is one. Default: any text. */
+  choice?: readonly string[] | undefined;
 }
 
 /** SamplingOptions with all defaults filled in. */
-export interface ResolvedSampling {
+export interface ResolvedSampling extends ConstraintOptions {
   readonly temperature: number;
   /** Infinity keeps all tokens. */
   readonly topK: number;
@@ -78,6 +91,7 @@ export interface ResolvedSampling {
 }
 
 const ALL = Number.POSITIVE_INFINITY;
+const IS_JSON = 'the text is JSON that validates; what is not supported is refused';
 
 /** The table of sampling options in the order in which they apply, with the flags of `sgemoe generate`. */
 export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
@@ -227,6 +241,33 @@ export const SAMPLING_OPTIONS: OptionTable<SamplingOptions> = {
     absent: 'none',
     cli: { flag: '--stop-token <id>', doc: 'token id that ends the text; may be given several times' },
   }),
+  grammar: other('a text', isString, {
+    doc: "grammar in llama.cpp's form (GBNF) that the text follows",
+    absent: 'none',
+    cli: {
+      flag: '--grammar <file>',
+      doc: "file of a grammar in llama.cpp's form (GBNF) that the text follows",
+    },
+  }),
+  jsonSchema: other('an object or a boolean', isSchema, {
+    doc: `JSON Schema: ${IS_JSON}`,
+    absent: 'none',
+    cli: {
+      flag: '--json-schema <file>',
+      doc: `file of a JSON Schema: ${IS_JSON}`,
+      kind: other('a text', isString, { doc: '' }),
+    },
+  }),
+  regex: other('a text', isString, {
+    doc: 'regular expression that the whole text matches',
+    absent: 'none',
+    cli: { flag: '--regex <pattern>' },
+  }),
+  choice: other('an array of texts, one at least', isTextList, {
+    doc: 'texts of which the text is one',
+    absent: 'any text',
+    cli: { flag: '--choice <text>', doc: 'the text is one of these; given several times' },
+  }),
 };
 
 /**
@@ -244,8 +285,10 @@ export function resolveSampling(options: SamplingOptions, vocabSize: number): Re
   );
   const token = integer({ min: 0, below: vocabSize }, { doc: '' });
   for (const each of stopTokens) checkValue('stopTokens: a token', token, each);
+  constraintOf(resolved);
   return {
     ...(resolved as Omit<ResolvedSampling, 'logitBias' | 'stop' | 'stopTokens'>),
+    jsonSchema: plainSchema(resolved.jsonSchema),
     stop: typeof stop === 'string' ? [stop] : stop,
     stopTokens,
     logitBias: biasesOf(logitBias, token),
@@ -277,4 +320,16 @@ function isObject(value: unknown): boolean {
 function isTexts(value: unknown): boolean {
   const texts: unknown[] = Array.isArray(value) ? value : [value];
   return texts.every((text) => typeof text === 'string');
+}
+
+function isString(value: unknown): boolean {
+  return typeof value === 'string';
+}
+
+function isTextList(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.every(isString);
+}
+
+function isSchema(value: unknown): boolean {
+  return typeof value === 'boolean' || (isObject(value) && !Array.isArray(value));
 }

@@ -3,6 +3,8 @@ import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
 import { Lcg64 } from '../base/random';
 import { argmax } from './candidates';
+import { Constraint, type TokenVocabulary } from './constraints/constraint';
+import { constraintOf } from './constraints/options';
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './options';
 import { type Scratch, scratchOf } from './scratch';
 
@@ -12,10 +14,15 @@ export interface SamplerSetup {
    * model's.
    */
   vocabSize: number;
-  /** Tokens that end the text, which aren't chosen before `minTokens`, as `stopTokens` aren't. Default: none. */
+  /**
+   * Tokens that end the text: they aren't chosen before `minTokens`, nor where a constraint says that the text may not end, as
+   * `stopTokens` aren't. Default: none.
+   */
   endTokens?: readonly number[] | undefined;
   /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
+  /** The bytes of the tokens, which `grammar`, `jsonSchema`, `regex` and `choice` need. */
+  vocabulary?: TokenVocabulary | undefined;
 }
 
 /** A chosen token. The object and its arrays belong to the sampler and change with the next choice. */
@@ -45,12 +52,16 @@ export class Sampler {
   /** The tokens that aren't chosen before `minTokens`. */
   readonly #ends: readonly number[];
   #made = 0;
+  readonly #constraint: Constraint | null;
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
 
-  /** @throws TypeError or RangeError for an option out of range. */
+  /**
+   * @throws TypeError or RangeError for an option out of range, SgemoeError SGEMOE_CONSTRAINT_INVALID or
+   * SGEMOE_CONSTRAINT_LIMIT for a constraint that can't be followed.
+   */
   constructor(options: SamplingOptions, setup: SamplerSetup) {
-    checkOptions('Sampler', setup, ['vocabSize', 'endTokens', 'kernels']);
+    checkOptions('Sampler', setup, ['vocabSize', 'endTokens', 'kernels', 'vocabulary']);
     checkInteger('Sampler: vocabSize', setup.vocabSize, 1);
     this.vocabSize = setup.vocabSize;
     this.options = resolveSampling(options, setup.vocabSize);
@@ -63,6 +74,7 @@ export class Sampler {
     this.#biases = Float64Array.from(logitBias.values());
     const isPlain = repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
     this.#history = isPlain ? null : new History(this.vocabSize);
+    this.#constraint = this.#constrain(setup);
     const top = { tokens: new Int32Array(topLogprobs), logprobs: new Float32Array(topLogprobs) };
     this.#result = { token: 0, logprob: 0, top };
     const ends = [...(setup.endTokens ?? []), ...this.options.stopTokens];
@@ -78,13 +90,19 @@ export class Sampler {
 
   /**
    * Chooses the next token from logits [at, at + vocabSize), and counts it as generated.
-   * @throws RangeError if no logit is a number above -Infinity.
+   * @throws RangeError if no logit is a number above -Infinity; SgemoeError SGEMOE_CONSTRAINT_STUCK or
+   * SGEMOE_CONSTRAINT_LIMIT if a constraint leaves no token, or can't be followed.
    */
   next(logits: Float32Array, at = 0): SampledToken {
     const token = this.choose(logits, at);
     this.#result.token = token;
     this.#tellLogprobs(logits, at, token);
     return this.#result;
+  }
+
+  /** Whether a constraint is fulfilled and nothing can follow, so that the text has ended; false without a constraint. */
+  get ended(): boolean {
+    return this.#constraint?.ended ?? false;
   }
 
   /**
@@ -114,6 +132,7 @@ export class Sampler {
     const token = this.#draw(logits, at);
     this.#history?.count(token);
     this.#made++;
+    this.#constraint?.accept(token);
     return token;
   }
 
@@ -124,7 +143,7 @@ export class Sampler {
     let from = logits;
     let start = at;
     const mustGoOn = this.#ends.length > 0 && this.#made < this.options.minTokens;
-    if (this.#history !== null || this.#biases.length > 0 || mustGoOn) {
+    if (this.#history !== null || this.#biases.length > 0 || mustGoOn || this.#constraint !== null) {
       from = this.#adjusted(logits, at);
       start = 0;
       if (mustGoOn) for (const token of this.#ends) this.#scratch.logits[token] = Number.NEGATIVE_INFINITY;
@@ -138,7 +157,16 @@ export class Sampler {
     return candidates.draw(this.rng.nextFloat());
   }
 
-  /** The logits with biases and penalties. */
+  #constrain({ vocabulary, endTokens = [] }: SamplerSetup): Constraint | null {
+    const constraint = constraintOf(this.options);
+    if (constraint === null) return null;
+    if (vocabulary === undefined) {
+      throw new TypeError(`Sampler: ${constraint.kind} needs a vocabulary: the bytes of the tokens`);
+    }
+    return new Constraint(constraint, vocabulary, [...endTokens, ...this.options.stopTokens]);
+  }
+
+  /** The logits with biases and penalties, within the constraint. */
   #adjusted(logits: ArrayLike<number>, at: number): Float32Array {
     const n = this.vocabSize;
     if (this.#scratch.logits.length < n) this.#scratch.logits = new Float32Array(n);
@@ -146,6 +174,7 @@ export class Sampler {
     for (let i = 0; i < n; i++) adjusted[i] = logits[at + i];
     for (let i = 0; i < this.#biases.length; i++) adjusted[this.#biasTokens[i]] += this.#biases[i];
     this.#history?.penalise(adjusted, this.options);
+    this.#constraint?.apply(adjusted, n);
     return adjusted;
   }
 

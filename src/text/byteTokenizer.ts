@@ -39,6 +39,10 @@ export class ByteTokenizer implements Tokenizer {
     return bytes;
   }
 
+  tokenBytes(): (Uint8Array | null)[] {
+    return Array.from({ length: BYTE_VOCAB_SIZE }, (_, byte) => Uint8Array.of(byte));
+  }
+
   countBytes(ids: ArrayLike<number>): number {
     for (let i = 0; i < ids.length; i++) checkByte(`ids[${i}]`, ids[i]);
     return ids.length;

@@ -1,5 +1,6 @@
 import { charactersToBytes } from '../base/byteAlphabet';
 import { checkOptions } from '../base/checks';
+import { SgemoeError } from '../base/errors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { CharacterEncoder } from './characterEncoder';
 import { type ChatMessage, type ChatOptions, ChatTemplates, tokenContent } from './chatTemplate';
@@ -96,6 +97,21 @@ export class HuggingFaceTokenizer implements Tokenizer {
     if (this.byteLevel) return this.#join(ids);
     const decoder = this.#stageDecoder({}, []);
     return toBytes(Array.from(ids, (id) => decoder.pushRaw(id)).join('') + decoder.flushRaw());
+  }
+
+  tokenBytes(): (Uint8Array | null)[] {
+    const isText = (id: number) => this.#tokens[id] !== undefined && !this.#specialIds.has(id);
+    if (this.byteLevel) return this.#bytes.map((bytes, id) => (isText(id) ? bytes : null));
+    if (this.#pipeline.decoder.some(({ usesNeighbours }) => usesNeighbours)) {
+      throw new SgemoeError(
+        'SGEMOE_TOKENIZER_INVALID',
+        "The tokenizer's tokens have other texts beside other tokens, so texts can't be constrained token by token.",
+      );
+    }
+    // A token before it, since the first one of a text may lose a space.
+    const first = this.#tokens.findIndex((_, id) => isText(id));
+    const decoder = this.#stageDecoder({}, first < 0 ? [] : [first]);
+    return this.#tokens.map((_, id) => (isText(id) ? decoder.peek(id).bytes : null));
   }
 
   countBytes(ids: ArrayLike<number>): number {

@@ -30,6 +30,13 @@ export interface Tokenizer {
   decodeBytes(ids: ArrayLike<number>): Uint8Array;
 
   /**
+   * For each id the bytes that its token adds to a text that has begun; null for special tokens, which add none, and unused
+   * ids. Constrained sampling needs them: `new TokenVocabulary(tokenizer.tokenBytes())`.
+   * @throws SgemoeError SGEMOE_TOKENIZER_INVALID where a token's text depends on its neighbours (CTC, BPEDecoder).
+   */
+  tokenBytes(): (Uint8Array | null)[];
+
+  /**
    * The bytes of text that the ids stand for, the denominator of bits per byte. Special tokens stand for none.
    * @throws RangeError as `decode`.
    */

@@ -1,4 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
+import { TokenVocabulary } from '../sampling/constraints/constraint';
+import { isConstrained } from '../sampling/constraints/options';
 import { generateTokens, type NextTokenModel } from '../sampling/generate';
 import type { SamplingOptions } from '../sampling/options';
 import { type SampledToken, Sampler } from '../sampling/sampler';
@@ -27,7 +29,11 @@ export async function* generateText(
   { sampling, signal, onToken }: GenerateTextOptions,
 ): AsyncGenerator<string, void, void> {
   const ends = sampling.ignoreEos ? [] : allEndTokens(model, tokenizer);
-  const sampler = new Sampler(sampling, { vocabSize: tokenizer.vocabSize, endTokens: ends });
+  const sampler = new Sampler(sampling, {
+    vocabSize: tokenizer.vocabSize,
+    vocabulary: isConstrained(sampling) ? new TokenVocabulary(tokenizer.tokenBytes()) : undefined,
+    endTokens: ends,
+  });
   const { maxTokens, minTokens, stop, stopTokens } = sampler.options;
   const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;

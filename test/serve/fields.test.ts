@@ -31,6 +31,8 @@ describe('fields of a completion', () => {
       { user: 'me', echo: false, best_of: 1, store: true, service_tier: 'flex', suffix: null },
     ],
     ['null for the default', { temperature: null, stop: null, stream: null, n: null, logprobs: null }],
+    ['constraints', { grammar: 'root ::= "a"' }],
+    ['a schema', { json_schema: { type: 'null' } }],
     ['token ids', { model: 'sgemoe', prompt: [1, 2, 3] }],
     ['top_k -1 for all', { top_k: -1 }],
   ])('%s are taken', async (_, body) => {
@@ -84,7 +86,12 @@ describe('fields of a completion', () => {
   it('of a chat that can not be honoured are refused', async () => {
     const refused: [object, string][] = [
       [{ tools: [{}] }, 'tools'],
-      [{ response_format: { type: 'json_object' } }, 'response_format'],
+      [{ response_format: { type: 'xml' } }, 'response_format.type'],
+      [{ response_format: { type: 'json_schema' } }, 'response_format.json_schema'],
+      [
+        { response_format: { type: 'json_schema', json_schema: { name: 'x' } } },
+        'response_format.json_schema.schema',
+      ],
       [{ modalities: ['audio'] }, 'modalities'],
       [{ top_logprobs: 2 }, 'top_logprobs'],
       [{ reasoning_effort: 1 }, 'reasoning_effort'],

@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
+import { SgemoeError } from '../../base/errors';
+import type { JsonSchema } from '../../sampling/constraints/options';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
+import { UsageError } from '../terminal/usageError';
 import { addTableOptions, fromFlags } from './tableOptions';
 import { integer } from './values';
 
@@ -9,6 +13,7 @@ export function addSamplingOptions(command: Command, table = SAMPLING_OPTIONS): 
     collected: {
       logitBias: { parse: addBias, first: new Map<number, number>() },
       stop: { parse: collect((text) => text), first: [] },
+      choice: { parse: collect((text) => text), first: [] },
       stopTokens: { parse: collect(integer(0)), first: [] },
     },
   });
@@ -28,7 +33,28 @@ export function samplingOptions(flags: object): SamplingOptions & { maxTokens: n
 
 /** Turns the flags of `addAnswerOptions` into options of the library. */
 export function answerOptions(flags: object): SamplingOptions {
-  return fromFlags(SAMPLING_OPTIONS, flags);
+  const options = fromFlags(SAMPLING_OPTIONS, flags);
+  const { grammar, jsonSchema } = options as { grammar?: string; jsonSchema?: string };
+  if (grammar !== undefined) options.grammar = readOptionFile('--grammar', grammar);
+  if (jsonSchema !== undefined) options.jsonSchema = readSchemaFile(jsonSchema);
+  return options;
+}
+
+function readSchemaFile(path: string): JsonSchema {
+  const text = readOptionFile('--json-schema', path);
+  try {
+    return JSON.parse(text) as JsonSchema;
+  } catch (error) {
+    throw new SgemoeError('SGEMOE_CONSTRAINT_INVALID', `${path} is not JSON: ${(error as Error).message}`);
+  }
+}
+
+function readOptionFile(flag: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UsageError(`${flag}: ${path} can't be read: ${(error as Error).message}`);
+  }
 }
 
 function addBias(text: string, biases: Map<number, number>): Map<number, number> {

@@ -2,6 +2,7 @@ import type { Kernels } from '../../backend/kernels';
 import { SgemoeError } from '../../base/errors';
 import type { ModelConfig } from '../../config/modelConfig';
 import type { DecodeRow } from '../../model/decoder';
+import type { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -16,6 +17,8 @@ export interface CompletionSetup {
   work: GenerateWork;
   prompt: Prompt;
   tokenizer: Tokenizer | null;
+  /** The bytes of the tokens, which constraints need. */
+  vocabulary: TokenVocabulary | undefined;
   /** Tokens that end the text, beside the request's own. */
   endTokens: readonly number[];
   contextLength: number;
@@ -67,7 +70,8 @@ export class CompletionSequence implements Sequence {
     this.#ids = prompt.ids;
     const chosenFrom = Math.min(vocabSize, tokenizer?.vocabSize ?? vocabSize);
     const endTokens = sampling.ignoreEos ? [] : setup.endTokens;
-    this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, endTokens, kernels });
+    const { vocabulary } = setup;
+    this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, endTokens, kernels, vocabulary });
     this.#sampler.acceptPrompt(prompt.ids);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
     this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens, prompt: prompt.ids });
@@ -84,11 +88,12 @@ export class CompletionSequence implements Sequence {
     if (work.echo) this.#echoStart();
   }
 
-  /** Whether it ends before its first step, because no token was asked for. */
+  /** Whether it ends before its first step, because no token was asked for or can come. */
   get endsAtOnce(): boolean {
-    if (this.#limit > 0 || this.#readsPrompt) return false;
-    this.#finish('length');
-    return true;
+    if (this.#readsPrompt) return false;
+    // A constraint that only the empty text fulfils ends, too.
+    if (this.#sampler.ended) return this.#finish('stop');
+    return this.#limit > 0 ? false : this.#finish('length');
   }
 
   get ready(): number {
@@ -112,6 +117,7 @@ export class CompletionSequence implements Sequence {
     if (this.#readsPrompt) this.#echo(step);
     if (this.#fed < this.#ids.length) return false;
     if (this.#limit === 0) return this.#finish('length');
+    if (this.#sampler.ended) return this.#finish('stop');
     const row = step.logitsRow + (this.row.logits === 'all' ? step.count - 1 : 0);
     const sampled = this.#sampler.next(step.logits, row * this.#setup.config.vocabSize);
     if (this.#stopTokens.has(sampled.token)) {
@@ -121,7 +127,8 @@ export class CompletionSequence implements Sequence {
     this.#made++;
     this.#next[0] = sampled.token;
     this.#append(this.#text, sampled.token, sampled, step, step.count - 1);
-    if (this.#text !== null && this.#text.stopped !== null) return this.#finish('stop');
+    if (this.#sampler.ended || (this.#text !== null && this.#text.stopped !== null))
+      return this.#finish('stop');
     return this.#made < this.#limit ? false : this.#finish('length');
   }
 

@@ -8,6 +8,7 @@ import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { modelPath } from '../../hf/hub/modelPath';
 import { MoETransformer } from '../../model/model';
+import { isConstrained } from '../../sampling/constraints/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
@@ -158,7 +159,8 @@ export class Engine implements AsyncDisposable {
    * early ends it.
    * @throws at once: TypeError or RangeError for an invalid request, SgemoeError SGEMOE_QUEUE_FULL or SGEMOE_ENGINE_CLOSED.
    * While iterating, before the first chunk: SGEMOE_CONTEXT_FULL, SGEMOE_CHAT_TEMPLATE and other errors of the tokenizer,
-   * RangeError for an empty prompt. At any time: SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
+   * RangeError for an empty prompt, SGEMOE_CONSTRAINT_INVALID. At any time: SGEMOE_CONSTRAINT_LIMIT and
+   * SGEMOE_CONSTRAINT_STUCK, SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
    */
   stream(request: GenerateRequest): AsyncIterableIterator<StreamChunk, undefined> {
     return this.#complete(request);
@@ -260,7 +262,10 @@ export class Engine implements AsyncDisposable {
   #complete(request: GenerateRequest): CompletionStream {
     const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
     const work = generateWork(request, { model: this.config.vocabSize, chosen });
-    if (!('ids' in work.source) || work.sampling.stop.length > 0) needTokenizer(this.tokenizer);
+    const { source, sampling } = work;
+    if (!('ids' in source) || sampling.stop.length > 0 || isConstrained(sampling)) {
+      needTokenizer(this.tokenizer);
+    }
     if (request.suffix !== undefined) needInfillTokens(needTokenizer(this.tokenizer));
     const stream = new CompletionStream(request.onAbort === 'return');
     const job = this.#submit(work, stream, request);

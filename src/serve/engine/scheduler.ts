@@ -1,6 +1,8 @@
 import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
 import type { MoETransformer } from '../../model/model';
+import { TokenVocabulary } from '../../sampling/constraints/constraint';
+import { isConstrained } from '../../sampling/constraints/options';
 import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
 import { CompletionSequence } from './completion';
@@ -35,6 +37,7 @@ export class Scheduler {
   readonly #shares: Int32Array;
   readonly #endTokens: readonly number[];
   readonly #result: StepResult;
+  #vocabulary: TokenVocabulary | undefined;
 
   constructor(
     private readonly model: MoETransformer,
@@ -135,6 +138,7 @@ export class Scheduler {
       work,
       prompt: readPrompt(work.source, this.tokenizer),
       tokenizer: this.tokenizer,
+      vocabulary: isConstrained(work.sampling) ? this.#tokenBytes() : undefined,
       endTokens: this.#endTokens,
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
@@ -146,6 +150,12 @@ export class Scheduler {
     });
     if (sequence.endsAtOnce) this.#leave(sequence);
     else this.#join(sequence);
+  }
+
+  /** The bytes of the tokenizer's tokens, read once. */
+  #tokenBytes(): TokenVocabulary {
+    this.#vocabulary ??= new TokenVocabulary(needTokenizer(this.tokenizer).tokenBytes());
+    return this.#vocabulary;
   }
 
   #beginEmbedding(id: number, { sources, form }: EmbedWork): void {

@@ -5,7 +5,7 @@ import { badRequest } from './problem';
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /** The deepest nesting of a body that is accepted. */
-const MAX_DEPTH = 32;
+const MAX_DEPTH = 64;
 
 const decoder = new TextDecoder('utf-8', { fatal: true });
 

@@ -30,7 +30,6 @@ export const IDLE_COMMON: IdleFields = {
 export const IDLE_CHAT: IdleFields = {
   verbosity: { doc: 'the model has no such setting' },
   modalities: { doc: 'answers are texts', values: [['text']] },
-  response_format: { doc: 'output is not constrained', values: [{ type: 'text' }] },
   tool_choice: { doc: 'there are no tools', values: ['none', 'auto'] },
   function_call: { doc: 'there are no tools', values: ['none', 'auto'] },
   parallel_tool_calls: { doc: 'there are no tools' },

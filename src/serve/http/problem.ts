@@ -61,6 +61,9 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
   SGEMOE_ENGINE_CLOSED: [503, 'shutting_down'],
   SGEMOE_CONTEXT_FULL: [400, 'context_length_exceeded'],
   SGEMOE_CHAT_TEMPLATE: [400, 'chat_template'],
+  SGEMOE_CONSTRAINT_INVALID: [400, 'constraint_invalid'],
+  SGEMOE_CONSTRAINT_LIMIT: [400, 'constraint_limit'],
+  SGEMOE_CONSTRAINT_STUCK: [400, 'constraint_stuck'],
   SGEMOE_UNKNOWN_CHARACTER: [400, 'unknown_character'],
   SGEMOE_TOKENIZER_INVALID: [400, 'no_tokenizer'],
   SGEMOE_TIMEOUT: [504, 'timeout'],
@@ -70,6 +73,7 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
 /** Log messages of codes whose own sentences may quote the request. */
 const LOG_MESSAGE: Partial<Record<ErrorCode, string>> = {
   SGEMOE_CHAT_TEMPLATE: 'The chat template refuses the messages.',
+  SGEMOE_CONSTRAINT_INVALID: 'The constraint can not be used.',
   SGEMOE_UNKNOWN_CHARACTER: 'The text has a character that the tokenizer does not know.',
 };
 

@@ -131,6 +131,14 @@ export const COMMON_FIELDS = {
       { doc: 'token ids that end the completion', absent: 'none' },
     ),
   ),
+  grammar: sampling(
+    'grammar',
+    text({ doc: "grammar in llama.cpp's form (GBNF) that the text follows", absent: 'none' }),
+  ),
+  json_schema: sampling(
+    'jsonSchema',
+    object({ doc: 'JSON Schema by which the text is valid', absent: 'none' }),
+  ),
   sgemoe: object({ doc: '`routing`: return the experts of each token', absent: 'none' }),
 };
 
@@ -168,6 +176,10 @@ export const COMPLETION_FIELDS = {
 
 /** Fields of /v1/chat/completions only. */
 export const CHAT_FIELDS = {
+  response_format: object({
+    doc: '`type`: `text`, `json_object` or `json_schema`; the last with `json_schema`: `schema`, `name`, `strict`',
+    absent: 'any text',
+  }),
   messages: other<unknown[]>(
     'an array with one message at least',
     (value) => Array.isArray(value) && value.length > 0,

@@ -19,6 +19,7 @@ import {
   faultOf,
   isIds,
 } from './requestFields';
+import { responseFormat } from './responseFormat';
 
 /** OpenAI's default max_tokens of /v1/completions; a chat's answer may be as long as the context allows. */
 const COMPLETION_TOKENS = 16;
@@ -87,12 +88,13 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   const older = tokensOf(fields, 'max_tokens', limits);
   const maxTokens = tokensOf(fields, 'max_completion_tokens', limits) ?? older ?? limits.maxTokens;
   const topLogprobs = alternatives(fields);
+  const format = responseFormat(fields);
   fields.idle({ ...IDLE_COMMON, ...IDLE_CHAT });
   fields.refuse(REFUSED_CHAT);
   const how = delivery(fields);
   fields.refuseOthers();
   checkChoices(n, limits);
-  const request = { ...shared, messages, chat, maxTokens, topLogprobs, routing: how.routing };
+  const request = { ...shared, ...format, messages, chat, maxTokens, topLogprobs, routing: how.routing };
   return { requests: choices(request, n, seed), bestOf: null, echo: false, ...how };
 }
 

@@ -10,6 +10,8 @@ import { invalid, type Settings } from './settings';
  */
 export interface DecoderStage<S extends object = object> {
   readonly start: S;
+  /** Whether what a token becomes depends on the tokens beside it, wherever it stands. */
+  readonly usesNeighbours?: boolean | undefined;
   push(state: S, piece: string): readonly string[];
   /** The strings that are still held back, after the last token. */
   flush?(state: S): readonly string[];
@@ -237,6 +239,7 @@ function readSuffix(settings: Settings): DecoderStage {
   const suffix = settings.string('suffix', '</w>');
   const stage: DecoderStage<{ held: string }> = {
     start: { held: '' },
+    usesNeighbours: true,
     push(state, token) {
       const before = state.held.replaceAll(suffix, ' ');
       const at = token.indexOf(suffix);
@@ -259,6 +262,7 @@ function readCtc(settings: Settings): DecoderStage {
   const clean = settings.boolean('cleanup', true);
   const stage: DecoderStage<{ last: string | null }> = {
     start: { last: null },
+    usesNeighbours: true,
     push(state, token) {
       const again = token === state.last;
       state.last = token;
