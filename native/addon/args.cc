@@ -158,10 +158,11 @@ void Args::throwBadType() const {
   throwRange("type must be one of " + names + ", got '" + badType_ + "'");
 }
 
-void Args::requireWholeBlocks(StorageType type, int64_t cols) const {
+void Args::requireWholeBlocks(StorageType type, int64_t cols, const char* name) const {
   const int64_t elements = layoutOf(type).elements;
   if (cols % elements == 0) return;
-  throwRange("cols must be a multiple of " + std::to_string(elements) + ", got " + text(static_cast<double>(cols)));
+  throwRange(std::string(name) + " must be a multiple of " + std::to_string(elements) + ", got " +
+             text(static_cast<double>(cols)));
 }
 
 void Args::throwLd(const char* name, int64_t ld, double cols) const {

@@ -124,7 +124,7 @@ class Args {
   [[noreturn]] void throwTooShort(const char* name, double length, int64_t offset, double needed) const;
   void requireIndices(const Ints& slice, int64_t count, int64_t bound) const;  // each in [0, bound)
   void requireIndicesOr(int32_t except, const Ints& slice, int64_t count, int64_t bound) const;
-  void requireWholeBlocks(StorageType type, int64_t cols) const;
+  void requireWholeBlocks(StorageType type, int64_t cols, const char* name = "cols") const;
   void requireNonNegative(const Ints& slice, int64_t count) const;
   void requireRowStarts(const Ints& slice, int64_t groups) const;  // groups + 1 of them, >= 0, non-decreasing
 

@@ -33,9 +33,11 @@ namespace {
 // The arguments that forward and backward share, and their checks.
 struct AttentionCall {
   Floats q, k, v, out, lse;
+  StorageType type;
+  Bytes storedK, storedV;
   Ints queryStarts, kvLengths;
   AttentionShape shape;
-  double cols, kvCols, rows;
+  double cols, kvCols, rows;  // kvCols in the units of ldk: elements, or bytes of stored keys
 
   void readOperands(Args& args) {
     q = args.floats("q");
@@ -44,6 +46,21 @@ struct AttentionCall {
     shape.ldk = args.size("ldk");
     shape.kBatchStride = args.size("kBatchStride");
     v = args.floats("v");
+    shape.ldv = args.size("ldv");
+    shape.vBatchStride = args.size("vBatchStride");
+    out = args.floats("out");
+    shape.ldo = args.size("ldo");
+    lse = args.floats("lse");
+  }
+
+  void readStored(Args& args) {
+    q = args.floats("q");
+    shape.ldq = args.size("ldq");
+    type = args.storageType("type");
+    storedK = args.bytes("k");
+    shape.ldk = args.size("ldk");
+    shape.kBatchStride = args.size("kBatchStride");
+    storedV = args.bytes("v");
     shape.ldv = args.size("ldv");
     shape.vBatchStride = args.size("vBatchStride");
     out = args.floats("out");
@@ -118,6 +135,29 @@ void attentionForward(Args& args) {
   areas.requireApart();
   args.kernels().attentionForward(call.shape, call.q.begin(), call.k.begin(), call.v.begin(), call.out.begin(),
                                   call.lse.begin());
+}
+
+void attentionForwardStored(Args& args) {
+  AttentionCall call{};
+  call.readStored(args);
+  call.readSizes(args);
+  const StorageLayout& layout = layoutOf(call.type);
+  args.requireWholeBlocks(call.type, call.shape.headDim, "headDim");
+  const double headBytes = static_cast<double>(call.shape.headDim / layout.elements) * static_cast<double>(layout.bytes);
+  call.kvCols = static_cast<double>(call.shape.nKvHeads) * headBytes;
+  call.checkDimensions(args);
+  Areas areas(args);
+  areas.reads(call.q, call.queries(call.shape.ldq));
+  areas.writes(call.out, call.queries(call.shape.ldo));
+  areas.writes(call.lse, call.rows * call.shape.nHeads);
+  call.checkLengths(args, areas);
+  areas.readsBytes(call.storedK, call.cache(call.shape.kBatchStride, call.shape.ldk).end);
+  areas.readsBytes(call.storedV, call.cache(call.shape.vBatchStride, call.shape.ldv).end);
+  if (call.rows == 0 || call.cols == 0) return;
+  areas.requireApart();
+  args.kernels().attentionForwardStored(call.shape, call.type, static_cast<int64_t>(headBytes), call.q.begin(),
+                                        call.storedK.begin(), call.storedV.begin(), call.out.begin(),
+                                        call.lse.begin());
 }
 
 void attentionBackward(Args& args) {

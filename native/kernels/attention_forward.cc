@@ -193,12 +193,38 @@ struct Work {
   }
 };
 
+// Keys and values of all sequences as they are stored; strides in bytes.
+struct Source {
+  StorageType type;
+  const uint8_t *k, *v;
+  int64_t ldk, ldv, kBatchStride, vBatchStride, headBytes;
+
+  // Keys [begin, begin + count) of a group.
+  StoredBlock block(const Group& g, int64_t begin, int64_t count) const {
+    const int64_t head = g.kvHead * headBytes;
+    return {type, begin, count, k + g.sequence * kBatchStride + head + begin * ldk,
+            v + g.sequence * vBatchStride + head + begin * ldv, ldk, ldv, headBytes};
+  }
+};
+
+// The block as floats: where it lies, or in `memory`.
+KeyBlock floatsOf(int64_t headDim, const StoredBlock& stored, bool pack, float* memory) {
+  constexpr int64_t kBytes = sizeof(float);
+  const uintptr_t places = (uintptr_t)stored.k | (uintptr_t)stored.v | (uintptr_t)stored.ldk | (uintptr_t)stored.ldv;
+  if (stored.type != StorageType::float32 || places % kBytes != 0) return widenBlock(headDim, stored, memory);
+  KeyBlock block{stored.first, stored.count, (const float*)stored.k, (const float*)stored.v, stored.ldk / kBytes,
+                 stored.ldv / kBytes};
+  if (pack) packBlock(headDim, memory, &block);
+  return block;
+}
+
 // All tiles attend to one block of the keys after the other.
-void attendBlocks(const AttentionShape& s, const Span& span, const KeyBlock& keys, float* states, const Work& work) {
+void attendBlocks(const AttentionShape& s, const Span& span, const StoredBlock& keys, float* states,
+                  const Work& work) {
   const int64_t panel = paddedDim(s.headDim) * kTileLanes, stateSize = stateFloats(s.headDim);
   for (int64_t j = 0; j < keys.count; j += kBlockKeys) {
-    KeyBlock block = keys.from(j, minOf(kBlockKeys, keys.count - j));
-    if (span.tiles > 1) packBlock(s.headDim, work.block, &block);
+    const KeyBlock block =
+        floatsOf(s.headDim, keys.from(j, minOf(kBlockKeys, keys.count - j)), span.tiles > 1, work.block);
     for (int64_t i = 0; i < span.tiles; ++i) {
       const int64_t seen = minOf(block.count, span.visible(i) - block.first);
       if (seen <= 0) continue;
@@ -211,12 +237,12 @@ void attendBlocks(const AttentionShape& s, const Span& span, const KeyBlock& key
 
 // One segment of a span's keys; the states of its tiles one after the other in `states`.
 void attendSegment(const AttentionShape& s, const Plan& plan, const Span& span, int64_t segment, const float* q,
-                   const float* k, const float* v, float* states, const Work& work) {
+                   const Source& source, float* states, const Work& work) {
   const Group& g = span.group;
   const int64_t padded = paddedDim(s.headDim), panel = padded * kTileLanes, stateSize = stateFloats(s.headDim);
   const int64_t begin = segment * plan.segmentKeys, end = minOf(begin + plan.segmentKeys, span.visible(span.tiles - 1));
-  const KeyBlock keys{begin, maxOf(0, end - begin), k + g.k + begin * s.ldk, v + g.v + begin * s.ldv, s.ldk, s.ldv};
-  const bool fewRows = s.queryLen == 1 && g.rows <= kFewRows && s.headDim == padded;
+  const StoredBlock keys = source.block(g, begin, maxOf(0, end - begin));
+  const bool fewRows = s.queryLen == 1 && g.rows <= kFewRows && s.headDim == padded && hasFewRows(source.type);
   for (int64_t i = 0; i < span.tiles; ++i) {
     const Tile& t = span.tile[i];
     packRows(g, t.begin, t.count, t.lanes(), q + g.q, s.ldq, s.headDim, s.scale, work.packed);
@@ -249,8 +275,8 @@ void merge(const Tile& t, int64_t headDim, const TileState& from, const TileStat
   }
 }
 
-void forwardSpans(const AttentionShape& s, const Plan& plan, double nsPerSpan, const float* q, const float* k,
-                  const float* v, float* out, float* lse) {
+void forwardSpans(const AttentionShape& s, const Plan& plan, double nsPerSpan, const float* q, const Source& source,
+                  float* out, float* lse) {
   const int64_t workSize = Work::floats(s.headDim), stateSize = stateFloats(s.headDim);
   ScratchParts parts(plan.spans(), workSize + plan.tilesPerSpan * stateFloats(s.headDim));
   forChunks(plan.spans(), nsPerSpan, 1, [&](int64_t begin, int64_t end) {
@@ -260,7 +286,7 @@ void forwardSpans(const AttentionShape& s, const Plan& plan, double nsPerSpan, c
     Span span;
     for (int64_t i = begin; i < end; ++i) {
       spanAt(s, plan, i, &span);
-      attendSegment(s, plan, span, 0, q, k, v, states, work);
+      attendSegment(s, plan, span, 0, q, source, states, work);
       for (int64_t j = 0; j < span.tiles; ++j) {
         finish(s, span.group, span.tile[j], stateIn(states + j * stateSize), work.packed, out, lse);
       }
@@ -269,8 +295,8 @@ void forwardSpans(const AttentionShape& s, const Plan& plan, double nsPerSpan, c
   });
 }
 
-void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan, const float* q, const float* k,
-                     const float* v, float* out, float* lse) {
+void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan, const float* q,
+                     const Source& source, float* out, float* lse) {
   const int64_t items = plan.spans() * plan.segments, stateSize = stateFloats(s.headDim);
   const int64_t spanSize = plan.tilesPerSpan * stateFloats(s.headDim);
   ScratchParts parts(items, Work::floats(s.headDim));
@@ -280,7 +306,8 @@ void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan
     Span span;
     for (int64_t i = begin; i < end; ++i) {
       spanAt(s, plan, i / plan.segments, &span);
-      attendSegment(s, plan, span, i % plan.segments, q, k, v, states.data() + i * spanSize, Work(memory, s.headDim));
+      attendSegment(s, plan, span, i % plan.segments, q, source, states.data() + i * spanSize,
+                    Work(memory, s.headDim));
     }
     parts.giveBack(memory);
   });
@@ -299,16 +326,34 @@ void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan
   parts.giveBack(packed);
 }
 
-}  // namespace
-
-void attentionForward(const AttentionShape& shape, const float* q, const float* k, const float* v, float* out,
-                      float* lse) {
-  const AttentionShape& s = shape;
+void forward(const AttentionShape& s, const float* q, const Source& source, float* out, float* lse) {
   if (s.batch * s.nHeads * s.queryLen == 0 || s.headDim == 0) return;
   const Plan plan = planOf(s);
   const double nsPerPair = cost::kAttentionForwardPair + cost::kAttentionForward * (double)s.headDim;
   const double nsPerSpan = cost::kAttentionSpan + plan.pairs * nsPerPair / (double)plan.spans();
-  (plan.segments == 1 ? forwardSpans : forwardSegments)(s, plan, nsPerSpan, q, k, v, out, lse);
+  (plan.segments == 1 ? forwardSpans : forwardSegments)(s, plan, nsPerSpan, q, source, out, lse);
+}
+
+}  // namespace
+
+void attentionForward(const AttentionShape& s, const float* q, const float* k, const float* v, float* out,
+                      float* lse) {
+  Source source;
+  source.type = StorageType::float32;
+  source.k = (const uint8_t*)k;
+  source.v = (const uint8_t*)v;
+  constexpr int64_t kBytes = sizeof(float);
+  source.ldk = s.ldk * kBytes;
+  source.ldv = s.ldv * kBytes;
+  source.kBatchStride = s.kBatchStride * kBytes;
+  source.vBatchStride = s.vBatchStride * kBytes;
+  source.headBytes = s.headDim * kBytes;
+  forward(s, q, source, out, lse);
+}
+
+void attentionForwardStored(const AttentionShape& s, StorageType type, int64_t headBytes, const float* q,
+                            const uint8_t* k, const uint8_t* v, float* out, float* lse) {
+  forward(s, q, {type, k, v, s.ldk, s.ldv, s.kBatchStride, s.vBatchStride, headBytes}, out, lse);
 }
 
 }  // namespace SGEMOE_ISA

@@ -16,6 +16,7 @@ constexpr int64_t kBlockKeys = 64;  // keys whose scores exist at a time
 // The query heads of one sequence that read one key-value head. Offsets are in elements. Row r is query r / size of
 // the group's head r % size.
 struct Group {
+  int64_t sequence, kvHead;
   int64_t size, rows;
   int64_t firstVisible, kvLength;
   int64_t q, k, v, out, lse;
@@ -27,6 +28,8 @@ struct Group {
 inline Group groupOf(const AttentionShape& s, int64_t index) {
   const int64_t b = index / s.nKvHeads, kvHead = index % s.nKvHeads;
   Group g;
+  g.sequence = b;
+  g.kvHead = kvHead;
   g.size = s.nHeads / s.nKvHeads;
   g.rows = s.queryLen * g.size;
   g.firstVisible = (int64_t)s.queryStarts[b] + 1;
@@ -155,11 +158,28 @@ struct TileState {
   float *max, *sum, *values;
 };
 
+// Keys and values [first, first + count) of a group as they are stored; strides in bytes.
+struct StoredBlock {
+  StorageType type;
+  int64_t first, count;
+  const uint8_t *k, *v;
+  int64_t ldk, ldv;
+  int64_t headBytes;  // of a key or value
+
+  StoredBlock from(int64_t j, int64_t n) const {
+    return {type, first + j, n, k + j * ldk, v + j * ldv, ldk, ldv, headBytes};
+  }
+};
+
+// Widens a block into `memory`, packedBlockFloats(paddedDim(headDim)) floats. In attention_stored.cc.
+KeyBlock widenBlock(int64_t headDim, const StoredBlock& stored, float* memory);
+
 // Few rows that all see the keys [begin, end), as in decoding, where most lanes of a tile would idle: here lanes run
 // along the head dim, a multiple of kLanes. q [rows, headDim] holds scale * q. work: fewRowsFloats(headDim)
 // floats. In attention_few_rows.cc.
 constexpr int64_t kFewRows = 4;
-void attendFewRows(int64_t rows, int64_t headDim, const KeyBlock& keys, const float* q, float* work,
+bool hasFewRows(StorageType type);  // whether keys of this type are read in registers
+void attendFewRows(int64_t rows, int64_t headDim, const StoredBlock& keys, const float* q, float* work,
                    const TileState& state);
 constexpr int64_t fewRowsFloats(int64_t headDim) { return kFewRows * (headDim + kBlockKeys); }
 

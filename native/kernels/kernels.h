@@ -40,6 +40,7 @@ struct PanelKernels {
   void (*multiply)(const PackedProduct& product);
 };
 
+// Strides of keys and values are in elements, of stored ones in bytes.
 struct AttentionShape {
   int64_t batch, queryLen, nHeads, nKvHeads, headDim;
   int64_t ldq, ldk, kBatchStride, ldv, vBatchStride, ldo;

@@ -77,6 +77,7 @@ const KERNEL_NAMES: Record<KernelName, true> = {
   swigluBackward: true,
   rope: true,
   attentionForward: true,
+  attentionForwardStored: true,
   attentionBackward: true,
   routeForward: true,
   routeBackward: true,

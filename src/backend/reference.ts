@@ -1,6 +1,7 @@
 import type { BackendInfo, Kernels } from './kernels';
 import { processMemory } from './memory';
 import { attention } from './reference/attention';
+import { attentionStored } from './reference/attentionStored';
 import {
   checked,
   checkParts,
@@ -34,6 +35,7 @@ const DEFINITIONS: Definitions<KernelName> = {
   ...elementwise,
   ...rowKernels,
   ...attention,
+  ...attentionStored,
   ...routing,
   ...loss,
   ...random,

@@ -28,6 +28,10 @@ export const STORAGE_TYPES = {
 export type StorageType = keyof typeof STORAGE_TYPES;
 export const STORAGE_TYPE_NAMES = Object.keys(STORAGE_TYPES) as readonly StorageType[];
 
+/** How a Decoder may keep keys and values. */
+export const KV_CACHE_DTYPES = ['float32', 'float16', 'q8_0'] as const satisfies readonly StorageType[];
+export type KvCacheDtype = (typeof KV_CACHE_DTYPES)[number];
+
 export function isStorageType(value: unknown): value is StorageType {
   return typeof value === 'string' && Object.hasOwn(STORAGE_TYPES, value);
 }

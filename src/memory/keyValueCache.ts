@@ -1,6 +1,13 @@
 import { checkInteger } from '../base/checks';
 import { SgemoeError } from '../base/errors';
-import type { IndexView, MatrixView } from './matrixView';
+import {
+  fitsRows,
+  KV_CACHE_DTYPES,
+  type KvCacheDtype,
+  STORAGE_TYPES,
+  storedBytes,
+} from '../base/storageTypes';
+import { type CacheLayer, planCacheLayers } from './cacheLayer';
 import type { AttentionRun } from './operations/attention';
 import type { Planner } from './workspace';
 
@@ -14,25 +21,40 @@ export interface KeyValueCacheDims {
 export function planCache(
   planner: Planner,
   { nLayers, nKvHeads, headDim }: KeyValueCacheDims,
-  slots: number,
-  contextLength: number,
-): MatrixView {
-  return planner.floats(2 * nLayers * slots * contextLength, nKvHeads * headDim);
-}
-
-/** Bytes of a cache's keys, values and token ids. */
-export function cacheBytes(
-  dims: KeyValueCacheDims,
+  dtype: KvCacheDtype,
   slots: number,
   contextLength: number,
   bytesPerFloat: number,
-): number {
-  const ids = slots * contextLength;
-  return numbersOf(dims, slots, contextLength) * bytesPerFloat + ids * Int32Array.BYTES_PER_ELEMENT;
+): CacheLayer[] {
+  return planCacheLayers(planner, dtype, nLayers, slots * contextLength, nKvHeads * headDim, bytesPerFloat);
 }
 
-function numbersOf({ nLayers, nKvHeads, headDim }: KeyValueCacheDims, slots: number, contextLength: number) {
-  return 2 * nLayers * slots * contextLength * nKvHeads * headDim;
+/** Bytes of a cache's keys and values, and of the ids of its tokens. */
+export function cacheBytes(
+  { nLayers, nKvHeads, headDim }: KeyValueCacheDims,
+  dtype: KvCacheDtype,
+  slots: number,
+  contextLength: number,
+  bytesPerFloat: number,
+): { keysAndValues: number; ids: number } {
+  const tokens = slots * contextLength;
+  const cols = nKvHeads * headDim;
+  const rowBytes = dtype === 'float32' ? cols * bytesPerFloat : storedBytes(dtype, cols);
+  return { keysAndValues: 2 * nLayers * tokens * rowBytes, ids: tokens * Int32Array.BYTES_PER_ELEMENT };
+}
+
+/** @throws TypeError or RangeError unless `dtype` is one of KV_CACHE_DTYPES and a head's numbers are whole blocks of it. */
+export function checkKvCacheDtype(what: string, dtype: unknown, headDim: number): KvCacheDtype {
+  if (typeof dtype !== 'string') throw new TypeError(`${what} must be a string, got ${typeof dtype}`);
+  const known = KV_CACHE_DTYPES.find((each) => each === dtype);
+  if (known === undefined) {
+    throw new RangeError(`${what} must be ${KV_CACHE_DTYPES.join(', ')}, got '${dtype}'`);
+  }
+  if (fitsRows(known, headDim)) return known;
+  throw new RangeError(
+    `${what} '${known}' needs a headDim that is a multiple of ${STORAGE_TYPES[known].elements}, ` +
+      `the model's is ${headDim}; 'float16' takes any`,
+  );
 }
 
 /**
@@ -42,32 +64,23 @@ function numbersOf({ nLayers, nKvHeads, headDim }: KeyValueCacheDims, slots: num
  * of a token. Keys are rotated.
  */
 export class KeyValueCache {
-  /** The keys of each layer [slots contextLength, nKvHeads D]; token p of slot s is row s contextLength + p. */
-  readonly keys: readonly MatrixView[];
-  /** The values of each layer, laid out as the keys. */
-  readonly values: readonly MatrixView[];
+  readonly layers: readonly CacheLayer[];
   /** Number of tokens in each slot. */
   readonly lengths: Int32Array;
   readonly #tokens: Int32Array;
 
   /** @param planner plans the workspace that holds the cache. */
   constructor(
-    private readonly dims: KeyValueCacheDims,
+    dims: KeyValueCacheDims,
+    dtype: KvCacheDtype,
     readonly slots: number,
     readonly contextLength: number,
     planner: Planner,
+    bytesPerFloat: number,
   ) {
-    const rows = slots * contextLength;
-    const all = planCache(planner, dims, slots, contextLength);
-    this.keys = Array.from({ length: dims.nLayers }, (_, layer) => all.slice(2 * layer * rows, rows));
-    this.values = this.keys.map((_, layer) => all.slice((2 * layer + 1) * rows, rows));
+    this.layers = planCache(planner, dims, dtype, slots, contextLength, bytesPerFloat);
     this.lengths = new Int32Array(slots);
-    this.#tokens = new Int32Array(rows);
-  }
-
-  /** Number of elements of the keys and values. */
-  get size(): number {
-    return numbersOf(this.dims, this.slots, this.contextLength);
+    this.#tokens = new Int32Array(slots * contextLength);
   }
 
   /** @throws RangeError unless `slot` exists. */
@@ -121,29 +134,10 @@ export class KeyValueCache {
       throw new RangeError(`copyPrefix: length must be at most ${this.lengths[from]}, got ${length}`);
     }
     const { contextLength } = this;
-    for (const { data, at, ld } of [...this.keys, ...this.values]) {
-      const source = at + from * contextLength * ld;
-      data.copyWithin(at + to * contextLength * ld, source, source + length * ld);
-    }
+    for (const layer of this.layers) layer.copyRows(from * contextLength, to * contextLength, length);
     const tokens = from * contextLength;
     this.#tokens.copyWithin(to * contextLength, tokens, tokens + length);
     this.lengths[to] = length;
-  }
-
-  /** Copies a run's keys and values, rows of k and v in the same workspace, to their positions [T] in a layer. */
-  append(layer: number, run: AttentionRun, positions: IndexView, k: MatrixView, v: MatrixView): void {
-    const keys = this.keys[layer];
-    const values = this.values[layer];
-    const { data, cols } = keys;
-    const { token, newTokens, kvRow, kvRows } = run;
-    for (let i = 0; i < run.sequences * newTokens; i++) {
-      const t = token + i;
-      const row = kvRow + Math.floor(i / newTokens) * kvRows + positions.data[positions.at + t];
-      const key = k.at + t * k.ld;
-      const value = v.at + t * v.ld;
-      data.copyWithin(keys.at + row * cols, key, key + cols);
-      data.copyWithin(values.at + row * cols, value, value + cols);
-    }
   }
 }
 

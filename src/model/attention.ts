@@ -2,6 +2,7 @@ import type { KernelMemory } from '../backend/kernelMemory';
 import { checkFactor, checkInteger } from '../base/checks';
 import type { AttentionBiasKind, QueryKeyNormKind } from '../config/modelConfig';
 import type { RopeScaling } from '../config/ropeScaling';
+import type { CacheLayer } from '../memory/cacheLayer';
 import type { CachedSequences } from '../memory/keyValueCache';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import {
@@ -124,14 +125,13 @@ export interface AttentionSlots {
   ones: Ones | null;
   /** q and k of qk, v of qkv, out [T, nHeads D] and lse [B, nHeads, S]. */
   heads: AttentionViews;
-  /** The layer's index, and `heads` with all of the layer's keys and values in the cache; null without a cache. */
-  inCache: { layer: number; heads: AttentionViews } | null;
+  /** The layer's keys and values in the cache; null without a cache. */
+  inCache: CacheLayer | null;
 }
 
 /** The same slots for another layer of a model, with that layer's keys and values of the cache. */
 export function atLayer(slots: AttentionSlots, { cache }: CachedSequences, layer: number): AttentionSlots {
-  const heads = { ...slots.heads, k: cache.keys[layer], v: cache.values[layer] };
-  return { ...slots, inCache: { layer, heads } };
+  return { ...slots, inCache: cache.layers[layer] };
 }
 
 export interface AttentionScratch {
@@ -330,11 +330,11 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   }
 
   /** Appends the new keys and values to the cache, then lets the queries attend to their sequences' slots. */
-  #attendCached(s: AttentionSlots, { layer, heads }: { layer: number; heads: AttentionViews }): void {
-    const { cache, run, runs } = s.sequence.cached!;
+  #attendCached({ sequence, heads }: AttentionSlots, layer: CacheLayer): void {
+    const { run, runs } = sequence.cached!;
     for (let i = 0; i < runs; i++) {
-      cache.append(layer, run[i], s.sequence.positions, s.heads.k, s.heads.v);
-      attention(this.kernels, heads, this.#scale, run[i]);
+      layer.append(this.kernels, run[i], sequence.positions, heads.k, heads.v);
+      layer.attend(this.kernels, heads, this.#scale, run[i]);
     }
   }
 

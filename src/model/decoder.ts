@@ -1,12 +1,13 @@
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
 import { requireMemory } from '../base/requireMemory';
-import { CachedSequences, cacheBytes, KeyValueCache } from '../memory/keyValueCache';
+import type { KvCacheDtype } from '../base/storageTypes';
+import { CachedSequences, cacheBytes, checkKvCacheDtype, KeyValueCache } from '../memory/keyValueCache';
 import { type IndexView, type MatrixView, matrixOf } from '../memory/matrixView';
 import { gatherRows } from '../memory/operations/mixture';
 import { copyOut } from '../memory/operations/rows';
 import type { ParameterStore } from '../memory/parameters';
-import { Planner, Workspace } from '../memory/workspace';
+import { floatBytes, Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
 import { decoderBytes, defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './pass';
@@ -29,6 +30,12 @@ export interface DecoderOptions {
    * contextLength is, but at least slots.
    */
   maxStepTokens?: number | undefined;
+  /**
+   * How keys and values are kept: 'float32', 'float16' (half the memory; what a number beyond 65,504 becomes is infinite) or
+   * 'q8_0' (8.5 bits: blocks of 32 numbers along the head share a scale, as in GGUF), which needs a headDim that is a multiple
+   * of 32. Attention computes in float32 on what was kept. Default 'float32'.
+   */
+  kvCacheDtype?: KvCacheDtype | undefined;
 }
 
 /** New tokens of one sequence. */
@@ -74,6 +81,7 @@ export class Decoder {
   readonly slots: number;
   readonly contextLength: number;
   readonly maxStepTokens: number;
+  readonly kvCacheDtype: KvCacheDtype;
   readonly #model: DecodableModel;
   readonly #cache: KeyValueCache;
   readonly #cached: CachedSequences;
@@ -90,9 +98,9 @@ export class Decoder {
 
   /** @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY. */
   constructor(model: DecodableModel, options: DecoderOptions = {}) {
-    checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens']);
+    checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens', 'kvCacheDtype']);
     const { config, kernels } = model;
-    const { slots = 1, contextLength = config.maxSeqLen } = options;
+    const { slots = 1, contextLength = config.maxSeqLen, kvCacheDtype = 'float32' } = options;
     const { maxStepTokens = defaultStepTokens(slots, contextLength) } = options;
     checkInteger('Decoder: slots', slots, 1);
     checkInteger('Decoder: contextLength', contextLength, 1);
@@ -102,7 +110,8 @@ export class Decoder {
         `Decoder: contextLength must be at most maxSeqLen (${config.maxSeqLen}), got ${contextLength}`,
       );
     }
-    const needs = decoderBytes(model, { slots, contextLength, maxStepTokens });
+    checkKvCacheDtype('Decoder: kvCacheDtype', kvCacheDtype, config.headDim);
+    const needs = decoderBytes(model, { slots, contextLength, maxStepTokens, kvCacheDtype });
     requireMemory('The decoder', needs, kernels.memory.available);
     this.slots = slots;
     this.contextLength = contextLength;
@@ -110,7 +119,9 @@ export class Decoder {
     this.#model = model;
     this.#workspace = new Workspace(kernels);
     this.#cacheEnd = new Planner(this.#workspace);
-    this.#cache = new KeyValueCache(config, slots, contextLength, this.#cacheEnd);
+    this.kvCacheDtype = kvCacheDtype;
+    const perFloat = floatBytes(kernels);
+    this.#cache = new KeyValueCache(config, kvCacheDtype, slots, contextLength, this.#cacheEnd, perFloat);
     this.#cached = new CachedSequences(this.#cache);
     this.#steps = new Array(maxStepTokens + 1).fill(undefined);
     this.#heads = new Array(maxStepTokens + 1).fill(undefined);
@@ -124,10 +135,11 @@ export class Decoder {
   /** Bytes of the cache (keys, values and ids of the tokens) and of the activations. */
   get bytes(): { cache: number; activations: number } {
     const { floats, ints } = this.#workspace;
-    const { slots, contextLength } = this;
-    const keysAndValues = this.#cache.size * floats.BYTES_PER_ELEMENT;
-    const cache = cacheBytes(this.#model.config, slots, contextLength, floats.BYTES_PER_ELEMENT);
-    return { cache, activations: floats.byteLength + ints.byteLength - keysAndValues };
+    const { slots, contextLength, kvCacheDtype } = this;
+    const { config } = this.#model;
+    const cache = cacheBytes(config, kvCacheDtype, slots, contextLength, floats.BYTES_PER_ELEMENT);
+    const activations = floats.byteLength + ints.byteLength - cache.keysAndValues;
+    return { cache: cache.keysAndValues + cache.ids, activations };
   }
 
   /** The number of tokens in a slot. @throws RangeError for a slot that doesn't exist. */

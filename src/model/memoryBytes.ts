@@ -1,8 +1,9 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
+import type { KvCacheDtype } from '../base/storageTypes';
 import type { ModelConfig } from '../config/modelConfig';
-import { cacheBytes, planCache } from '../memory/keyValueCache';
+import { cacheBytes, checkKvCacheDtype, planCache } from '../memory/keyValueCache';
 import { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
@@ -44,6 +45,8 @@ export interface MemoryOptions {
   contextLength?: number | undefined;
   /** For 'decode', as in DecoderOptions, with its default. */
   maxStepTokens?: number | undefined;
+  /** For 'decode', as in DecoderOptions. Default 'float32'. */
+  kvCacheDtype?: KvCacheDtype | undefined;
   /** Whether to count the copies that `model.freeze({ pack: true })` makes. Default false. */
   pack?: boolean | undefined;
   /** The kernels, which decide the layout of copies. Default: the process's backend. */
@@ -58,6 +61,7 @@ const OPTIONS: readonly (keyof MemoryOptions)[] = [
   'slots',
   'contextLength',
   'maxStepTokens',
+  'kvCacheDtype',
   'pack',
   'kernels',
 ];
@@ -112,7 +116,7 @@ function passing(
 /** Bytes of a model's Decoder: the cache, its largest step and its largest head. */
 export function decoderBytes(
   parts: ModelParts & { readonly kernels: Kernels },
-  options: Pick<MemoryOptions, 'slots' | 'contextLength' | 'maxStepTokens'>,
+  options: Pick<MemoryOptions, 'slots' | 'contextLength' | 'maxStepTokens' | 'kvCacheDtype'>,
 ): Working {
   const { config, kernels } = parts;
   const { slots = 1, contextLength = config.maxSeqLen } = options;
@@ -120,15 +124,20 @@ export function decoderBytes(
   checkInteger('memoryBytes: contextLength', contextLength, 1);
   const { maxStepTokens = defaultStepTokens(slots, contextLength) } = options;
   checkInteger('memoryBytes: maxStepTokens', maxStepTokens, slots);
+  const dtype = checkKvCacheDtype(
+    'memoryBytes: kvCacheDtype',
+    options.kvCacheDtype ?? 'float32',
+    config.headDim,
+  );
   const planner = new Planner();
-  planCache(planner, config, slots, contextLength);
+  const perFloat = floatBytes(kernels);
+  planCache(planner, config, dtype, slots, contextLength, perFloat);
   const step = planStep(parts, null, planner, maxStepTokens);
   const head = planHead(parts, step.planner, maxStepTokens);
-  const cache = cacheBytes(config, slots, contextLength, floatBytes(kernels));
-  const ids = slots * contextLength * Int32Array.BYTES_PER_ELEMENT;
+  const { keysAndValues, ids } = cacheBytes(config, dtype, slots, contextLength, perFloat);
   const activations =
-    planned(head.planner, kernels) - (cache - ids) + ropeBytes(config, kernels, contextLength);
-  return { cache, activations };
+    planned(head.planner, kernels) - keysAndValues + ropeBytes(config, kernels, contextLength);
+  return { cache: keysAndValues + ids, activations };
 }
 
 function planned({ floatCount, intCount }: Planner, kernels: Kernels): number {

@@ -5,6 +5,7 @@ import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
 import { requireMemory } from '../base/requireMemory';
+import type { KvCacheDtype } from '../base/storageTypes';
 import { type Checkpoint, loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
@@ -418,8 +419,8 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /** A sequence with its own key-value cache; a Decoder serves several sequences. */
-  openSequence(contextLength: number): TokenSequence {
-    const decoder = new Decoder(this, { contextLength });
+  openSequence(contextLength: number, kvCacheDtype?: KvCacheDtype): TokenSequence {
+    const decoder = new Decoder(this, { contextLength, kvCacheDtype });
     return { append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start) };
   }
 

@@ -1,5 +1,6 @@
 import { checkOptions } from '../base/checks';
 import type { Lcg64 } from '../base/random';
+import type { KvCacheDtype } from '../base/storageTypes';
 import type { SamplingOptions } from './options';
 import { Sampler } from './sampler';
 
@@ -12,10 +13,10 @@ export interface NextTokenModel {
   /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
   nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
   /**
-   * A sequence of up to `contextLength` tokens that keeps their keys and values. For a model without it, every new token
-   * costs `nextTokenLogits` of the whole text.
+   * A sequence of up to `contextLength` tokens that keeps their keys and values, as `kvCacheDtype` says (default 'float32').
+   * For a model without it, every new token costs `nextTokenLogits` of the whole text.
    */
-  openSequence?(contextLength: number): TokenSequence;
+  openSequence?(contextLength: number, kvCacheDtype?: KvCacheDtype): TokenSequence;
 }
 
 /** A growing text. The model's weights must not change meanwhile. */
@@ -111,6 +112,8 @@ export interface GenerateOptions {
   slidingWindow?: boolean | undefined;
   /** Tokens that end the text and aren't returned; `[]` means none. Default: the model's `endTokens`. */
   endTokens?: readonly number[] | undefined;
+  /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
+  kvCacheDtype?: KvCacheDtype | undefined;
 }
 
 /**
@@ -145,7 +148,7 @@ export function* generateTokens(
   const tokens = Array.from(prompt);
   const logits = new Float32Array(vocabSize);
   const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
-  const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen)) : undefined;
+  const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen), options.kvCacheDtype) : undefined;
   let computed = 0;
   while (tokens.length < maxLen && !strategy.ended) {
     if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits);
@@ -166,7 +169,7 @@ function checkGenerate(
   strategy: SamplingStrategy,
   options: GenerateOptions,
 ): void {
-  checkOptions('generate', options, ['slidingWindow', 'endTokens']);
+  checkOptions('generate', options, ['slidingWindow', 'endTokens', 'kvCacheDtype']);
   if (options.endTokens !== undefined && !Array.isArray(options.endTokens))
     throw new TypeError(
       `generate: endTokens must be an array of token ids, got ${String(options.endTokens)}`,

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import type { KvCacheDtype } from '../base/storageTypes';
 import { TokenVocabulary } from '../sampling/constraints/constraint';
 import { isConstrained } from '../sampling/constraints/options';
 import { generateTokens, type NextTokenModel } from '../sampling/generate';
@@ -11,6 +12,8 @@ import type { Tokenizer } from '../text/tokenizer';
 export interface GenerateTextOptions {
   /** How tokens are chosen and where the text ends; maxTokens is required. */
   sampling: SamplingOptions & { maxTokens: number };
+  /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
+  kvCacheDtype?: KvCacheDtype | undefined;
   /** Ends the text early. */
   signal?: AbortSignal | undefined;
   /** Receives each token of the text and the text before it. The objects are reused, so copy what you keep. */
@@ -26,7 +29,7 @@ export async function* generateText(
   model: NextTokenModel,
   tokenizer: Tokenizer,
   prompt: ArrayLike<number>,
-  { sampling, signal, onToken }: GenerateTextOptions,
+  { sampling, kvCacheDtype, signal, onToken }: GenerateTextOptions,
 ): AsyncGenerator<string, void, void> {
   const ends = sampling.ignoreEos ? [] : allEndTokens(model, tokenizer);
   const sampler = new Sampler(sampling, {
@@ -38,8 +41,9 @@ export async function* generateText(
   const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;
   const endTokens = [...ends, ...stopTokens];
+  const options = { slidingWindow: true, endTokens, kvCacheDtype };
   let made = 0;
-  for (const token of generateTokens(model, prompt, total, sampler, { slidingWindow: true, endTokens })) {
+  for (const token of generateTokens(model, prompt, total, sampler, options)) {
     onToken?.(sampler.last, stream);
     const text = stream.push(token, ++made >= minTokens);
     if (text !== '') yield text;

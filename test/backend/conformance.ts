@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../src/backend/kernels';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { attentionConformance } from './conformance/attention';
+import { attentionStoredConformance } from './conformance/attentionStored';
 import { elementwiseConformance } from './conformance/elementwise';
 import { groupedMatmulConformance } from './conformance/groupedMatmul';
 import { lossConformance } from './conformance/loss';
@@ -73,6 +74,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     rowConformance(kernels);
     rowsByIndexConformance(kernels);
     attentionConformance(kernels);
+    attentionStoredConformance(kernels);
     ropeConformance(kernels);
     routingConformance(kernels);
     lossConformance(kernels);

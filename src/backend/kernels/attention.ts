@@ -1,3 +1,5 @@
+import type { StorageType } from '../../base/storageTypes';
+
 /** Rotary positions and attention. Conventions and errors: `Kernels`. */
 export interface AttentionKernels {
   /**
@@ -43,6 +45,43 @@ export interface AttentionKernels {
     ldk: number,
     kBatchStride: number,
     v: Float32Array,
+    vOffset: number,
+    ldv: number,
+    vBatchStride: number,
+    out: Float32Array,
+    outOffset: number,
+    ldo: number,
+    lse: Float32Array,
+    lseOffset: number,
+    queryStarts: Int32Array,
+    queryStartsOffset: number,
+    kvLengths: Int32Array,
+    kvLengthsOffset: number,
+    batch: number,
+    queryLen: number,
+    nHeads: number,
+    nKvHeads: number,
+    headDim: number,
+    scale: number,
+  ): void;
+
+  /**
+   * The same over keys and values as they are stored: a head's D numbers are whole blocks of `type`, and the heads of a token
+   * follow each other. kOffset, ldk, kBatchStride and those of v count bytes; `quantize` of rows [tokens, D nKvHeads] writes
+   * such keys and values. The error is that of `attentionForward` over the dequantised numbers: neither queries nor weights are
+   * rounded. Block types need finite numbers: what a scale that is none makes of its own and other rows is undefined.
+   * @throws RangeError for a headDim that isn't whole blocks, "attentionForwardStored: headDim must be a multiple of <n>, got ...".
+   */
+  attentionForwardStored(
+    q: Float32Array,
+    qOffset: number,
+    ldq: number,
+    type: StorageType,
+    k: Uint8Array,
+    kOffset: number,
+    ldk: number,
+    kBatchStride: number,
+    v: Uint8Array,
     vOffset: number,
     ldv: number,
     vBatchStride: number,

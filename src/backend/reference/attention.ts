@@ -9,7 +9,7 @@ const keyGradScratch = new Scratch();
 const valueGradScratch = new Scratch();
 
 /** The area of a key or value array that the sequences of a batch read. */
-function cacheArea(
+export function cacheArea(
   kvLengths: Int32Array,
   kvLengthsOffset: number,
   batch: number,
@@ -29,7 +29,7 @@ function cacheArea(
 }
 
 /** Checks that query heads share key-value heads evenly. */
-function requireHeads(kernel: string, nHeads: number, nKvHeads: number): void {
+export function requireHeads(kernel: string, nHeads: number, nKvHeads: number): void {
   if (nHeads === 0 || nHeads % nKvHeads === 0) return;
   throw new RangeError(`${kernel}: nHeads must be a multiple of nKvHeads, ${nKvHeads}, got ${nHeads}`);
 }
@@ -47,7 +47,7 @@ interface Cache extends Rows {
 }
 
 /** What a call of either attention kernel is about; kernels/attention.ts has the shapes. */
-interface Call {
+export interface Call {
   readonly name: string;
   readonly q: Rows;
   readonly k: Cache;
@@ -138,7 +138,7 @@ function attendRow(call: Call, vAt: number, outAt: number, keys: number, scores:
 }
 
 /** All query rows of head h of sequence b. */
-function attendHead(call: Call, b: number, h: number): void {
+export function attendHead(call: Call, b: number, h: number): void {
   const { q, k, v, out, lse, lseAt, queryLen, nHeads, nKvHeads, headDim } = call;
   const scores = scoreScratch.take(kvLengthOf(call, b));
   const kvHead = Math.floor(h / (nHeads / nKvHeads)) * headDim;

@@ -152,11 +152,11 @@ export function requireStorageType(kernel: string, type: unknown): StorageType {
   throw new RangeError(`${kernel}: type must be one of ${STORAGE_TYPE_NAMES.join(', ')}, got '${type}'`);
 }
 
-/** Checks that rows of `cols` numbers are whole blocks. */
-export function requireWholeBlocks(kernel: string, type: StorageType, cols: number): void {
+/** Checks that rows of `cols` numbers, an argument called `name`, are whole blocks. */
+export function requireWholeBlocks(kernel: string, type: StorageType, cols: number, name = 'cols'): void {
   const { elements } = STORAGE_TYPES[type];
   if (cols % elements !== 0) {
-    throw new RangeError(`${kernel}: cols must be a multiple of ${elements}, got ${cols}`);
+    throw new RangeError(`${kernel}: ${name} must be a multiple of ${elements}, got ${cols}`);
   }
 }
 

@@ -20,8 +20,8 @@ interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
 }
 
 /** The options of an engine that answers one conversation. */
-const { contextLength, threads } = ENGINE_OPTIONS;
-const CHAT_OPTIONS = { contextLength, threads };
+const { contextLength, kvCacheDtype, threads } = ENGINE_OPTIONS;
+const CHAT_OPTIONS = { contextLength, kvCacheDtype, threads };
 
 const NOTES = `
 Each line is a message; the model answers with its tokenizer's chat template, and remembers the conversation. Answers go to
@@ -63,7 +63,7 @@ async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): P
   const dir = await checkpointPath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
-    ...fromFlags<Pick<EngineOptions, 'contextLength' | 'threads'>>(CHAT_OPTIONS, options),
+    ...fromFlags<Pick<EngineOptions, 'contextLength' | 'kvCacheDtype' | 'threads'>>(CHAT_OPTIONS, options),
     maxBatch: 1,
     dtype: options.dtype,
     onNote,

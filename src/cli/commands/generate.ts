@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import { SgemoeError } from '../../base/errors';
+import type { KvCacheDtype } from '../../base/storageTypes';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
 import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
@@ -8,6 +9,7 @@ import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { SampledToken } from '../../sampling/sampler';
+import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -16,7 +18,7 @@ import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
-import { addThreadsOption } from '../options/threads';
+import { addTableOptions } from '../options/tableOptions';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
@@ -29,7 +31,11 @@ interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
   echo?: boolean;
   logprobs?: string;
   threads?: number;
+  kvCacheDtype?: KvCacheDtype;
 }
+
+const { kvCacheDtype, threads } = ENGINE_OPTIONS;
+const DECODER_OPTIONS = { kvCacheDtype, threads };
 
 /** Replaces an empty prompt: a line break, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
@@ -62,7 +68,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     '--logprobs <file>',
     'append a line of JSON for each token: its id, text and log-probability (default: none)',
   );
-  addHubOptions(addThreadsOption(command.addOption(dtypeOption())))
+  addHubOptions(addTableOptions(command.addOption(dtypeOption()), DECODER_OPTIONS))
     .addHelpText('after', NOTES)
     .action(async (name: string, options: GenerateCliOptions) => {
       context.exitCode = await generateCommand(name, options, context.io);
@@ -79,7 +85,11 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
   const sampling = samplingOptions(options);
   const length = Math.max(1, ids.length + sampling.maxTokens);
   const needs = (config: ModelConfig) =>
-    memoryBytes(config, { mode: 'decode', contextLength: Math.min(length, config.maxSeqLen) });
+    memoryBytes(config, {
+      mode: 'decode',
+      contextLength: Math.min(length, config.maxSeqLen),
+      kvCacheDtype: options.kvCacheDtype,
+    });
   const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
   requireOneCheckpoint(dir, model, tokenizer);
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
@@ -90,7 +100,7 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
     tokens++;
     log?.append(describe(sampled, text, tokenizer));
   };
-  const writing = { sampling, signal: interrupt.signal, onToken };
+  const writing = { sampling, kvCacheDtype: options.kvCacheDtype, signal: interrupt.signal, onToken };
   try {
     for await (const text of generateText(model, tokenizer, ids, writing)) io.stdout.write(text);
   } finally {

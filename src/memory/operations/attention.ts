@@ -1,4 +1,5 @@
 import type { Kernels } from '../../backend/kernels';
+import type { StorageType } from '../../base/storageTypes';
 import type { IndexView, MatrixView } from '../matrixView';
 
 /** cos and sin [length, headDim/2] of the rotary angles. */
@@ -56,9 +57,15 @@ export interface AttentionRun {
   kvRows: number;
 }
 
-/** out and lse of a run's tokens: softmax(scale q k^T) v, causal. */
-export function attention(kernels: Kernels, views: AttentionViews, scale: number, run: AttentionRun): void {
-  const { q, k, v, out, lse, queryStarts, kvLengths } = views;
+/** out and lse of a run's tokens: softmax(scale q k^T) v, causal. @param cached keys and values in place of the views'. */
+export function attention(
+  kernels: Kernels,
+  views: AttentionViews,
+  scale: number,
+  run: AttentionRun,
+  { k, v }: Pick<AttentionViews, 'k' | 'v'> = views,
+): void {
+  const { q, out, lse, queryStarts, kvLengths } = views;
   const { sequence, token, kvRow, kvRows } = run;
   const nHeads = lse.cols;
   const headDim = q.cols / nHeads;
@@ -74,6 +81,69 @@ export function attention(kernels: Kernels, views: AttentionViews, scale: number
     v.at + kvRow * v.ld,
     v.ld,
     kvRows * v.ld,
+    out.data,
+    out.at + token * out.ld,
+    out.ld,
+    lse.data,
+    lse.at + token * nHeads,
+    queryStarts.data,
+    queryStarts.at + sequence,
+    kvLengths.data,
+    kvLengths.at + sequence,
+    run.sequences,
+    run.newTokens,
+    nHeads,
+    k.cols / headDim,
+    headDim,
+    scale,
+  );
+}
+
+/** Rows of keys or values in a storage type, one behind the other. */
+export interface StoredRows {
+  readonly type: StorageType;
+  readonly data: Uint8Array;
+  readonly rowBytes: number;
+}
+
+/** Rounds `count` rows of x, from row `from` on, to the rows of `to` from row `toRow` on. */
+export function storeRows(
+  kernels: Kernels,
+  { data, at, cols, ld }: MatrixView,
+  from: number,
+  count: number,
+  to: StoredRows,
+  toRow: number,
+): void {
+  kernels.quantize(to.type, count, cols, data, at + from * ld, ld, to.data, toRow * to.rowBytes);
+}
+
+/** out and lse of a run over stored keys and values; `views.k` tells how many heads they have. */
+export function attentionStored(
+  kernels: Kernels,
+  views: AttentionViews,
+  scale: number,
+  run: AttentionRun,
+  keys: StoredRows,
+  values: StoredRows,
+): void {
+  const { q, k, out, lse, queryStarts, kvLengths } = views;
+  const { sequence, token, kvRow, kvRows } = run;
+  const nHeads = lse.cols;
+  const headDim = q.cols / nHeads;
+  kernels.attentionForwardStored(
+    q.data,
+    q.at + token * q.ld,
+    q.ld,
+    keys.type,
+    keys.data,
+    kvRow * keys.rowBytes,
+    keys.rowBytes,
+    kvRows * keys.rowBytes,
+    values.data,
+    kvRow * values.rowBytes,
+    values.rowBytes,
+    kvRows * values.rowBytes,
     out.data,
     out.at + token * out.ld,
     out.ld,

@@ -70,7 +70,7 @@ export class Engine implements AsyncDisposable {
   #lastId = 0;
 
   private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
-    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens } = options;
+    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype } = options;
     this.config = model.config;
     this.tokenizer = tokenizer;
     this.maxBatch = maxBatch;
@@ -95,6 +95,7 @@ export class Engine implements AsyncDisposable {
       slots: maxBatch,
       contextLength,
       maxStepTokens,
+      kvCacheDtype,
     };
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
     this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups });

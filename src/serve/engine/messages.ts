@@ -2,6 +2,7 @@
 
 import type { BackendName } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
+import type { KvCacheDtype } from '../../base/storageTypes';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedModel } from '../../memory/sharedModel';
 import type { ResolvedSampling } from '../../sampling/options';
@@ -19,6 +20,7 @@ export interface WorkerSetup {
   slots: number;
   contextLength: number;
   maxStepTokens: number;
+  kvCacheDtype: KvCacheDtype;
   /** The memory of WorkerCounters. */
   counters: Float64Array;
 }

@@ -1,4 +1,5 @@
-import { boolean, integer, type OptionTable, resolveOptions } from '../../base/options';
+import { boolean, choice, integer, type OptionTable, resolveOptions } from '../../base/options';
+import { KV_CACHE_DTYPES, type KvCacheDtype } from '../../base/storageTypes';
 
 /** Options of an engine. */
 export interface EngineOptions {
@@ -21,6 +22,11 @@ export interface EngineOptions {
    * Default: 128, or maxBatch if that is more.
    */
   maxStepTokens?: number | undefined;
+  /**
+   * How keys and values are kept, as in DecoderOptions: 'float32', 'float16' or 'q8_0' (headDim a multiple of 32).
+   * Default 'float32'.
+   */
+  kvCacheDtype?: KvCacheDtype | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -79,6 +85,11 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
       absent: `${STEP_TOKENS}, or maxBatch if that is more`,
     },
   ),
+  kvCacheDtype: choice(KV_CACHE_DTYPES, {
+    doc: 'how keys and values are kept: `float16` takes half the memory of `float32`, `q8_0` about a quarter',
+    default: 'float32',
+    cli: { flag: '--kv-cache-dtype <type>', doc: 'how keys and values are kept' },
+  }),
   freeze: boolean({
     doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',
     default: true,

@@ -1,3 +1,4 @@
+import type { KvCacheDtype } from '../../base/storageTypes';
 import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
 import type { MoETransformer } from '../../model/model';
@@ -19,6 +20,7 @@ export interface SchedulerOptions {
   slots: number;
   contextLength: number;
   maxStepTokens: number;
+  kvCacheDtype: KvCacheDtype;
 }
 
 /**
@@ -45,8 +47,8 @@ export class Scheduler {
     options: SchedulerOptions,
     private readonly counters: WorkerCounters,
   ) {
-    const { slots, contextLength, maxStepTokens } = options;
-    this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens });
+    const { slots, contextLength, maxStepTokens, kvCacheDtype } = options;
+    this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens, kvCacheDtype });
     this.#slots = new Slots(this.#decoder);
     this.#shares = new Int32Array(slots);
     this.#endTokens = allEndTokens(model, tokenizer);

@@ -12,7 +12,7 @@ import {
   Scene,
 } from './harness';
 
-interface Shape {
+export interface Shape {
   readonly batch: number;
   readonly queryLen: number;
   readonly nHeads: number;
@@ -24,7 +24,13 @@ interface Shape {
   readonly sharpness?: number;
 }
 
-const plain = (batch: number, length: number, nHeads: number, nKvHeads: number, headDim: number): Shape => ({
+export const plain = (
+  batch: number,
+  length: number,
+  nHeads: number,
+  nKvHeads: number,
+  headDim: number,
+): Shape => ({
   batch,
   queryLen: length,
   nHeads,
@@ -34,7 +40,7 @@ const plain = (batch: number, length: number, nHeads: number, nKvHeads: number, 
   kvLengths: new Array<number>(batch).fill(length),
 });
 
-const CASES: Record<string, Shape> = {
+export const CASES: Record<string, Shape> = {
   'one query': plain(1, 1, 1, 1, 2),
   'every head its own keys': plain(2, 5, 3, 3, 4),
   'grouped heads': plain(2, 7, 6, 2, 8),
@@ -54,7 +60,7 @@ const CASES: Record<string, Shape> = {
 };
 
 /** Large enough that the keys, and the queries' gradients, are cut into parts whose results are joined. */
-const LONG: Record<string, Shape> = {
+export const LONG: Record<string, Shape> = {
   'one query behind a long cache': { ...plain(2, 1, 4, 2, 16), starts: [1299, 80], kvLengths: [1300, 81] },
   'one query of many heads behind a long cache': {
     ...plain(1, 1, 9, 1, 20),
@@ -73,7 +79,7 @@ function cacheLayout(shape: Shape, cols: number, ld: number, batchStride: number
 }
 
 /** The arguments of a call, with rows and sequences apart from each other. */
-function setUp(scene: Scene, dice: Dice, shape: Shape) {
+export function setUp(scene: Scene, dice: Dice, shape: Shape) {
   const { batch, queryLen, nHeads, nKvHeads, headDim, sharpness = 1 } = shape;
   const cols = nHeads * headDim,
     kvCols = nKvHeads * headDim,
@@ -149,7 +155,7 @@ function dot(
 }
 
 /** Attention by its definition, with bounds, from the compact arrays of `args`. */
-function naiveForward(shape: Shape, args: Arguments) {
+export function naiveForward(shape: Shape, args: Arguments) {
   const { headDim } = shape;
   const { scale } = args;
   const [q, k, v] = [args.q.read(), args.k.read(), args.v.read()];

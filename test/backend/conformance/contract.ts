@@ -105,6 +105,7 @@ export const WRITTEN: Partial<Record<KernelName, readonly string[]>> = {
   swigluBackward: ['dGateUp'],
   rope: ['x'],
   attentionForward: ['out', 'lse'],
+  attentionForwardStored: ['out', 'lse'],
   attentionBackward: ['dq', 'dk', 'dv'],
   routeForward: [
     'probs',

@@ -66,6 +66,41 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
   'attention of a batch': (k, dice) => attention(k, dice, [2, 150, 4, 2, 32]),
   'attention of a long sequence': (k, dice) => attention(k, dice, [1, 530, 2, 1, 16]),
   'attention of one query to a long cache': (k, dice) => attention(k, dice, [1, 1, 8, 8, 64], 1499),
+  'attention of one query to a long stored cache': (k, dice) => {
+    const [heads, dim, keys] = [8, 64, 1500];
+    const [q, starts, lengths] = [
+      floats(dice, heads * dim),
+      new Int32Array([keys - 1]),
+      new Int32Array([keys]),
+    ];
+    const numbers = floats(dice, keys * heads * dim);
+    return (['float16', 'q8_0'] as const).flatMap((type) => {
+      const ld = storedBytes(type, heads * dim);
+      const [bytes, out, lse] = [
+        new Uint8Array(keys * ld),
+        new Float32Array(heads * dim),
+        new Float32Array(heads),
+      ];
+      k.quantize(type, keys, heads * dim, numbers, 0, heads * dim, bytes, 0);
+      const shape = [1, 1, heads, heads, dim, 0.2] as const;
+      const [cache, result] = [[bytes, 0, ld, 0] as const, [out, 0, heads * dim, lse, 0] as const];
+      k.attentionForwardStored(
+        q,
+        0,
+        q.length,
+        type,
+        ...cache,
+        ...cache,
+        ...result,
+        starts,
+        0,
+        lengths,
+        0,
+        ...shape,
+      );
+      return [out, lse];
+    });
+  },
   'rows and norms': (k, dice) => {
     const [rows, cols] = [700, 300];
     const x = floats(dice, rows * cols),

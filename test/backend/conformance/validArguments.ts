@@ -302,6 +302,16 @@ export const VALID: Record<
     inverse: false,
   }),
   attentionForward: () => ({ ...attentionArguments() }),
+  attentionForwardStored: () => ({
+    ...attentionArguments(),
+    type: 'float16',
+    k: new Uint8Array(24).fill(56),
+    ldk: 4,
+    kBatchStride: 12,
+    v: new Uint8Array(24).fill(56),
+    ldv: 4,
+    vBatchStride: 12,
+  }),
   attentionBackward: () => ({
     ...attentionArguments(),
     dOut: floats(16),
