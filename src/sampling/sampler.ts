@@ -35,7 +35,8 @@ export interface SampledToken {
 }
 
 /**
- * Chooses the tokens of one sequence. It holds the options, the generator and the tokens so far. A choice allocates nothing.
+ * Chooses the tokens of one sequence. It holds the options, the generator and the tokens so far. A choice allocates nothing,
+ * but with a constraint little.
  */
 export class Sampler {
   readonly options: ResolvedSampling;
@@ -171,7 +172,10 @@ export class Sampler {
     const n = this.vocabSize;
     if (this.#scratch.logits.length < n) this.#scratch.logits = new Float32Array(n);
     const { logits: adjusted } = this.#scratch;
-    for (let i = 0; i < n; i++) adjusted[i] = logits[at + i];
+    // A view costs less than a loop, but garbage, which choices without a constraint don't make.
+    if (this.#constraint !== null && logits instanceof Float32Array) {
+      adjusted.set(logits.subarray(at, at + n));
+    } else for (let i = 0; i < n; i++) adjusted[i] = logits[at + i];
     for (let i = 0; i < this.#biases.length; i++) adjusted[this.#biasTokens[i]] += this.#biases[i];
     this.#history?.penalise(adjusted, this.options);
     this.#constraint?.apply(adjusted, n);

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import { SgemoeError } from '../../base/errors';
-import type { JsonSchema } from '../../sampling/constraints/options';
+import { constraintOf, type JsonSchema } from '../../sampling/constraints/options';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
-import { UsageError } from '../terminal/usageError';
+import { asUsage, UsageError } from '../terminal/usageError';
 import { addTableOptions, fromFlags } from './tableOptions';
 import { integer } from './values';
 
@@ -37,6 +37,7 @@ export function answerOptions(flags: object): SamplingOptions {
   const { grammar, jsonSchema } = options as { grammar?: string; jsonSchema?: string };
   if (grammar !== undefined) options.grammar = readOptionFile('--grammar', grammar);
   if (jsonSchema !== undefined) options.jsonSchema = readSchemaFile(jsonSchema);
+  asUsage(() => constraintOf(options));
   return options;
 }
 
