@@ -5,6 +5,7 @@ export type { DType, FloatDType } from './base/dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';
 export { Lcg64 } from './base/random';
 export type { MemoryNeeds } from './base/requireMemory';
+export type { KvCacheDtype } from './base/storageTypes';
 export {
   type Checkpoint,
   type CheckpointContent,

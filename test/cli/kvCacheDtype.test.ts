@@ -1,0 +1,35 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { ByteTokenizer, MoETransformer } from '../../src';
+import { SMALL } from '../helpers/smallModel';
+import { sgemoe, temporaryFolder } from './run';
+
+let folder: string;
+let model: string;
+beforeAll(async () => {
+  folder = temporaryFolder();
+  model = join(folder, 'model');
+  const created = MoETransformer.create({ ...SMALL, vocabSize: 256, maxSeqLen: 128 }, { seed: 1 });
+  await created.save(model, new ByteTokenizer().files());
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const generate = (...flags: string[]) =>
+  sgemoe(['generate', model, '--prompt', 'a', '--max-tokens', '20', ...flags]);
+
+it('generate keeps keys and values as --kv-cache-dtype says', async () => {
+  const { code, stdout } = await generate('--kv-cache-dtype', 'float16');
+  expect(code).toBe(0);
+  expect(stdout.length).toBeGreaterThan(1);
+  // The heads of this model are narrower than a block of q8_0, which only a cache of that type refuses.
+  const refused = await generate('--kv-cache-dtype', 'q8_0');
+  expect(refused.code).not.toBe(0);
+  expect(refused.stderr).toContain("kvCacheDtype 'q8_0' needs a headDim that is a multiple of 32");
+});
+
+it('generate refuses a type that no cache has', async () => {
+  const { code, stderr } = await generate('--kv-cache-dtype', 'q4_0');
+  expect(code).toBe(2);
+  expect(stderr).toContain('kv-cache-dtype');
+});
