@@ -8,7 +8,9 @@ export class RandomSchemas {
   /** A schema, with definitions that may refer to each other and to themselves. */
   next(): JsonSchema {
     const depth = 3;
-    const $defs = { one: this.#schema(depth - 1), two: this.#closed(1) };
+    // A definition that were nothing but a reference to itself would end the oracle's recursion only by the call stack.
+    const one = { type: 'array', items: this.#schema(depth - 1), maxItems: 2 };
+    const $defs = { one, two: this.#closed(1) };
     return { ...(this.#schema(depth) as object), $defs };
   }
 
