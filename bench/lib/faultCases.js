@@ -116,7 +116,7 @@ const KINDS = {
     body: pick(['', 'null', '1', '"text"', '[]', 'true', 'NaN', 'undefined', '-', '\uFEFF', ' '], random),
   }),
   'deep nesting': (random) => {
-    const levels = 40 + random.nextInt(20_000);
+    const levels = 70 + random.nextInt(20_000);
     const [open, close] = pick(
       [
         ['[', ']'],

@@ -92,7 +92,7 @@ describe('a wrong command line', () => {
     ],
     ['a bias of nothing', () => ['generate', folder, '--logit-bias', '13'], /token id, '=' and a number/],
     ['a min-p above 1', () => ['generate', folder, '--min-p', '2'], /number >= 0 and <= 1/],
-    ['a top-p of 0', () => ['generate', folder, '--top-p', '0'], /number > 0 and <= 1/],
+    ['a top-p below 0', () => ['generate', folder, '--top-p', '-1'], /number >= 0 and <= 1/],
   ];
 
   it.each(cases)('%s gets a sentence on stderr and exit code 2', async (_, argv, message) => {

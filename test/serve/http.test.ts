@@ -19,7 +19,7 @@ describe('a request that is not one', () => {
     ['no JSON', 400, /not valid JSON/, { body: '{' }],
     ['no UTF-8', 400, /not valid UTF-8/, { body: Uint8Array.of(0x22, 0xff, 0x22) }],
     ['no object', 400, /must be a JSON object, got an array/, { body: '[]' }],
-    ['deep nesting', 400, /more than 32 levels/, { body: `${'['.repeat(9999)}${']'.repeat(9999)}` }],
+    ['deep nesting', 400, /more than 64 levels/, { body: `${'['.repeat(9999)}${']'.repeat(9999)}` }],
     ['no body', 400, /got nothing/, {}],
     ['another type', 415, /must be JSON/, { body: '{}', headers: { 'content-type': 'text/plain' } }],
     [

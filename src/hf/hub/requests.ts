@@ -164,12 +164,14 @@ export class HubRequests {
 /** Each piece that arrives restarts the clock. */
 function answerOf(response: Response, timer: NodeJS.Timeout, url: URL): Answer {
   const { status, headers, body } = response;
+  // The types of browsers, against which this is checked too, don't know that a body can be iterated.
+  const pieces = body as unknown as AsyncIterable<Uint8Array> | null;
   return {
     status,
     headers,
     async *chunks() {
       try {
-        for await (const chunk of body ?? []) {
+        for await (const chunk of pieces ?? []) {
           timer.refresh();
           yield chunk;
         }
