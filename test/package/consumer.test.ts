@@ -41,7 +41,7 @@ const MINUTES = 60_000;
  * twice: 4 * 0.67 + 4 * 0.45 + 1.5 < 6. On x64 there are four instruction sets, on arm64 one.
  */
 const TARBALL_LIMIT_BYTES = 6_000_000;
-const X64_ADDON_LIMIT_BYTES = 670_000;
+const X64_ADDON_LIMIT_BYTES = 720_000;
 const ARM64_ADDON_LIMIT_BYTES = 450_000;
 const REST_LIMIT_BYTES = 1_500_000;
 const PACKAGES_LIMIT = 8;
@@ -95,7 +95,7 @@ describe('the tarball', () => {
     const allowed = [
       /^dist\/.+\.(js|mjs|d\.ts|d\.mts)$/,
       /^dist\/cli\/report\/assets\/page\.css$/,
-      /^dist\/web\/((demo|page)\.css|demo\.html|icon\.svg|kernels(-relaxed)?\.wasm)$/,
+      /^dist\/web\/((base|demo|page)\.css|demo\.html|icon\.svg|kernels(-relaxed)?\.wasm)$/,
       /^native\/.+\.(cc|h|def)$/,
       /^native\/binding\.gyp$/,
       /^prebuilds\/((linux|darwin|win32)-(x64|arm64)(-musl)?\/sgemoe\.node|wasm\/kernels(-relaxed)?\.wasm|checksums\.txt)$/,

@@ -140,12 +140,12 @@ function routeFinder(routes: readonly Route[]): RouteFinder {
 }
 
 /**
- * The path of a target without query and without slashes at its end. '%2F' and the like stay encoded, since they don't separate.
+ * The path of a target without query and without a slash at its end. '%2F' and the like stay encoded, since they don't separate.
  * @throws Problem for an invalid path.
  */
 function pathOf(target: string): string {
   const path = target.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/, '');
-  return decode(path, decodeURI).replace(/\/+$/, '') || '/';
+  return decode(path, decodeURI).replace(/(?<=[^/])\/$/, '') || '/';
 }
 
 function decode(text: string, by: (text: string) => string): string {
