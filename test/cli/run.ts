@@ -3,8 +3,10 @@ import { EventEmitter } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ByteTokenizer, MoETransformer } from '../../src';
 import { main } from '../../src/cli/program';
 import type { InStream } from '../../src/cli/terminal/io';
+import { SMALL } from '../helpers/smallModel';
 
 export interface Outcome {
   code: number;
@@ -80,4 +82,12 @@ export function readMetrics(folder: string): Record<string, unknown>[] {
   const lines = readFileSync(join(folder, 'metrics.jsonl'), 'utf8').split('\n');
   if (lines.pop() !== '') throw new Error('metrics.jsonl must end with a whole line');
   return lines.map((line) => JSON.parse(line));
+}
+
+/** Saves a small untrained model of bytes in a folder; returns the checkpoint's path. */
+export async function saveByteModel(folder: string): Promise<string> {
+  const path = join(folder, 'model');
+  const model = MoETransformer.create({ ...SMALL, vocabSize: 256, maxSeqLen: 128 }, { seed: 1 });
+  await model.save(path, new ByteTokenizer().files());
+  return path;
 }

@@ -1,17 +1,13 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ByteTokenizer, MoETransformer } from '../../src';
-import { SMALL } from '../helpers/smallModel';
-import { sgemoe, temporaryFolder } from './run';
+import { saveByteModel, sgemoe, temporaryFolder } from './run';
 
 let folder: string;
 let model: string;
 beforeAll(async () => {
   folder = temporaryFolder();
-  model = join(folder, 'model');
-  const created = MoETransformer.create({ ...SMALL, vocabSize: 256, maxSeqLen: 128 }, { seed: 1 });
-  await created.save(model, new ByteTokenizer().files());
+  model = await saveByteModel(folder);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -68,35 +68,28 @@ function deep(root: Expression, known: Uint8Array, by: Property): number {
 }
 
 function nullableBy(expression: Expression, known: Uint8Array): boolean {
-  if (known[expression.id] === 1) return true;
-  switch (expression.kind) {
-    case 'empty':
-    case 'return':
-      return true;
-    case 'sequence':
-      return isKnown(expression.first, known, true) && isKnown(expression.rest, known, true);
-    case 'choice':
-      return expression.options.some((option) => isKnown(option, known, true));
-    case 'repeat':
-      return expression.min === 0 || isKnown(expression.of, known, true);
-    default:
-      return false;
-  }
+  return holdsBy(expression, known, true);
 }
 
 function productiveBy(expression: Expression, known: Uint8Array): boolean {
+  return holdsBy(expression, known, false);
+}
+
+/** Whether an expression may be empty (`nullable`), or may end at all, by what is known of its parts. */
+function holdsBy(expression: Expression, known: Uint8Array, nullable: boolean): boolean {
   if (known[expression.id] === 1) return true;
   switch (expression.kind) {
     case 'empty':
     case 'return':
-    case 'bytes':
       return true;
+    case 'bytes':
+      return !nullable;
     case 'sequence':
-      return isKnown(expression.first, known, false) && isKnown(expression.rest, known, false);
+      return isKnown(expression.first, known, nullable) && isKnown(expression.rest, known, nullable);
     case 'choice':
-      return expression.options.some((option) => isKnown(option, known, false));
+      return expression.options.some((option) => isKnown(option, known, nullable));
     case 'repeat':
-      return expression.min === 0 || isKnown(expression.of, known, false);
+      return expression.min === 0 || isKnown(expression.of, known, nullable);
     default:
       return false;
   }
