@@ -53,7 +53,7 @@ function readOptions() {
   const program = command('gguf.js', 'Times prompts and decoding of a GGUF file, here and in llama.cpp.')
     .argument('<file>', 'the model')
     .requiredOption('--llama <folder>', 'a folder in which node-llama-cpp is installed')
-    .option('--dtype <type>', 'how our weights are kept (see MoETransformer.load)')
+    .option('--dtype <type>', 'how our weights are kept (see MoETransformer.load)', 'stored')
     .option('--prompt <n>', 'tokens of the prompt', integer(1, 100_000), 512)
     .option('--tokens <n>', 'tokens that are decoded', integer(1, 100_000), 32)
     .option('--sequences <list>', 'how many sequences are decoded at once, with commas between', '1')
