@@ -8,6 +8,7 @@ import { ggufArchitecture, ggufNameOf } from '../checkpoint/gguf/architectures';
 import { blockTypeFor } from '../checkpoint/gguf/blockTypes';
 import { isGgufPath } from '../checkpoint/gguf/ggufFile';
 import { isLlama3Default, llama3Factors, ROPE_FACTORS } from '../checkpoint/gguf/ropeScaling';
+import { samplingEntries } from '../checkpoint/gguf/sampling';
 import { type GgufEntry, streamGguf, type WrittenTensor } from '../checkpoint/gguf/writer';
 import { tokenizerEntries } from '../checkpoint/gguf/writeTokenizer';
 import { replaceFiles } from '../checkpoint/replaceFiles';
@@ -68,6 +69,7 @@ export async function writeGguf(
   const known = ['dtype', 'name', 'generationConfig', 'tokenizer', 'tokenizerConfig', 'chatTemplate'];
   checkOptions('exportGguf', options, known);
   if (!isGgufPath(file)) throw new RangeError(`exportGguf: the file's name must end in .gguf, got ${file}`);
+  const { generationConfig = model.generationConfig ?? null } = options;
   const { dtype = 'f32', name = basename(file).slice(0, -'.gguf'.length) } = options;
   if (!Object.hasOwn(DTYPES, dtype))
     throw new TypeError(`exportGguf: dtype must be one of ${GGUF_DTYPES.join(', ')}, got ${String(dtype)}`);
@@ -77,6 +79,7 @@ export async function writeGguf(
   if (dtype === 'q8_0' || dtype === 'q4_k_m') refuseNotFinite(model, dtype);
   const metadata = new Map<string, GgufEntry>([
     ...generalEntries(target.name, name, dtype),
+    ...samplingEntries(generationConfig),
     ...modelEntries(target.name, model.config),
     ...scalingEntries(target.name, model.config.ropeScaling),
     ...tokenEntries(model, options),

@@ -4,6 +4,7 @@ import { quoteName } from '../safetensorsHeader';
 import { GgufFile } from './ggufFile';
 import type { GgufHeader } from './header';
 import { type GgufPreTokenizer, ggufPreTokenizer, PRE_TOKENIZER_NAMES } from './preTokenizers';
+import { ggufSampling } from './sampling';
 import { sentencePieceParts } from './sentencePiece';
 import { TOKEN_KINDS } from './tokenKinds';
 
@@ -89,7 +90,7 @@ export function ggufTokenizerFacts(
   return { kind, pre, tokens: tokens.length, chatTemplate: values.templates.length > 0 };
 }
 
-/** The end tokens that a GGUF names, as a generation_config.json; null if it has none. */
+/** The end tokens and the sampling that a GGUF names, as a generation_config.json; null if it has none. */
 export function ggufGenerationConfig(
   file: Pick<GgufHeader, 'metadata'> & { path: string },
 ): GenerationConfig | null {
@@ -102,7 +103,12 @@ export function ggufGenerationConfig(
     ? END_NAMES.map((name) => tokens.indexOf(name)).filter((id) => id >= 0 && isControl(id))
     : [];
   const ids = [...new Set([...named, ...found])];
-  return ids.length === 0 ? null : { eos_token_id: ids.length === 1 ? ids[0] : ids };
+  const config = { ...ggufSampling(file), ...withEnds(ids) };
+  return Object.keys(config).length === 0 ? null : config;
+}
+
+function withEnds(ids: readonly number[]): GenerationConfig {
+  return ids.length === 0 ? {} : { eos_token_id: ids.length === 1 ? ids[0] : ids };
 }
 
 interface Vocabulary {

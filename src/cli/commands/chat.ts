@@ -7,7 +7,7 @@ import type { Usage } from '../../serve/engine/types';
 import type { ChatMessage } from '../../text/chatTemplate';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
-import { addAnswerOptions, answerOptions } from '../options/samplingOptions';
+import { addAnswerOptions, answerOptions, overCheckpoint } from '../options/samplingOptions';
 import { addTableOptions, fromFlags } from '../options/tableOptions';
 import { ChatControl } from '../terminal/chatControl';
 import { formatCount, formatRate } from '../terminal/format';
@@ -20,8 +20,8 @@ interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
 }
 
 /** The options of an engine that answers one conversation. */
-const { contextLength, kvCacheDtype, threads } = ENGINE_OPTIONS;
-const CHAT_OPTIONS = { contextLength, kvCacheDtype, threads };
+const { contextLength, kvCacheDtype, generationConfig, threads } = ENGINE_OPTIONS;
+const CHAT_OPTIONS = { contextLength, kvCacheDtype, generationConfig, threads };
 
 const NOTES = `
 Each line is a message; the model answers with its tokenizer's chat template, and remembers the conversation. Answers go to
@@ -63,7 +63,7 @@ async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): P
   const dir = await checkpointPath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
-    ...fromFlags<Pick<EngineOptions, 'contextLength' | 'kvCacheDtype' | 'threads'>>(CHAT_OPTIONS, options),
+    ...fromFlags<Pick<EngineOptions, keyof typeof CHAT_OPTIONS>>(CHAT_OPTIONS, options),
     maxBatch: 1,
     dtype: options.dtype,
     onNote,
@@ -71,7 +71,8 @@ async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): P
   try {
     if (engine.tokenizer === null)
       throw new UsageError(`${model} has no tokenizer, so it can't be talked to.`);
-    const chat = new Chat(engine, answerOptions(options), io, options.system);
+    const sampling = overCheckpoint(engine.samplingDefaults, answerOptions(options));
+    const chat = new Chat(engine, sampling, io, options.system);
     return await chat.run();
   } finally {
     await engine.close();

@@ -8,6 +8,7 @@ import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
+import { checkpointSampling } from '../../sampling/checkpointSampling';
 import type { SampledToken } from '../../sampling/sampler';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { loadTokenizer } from '../../text/loadTokenizer';
@@ -17,7 +18,7 @@ import { generateText } from '../../training/generateText';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
-import { addSamplingOptions, samplingOptions } from '../options/samplingOptions';
+import { addSamplingOptions, overCheckpoint, samplingOptions } from '../options/samplingOptions';
 import { addTableOptions } from '../options/tableOptions';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
@@ -32,10 +33,11 @@ interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
   logprobs?: string;
   threads?: number;
   kvCacheDtype?: KvCacheDtype;
+  generationConfig: 'model' | 'ignore';
 }
 
-const { kvCacheDtype, threads } = ENGINE_OPTIONS;
-const DECODER_OPTIONS = { kvCacheDtype, threads };
+const { kvCacheDtype, generationConfig, threads } = ENGINE_OPTIONS;
+const DECODER_OPTIONS = { kvCacheDtype, generationConfig, threads };
 
 /** Replaces an empty prompt: a line break, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
@@ -82,8 +84,8 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
-  const sampling = samplingOptions(options);
-  const length = Math.max(1, ids.length + sampling.maxTokens);
+  const flags = samplingOptions(options);
+  const length = Math.max(1, ids.length + flags.maxTokens);
   const needs = (config: ModelConfig) =>
     memoryBytes(config, {
       mode: 'decode',
@@ -92,6 +94,8 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
     });
   const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
   requireOneCheckpoint(dir, model, tokenizer);
+  const isIgnored = options.generationConfig === 'ignore';
+  const sampling = overCheckpoint(isIgnored ? {} : checkpointSampling(model.generationConfig), flags);
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);
   const interrupt = new Interrupt(io.signals);
   const started = performance.now();

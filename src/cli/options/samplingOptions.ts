@@ -1,15 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
 import { SgemoeError } from '../../base/errors';
+import { withChanges } from '../../base/options';
+import { CHECKPOINT_OPTIONS } from '../../sampling/checkpointSampling';
 import { constraintOf, type JsonSchema } from '../../sampling/constraints/options';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import { asUsage, UsageError } from '../terminal/usageError';
-import { addTableOptions, fromFlags } from './tableOptions';
+import { addTableOptions, flagDefaults, fromFlags } from './tableOptions';
 import { integer } from './values';
 
 /** Adds the flags of SamplingOptions, which say how tokens are chosen and where the text ends. */
 export function addSamplingOptions(command: Command, table = SAMPLING_OPTIONS): Command {
-  return addTableOptions(command, table, {
+  return addTableOptions(command, withoutDefaults(table), {
     collected: {
       logitBias: { parse: addBias, first: new Map<number, number>() },
       stop: { parse: collect((text) => text), first: [] },
@@ -17,6 +19,25 @@ export function addSamplingOptions(command: Command, table = SAMPLING_OPTIONS): 
       stopTokens: { parse: collect(integer(0)), first: [] },
     },
   });
+}
+
+/** The options that a checkpoint may choose get no value without their flags. */
+function withoutDefaults(table: typeof SAMPLING_OPTIONS): typeof SAMPLING_OPTIONS {
+  const changed = CHECKPOINT_OPTIONS.map((name) => {
+    const { cli, absent, default: value } = table[name];
+    const otherwise = cli!.default ?? absent ?? value;
+    return [
+      name,
+      { ...table[name], cli: { ...cli!, default: undefined, absent: `the checkpoint's, else ${otherwise}` } },
+    ];
+  });
+  return { ...table, ...Object.fromEntries(changed) };
+}
+
+/** The flags' values over those of the checkpoint, over the flags' defaults. */
+export function overCheckpoint<T extends SamplingOptions>(checkpoint: SamplingOptions, flags: T): T {
+  const { temperature } = flagDefaults(SAMPLING_OPTIONS);
+  return withChanges({ temperature, ...checkpoint } as T, flags);
 }
 
 /** Adds the same flags for answers, whose length the context alone limits by default. */

@@ -8,7 +8,9 @@ import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
 import { modelPath } from '../../hf/hub/modelPath';
 import { MoETransformer } from '../../model/model';
+import { checkpointSampling } from '../../sampling/checkpointSampling';
 import { isConstrained } from '../../sampling/constraints/options';
+import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
@@ -59,6 +61,8 @@ export class Engine implements AsyncDisposable {
   readonly maxBatch: number;
   readonly maxQueue: number;
   readonly contextLength: number;
+  /** How tokens are chosen where a request is silent, from the checkpoint's generation_config.json. */
+  readonly samplingDefaults: SamplingOptions;
   /** A short text that changes with what may change the answer to a request with a seed: version, model, backend. */
   readonly fingerprint: string;
   /** Bytes of the model's weights in memory, and of those that are mapped from files. */
@@ -77,6 +81,8 @@ export class Engine implements AsyncDisposable {
     this.maxQueue = maxQueue;
     this.contextLength = contextLength;
     this.weightBytes = model.weightBytes;
+    const isIgnored = options.generationConfig === 'ignore';
+    this.samplingDefaults = isIgnored ? {} : checkpointSampling(model.generationConfig);
     this.#slots = workers * maxBatch;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(model.config));
     const { backend, addonPath, instructionSet } = model.kernels.info;
@@ -86,6 +92,7 @@ export class Engine implements AsyncDisposable {
       backend,
       instructionSet,
       options,
+      this.samplingDefaults,
     ]);
     const setup: Omit<WorkerSetup, 'counters'> = {
       model: model.share(),
@@ -262,7 +269,7 @@ export class Engine implements AsyncDisposable {
 
   #complete(request: GenerateRequest): CompletionStream {
     const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
-    const work = generateWork(request, { model: this.config.vocabSize, chosen });
+    const work = generateWork(request, { model: this.config.vocabSize, chosen }, this.samplingDefaults);
     const { source, sampling } = work;
     if (!('ids' in source) || sampling.stop.length > 0 || isConstrained(sampling)) {
       needTokenizer(this.tokenizer);

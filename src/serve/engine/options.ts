@@ -27,6 +27,11 @@ export interface EngineOptions {
    * Default 'float32'.
    */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /**
+   * Where a request is silent: 'model' takes temperature, top_k, top_p, min_p, repetition_penalty and do_sample of the
+   * checkpoint's generation_config.json, 'ignore' the defaults of SamplingOptions. Default 'model'.
+   */
+  generationConfig?: 'model' | 'ignore' | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -89,6 +94,14 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
     doc: 'how keys and values are kept: `float16` takes half the memory of `float32`, `q8_0` about a quarter',
     default: 'float32',
     cli: { flag: '--kv-cache-dtype <type>', doc: 'how keys and values are kept' },
+  }),
+  generationConfig: choice(['model', 'ignore'], {
+    doc: "where a request is silent, `model` samples as the checkpoint's generation_config.json says, `ignore` by the defaults",
+    default: 'model',
+    cli: {
+      flag: '--generation-config <which>',
+      doc: "where nothing else is said, sample as the checkpoint's generation_config.json says, or ignore that",
+    },
   }),
   freeze: boolean({
     doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',

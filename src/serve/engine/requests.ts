@@ -1,6 +1,6 @@
 /** Checks users' requests and turns them into work for a worker. */
 import { checkIds, checkOptions } from '../../base/checks';
-import { namesOf } from '../../base/options';
+import { namesOf, withChanges } from '../../base/options';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { GenerateWork, TextSource } from './messages';
@@ -31,8 +31,15 @@ export interface VocabularySizes {
   chosen: number;
 }
 
-/** @throws TypeError or RangeError for an invalid request. */
-export function generateWork(request: GenerateRequest, vocabulary: VocabularySizes): GenerateWork {
+/**
+ * @param defaults the sampling where the request is silent.
+ * @throws TypeError or RangeError for an invalid request.
+ */
+export function generateWork(
+  request: GenerateRequest,
+  vocabulary: VocabularySizes,
+  defaults: SamplingOptions,
+): GenerateWork {
   checkOptions('generate', request, [...REQUEST, ...namesOf(SAMPLING_OPTIONS)]);
   const { skipSpecialTokens = true, echo = false, routing = false, onAbort = 'throw' } = request;
   checkBoolean('generate: skipSpecialTokens', skipSpecialTokens);
@@ -42,7 +49,8 @@ export function generateWork(request: GenerateRequest, vocabulary: VocabularySiz
     throw new RangeError(`generate: onAbort must be 'throw' or 'return', got ${String(onAbort)}`);
   }
   const given = Object.entries(request).filter(([name]) => !REQUEST.includes(name));
-  const sampling = resolveSampling(Object.fromEntries(given) as SamplingOptions, vocabulary.chosen);
+  const asked = withChanges(defaults, Object.fromEntries(given) as SamplingOptions);
+  const sampling = resolveSampling(asked, vocabulary.chosen);
   const logprobs = request.topLogprobs !== undefined;
   const source = sourceOf(request, vocabulary.model);
   return { kind: 'generate', source, sampling, skipSpecialTokens, echo, logprobs, routing };

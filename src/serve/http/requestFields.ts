@@ -107,7 +107,7 @@ export const COMMON_FIELDS = {
       { min: -1 },
       { doc: 'draw from the k most probable tokens', note: '0 and -1 mean all', absent: 'all' },
     ),
-    (k) => (k > 0 ? k : undefined),
+    (k) => (k > 0 ? k : Number.POSITIVE_INFINITY),
   ),
   min_p: sampling(
     'minP',
