@@ -8,10 +8,10 @@ const fs = require('node:fs');
 const path = require('node:path');
 
 const KINDS = [
-  { ending: '.js', entries: ['index.js', 'cli/main.js'], imports: /\brequire\("(\.[^"]+)"\)/g },
+  { ending: '.js', entries: ['index.js', 'ai.js', 'cli/main.js'], imports: /\brequire\("(\.[^"]+)"\)/g },
   {
     ending: '.d.ts',
-    entries: ['index.d.ts', 'web.d.ts'],
+    entries: ['index.d.ts', 'ai.d.ts', 'web.d.ts'],
     imports: /(?:\bfrom |\bimport\()['"](\.[^'"]+)['"]/g,
   },
 ];

@@ -33,7 +33,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 /** Files that stand alone in the root: what users import. */
-const ENTRIES = ['index.ts', 'web.ts'];
+const ENTRIES = ['ai.ts', 'index.ts', 'web.ts'];
 
 interface Source {
   /** Path below src/, with '/'. */

@@ -27,7 +27,7 @@ beforeAll(() => {
   project = mkdtempSync(join(tmpdir(), 'sgemoe-docs-'));
   mkdirSync(join(project, 'node_modules'));
   symlinkSync(ROOT, join(project, 'node_modules', 'sgemoe'), 'junction');
-  for (const name of ['fastify', 'openai']) {
+  for (const name of ['ai', 'fastify', 'openai', 'zod']) {
     symlinkSync(join(ROOT, 'node_modules', name), join(project, 'node_modules', name), 'junction');
   }
   writeFileSync(join(project, 'package.json'), '{ "type": "module" }');

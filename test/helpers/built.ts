@@ -5,3 +5,4 @@ import { resolve } from 'node:path';
  * than those of src/.
  */
 export const built: typeof import('../../src') = require(resolve(__dirname, '../../dist'));
+export const builtAi: typeof import('../../src/ai') = require(resolve(__dirname, '../../dist/ai.js'));

@@ -1,10 +1,10 @@
 /** Turns bodies of /v1/completions and /v1/chat/completions, as OpenAI documents them, into requests of the engine. */
-import { randomInt } from 'node:crypto';
 import { integer } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatOptions } from '../../text/chatTemplate';
 import { infillTokens } from '../../text/infill';
 import type { Tokenizer } from '../../text/tokenizer';
+import { drawSeed } from '../engine/drawSeed';
 import type { GenerateRequest } from '../engine/types';
 import type { BestOf } from './bestOf';
 import { describe, Fields, type JsonObject } from './fields';
@@ -23,7 +23,6 @@ import { responseFormat } from './responseFormat';
 
 /** OpenAI's default max_tokens of /v1/completions; a chat's answer may be as long as the context allows. */
 const COMPLETION_TOKENS = 16;
-const SEEDS = 2 ** 48 - 1;
 
 export interface RequestLimits {
   /** Name of the served model. */
@@ -124,7 +123,7 @@ function common(fields: Fields) {
   return {
     ...(sampling as SamplingOptions),
     n: fields.read('n', COMMON_FIELDS.n) ?? 1,
-    seed: fields.read('seed', COMMON_FIELDS.seed) ?? randomInt(SEEDS),
+    seed: fields.read('seed', COMMON_FIELDS.seed) ?? drawSeed(),
   };
 }
 
