@@ -1,5 +1,7 @@
-import { checkOptions } from '../base/checks';
+import { checkInteger, checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
+import { withinTime } from '../base/timeLimit';
+import { TemplateProgram } from './templateProgram';
 
 /** A message of a conversation. Templates know more keys, such as tool_calls. */
 export interface ChatMessage {
@@ -25,10 +27,14 @@ export interface ChatOptions {
   template?: string | undefined;
   /** Further variables of the template, such as { enable_thinking: false }. */
   variables?: Readonly<Record<string, unknown>> | undefined;
+  /** Milliseconds that the template may take, an integer in [1, 2^31). Default 1,000. */
+  timeoutMs?: number | undefined;
+  /** The largest number of characters (UTF-16 units) of the text, an integer >= 1. Default 2^24. */
+  maxCharacters?: number | undefined;
 }
 
-type Jinja = typeof import('@huggingface/jinja');
-type Template = InstanceType<Jinja['Template']>;
+const TIMEOUT_MS = 1_000;
+const MOST_CHARACTERS = 2 ** 24;
 
 const CHAT_OPTIONS: readonly (keyof ChatOptions)[] = [
   'addGenerationPrompt',
@@ -37,6 +43,8 @@ const CHAT_OPTIONS: readonly (keyof ChatOptions)[] = [
   'documents',
   'template',
   'variables',
+  'timeoutMs',
+  'maxCharacters',
 ];
 
 /** Stands behind the content of the last message while it is rendered; private characters, which no text has by chance. */
@@ -46,7 +54,7 @@ const CONTENT_END = '\uE5E1\uF5E1\uE5E1';
 export class ChatTemplates {
   readonly #sources: ReadonlyMap<string, string>;
   readonly #specialTokens: Readonly<Record<string, string>>;
-  readonly #parsed = new Map<string, Template>();
+  readonly #parsed = new Map<string, TemplateProgram>();
 
   /**
    * @param config content of tokenizer_config.json: templates, and the special tokens that they name (bos_token, ...).
@@ -68,10 +76,11 @@ export class ChatTemplates {
     return this.#sources.size;
   }
 
-  /** @throws SgemoeError SGEMOE_CHAT_TEMPLATE */
+  /** @throws SgemoeError SGEMOE_CHAT_TEMPLATE; TypeError or RangeError for an option. */
   render(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     checkOptions('applyChatTemplate', options, CHAT_OPTIONS);
     if (!Array.isArray(messages)) throw new TypeError('applyChatTemplate: messages must be an array');
+    checkLimits(options);
     const { tools, continueFinalMessage = false } = options;
     const name = options.template ?? (tools && this.#sources.has('tool_use') ? 'tool_use' : 'default');
     const known = this.#sources.get(name)?.includes('developer') ? messages : withoutDeveloper(messages);
@@ -81,15 +90,18 @@ export class ChatTemplates {
 
   #render(name: string, messages: readonly ChatMessage[], options: ChatOptions): string {
     const { addGenerationPrompt = false, tools, documents, variables } = options;
+    const { timeoutMs = TIMEOUT_MS, maxCharacters = MOST_CHARACTERS } = options;
+    const all = {
+      ...this.#specialTokens,
+      messages,
+      tools: tools ?? null,
+      documents: documents ?? null,
+      add_generation_prompt: addGenerationPrompt,
+      ...variables,
+    };
+    const late = () => new Error(`it takes longer than ${timeoutMs} ms`);
     try {
-      return this.#template(name).render({
-        ...this.#specialTokens,
-        messages,
-        tools: tools ?? null,
-        documents: documents ?? null,
-        add_generation_prompt: addGenerationPrompt,
-        ...variables,
-      });
+      return withinTime(timeoutMs, () => this.#template(name).render(all, maxCharacters), late);
     } catch (cause) {
       if (cause instanceof SgemoeError) throw cause;
       const text = `The chat template "${name}" can not be rendered: ${(cause as Error).message}`;
@@ -97,12 +109,12 @@ export class ChatTemplates {
     }
   }
 
-  #template(name: string): Template {
+  #template(name: string): TemplateProgram {
     let template = this.#parsed.get(name);
     if (template === undefined) {
       const source = this.#sources.get(name);
       if (source === undefined) throw noChatTemplate(this.#missing(name));
-      template = new (loadJinja().Template)(source);
+      template = new TemplateProgram(source);
       this.#parsed.set(name, template);
     }
     return template;
@@ -177,9 +189,9 @@ function sourcesOf(value: unknown): Map<string, string> {
   );
 }
 
-let jinja: Jinja | undefined;
-
-function loadJinja(): Jinja {
-  jinja ??= require('@huggingface/jinja') as Jinja; // a plain require, which bundlers see
-  return jinja;
+function checkLimits({ timeoutMs = 1, maxCharacters = 1 }: ChatOptions): void {
+  checkInteger('applyChatTemplate: timeoutMs', timeoutMs, 1);
+  checkInteger('applyChatTemplate: maxCharacters', maxCharacters, 1);
+  if (timeoutMs < 2 ** 31) return;
+  throw new RangeError(`applyChatTemplate: timeoutMs must be an integer in [1, 2^31), got ${timeoutMs}`);
 }
