@@ -74,10 +74,15 @@ describe('echo', () => {
 
   it('streams the prompt first', async () => {
     let text = '';
+    let given = 0;
     const texts: string[] = [];
+    const ids = [...new TextEncoder().encode(PROMPT)];
     for await (const chunk of engine.stream({ prompt: PROMPT, echo: true, maxTokens: 5, topLogprobs: 0 })) {
       text += chunk.text;
       texts.push(...chunk.texts);
+      given += chunk.tokens.length;
+      // The prompt's tokens are no new ones.
+      expect(chunk.usageSoFar.completionTokens).toBe(Math.max(0, given - ids.length));
     }
     expect(text.startsWith(PROMPT)).toBe(true);
     expect(texts.join('')).toBe(text);

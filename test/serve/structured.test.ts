@@ -52,6 +52,21 @@ describe('an engine', () => {
   });
 });
 
+describe('a constraint that is too much to follow from its beginning', () => {
+  it('leaves its place to others', async () => {
+    await using engine = await openEngine({ maxBatch: 2 });
+    for (let i = 0; i < 3; i++) {
+      const refused = engine.generate({ prompt: 'a', regex: '(a?){100000}' });
+      await expect(refused).rejects.toMatchObject({ code: 'SGEMOE_CONSTRAINT_LIMIT' });
+    }
+    const answers = ['a', 'b'].map((prompt) => engine.generate({ prompt, maxTokens: 2, timeoutMs: 60_000 }));
+    expect((await Promise.all(answers)).map(({ finishReason }) => finishReason)).toEqual([
+      'length',
+      'length',
+    ]);
+  });
+});
+
 describe('the server', () => {
   let server: Awaited<ReturnType<typeof openServer>>;
   beforeAll(async () => {
@@ -109,6 +124,11 @@ describe('the server', () => {
       expect(code).toBe('constraint_invalid');
       expect(message).toContain("'not' at #/properties/a");
     }
+    const twice = await chat({ response_format: { type: 'json_object' }, json_schema: SCHEMA });
+    expect([twice.status, (await errorOf(twice)).message]).toEqual([
+      400,
+      expect.stringContaining("'json_schema' must be absent beside 'response_format'"),
+    ]);
     const both = await chat({ response_format, grammar: 'root ::= "a"' });
     expect([both.status, (await errorOf(both)).message]).toEqual([
       400,

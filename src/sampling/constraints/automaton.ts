@@ -40,8 +40,9 @@ export interface Cut {
 
 /** Ids of states lie below it. Expressions have at most 18 bits, so that a pair of ids is an exact number. */
 const MOST_IDS = 2 ** 34;
-/** States that are remembered; beyond it all are forgotten, and found anew. */
+/** States that are remembered, and their next states; beyond one of them all are forgotten, and found anew. */
 const MOST_STATES = 20_000;
+const MOST_NEXT = 2 ** 20;
 const MOST_DEPTH = 1_000;
 /** Expressions and stacks that one question may look at: about 0.1 s. */
 const MOST_WORK = 100_000;
@@ -59,6 +60,7 @@ export class Automaton {
   generation = 0;
   readonly #end = new State(0, [], true, 0);
   readonly #classes: number;
+  readonly #mostStates: number;
   readonly #members = new Map<number, Uint8Array>();
   readonly #singles = new Map<number, State>();
   readonly #others = new Map<string, State>();
@@ -68,13 +70,14 @@ export class Automaton {
   constructor(private readonly grammar: Grammar) {
     this.classOf = grammar.classOf;
     this.#classes = grammar.representatives.length;
+    this.#mostStates = Math.min(MOST_STATES, MOST_NEXT / this.#classes);
     this.start = this.#under(grammar.root, this.#end);
   }
 
   /** Begins a question, whose work is bounded. */
   begin(): void {
     this.#work = 0;
-    if (this.#singles.size + this.#others.size > MOST_STATES) this.#forget();
+    if (this.#singles.size + this.#others.size > this.#mostStates) this.#forget();
   }
 
   /**

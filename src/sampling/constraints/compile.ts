@@ -21,6 +21,6 @@ export function compileConstraint({ kind, text }: ConstraintSource): Grammar {
   if (kind === 'grammar') root.body = readGbnf(text, make);
   else if (kind === 'regex') root.body = readRegex(text, make);
   else if (kind === 'jsonSchema') root.body = readSchema(JSON.parse(text), make);
-  else root.body = make.choice(...(JSON.parse(text) as string[]).map((each) => make.text(each)));
+  else root.body = make.choiceOf((JSON.parse(text) as string[]).map((each) => make.text(each)));
   return new Grammar(make, root);
 }

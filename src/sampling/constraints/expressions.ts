@@ -73,6 +73,8 @@ export class Expressions {
   readonly sets: ByteSet[] = [];
   #count = 3;
   readonly #bySet = new Map<string, BytesOf>();
+  /** The same by ranges, which are compared faster. */
+  readonly #byRanges = new Map<string, BytesOf>();
   readonly #repeats = new Map<string, Repeat>();
 
   get count(): number {
@@ -81,6 +83,16 @@ export class Expressions {
 
   /** A byte in lo ..= hi of one of the ranges. */
   bytes(...ranges: readonly CodeRange[]): BytesOf {
+    const text = ranges.join();
+    let known = this.#byRanges.get(text);
+    if (known === undefined) {
+      known = this.#bytesIn(ranges);
+      this.#byRanges.set(text, known);
+    }
+    return known;
+  }
+
+  #bytesIn(ranges: readonly CodeRange[]): BytesOf {
     const members = new Uint8Array(256);
     for (const [lo, hi] of ranges) members.fill(1, lo, hi + 1);
     const key = String.fromCharCode(...members);
@@ -96,7 +108,7 @@ export class Expressions {
 
   /** The UTF-8 of a text. */
   text(text: string): Expression {
-    return this.sequence(...Array.from(Buffer.from(text, 'utf8'), (byte) => this.bytes([byte, byte])));
+    return this.sequenceOf(Array.from(Buffer.from(text, 'utf8'), (byte) => this.bytes([byte, byte])));
   }
 
   /** The UTF-8 of one character out of the ranges; surrogates are none. */
@@ -112,6 +124,11 @@ export class Expressions {
   }
 
   sequence(...parts: readonly Expression[]): Expression {
+    return this.sequenceOf(parts);
+  }
+
+  /** As `sequence`, for so many parts that they can't be arguments of a call. */
+  sequenceOf(parts: readonly Expression[]): Expression {
     let rest: Expression = this.empty;
     for (let i = parts.length - 1; i >= 0; i--) {
       const first = parts[i];
@@ -122,6 +139,11 @@ export class Expressions {
   }
 
   choice(...options: readonly Expression[]): Expression {
+    return this.choiceOf(options);
+  }
+
+  /** As `choice`, for so many options that they can't be arguments of a call. */
+  choiceOf(options: readonly Expression[]): Expression {
     const distinct = [...new Set(options)].filter((each) => each !== this.never);
     if (distinct.length === 0) return this.never;
     return distinct.length === 1 ? distinct[0] : { kind: 'choice', id: this.#newId(), options: distinct };

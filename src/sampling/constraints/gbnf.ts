@@ -80,7 +80,7 @@ class GbnfReader {
       this.#space(true);
       options.push(this.#sequence(nested));
     }
-    return this.make.choice(...options);
+    return this.make.choiceOf(options);
   }
 
   /** Takes a '|', which may stand at the beginning of the next line. */
@@ -96,7 +96,7 @@ class GbnfReader {
     const parts: Expression[] = [];
     for (;;) {
       const atom = this.#atom();
-      if (atom === null) return this.make.sequence(...parts);
+      if (atom === null) return this.make.sequenceOf(parts);
       this.#space(nested);
       let of = atom;
       for (let count = this.#count(nested); count !== null; count = this.#count(nested)) {

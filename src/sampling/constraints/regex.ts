@@ -53,7 +53,7 @@ const CONTROLS: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, f: 12, 
 /** The whole text matches; `^` at the beginning and `$` at the end say nothing more. */
 export function readRegex(source: string, make: Expressions): Expression {
   const reader = new RegexReader(source, make, (ranges) => make.character(ranges));
-  return make.choice(...reader.read().map(({ pattern }) => pattern.expression));
+  return make.choiceOf(reader.read().map(({ pattern }) => pattern.expression));
 }
 
 /** A text has a match anywhere, as JSON Schema means it, so that `^` and `$` say where. */
@@ -64,12 +64,11 @@ export function readSearch(source: string, make: Expressions, encode: Encode): P
     make.sequence(fromStart ? make.empty : any, pattern.expression, toEnd ? make.empty : any),
   );
   return {
-    expression: make.choice(...expressions),
-    min: Math.min(...all.map(({ pattern }) => pattern.min)),
-    max: Math.max(
-      ...all.map(({ pattern, fromStart, toEnd }) =>
-        fromStart && toEnd ? pattern.max : Number.POSITIVE_INFINITY,
-      ),
+    expression: make.choiceOf(expressions),
+    ...lengthsOf(
+      all.map(({ pattern: { min, max }, fromStart, toEnd }) => {
+        return { min, max: fromStart && toEnd ? max : Number.POSITIVE_INFINITY };
+      }),
     ),
   };
 }
@@ -111,9 +110,8 @@ class RegexReader {
     do all.push(this.#sequence());
     while (this.#skip('|'));
     return {
-      expression: this.make.choice(...all.map(({ expression }) => expression)),
-      min: Math.min(...all.map(({ min }) => min)),
-      max: Math.max(...all.map(({ max }) => max)),
+      expression: this.make.choiceOf(all.map(({ expression }) => expression)),
+      ...lengthsOf(all),
     };
   }
 
@@ -126,7 +124,7 @@ class RegexReader {
       parts.push(this.#quantified(this.#atom()));
     }
     return {
-      expression: this.make.sequence(...parts.map(({ expression }) => expression)),
+      expression: this.make.sequenceOf(parts.map(({ expression }) => expression)),
       min: parts.reduce((sum, { min }) => sum + min, 0),
       max: parts.reduce((sum, { max }) => sum + max, 0),
     };
@@ -235,7 +233,7 @@ class RegexReader {
     if (next in CONTROLS && !(next === '0' && /^\d$/.test(this.#peek() ?? '')))
       return [[CONTROLS[next], CONTROLS[next]]];
     if (next === 'x') return this.#hex(2);
-    if (next === 'u') return this.#peek() === '{' ? this.#bracedHex() : this.#hex(4);
+    if (next === 'u') return this.#peek() === '{' ? this.#bracedHex() : this.#unicode();
     if (/^[1-9k]$/.test(next)) this.#refuse('backreferences are not supported');
     if (next === 'b' || next === 'B') this.#refuse(`\\${next}, the border of a word, is not supported`);
     if (next === 'p' || next === 'P') this.#refuse(`\\${next}, a property of Unicode, is not supported`);
@@ -253,6 +251,18 @@ class RegexReader {
     }
     const code = Number.parseInt(digits, 16);
     return [[code, code]];
+  }
+
+  /** Four digits, or the two escapes of a surrogate pair, which are one character. */
+  #unicode(): readonly CodeRange[] {
+    const [[code]] = this.#hex(4);
+    const low = /^\\u([dD][c-fC-F][0-9a-fA-F]{2})$/.exec(
+      this.#source.slice(this.#at, this.#at + 6).join(''),
+    )?.[1];
+    if (code < 0xd800 || code > 0xdbff || low === undefined) return [[code, code]];
+    this.#at += 6;
+    const pair = String.fromCharCode(code, Number.parseInt(low, 16)).codePointAt(0)!;
+    return [[pair, pair]];
   }
 
   #hex(count: number): readonly CodeRange[] {
@@ -280,6 +290,14 @@ class RegexReader {
   #refuse(why: string): never {
     throw invalid(`The regular expression can't be used: ${why} (character ${this.#at + 1}).`);
   }
+}
+
+/** The least and most characters of alternatives. */
+function lengthsOf(all: readonly Pick<Pattern, 'min' | 'max'>[]): Pick<Pattern, 'min' | 'max'> {
+  return {
+    min: all.reduce((least, { min }) => Math.min(least, min), Number.POSITIVE_INFINITY),
+    max: all.reduce((most, { max }) => Math.max(most, max), 0),
+  };
 }
 
 function isOne(ranges: readonly CodeRange[]): boolean {

@@ -212,7 +212,8 @@ export class CompletionSequence implements Sequence {
       finishReason: null,
       usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },
     };
-    this.#chunk.usage.completionTokens = this.#given - this.#echoed;
+    const echoed = this.#setup.work.echo ? this.#ids.length : 0;
+    this.#chunk.usage.completionTokens = Math.max(0, this.#given - echoed);
     return this.#chunk;
   }
 

@@ -6,7 +6,7 @@ import { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { isConstrained } from '../../sampling/constraints/options';
 import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
-import { CompletionSequence } from './completion';
+import { CompletionSequence, type CompletionSetup } from './completion';
 import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
 import type { EmbedWork, GenerateWork, ToWorker, Work, WorkerEvent } from './messages';
@@ -135,7 +135,8 @@ export class Scheduler {
 
   #beginCompletion(id: number, work: GenerateWork): void {
     const { config } = this.model;
-    const sequence = new CompletionSequence({
+    let taken: number | null = null;
+    const setup: CompletionSetup = {
       id,
       work,
       prompt: readPrompt(work.source, this.tokenizer),
@@ -147,11 +148,18 @@ export class Scheduler {
       config,
       takeSlot: (ids, empty) => {
         const slot = empty ? this.#slots.takeEmpty() : this.#slots.take(ids);
+        taken = slot;
         return { slot, reused: this.#decoder.length(slot) };
       },
-    });
-    if (sequence.endsAtOnce) this.#leave(sequence);
-    else this.#join(sequence);
+    };
+    try {
+      const sequence = new CompletionSequence(setup);
+      if (sequence.endsAtOnce) this.#leave(sequence);
+      else this.#join(sequence);
+    } catch (error) {
+      if (taken !== null) this.#slots.give(taken);
+      throw error;
+    }
   }
 
   /** The bytes of the tokenizer's tokens, read once. */

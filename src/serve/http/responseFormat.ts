@@ -16,6 +16,8 @@ export function responseFormat(fields: Fields): { jsonSchema?: JsonSchema } {
   const described = format.object('json_schema');
   format.refuseOthers();
   if (type === 'text') return {};
+  const own = fields.take('json_schema');
+  if (own !== undefined) fields.fail('json_schema', "absent beside 'response_format'", own);
   if (type === 'json_object') return { jsonSchema: { type: 'object' } };
   if (described === undefined) return format.fail('json_schema', 'an object', undefined);
   described.text('name');

@@ -1,8 +1,9 @@
 import { default as Ajv } from 'ajv/dist/2020';
 import addFormats from 'ajv-formats';
 import { expect, test } from 'vitest';
-import { generate, type NextTokenModel, Sampler, type SgemoeError, TokenVocabulary } from '../../../src';
+import { generate, Sampler, type SgemoeError, TokenVocabulary } from '../../../src';
 import { Lcg64 } from '../../../src/base/random';
+import { randomModel } from './randomModel';
 import { RandomSchemas } from './randomSchema';
 
 const SCHEMAS = 100 * Number(process.env.SGEMOE_TEST_SCALE ?? 1);
@@ -39,27 +40,11 @@ const BYTES: (Uint8Array | null)[] = [
 ];
 const END = BYTES.length - 1;
 
-/** A model without training: any token is as good as another, but for what ends strings, lists and texts. */
-function randomModel(uniform: () => number): NextTokenModel {
-  const likely = [...'"}],:'].map((each) => each.charCodeAt(0));
-  return {
-    vocabSize: BYTES.length,
-    maxSeqLen: MOST_TOKENS + 1,
-    endTokens: [END],
-    nextTokenLogits(_tokens, out) {
-      for (let i = 0; i < out.length; i++) out[i] = 8 * uniform();
-      for (const token of likely) out[token] += 4;
-      out[END] += 6;
-      return out;
-    },
-  };
-}
-
 test(`what random models write by ${SCHEMAS} random schemas parses and validates`, () => {
   const rng = new Lcg64(15);
   const uniform = () => rng.nextFloat();
   const schemas = new RandomSchemas(uniform);
-  const model = randomModel(uniform);
+  const model = randomModel(BYTES, END, MOST_TOKENS + 1, uniform);
   const vocabulary = new TokenVocabulary(BYTES);
   const counts = { whole: 0, cut: 0, refused: 0 };
   for (let i = 0; i < SCHEMAS; i++) {

@@ -139,6 +139,11 @@ describe('a regular expression', () => {
     );
   });
 
+  test('two escapes of a surrogate pair are one character', () => {
+    const matches = matcher({ regex: '[\\ud83d\\ude00-\\uD83D\\uDE02]x' });
+    expect(['😀x', '😂x', '😃x'].map(matches)).toEqual([true, true, false]);
+  });
+
   test('large counts take no room', () => {
     const matches = matcher({ regex: '[a-z]{3,100000}' });
     expect([matches('ab'), matches('a'.repeat(4000))]).toEqual([false, true]);

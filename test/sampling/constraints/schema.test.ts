@@ -136,6 +136,7 @@ describe('a JSON Schema', () => {
       { allOf: [{ properties: { a: true }, additionalProperties: false }, { properties: { b: true } }] },
       "'additionalProperties' differs",
     ],
+    [{ allOf: [{ prefixItems: [{ type: 'string' }] }, { items: { type: 'integer' } }] }, "'items' differs"],
     [{ enum: ['a'], minLength: 1 }, "'minLength' at # is not supported beside constants"],
     [{ type: 'integer', minimum: 5, maximum: 4 }, 'No text at all matches'],
     [{ type: 'object', properties: {}, minProperties: 2 }, "'minProperties' at #"],
@@ -153,6 +154,21 @@ describe('a JSON Schema', () => {
         code: 'SGEMOE_CONSTRAINT_INVALID',
         message: expect.stringContaining(reason),
       }),
+    );
+  });
+
+  test('tags within tags that never end tell nothing apart', () => {
+    const tagged = (name: string) => ({
+      type: 'object',
+      properties: { x: { $ref: `#/$defs/${name}` } },
+      required: ['x'],
+    });
+    const jsonSchema = {
+      oneOf: [{ $ref: '#/$defs/a' }, { $ref: '#/$defs/b' }],
+      $defs: { a: tagged('a'), b: tagged('b') },
+    };
+    expect(() => matcher({ jsonSchema })).toThrow(
+      expect.objectContaining({ code: 'SGEMOE_CONSTRAINT_INVALID' }),
     );
   });
 

@@ -152,7 +152,9 @@ export class JsonTexts {
       for (const rest of rests) {
         if (rest === '') continue;
         const first = String.fromCodePoint(rest.codePointAt(0)!);
-        byFirst.set(first, [...(byFirst.get(first) ?? []), rest.slice(first.length)]);
+        const next = byFirst.get(first);
+        if (next === undefined) byFirst.set(first, [rest.slice(first.length)]);
+        else next.push(rest.slice(first.length));
       }
       const codes = [...byFirst.keys()].map((each) => each.codePointAt(0)!);
       const taken = [...ESCAPED, ...codes.map((code) => [code, code] as const)];

@@ -59,6 +59,8 @@ export function mergeSchemas(a: unknown, b: unknown, refuse: (keyword: string) =
   const [one, other] = [a as Schema, b as Schema];
   checkClosed(one, other, refuse);
   checkClosed(other, one, refuse);
+  checkItems(one, other, refuse);
+  checkItems(other, one, refuse);
   const merged = new Map(Object.entries(one));
   for (const [keyword, value] of Object.entries(other)) {
     const before = merged.get(keyword);
@@ -79,6 +81,12 @@ function checkClosed(one: Schema, other: Schema, refuse: (keyword: string) => ne
   const own = (one.properties ?? {}) as Schema;
   const names = Object.keys((other.properties ?? {}) as Schema);
   if (names.some((name) => !Object.hasOwn(own, name))) refuse('additionalProperties');
+}
+
+/** Items that one schema lists would escape the `items` of another, which speaks of all. */
+function checkItems(one: Schema, other: Schema, refuse: (keyword: string) => never): void {
+  const speaksOfAll = other.items !== undefined && other.items !== true && other.prefixItems === undefined;
+  if (one.prefixItems !== undefined && speaksOfAll) refuse('items');
 }
 
 function joinTypes(a: string | string[], b: string | string[]): string[] {

@@ -10,6 +10,8 @@ import { type Bound, INTEGER_LIMIT } from './numbers';
 const MOST_DEPTH = 100;
 /** Schemas that are read, with those that joins make. */
 const MOST_READS = 20_000;
+/** Characters of the JSON of all joins, which are kept. */
+const MOST_JOINED = 2 ** 24;
 const MOST_DIVISOR = 100;
 const NO_LIMIT = Number.POSITIVE_INFINITY;
 const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'];
@@ -31,6 +33,7 @@ class SchemaReader {
   readonly #joined = new Map<string, Rule>();
   #depth = 0;
   #reads = 0;
+  #joinedLength = 0;
 
   constructor(
     private readonly whole: unknown,
@@ -123,6 +126,9 @@ class SchemaReader {
       true,
     );
     const key = JSON.stringify(merged);
+    this.#joinedLength += key.length;
+    if (this.#joinedLength > MOST_JOINED)
+      throw tooLarge(`its joins have more than ${MOST_JOINED} characters`);
     let rule = this.#joined.get(key);
     if (rule === undefined) {
       rule = this.make.rule(path);
@@ -157,8 +163,8 @@ class SchemaReader {
 
   #alternatives(options: readonly unknown[], beside: Schema, path: string): Expression {
     const isAlone = Object.keys(beside).every((keyword) => ANNOTATIONS.has(keyword));
-    return this.make.choice(
-      ...options.map((option, i) =>
+    return this.make.choiceOf(
+      options.map((option, i) =>
         isAlone ? this.read(option, `${path}/${i}`) : this.#readJoined([beside, option], `${path}/${i}`),
       ),
     );
@@ -191,7 +197,7 @@ class SchemaReader {
     const allowed = values.filter(
       (value) => isOfType(value) && (only === undefined || JSON.stringify(only) === JSON.stringify(value)),
     );
-    return this.make.choice(...allowed.map((value) => this.#json.literal(value)));
+    return this.make.choiceOf(allowed.map((value) => this.#json.literal(value)));
   }
 
   #ofType(type: string, schema: Schema, path: string): Expression {
