@@ -8,7 +8,6 @@ namespace SGEMOE_ISA {
 
 namespace {
 
-constexpr int kPrefetchBytes = 1024;  // ahead of what is read
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -45,7 +44,7 @@ void multiplyTile(const StoredProduct& s, int64_t row, int64_t n) {
       Vf right[R];
       UNROLL for (int r = 0; r < R; r++) {
         const uint8_t* const p = w + r * s.rowBytes + (k + c * kLanes) * T::kBytes;
-        __builtin_prefetch(R == 1 ? p + kPrefetchBytes : p + R * s.rowBytes);
+        if (R > 1) __builtin_prefetch(p + R * s.rowBytes);
         right[r] = T::load(p);
       }
       UNROLL for (int i = 0; i < M; i++) {
