@@ -1,6 +1,7 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkOptions } from '../base/checks';
+import type { KvCacheDtype } from '../base/storageTypes';
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
 import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
@@ -133,17 +134,19 @@ export interface InspectOptions {
   seqLen?: number | undefined;
   /** The type of the matrices in serving, as `LoadOptions.dtype`. Default 'stored'. */
   dtype?: ModelDtype | undefined;
+  /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
+  kvCacheDtype?: KvCacheDtype | undefined;
   /** As `LoadOptions.hub`. */
   hub?: HubOptions | undefined;
 }
 
 /**
- * Describes a checkpoint, a folder, a GGUF file or a model of the hub, from its headers; no weight is read. It checks that every tensor of the
- * model is there.
+ * Describes a checkpoint, a folder, a GGUF file or a model of the hub, from its headers; no weight is read. It checks that
+ * every tensor of the model is there.
  * @throws as MoETransformer.load; RangeError for an impossible batch or length.
  */
 export async function inspectCheckpoint(dir: string, options: InspectOptions = {}): Promise<Inspection> {
-  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype', 'hub']);
+  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype', 'kvCacheDtype', 'hub']);
   if (options.dtype !== undefined) checkModelDtype('inspectCheckpoint: dtype', options.dtype);
   const checkpoint = await loadCheckpoint(await modelPath(dir, options.hub));
   try {
@@ -158,7 +161,12 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspection {
   const { config, architecture, notes } = source;
   const store = new ParameterStore(getKernels(), { onExpose: (name, shape) => source.check(name, shape) });
   assemble(config, store);
-  const { batch = 1, seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN), dtype = 'stored' } = options;
+  const {
+    batch = 1,
+    seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN),
+    dtype = 'stored',
+    kvCacheDtype,
+  } = options;
   const plan = planStorage(store, source, dtype);
   store.keepStored(store.tables.filter((_, i) => plan.tables[i] !== null));
   if (seqLen > config.maxSeqLen) {
@@ -181,7 +189,12 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspection {
       training: memory('train'),
       inference: withWeights(memory('forward'), store.weightBytes + plan.residentBytes),
       mapped: plan.mappedBytes,
-      keyValueCache: memoryBytes(config, { mode: 'decode', slots: batch, contextLength: seqLen }).cache,
+      keyValueCache: memoryBytes(config, {
+        mode: 'decode',
+        slots: batch,
+        contextLength: seqLen,
+        kvCacheDtype,
+      }).cache,
     },
     notes,
   };

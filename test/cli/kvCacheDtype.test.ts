@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Inspection, inspectCheckpoint } from '../../src';
 import { saveByteModel, sgemoe, temporaryFolder } from './run';
 
 let folder: string;
@@ -21,6 +22,21 @@ it('generate keeps keys and values as --kv-cache-dtype says', async () => {
   const refused = await generate('--kv-cache-dtype', 'q8_0');
   expect(refused.code).not.toBe(0);
   expect(refused.stderr).toContain("kvCacheDtype 'q8_0' needs a headDim that is a multiple of 32");
+});
+
+it('inspect tells the memory of keys and values of --kv-cache-dtype', async () => {
+  const bytesOf = async (dtype: string) => {
+    const { stdout } = await sgemoe(['inspect', model, '--json', '--kv-cache-dtype', dtype]);
+    return (JSON.parse(stdout) as Inspection).memory.keyValueCache;
+  };
+  const { nLayers, nKvHeads, headDim, maxSeqLen } = (await inspectCheckpoint(model)).config;
+  const numbers = 2 * nLayers * nKvHeads * headDim * maxSeqLen;
+  const ids = 4 * maxSeqLen;
+  expect([await bytesOf('float32'), await bytesOf('float16')]).toEqual([
+    4 * numbers + ids,
+    2 * numbers + ids,
+  ]);
+  await expect(inspectCheckpoint(model, { kvCacheDtype: 'q8_0' })).rejects.toThrow(/multiple of 32/);
 });
 
 it('generate refuses a type that no cache has', async () => {

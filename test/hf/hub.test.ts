@@ -1,4 +1,5 @@
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -6,10 +7,11 @@ import {
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type HubOptions, inspectCheckpoint, MoETransformer, type PullProgress, pull } from '../../src';
 import { modelPath } from '../../src/hf/hub/modelPath';
@@ -421,6 +423,21 @@ describe('downloads that go wrong', () => {
     await expectError('SGEMOE_HUB_WRITE', /cache folder .*file can't be written/, failing);
   });
 });
+
+it.runIf(existsSync('/dev/full'))(
+  'a disk that fills while a file arrives is told, and the rest comes later',
+  async () => {
+    mkdirSync(dirname(partial()), { recursive: true });
+    symlinkSync('/dev/full', partial());
+    await expectError('SGEMOE_HUB_WRITE', /can't be written: no space left on the device \(ENOSPC\)/, () =>
+      pull(NAME, options),
+    );
+    rmSync(partial());
+    const path = await pull(NAME, options);
+    expect(readFileSync(join(path, 'model.safetensors')).equals(weights())).toBe(true);
+    expect(hub.downloads('chat_template.jinja')).toHaveLength(1);
+  },
+);
 
 describe('several downloads at once', () => {
   it('share one download of each file', async () => {

@@ -11,8 +11,9 @@ const DEEP = { maxSeqLen: 4096, nLayers: 4 };
 async function withEngine(
   options: Parameters<typeof openEngine>[0],
   use: (engine: Engine) => Promise<void>,
+  overrides: Parameters<typeof openEngine>[1] = {},
 ): Promise<void> {
-  const engine = await openEngine(options, DEEP);
+  const engine = await openEngine(options, { ...DEEP, ...overrides });
   try {
     await use(engine);
   } finally {
@@ -186,6 +187,22 @@ describe('requests side by side', () => {
       expect(engine.metrics().reusedTokens).toBe(264 + 260);
       expect(engine.metrics().cache.tokens).toBeGreaterThan(265);
     }));
+
+  test.each(['float16', 'q8_0'] as const)(
+    'a kept beginning in %s is reused, and gives the same text',
+    (kvCacheDtype) =>
+      withEngine(
+        { maxBatch: 2, kvCacheDtype },
+        async (engine) => {
+          const request = { prompt: 'instructions '.repeat(10), maxTokens: 8 };
+          const first = await engine.generate(request);
+          const again = await engine.generate(request);
+          expect(again.usage).toMatchObject({ promptTokens: 130, reusedTokens: 129 });
+          expect(again.tokens).toEqual(first.tokens);
+        },
+        { headDim: 32 },
+      ),
+  );
 
   test('a request whose choice is impossible fails alone', () =>
     withEngine({}, async (engine) => {

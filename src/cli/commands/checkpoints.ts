@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
+import type { KvCacheDtype } from '../../base/storageTypes';
 import type { GgufFacts } from '../../checkpoint/gguf/ggufCheckpoint';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { GGUF_DTYPES, type GgufDtype } from '../../hf/exportGguf';
@@ -12,8 +13,10 @@ import {
   inspectCheckpoint,
 } from '../../model/convert';
 import type { MemoryBytes } from '../../model/memoryBytes';
+import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
+import { addTableOptions } from '../options/tableOptions';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
@@ -103,7 +106,8 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       "tokens of each sequence, an integer >= 1 (default: the model's context, at most 2048)",
       integer(1),
     )
-    .addOption(dtypeOption())
+    .addOption(dtypeOption());
+  addTableOptions(inspecting, { kvCacheDtype: ENGINE_OPTIONS.kvCacheDtype })
     .option('--tensors', 'list every tensor (default: one line for all)')
     .option('--json', 'print one JSON object, tensors included (default: lines)');
   addHubOptions(inspecting)
@@ -125,14 +129,15 @@ function isExportDtype(dtype: GgufDtype): dtype is ExportDtype {
 interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   batch: number;
   seqLen?: number;
+  kvCacheDtype?: KvCacheDtype;
   tensors?: boolean;
   json?: boolean;
 }
 
 async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
-  const { batch, seqLen, dtype } = options;
+  const { batch, seqLen, dtype, kvCacheDtype } = options;
   const dir = await checkpointPath(name, options, io);
-  const found = await usage(inspectCheckpoint(dir, { batch, seqLen, dtype }));
+  const found = await usage(inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype }));
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
     return;

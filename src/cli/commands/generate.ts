@@ -9,6 +9,7 @@ import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import { checkpointSampling } from '../../sampling/checkpointSampling';
+import { resolveSampling } from '../../sampling/options';
 import type { SampledToken } from '../../sampling/sampler';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { loadTokenizer } from '../../text/loadTokenizer';
@@ -85,6 +86,8 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
   const ids = encodePrompt(tokenizer, prompt, options.chat ?? false);
   const flags = samplingOptions(options);
+  // Such as ids beyond the vocabulary: told before the model is loaded.
+  asUsage(() => resolveSampling(flags, tokenizer.vocabSize));
   const length = Math.max(1, ids.length + flags.maxTokens);
   const needs = (config: ModelConfig) =>
     memoryBytes(config, {
