@@ -128,7 +128,7 @@ export type {
   Usage,
 } from './serve/engine/types';
 export type { RequestHandler } from './serve/http/handler';
-export type { HttpOptions } from './serve/http/options';
+export type { HttpOptions, ServedModel } from './serve/http/options';
 export { httpPlugin } from './serve/http/plugin';
 export {
   createHandler,

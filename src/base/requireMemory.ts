@@ -10,6 +10,8 @@ export interface MemoryNeeds {
   moments?: number | undefined;
   cache?: number | undefined;
   activations?: number | undefined;
+  /** What the caches of engines that are open may still take. */
+  engines?: number | undefined;
 }
 
 const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {
@@ -19,6 +21,7 @@ const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {
   moments: 'moments',
   cache: 'key-value cache',
   activations: 'activations',
+  engines: 'caches of other engines',
 };
 
 /** Smaller requests, in bytes, skip the check: reading the machine's memory takes longer than the allocation. */

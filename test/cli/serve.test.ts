@@ -22,8 +22,8 @@ interface Serving {
   ended: Promise<number | null>;
 }
 
-async function start(args: string[], env: Record<string, string> = {}): Promise<Serving> {
-  const child = spawn(process.execPath, [MAIN, 'serve', run, '--port', '0', ...args], {
+async function start(args: string[], env: Record<string, string> = {}, models = [run]): Promise<Serving> {
+  const child = spawn(process.execPath, [MAIN, 'serve', ...models, '--port', '0', ...args], {
     env: { ...process.env, ...env },
   });
   const output = { stdout: '', stderr: '' };
@@ -34,7 +34,7 @@ async function start(args: string[], env: Record<string, string> = {}): Promise<
   const url = await new Promise<string>((found, fail) => {
     child.stderr.on('data', (text) => {
       output.stderr += text;
-      const [, address] = /is served at (\S+)\n/.exec(output.stderr) ?? [];
+      const [, address] = /(?:is|are) served at (\S+)\n/.exec(output.stderr) ?? [];
       if (address !== undefined) found(address);
     });
     void ended.then(() => fail(new Error(output.stderr)));
@@ -78,10 +78,45 @@ describe.skipIf(process.platform === 'win32')('sgemoe serve', () => {
     expect(output().stdout).toBe('');
   });
 
+  it('serves several models by their names and aliases, from the command line over a file of options', async () => {
+    const file = join(folder, 'serve.json');
+    const config = { models: [run, `other=${run}`], alias: ['a=book', 'b=other'], apiKey: ['k'], port: 1 };
+    writeFileSync(file, JSON.stringify({ ...config, basePath: '/llm', maxTokens: 3, playground: false }));
+    const { child, url, output, ended } = await start(['--config', file, '--max-tokens', '2'], {}, []);
+    expect(url).toMatch(/:\d{2,}\/llm$/);
+    expect(output().stderr).toContain('book, other are served at ');
+    const named = async (model: string) => {
+      const answer = await ask(url, { model, prompt: 'a', max_tokens: 2 }, 'k');
+      return ((await answer.json()) as { model?: string }).model;
+    };
+    expect(await Promise.all(['a', 'b', 'other', 'c'].map(named))).toEqual([
+      'book',
+      'other',
+      'other',
+      undefined,
+    ]);
+    expect((await ask(url, { prompt: 'a', max_tokens: 3 }, 'k')).status).toBe(400);
+    expect((await ask(url, { prompt: 'a' })).status).toBe(401);
+    expect((await fetch(`${url}/`)).status).toBe(404);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+  });
+
   it('is refused without a checkpoint, with a key file that holds none, and with a context that is too long', async () => {
     const empty = join(folder, 'empty.txt');
     writeFileSync(empty, '\n');
+    const wrong = join(folder, 'wrong.json');
+    writeFileSync(wrong, '{ "maxBatsch": 3 }');
+    const typed = join(folder, 'typed.json');
+    writeFileSync(typed, '{ "port": "many" }');
     const cases: [string[], RegExp][] = [
+      [['serve'], /needs a model/],
+      [['serve', run, run], /Two models are called book/],
+      [['serve', run, `b=${run}`, '--model-name', 'c'], /--model-name names a single model/],
+      [['serve', run, '--alias', 'a=b'], /--alias a=b: there is no model 'b', only book/],
+      [['serve', run, '--base-path', 'llm'], /must be a path such as/],
+      [['serve', run, '--config', wrong], /unknown option 'maxBatsch'/],
+      [['serve', run, '--config', typed], /port can't be "many"/],
       [['serve', '/no/such'], /there is no such checkpoint folder/],
       [['serve', run, '--api-key-file', empty], /has no key in it/],
       [['serve', run, '--api-key-file', '/no/such'], /can not be read/],

@@ -195,14 +195,14 @@ describe('metrics', () => {
     const types = Array.from(text.matchAll(/^# TYPE (\w+) (\w+)$/gm), (match) => match[1]);
     expect(new Set(types).size).toBe(types.length);
     const buckets = Array.from(
-      text.matchAll(/^sgemoe_time_to_first_token_seconds_bucket\{le="(.+)"\} (\d+)$/gm),
+      text.matchAll(/^sgemoe_time_to_first_token_seconds_bucket\{model="sgemoe",le="(.+)"\} (\d+)$/gm),
     );
     const counts = buckets.map((match) => Number(match[2]));
     expect(counts).toEqual(counts.toSorted((a, b) => a - b));
     expect(buckets.at(-1)![1]).toBe('+Inf');
-    expect(text).toContain(`sgemoe_time_to_first_token_seconds_count ${counts.at(-1)}\n`);
+    expect(text).toContain(`sgemoe_time_to_first_token_seconds_count{model="sgemoe"} ${counts.at(-1)}\n`);
     expect(text).toMatch(/^sgemoe_http_responses_total\{status="400"\} \d+$/m);
-    expect(text).toMatch(/^sgemoe_expert_tokens_total\{layer="1",expert="2"\} \d+$/m);
+    expect(text).toMatch(/^sgemoe_expert_tokens_total\{model="sgemoe",layer="1",expert="2"\} \d+$/m);
     for (const line of text.trim().split('\n'))
       expect(line).toMatch(/^(# (HELP|TYPE) .+|\w+(\{.*\})? [\d.e+-]+)$/);
   });

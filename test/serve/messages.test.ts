@@ -5,7 +5,7 @@ import { ChatTemplates } from '../../src/text/chatTemplate';
 
 /** The engine's request for a body. */
 const requestOf = (body: object) =>
-  chatOrder({ max_tokens: 1, ...body }, { model: 'm', maxTokens: 10, maxChoices: 4 }).requests[0];
+  chatOrder({ max_tokens: 1, ...body }, { maxTokens: 10, maxChoices: 4 }).requests[0];
 
 /** What a template that shows everything makes of a body. */
 const render = (body: object, source = SHOWS_ALL) => {

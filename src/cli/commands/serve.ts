@@ -1,14 +1,15 @@
 import { readFileSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
-import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../serve/http/options';
-import { type RunningServer, type ServeOptions, serve } from '../../serve/http/server';
+import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel } from '../../serve/http/options';
+import { type RunningServer, serve } from '../../serve/http/server';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
-import { addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
+import { applyOptions, readConfigFile } from '../options/optionFiles';
+import { type ModelToServe, modelsToServe, servedAliases } from '../options/servedModels';
+import { addRepeatable, addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
@@ -16,6 +17,8 @@ import { asUsage, UsageError } from '../terminal/usageError';
 
 /** ENGINE_OPTIONS, HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
 interface ServeCliOptions extends DtypeCliOption, HubCliOptions {
+  config?: string;
+  alias?: string[];
   host: string;
   modelName?: string;
   apiKey?: string[];
@@ -28,8 +31,16 @@ The server has the routes of OpenAI's API for completions, chats and embeddings,
 to this machine only, unless --host says otherwise; then give keys. The log goes to stdout, a line of JSON for each request,
 without prompts and texts. SIGTERM and Ctrl-C let running requests finish; a second one ends them.
 
+Several models are served by their names: those of their folders, or NAME in NAME=PATH. The field "model" of a request chooses
+one; a request without it gets the first. All have the options of the command line.
+
+--config names a JSON file with any of these options, by their names without dashes (maxBatch for --max-batch), and "models",
+a list of models: { "models": ["runs/book", "chat=model.gguf"], "port": 80, "apiKey": ["..."], "playground": false }. What the
+command line says takes precedence.
+
 Examples:
   $ sgemoe serve runs/book
+  $ sgemoe serve runs/book chat=model.gguf --alias gpt-4o-mini=chat
   $ sgemoe serve runs/book --host 0.0.0.0 --port 80 --api-key-file keys.txt
   $ curl http://127.0.0.1:8000/v1/completions -H "content-type: application/json" -d '{"prompt":"Once"}'
 `;
@@ -37,13 +48,24 @@ Examples:
 export function addServeCommand(program: Command, context: CliContext): void {
   const command = program
     .command('serve')
-    .description("Serve a trained model over HTTP, as OpenAI's API does.")
-    .argument('<model>', MODEL_ARGUMENT)
-    .optionsGroup('Options:');
+    .description("Serve trained models over HTTP, as OpenAI's API does.")
+    .argument('[models...]', `${MODEL_ARGUMENT}; NAME=PATH names it`)
+    .optionsGroup('Options:')
+    .option(
+      '--config <file>',
+      'JSON file of these options; the command line takes precedence (default: none)',
+    );
   addTableOptions(command, LISTEN_OPTIONS);
   addTableOptions(command, HTTP_OPTIONS, {
     collected: { apiKeys: COLLECTED, corsOrigins: COLLECTED, allowedHosts: COLLECTED },
-  }).option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
+  });
+  addRepeatable(
+    command,
+    '--alias <alias=name>',
+    'another name of a model, may be given several times; without =name that of the first (default: none)',
+    COLLECTED,
+  );
+  command.option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
   addHubOptions(addTableOptions(command, ENGINE_OPTIONS).addOption(dtypeOption()))
     .option(
       '--grace <s>',
@@ -52,8 +74,8 @@ export function addServeCommand(program: Command, context: CliContext): void {
       30,
     )
     .addHelpText('after', NOTES)
-    .action(async (name: string, options: ServeCliOptions) => {
-      context.exitCode = await serveCommand(name, options, context.io);
+    .action(async (names: string[]) => {
+      context.exitCode = await serveCommand(await withConfigFile(command, names), command.opts(), context.io);
     });
 }
 
@@ -62,51 +84,54 @@ const COLLECTED = {
   first: [],
 };
 
-async function serveCommand(name: string, options: ServeCliOptions, io: CliIo): Promise<number> {
+/** Applies --config. @returns the models of the command line, else those of the file. */
+async function withConfigFile(command: Command, names: string[]): Promise<string[]> {
+  const { config: path } = command.opts<ServeCliOptions>();
+  if (path === undefined) return names;
+  const { models = [], ...options } = await readConfigFile(path);
+  const isList = Array.isArray(models) && models.every((each) => typeof each === 'string');
+  if (!isList) throw new UsageError(`--config ${path}: models must be a list of texts.`);
+  applyOptions(command, options, `--config ${path}`);
+  return names.length > 0 ? names : models;
+}
+
+async function serveCommand(names: string[], options: ServeCliOptions, io: CliIo): Promise<number> {
   const apiKeys = keysOf(options, io);
-  const dir = await checkpointPath(name, options, io);
+  const models = modelsToServe(names, options.modelName);
+  const aliases = servedAliases(options.alias ?? [], models);
   if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
-    io.stderr.write(`Anybody who reaches ${options.host} can use the model: --api-key asks for a key.\n`);
+    const what = models.length > 1 ? 'models' : 'model';
+    io.stderr.write(`Anybody who reaches ${options.host} can use the ${what}: --api-key asks for a key.\n`);
   }
+  const paths: string[] = [];
+  for (const { path } of models) paths.push(await checkpointPath(path, options, io));
   const interrupt = new Interrupt(io.signals);
+  const served: ServedModel[] = [];
   try {
-    const engine = await Engine.open(dir, {
-      ...fromFlags(ENGINE_OPTIONS, options),
-      dtype: options.dtype,
-    }).catch(blameOption);
-    try {
-      const server = await serve(serveOptions(name, options, engine, apiKeys, io)).catch(blameOption);
-      const { resident, mapped } = engine.weightBytes;
-      io.stderr.write(
-        `Weights: ${formatBytes(resident)} in memory, ${formatBytes(mapped)} mapped from files.\n`,
-      );
-      io.stderr.write(`${name} is served at ${server.url}\n`);
-      await aborted(interrupt.signal);
-      await drain(server, engine, options.grace, io);
-    } finally {
-      await engine.close();
+    for (const [i, { name }] of models.entries()) {
+      const own = { ...fromFlags(ENGINE_OPTIONS, options), dtype: options.dtype };
+      served.push({ name, engine: await Engine.open(paths[i], own).catch(blameOption) });
     }
+    const { model: _, ...http } = fromFlags(HTTP_OPTIONS, options);
+    const listening = { ...fromFlags(LISTEN_OPTIONS, options), log: io.stdout };
+    const all = { ...listening, ...http, models: served, aliases, apiKeys };
+    const server = await serve(all).catch(blameOption);
+    tellServed(models, served, server.url, io);
+    await aborted(interrupt.signal);
+    await drain(server, served, options.grace, io);
   } finally {
+    await Promise.all(served.map(({ engine }) => engine.close()));
     interrupt.release();
   }
   return EXIT.ok;
 }
 
-function serveOptions(
-  name: string,
-  options: ServeCliOptions,
-  engine: Engine,
-  apiKeys: string[],
-  io: CliIo,
-): ServeOptions {
-  return {
-    ...fromFlags(LISTEN_OPTIONS, options),
-    ...fromFlags(HTTP_OPTIONS, options),
-    engine,
-    apiKeys,
-    log: io.stdout,
-    model: options.modelName ?? basename(resolve(name)),
-  };
+function tellServed(models: ModelToServe[], served: ServedModel[], url: string, io: CliIo): void {
+  const bytes = (of: 'resident' | 'mapped') =>
+    formatBytes(served.reduce((sum, { engine }) => sum + engine.weightBytes[of], 0));
+  io.stderr.write(`Weights: ${bytes('resident')} in memory, ${bytes('mapped')} mapped from files.\n`);
+  const shown = models.map(({ path, name }) => (models.length > 1 ? name : path));
+  io.stderr.write(`${shown.join(', ')} ${models.length > 1 ? 'are' : 'is'} served at ${url}\n`);
 }
 
 function keysOf({ apiKey = [], apiKeyFile }: ServeCliOptions, { env }: CliIo): string[] {
@@ -140,7 +165,12 @@ function blameOption(error: unknown): never {
   );
 }
 
-const FLAGS = new Map([...flagsOf(ENGINE_OPTIONS), ...flagsOf(LISTEN_OPTIONS), ...flagsOf(HTTP_OPTIONS)]);
+const FLAGS = new Map([
+  ...flagsOf(ENGINE_OPTIONS),
+  ...flagsOf(LISTEN_OPTIONS),
+  ...flagsOf(HTTP_OPTIONS),
+  ['aliases', '--alias'],
+]);
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((done) => {
@@ -150,10 +180,21 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** Refuses new requests and lets running ones end within `graceSeconds`. */
-async function drain(server: RunningServer, engine: Engine, graceSeconds: number, io: CliIo): Promise<void> {
-  const { running, waiting } = engine.metrics();
-  io.stderr.write(`Closing: ${running + waiting} requests have ${graceSeconds} s to finish.\n`);
-  const timer = setTimeout(() => void engine.close(), graceSeconds * 1000);
-  await Promise.all([engine.close({ drain: true }), server.close({ graceMs: graceSeconds * 1000 })]);
+async function drain(
+  server: RunningServer,
+  served: readonly ServedModel[],
+  graceSeconds: number,
+  io: CliIo,
+): Promise<void> {
+  const engines = served.map(({ engine }) => engine);
+  const left = engines
+    .map((engine) => engine.metrics())
+    .reduce((sum, { running, waiting }) => sum + running + waiting, 0);
+  io.stderr.write(`Closing: ${left} requests have ${graceSeconds} s to finish.\n`);
+  const timer = setTimeout(() => {
+    for (const engine of engines) void engine.close();
+  }, graceSeconds * 1000);
+  const closing = engines.map((engine) => engine.close({ drain: true }));
+  await Promise.all([...closing, server.close({ graceMs: graceSeconds * 1000 })]);
   clearTimeout(timer);
 }

@@ -8,6 +8,7 @@ import { parseHubName } from '../../hf/hub/hubName';
 import { UsageError } from '../terminal/usageError';
 import { TOKENIZER_NAMES } from './dataOptions';
 import { MODEL_FLAGS } from './recipe';
+import { isRepeatable } from './tableOptions';
 
 /** Options that belong to one start of a run, not to the run. */
 const NOT_STORED = ['config', 'resume', 'overwrite', 'help'];
@@ -45,6 +46,11 @@ export function storableOptions(command: Command): Record<string, unknown> {
  * @throws UsageError for a file that can't be read, an unknown option or an impossible value.
  */
 export async function applyConfigFile(command: Command, path: string): Promise<void> {
+  applyOptions(command, await readConfigFile(path), `--config ${path}`);
+}
+
+/** The options in a file for --config. @throws UsageError for a file that can't be read. */
+export async function readConfigFile(path: string): Promise<Record<string, unknown>> {
   const json = await readOptions(path, '--config').catch((error: Error) => {
     throw error instanceof UsageError
       ? error
@@ -52,7 +58,7 @@ export async function applyConfigFile(command: Command, path: string): Promise<v
   });
   // In a run.json, only the key `options` holds options.
   const isRun = typeof json.sgemoe === 'string' && typeof json.options === 'object';
-  applyOptions(command, isRun ? (json.options as Record<string, unknown>) : json, `--config ${path}`);
+  return isRun ? (json.options as Record<string, unknown>) : json;
 }
 
 /**
@@ -89,7 +95,8 @@ async function readOptions(path: string, flag: string): Promise<Record<string, u
   return json;
 }
 
-function applyOptions(command: Command, values: Record<string, unknown>, where: string): void {
+/** Takes options as the command line would, which takes precedence. @throws UsageError for an unknown one or an impossible value. */
+export function applyOptions(command: Command, values: Record<string, unknown>, where: string): void {
   const options = new Map(command.options.map((option) => [option.attributeName(), option]));
   for (const name of NOT_STORED) options.delete(name);
   for (const [key, value] of Object.entries(values)) {
@@ -106,6 +113,10 @@ function applyOptions(command: Command, values: Record<string, unknown>, where: 
 
 /** Parses a value as the command line would. */
 function parse(option: Option, value: unknown, what: string): unknown {
+  if (isRepeatable(option)) {
+    const list: unknown[] = Array.isArray(value) ? value : [value];
+    return list.reduce((before, each) => parseOne(option, textual(each, what), what, before), undefined);
+  }
   if (option.variadic) {
     const list: unknown[] = Array.isArray(value) ? value : [value];
     if (list.length === 0 || list.some((each) => typeof each !== 'string')) {
@@ -118,15 +129,18 @@ function parse(option: Option, value: unknown, what: string): unknown {
     if (typeof value === 'boolean') return value;
     throw new UsageError(`${what} must be true or false, got ${JSON.stringify(value)}.`);
   }
-  if (typeof value !== 'string' && typeof value !== 'number') {
-    throw new UsageError(`${what} must be a text or a number, got ${JSON.stringify(value)}.`);
-  }
-  return parseOne(option, value, what);
+  return parseOne(option, textual(value, what), what);
 }
 
-function parseOne(option: Option, value: unknown, what: string): unknown {
+function textual(value: unknown, what: string): unknown {
+  if (typeof value === 'string' || typeof value === 'number') return value;
+  throw new UsageError(`${what} must be a text or a number, got ${JSON.stringify(value)}.`);
+}
+
+/** @param before what a repeatable option has collected. */
+function parseOne(option: Option, value: unknown, what: string, before?: unknown): unknown {
   try {
-    return option.parseArg === undefined ? String(value) : option.parseArg(String(value), undefined as never);
+    return option.parseArg === undefined ? String(value) : option.parseArg(String(value), before as never);
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     throw new UsageError(`${what} can't be ${JSON.stringify(value)}. ${error.message}`);

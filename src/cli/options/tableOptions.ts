@@ -9,7 +9,29 @@ export interface TableFlags {
   /** Says a default in words where it depends on another flag, which then has no value of its own. */
   defaultText?: (value: unknown) => string;
   /** For each option whose flag may be repeated: the parser and the initial value. */
-  collected?: Record<string, { parse: (text: string, before: never) => unknown; first: unknown }>;
+  collected?: Record<string, Collector>;
+}
+
+/** The options whose flag may be repeated, and whose parser collects the values. */
+const repeatable = new WeakSet<Option>();
+
+export function isRepeatable(option: Option): boolean {
+  return repeatable.has(option);
+}
+
+interface Collector {
+  parse: (text: string, before: never) => unknown;
+  first: unknown;
+}
+
+/** Adds a flag that may be repeated. */
+export function addRepeatable(command: Command, flag: string, doc: string, collector: Collector): Command {
+  return command.addOption(collecting(new Option(flag, doc), collector));
+}
+
+function collecting(option: Option, { parse, first }: Collector): Option {
+  repeatable.add(option);
+  return option.argParser<unknown>((text, before) => parse(text, (before ?? first) as never));
 }
 
 /** Adds the flags of a table, in its order. */
@@ -22,12 +44,7 @@ export function addTableOptions<T>(
     if (row.cli === undefined) continue;
     const option = optionOf(row, row.cli, defaultText);
     const collector = collected[name];
-    if (collector !== undefined) {
-      option.argParser<unknown>((text, before) =>
-        collector.parse(text, (before ?? collector.first) as never),
-      );
-    }
-    command.addOption(option);
+    command.addOption(collector === undefined ? option : collecting(option, collector));
   }
   return command;
 }

@@ -23,6 +23,7 @@ import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
 import { EngineCounters } from './metrics';
+import { countCache, promisedBytes } from './openCaches';
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from './options';
 import { needInfillTokens, needTokenizer } from './promptSource';
 import {
@@ -72,6 +73,8 @@ export class Engine implements AsyncDisposable {
   readonly #workerCounters: readonly WorkerCounters[];
   readonly #slots: number;
   #lastId = 0;
+  /** Ends the counting of the cache's memory. */
+  #uncount: () => void = () => undefined;
 
   private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
     const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype } = options;
@@ -115,8 +118,10 @@ export class Engine implements AsyncDisposable {
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
     const { onNote, hub, dtype = 'stored', ...engineOptions } = options;
-    const needs = (config: ModelConfig) =>
-      engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
+    const needs = (config: ModelConfig) => {
+      const own = engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
+      return { ...own, engines: promisedBytes() };
+    };
     const path = await modelPath(dir, hub);
     const model = await MoETransformer.load(path, { onNote, needs, dtype });
     const { tokenizer, ...beside } = await readStoredTokenizer(path);
@@ -144,10 +149,12 @@ export class Engine implements AsyncDisposable {
       );
     }
     const { cache, activations } = engineBytes(model.config, resolved, model.kernels);
-    requireMemory('The engine', { cache, activations }, model.kernels.memory.available);
+    const needs = { cache, activations, engines: promisedBytes() };
+    requireMemory('The engine', needs, model.kernels.memory.available);
     if (resolved.threads !== undefined) model.kernels.setThreads(resolved.threads);
     if (resolved.freeze) model.freeze();
     const engine = new Engine(model, tokenizer, resolved);
+    engine.#uncount = countCache(cache ?? 0, () => engine.#cachedTokens / engine.#cacheCapacity);
     try {
       await engine.#dispatcher.open();
     } catch (error) {
@@ -237,7 +244,6 @@ export class Engine implements AsyncDisposable {
     const { waiting, running, ready, replaced } = this.#dispatcher;
     const expertLoad = expertsPerLayer(this.config).map((experts) => new Array<number>(experts).fill(0));
     for (const counters of this.#workerCounters) counters.addLoadTo(expertLoad);
-    const cached = this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
     return {
       requests: { ...requests },
       waiting,
@@ -246,7 +252,7 @@ export class Engine implements AsyncDisposable {
       tokensPerSecond: tokens.read(),
       timeToFirstToken: firstToken.read(),
       duration: duration.read(),
-      cache: { tokens: cached, capacity: this.#slots * this.contextLength },
+      cache: { tokens: this.#cachedTokens, capacity: this.#cacheCapacity },
       expertLoad,
       workers: { ready, replaced },
     };
@@ -261,10 +267,19 @@ export class Engine implements AsyncDisposable {
     const { drain = false } = options;
     checkBoolean('close: drain', drain);
     await this.#dispatcher.close(drain);
+    this.#uncount();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  get #cachedTokens(): number {
+    return this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
+  }
+
+  get #cacheCapacity(): number {
+    return this.#slots * this.contextLength;
   }
 
   #complete(request: GenerateRequest): CompletionStream {

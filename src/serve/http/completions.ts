@@ -2,7 +2,7 @@ import type { StreamChunk, Usage } from '../engine/types';
 import { type AnswerFormat, type AnswerHead, newHead, usageOf } from './answers';
 import { bestOf } from './bestOf';
 import type { Answer, Call } from './exchange';
-import type { ResolvedHttpOptions } from './options';
+import type { ModelOptions } from './options';
 import type { Order } from './requests';
 
 type Streams = readonly AsyncIterableIterator<StreamChunk, undefined>[];
@@ -12,7 +12,7 @@ export async function complete(
   order: Order,
   format: AnswerFormat,
   call: Call,
-  options: ResolvedHttpOptions,
+  options: ModelOptions,
 ): Promise<Answer> {
   const { engine, timeoutMs, model } = options;
   const { signal } = call.cancel;
@@ -21,7 +21,7 @@ export async function complete(
   const record = new CompletionRecord(order.requests.length);
   const finish = () => {
     call.cancel.abort();
-    call.log.info(record.entry(order, options.logPrompts), 'completion');
+    call.log.info({ model, ...record.entry(order, options.logPrompts) }, 'completion');
   };
   let events: AsyncGenerator<object, void> | null = null;
   try {

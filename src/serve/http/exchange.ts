@@ -18,6 +18,8 @@ export function withFields(log: Log, bound: object): Log {
 
 export interface Call {
   readonly headers: IncomingHttpHeaders;
+  /** The target of the request, as it came. */
+  readonly url: string;
   /** The decoded part of the path that the route's '*' matches; '' without one. */
   readonly rest: string;
   /** The JSON of the body; undefined without one. */

@@ -58,9 +58,9 @@ class Exchange {
 
   async #answer(): Promise<Answer> {
     const { service, request, response, log } = this;
-    const { method = 'GET', headers } = request;
+    const { method = 'GET', url = '/', headers } = request;
     requireOneHost(request);
-    const found = this.find(method, pathOf(request.url ?? '/'));
+    const found = this.find(method, pathOf(url));
     service.admit(headers, found?.route ?? null);
     if (method === 'OPTIONS' && service.crossOrigin.any) {
       return { status: 204, headers: service.crossOrigin.preflight(headers), body: '' };
@@ -76,7 +76,7 @@ class Exchange {
     const { route, rest } = found;
     const body =
       route.method === 'POST' ? await readJson(headers, request, service.options.maxBodyBytes) : undefined;
-    return route.answer({ headers, rest, body, cancel: cancelOnClose(response), log });
+    return route.answer({ headers, url, rest, body, cancel: cancelOnClose(response), log });
   }
 
   #refuse(error: unknown): WholeAnswer {
@@ -124,7 +124,7 @@ class Exchange {
 }
 
 function routeFinder(routes: readonly Route[]): RouteFinder {
-  const exact = new Map(routes.map((route) => [`${route.method} ${route.path}`, route]));
+  const exact = new Map(routes.map((route) => [`${route.method} ${withoutSlash(route.path)}`, route]));
   const open = routes.filter(({ path }) => path.endsWith('*'));
   return (method, path) => {
     const asked = method === 'HEAD' ? 'GET' : method;
@@ -145,7 +145,12 @@ function routeFinder(routes: readonly Route[]): RouteFinder {
  */
 function pathOf(target: string): string {
   const path = target.replace(/^https?:\/\/[^/?#]*/i, '').replace(/[?#].*$/, '');
-  return decode(path, decodeURI).replace(/(?<=[^/])\/$/, '') || '/';
+  return withoutSlash(decode(path, decodeURI)) || '/';
+}
+
+/** A path without one slash at its end, unless it is '/'. */
+function withoutSlash(path: string): string {
+  return path.replace(/(?<=[^/])\/$/, '');
 }
 
 function decode(text: string, by: (text: string) => string): string {

@@ -16,12 +16,28 @@ import { EMBEDDING_OPTIONS } from '../engine/embedOptions';
 import type { Engine } from '../engine/engine';
 import { LEVELS, type LogSink } from './log';
 
-/** Options of serving an engine. All are checked when the server or plugin is made. */
-export interface HttpOptions {
-  /** The engine that computes. The caller owns it: closing the server leaves it open. */
+/** A model of a server that has several. */
+export interface ServedModel {
+  /** Name of the model in requests and answers, not empty. */
+  name: string;
+  /** The engine that computes. The caller owns it. */
   engine: Engine;
+}
+
+/**
+ * Options of serving one engine (`engine`, `model`) or several (`models`). All are checked when the server or plugin is made.
+ */
+export interface HttpOptions {
+  /** The engine that computes. The caller owns it: closing the server leaves it open. Default: those of `models`. */
+  engine?: Engine | undefined;
   /** Name of the model in requests and answers. Default 'sgemoe'. */
   model?: string | undefined;
+  /** Several models instead, with their names; the field `model` of a request chooses, without it the first one answers. Default: `engine` alone. */
+  models?: readonly ServedModel[] | undefined;
+  /** Other names of models in requests: the name of a model by its alias. Default: none. */
+  aliases?: Readonly<Record<string, string>> | undefined;
+  /** Path in front of all routes, such as '/llm'. Default: none. */
+  basePath?: string | undefined;
   /** Accepted API keys; every route except /health, /ping, /ready and the page requires one. Default: no key is needed. */
   apiKeys?: readonly string[] | undefined;
   /** Origins, such as 'https://example.org', whose pages may read the answers; '*' means all. Default: none. */
@@ -59,8 +75,15 @@ export interface ListenOptions {
   logLevel?: string | undefined;
 }
 
-export interface ResolvedHttpOptions extends Required<Omit<HttpOptions, 'allowedHosts'>> {
-  allowedHosts: readonly string[] | undefined;
+export interface ResolvedHttpOptions
+  extends Required<Omit<HttpOptions, 'engine' | 'model' | 'allowedHosts' | 'maxTokens'>>,
+    Pick<HttpOptions, 'allowedHosts' | 'maxTokens'> {}
+
+/** The options by which the requests for one model are answered. */
+export interface ModelOptions extends ResolvedHttpOptions {
+  engine: Engine;
+  model: string;
+  maxTokens: number;
 }
 
 const MIB = 2 ** 20;
@@ -99,14 +122,39 @@ export const LISTEN_OPTIONS: OptionTable<ListenOptions> = {
 
 /** Flags of `sgemoe serve`. */
 export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
-  engine: other<Engine>('an Engine', (value) => typeof (value as Engine)?.stream === 'function', {
+  engine: other<Engine>('an Engine', isEngine, {
     doc: 'engine that computes the answers; the caller keeps it and closes it',
+    absent: 'those of `models`',
   }),
   model: text({
     doc: 'name by which clients call the model',
     default: 'sgemoe',
     cli: { flag: '--model-name <name>', absent: 'the name of the folder' },
   }),
+  models: other<readonly ServedModel[]>(
+    'an array of { name, engine }, one at least',
+    (value) => Array.isArray(value) && value.length > 0 && value.every(isServedModel),
+    {
+      doc: "several models instead; a request's `model` chooses, without it the first one answers",
+      absent: '`engine` alone',
+    },
+  ),
+  aliases: other<Readonly<Record<string, string>>>('an object from aliases to names', isRecordOfTexts, {
+    doc: 'other names of models in requests: the name of a model by its alias',
+    default: {},
+    absent: 'none',
+  }),
+  basePath: other<string>(
+    "a path such as '/llm'",
+    (value) => typeof value === 'string',
+    {
+      doc: 'path in front of all routes',
+      default: '',
+      absent: 'none',
+      cli: { flag: '--base-path <path>' },
+    },
+    (path) => /^(\/[\w.~-]+)*\/?$/.test(path),
+  ),
   apiKeys: other<readonly string[]>(
     'an array of texts that are not empty, without spaces',
     isTexts,
@@ -204,9 +252,45 @@ export function resolveHttpOptions(
 ): ResolvedHttpOptions {
   checkOptions('serve', options, [...namesOf<HttpOptions>(HTTP_OPTIONS), ...others]);
   const own = ownOptions<HttpOptions>(HTTP_OPTIONS, options);
-  const resolved = resolveOptions<HttpOptions>('serve', HTTP_OPTIONS, own);
-  const { maxTokens = resolved.engine.contextLength } = resolved;
-  return { ...(resolved as ResolvedHttpOptions), maxTokens };
+  const { engine, model, ...resolved } = resolveOptions<HttpOptions>('serve', HTTP_OPTIONS, own);
+  if ((engine === undefined) === (resolved.models === undefined)) {
+    throw new TypeError('serve: there must be either an engine or models');
+  }
+  if (resolved.models !== undefined && options.model !== undefined) {
+    throw new TypeError('serve: model must be absent beside models, which have names');
+  }
+  const { models = [{ name: model!, engine: engine! }] } = resolved;
+  checkNames(models, resolved.aliases!);
+  const basePath = resolved.basePath!.replace(/\/$/, '');
+  return { ...(resolved as ResolvedHttpOptions), models, basePath };
+}
+
+/** @throws RangeError for a name that stands twice, or an alias of no model. */
+function checkNames(models: readonly ServedModel[], aliases: Readonly<Record<string, string>>): void {
+  const names = models.map(({ name }) => name);
+  const twice = [...names, ...Object.keys(aliases)].find((name, i, all) => all.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new RangeError(`serve: models and aliases must differ, got '${twice}' twice`);
+  for (const [alias, name] of Object.entries(aliases)) {
+    if (names.includes(name)) continue;
+    throw new RangeError(`serve: aliases: '${alias}' must name one of ${names.join(', ')}, got '${name}'`);
+  }
+}
+
+function isServedModel(value: unknown): boolean {
+  const { name, engine } = (value ?? {}) as Partial<ServedModel>;
+  return typeof name === 'string' && name !== '' && isEngine(engine);
+}
+
+function isEngine(value: unknown): boolean {
+  return typeof (value as Engine)?.stream === 'function';
+}
+
+function isRecordOfTexts(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.entries(value).every((entry) =>
+    entry.every((each) => typeof each === 'string' && each !== ''),
+  );
 }
 
 function texts(info: OptionInfo<readonly string[]>): OptionRow<readonly string[]> {

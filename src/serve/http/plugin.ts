@@ -88,7 +88,8 @@ class FastifyMount {
       handler: async (request, reply) => {
         const { headers, body, params } = request;
         const rest = (params as { '*'?: string | undefined })['*'] ?? '';
-        const call = { headers, rest, body, log: logOf(request), cancel: cancelOnClose(reply.raw) };
+        const { url = '/' } = request.raw;
+        const call = { headers, url, rest, body, log: logOf(request), cancel: cancelOnClose(reply.raw) };
         return this.#deliver(await route.answer(call), request, reply);
       },
     };

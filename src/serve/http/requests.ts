@@ -7,10 +7,10 @@ import type { Tokenizer } from '../../text/tokenizer';
 import { drawSeed } from '../engine/drawSeed';
 import type { GenerateRequest } from '../engine/types';
 import type { BestOf } from './bestOf';
-import { describe, Fields, type JsonObject } from './fields';
+import { Fields, type JsonObject } from './fields';
 import { messagesOf } from './messages';
 import { IDLE_CHAT, IDLE_COMMON, REFUSED_CHAT } from './otherFields';
-import { badRequest, Problem } from './problem';
+import { badRequest } from './problem';
 import {
   CHAT_FIELDS,
   COMMON_FIELDS,
@@ -25,8 +25,6 @@ import { responseFormat } from './responseFormat';
 const COMPLETION_TOKENS = 16;
 
 export interface RequestLimits {
-  /** Name of the served model. */
-  model: string;
   /** The largest number of new tokens that a request may ask for. */
   maxTokens: number;
   /** The largest number of choices of a request, over all prompts. */
@@ -55,7 +53,7 @@ export interface Order {
  */
 export function completionOrder(body: JsonObject, limits: RequestLimits, tokenizer: Tokenizer | null): Order {
   const fields = new Fields(body);
-  checkModel(fields, limits.model);
+  fields.take('model'); // Models.of has read it.
   const prompts = promptsOf(fields);
   const { n, seed, ...shared } = common(fields);
   const maxTokens = tokensOf(fields, 'max_tokens', limits);
@@ -80,7 +78,7 @@ export function completionOrder(body: JsonObject, limits: RequestLimits, tokeniz
 /** @throws Problem as completionOrder. */
 export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   const fields = new Fields(body);
-  checkModel(fields, limits.model);
+  fields.take('model'); // Models.of has read it.
   const messages = messagesOf(fields);
   const chat = chatOptions(fields);
   const { n, seed, ...shared } = common(fields);
@@ -95,14 +93,6 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   checkChoices(n, limits);
   const request = { ...shared, ...format, messages, chat, maxTokens, topLogprobs, routing: how.routing };
   return { requests: choices(request, n, seed), bestOf: null, echo: false, ...how };
-}
-
-/** @throws Problem 404 for a model that isn't served; a request may leave the name out. */
-export function checkModel(fields: Fields, served: string): void {
-  const model = fields.read('model', COMMON_FIELDS.model);
-  if (model === undefined || model === served) return;
-  const message = `There is no model ${describe(model)} here, only ${describe(served)}.`;
-  throw new Problem(404, message, 'model', 'model_not_found', 'There is no model of this name here.');
 }
 
 function promptsOf(fields: Fields): (string | number[])[] {

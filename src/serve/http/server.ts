@@ -16,7 +16,7 @@ export type { ListenOptions } from './options';
 export interface ServeOptions extends HttpOptions, ListenOptions {}
 
 export interface RunningServer {
-  /** The server's URL, such as 'http://127.0.0.1:8000'. */
+  /** The server's URL with its base path, such as 'http://127.0.0.1:8000'. */
   readonly url: string;
   readonly port: number;
   /**
@@ -51,7 +51,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const service = new Service(resolveHttpOptions(withLoopbackNames(options, host), namesOf(LISTEN_OPTIONS)));
   const servers = await listen(requestHandler(service, log), log, host, port);
   const { port: taken } = servers[0].address() as AddressInfo;
-  const url = `http://${host.includes(':') ? `[${host}]` : host}:${taken}`;
+  const url = `http://${host.includes(':') ? `[${host}]` : host}:${taken}${service.options.basePath}`;
   log.info({}, `Server listening at ${url}`);
   return {
     url,

@@ -1,22 +1,23 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { packageVersion } from '../../base/version';
-import type { EngineMetrics } from '../engine/types';
 import { type AccessCheck, CrossOrigin, hostCheck, keyCheck } from './access';
 import { chatFormat, completionFormat, unixSeconds } from './answers';
 import { complete } from './completions';
-import type { Headers, Route, WholeAnswer } from './exchange';
+import type { Call, Headers, Route, WholeAnswer } from './exchange';
 import { asObject } from './fields';
-import type { ResolvedHttpOptions } from './options';
+import { Models } from './models';
+import type { ModelOptions, ResolvedHttpOptions } from './options';
 import { PAGE_HEADERS, readPlayground } from './page';
 import { Problem } from './problem';
 import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
 import { chatOrder, completionOrder } from './requests';
 import { textRoutes } from './textRoutes';
 
-/** The API of one engine: its routes and access checks. A server only carries requests and answers. */
+/** The API of some models: its routes and access checks. A server only carries requests and answers. */
 export class Service {
   readonly routes: readonly Route[];
   readonly crossOrigin: CrossOrigin;
+  readonly #models: Models;
   readonly #checkHost: AccessCheck | null;
   readonly #checkKey: AccessCheck | null;
   /** Number of answers by status code. */
@@ -27,14 +28,17 @@ export class Service {
     this.crossOrigin = new CrossOrigin(corsOrigins);
     this.#checkHost = allowedHosts === undefined ? null : hostCheck(allowedHosts);
     this.#checkKey = apiKeys.length === 0 ? null : keyCheck(apiKeys);
-    this.routes = [
-      ...openRoutes(options),
-      ...modelRoutes(options),
-      ...completionRoutes(options),
-      ...textRoutes(options),
+    const models = new Models(options);
+    this.#models = models;
+    const routes: Route[] = [
+      ...openRoutes(options, models),
+      ...modelRoutes(options, models),
+      ...completionRoutes(models),
+      ...textRoutes(models),
       { method: 'GET', path: '/version', answer: () => ({ body: { version: packageVersion() } }) },
       { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
     ];
+    this.routes = routes.map((route) => ({ ...route, path: options.basePath + route.path }));
   }
 
   /** Headers of each answer, refusals included. */
@@ -59,23 +63,28 @@ export class Service {
 
   #headersOf({ status }: Problem): Headers {
     if (status === 401) return { 'www-authenticate': 'Bearer' };
-    if (status === 429) return { 'retry-after': String(secondsUntilRoom(this.options.engine.metrics())) };
+    if (status === 429) return { 'retry-after': String(this.#secondsUntilRoom()) };
     return {};
   }
 
+  /** The mean duration of requests in seconds, within bounds; the longest of all models. */
+  #secondsUntilRoom(): number {
+    const means = this.#models.all.map(({ engine }) => {
+      const { sum, count } = engine.metrics().duration;
+      return Math.ceil(sum / Math.max(1, count));
+    });
+    return Math.min(60, Math.max(1, ...means));
+  }
+
   #metrics(): WholeAnswer {
-    const body = prometheusText(this.options.engine.metrics(), this.#responses);
+    const metrics = this.#models.all.map(({ model, engine }) => [model, engine.metrics()] as const);
+    const body = prometheusText(new Map(metrics), this.#responses);
     return { headers: { 'content-type': PROMETHEUS_TYPE }, body };
   }
 }
 
-/** The mean duration of requests in seconds, within bounds. */
-function secondsUntilRoom({ duration }: EngineMetrics): number {
-  return Math.min(60, Math.max(1, Math.ceil(duration.sum / Math.max(1, duration.count))));
-}
-
 /** The routes that need no key. */
-function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
+function openRoutes({ playground }: ResolvedHttpOptions, models: Models): Route[] {
   const files = playground ? readPlayground() : [];
   const routes: Omit<Route, 'method' | 'open'>[] = [
     { path: '/ping', answer: () => ({ body: { status: 'ok' } }) },
@@ -83,54 +92,65 @@ function openRoutes({ engine, playground }: ResolvedHttpOptions): Route[] {
     {
       path: '/ready',
       answer: () => ({
-        status: engine.ready ? 200 : 503,
-        body: { status: engine.ready ? 'ready' : 'not ready' },
+        status: models.ready ? 200 : 503,
+        body: { status: models.ready ? 'ready' : 'not ready' },
       }),
     },
     ...files.map(({ path, type, content: body }) => {
       const headers = { ...PAGE_HEADERS, 'content-type': type };
-      return { path, answer: () => ({ headers, body }) };
+      const answer = () => ({ headers, body });
+      return { path, answer: path === '/' ? (call: Call) => besideFiles(call.url) ?? answer() : answer };
     }),
   ];
   return routes.map((route) => ({ ...route, method: 'GET', open: true }));
 }
 
-function modelRoutes({ engine, model }: ResolvedHttpOptions): Route[] {
-  const { nLayers, nExperts, topKExperts, denseLayers } = engine.config;
-  const description = {
+/** The page's files stand beside it: a path without a slash at its end, below a prefix, is sent to the one with it. */
+function besideFiles(url: string): WholeAnswer | null {
+  const [path] = url.split(/[?#]/, 1);
+  if (path.endsWith('/')) return null;
+  return { status: 308, headers: { location: `${path.slice(path.lastIndexOf('/') + 1)}/` }, body: '' };
+}
+
+function modelRoutes({ aliases }: ResolvedHttpOptions, models: Models): Route[] {
+  const created = unixSeconds();
+  const describe = ({ engine, model }: ModelOptions) => ({
     id: model,
     object: 'model',
-    created: unixSeconds(),
+    created,
     owned_by: 'sgemoe',
+    aliases: Object.keys(aliases).filter((alias) => aliases[alias] === model),
     max_model_len: engine.contextLength,
-    n_layers: nLayers,
-    n_experts: nExperts,
-    experts_per_token: topKExperts,
-    dense_layers: denseLayers,
-  };
+    n_layers: engine.config.nLayers,
+    n_experts: engine.config.nExperts,
+    experts_per_token: engine.config.topKExperts,
+    dense_layers: engine.config.denseLayers,
+  });
   return [
     {
       method: 'GET',
       path: '/v1/models',
-      answer: () => ({ body: { object: 'list', data: [description] } }),
+      answer: () => ({ body: { object: 'list', data: models.all.map(describe) } }),
     },
     {
       method: 'GET',
       path: '/v1/models/*',
       answer({ rest }) {
-        if (rest === model) return { body: description };
+        const found = models.named(rest);
+        if (found !== undefined) return { body: describe(found) };
         throw new Problem(404, 'There is no model of this name here.', 'model', 'model_not_found');
       },
     },
   ];
 }
 
-function completionRoutes(options: ResolvedHttpOptions): Route[] {
+function completionRoutes(models: Models): Route[] {
   return [
     {
       method: 'POST',
       path: '/v1/completions',
       answer(call) {
+        const options = models.of(call.body);
         const order = completionOrder(asObject(call.body), options, options.engine.tokenizer);
         return complete(order, completionFormat(order.routing, order.echo), call, options);
       },
@@ -139,6 +159,7 @@ function completionRoutes(options: ResolvedHttpOptions): Route[] {
       method: 'POST',
       path: '/v1/chat/completions',
       answer(call) {
+        const options = models.of(call.body);
         const order = chatOrder(asObject(call.body), options);
         return complete(order, chatFormat(order.routing), call, options);
       },

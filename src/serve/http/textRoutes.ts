@@ -2,25 +2,25 @@ import type { RequestControl } from '../engine/types';
 import type { Answer, Call, Route } from './exchange';
 import { asObject, Fields } from './fields';
 import { messagesOf } from './messages';
-import type { ResolvedHttpOptions } from './options';
+import type { Models } from './models';
+import type { ModelOptions } from './options';
 import { IDLE_EMBEDDING } from './otherFields';
 import { EMBEDDING_FIELDS, isIds } from './requestFields';
-import { checkModel } from './requests';
 
 /** /v1/embeddings, as OpenAI documents it; /tokenize and /detokenize, as vLLM does. */
-export function textRoutes(options: ResolvedHttpOptions): Route[] {
+export function textRoutes(models: Models): Route[] {
   return [
-    { method: 'POST', path: '/v1/embeddings', answer: (call) => embed(call, options) },
-    { method: 'POST', path: '/tokenize', answer: (call) => tokenize(call, options) },
-    { method: 'POST', path: '/detokenize', answer: (call) => detokenize(call, options) },
+    { method: 'POST', path: '/v1/embeddings', answer: (call) => embed(call, models.of(call.body)) },
+    { method: 'POST', path: '/tokenize', answer: (call) => tokenize(call, models.of(call.body)) },
+    { method: 'POST', path: '/detokenize', answer: (call) => detokenize(call, models.of(call.body)) },
   ];
 }
 
-function controlOf({ cancel }: Call, { timeoutMs }: ResolvedHttpOptions): RequestControl {
+function controlOf({ cancel }: Call, { timeoutMs }: ModelOptions): RequestControl {
   return { signal: cancel.signal, timeoutMs };
 }
 
-async function embed(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
+async function embed(call: Call, options: ModelOptions): Promise<Answer> {
   const { engine, model } = options;
   const { inputs, base64, form } = embeddingOrder(new Fields(asObject(call.body)), options);
   const { embeddings, promptTokens } = await engine.embed(inputs, {
@@ -40,10 +40,10 @@ async function embed(call: Call, options: ResolvedHttpOptions): Promise<Answer> 
   return { body };
 }
 
-async function tokenize(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
-  const { engine, model } = options;
+async function tokenize(call: Call, options: ModelOptions): Promise<Answer> {
+  const { engine } = options;
   const fields = new Fields(asObject(call.body));
-  checkModel(fields, model);
+  fields.take('model');
   const prompt = fields.text('prompt');
   const messages = fields.take('messages') === undefined ? undefined : messagesOf(fields);
   const addSpecialTokens = fields.boolean('add_special_tokens') ?? true;
@@ -56,17 +56,17 @@ async function tokenize(call: Call, options: ResolvedHttpOptions): Promise<Answe
   return { body: { count: tokens.length, max_model_len: engine.contextLength, tokens: [...tokens] } };
 }
 
-async function detokenize(call: Call, options: ResolvedHttpOptions): Promise<Answer> {
+async function detokenize(call: Call, options: ModelOptions): Promise<Answer> {
   const fields = new Fields(asObject(call.body));
-  checkModel(fields, options.model);
+  fields.take('model');
   const tokens = fields.take('tokens');
   fields.refuseOthers();
   if (!isIds(tokens)) return fields.fail('tokens', 'an array of token ids', tokens);
   return { body: { prompt: await options.engine.detokenize(tokens, controlOf(call, options)) } };
 }
 
-function embeddingOrder(fields: Fields, { model, pooling, normalize }: ResolvedHttpOptions) {
-  checkModel(fields, model);
+function embeddingOrder(fields: Fields, { pooling, normalize }: ModelOptions) {
+  fields.take('model');
   const { input: row, ...rows } = EMBEDDING_FIELDS;
   const input = fields.read('input', row);
   if (input === undefined) return fields.fail('input', row.must, input);

@@ -23,7 +23,7 @@ export class ServerError extends Error {
 
 /** The first model that the server has. @param {string} key @returns {Promise<Model>} */
 export async function fetchModel(key) {
-  const response = await ask('/v1/models', key, {});
+  const response = await ask('v1/models', key, {});
   return (await response.json()).data[0];
 }
 
@@ -36,7 +36,7 @@ export async function fetchModel(key) {
  */
 export async function* streamCompletion(request, key, signal) {
   const body = { ...request, stream: true, stream_options: { include_usage: true } };
-  const response = await ask('/v1/completions', key, { method: 'POST', body: JSON.stringify(body), signal });
+  const response = await ask('v1/completions', key, { method: 'POST', body: JSON.stringify(body), signal });
   if (response.body === null) throw new ServerError('The server sent an empty answer.', response.status);
   for await (const data of eventsOf(response.body)) {
     if (data === '[DONE]') return;
