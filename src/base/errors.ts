@@ -45,6 +45,7 @@ export const ERROR_CODES = {
   SGEMOE_HUB_UNREACHABLE: 'The hub can not be reached, or answers with errors.',
   SGEMOE_HUB_DAMAGED: 'A file of the hub does not have the size or the checksum that the hub tells.',
   SGEMOE_HUB_WRITE: 'The cache folder of the hub can not be written, or has no room.',
+  SGEMOE_TEXT_LIMIT: 'A text takes longer, or more memory, to be turned into tokens than an engine allows.',
   SGEMOE_QUEUE_FULL: 'An engine has as many waiting requests as it was opened for.',
   SGEMOE_ENGINE_CLOSED: 'An engine was closed before a request came, or before it was answered.',
   SGEMOE_TIMEOUT: 'A request was not answered within its time.',

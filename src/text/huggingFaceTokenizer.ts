@@ -1,5 +1,5 @@
 import { charactersToBytes } from '../base/byteAlphabet';
-import { checkOptions } from '../base/checks';
+import { checkInteger, checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import { CharacterEncoder } from './characterEncoder';
@@ -32,6 +32,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly endOfText: number | null;
   readonly piecewise: boolean;
   readonly hasChatTemplate: boolean;
+  readonly mostBytesPerToken: number;
   /** Whether ids stand for bytes, so that decoding is lossless and streams byte by byte. */
   readonly byteLevel: boolean;
   /** Ids of special tokens by their text. */
@@ -70,14 +71,17 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#ids = new Map([...model.vocab, ...addedTokens.map(({ content, id }) => [content, id] as const)]);
     this.piecewise = piecewise || this.#characters !== null;
     this.byteLevel = byteLevel || this.#characters !== null;
+    this.mostBytesPerToken = this.#characters === null ? this.#pipeline.mostBytesPerToken : 4;
     this.vocabSize = this.#tokens.length;
     this.#bytes = this.byteLevel ? this.#byteTable() : [];
     this.endOfText = this.#findEndOfText(tokenContent(config.eos_token));
   }
 
   encode(text: string | Uint8Array, options: EncodeOptions = {}): Int32Array {
-    checkOptions('encode', options, ['addSpecialTokens']);
-    const ids = this.#encodeAlone(text);
+    checkOptions('encode', options, ['addSpecialTokens', 'mostTokens']);
+    const { mostTokens = Number.POSITIVE_INFINITY } = options;
+    if (options.mostTokens !== undefined) checkInteger('encode: mostTokens', mostTokens, 0);
+    const ids = this.#encodeAlone(text, mostTokens);
     if (options.addSpecialTokens !== true) return ids;
     const { before, after } = this.#pipeline.around;
     return Int32Array.from([...before, ...ids, ...after]);
@@ -157,13 +161,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return { tokenizer: this.#json, tokenizerConfig, chatTemplate };
   }
 
-  #encodeAlone(text: string | Uint8Array): Int32Array {
+  #encodeAlone(text: string | Uint8Array, mostTokens: number): Int32Array {
     if (typeof text !== 'string' && !(text instanceof Uint8Array)) {
       throw new TypeError(`text must be a string or a Uint8Array, got ${typeof text}`);
     }
     // Converting to bytes also turns lone surrogates into U+FFFD.
     const bytes = typeof text === 'string' ? Buffer.from(text, 'utf8') : text;
-    return (this.#characters ?? this.#pipeline).encode(bytes);
+    return this.#characters?.encode(bytes) ?? this.#pipeline.encode(bytes, mostTokens);
   }
 
   #stageDecoder(options: DecodeOptions, prompt: ArrayLike<number>): StageStreamDecoder {

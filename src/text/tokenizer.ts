@@ -16,6 +16,11 @@ export interface Tokenizer {
   readonly piecewise: boolean;
   /** Whether `applyChatTemplate` has a template. */
   readonly hasChatTemplate: boolean;
+  /**
+   * The largest number of bytes of text, in UTF-8, that a token can stand for, so that a text of n bytes has at least n divided
+   * by it tokens. Infinity where there is no such limit, as for a tokenizer that leaves out spaces.
+   */
+  readonly mostBytesPerToken: number;
 
   /** The ids of a text, or of the UTF-8 (or any other) bytes of one. Lone surrogates become U+FFFD. */
   encode(text: string | Uint8Array, options?: EncodeOptions): Int32Array;
@@ -68,6 +73,11 @@ export interface EncodeOptions {
    * Default false.
    */
   addSpecialTokens?: boolean | undefined;
+  /**
+   * Stops soon after this many tokens, an integer >= 0: of a text with more the first ones are returned, more than `mostTokens`
+   * in any case. Default: no limit.
+   */
+  mostTokens?: number | undefined;
 }
 
 export interface DecodeOptions {

@@ -7,15 +7,13 @@ import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { addTo, type DescribedToken, HeldTokens } from './heldTokens';
-import type { GenerateWork, WorkerChunk } from './messages';
-import type { Prompt } from './promptSource';
+import type { CompletionWork, WorkerChunk } from './messages';
 import type { Sequence, StepResult } from './sequence';
 import type { FinishReason, TokenLogprob, TokenProbability, TokenRouting } from './types';
 
 export interface CompletionSetup {
   id: number;
-  work: GenerateWork;
-  prompt: Prompt;
+  work: CompletionWork;
   tokenizer: Tokenizer | null;
   /** The bytes of the tokens, which constraints need. */
   vocabulary: TokenVocabulary | undefined;
@@ -60,9 +58,9 @@ export class CompletionSequence implements Sequence {
 
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for an empty prompt; before a slot is taken. */
   constructor(setup: CompletionSetup) {
-    const { id, work, prompt, tokenizer, contextLength, kernels } = setup;
+    const { id, work, tokenizer, contextLength, kernels } = setup;
     const { vocabSize } = setup.config;
-    const { sampling, skipSpecialTokens } = work;
+    const { prompt, sampling, skipSpecialTokens } = work;
     const onlyReads = work.echo && sampling.maxTokens === 0;
     checkLength(prompt.ids.length, onlyReads ? contextLength + 1 : contextLength);
     this.#setup = setup;

@@ -1,6 +1,7 @@
 import { SgemoeError } from '../../base/errors';
 import type { Job } from './job';
-import type { WorkerSetup } from './messages';
+import type { StepWork, WorkerSetup } from './messages';
+import type { TextListener, Texts } from './texts';
 import { type WorkerListener, WorkerThread } from './workerThread';
 
 export interface DispatcherOptions {
@@ -8,19 +9,22 @@ export interface DispatcherOptions {
   maxQueue: number;
   /** The setup of each worker. */
   setups: readonly WorkerSetup[];
+  /** Makes the reader of texts. */
+  texts(listener: TextListener): Texts;
 }
 
 /** Consecutive failed starts after which a worker counts as unable to start. */
 const MOST_FAILED_STARTS = 3;
 
-/** Gives jobs to workers in the order of their arrival, and replaces workers that die. */
-export class Dispatcher implements WorkerListener {
+/** Has the texts of jobs read, gives them to workers in the order in which they are ready, and replaces workers that die. */
+export class Dispatcher implements WorkerListener, TextListener {
   replaced = 0;
   readonly #threads: (WorkerThread | null)[];
   readonly #failedStarts: number[];
   readonly #waiting = new Set<Job>();
   readonly #running = new Map<Job, WorkerThread>();
   readonly #options: DispatcherOptions;
+  readonly #texts: Texts;
   #closing = false;
   #ended: Promise<void> | null = null;
   #onReady: { done: () => void; fail: (error: unknown) => void } | null = null;
@@ -29,6 +33,8 @@ export class Dispatcher implements WorkerListener {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#failedStarts = options.setups.map(() => 0);
+    this.#texts = options.texts(this);
+    this.#texts.start();
     this.#threads = options.setups.map((setup) => new WorkerThread(setup, this));
   }
 
@@ -37,10 +43,11 @@ export class Dispatcher implements WorkerListener {
     await new Promise<void>((done, fail) => {
       this.#onReady = { done, fail };
     });
+    await this.#texts.open();
   }
 
   get waiting(): number {
-    return this.#waiting.size;
+    return this.#waiting.size + this.#texts.pending;
   }
 
   get running(): number {
@@ -66,14 +73,16 @@ export class Dispatcher implements WorkerListener {
     const places = maxBatch * setups.length;
     // Jobs without a place run between two steps; they have a limit too.
     if (this.#size < maxQueue + (takesPlace ? places : 2 * places)) return;
-    throw new SgemoeError(
-      'SGEMOE_QUEUE_FULL',
-      `The engine's queue is full: ${this.#waiting.size} requests wait.`,
-    );
+    throw new SgemoeError('SGEMOE_QUEUE_FULL', `The engine's queue is full: ${this.waiting} requests wait.`);
   }
 
   submit(job: Job): void {
     if (this.#size === 0) this.#keepAlive(true);
+    this.#texts.submit(job);
+  }
+
+  onPrepared(job: Job, work: StepWork): void {
+    job.prepared = work;
     this.#waiting.add(job);
     this.#pump();
   }
@@ -81,6 +90,7 @@ export class Dispatcher implements WorkerListener {
   /** Removes a settled job; call it whoever settled the job. */
   forget(job: Job): void {
     this.#waiting.delete(job);
+    this.#texts.forget(job);
     this.#running.get(job)?.cancel(job);
     this.#running.delete(job);
     if (this.#size > 0) return;
@@ -92,7 +102,8 @@ export class Dispatcher implements WorkerListener {
   close(drain: boolean): Promise<void> {
     this.#closing = true;
     if (!drain) {
-      for (const job of [...this.#waiting, ...this.#running.keys()]) job.fail(closed(), 'aborted');
+      const jobs = [...this.#texts.jobs, ...this.#waiting, ...this.#running.keys()];
+      for (const job of jobs) job.fail(closed(), 'aborted');
     }
     this.#ended ??= this.#end();
     return this.#ended;
@@ -121,7 +132,7 @@ export class Dispatcher implements WorkerListener {
   }
 
   get #size(): number {
-    return this.#waiting.size + this.#running.size;
+    return this.waiting + this.#running.size;
   }
 
   #replace(at: number, cause: SgemoeError): void {
@@ -137,19 +148,19 @@ export class Dispatcher implements WorkerListener {
 
   #pump(): void {
     for (const job of this.#waiting) {
-      const thread = this.#findThread(job.takesPlace);
-      if (thread === undefined) continue;
+      const thread = this.#findThread();
+      if (thread === undefined) return;
       this.#waiting.delete(job);
       this.#running.set(job, thread);
       thread.start(job);
     }
   }
 
-  /** The ready worker with the most room; undefined if none is ready, or none has the needed place. */
-  #findThread(needsPlace: boolean): WorkerThread | undefined {
+  /** The ready worker with the most room; undefined if none is ready and has room. */
+  #findThread(): WorkerThread | undefined {
     let found: WorkerThread | undefined;
     for (const thread of this.#threads) {
-      if (!thread?.ready || (needsPlace && thread.places >= this.#options.maxBatch)) continue;
+      if (!thread?.ready || thread.places >= this.#options.maxBatch) continue;
       if (found === undefined || thread.places < found.places) found = thread;
     }
     return found;
@@ -157,6 +168,7 @@ export class Dispatcher implements WorkerListener {
 
   #keepAlive(wanted: boolean): void {
     for (const thread of this.#threads) thread?.keepAlive(wanted);
+    this.#texts.keepAlive(wanted);
   }
 
   async #end(): Promise<void> {
@@ -165,7 +177,7 @@ export class Dispatcher implements WorkerListener {
         this.#onDrained = done;
       });
     }
-    await Promise.all(this.#threads.map((thread) => thread?.terminate()));
+    await Promise.all([...this.#threads, this.#texts].map((thread) => thread?.terminate()));
   }
 }
 

@@ -36,6 +36,7 @@ import {
   idsOf,
   textSource,
 } from './requests';
+import { type TextListener, Texts } from './texts';
 import type {
   Completion,
   EngineMetrics,
@@ -98,6 +99,7 @@ export class Engine implements AsyncDisposable {
       this.samplingDefaults,
     ]);
     const setup: Omit<WorkerSetup, 'counters'> = {
+      role: 'decode',
       model: model.share(),
       backend,
       addonPath,
@@ -108,7 +110,8 @@ export class Engine implements AsyncDisposable {
       kvCacheDtype,
     };
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
-    this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups });
+    const texts = (listener: TextListener) => new Texts(tokenizer, contextLength, options, listener);
+    this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups, texts });
   }
 
   /**

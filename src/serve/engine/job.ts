@@ -1,4 +1,4 @@
-import type { Work, WorkerEvent } from './messages';
+import type { StepWork, Work, WorkerEvent } from './messages';
 import type { Outcome } from './metrics';
 
 /** The maker of a job, which is notified of every event and, once, of its end. */
@@ -16,6 +16,8 @@ export class Job {
   readonly started = performance.now();
   /** Called once it is settled. */
   onSettled: (outcome: Outcome) => void = () => {};
+  /** The work for a worker, once its texts are ids. */
+  prepared: StepWork | null = null;
   #settled = false;
 
   constructor(

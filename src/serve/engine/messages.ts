@@ -11,6 +11,7 @@ import type { ResolvedEmbeddingForm } from './embedOptions';
 import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 
 export interface WorkerSetup {
+  role: 'decode';
   model: SharedModel;
   backend: BackendName;
   /** The addon's file; null for a backend without one. */
@@ -30,6 +31,45 @@ export type TextSource =
   | { ids: Int32Array }
   | { text: string; addSpecialTokens: boolean; suffix?: string | undefined }
   | { messages: readonly ChatMessage[]; chat: ChatOptions };
+
+/** A prompt as ids. */
+export interface Prompt {
+  ids: Int32Array;
+  /** A stop text that the form of the prompt needs; null for none. */
+  stop: string | null;
+}
+
+/** How long the text thread may take for a request, in milliseconds. */
+export interface TextLimits {
+  /** For each chat template. */
+  templateTimeoutMs: number;
+  /** For all texts. */
+  tokenizeTimeoutMs: number;
+}
+
+export interface TextSetup {
+  role: 'text';
+  tokenizer: TokenizerFiles | null;
+  limits: TextLimits;
+}
+
+/** Work of the text thread. */
+export type TextTask =
+  | {
+      kind: 'prompts';
+      sources: readonly TextSource[];
+      /** Tokens that a text may have; Infinity for any number. */
+      context: number;
+    }
+  | { kind: 'detokenize'; ids: Int32Array; skipSpecialTokens: boolean };
+
+export type TextResult = { prompts: readonly Prompt[] } | { text: string };
+
+/** Answers of the text thread: it is ready, or has done the task that it was given. */
+export type FromTextThread =
+  | { ready: true }
+  | { ready: false; result: TextResult }
+  | { ready: false; error: WireError };
 
 export interface GenerateWork {
   kind: 'generate';
@@ -61,7 +101,22 @@ export interface DetokenizeWork {
 
 export type Work = GenerateWork | EmbedWork | TokenizeWork | DetokenizeWork;
 
-export type ToWorker = { id: number; work: Work } | { id: number; work: null /** Ends it. */; cancel: true };
+/** A completion whose prompt is ids. */
+export interface CompletionWork extends Omit<GenerateWork, 'source'> {
+  prompt: Prompt;
+}
+
+/** Texts to embed as ids. */
+export interface EmbeddingWork extends Omit<EmbedWork, 'sources'> {
+  texts: readonly Int32Array[];
+}
+
+/** Work that takes part in steps, which begins once its texts are ids. */
+export type StepWork = CompletionWork | EmbeddingWork;
+
+export type ToWorker =
+  | { id: number; work: StepWork }
+  | { id: number; work: null /** Ends it. */; cancel: true };
 
 /** New tokens of a completion; the last one has a finishReason. */
 export interface WorkerChunk {
@@ -82,13 +137,15 @@ export interface EmbeddingResult {
   promptTokens: number;
 }
 
+export type WorkResult = EmbeddingResult | Int32Array | string;
+
 /** An event of a piece of work; only its last event has `end`. */
 export interface WorkerEvent {
   id: number;
   end: boolean;
   chunk?: WorkerChunk | undefined;
   /** The result of work other than 'generate'. */
-  result?: EmbeddingResult | Int32Array | string | undefined;
+  result?: WorkResult | undefined;
   error?: WireError | undefined;
 }
 

@@ -32,6 +32,10 @@ export interface EngineOptions {
    * checkpoint's generation_config.json, 'ignore' the defaults of SamplingOptions. Default 'model'.
    */
   generationConfig?: 'model' | 'ignore' | undefined;
+  /** Milliseconds that a chat template may take, an integer in [1, 1,000,000]. Default 1,000. */
+  templateTimeoutMs?: number | undefined;
+  /** Milliseconds that the texts of a request may take to be tokenized, an integer in [1, 1,000,000]. Default 10,000. */
+  tokenizeTimeoutMs?: number | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -40,6 +44,7 @@ export type ResolvedEngineOptions = Required<Omit<EngineOptions, 'threads'>> & P
 
 const MOST_CONTEXT = 4096;
 const STEP_TOKENS = 128;
+const MOST_MS = 1_000_000;
 
 /** Flags of `sgemoe serve`; other commands have --threads of it, too. */
 export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
@@ -103,6 +108,22 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
       doc: "where nothing else is said, sample as the checkpoint's generation_config.json says, or ignore that",
     },
   }),
+  templateTimeoutMs: integer(
+    { min: 1, max: MOST_MS },
+    {
+      doc: 'milliseconds that a chat template may take',
+      default: 1_000,
+      cli: { flag: '--template-timeout <ms>' },
+    },
+  ),
+  tokenizeTimeoutMs: integer(
+    { min: 1, max: MOST_MS },
+    {
+      doc: 'milliseconds that the texts of a request may take to be tokenized',
+      default: 10_000,
+      cli: { flag: '--tokenize-timeout <ms>' },
+    },
+  ),
   freeze: boolean({
     doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',
     default: true,

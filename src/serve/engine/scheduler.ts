@@ -9,9 +9,9 @@ import type { Tokenizer } from '../../text/tokenizer';
 import { CompletionSequence, type CompletionSetup } from './completion';
 import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
-import type { EmbedWork, GenerateWork, ToWorker, Work, WorkerEvent } from './messages';
+import type { CompletionWork, EmbeddingWork, ToWorker, WorkerEvent } from './messages';
 import { toWire } from './messages';
-import { needTokenizer, readPrompt } from './promptSource';
+import { needTokenizer } from './promptSource';
 import type { Sequence, StepResult } from './sequence';
 import { shareOut } from './shares';
 import { Slots } from './slots';
@@ -75,7 +75,8 @@ export class Scheduler {
   receive({ id, work }: ToWorker): void {
     try {
       if (work === null) this.#cancel(id);
-      else this.#begin(id, work);
+      else if (work.kind === 'generate') this.#beginCompletion(id, work);
+      else this.#beginEmbedding(id, work);
     } catch (error) {
       this.#end({ id, end: true, error: toWire(error) });
     }
@@ -122,24 +123,12 @@ export class Scheduler {
     return events;
   }
 
-  #begin(id: number, work: Work): void {
-    if (work.kind === 'generate') this.#beginCompletion(id, work);
-    else if (work.kind === 'embed') this.#beginEmbedding(id, work);
-    else if (work.kind === 'tokenize') {
-      this.#end({ id, end: true, result: readPrompt(work.source, this.tokenizer).ids });
-    } else {
-      const { ids, skipSpecialTokens } = work;
-      this.#end({ id, end: true, result: needTokenizer(this.tokenizer).decode(ids, { skipSpecialTokens }) });
-    }
-  }
-
-  #beginCompletion(id: number, work: GenerateWork): void {
+  #beginCompletion(id: number, work: CompletionWork): void {
     const { config } = this.model;
     let taken: number | null = null;
     const setup: CompletionSetup = {
       id,
       work,
-      prompt: readPrompt(work.source, this.tokenizer),
       tokenizer: this.tokenizer,
       vocabulary: isConstrained(work.sampling) ? this.#tokenBytes() : undefined,
       endTokens: this.#endTokens,
@@ -168,8 +157,7 @@ export class Scheduler {
     return this.#vocabulary;
   }
 
-  #beginEmbedding(id: number, { sources, form }: EmbedWork): void {
-    const texts = sources.map((source) => readPrompt(source, this.tokenizer).ids);
+  #beginEmbedding(id: number, { texts, form }: EmbeddingWork): void {
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
       id,

@@ -1,16 +1,20 @@
-/** The program of an engine's worker thread: a scheduler that gets messages and answers at most once a step. */
+/**
+ * The program of an engine's threads. Those that decode have a scheduler, which gets messages and answers at most once a step;
+ * those for texts answer one task after the other.
+ */
 import { parentPort, workerData } from 'node:worker_threads';
 import { createKernels } from '../../backend';
 import { MoETransformer } from '../../model/model';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import { WorkerCounters } from './counters';
-import type { FromWorker, ToWorker, WorkerSetup } from './messages';
+import type { FromWorker, TextSetup, ToWorker, WorkerSetup } from './messages';
 import { Scheduler } from './scheduler';
+import { runTextThread } from './textProgram';
 
 /** Milliseconds that text may wait for more, so that small models don't flood the engine's thread with messages. */
 const GATHER_MS = 2;
 
-function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
+function runScheduler(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
   const kernels = createKernels(setup.backend, setup.addonPath ?? undefined);
   const model = MoETransformer.fromShared(setup.model, { kernels });
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
@@ -44,4 +48,8 @@ function run(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
   post({ ready: true });
 }
 
-if (parentPort !== null) run(parentPort, workerData as WorkerSetup);
+if (parentPort !== null) {
+  const setup = workerData as WorkerSetup | TextSetup;
+  if (setup.role === 'decode') runScheduler(parentPort, setup);
+  else runTextThread(parentPort, setup);
+}

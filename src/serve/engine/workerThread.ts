@@ -46,8 +46,8 @@ export class WorkerThread {
 
   start(job: Job): void {
     this.#jobs.set(job.id, job);
-    if (job.takesPlace) this.#places++;
-    this.#post({ id: job.id, work: job.work });
+    this.#places++;
+    this.#post({ id: job.id, work: job.prepared! });
   }
 
   /** Cancels a job; its place becomes free when the worker hears of it. */
@@ -81,7 +81,7 @@ export class WorkerThread {
       if (event.end) {
         hasRoom = true;
         this.#jobs.delete(event.id);
-        if (job.takesPlace) this.#places--;
+        this.#places--;
       }
       job.deliver(event);
     }

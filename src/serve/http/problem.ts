@@ -66,6 +66,7 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
   SGEMOE_CONSTRAINT_STUCK: [400, 'constraint_stuck'],
   SGEMOE_UNKNOWN_CHARACTER: [400, 'unknown_character'],
   SGEMOE_TOKENIZER_INVALID: [400, 'no_tokenizer'],
+  SGEMOE_TEXT_LIMIT: [400, 'text_limit'],
   SGEMOE_TIMEOUT: [504, 'timeout'],
   SGEMOE_WORKER_DIED: [500, 'worker_died'],
 };

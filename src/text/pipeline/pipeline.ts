@@ -4,6 +4,7 @@ import { cutPieces } from '../pieces';
 import { decodeUtf8, utf8Segments } from '../utf8';
 import { type AddedToken, checkAddedIds, readAddedToken, TokenFinder } from './addedTokens';
 import { type DecoderStage, isByteLevel, readDecoder } from './decoders';
+import { mostBytesPerToken } from './density';
 import { readModel } from './model';
 import { type Normalize, readNormalizer } from './normalizers';
 import { isPiecewise } from './piecewise';
@@ -35,6 +36,7 @@ export class Pipeline {
   readonly byteLevel: boolean;
   /** Whether a long text may be cut before spaces and encoded in pieces. */
   readonly piecewise: boolean;
+  readonly mostBytesPerToken: number;
   readonly #normalize: Normalize | null;
   readonly #preTokenizer: PreTokenizer;
   /** Finds tokens in the text as it is; the next finder does so in the normalized text. */
@@ -66,16 +68,19 @@ export class Pipeline {
     this.piecewise =
       (!normalizes || normalizer.string('type') === 'NFC') &&
       isPiecewise(this.#preTokenizer, this.addedTokens, normalizes);
+    const { byteLevel } = this.#preTokenizer;
+    this.mostBytesPerToken = mostBytesPerToken(settings, this.model, this.addedTokens, byteLevel);
   }
 
   /**
    * The ids of a text's bytes, without special tokens around it. Bytes that aren't UTF-8 become the tokens of these bytes if
-   * tokens are bytes, else they count as U+FFFD.
+   * tokens are bytes, else they count as U+FFFD. @param most ends it after the word with which there are more ids.
    */
-  encode(bytes: Uint8Array): Int32Array {
-    const ids = new IdList();
+  encode(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): Int32Array {
+    const ids = new IdList(most);
     for (const piece of this.piecewise ? cutPieces(bytes) : [bytes]) {
       for (const segment of this.#preTokenizer.byteLevel ? utf8Segments(piece) : [decodeUtf8(piece)]) {
+        if (ids.full) break;
         if (typeof segment === 'string') this.#encodeText(segment, ids);
         else this.#encodeByte(segment, ids);
       }
@@ -107,7 +112,10 @@ export class Pipeline {
           words: [part.text],
           first: first && part.at === 0,
         });
-        for (const word of words) for (const id of this.#encodeWord(word)) ids.push(id);
+        for (const word of words) {
+          if (ids.full) return;
+          for (const id of this.#encodeWord(word)) ids.push(id);
+        }
       }
     }
   }

@@ -1,0 +1,79 @@
+/** What the text thread does: it turns the texts of requests into ids. */
+import { SgemoeError } from '../../base/errors';
+import { withinTime } from '../../base/timeLimit';
+import { infillPrompt } from '../../text/infill';
+import type { Tokenizer } from '../../text/tokenizer';
+import type { Prompt, TextLimits, TextResult, TextSource, TextTask } from './messages';
+import { PLAIN_CHAT_STOP, plainChat } from './plainChat';
+import { needInfillTokens, needTokenizer } from './promptSource';
+
+/** Texts longer than this many contexts aren't counted to their end. */
+const MOST_CONTEXTS = 4;
+
+/**
+ * Prompts as ids, or the text of ids. @throws SgemoeError as the tokenizer; SGEMOE_CONTEXT_FULL for a text that can't fit,
+ * SGEMOE_TEXT_LIMIT for one that takes too long.
+ */
+export function readTexts(task: TextTask, tokenizer: Tokenizer | null, limits: TextLimits): TextResult {
+  if (task.kind === 'detokenize') {
+    const { ids, skipSpecialTokens } = task;
+    return { text: inTime(limits, () => needTokenizer(tokenizer).decode(ids, { skipSpecialTokens })) };
+  }
+  const rendered = task.sources.map((source) => render(source, tokenizer, limits));
+  return { prompts: inTime(limits, () => rendered.map((each) => encode(each, tokenizer, task.context))) };
+}
+
+/** @throws SgemoeError SGEMOE_CONTEXT_FULL for a text that has too many tokens, whatever they are. */
+export function refuseTooLong(text: string, mostBytesPerToken: number, context: number): void {
+  const tokens = Math.ceil(Buffer.byteLength(text) / mostBytesPerToken);
+  if (tokens > context) throw tooLong('at least', tokens, context);
+}
+
+type Rendered = { ids: Int32Array } | { text: string; addSpecialTokens: boolean; stop: string | null };
+
+function render(
+  source: TextSource,
+  tokenizer: Tokenizer | null,
+  { templateTimeoutMs }: TextLimits,
+): Rendered {
+  if ('ids' in source) return source;
+  const known = needTokenizer(tokenizer);
+  if ('text' in source) {
+    const { text, suffix, addSpecialTokens } = source;
+    const whole = suffix === undefined ? text : infillPrompt(needInfillTokens(known), text, suffix);
+    return { text: whole, addSpecialTokens, stop: null };
+  }
+  const { messages, chat } = source;
+  if (!known.hasChatTemplate) {
+    return { text: plainChat(messages, chat), addSpecialTokens: true, stop: PLAIN_CHAT_STOP };
+  }
+  const { addGenerationPrompt = !chat.continueFinalMessage, timeoutMs = templateTimeoutMs } = chat;
+  const options = { ...chat, addGenerationPrompt, timeoutMs: Math.min(timeoutMs, templateTimeoutMs) };
+  return { text: known.applyChatTemplate(messages, options), addSpecialTokens: false, stop: null };
+}
+
+function encode(rendered: Rendered, tokenizer: Tokenizer | null, context: number): Prompt {
+  if ('ids' in rendered) return { ids: rendered.ids, stop: null };
+  const { text, addSpecialTokens, stop } = rendered;
+  const known = needTokenizer(tokenizer);
+  refuseTooLong(text, known.mostBytesPerToken, context);
+  if (!Number.isFinite(context)) return { ids: known.encode(text, { addSpecialTokens }), stop };
+  const mostTokens = MOST_CONTEXTS * context;
+  const ids = known.encode(text, { addSpecialTokens, mostTokens });
+  if (ids.length > mostTokens) throw tooLong('more than', mostTokens, context);
+  return { ids, stop };
+}
+
+function tooLong(how: string, tokens: number, context: number): SgemoeError {
+  return new SgemoeError(
+    'SGEMOE_CONTEXT_FULL',
+    `The text has ${how} ${tokens} tokens; the context has room for ${context}.`,
+  );
+}
+
+function inTime<T>({ tokenizeTimeoutMs }: TextLimits, run: () => T): T {
+  return withinTime(tokenizeTimeoutMs, run, () => {
+    const message = `The text of the request takes longer than ${tokenizeTimeoutMs} ms to be tokenized.`;
+    return new SgemoeError('SGEMOE_TEXT_LIMIT', message);
+  });
+}
