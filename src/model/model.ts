@@ -421,7 +421,12 @@ export class MoETransformer implements NextTokenModel {
   /** A sequence with its own key-value cache; a Decoder serves several sequences. */
   openSequence(contextLength: number, kvCacheDtype?: KvCacheDtype): TokenSequence {
     const decoder = new Decoder(this, { contextLength, kvCacheDtype });
-    return { append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start) };
+    return {
+      append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start),
+      appendAll: (tokens, start, logits) =>
+        void decoder.step([{ slot: 0, tokens, start, logits: 'all' }], { logits }),
+      truncate: (length) => decoder.truncate(0, length),
+    };
   }
 
   /** Continues `prompt` to `maxLen` tokens in total; greedily unless a strategy is given. */

@@ -14,6 +14,8 @@ export interface GenerateTextOptions {
   sampling: SamplingOptions & { maxTokens: number };
   /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /** The most tokens that are guessed at once, as in GenerateOptions. Default 0. */
+  speculateTokens?: number | undefined;
   /** Ends the text early. */
   signal?: AbortSignal | undefined;
   /** Receives each token of the text and the text before it. The objects are reused, so copy what you keep. */
@@ -29,7 +31,7 @@ export async function* generateText(
   model: NextTokenModel,
   tokenizer: Tokenizer,
   prompt: ArrayLike<number>,
-  { sampling, kvCacheDtype, signal, onToken }: GenerateTextOptions,
+  { sampling, kvCacheDtype, speculateTokens, signal, onToken }: GenerateTextOptions,
 ): AsyncGenerator<string, void, void> {
   const ends = sampling.ignoreEos ? [] : allEndTokens(model, tokenizer);
   const sampler = new Sampler(sampling, {
@@ -41,7 +43,7 @@ export async function* generateText(
   const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;
   const endTokens = [...ends, ...stopTokens];
-  const options = { slidingWindow: true, endTokens, kvCacheDtype };
+  const options = { slidingWindow: true, endTokens, kvCacheDtype, speculateTokens };
   let made = 0;
   for (const token of generateTokens(model, prompt, total, sampler, options)) {
     onToken?.(sampler.last, stream);

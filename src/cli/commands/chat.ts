@@ -20,8 +20,8 @@ interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
 }
 
 /** The options of an engine that answers one conversation. */
-const { contextLength, kvCacheDtype, generationConfig, threads } = ENGINE_OPTIONS;
-const CHAT_OPTIONS = { contextLength, kvCacheDtype, generationConfig, threads };
+const { contextLength, kvCacheDtype, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
+const CHAT_OPTIONS = { contextLength, kvCacheDtype, speculateTokens, generationConfig, threads };
 
 const NOTES = `
 Each line is a message; the model answers with its tokenizer's chat template, and remembers the conversation. Answers go to

@@ -34,11 +34,12 @@ interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
   logprobs?: string;
   threads?: number;
   kvCacheDtype?: KvCacheDtype;
+  speculate?: number;
   generationConfig: 'model' | 'ignore';
 }
 
-const { kvCacheDtype, generationConfig, threads } = ENGINE_OPTIONS;
-const DECODER_OPTIONS = { kvCacheDtype, generationConfig, threads };
+const { kvCacheDtype, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
+const DECODER_OPTIONS = { kvCacheDtype, speculateTokens, generationConfig, threads };
 
 /** Replaces an empty prompt: a line break, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
@@ -107,7 +108,13 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
     tokens++;
     log?.append(describe(sampled, text, tokenizer));
   };
-  const writing = { sampling, kvCacheDtype: options.kvCacheDtype, signal: interrupt.signal, onToken };
+  const writing = {
+    sampling,
+    kvCacheDtype: options.kvCacheDtype,
+    speculateTokens: options.speculate,
+    signal: interrupt.signal,
+    onToken,
+  };
   try {
     for await (const text of generateText(model, tokenizer, ids, writing)) io.stdout.write(text);
   } finally {

@@ -3,6 +3,7 @@ import { SgemoeError } from '../../base/errors';
 import type { ModelConfig } from '../../config/modelConfig';
 import type { DecodeRow } from '../../model/decoder';
 import type { TokenVocabulary } from '../../sampling/constraints/constraint';
+import { PromptLookup } from '../../sampling/promptLookup';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -22,11 +23,15 @@ export interface CompletionSetup {
   contextLength: number;
   kernels: Kernels;
   config: ModelConfig;
+  /** The most tokens that are guessed at once; 0 for none. */
+  speculateTokens: number;
+  /** Called after a step with guesses: the slot forgets the wrong ones. */
+  onGuesses(slot: number, drafted: number, accepted: number): void;
   /** Takes a slot; `reused` is the number of prompt tokens that it already holds, none if `empty`. */
   takeSlot(ids: Int32Array, empty: boolean): { slot: number; reused: number };
 }
 
-/** A running completion: it feeds its prompt, then one token a step. */
+/** A running completion: it feeds its prompt, then one token a step and those that it guesses to follow. */
 export class CompletionSequence implements Sequence {
   readonly id: number;
   readonly slot: number;
@@ -46,7 +51,11 @@ export class CompletionSequence implements Sequence {
   readonly #stopTokens: ReadonlySet<number>;
   /** The largest number of new tokens. */
   readonly #limit: number;
-  readonly #next = new Int32Array(1);
+  readonly #lookup: PromptLookup | null;
+  /** The chosen token that isn't fed yet, followed by guesses. */
+  readonly #next: Int32Array;
+  /** Number of guesses of this step. */
+  #drafted = 0;
   /** Number of prompt tokens that the slot holds. */
   #fed: number;
   #made = 0;
@@ -71,6 +80,10 @@ export class CompletionSequence implements Sequence {
     const { vocabulary } = setup;
     this.#sampler = new Sampler(sampling, { vocabSize: chosenFrom, endTokens, kernels, vocabulary });
     this.#sampler.acceptPrompt(prompt.ids);
+    const { speculateTokens } = setup;
+    this.#next = new Int32Array(1 + speculateTokens);
+    this.#lookup = speculateTokens > 0 ? new PromptLookup(speculateTokens) : null;
+    if (this.#lookup !== null) for (const token of prompt.ids) this.#lookup.add(token);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
     this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens, prompt: prompt.ids });
     this.#promptText = tokenizer && new TextStream(tokenizer, { skipSpecialTokens });
@@ -98,6 +111,14 @@ export class CompletionSequence implements Sequence {
     return Math.max(1, this.#ids.length - this.#fed);
   }
 
+  draft(room: number): number {
+    if (this.#lookup === null || this.#fed < this.#ids.length) return 0;
+    // The last token that may be chosen needs no guess behind it.
+    this.#drafted = this.#lookup.draft(Math.min(room, this.#limit - this.#made - 1));
+    this.#next.set(this.#lookup.guesses.subarray(0, this.#drafted), 1);
+    return this.#drafted;
+  }
+
   feed(count: number): void {
     const { row } = this;
     const rest = this.#ids.length - this.#fed;
@@ -106,7 +127,8 @@ export class CompletionSequence implements Sequence {
       row.start = 0;
     } else row.start = this.#fed;
     row.end = row.start + count;
-    if (rest > 0 && this.#readsPrompt && this.#setup.work.logprobs) row.logits = 'all';
+    const scores = rest > 0 && this.#readsPrompt && this.#setup.work.logprobs;
+    if (scores || this.#drafted > 0) row.logits = 'all';
     else row.logits = count >= rest ? 'last' : 'none';
     this.#fed += Math.min(count, rest);
   }
@@ -116,7 +138,25 @@ export class CompletionSequence implements Sequence {
     if (this.#fed < this.#ids.length) return false;
     if (this.#limit === 0) return this.#finish('length');
     if (this.#sampler.ended) return this.#finish('stop');
-    const row = step.logitsRow + (this.row.logits === 'all' ? step.count - 1 : 0);
+    const drafted = this.#drafted;
+    this.#drafted = 0;
+    let position = step.count - 1 - drafted;
+    let accepted = 0;
+    let ended = this.#choose(step, position);
+    while (!ended && accepted < drafted && this.#next[0] === this.#next[1 + accepted]) {
+      accepted++;
+      ended = this.#choose(step, ++position);
+    }
+    if (drafted > 0) {
+      this.#lookup!.settle(drafted, accepted);
+      this.#setup.onGuesses(this.slot, drafted, accepted);
+    }
+    return ended;
+  }
+
+  /** Chooses the token that position `i` of the sequence's part of the step predicts. Returns whether the text has ended. */
+  #choose(step: StepResult, i: number): boolean {
+    const row = step.logitsRow + (this.row.logits === 'all' ? i : 0);
     const sampled = this.#sampler.next(step.logits, row * this.#setup.config.vocabSize);
     if (this.#stopTokens.has(sampled.token)) {
       if (this.#setup.work.logprobs) this.#open().endToken = this.#logprobOf(sampled, this.#text);
@@ -124,7 +164,8 @@ export class CompletionSequence implements Sequence {
     }
     this.#made++;
     this.#next[0] = sampled.token;
-    this.#append(this.#text, sampled.token, sampled, step, step.count - 1);
+    this.#lookup?.add(sampled.token);
+    this.#append(this.#text, sampled.token, sampled, step, i);
     if (this.#sampler.ended || (this.#text !== null && this.#text.stopped !== null))
       return this.#finish('stop');
     return this.#made < this.#limit ? false : this.#finish('length');

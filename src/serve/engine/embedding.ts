@@ -45,6 +45,10 @@ export class EmbeddingSequence implements Sequence {
     return this.#text.length - this.#fed;
   }
 
+  draft(): number {
+    return 0;
+  }
+
   feed(count: number): void {
     if (this.#fed === 0) this.empty(this.slot);
     this.row.tokens = this.#text;

@@ -78,7 +78,8 @@ export class Engine implements AsyncDisposable {
   #uncount: () => void = () => undefined;
 
   private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
-    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype } = options;
+    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype, speculateTokens } =
+      options;
     this.config = model.config;
     this.tokenizer = tokenizer;
     this.maxBatch = maxBatch;
@@ -108,6 +109,7 @@ export class Engine implements AsyncDisposable {
       contextLength,
       maxStepTokens,
       kvCacheDtype,
+      speculateTokens,
     };
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
     const texts = (listener: TextListener) => new Texts(tokenizer, contextLength, options, listener);
@@ -256,6 +258,10 @@ export class Engine implements AsyncDisposable {
       timeToFirstToken: firstToken.read(),
       duration: duration.read(),
       cache: { tokens: this.#cachedTokens, capacity: this.#cacheCapacity },
+      speculation: {
+        draftedTokens: this.#sumOf('draftedTokens'),
+        acceptedTokens: this.#sumOf('acceptedTokens'),
+      },
       expertLoad,
       workers: { ready, replaced },
     };
@@ -278,7 +284,11 @@ export class Engine implements AsyncDisposable {
   }
 
   get #cachedTokens(): number {
-    return this.#workerCounters.reduce((sum, { cachedTokens }) => sum + cachedTokens, 0);
+    return this.#sumOf('cachedTokens');
+  }
+
+  #sumOf(name: 'cachedTokens' | 'draftedTokens' | 'acceptedTokens'): number {
+    return this.#workerCounters.reduce((sum, counters) => sum + counters[name], 0);
   }
 
   get #cacheCapacity(): number {

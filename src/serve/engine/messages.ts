@@ -22,6 +22,7 @@ export interface WorkerSetup {
   contextLength: number;
   maxStepTokens: number;
   kvCacheDtype: KvCacheDtype;
+  speculateTokens: number;
   /** The memory of WorkerCounters. */
   counters: Float64Array;
 }

@@ -1,5 +1,6 @@
 import { boolean, choice, integer, type OptionTable, resolveOptions } from '../../base/options';
 import { KV_CACHE_DTYPES, type KvCacheDtype } from '../../base/storageTypes';
+import { MOST_DRAFTED } from '../../sampling/promptLookup';
 
 /** Options of an engine. */
 export interface EngineOptions {
@@ -36,6 +37,11 @@ export interface EngineOptions {
   templateTimeoutMs?: number | undefined;
   /** Milliseconds that the texts of a request may take to be tokenized, an integer in [1, 1,000,000]. Default 10,000. */
   tokenizeTimeoutMs?: number | undefined;
+  /**
+   * The most tokens of an answer that a step guesses, as in GenerateOptions, an integer in [0, 128]. Guesses take what prompts
+   * leave of maxStepTokens. Default 0: none.
+   */
+  speculateTokens?: number | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -122,6 +128,15 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
       doc: 'milliseconds that the texts of a request may take to be tokenized',
       default: 10_000,
       cli: { flag: '--tokenize-timeout <ms>' },
+    },
+  ),
+  speculateTokens: integer(
+    { min: 0, max: MOST_DRAFTED },
+    {
+      doc: 'tokens of an answer that a step guesses from what followed the same tokens before; 0 guesses none',
+      note: 'faster where answers repeat their prompt, and the answers are the same',
+      default: 0,
+      cli: { flag: '--speculate <n>' },
     },
   ),
   freeze: boolean({

@@ -21,6 +21,7 @@ export interface SchedulerOptions {
   contextLength: number;
   maxStepTokens: number;
   kvCacheDtype: KvCacheDtype;
+  speculateTokens: number;
 }
 
 /**
@@ -39,6 +40,7 @@ export class Scheduler {
   readonly #shares: Int32Array;
   readonly #endTokens: readonly number[];
   readonly #result: StepResult;
+  readonly #speculateTokens: number;
   #vocabulary: TokenVocabulary | undefined;
 
   constructor(
@@ -47,9 +49,10 @@ export class Scheduler {
     options: SchedulerOptions,
     private readonly counters: WorkerCounters,
   ) {
-    const { slots, contextLength, maxStepTokens, kvCacheDtype } = options;
+    const { slots, contextLength, maxStepTokens, kvCacheDtype, speculateTokens } = options;
     this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens, kvCacheDtype });
     this.#slots = new Slots(this.#decoder);
+    this.#speculateTokens = speculateTokens;
     this.#shares = new Int32Array(slots);
     this.#endTokens = allEndTokens(model, tokenizer);
     const { vocabSize, hiddenDim, nLayers, topKExperts } = model.config;
@@ -135,6 +138,11 @@ export class Scheduler {
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
       config,
+      speculateTokens: this.#speculateTokens,
+      onGuesses: (slot, drafted, accepted) => {
+        this.#decoder.truncate(slot, this.#decoder.length(slot) - (drafted - accepted));
+        this.counters.countGuesses(drafted, accepted);
+      },
       takeSlot: (ids, empty) => {
         const slot = empty ? this.#slots.takeEmpty() : this.#slots.take(ids);
         taken = slot;
@@ -189,6 +197,7 @@ export class Scheduler {
   #layOut(): number {
     const sequences = this.#sequences;
     shareOut(sequences, this.#decoder.maxStepTokens, this.#shares);
+    this.#draft();
     let tokens = 0;
     this.#rows.length = 0;
     for (const [i, sequence] of sequences.entries()) {
@@ -199,7 +208,17 @@ export class Scheduler {
     return tokens;
   }
 
-  /** Enlarges the memory of logits for prompts that are scored: at most maxStepTokens rows, kept from the first of them on. */
+  /** Fills what is left of the step with guessed tokens, in equal parts. */
+  #draft(): void {
+    if (this.#speculateTokens === 0) return;
+    const sequences = this.#sequences;
+    let left = this.#decoder.maxStepTokens;
+    for (let i = 0; i < sequences.length; i++) left -= this.#shares[i];
+    const room = Math.floor(left / sequences.length);
+    for (const [i, sequence] of sequences.entries()) this.#shares[i] += sequence.draft(room);
+  }
+
+  /** Enlarges the memory of logits for prompts that are scored and for guesses: at most maxStepTokens rows, kept from the first of them on. */
   #makeRoom(): void {
     const rows = this.#rows.reduce((sum, row) => sum + logitsRows(row, row.end! - row.start!), 0);
     const size = rows * this.model.config.vocabSize;

@@ -27,6 +27,8 @@ export interface Sequence {
   readonly ready: number;
   readonly wantsHidden: boolean;
   readonly wantsRouting: boolean;
+  /** Guesses at most `room` tokens, which it can feed beyond those that are ready; returns how many. */
+  draft(room: number): number;
   /** Puts the next `count` tokens into `row`. */
   feed(count: number): void;
   /** Takes the step's results for these tokens. Returns whether the sequence has ended. */

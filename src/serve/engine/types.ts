@@ -161,6 +161,8 @@ export interface EngineMetrics {
   duration: Histogram;
   /** Tokens in the caches (of running and of kept sequences), and the caches' capacity in tokens. */
   cache: { tokens: number; capacity: number };
+  /** Tokens that steps guessed (`speculateTokens`), and those of them that were right. */
+  speculation: { draftedTokens: number; acceptedTokens: number };
   /** [nLayers][nExperts]: how often each expert was chosen for a token, prompts included; empty for a dense layer. */
   expertLoad: number[][];
   /** The number of workers that can take requests, and of workers that were replaced. */

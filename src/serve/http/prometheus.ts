@@ -59,6 +59,16 @@ export function prometheusText(
       'Tokens made.',
       value(({ completionTokens }) => completionTokens),
     ),
+    counter(
+      'drafted_tokens_total',
+      'Tokens that steps guessed.',
+      value(({ speculation }) => speculation.draftedTokens),
+    ),
+    counter(
+      'accepted_tokens_total',
+      'Guessed tokens that were right.',
+      value(({ speculation }) => speculation.acceptedTokens),
+    ),
     gauge(
       'tokens_per_second',
       'Tokens made a second, over the last 10 seconds.',
