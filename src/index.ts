@@ -98,15 +98,13 @@ export {
   GreedySampling,
   generate,
   generateTokens,
-  type NextTokenModel,
   RandomSampling,
   type RandomSamplingOptions,
-  type SamplingStrategy,
   TemperatureSampling,
-  type TokenSequence,
   TopKSampling,
   TopPSampling,
 } from './sampling/generate';
+export type { NextTokenModel, SamplingStrategy, TokenSequence } from './sampling/nextToken';
 export type { ResolvedSampling, SamplingOptions } from './sampling/options';
 export { type SampledToken, Sampler, type SamplerSetup } from './sampling/sampler';
 export type { EmbeddingForm, EmbedOptions } from './serve/engine/embedOptions';

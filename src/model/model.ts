@@ -21,13 +21,11 @@ import {
   type GenerateOptions,
   GreedySampling,
   generate,
-  type NextTokenModel,
-  type SamplingStrategy,
   TemperatureSampling,
-  type TokenSequence,
   TopKSampling,
   TopPSampling,
 } from '../sampling/generate';
+import type { NextTokenModel, SamplingStrategy, TokenSequence } from '../sampling/nextToken';
 import { Tensor } from '../tensor/tensor';
 import { type AssembledParts, assemble } from './assemble';
 import type { TransformerBlock } from './block';

@@ -1,4 +1,4 @@
-import type { SamplingStrategy, TokenSequence } from './generate';
+import type { SamplingStrategy, TokenSequence } from './nextToken';
 import { PromptLookup } from './promptLookup';
 
 /** A sequence that computes guessed tokens and forgets them again. */

@@ -1,5 +1,5 @@
 import { SgemoeError } from '../../base/errors';
-import type { NextTokenModel } from '../../sampling/generate';
+import type { NextTokenModel } from '../../sampling/nextToken';
 import type { Tokenizer } from '../../text/tokenizer';
 
 /** @throws SgemoeError SGEMOE_TOKENIZER_INVALID if a folder's tokenizer has tokens outside the vocabulary of its model. */
