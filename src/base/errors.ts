@@ -48,6 +48,7 @@ export const ERROR_CODES = {
   SGEMOE_TEXT_LIMIT: 'A text takes longer, or more memory, to be turned into tokens than an engine allows.',
   SGEMOE_QUEUE_FULL: 'An engine has as many waiting requests as it was opened for.',
   SGEMOE_ENGINE_CLOSED: 'An engine was closed before a request came, or before it was answered.',
+  SGEMOE_SERVER: 'The server of `sgemoe chat --url` can not be reached, or answers with an error.',
   SGEMOE_TIMEOUT: 'A request was not answered within its time.',
   SGEMOE_WORKER_DIED: 'A worker thread ended before it had answered a request, or could not be started.',
   SGEMOE_MEMORY: 'Something would take more memory than this process can have.',

@@ -1,21 +1,21 @@
 import type { Command } from 'commander';
-import { SgemoeError } from '../../base/errors';
-import type { SamplingOptions } from '../../sampling/options';
+import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
-import type { Usage } from '../../serve/engine/types';
-import type { ChatMessage } from '../../text/chatTemplate';
+import { fieldsOfSampling } from '../../serve/http/samplingFields';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
 import { addAnswerOptions, answerOptions, overCheckpoint } from '../options/samplingOptions';
-import { addTableOptions, fromFlags } from '../options/tableOptions';
-import { ChatControl } from '../terminal/chatControl';
-import { formatCount, formatRate } from '../terminal/format';
-import { type CliContext, type CliIo, EXIT } from '../terminal/io';
-import { LineReader } from '../terminal/lines';
+import { addTableOptions, attributesOf, flagsOf, fromFlags } from '../options/tableOptions';
+import { someText } from '../options/values';
+import { Chat, type ChatAnswerer } from '../terminal/chat';
+import { ChatServer } from '../terminal/chatServer';
+import type { CliContext, CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
 
 interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
+  url?: string;
+  apiKey?: string;
   system?: string;
 }
 
@@ -33,33 +33,43 @@ Lines that begin with / are commands:
   /help           list the commands
   /exit           leave, as the end of the input does
 
+With --url, a server answers, such as sgemoe serve; what the command line doesn't say is left to it.
+
 Ctrl-C ends an answer; at the prompt, a second one leaves.
 
 Examples:
   $ sgemoe chat SmolLM2-135M-Instruct.Q4_1.gguf
   $ sgemoe chat HuggingFaceTB/SmolLM2-135M-Instruct
   $ sgemoe chat downloads/OLMoE-1B-7B-Instruct --system "Answer in one sentence." --temperature 0.2
+  $ sgemoe chat --url http://127.0.0.1:8000
   $ echo "What is a matrix?" | sgemoe chat model.gguf --temperature 0
 `;
-
-const COMMANDS = '/reset, /system <text>, /help, /exit';
 
 export function addChatCommand(program: Command, context: CliContext): void {
   const command = program
     .command('chat')
     .description('Hold a conversation with a model.')
-    .argument('<model>', MODEL_ARGUMENT)
+    .argument('[model]', `${MODEL_ARGUMENT}; with --url, the name of a model there`)
     .optionsGroup('Options:')
+    .option(
+      '--url <url>',
+      "server of OpenAI's API that answers, such as http://127.0.0.1:8000 (default: a model of this machine)",
+      someText,
+    )
+    .option('--api-key <key>', 'key for --url (default: SGEMOE_API_KEY)', someText)
     .option('--system <text>', "system message (default: none, or the template's own)");
   addAnswerOptions(command);
   addHubOptions(addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS))
     .addHelpText('after', NOTES)
-    .action(async (model: string, options: ChatCliOptions) => {
-      context.exitCode = await chatCommand(model, options, context.io);
+    .action(async (model: string | undefined, options: ChatCliOptions) => {
+      if (options.url !== undefined) context.exitCode = await chatWithServer(model, command, context.io);
+      else context.exitCode = await chatCommand(model, options, context.io);
     });
 }
 
-async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): Promise<number> {
+async function chatCommand(model: string | undefined, options: ChatCliOptions, io: CliIo): Promise<number> {
+  if (model === undefined) throw new UsageError('chat needs a model: a path, or --url for a server.');
+  if (options.apiKey !== undefined) throw new UsageError('--api-key goes with --url.');
   const dir = await checkpointPath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
@@ -72,112 +82,51 @@ async function chatCommand(model: string, options: ChatCliOptions, io: CliIo): P
     if (engine.tokenizer === null)
       throw new UsageError(`${model} has no tokenizer, so it can't be talked to.`);
     const sampling = overCheckpoint(engine.samplingDefaults, answerOptions(options));
-    const chat = new Chat(engine, sampling, io, options.system);
-    return await chat.run();
+    const answerer: ChatAnswerer = {
+      contextLength: engine.contextLength,
+      stream: (messages, signal) => engine.stream({ ...sampling, messages, signal, onAbort: 'return' }),
+    };
+    return await new Chat(answerer, io, options.system).run();
   } finally {
     await engine.close();
   }
 }
 
-/** A conversation: the lines of stdin against the answers of an engine. */
-class Chat {
-  #system: ChatMessage[];
-  #messages: ChatMessage[] = [];
+/** The options that are for a model of this machine. */
+const OF_ENGINE = [...attributesOf(CHAT_OPTIONS), 'dtype', 'revision', 'offline'];
 
-  constructor(
-    private readonly engine: Engine,
-    private readonly sampling: SamplingOptions,
-    private readonly io: CliIo,
-    system: string | undefined,
-  ) {
-    this.#system = systemMessage(system ?? '');
+async function chatWithServer(model: string | undefined, command: Command, io: CliIo): Promise<number> {
+  const { url = '', system, apiKey } = command.opts<ChatCliOptions>();
+  const isGiven = (name: string) => command.getOptionValueSource(name) === 'cli';
+  const wrong = command.options.find((option) => {
+    const name = option.attributeName();
+    return OF_ENGINE.includes(name) && isGiven(name);
+  });
+  if (wrong !== undefined)
+    throw new UsageError(`${wrong.long} is for a model of this machine, not for --url.`);
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+    throw new UsageError(`--url must be a URL such as http://127.0.0.1:8000, got ${url}`);
   }
-
-  /** Answers line by line until the input ends. Returns the exit code. */
-  async run(): Promise<number> {
-    const lines = new LineReader(this.io.stdin);
-    const control = new ChatControl(this.io, () => lines.close());
-    if (this.io.stdin.isTTY) this.#tell(`Commands: ${COMMANDS}. Ctrl-C ends an answer.`);
-    try {
-      for (;;) {
-        if (this.io.stdin.isTTY) this.io.stderr.write('> ');
-        const line = await lines.next();
-        if (line === null || line.trim() === '/exit') break;
-        if (line.startsWith('/')) this.#command(line.trim());
-        else if (line.trim() !== '') await control.answering((signal) => this.#answer(line, signal));
-      }
-    } finally {
-      control.release();
-      lines.close();
-    }
-    return control.terminated ? EXIT.interrupted : EXIT.ok;
-  }
-
-  #command(line: string): void {
-    const [name] = line.split(/\s/, 1);
-    const rest = line.slice(name.length).trim();
-    if (name === '/system') this.#system = systemMessage(rest);
-    else if (name !== '/reset' || rest !== '') {
-      this.#tell(name === '/help' ? `Commands: ${COMMANDS}` : `${line} is no command: ${COMMANDS}`);
-      return;
-    }
-    this.#messages = [];
-    this.#tell('The conversation begins anew.');
-  }
-
-  /** Streams the answer to a message. What an interrupt leaves of it stays in the conversation. */
-  async #answer(content: string, signal: AbortSignal): Promise<void> {
-    this.#messages.push({ role: 'user', content });
-    const started = performance.now();
-    let [text, firstMs] = ['', 0];
-    let usage: Usage | null = null;
-    for await (const chunk of this.#stream(signal)) {
-      if (text === '') firstMs = performance.now() - started;
-      text += chunk.text;
-      usage = chunk.usage ?? usage;
-      this.io.stdout.write(chunk.text);
-    }
-    this.io.stdout.write('\n');
-    if (text === '' && signal.aborted) this.#messages.pop();
-    else this.#messages.push({ role: 'assistant', content: text });
-    if (usage !== null) this.#tellUsage(usage, performance.now() - started - firstMs, signal.aborted);
-  }
-
-  /** The chunks of an answer to the conversation, from which the oldest messages go until it fits the context. */
-  async *#stream(signal: AbortSignal) {
-    for (;;) {
-      const messages = [...this.#system, ...this.#messages];
-      try {
-        yield* this.engine.stream({ ...this.sampling, messages, signal, onAbort: 'return' });
-        return;
-      } catch (error) {
-        // It is thrown before the first chunk.
-        const isFull = error instanceof SgemoeError && error.code === 'SGEMOE_CONTEXT_FULL';
-        if (!isFull || this.#messages.length === 1) {
-          this.#messages.pop();
-          if (!isFull) throw error;
-          this.#tell(`The message is too long: ${error.message}`);
-          return;
-        }
-        this.#messages.splice(0, 2);
-        this.#tell('The context is full: the oldest messages are left out.');
-      }
-    }
-  }
-
-  #tellUsage({ promptTokens, completionTokens }: Usage, ms: number, stopped: boolean): void {
-    const rate = completionTokens > 1 ? `, ${formatRate((completionTokens - 1) / (ms / 1000))} tokens/s` : '';
-    const filled = `${formatCount(promptTokens + completionTokens)} of ${formatCount(this.engine.contextLength)}`;
-    this.#tell(
-      `[${completionTokens} tokens${rate}; ${filled} tokens of context${stopped ? '; stopped' : ''}]`,
-    );
-  }
-
-  #tell(text: string): void {
-    this.io.stderr.write(`${text}\n`);
-  }
+  // The server's defaults apply where the command line is silent.
+  const given = Object.entries(command.opts()).filter(([name]) => isGiven(name));
+  const fields = requestFields(answerOptions(Object.fromEntries(given)));
+  const key = apiKey ?? io.env.SGEMOE_API_KEY;
+  const server = await ChatServer.open({ url, model, apiKey: key === '' ? undefined : key, fields });
+  io.stderr.write(`${server.model} at ${url}\n`);
+  return await new Chat(server, io, system).run();
 }
 
-function systemMessage(content: string): ChatMessage[] {
-  return content === '' ? [] : [{ role: 'system', content }];
+/** Sampling options as fields of a request. @throws UsageError for one that a request has no field for. */
+function requestFields(options: SamplingOptions): Record<string, unknown> {
+  const { maxTokens, seed, topLogprobs: _, ...others } = options;
+  const fields = fieldsOfSampling(others);
+  if ('unknown' in fields) {
+    const flag = flagsOf(SAMPLING_OPTIONS).get(fields.unknown as keyof SamplingOptions);
+    throw new UsageError(`${flag} is for a model of this machine, not for --url.`);
+  }
+  return {
+    ...fields.fields,
+    ...(maxTokens !== undefined && { max_tokens: maxTokens }),
+    ...(seed !== undefined && { seed: Number(seed) }),
+  };
 }
