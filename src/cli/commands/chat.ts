@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
+import { HTTP_OPTIONS } from '../../serve/http/options';
 import { fieldsOfSampling } from '../../serve/http/samplingFields';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
@@ -56,7 +57,7 @@ export function addChatCommand(program: Command, context: CliContext): void {
       "server of OpenAI's API that answers, such as http://127.0.0.1:8000 (default: a model of this machine)",
       someText,
     )
-    .option('--api-key <key>', 'key for --url (default: SGEMOE_API_KEY)', someText)
+    .option(HTTP_OPTIONS.apiKeys.cli!.flag, 'key for --url (default: SGEMOE_API_KEY)', someText)
     .option('--system <text>', "system message (default: none, or the template's own)");
   addAnswerOptions(command);
   addHubOptions(addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS))
