@@ -123,6 +123,7 @@ export type {
   TokenLogprob,
   TokenProbability,
   TokenRouting,
+  ToolCall,
   Usage,
 } from './serve/engine/types';
 export type { RequestHandler } from './serve/http/handler';
@@ -163,6 +164,14 @@ export { PreparedDataset, type PreparedDatasetOptions } from './text/prepared/pr
 export { readTokenizer, tokenizerHash, writeTokenizer } from './text/readTokenizer';
 export { TextStream, type TextStreamOptions } from './text/textStream';
 export type { DecodeOptions, EncodeOptions, StreamDecoder, Tokenizer } from './text/tokenizer';
+export type { ToolCallFormatName } from './text/toolCalls/formats';
+export {
+  type ParsedAnswer,
+  type ToolCallDelta,
+  ToolCallParser,
+  type ToolCallParserOptions,
+} from './text/toolCalls/parser';
+export type { Tool, ToolChoice } from './text/toolCalls/tools';
 export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
 export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './training/earlyStopping';
 export {

@@ -4,7 +4,7 @@ import { checkIds, checkInteger, checkOptions } from '../base/checks';
 import { Lcg64 } from '../base/random';
 import { argmax } from './candidates';
 import { Constraint, type TokenVocabulary } from './constraints/constraint';
-import { constraintOf } from './constraints/options';
+import { type ConstraintSource, constraintOf } from './constraints/options';
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './options';
 import { type Scratch, scratchOf } from './scratch';
 
@@ -53,7 +53,10 @@ export class Sampler {
   /** The tokens that aren't chosen before `minTokens`. */
   readonly #ends: readonly number[];
   #made = 0;
-  readonly #constraint: Constraint | null;
+  readonly #vocabulary: TokenVocabulary | undefined;
+  /** Tokens that end the text where a constraint lets it end. */
+  readonly #constraintEnds: readonly number[];
+  #constraint: Constraint | null;
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
 
@@ -75,11 +78,14 @@ export class Sampler {
     this.#biases = Float64Array.from(logitBias.values());
     const isPlain = repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
     this.#history = isPlain ? null : new History(this.vocabSize);
-    this.#constraint = this.#constrain(setup);
+    const { vocabulary, endTokens = [] } = setup;
+    this.#vocabulary = vocabulary;
+    this.#constraintEnds = [...endTokens, ...this.options.stopTokens];
+    const source = constraintOf(this.options);
+    this.#constraint = source && this.#constraintBy(source);
     const top = { tokens: new Int32Array(topLogprobs), logprobs: new Float32Array(topLogprobs) };
     this.#result = { token: 0, logprob: 0, top };
-    const ends = [...(setup.endTokens ?? []), ...this.options.stopTokens];
-    this.#ends = ends.filter((token) => token < setup.vocabSize);
+    this.#ends = this.#constraintEnds.filter((token) => token < setup.vocabSize);
   }
 
   /** Takes the tokens of the prompt, which `repetitionPenalty` counts too. */
@@ -104,6 +110,17 @@ export class Sampler {
   /** Whether a constraint is fulfilled and nothing can follow, so that the text has ended; false without a constraint. */
   get ended(): boolean {
     return this.#constraint?.ended ?? false;
+  }
+
+  /**
+   * Holds the tokens to come to another constraint, or to none. @param begun bytes of its text that were chosen already.
+   * @returns whether they fit; if not, nothing changes. @throws as the constructor.
+   */
+  constrain(source: ConstraintSource | null, begun?: Uint8Array): boolean {
+    const constraint = source && this.#constraintBy(source);
+    if (begun !== undefined && constraint?.begin(begun) === false) return false;
+    this.#constraint = constraint;
+    return true;
   }
 
   /**
@@ -158,13 +175,9 @@ export class Sampler {
     return candidates.draw(this.rng.nextFloat());
   }
 
-  #constrain({ vocabulary, endTokens = [] }: SamplerSetup): Constraint | null {
-    const constraint = constraintOf(this.options);
-    if (constraint === null) return null;
-    if (vocabulary === undefined) {
-      throw new TypeError(`Sampler: ${constraint.kind} needs a vocabulary: the bytes of the tokens`);
-    }
-    return new Constraint(constraint, vocabulary, [...endTokens, ...this.options.stopTokens]);
+  #constraintBy(source: ConstraintSource): Constraint {
+    if (this.#vocabulary !== undefined) return new Constraint(source, this.#vocabulary, this.#constraintEnds);
+    throw new TypeError(`Sampler: ${source.kind} needs a vocabulary: the bytes of the tokens`);
   }
 
   /** The logits with biases and penalties, within the constraint. */

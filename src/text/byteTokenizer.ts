@@ -23,6 +23,7 @@ export class ByteTokenizer implements Tokenizer {
   readonly piecewise = true;
   readonly hasChatTemplate = false;
   readonly mostBytesPerToken = 1;
+  readonly toolCallFormat = 'hermes';
 
   encode(text: string | Uint8Array, _options?: EncodeOptions): Int32Array {
     if (typeof text === 'string') return new Int32Array(new TextEncoder().encode(text));

@@ -2,6 +2,8 @@ import { checkInteger, checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { withinTime } from '../base/timeLimit';
 import { TemplateProgram } from './templateProgram';
+import { showsTools, type ToolCallFormatName, toolCallFormatOf } from './toolCalls/formats';
+import { toolsAsText } from './toolCalls/toolsAsText';
 
 /** A message of a conversation. Templates know more keys, such as tool_calls. */
 export interface ChatMessage {
@@ -19,7 +21,7 @@ export interface ChatOptions {
   addGenerationPrompt?: boolean | undefined;
   /** Ends the text with the content of the last message, which the model continues. Default false. */
   continueFinalMessage?: boolean | undefined;
-  /** Descriptions of functions that the model may call, where the template knows them. */
+  /** Descriptions of functions that the model may call. A system message has them where the template doesn't know them. */
   tools?: readonly object[] | undefined;
   /** Documents to answer from, where the template knows them. */
   documents?: readonly object[] | undefined;
@@ -85,7 +87,26 @@ export class ChatTemplates {
     const name = options.template ?? (tools && this.#sources.has('tool_use') ? 'tool_use' : 'default');
     const known = this.#sources.get(name)?.includes('developer') ? messages : withoutDeveloper(messages);
     const render = (shown: readonly ChatMessage[]) => this.#render(name, shown, options);
-    return continueFinalMessage ? upToFinalContent(known, options, render) : render(known);
+    const shown = this.#withTools(name, known, tools ?? []);
+    return continueFinalMessage ? upToFinalContent(shown, options, render) : render(shown);
+  }
+
+  /** The form of the calls that the template for tools teaches; null for one that isn't known. */
+  toolCallFormat(hasToken: (text: string) => boolean): ToolCallFormatName | null {
+    const source = this.#sources.get('tool_use') ?? this.#sources.get('default') ?? '';
+    return toolCallFormatOf(source, hasToken);
+  }
+
+  /** The messages with tools, their calls and results as texts, where the template doesn't know them. */
+  #withTools(
+    name: string,
+    messages: readonly ChatMessage[],
+    tools: readonly object[],
+  ): readonly ChatMessage[] {
+    const source = this.#sources.get(name) ?? '';
+    const isSilent = tools.length > 0 && !showsTools(source);
+    if (!isSilent && source.includes('tool')) return messages;
+    return toolsAsText(messages, isSilent ? tools : []);
   }
 
   #render(name: string, messages: readonly ChatMessage[], options: ChatOptions): string {

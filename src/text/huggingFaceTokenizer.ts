@@ -14,6 +14,7 @@ import type {
   StreamDecoder,
   Tokenizer,
 } from './tokenizer';
+import type { ToolCallFormatName } from './toolCalls/formats';
 
 /** Names of the token that ends a text, for files that don't name it; the first that exists is taken. */
 const END_OF_TEXT_NAMES = ['<|endoftext|>', '<|end_of_text|>', '</s>', '<eos>', '<|im_end|>'];
@@ -33,6 +34,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly piecewise: boolean;
   readonly hasChatTemplate: boolean;
   readonly mostBytesPerToken: number;
+  readonly toolCallFormat: ToolCallFormatName | null;
   /** Whether ids stand for bytes, so that decoding is lossless and streams byte by byte. */
   readonly byteLevel: boolean;
   /** Ids of special tokens by their text. */
@@ -69,6 +71,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.#specialIds = new Set(special.map(({ id }) => id));
     this.#tokens = this.#pipeline.tokens;
     this.#ids = new Map([...model.vocab, ...addedTokens.map(({ content, id }) => [content, id] as const)]);
+    this.toolCallFormat = this.#chat.toolCallFormat((text) => this.#ids.has(text));
     this.piecewise = piecewise || this.#characters !== null;
     this.byteLevel = byteLevel || this.#characters !== null;
     this.mostBytesPerToken = this.#characters === null ? this.#pipeline.mostBytesPerToken : 4;

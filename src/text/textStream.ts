@@ -2,6 +2,8 @@ import { checkOptions } from '../base/checks';
 import type { StreamDecodeOptions, StreamDecoder, Tokenizer, TokenText } from './tokenizer';
 
 export interface TextStreamOptions extends StreamDecodeOptions {
+  /** Tokens with texts of their own, which stand for them even where special tokens are left out. Default: none. */
+  marks?: ReadonlyMap<number, string> | undefined;
   /** Texts, not empty, that end the stream and aren't given out. Default: none. */
   stop?: readonly string[] | undefined;
 }
@@ -17,11 +19,12 @@ export class TextStream {
   added = '';
   readonly #decoder: StreamDecoder;
   readonly #stop: readonly string[];
+  readonly #marks: ReadonlyMap<number, string>;
   #held = '';
 
   constructor(tokenizer: Pick<Tokenizer, 'createDecoder'>, options: TextStreamOptions = {}) {
-    checkOptions('TextStream', options, ['stop', 'skipSpecialTokens', 'prompt']);
-    const { stop = [], ...decoding } = options;
+    checkOptions('TextStream', options, ['stop', 'marks', 'skipSpecialTokens', 'prompt']);
+    const { stop = [], marks = new Map(), ...decoding } = options;
     if (!Array.isArray(stop) || !stop.every((text) => typeof text === 'string' && text !== '')) {
       throw new TypeError(
         `TextStream: stop must be an array of texts that are not empty, got ${String(stop)}`,
@@ -29,6 +32,7 @@ export class TextStream {
     }
     this.#decoder = tokenizer.createDecoder(decoding);
     this.#stop = stop;
+    this.#marks = marks;
   }
 
   /**
@@ -37,13 +41,18 @@ export class TextStream {
    */
   push(id: number, mayStop = true): string {
     if (this.stopped !== null) return '';
-    this.added = this.#decoder.push(id);
+    this.added = this.#marks.get(id) ?? this.#decoder.push(id);
     return mayStop ? this.#release(this.added) : this.added;
   }
 
   /** The text that an id would add here, and its bytes, without taking the id. @throws RangeError as `decode`. */
   peek(id: number): TokenText {
     return this.#decoder.peek(id);
+  }
+
+  /** Text that is held back, since a stop text may have begun. */
+  get held(): string {
+    return this.#held;
   }
 
   /** The rest of the text, after the last id. */

@@ -1,5 +1,6 @@
 import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ChatMessage, ChatOptions } from './chatTemplate';
+import type { ToolCallFormatName } from './toolCalls/formats';
 
 /**
  * Turns text into token ids and back. Ids are integers in [0, vocabSize). The byte tokenizer, and every byte-level
@@ -21,6 +22,8 @@ export interface Tokenizer {
    * by it tokens. Infinity where there is no such limit, as for a tokenizer that leaves out spaces.
    */
   readonly mostBytesPerToken: number;
+  /** The form in which answers by that template have calls of functions; null for one that isn't known. */
+  readonly toolCallFormat: ToolCallFormatName | null;
 
   /** The ids of a text, or of the UTF-8 (or any other) bytes of one. Lone surrogates become U+FFFD. */
   encode(text: string | Uint8Array, options?: EncodeOptions): Int32Array;

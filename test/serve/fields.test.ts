@@ -85,7 +85,10 @@ describe('fields of a completion', () => {
 
   it('of a chat that can not be honoured are refused', async () => {
     const refused: [object, string][] = [
-      [{ tools: [{}] }, 'tools'],
+      [{ tools: [{}] }, 'tools[0].type'],
+      [{ tools: {} }, 'tools'],
+      [{ tool_choice: 'any' }, 'tool_choice'],
+      [{ parallel_tool_calls: 1 }, 'parallel_tool_calls'],
       [{ response_format: { type: 'xml' } }, 'response_format.type'],
       [{ response_format: { type: 'json_schema' } }, 'response_format.json_schema'],
       [

@@ -76,7 +76,7 @@ describe('messages of a chat', () => {
     expect(plainChat(messages, {})).toBe('system: be brief\nassistant: Well\nassistant:');
     expect(plainChat(messages, { addGenerationPrompt: false })).toBe('system: be brief\nassistant: Well\n');
     expect(plainChat(messages, { continueFinalMessage: true })).toBe('system: be brief\nassistant: Well');
-    expect(() => plainChat([{ role: 'assistant', content: '', tool_calls: [{}] }], {})).toThrow(
+    expect(() => plainChat([{ role: 'user', content: [{ type: 'image_url' }] }], {})).toThrow(
       /takes texts as content only/,
     );
   });

@@ -1,3 +1,5 @@
+import type { PrescribedCalls } from '../../base/prescribedCalls';
+import { readCalls } from './calls';
 import { Expressions, tooLarge } from './expressions';
 import { readGbnf } from './gbnf';
 import { Grammar } from './grammar';
@@ -21,6 +23,7 @@ export function compileConstraint({ kind, text }: ConstraintSource): Grammar {
   if (kind === 'grammar') root.body = readGbnf(text, make);
   else if (kind === 'regex') root.body = readRegex(text, make);
   else if (kind === 'jsonSchema') root.body = readSchema(JSON.parse(text), make);
+  else if (kind === 'calls') root.body = readCalls(JSON.parse(text) as PrescribedCalls, make);
   else root.body = make.choiceOf((JSON.parse(text) as string[]).map((each) => make.text(each)));
   return new Grammar(make, root);
 }

@@ -100,6 +100,14 @@ export class Constraint {
     }
   }
 
+  /** Takes bytes that were chosen before; returns false, and is of no use any more, if they don't fit. */
+  begin(bytes: Uint8Array): boolean {
+    const { automaton } = this.#table;
+    automaton.begin();
+    this.#state = automaton.read(automaton.start, bytes);
+    return this.#state !== null;
+  }
+
   /** Takes a token. @throws RangeError for one that can't come here. */
   accept(token: number): void {
     if (this.#state === null) return;

@@ -9,9 +9,9 @@ export interface ConstraintOptions {
   choice?: readonly string[] | undefined;
 }
 
-/** A constraint as plain data: `text` is the grammar or pattern, or JSON of the schema or the texts. */
+/** A constraint as plain data: `text` is the grammar or pattern, or JSON of the schema, the texts or PrescribedCalls. */
 export interface ConstraintSource {
-  readonly kind: keyof ConstraintOptions;
+  readonly kind: keyof ConstraintOptions | 'calls';
   readonly text: string;
 }
 

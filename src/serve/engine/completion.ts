@@ -7,9 +7,11 @@ import { PromptLookup } from '../../sampling/promptLookup';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
+import { markTokens } from '../../text/toolCalls/marks';
 import { addTo, type DescribedToken, HeldTokens } from './heldTokens';
 import type { CompletionWork, WorkerChunk } from './messages';
 import type { Sequence, StepResult } from './sequence';
+import { addParsed, ToolAnswer } from './toolAnswer';
 import type { FinishReason, TokenLogprob, TokenProbability, TokenRouting } from './types';
 
 export interface CompletionSetup {
@@ -43,6 +45,8 @@ export class CompletionSequence implements Sequence {
   readonly #reused: number;
   readonly #sampler: Sampler;
   readonly #text: TextStream | null;
+  /** Reads calls of functions from the text; null if the request has no tools. */
+  readonly #tools: ToolAnswer | null;
   /** The text of the prompt's tokens. */
   readonly #promptText: TextStream | null;
   readonly #held = new HeldTokens();
@@ -85,7 +89,11 @@ export class CompletionSequence implements Sequence {
     this.#lookup = speculateTokens > 0 ? new PromptLookup(speculateTokens) : null;
     if (this.#lookup !== null) for (const token of prompt.ids) this.#lookup.add(token);
     const stop = prompt.stop === null ? sampling.stop : [...sampling.stop, prompt.stop];
-    this.#text = tokenizer && new TextStream(tokenizer, { stop, skipSpecialTokens, prompt: prompt.ids });
+    const marks = work.tools === null ? undefined : markTokens(tokenizer!);
+    this.#text =
+      tokenizer && new TextStream(tokenizer, { stop, marks, skipSpecialTokens, prompt: prompt.ids });
+    this.#tools =
+      work.tools && new ToolAnswer(work.tools, this.#sampler, vocabulary!, () => this.#text!.held);
     this.#promptText = tokenizer && new TextStream(tokenizer, { skipSpecialTokens });
     this.#stopTokens = new Set([...sampling.stopTokens, ...endTokens]);
     this.#limit = Math.min(sampling.maxTokens, contextLength - prompt.ids.length);
@@ -166,8 +174,9 @@ export class CompletionSequence implements Sequence {
     this.#next[0] = sampled.token;
     this.#lookup?.add(sampled.token);
     this.#append(this.#text, sampled.token, sampled, step, i);
-    if (this.#sampler.ended || (this.#text !== null && this.#text.stopped !== null))
-      return this.#finish('stop');
+    this.#tools?.afterToken();
+    const isStopped = this.#text !== null && this.#text.stopped !== null;
+    if (this.#sampler.ended || isStopped || this.#tools?.ended) return this.#finish('stop');
     return this.#made < this.#limit ? false : this.#finish('length');
   }
 
@@ -226,7 +235,8 @@ export class CompletionSequence implements Sequence {
     if (text === '' && tokens.length === 0) return;
     this.#given += tokens.length;
     const chunk = this.#open();
-    chunk.text += text;
+    if (this.#tools === null) chunk.text += text;
+    else addParsed(chunk, this.#tools.push(text));
     for (const each of tokens) addTo(chunk, each);
   }
 
@@ -234,7 +244,8 @@ export class CompletionSequence implements Sequence {
     const rest = this.#text?.flush() ?? '';
     this.#give(rest, this.#held.flush(rest));
     const chunk = this.#open();
-    chunk.finishReason = reason;
+    if (this.#tools !== null) addParsed(chunk, this.#tools.flush());
+    chunk.finishReason = reason === 'stop' && this.#tools?.called ? 'tool_calls' : reason;
     return true;
   }
 
@@ -247,6 +258,7 @@ export class CompletionSequence implements Sequence {
       texts: [],
       logprobs: logprobs ? [] : null,
       routing: routing ? [] : null,
+      toolCalls: [],
       endToken: null,
       finishReason: null,
       usage: { promptTokens: this.#ids.length, reusedTokens: this.#reused, completionTokens: 0 },

@@ -1,3 +1,4 @@
+import { joinCalls } from '../../text/toolCalls/parser';
 import type { JobOwner } from './job';
 import { fromWire, type WorkerChunk, type WorkerEvent } from './messages';
 import type { Completion, StreamChunk, Usage } from './types';
@@ -47,7 +48,15 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   onAbort(finishReason: 'abort' | 'timeout', error: unknown): void {
     if (this.returns) {
       const usage = this.#usage ?? { promptTokens: 0, reusedTokens: 0, completionTokens: 0 };
-      const nothing = { text: '', tokens: [], texts: [], logprobs: null, routing: null, endToken: null };
+      const nothing = {
+        text: '',
+        tokens: [],
+        texts: [],
+        logprobs: null,
+        routing: null,
+        toolCalls: [],
+        endToken: null,
+      };
       this.#add({ ...nothing, finishReason, usage, usageSoFar: usage });
       this.#end();
     } else this.onError(error);
@@ -111,11 +120,15 @@ export class CompletionStream implements AsyncIterableIterator<StreamChunk>, Job
   }
 }
 
-function append(to: StreamChunk, { text, tokens, texts, logprobs, routing, ...end }: StreamChunk): void {
+function append(
+  to: StreamChunk,
+  { text, tokens, texts, logprobs, routing, toolCalls, ...end }: StreamChunk,
+): void {
   to.text += text;
   to.tokens.push(...tokens);
   to.texts.push(...texts);
   if (logprobs) to.logprobs?.push(...logprobs);
   if (routing) to.routing?.push(...routing);
+  joinCalls(to.toolCalls, toolCalls);
   Object.assign(to, end);
 }

@@ -14,6 +14,7 @@ import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
+import type { ToolCallFormatName } from '../../text/toolCalls/formats';
 import { listen, unlisten } from './abortListeners';
 import { CompletionStream } from './completionStream';
 import { expertsPerLayer, WorkerCounters } from './counters';
@@ -73,6 +74,7 @@ export class Engine implements AsyncDisposable {
   readonly #counters = new EngineCounters();
   readonly #workerCounters: readonly WorkerCounters[];
   readonly #slots: number;
+  readonly #options: ResolvedEngineOptions;
   #lastId = 0;
   /** Ends the counting of the cache's memory. */
   #uncount: () => void = () => undefined;
@@ -80,6 +82,7 @@ export class Engine implements AsyncDisposable {
   private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
     const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype, speculateTokens } =
       options;
+    this.#options = options;
     this.config = model.config;
     this.tokenizer = tokenizer;
     this.maxBatch = maxBatch;
@@ -297,7 +300,9 @@ export class Engine implements AsyncDisposable {
 
   #complete(request: GenerateRequest): CompletionStream {
     const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
-    const work = generateWork(request, { model: this.config.vocabSize, chosen }, this.samplingDefaults);
+    const work = generateWork(request, { model: this.config.vocabSize, chosen }, this.samplingDefaults, () =>
+      this.#toolCallFormat(),
+    );
     const { source, sampling } = work;
     if (!('ids' in source) || sampling.stop.length > 0 || isConstrained(sampling)) {
       needTokenizer(this.tokenizer);
@@ -313,6 +318,16 @@ export class Engine implements AsyncDisposable {
       if (isFirst) this.#counters.firstToken.observe(performance.now() - job.started);
     };
     return stream;
+  }
+
+  /** The form in which the model writes calls. @throws SgemoeError SGEMOE_CHAT_TEMPLATE if it isn't known. */
+  #toolCallFormat(): ToolCallFormatName {
+    const { toolCallFormat } = needTokenizer(this.tokenizer);
+    const format = this.#options.toolCallFormat === 'auto' ? toolCallFormat : this.#options.toolCallFormat;
+    if (format) return format;
+    const message =
+      'The chat template writes calls of functions in a form that is not known here; toolCallFormat may name one.';
+    throw new SgemoeError('SGEMOE_CHAT_TEMPLATE', message);
   }
 
   /** Submits work that has one answer and returns it. */

@@ -7,7 +7,9 @@ import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedModel } from '../../memory/sharedModel';
 import type { ResolvedSampling } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
+import type { ToolCallDelta } from '../../text/toolCalls/parser';
 import type { ResolvedEmbeddingForm } from './embedOptions';
+import type { ToolWork } from './toolRequest';
 import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 
 export interface WorkerSetup {
@@ -81,6 +83,8 @@ export interface GenerateWork {
   echo: boolean;
   logprobs: boolean;
   routing: boolean;
+  /** How calls of functions are read from the answer; null if they aren't. */
+  tools: ToolWork | null;
 }
 
 export interface EmbedWork {
@@ -126,6 +130,7 @@ export interface WorkerChunk {
   texts: string[];
   logprobs: TokenLogprob[] | null;
   routing: TokenRouting[] | null;
+  toolCalls: ToolCallDelta[];
   endToken: TokenLogprob | null;
   finishReason: FinishReason | null;
   /** Usage so far. */

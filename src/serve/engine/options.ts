@@ -1,6 +1,7 @@
 import { boolean, choice, integer, type OptionTable, resolveOptions } from '../../base/options';
 import { KV_CACHE_DTYPES, type KvCacheDtype } from '../../base/storageTypes';
 import { MOST_DRAFTED } from '../../sampling/promptLookup';
+import { TOOL_CALL_FORMAT_NAMES, type ToolCallFormatName } from '../../text/toolCalls/formats';
 
 /** Options of an engine. */
 export interface EngineOptions {
@@ -42,6 +43,8 @@ export interface EngineOptions {
    * leave of maxStepTokens. Default 0: none.
    */
   speculateTokens?: number | undefined;
+  /** The form in which the model writes calls of functions; 'auto' tells it from the chat template. Default 'auto'. */
+  toolCallFormat?: 'auto' | ToolCallFormatName | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -139,6 +142,11 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
       cli: { flag: '--speculate <n>' },
     },
   ),
+  toolCallFormat: choice(['auto', ...TOOL_CALL_FORMAT_NAMES], {
+    doc: 'the form in which the model writes calls of functions; `auto` tells it from the chat template',
+    default: 'auto',
+    cli: { flag: '--tool-call-format <form>', doc: 'the form in which the model writes calls of functions' },
+  }),
   freeze: boolean({
     doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',
     default: true,

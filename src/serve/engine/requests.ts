@@ -3,7 +3,9 @@ import { checkIds, checkOptions } from '../../base/checks';
 import { namesOf, withChanges } from '../../base/options';
 import { resolveSampling, SAMPLING_OPTIONS, type SamplingOptions } from '../../sampling/options';
 import type { Tokenizer } from '../../text/tokenizer';
+import type { ToolCallFormatName } from '../../text/toolCalls/formats';
 import type { GenerateWork, TextSource } from './messages';
+import { samplingBeside, toolWork } from './toolRequest';
 import type { GenerateRequest, RequestControl } from './types';
 
 /** The longest delay that setTimeout takes, in milliseconds. */
@@ -16,6 +18,9 @@ const REQUEST: readonly string[] = [
   'addSpecialTokens',
   'messages',
   'chat',
+  'tools',
+  'toolChoice',
+  'parallelToolCalls',
   'skipSpecialTokens',
   'suffix',
   'echo',
@@ -32,13 +37,14 @@ export interface VocabularySizes {
 }
 
 /**
- * @param defaults the sampling where the request is silent.
+ * @param defaults the sampling where the request is silent. @param formatOf returns the form in which the model writes calls.
  * @throws TypeError or RangeError for an invalid request.
  */
 export function generateWork(
   request: GenerateRequest,
   vocabulary: VocabularySizes,
   defaults: SamplingOptions,
+  formatOf: () => ToolCallFormatName,
 ): GenerateWork {
   checkOptions('generate', request, [...REQUEST, ...namesOf(SAMPLING_OPTIONS)]);
   const { skipSpecialTokens = true, echo = false, routing = false, onAbort = 'throw' } = request;
@@ -50,10 +56,12 @@ export function generateWork(
   }
   const given = Object.entries(request).filter(([name]) => !REQUEST.includes(name));
   const asked = withChanges(defaults, Object.fromEntries(given) as SamplingOptions);
-  const sampling = resolveSampling(asked, vocabulary.chosen);
+  const tools = toolWork(request, formatOf);
+  const sampling = resolveSampling(samplingBeside(asked, tools), vocabulary.chosen);
   const logprobs = request.topLogprobs !== undefined;
-  const source = sourceOf(request, vocabulary.model);
-  return { kind: 'generate', source, sampling, skipSpecialTokens, echo, logprobs, routing };
+  const chat = tools === null ? request.chat : { ...request.chat, tools: request.tools };
+  const source = sourceOf({ ...request, chat }, vocabulary.model);
+  return { kind: 'generate', source, sampling, skipSpecialTokens, echo, logprobs, routing, tools };
 }
 
 function sourceOf(request: GenerateRequest, vocabSize: number): TextSource {

@@ -6,6 +6,7 @@ import { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { isConstrained } from '../../sampling/constraints/options';
 import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
+import { constraintBytes } from '../../text/toolCalls/marks';
 import { CompletionSequence, type CompletionSetup } from './completion';
 import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
@@ -133,7 +134,7 @@ export class Scheduler {
       id,
       work,
       tokenizer: this.tokenizer,
-      vocabulary: isConstrained(work.sampling) ? this.#tokenBytes() : undefined,
+      vocabulary: isConstrained(work.sampling) || work.tools !== null ? this.#tokenBytes() : undefined,
       endTokens: this.#endTokens,
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
@@ -161,7 +162,7 @@ export class Scheduler {
 
   /** The bytes of the tokenizer's tokens, read once. */
   #tokenBytes(): TokenVocabulary {
-    this.#vocabulary ??= new TokenVocabulary(needTokenizer(this.tokenizer).tokenBytes());
+    this.#vocabulary ??= new TokenVocabulary(constraintBytes(needTokenizer(this.tokenizer)));
     return this.#vocabulary;
   }
 

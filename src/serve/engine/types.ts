@@ -2,6 +2,8 @@ import type { LoadOptions } from '../../model/model';
 import type { ModelDtype } from '../../model/storedWeights';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
+import type { ToolCallDelta } from '../../text/toolCalls/parser';
+import type { Tool, ToolChoice } from '../../text/toolCalls/tools';
 import type { EngineOptions } from './options';
 
 export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote' | 'hub'> {
@@ -27,6 +29,18 @@ export interface GenerateRequest extends SamplingOptions, RequestControl {
   messages?: readonly ChatMessage[] | undefined;
   /** Options of the template. `addGenerationPrompt` is true by default, unless `continueFinalMessage` is. */
   chat?: ChatOptions | undefined;
+  /**
+   * Functions that the model may call, beside `messages`. The template shows them; calls are read from the answer into
+   * `toolCalls`. While arguments are written, they are held to an object, by its schema if the function is strict.
+   */
+  tools?: readonly Tool[] | undefined;
+  /**
+   * 'required' and { name } hold the whole answer to calls whose arguments are valid by their functions' schemas; 'none' leaves
+   * the tools out. Default 'auto'.
+   */
+  toolChoice?: ToolChoice | undefined;
+  /** Whether an answer may have more than one call. Default true. */
+  parallelToolCalls?: boolean | undefined;
   /** Leaves special tokens out of the text. Default true. */
   skipSpecialTokens?: boolean | undefined;
   /** The text behind a gap that the completion fills, for a tokenizer with tokens for it. `prompt` is then a text. */
@@ -51,10 +65,10 @@ export interface GenerateRequest extends SamplingOptions, RequestControl {
 }
 
 /**
- * Why a completion ended: 'stop' at a stop text, a stop token or the end of text; 'length' at maxTokens or a full context;
+ * Why a completion ended: 'stop' at a stop text, a stop token or the end of text; 'tool_calls' likewise, with calls; 'length' at maxTokens or a full context;
  * 'abort' and 'timeout' as `onAbort` says.
  */
-export type FinishReason = 'stop' | 'length' | 'abort' | 'timeout';
+export type FinishReason = 'stop' | 'tool_calls' | 'length' | 'abort' | 'timeout';
 
 export interface Usage {
   promptTokens: number;
@@ -107,6 +121,11 @@ export interface StreamChunk {
   logprobs: TokenLogprob[] | null;
   /** An entry for each token; null unless `routing` is true. */
   routing: TokenRouting[] | null;
+  /**
+   * Calls of functions, and pieces of them: `id` and `name` come with the first one of a call, the joined `arguments` are JSON.
+   * `text` is then what stands outside calls, while `texts` join to all of the answer.
+   */
+  toolCalls: ToolCallDelta[];
   /** The token that ended the text, with its probability; null unless `topLogprobs` is given and a token did. */
   endToken: TokenLogprob | null;
   /** Why it ended; null except in the last chunk. */
@@ -117,8 +136,15 @@ export interface StreamChunk {
   usageSoFar: Usage;
 }
 
+/** A call of a function. `arguments` is the JSON of an object, or its beginning where the answer is cut. */
+export interface ToolCall extends ToolCallDelta {
+  id: string;
+  name: string;
+}
+
 /** A whole completion: all chunks in one. */
 export interface Completion extends StreamChunk {
+  toolCalls: ToolCall[];
   finishReason: FinishReason;
   usage: Usage;
 }

@@ -67,16 +67,37 @@ export function chatFormat(routing: boolean): AnswerFormat {
     chunkWriter(index) {
       let role: { role?: string | undefined } = { role: 'assistant' };
       return (chunk) => {
-        const delta = { ...role, content: chunk.text };
+        const delta = { ...role, content: contentOf(chunk), ...callsOf(chunk, true) };
         role = {};
         return { ...common(index, chunk), delta };
       };
     },
     whole: (index, completion) => ({
       ...common(index, completion),
-      message: { role: 'assistant', content: completion.text, refusal: null },
+      message: {
+        role: 'assistant',
+        content: contentOf(completion),
+        refusal: null,
+        ...callsOf(completion, false),
+      },
     }),
   };
+}
+
+/** The text; null where there are only calls. */
+function contentOf({ text, toolCalls }: StreamChunk): string | null {
+  return text === '' && toolCalls.length > 0 ? null : text;
+}
+
+/** The calls of functions, or the pieces of them, with their places if they are pieces. */
+function callsOf({ toolCalls }: StreamChunk, arePieces: boolean): { tool_calls?: object[] } {
+  if (toolCalls.length === 0) return {};
+  const tool_calls = toolCalls.map(({ index, id, name, arguments: text }) => ({
+    ...(arePieces && { index }),
+    ...(id !== null && { id, type: 'function' }),
+    function: { ...(name !== null && { name }), arguments: text },
+  }));
+  return { tool_calls };
 }
 
 /** The usage of all choices. The prompt counts once for each choice, since each computes it or finds it in the cache. */

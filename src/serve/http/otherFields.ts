@@ -30,18 +30,13 @@ export const IDLE_COMMON: IdleFields = {
 export const IDLE_CHAT: IdleFields = {
   verbosity: { doc: 'the model has no such setting' },
   modalities: { doc: 'answers are texts', values: [['text']] },
-  tool_choice: { doc: 'there are no tools', values: ['none', 'auto'] },
-  function_call: { doc: 'there are no tools', values: ['none', 'auto'] },
-  parallel_tool_calls: { doc: 'there are no tools' },
+  function_call: { doc: 'calls have `tools`', values: ['none', 'auto'] },
 };
 
 export const IDLE_EMBEDDING: IdleFields = ANYWHERE;
 
-const TOOLS = 'calls of tools are not read from the text';
-
 export const REFUSED_CHAT: RefusedFields = {
-  tools: TOOLS,
-  functions: TOOLS,
+  functions: '`tools` has taken its place',
   audio: 'the model reads and writes text only',
   prediction: 'nothing would be gained by it',
   web_search_options: 'the server does not search the web',

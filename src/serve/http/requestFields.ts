@@ -9,6 +9,7 @@ const MAX_STOPS = 128;
 const MAX_STOP_LENGTH = 256;
 const MAX_STOP_TOKENS = 64;
 const MAX_BIAS = 100;
+const MAX_TOOLS = 128;
 /** The largest number of texts of a request for embeddings, as OpenAI's. */
 const MAX_INPUTS = 2048;
 const OF_THE_SERVER = { absent: "the server's" };
@@ -189,6 +190,23 @@ export const CHAT_FIELDS = {
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'as many as the context has room for' }),
   logprobs: flag({ doc: 'return log-probabilities', default: false }),
   top_logprobs: integer(UP_TO, { doc: 'alternatives of each token, with `logprobs`', absent: '0' }),
+  tools: other<JsonObject[]>(
+    `an array of up to ${MAX_TOOLS} objects`,
+    (value) => Array.isArray(value) && value.length <= MAX_TOOLS && value.every(isObject),
+    {
+      doc: 'functions that the model may call: `type` `function`, and `function` with `name`, `description`, `parameters`, `strict`',
+      absent: 'none',
+    },
+  ),
+  tool_choice: other<string | JsonObject>(
+    "'auto', 'none', 'required' or the function to call",
+    (value) => value === 'auto' || value === 'none' || value === 'required' || isObject(value),
+    {
+      doc: 'whether a function is called: as the model likes, not, at least one, or this one',
+      absent: '`auto`',
+    },
+  ),
+  parallel_tool_calls: flag({ doc: 'whether an answer may have more than one call', default: true }),
   add_generation_prompt: flag({
     doc: 'begin an answer',
     default: true,

@@ -20,6 +20,7 @@ import {
   isIds,
 } from './requestFields';
 import { responseFormat } from './responseFormat';
+import { toolOptions } from './toolFields';
 
 /** OpenAI's default max_tokens of /v1/completions; a chat's answer may be as long as the context allows. */
 const COMPLETION_TOKENS = 16;
@@ -86,12 +87,22 @@ export function chatOrder(body: JsonObject, limits: RequestLimits): Order {
   const maxTokens = tokensOf(fields, 'max_completion_tokens', limits) ?? older ?? limits.maxTokens;
   const topLogprobs = alternatives(fields);
   const format = responseFormat(fields);
+  const tools = toolOptions(fields);
   fields.idle({ ...IDLE_COMMON, ...IDLE_CHAT });
   fields.refuse(REFUSED_CHAT);
   const how = delivery(fields);
   fields.refuseOthers();
   checkChoices(n, limits);
-  const request = { ...shared, ...format, messages, chat, maxTokens, topLogprobs, routing: how.routing };
+  const request = {
+    ...shared,
+    ...format,
+    ...tools,
+    messages,
+    chat,
+    maxTokens,
+    topLogprobs,
+    routing: how.routing,
+  };
   return { requests: choices(request, n, seed), bestOf: null, echo: false, ...how };
 }
 

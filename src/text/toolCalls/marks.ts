@@ -15,14 +15,21 @@ export function markTokens(tokenizer: Pick<Tokenizer, 'encode' | 'decode'>): Map
   return marks;
 }
 
+/** From it on, bytes are in no UTF-8. */
+const FIRST_BYTE = 0xf8;
+
 /** A byte for each mark, which no UTF-8 has: so a constraint tells the token from its text. */
 export function byteOfMark(mark: string): number {
-  return 0xf8 + TOOL_CALL_MARKS.findIndex((each) => each === mark);
+  return FIRST_BYTE + (TOOL_CALL_MARKS as readonly string[]).indexOf(mark);
 }
 
-/** `tokenBytes()` for constraints, in which special tokens that are marks have a byte of their own. */
+/**
+ * `tokenBytes()` for constraints, in which special tokens that are marks have a byte of their own. No other token has it: those
+ * with such a byte can't be part of a text.
+ */
 export function constraintBytes(tokenizer: Tokenizer): (Uint8Array | null)[] {
-  const bytes = [...tokenizer.tokenBytes()];
-  for (const [id, mark] of markTokens(tokenizer)) bytes[id] = Uint8Array.of(byteOfMark(mark));
-  return bytes;
+  const isText = (bytes: Uint8Array) => bytes.every((byte) => byte < FIRST_BYTE);
+  const all = tokenizer.tokenBytes().map((bytes) => (bytes !== null && isText(bytes) ? bytes : null));
+  for (const [id, mark] of markTokens(tokenizer)) all[id] = Uint8Array.of(byteOfMark(mark));
+  return all;
 }

@@ -13,22 +13,25 @@ const HOW = `To call a function, write its name and its arguments as JSON betwee
  */
 export function toolsAsText(messages: readonly ChatMessage[], tools: readonly object[]): ChatMessage[] {
   const shown: ChatMessage[] = [];
+  /** The message of the last results: those of one turn are one message, since turns of some templates must alternate. */
+  let results: ChatMessage | null = null;
   for (const message of messages) {
     const { tool_calls: calls, ...rest } = message;
-    const last = shown.at(-1);
     if (message.role === 'tool') {
       const content = `<tool_response>\n${String(message.content)}\n</tool_response>`;
-      // Results of one turn are one message, since turns of some templates must alternate.
-      if (last?.role === 'user' && last.fromTools === true)
-        last.content = `${String(last.content)}\n${content}`;
-      else shown.push({ role: 'user', content, fromTools: true });
-    } else if (Array.isArray(calls) && calls.length > 0) {
+      if (results === null) {
+        results = { role: 'user', content };
+        shown.push(results);
+      } else results.content = `${String(results.content)}\n${content}`;
+      continue;
+    }
+    results = null;
+    if (Array.isArray(calls) && calls.length > 0) {
       const texts = [message.content, ...calls.map(callText)].filter((text) => text && text !== '');
       shown.push({ ...rest, content: texts.join('\n') });
     } else shown.push(message);
   }
-  const plain = shown.map(({ fromTools: _, ...message }) => message as ChatMessage);
-  return tools.length === 0 ? plain : withSystem(plain, tools);
+  return tools.length === 0 ? shown : withSystem(shown, tools);
 }
 
 function callText({ function: called }: Call): string {
