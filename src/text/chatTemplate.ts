@@ -1,20 +1,12 @@
 import { checkInteger, checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { withinTime } from '../base/timeLimit';
+import type { ChatMessage } from './chatMessage';
 import { TemplateProgram } from './templateProgram';
 import { showsTools, type ToolCallFormatName, toolCallFormatOf } from './toolCalls/formats';
 import { toolsAsText } from './toolCalls/toolsAsText';
 
-/** A message of a conversation. Templates know more keys, such as tool_calls. */
-export interface ChatMessage {
-  /**
-   * 'system', 'user', 'assistant', 'tool', or another role that the template knows. 'developer' becomes 'system' for a
-   * template that doesn't know it.
-   */
-  role: string;
-  content: unknown;
-  [key: string]: unknown;
-}
+export type { ChatMessage };
 
 export interface ChatOptions {
   /** Ends the text with the beginning of an answer, which the model continues. Default false. */

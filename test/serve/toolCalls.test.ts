@@ -62,7 +62,7 @@ function follow(
     id: 1,
     work: {
       kind: 'generate',
-      source: { ids: new Int32Array(1) },
+      prompt: { ids: Int32Array.of(1), stop: null },
       sampling: resolveSampling({ temperature: 0, maxTokens: 400, topLogprobs, stop }, vocabSize),
       skipSpecialTokens: true,
       echo: false,
@@ -70,12 +70,12 @@ function follow(
       routing: false,
       tools: toolWork(request, () => format),
     },
-    prompt: { ids: Int32Array.of(1), stop: null },
     tokenizer,
     vocabulary: new TokenVocabulary(constraintBytes(tokenizer)),
     endTokens: [end],
     contextLength: 1000,
     speculateTokens: 0,
+    onGuesses: () => undefined,
     kernels: createKernels('reference'),
     config: byteModel({ vocabSize }).config as never,
     takeSlot: () => ({ slot: 0, reused: 0 }),
@@ -107,7 +107,7 @@ const ROME = '{"city": "Rome", "days": 2}';
 /** An answer of each family; marks are special tokens of its tokenizer, or not. */
 const ANSWERS: [format: ToolCallFormatName, answer: string][] = [
   ['hermes', `Wait: é.\n<tool_call>\n{"name": "weather", "arguments": ${ROME}}\n</tool_call>`],
-  ['mistral', `Wait: é.[TOOL_CALLS] [{"name": "weather", "arguments": ${ROME}}]`],
+  ['mistral-list', `Wait: é.[TOOL_CALLS] [{"name": "weather", "arguments": ${ROME}}]`],
   ['mistral-args', `Wait: é.[TOOL_CALLS]weather[ARGS]${ROME}`],
   ['granite', `Wait: é.<|tool_call|>[{"name": "weather", "arguments": ${ROME}}]`],
   ['llama3', `Wait: é.<|python_tag|>{"name": "weather", "parameters": ${ROME}}`],
@@ -397,12 +397,12 @@ it('the form of calls is told by the template, else by tokens', () => {
   expect(formatOf(undefined)).toBe('hermes');
   expect(formatOf('{{ messages }}')).toBe('hermes');
   expect(formatOf('{{ tools }}<tool_call>')).toBe('hermes');
-  expect(formatOf('{{ tools }}[TOOL_CALLS][{"name":')).toBe('mistral');
+  expect(formatOf('{{ tools }}[TOOL_CALLS][{"name":')).toBe('mistral-list');
   expect(formatOf('{{ tools }}[TOOL_CALLS]name[ARGS]')).toBe('mistral-args');
   expect(formatOf('{{ tools }}<|tool_call|>')).toBe('granite');
   expect(formatOf('{{ tools }}{"name": f, "parameters": d}')).toBe('llama3');
   expect(formatOf('{{ tools }}<tool_call><function=')).toBe(null);
   expect(formatOf('{{ tools }}')).toBe(null);
-  expect(formatOf('{{ tools }}', ['[TOOL_CALLS]'])).toBe('mistral');
+  expect(formatOf('{{ tools }}', ['[TOOL_CALLS]'])).toBe('mistral-list');
   expect(formatOf('{{ tools }}', ['<|python_tag|>'])).toBe('llama3');
 });

@@ -1,6 +1,6 @@
 /** The forms in which families of models write calls of functions. */
 
-export type ToolCallFormatName = 'hermes' | 'mistral' | 'mistral-args' | 'granite' | 'llama3';
+export type ToolCallFormatName = 'hermes' | 'mistral-list' | 'mistral-args' | 'granite' | 'llama3';
 
 /** How a call is read, and how one is written where the form of the answer is prescribed. */
 export interface ToolCallFormat {
@@ -52,7 +52,7 @@ export const TOOL_CALL_FORMATS: Readonly<Record<ToolCallFormatName, ToolCallForm
     },
   },
   /** Mistral and Mixtral: `[TOOL_CALLS] [{"name": ..., "arguments": ...}, ...]`. */
-  mistral: {
+  'mistral-list': {
     ...MISTRAL_ID,
     marks: ['[TOOL_CALLS]'],
     close: '',
@@ -122,7 +122,7 @@ const TELLING: readonly (readonly [text: string, format: ToolCallFormatName | nu
   // Qwen3-Coder and others write parameters as elements, which no parser here reads.
   ['<function=', null],
   ['[ARGS]', 'mistral-args'],
-  ['[TOOL_CALLS]', 'mistral'],
+  ['[TOOL_CALLS]', 'mistral-list'],
   ['<|tool_call|>', 'granite'],
   ['<tool_call>', 'hermes'],
   ['<|python_tag|>', 'llama3'],
@@ -133,7 +133,7 @@ const TELLING: readonly (readonly [text: string, format: ToolCallFormatName | nu
 /** Special tokens that tell a form where the template doesn't. */
 const TELLING_TOKENS: readonly (readonly [text: string, format: ToolCallFormatName])[] = [
   ['[ARGS]', 'mistral-args'],
-  ['[TOOL_CALLS]', 'mistral'],
+  ['[TOOL_CALLS]', 'mistral-list'],
   ['<|tool_call|>', 'granite'],
   ['<tool_call>', 'hermes'],
   ['<|python_tag|>', 'llama3'],

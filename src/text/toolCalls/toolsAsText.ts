@@ -1,4 +1,4 @@
-import type { ChatMessage } from '../chatTemplate';
+import type { ChatMessage } from '../chatMessage';
 
 type Call = { function?: { name?: unknown; arguments?: unknown } | undefined };
 

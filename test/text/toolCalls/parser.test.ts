@@ -48,7 +48,7 @@ const TRANSCRIPTS: Transcript[] = [
   },
   {
     name: 'Mistral: a list',
-    format: 'mistral',
+    format: 'mistral-list',
     answer: `[TOOL_CALLS] [{"name": "weather", "arguments": ${ROME}}, {"name": "time", "arguments": {}}]`,
     text: '',
     calls: [
@@ -58,7 +58,7 @@ const TRANSCRIPTS: Transcript[] = [
   },
   {
     name: 'Mistral: a list with ids',
-    format: 'mistral',
+    format: 'mistral-list',
     answer: `Sure.[TOOL_CALLS][{"name": "weather", "arguments": ${ROME}, "id": "VvvODy9mT"}]`,
     text: 'Sure.',
     calls: [['weather', ROME, 'VvvODy9mT']],
@@ -125,8 +125,8 @@ const PLAIN: [format: ToolCallFormatName, answer: string][] = [
   ['hermes', '<tool_call>f(1)</tool_call> so'],
   ['hermes', 'see <tool_call>{"name": "f", "argum'],
   ['hermes', '<tool_call>\n{"name": "f", "arguments": {"a": "line\nbreak"}}\n</tool_call>'],
-  ['mistral', '[TOOL_CALLS] none of [them]'],
-  ['mistral', 'x[TOOL_CALLS] ["a"]'],
+  ['mistral-list', '[TOOL_CALLS] none of [them]'],
+  ['mistral-list', 'x[TOOL_CALLS] ["a"]'],
   ['mistral-args', '[TOOL_CALLS]weather[ARGS]none'],
   ['mistral-args', '[TOOL_CALLS]weather[ARGS'],
   ['granite', '<|tool_call|>{"name": 1}'],
@@ -171,7 +171,7 @@ describe('a parser of tool calls', () => {
         );
         expect(parsed.calls.map(({ index }) => index)).toEqual(calls.map((_each, i) => i));
         for (const [i, [, , id]] of calls.entries()) {
-          const isMistral = format.startsWith('mistral');
+          const isMistral = format.startsWith('mistral-list');
           const held = how !== EAGER || format === 'mistral-args';
           if (id !== undefined && held) expect(parsed.calls[i].id).toBe(id);
           else expect(parsed.calls[i].id).toMatch(isMistral ? /^[A-Za-z0-9]{9}$/ : /^call_[A-Za-z0-9]{24}$/);
