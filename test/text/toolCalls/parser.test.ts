@@ -171,7 +171,7 @@ describe('a parser of tool calls', () => {
         );
         expect(parsed.calls.map(({ index }) => index)).toEqual(calls.map((_each, i) => i));
         for (const [i, [, , id]] of calls.entries()) {
-          const isMistral = format.startsWith('mistral-list');
+          const isMistral = format.startsWith('mistral');
           const held = how !== EAGER || format === 'mistral-args';
           if (id !== undefined && held) expect(parsed.calls[i].id).toBe(id);
           else expect(parsed.calls[i].id).toMatch(isMistral ? /^[A-Za-z0-9]{9}$/ : /^call_[A-Za-z0-9]{24}$/);
