@@ -74,4 +74,33 @@ describe('x-request-id', () => {
     }
     expect(lines.join('')).not.toContain(secret);
   });
+
+  it('stands beside the trace of a valid traceparent in each line of its request', async () => {
+    const [trace_id, span_id] = ['4bf92f3577b34da6a3ce929d0e0e4736', '00f067aa0ba902b7'];
+    const wrong = [
+      `00-${trace_id}-${span_id}`,
+      `ff-${trace_id}-${span_id}-01`,
+      `00-${'0'.repeat(32)}-${span_id}-01`,
+      `00-${trace_id}-${span_id}-01-more`,
+      `00-${trace_id.toUpperCase()}-${span_id}-01`,
+    ];
+    for (const [i, traceparent] of [
+      `00-${trace_id}-${span_id}-01`,
+      `cc-${trace_id}-${span_id}-01-more`,
+      ...wrong,
+    ].entries()) {
+      await (
+        await ask({ prompt: 'a', max_tokens: 1 }, { traceparent, 'x-request-id': `traced-${i}` })
+      ).text();
+      await completed(`traced-${i}`);
+      const own = lines
+        .map((line) => JSON.parse(line))
+        .filter(({ requestId }) => requestId === `traced-${i}`);
+      expect(own.length).toBeGreaterThanOrEqual(3);
+      for (const line of own) {
+        if (i < 2) expect(line).toMatchObject({ trace_id, span_id, trace_flags: '01' });
+        else expect(line).not.toHaveProperty('trace_id');
+      }
+    }
+  });
 });

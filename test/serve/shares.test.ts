@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { shareOut } from '../../src/serve/engine/shares';
 
-function sharesOf(ready: number[], budget: number): number[] {
+function sharesOf(ready: number[], budget: number, clients: string[] = []): number[] {
   const shares = new Int32Array(ready.length);
-  const sequences = ready.map((count) => ({ ready: count }));
+  const sequences = ready.map((count, i) => ({ ready: count, client: clients[i] ?? `client ${i}` }));
   shareOut(sequences, budget, shares);
   return [...shares];
 }
@@ -43,4 +43,10 @@ test('a step is full or takes everything, and leaves no one out', () => {
       expect(share).toBeLessThanOrEqual(ready[i]);
     });
   }
+});
+
+test('the prompts of a client have one equal share together', () => {
+  const many = [1000, 1000, 1000, 1000];
+  expect(sharesOf([...many, 1000], 85, ['a', 'a', 'a', 'a', 'b'])).toEqual([6, 6, 6, 6, 61]);
+  expect(sharesOf([...many, 1000], 85)).toEqual([49, 9, 9, 9, 9]);
 });

@@ -16,6 +16,7 @@ import type { FinishReason, TokenLogprob, TokenProbability, TokenRouting } from 
 
 export interface CompletionSetup {
   id: number;
+  client: string;
   work: CompletionWork;
   tokenizer: Tokenizer | null;
   /** The bytes of the tokens, which constraints need. */
@@ -37,6 +38,7 @@ export interface CompletionSetup {
 export class CompletionSequence implements Sequence {
   readonly id: number;
   readonly slot: number;
+  readonly client: string;
   readonly row: DecodeRow;
   readonly wantsHidden = false;
   readonly wantsRouting: boolean;
@@ -78,6 +80,7 @@ export class CompletionSequence implements Sequence {
     checkLength(prompt.ids.length, onlyReads ? contextLength + 1 : contextLength);
     this.#setup = setup;
     this.id = id;
+    this.client = setup.client;
     this.#ids = prompt.ids;
     const chosenFrom = Math.min(vocabSize, tokenizer?.vocabSize ?? vocabSize);
     const endTokens = sampling.ignoreEos ? [] : setup.endTokens;
@@ -113,6 +116,11 @@ export class CompletionSequence implements Sequence {
     // A constraint that only the empty text fulfils ends, too.
     if (this.#sampler.ended) return this.#finish('stop');
     return this.#limit > 0 ? false : this.#finish('length');
+  }
+
+  /** The prompt, and how much of it the slot holds. */
+  get progress(): { prompt: Int32Array; fed: number } {
+    return { prompt: this.#ids, fed: this.#fed };
   }
 
   get ready(): number {

@@ -1,6 +1,7 @@
 import { SgemoeError } from '../../base/errors';
 import type { Job } from './job';
 import type { StepWork, WorkerSetup } from './messages';
+import { WaitingJobs } from './queue';
 import type { TextListener, Texts } from './texts';
 import { type WorkerListener, WorkerThread } from './workerThread';
 
@@ -16,12 +17,15 @@ export interface DispatcherOptions {
 /** Consecutive failed starts after which a worker counts as unable to start. */
 const MOST_FAILED_STARTS = 3;
 
+/** The shortest beginning of a prompt for which a worker is chosen. */
+const WORTH_TOKENS = 16;
+
 /** Has the texts of jobs read, gives them to workers in the order in which they are ready, and replaces workers that die. */
 export class Dispatcher implements WorkerListener, TextListener {
   replaced = 0;
   readonly #threads: (WorkerThread | null)[];
   readonly #failedStarts: number[];
-  readonly #waiting = new Set<Job>();
+  readonly #waiting: WaitingJobs;
   readonly #running = new Map<Job, WorkerThread>();
   readonly #options: DispatcherOptions;
   readonly #texts: Texts;
@@ -33,6 +37,7 @@ export class Dispatcher implements WorkerListener, TextListener {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#failedStarts = options.setups.map(() => 0);
+    this.#waiting = new WaitingJobs(options.maxBatch * options.setups.length);
     this.#texts = options.texts(this);
     this.#texts.start();
     this.#threads = options.setups.map((setup) => new WorkerThread(setup, this));
@@ -147,23 +152,31 @@ export class Dispatcher implements WorkerListener, TextListener {
   }
 
   #pump(): void {
-    for (const job of this.#waiting) {
-      const thread = this.#findThread();
-      if (thread === undefined) return;
+    for (;;) {
+      const job = this.#waiting.next(this.#running.keys());
+      const thread = job && this.#findThread(job.prepared!);
+      if (job === undefined || thread === undefined) return;
       this.#waiting.delete(job);
       this.#running.set(job, thread);
       thread.start(job);
     }
   }
 
-  /** The ready worker with the most room; undefined if none is ready and has room. */
-  #findThread(): WorkerThread | undefined {
-    let found: WorkerThread | undefined;
-    for (const thread of this.#threads) {
-      if (!thread?.ready || thread.places >= this.#options.maxBatch) continue;
-      if (found === undefined || thread.places < found.places) found = thread;
-    }
-    return found;
+  /**
+   * The ready worker with the longest beginning of the prompt, unless another has far more room; without a beginning the one
+   * with the most room. Undefined if none has any.
+   */
+  #findThread(work: StepWork): WorkerThread | undefined {
+    const { maxBatch } = this.#options;
+    const open = this.#threads.filter(
+      (thread) => thread?.ready && thread.places < maxBatch,
+    ) as WorkerThread[];
+    const byRoom = open.toSorted((a, b) => a.places - b.places);
+    if (work.kind !== 'generate' || byRoom.length < 2) return byRoom[0];
+    const near = byRoom.filter(({ places }) => places - byRoom[0].places <= maxBatch / 2);
+    const lengths = near.map(({ prompts }) => prompts.longest(work.prompt.ids));
+    const longest = Math.max(...lengths);
+    return longest < WORTH_TOKENS ? byRoom[0] : near[lengths.indexOf(longest)];
   }
 
   #keepAlive(wanted: boolean): void {

@@ -16,6 +16,7 @@ export class EmbeddingSequence implements Sequence {
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for a text without tokens; before a slot is taken. */
   constructor(
     readonly id: number,
+    readonly client: string,
     private readonly texts: readonly Int32Array[],
     private readonly form: ResolvedEmbeddingForm,
     hiddenDim: number,

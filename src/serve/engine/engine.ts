@@ -223,7 +223,7 @@ export class Engine implements AsyncDisposable {
     text: string | { messages: readonly ChatMessage[]; chat?: ChatOptions | undefined },
     options: RequestControl & EncodeOptions = {},
   ): Promise<Int32Array> {
-    checkOptions('tokenize', options, ['signal', 'timeoutMs', 'addSpecialTokens']);
+    checkOptions('tokenize', options, [...CONTROL, 'addSpecialTokens']);
     const { addSpecialTokens = true } = options;
     needTokenizer(this.tokenizer);
     const source =
@@ -235,7 +235,7 @@ export class Engine implements AsyncDisposable {
 
   /** The text of token ids. @throws as `stream`. */
   async detokenize(ids: ArrayLike<number>, options: RequestControl & DecodeOptions = {}): Promise<string> {
-    checkOptions('detokenize', options, ['signal', 'timeoutMs', 'skipSpecialTokens']);
+    checkOptions('detokenize', options, [...CONTROL, 'skipSpecialTokens']);
     const { skipSpecialTokens = false } = options;
     checkBoolean('detokenize: skipSpecialTokens', skipSpecialTokens);
     const { vocabSize } = needTokenizer(this.tokenizer);
@@ -349,7 +349,7 @@ export class Engine implements AsyncDisposable {
   #submit(work: Work, owner: JobOwner, control: RequestControl): Job {
     checkControl(work.kind, control);
     const { signal, timeoutMs } = control;
-    const job = new Job(++this.#lastId, work, owner);
+    const job = new Job(++this.#lastId, work, owner, control);
     this.#checkAccepting(job);
     const onAbort = () => job.abort('abort', signal!.reason);
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeOut(job, timeoutMs), timeoutMs);

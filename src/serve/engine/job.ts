@@ -1,5 +1,6 @@
 import type { StepWork, Work, WorkerEvent } from './messages';
 import type { Outcome } from './metrics';
+import type { RequestControl } from './types';
 
 /** The maker of a job, which is notified of every event and, once, of its end. */
 export interface JobOwner {
@@ -18,13 +19,19 @@ export class Job {
   onSettled: (outcome: Outcome) => void = () => {};
   /** The work for a worker, once its texts are ids. */
   prepared: StepWork | null = null;
+  readonly client: string;
+  readonly group: string | undefined;
   #settled = false;
 
   constructor(
     readonly id: number,
     readonly work: Work,
     readonly owner: JobOwner,
-  ) {}
+    { client, group }: RequestControl = {},
+  ) {
+    this.client = client ?? `request ${id}`;
+    this.group = group;
+  }
 
   get settled(): boolean {
     return this.#settled;

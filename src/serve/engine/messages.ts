@@ -120,7 +120,7 @@ export interface EmbeddingWork extends Omit<EmbedWork, 'sources'> {
 export type StepWork = CompletionWork | EmbeddingWork;
 
 export type ToWorker =
-  | { id: number; work: StepWork }
+  | { id: number; work: StepWork; client: string }
   | { id: number; work: null /** Ends it. */; cancel: true };
 
 /** New tokens of a completion; the last one has a finishReason. */

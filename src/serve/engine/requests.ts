@@ -11,7 +11,7 @@ import type { GenerateRequest, RequestControl } from './types';
 /** The longest delay that setTimeout takes, in milliseconds. */
 const MOST_MS = 2 ** 31 - 1;
 
-export const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs'];
+export const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs', 'client', 'group'];
 
 const REQUEST: readonly string[] = [
   'prompt',
@@ -125,8 +125,12 @@ export function chatSource(messages: unknown, chat: unknown = {}): TextSource {
   }
 }
 
-/** @throws TypeError or RangeError for what isn't a signal or a time. */
-export function checkControl(what: string, { signal, timeoutMs }: RequestControl): void {
+/** @throws TypeError or RangeError for what isn't a signal, a time or a name. */
+export function checkControl(what: string, { signal, timeoutMs, ...names }: RequestControl): void {
+  for (const name of ['client', 'group'] as const) {
+    if (names[name] === undefined || typeof names[name] === 'string') continue;
+    throw new TypeError(`${what}: ${name} must be a text, got ${typeof names[name]}`);
+  }
   if (signal !== undefined && typeof signal?.addEventListener !== 'function') {
     throw new TypeError(`${what}: signal must be an AbortSignal, got ${String(signal)}`);
   }

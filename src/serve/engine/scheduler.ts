@@ -12,6 +12,7 @@ import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
 import type { CompletionWork, EmbeddingWork, ToWorker, WorkerEvent } from './messages';
 import { toWire } from './messages';
+import { commonLength } from './prefixes';
 import { needTokenizer } from './promptSource';
 import type { Sequence, StepResult } from './sequence';
 import { shareOut } from './shares';
@@ -25,15 +26,33 @@ export interface SchedulerOptions {
   speculateTokens: number;
 }
 
+/** Tokens of a beginning that are worth waiting for until another completion has computed them. */
+const WORTH_TOKENS = 16;
+
+/** A completion that hasn't begun. */
+interface Follower {
+  id: number;
+  client: string;
+  work: CompletionWork;
+}
+
+/** One that waits until the leader's slot holds the first `shared` tokens of its prompt. */
+interface WaitingFollower extends Follower {
+  leader: CompletionSequence;
+  shared: number;
+}
+
 /**
  * Decodes sequences together: each step takes one token of each running sequence and fills the rest with prompt tokens. Work
- * joins and leaves between steps. Every piece of work ends with exactly one event, also when it fails.
+ * joins and leaves between steps; a completion whose prompt begins like that of a running one waits until that has computed
+ * the beginning. Every piece of work ends with exactly one event, also when it fails.
  */
 export class Scheduler {
   readonly #decoder: Decoder;
   readonly #slots: Slots;
   /** The sequences in the order of their slots, which needs the fewest calls of the attention kernel. */
   readonly #sequences: Sequence[] = [];
+  readonly #followers: WaitingFollower[] = [];
   #events: WorkerEvent[] = [];
   /** Whether work has ended, so that a reader waits and a place is free. */
   #urgent = false;
@@ -76,11 +95,15 @@ export class Scheduler {
   }
 
   /** Starts or cancels work. It never throws: an error of the work becomes its event. */
-  receive({ id, work }: ToWorker): void {
+  receive(message: ToWorker): void {
+    const { id, work } = message;
     try {
       if (work === null) this.#cancel(id);
-      else if (work.kind === 'generate') this.#beginCompletion(id, work);
-      else this.#beginEmbedding(id, work);
+      else if (work.kind === 'embed') this.#beginEmbedding(id, message.client, work);
+      else {
+        const { client } = message;
+        if (!this.#waitForLeader({ id, client, work })) this.#beginCompletion(id, client, work);
+      }
     } catch (error) {
       this.#end({ id, end: true, error: toWire(error) });
     }
@@ -106,6 +129,7 @@ export class Scheduler {
       result.logitsRow += rows;
     }
     sequences.length = kept;
+    this.#beginFollowers();
     this.counters.cachedTokens = this.#slots.tokens;
   }
 
@@ -127,11 +151,12 @@ export class Scheduler {
     return events;
   }
 
-  #beginCompletion(id: number, work: CompletionWork): void {
+  #beginCompletion(id: number, client: string, work: CompletionWork): void {
     const { config } = this.model;
     let taken: number | null = null;
     const setup: CompletionSetup = {
       id,
+      client,
       work,
       tokenizer: this.tokenizer,
       vocabulary: isConstrained(work.sampling) || work.tools !== null ? this.#tokenBytes() : undefined,
@@ -166,10 +191,11 @@ export class Scheduler {
     return this.#vocabulary;
   }
 
-  #beginEmbedding(id: number, { texts, form }: EmbeddingWork): void {
+  #beginEmbedding(id: number, client: string, { texts, form }: EmbeddingWork): void {
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
       id,
+      client,
       texts,
       form,
       this.model.config.hiddenDim,
@@ -185,13 +211,46 @@ export class Scheduler {
     this.#sequences.splice(after < 0 ? this.#sequences.length : after, 0, sequence);
   }
 
+  /** Lets a completion wait while a running one computes a beginning of its prompt; returns whether it waits. */
+  #waitForLeader(follower: Follower): boolean {
+    const { work } = follower;
+    if (work.echo && (work.logprobs || work.routing)) return false;
+    const { ids } = work.prompt;
+    const held = this.#slots.heldPrefix(ids);
+    for (const leader of this.#sequences) {
+      if (!(leader instanceof CompletionSequence)) continue;
+      const { prompt, fed } = leader.progress;
+      const shared = Math.min(commonLength(prompt, ids), ids.length - 1);
+      if (shared <= fed || shared - held < WORTH_TOKENS) continue;
+      this.#followers.push({ ...follower, leader, shared });
+      return true;
+    }
+    return false;
+  }
+
+  /** Begins the completions whose beginning is computed now, or whose leader has gone. */
+  #beginFollowers(): void {
+    for (const waiting of this.#followers.splice(0)) {
+      const { id, client, work, leader, shared } = waiting;
+      if (this.#sequences.includes(leader) && leader.progress.fed < shared) this.#followers.push(waiting);
+      else this.receive({ id, client, work });
+    }
+  }
+
   #cancel(id: number): void {
+    const follower = this.#followers.findIndex((each) => each.id === id);
+    if (follower >= 0) {
+      this.#followers.splice(follower, 1);
+      this.#end({ id, end: true });
+      return;
+    }
     const at = this.#sequences.findIndex((sequence) => sequence.id === id);
     // The work may have ended while the message was under way.
     if (at < 0) return;
     this.#slots.give(this.#sequences[at].slot);
     this.#sequences.splice(at, 1);
     this.#end({ id, end: true });
+    this.#beginFollowers();
   }
 
   /** Decides how many tokens each sequence feeds; returns their sum. */

@@ -21,6 +21,8 @@ export interface StepResult {
 export interface Sequence {
   readonly id: number;
   readonly slot: number;
+  /** Whose it is. */
+  readonly client: string;
   /** The sequence's input of a step; always the same object. */
   readonly row: DecodeRow;
   /** Number of tokens that it can feed, at least one. */

@@ -1,23 +1,30 @@
 /** A sequence with tokens ready for a step. */
 interface Hungry {
   readonly ready: number;
+  readonly client: string;
 }
 
 /**
  * Shares a step of at most `budget` tokens out among sequences. Each feeds at least one of its ready tokens, so that none
- * waits. Half of the remaining budget is shared equally; the rest goes to the sequences that need least, so that a short
- * prompt overtakes a long one, and of several that arrive together some begin to write early.
+ * waits. Half of the remaining budget is shared equally among the clients, whose sequences share it equally in turn; the rest
+ * goes to the sequences that need least, so that a short prompt overtakes a long one, and of several that arrive together some
+ * begin to write early.
  * @param budget at least one token for each sequence. @param shares receives the number of tokens of each.
  */
 export function shareOut(sequences: readonly Hungry[], budget: number, shares: Int32Array): void {
-  let hungry = 0;
+  const hungry = new Map<string, number>();
   for (let i = 0; i < sequences.length; i++) {
     shares[i] = 1;
-    if (sequences[i].ready > 1) hungry++;
+    const { ready, client } = sequences[i];
+    if (ready > 1) hungry.set(client, (hungry.get(client) ?? 0) + 1);
   }
+  if (hungry.size === 0) return;
   let left = budget - sequences.length;
-  const each = Math.floor(left / (2 * Math.max(1, hungry)));
-  for (let i = 0; i < sequences.length; i++) left -= add(sequences, shares, i, each);
+  const each = left / (2 * hungry.size);
+  for (let i = 0; i < sequences.length; i++) {
+    const ofClient = hungry.get(sequences[i].client);
+    if (ofClient !== undefined) left -= add(sequences, shares, i, Math.floor(each / ofClient));
+  }
   for (let i = leastNeedy(sequences, shares); i >= 0 && left > 0; i = leastNeedy(sequences, shares)) {
     left -= add(sequences, shares, i, left);
   }

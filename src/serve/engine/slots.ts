@@ -49,6 +49,15 @@ export class Slots {
     return sum;
   }
 
+  /** Length of the longest prefix of `ids` that a slot holds. */
+  heldPrefix(ids: Int32Array): number {
+    let longest = 0;
+    for (let slot = 0; slot < this.decoder.slots; slot++) {
+      longest = Math.max(longest, this.decoder.commonPrefix(slot, ids));
+    }
+    return longest;
+  }
+
   /** The slot (taken or free, free ones preferred) with the longest common prefix with `ids`, and the prefix's length. */
   #longestPrefix(ids: Int32Array): [slot: number, length: number] {
     let best = this.#oldest();

@@ -17,6 +17,16 @@ export interface RequestControl {
   signal?: AbortSignal | undefined;
   /** Ends it this many milliseconds after it was made, a number > 0. Default: never. */
   timeoutMs?: number | undefined;
+  /**
+   * Whose request it is. Of the waiting requests one goes first whose client has the fewest running ones, and the prompts of a
+   * client have one share of a step. Default: each request is a client of its own.
+   */
+  client?: string | undefined;
+  /**
+   * A name that requests have in common which belong together, such as the choices of one answer. They are computed in at most
+   * three quarters of an engine's places, so that others find one. Default: it belongs to no others.
+   */
+  group?: string | undefined;
 }
 
 /** A request for a completion. It must have exactly one of `prompt` and `messages`. */

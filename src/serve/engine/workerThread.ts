@@ -3,6 +3,7 @@ import { SgemoeError } from '../../base/errors';
 import { ofThisRealm } from '../../base/realm';
 import type { Job } from './job';
 import type { FromWorker, ToWorker, WorkerSetup } from './messages';
+import { RecentPrompts } from './prefixes';
 import { workerProgram } from './workerProgram';
 
 export interface WorkerListener {
@@ -17,6 +18,7 @@ export interface WorkerListener {
 /** A worker and its jobs. */
 export class WorkerThread {
   ready = false;
+  readonly prompts: RecentPrompts;
   readonly #worker: Worker;
   readonly #jobs = new Map<number, Job>();
   #places = 0;
@@ -24,6 +26,7 @@ export class WorkerThread {
 
   /** @param listener its methods are called on later turns of the event loop. */
   constructor(setup: WorkerSetup, listener: WorkerListener) {
+    this.prompts = new RecentPrompts(setup.slots);
     this.#worker = new Worker(workerProgram(), { eval: true, workerData: setup, name: 'sgemoe engine' });
     this.#worker.on('message', (message: FromWorker) => this.#receive(ofThisRealm(message), listener));
     this.#worker.on('error', (error) => {
@@ -47,7 +50,10 @@ export class WorkerThread {
   start(job: Job): void {
     this.#jobs.set(job.id, job);
     this.#places++;
-    this.#post({ id: job.id, work: job.prepared! });
+    const { id, client } = job;
+    const work = job.prepared!;
+    if (work.kind === 'generate') this.prompts.add(work.prompt.ids);
+    this.#post({ id, work, client });
   }
 
   /** Cancels a job; its place becomes free when the worker hears of it. */

@@ -7,15 +7,15 @@ import { Problem } from './problem';
 /** A check of a request's headers. @throws Problem for a request that is refused. */
 export type AccessCheck = (headers: IncomingHttpHeaders) => void;
 
-/** @returns a check whose time doesn't depend on how much of a key is right. */
-export function keyCheck(keys: readonly string[]): AccessCheck {
+/** @returns a check whose time doesn't depend on how much of a key is right. It returns the key's place among the keys. */
+export function keyCheck(keys: readonly string[]): (headers: IncomingHttpHeaders) => number {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const known = keys.map(digest);
   return ({ authorization }) => {
     const given = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
     const own = digest(given ?? '');
-    const matches = known.filter((key) => timingSafeEqual(key, own)).length;
-    if (given !== undefined && matches > 0) return;
+    const matches = known.map((key) => timingSafeEqual(key, own));
+    if (given !== undefined && matches.includes(true)) return matches.indexOf(true);
     const message =
       given === undefined
         ? 'An API key is needed: send the header "authorization: Bearer <key>".'

@@ -17,10 +17,14 @@ export async function complete(
   const { engine, timeoutMs, model } = options;
   const { signal } = call.cancel;
   const head = newHead(format.idPrefix, model, engine.fingerprint);
-  const requests = order.requests.map((each) => ({ ...each, signal, timeoutMs }));
+  // The choices belong together; without keys, each answer counts as a client.
+  const { client = head.id } = call.caller;
+  const whose = { client, group: head.id };
+  const requests = order.requests.map((each) => ({ ...each, ...whose, signal, timeoutMs }));
   const record = new CompletionRecord(order.requests.length);
   const finish = () => {
     call.cancel.abort();
+    call.caller.charge(record.tokens);
     call.log.info({ model, ...record.entry(order, options.logPrompts) }, 'completion');
   };
   let events: AsyncGenerator<object, void> | null = null;
@@ -111,6 +115,14 @@ class CompletionRecord {
   /** Usages of the choices so far. */
   get usages(): Usage[] {
     return this.#usages.filter((usage) => usage !== null);
+  }
+
+  /** Tokens of prompts and completions. */
+  get tokens(): number {
+    return this.usages.reduce(
+      (sum, { promptTokens, completionTokens }) => sum + promptTokens + completionTokens,
+      0,
+    );
   }
 
   add(index: number, { text, finishReason, usageSoFar }: StreamChunk): void {

@@ -1,6 +1,7 @@
 /** A request and its answer in the form that routes use, independent of the server. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { Caller } from './rateLimits';
 
 /** The log of a request. */
 export interface Log {
@@ -27,6 +28,7 @@ export interface Call {
   /** Aborts when the client has left or has its whole answer. A route may abort it to end what it has begun. */
   readonly cancel: AbortController;
   readonly log: Log;
+  readonly caller: Caller;
 }
 
 export type Headers = Readonly<Record<string, string>>;
@@ -83,4 +85,19 @@ const SANE_ID = /^[\w.:+/=@-]{1,128}$/;
 export function requestIdOf(headers: IncomingHttpHeaders, other: () => string = randomUUID): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && SANE_ID.test(given) ? given : other();
+}
+
+/** A traceparent of W3C's Trace Context: version, trace, span of the caller, flags; only later versions go on after that. */
+const TRACE_PARENT =
+  /^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+
+/**
+ * The trace that a request belongs to by its `traceparent`, under the names that OpenTelemetry gives these fields in logs;
+ * nothing without a valid one. The span is the caller's.
+ */
+export function traceOf({ traceparent }: IncomingHttpHeaders): object {
+  const [, version, trace_id, span_id, trace_flags, more] =
+    (typeof traceparent === 'string' ? TRACE_PARENT.exec(traceparent) : null) ?? [];
+  if (version === undefined || (version === '00' && more !== undefined)) return {};
+  return { trace_id, span_id, trace_flags };
 }

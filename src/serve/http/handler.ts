@@ -11,6 +11,7 @@ import {
   type Log,
   type Route,
   requestIdOf,
+  traceOf,
   type WholeAnswer,
   withFields,
 } from './exchange';
@@ -24,7 +25,13 @@ export function requestHandler(service: Service, log: Log): RequestHandler {
   const find = routeFinder(service.routes);
   return (request, response) => {
     const id = requestIdOf(request.headers);
-    const exchange = new Exchange(service, request, response, withFields(log, { requestId: id }), find);
+    const exchange = new Exchange(
+      service,
+      request,
+      response,
+      withFields(log, { requestId: id, ...traceOf(request.headers) }),
+      find,
+    );
     void exchange.run(service.headersFor(request.headers, id));
   };
 }
@@ -61,7 +68,7 @@ class Exchange {
     const { method = 'GET', url = '/', headers } = request;
     requireOneHost(request);
     const found = this.find(method, pathOf(url));
-    service.admit(headers, found?.route ?? null);
+    const caller = service.admit(request, found?.route ?? null, response);
     if (method === 'OPTIONS' && service.crossOrigin.any) {
       return { status: 204, headers: service.crossOrigin.preflight(headers), body: '' };
     }
@@ -76,7 +83,7 @@ class Exchange {
     const { route, rest } = found;
     const body =
       route.method === 'POST' ? await readJson(headers, request, service.options.maxBodyBytes) : undefined;
-    return route.answer({ headers, url, rest, body, cancel: cancelOnClose(response), log });
+    return route.answer({ headers, url, rest, body, cancel: cancelOnClose(response), log, caller });
   }
 
   #refuse(error: unknown): WholeAnswer {

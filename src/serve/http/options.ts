@@ -48,6 +48,10 @@ export interface HttpOptions {
   maxTokens?: number | undefined;
   /** The largest number of choices of a request, `n` or `best_of` for each prompt, an integer >= 1. Default 128. */
   maxChoices?: number | undefined;
+  /** The most requests of a key, or without keys of an address, that are answered at a time, an integer >= 1. Default: no limit. */
+  maxRequestsPerKey?: number | undefined;
+  /** The most tokens of prompts and completions of a key, or an address, in a minute, an integer >= 1. Default: no limit. */
+  maxTokensPerMinute?: number | undefined;
   /** The largest body in bytes, an integer >= 1. Default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Milliseconds after which a request is ended, an integer in [1, 2^31). Default 600,000. */
@@ -76,8 +80,11 @@ export interface ListenOptions {
 }
 
 export interface ResolvedHttpOptions
-  extends Required<Omit<HttpOptions, 'engine' | 'model' | 'allowedHosts' | 'maxTokens'>>,
-    Pick<HttpOptions, 'allowedHosts' | 'maxTokens'> {}
+  extends Required<Omit<HttpOptions, 'engine' | 'model' | Optional>>,
+    Pick<HttpOptions, Optional> {}
+
+/** Options that may stay undefined. */
+type Optional = 'allowedHosts' | 'maxTokens' | 'maxRequestsPerKey' | 'maxTokensPerMinute';
 
 /** The options by which the requests for one model are answered. */
 export interface ModelOptions extends ResolvedHttpOptions {
@@ -199,6 +206,22 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
       doc: 'most choices of a request, `n` or `best_of` for each prompt',
       default: 128,
       cli: { flag: '--max-choices <n>', doc: 'most choices of a request, for all its prompts' },
+    },
+  ),
+  maxRequestsPerKey: integer(
+    { min: 1 },
+    {
+      doc: 'most requests of a key, or without keys of an address, at a time; more are refused with 429',
+      absent: 'no limit',
+      cli: { flag: '--max-requests-per-key <n>' },
+    },
+  ),
+  maxTokensPerMinute: integer(
+    { min: 1 },
+    {
+      doc: 'most tokens a minute of a key, or without keys of an address; more are refused with 429',
+      absent: 'no limit',
+      cli: { flag: '--max-tokens-per-minute <n>' },
     },
   ),
   maxBodyBytes: integer(

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import { type RequestTarget, requireOneHost } from './access';
 import { readJson } from './body';
@@ -15,6 +15,7 @@ import {
 } from './exchange';
 import { type HttpOptions, resolveHttpOptions } from './options';
 import { type Problem, toProblem } from './problem';
+import type { Caller } from './rateLimits';
 import { Service } from './service';
 
 /** Options that fastify passes beside a plugin's own. */
@@ -38,7 +39,7 @@ export interface FastifyApp {
 export interface FastifyCall {
   id: unknown;
   headers: IncomingHttpHeaders;
-  raw: RequestTarget;
+  raw: RequestTarget & Pick<IncomingMessage, 'socket'>;
   params: unknown;
   body?: unknown;
   log: Log;
@@ -78,6 +79,8 @@ export async function httpPlugin(app: FastifyApp, options: HttpOptions): Promise
 }
 
 class FastifyMount {
+  readonly #callers = new WeakMap<FastifyCall, Caller>();
+
   constructor(private readonly service: Service) {}
 
   route(route: Route): FastifyRoute {
@@ -89,7 +92,9 @@ class FastifyMount {
         const { headers, body, params } = request;
         const rest = (params as { '*'?: string | undefined })['*'] ?? '';
         const { url = '/' } = request.raw;
-        const call = { headers, url, rest, body, log: logOf(request), cancel: cancelOnClose(reply.raw) };
+        const caller = this.#callers.get(request)!;
+        const cancel = cancelOnClose(reply.raw);
+        const call = { headers, url, rest, body, log: logOf(request), cancel, caller };
         return this.#deliver(await route.answer(call), request, reply);
       },
     };
@@ -114,7 +119,9 @@ class FastifyMount {
   #enter(route: Route | null, request: FastifyCall, reply: FastifyAnswer): void {
     reply.headers(this.service.headersFor(request.headers, idOf(request)));
     requireOneHost(request.raw);
-    this.service.admit(request.headers, route);
+    const { headers } = request;
+    const { socket } = request.raw;
+    this.#callers.set(request, this.service.admit({ headers, socket }, route, reply.raw));
   }
 
   async #deliver(answer: Answer, request: FastifyCall, reply: FastifyAnswer): Promise<FastifyAnswer> {

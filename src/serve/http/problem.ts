@@ -15,6 +15,7 @@ export class Problem extends Error {
   /**
    * @param param the wrong field. @param code for programs.
    * @param logMessage replaces, in the log, a message that quotes the request's content.
+   * @param retryAfterSeconds when to try again, where it is known.
    */
   constructor(
     readonly status: number,
@@ -22,6 +23,7 @@ export class Problem extends Error {
     readonly param: string | null = null,
     readonly code: string | null = null,
     private readonly logMessage: string = message,
+    readonly retryAfterSeconds: number | null = null,
   ) {
     super(message);
     this.name = 'Problem';

@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { packageVersion } from '../../base/version';
 import { type AccessCheck, CrossOrigin, hostCheck, keyCheck } from './access';
 import { chatFormat, completionFormat, unixSeconds } from './answers';
@@ -10,8 +10,12 @@ import type { ModelOptions, ResolvedHttpOptions } from './options';
 import { PAGE_HEADERS, readPlayground } from './page';
 import { Problem } from './problem';
 import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
+import { type Caller, RateLimits } from './rateLimits';
 import { chatOrder, completionOrder } from './requests';
 import { textRoutes } from './textRoutes';
+
+/** The part of Node's request that access depends on. */
+type AdmittedRequest = Pick<IncomingMessage, 'headers' | 'socket'>;
 
 /** The API of some models: its routes and access checks. A server only carries requests and answers. */
 export class Service {
@@ -19,7 +23,8 @@ export class Service {
   readonly crossOrigin: CrossOrigin;
   readonly #models: Models;
   readonly #checkHost: AccessCheck | null;
-  readonly #checkKey: AccessCheck | null;
+  readonly #checkKey: ((headers: IncomingHttpHeaders) => number) | null;
+  readonly #limits: RateLimits;
   /** Number of answers by status code. */
   readonly #responses = new Map<number, number>();
 
@@ -28,6 +33,7 @@ export class Service {
     this.crossOrigin = new CrossOrigin(corsOrigins);
     this.#checkHost = allowedHosts === undefined ? null : hostCheck(allowedHosts);
     this.#checkKey = apiKeys.length === 0 ? null : keyCheck(apiKeys);
+    this.#limits = new RateLimits(options);
     const models = new Models(options);
     this.#models = models;
     const routes: Route[] = [
@@ -46,10 +52,18 @@ export class Service {
     return { 'x-request-id': requestId, ...this.crossOrigin.headersFor(request) };
   }
 
-  /** @throws Problem unless the request names this host and has a key, if the route needs one. */
-  admit(request: IncomingHttpHeaders, route: Route | null): void {
-    this.#checkHost?.(request);
-    if (route !== null && !route.open) this.#checkKey?.(request);
+  /**
+   * Lets a request in until its response closes. @throws Problem unless it names this host and has a key, if the route needs
+   * one; 429 for more than its key, or without keys its address, may ask.
+   */
+  admit({ headers, socket }: AdmittedRequest, route: Route | null, response: ServerResponse): Caller {
+    this.#checkHost?.(headers);
+    const key = route === null || route.open ? undefined : this.#checkKey?.(headers);
+    const client = key === undefined ? undefined : `key ${key}`;
+    if (route?.method !== 'POST') return { client, charge: () => {} };
+    const { leave, charge } = this.#limits.enter(client ?? socket.remoteAddress ?? '');
+    response.once('close', leave);
+    return { client, charge };
   }
 
   /** The answer to a refused request. */
@@ -61,9 +75,9 @@ export class Service {
     this.#responses.set(status, (this.#responses.get(status) ?? 0) + 1);
   }
 
-  #headersOf({ status }: Problem): Headers {
+  #headersOf({ status, retryAfterSeconds }: Problem): Headers {
     if (status === 401) return { 'www-authenticate': 'Bearer' };
-    if (status === 429) return { 'retry-after': String(this.#secondsUntilRoom()) };
+    if (status === 429) return { 'retry-after': String(retryAfterSeconds ?? this.#secondsUntilRoom()) };
     return {};
   }
 

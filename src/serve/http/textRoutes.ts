@@ -16,8 +16,8 @@ export function textRoutes(models: Models): Route[] {
   ];
 }
 
-function controlOf({ cancel }: Call, { timeoutMs }: ModelOptions): RequestControl {
-  return { signal: cancel.signal, timeoutMs };
+function controlOf({ cancel, caller }: Call, { timeoutMs }: ModelOptions): RequestControl {
+  return { signal: cancel.signal, timeoutMs, client: caller.client };
 }
 
 async function embed(call: Call, options: ModelOptions): Promise<Answer> {
@@ -27,6 +27,7 @@ async function embed(call: Call, options: ModelOptions): Promise<Answer> {
     ...form,
     ...controlOf(call, options),
   });
+  call.caller.charge(promptTokens);
   const body = {
     object: 'list',
     model,
