@@ -60,6 +60,7 @@ function follow(
   const [end] = tokenizer.encode(END);
   const sequence = new CompletionSequence({
     id: 1,
+    client: 'one',
     work: {
       kind: 'generate',
       prompt: { ids: Int32Array.of(1), stop: null },
