@@ -6,6 +6,8 @@ import type { Sequence, StepResult } from './sequence';
 
 /** Embeds texts one after the other in one slot, as EmbeddingForm says. */
 export class EmbeddingSequence implements Sequence {
+  readonly id: number;
+  readonly client: string;
   readonly row: DecodeRow;
   readonly wantsHidden = true;
   readonly wantsRouting = false;
@@ -15,8 +17,7 @@ export class EmbeddingSequence implements Sequence {
 
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for a text without tokens; before a slot is taken. */
   constructor(
-    readonly id: number,
-    readonly client: string,
+    { id, client }: Pick<Sequence, 'id' | 'client'>,
     private readonly texts: readonly Int32Array[],
     private readonly form: ResolvedEmbeddingForm,
     hiddenDim: number,
@@ -30,6 +31,8 @@ export class EmbeddingSequence implements Sequence {
       const text = `Text ${i} has ${length} tokens; the context has room for ${contextLength}.`;
       throw new SgemoeError('SGEMOE_CONTEXT_FULL', text);
     }
+    this.id = id;
+    this.client = client;
     this.#sum = new Float64Array(hiddenDim);
     this.row = { slot: takeSlot(), tokens: texts[0], start: 0, end: 0, logits: 'none' };
   }

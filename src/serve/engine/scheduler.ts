@@ -194,8 +194,7 @@ export class Scheduler {
   #beginEmbedding(id: number, client: string, { texts, form }: EmbeddingWork): void {
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
-      id,
-      client,
+      { id, client },
       texts,
       form,
       this.model.config.hiddenDim,
