@@ -20,6 +20,7 @@ constexpr double kRandomNormal = 4.0;
 constexpr double kSoftmaxRow = 10, kSoftmaxForward = 0.4, kSoftmaxBackward = 0.2;
 constexpr double kRmsNormRow = 5, kRmsNormForward = 0.15, kRmsNormBackward = 0.3;
 constexpr double kSwigluRow = 2, kSwigluForward = 0.4, kSwigluBackward = 0.6;  // elements of y
+constexpr double kSample = 1;  // logit of sampleRows. Measured on a virtual EPYC (Zen 4), 2026-11-29
 constexpr double kRopeRow = 2, kRope = 0.2;
 constexpr double kCrossEntropyRow = 20, kCrossEntropy = 0.4;
 constexpr double kPickedRow = 3;            // a token of gatherRows, scatterAddRows and its backward

@@ -53,6 +53,7 @@ const SHARED = [
   'gemm_packed.cc',
   'quantize.cc',
   'random.cc',
+  'sampling.cc',
   'scratch_parts.cc',
   'stored.cc',
 ].map((name) => `native/${name}`);

@@ -3,6 +3,7 @@ import type { AttentionKernels } from './kernels/attention';
 import type { MatmulKernels } from './kernels/matmul';
 import type { MixtureKernels } from './kernels/mixture';
 import type { RowKernels } from './kernels/rows';
+import type { SamplingKernels } from './kernels/sampling';
 import type { StoredKernels } from './kernels/stored';
 import type { TrainingKernels } from './kernels/training';
 
@@ -37,6 +38,7 @@ export interface Kernels
     RowKernels,
     AttentionKernels,
     MixtureKernels,
+    SamplingKernels,
     TrainingKernels,
     StoredKernels {
   /** What computes: backend, BLAS library, instruction set, threads. */

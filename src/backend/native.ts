@@ -85,6 +85,7 @@ const KERNEL_NAMES: Record<KernelName, true> = {
   scatterAddRows: true,
   scatterAddRowsBackward: true,
   embeddingBackward: true,
+  sampleRows: true,
   crossEntropy: true,
   sumSquares: true,
   scale: true,

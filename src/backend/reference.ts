@@ -17,6 +17,7 @@ import { matmul } from './reference/matmul';
 import { random } from './reference/random';
 import { routing } from './reference/routing';
 import { rowKernels } from './reference/rows';
+import { sampling } from './reference/sampling';
 import { stored } from './reference/stored';
 
 export interface ReferenceOptions {
@@ -37,6 +38,7 @@ const DEFINITIONS: Definitions<KernelName> = {
   ...attention,
   ...attentionStored,
   ...routing,
+  ...sampling,
   ...loss,
   ...random,
   ...stored,

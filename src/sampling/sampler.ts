@@ -2,11 +2,10 @@ import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
 import { Lcg64 } from '../base/random';
-import { argmax } from './candidates';
 import { Constraint, type TokenVocabulary } from './constraints/constraint';
 import { type ConstraintSource, constraintOf } from './constraints/options';
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from './options';
-import { type Scratch, scratchOf } from './scratch';
+import { scratchLogits } from './scratch';
 
 export interface SamplerSetup {
   /**
@@ -25,6 +24,12 @@ export interface SamplerSetup {
   vocabulary?: TokenVocabulary | undefined;
 }
 
+/** The least number above 0 of float32. */
+const LEAST_TEMPERATURE = 2 ** -149;
+const MOST_TOP_K = 2 ** 31 - 1;
+/** The index of the only row. */
+const ROW = new Int32Array(1);
+
 /** A chosen token. The object and its arrays belong to the sampler and change with the next choice. */
 export interface SampledToken {
   token: number;
@@ -42,7 +47,6 @@ export class Sampler {
   readonly options: ResolvedSampling;
   readonly vocabSize: number;
   readonly kernels: Kernels;
-  readonly #scratch: Scratch;
   /** The generator of this sequence; each draw takes one number. */
   readonly rng: Lcg64;
   readonly #result: SampledToken;
@@ -57,6 +61,10 @@ export class Sampler {
   /** Tokens that end the text where a constraint lets it end. */
   readonly #constraintEnds: readonly number[];
   #constraint: Constraint | null;
+  /** Arguments of the kernel that draws: temperature, topP, minP; topK, random bits; the drawn token. */
+  readonly #settings: Float32Array;
+  readonly #choices: Int32Array;
+  readonly #drawn = new Int32Array(1);
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
 
@@ -70,10 +78,14 @@ export class Sampler {
     this.vocabSize = setup.vocabSize;
     this.options = resolveSampling(options, setup.vocabSize);
     this.kernels = setup.kernels ?? getKernels();
-    this.#scratch = scratchOf(this.kernels);
     const { seed, logitBias, topLogprobs, repetitionPenalty, presencePenalty, frequencyPenalty } =
       this.options;
     this.rng = new Lcg64(seed);
+    const { temperature, topP, minP, topK } = this.options;
+    // A temperature that float32 rounds to 0 would be the mode of the largest.
+    const least = temperature > 0 ? LEAST_TEMPERATURE : 0;
+    this.#settings = Float32Array.of(Math.max(least, temperature), topP, minP);
+    this.#choices = Int32Array.of(Math.min(topK, MOST_TOP_K), 0);
     this.#biasTokens = Int32Array.from(logitBias.keys());
     this.#biases = Float64Array.from(logitBias.values());
     const isPlain = repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0;
@@ -155,24 +167,22 @@ export class Sampler {
   }
 
   #draw(logits: ArrayLike<number>, at: number): number {
-    const { temperature, topK, topP, minP } = this.options;
-    const { candidates } = this.#scratch;
     const n = Math.min(this.vocabSize, logits.length - at);
-    let from = logits;
-    let start = at;
     const mustGoOn = this.#ends.length > 0 && this.#made < this.options.minTokens;
-    if (this.#history !== null || this.#biases.length > 0 || mustGoOn || this.#constraint !== null) {
-      from = this.#adjusted(logits, at);
-      start = 0;
-      if (mustGoOn) for (const token of this.#ends) this.#scratch.logits[token] = Number.NEGATIVE_INFINITY;
-    }
-    const best = argmax(from, start, n);
-    if (temperature === 0) return best;
-    candidates.weigh(from, start, n, from[start + best], temperature);
-    candidates.keepTopK(topK);
-    candidates.keepTopP(topP);
-    if (minP > 0) candidates.keepMinP(minP);
-    return candidates.draw(this.rng.nextFloat());
+    const isChanged =
+      this.#history !== null || this.#biases.length > 0 || mustGoOn || this.#constraint !== null;
+    if (!isChanged && logits instanceof Float32Array) return this.#drawFrom(logits, at, n);
+    const adjusted = this.#copy(logits, at, n);
+    this.#adjust(adjusted, n);
+    if (mustGoOn) for (const token of this.#ends) adjusted[token] = Number.NEGATIVE_INFINITY;
+    return this.#drawFrom(adjusted, 0, n);
+  }
+
+  #drawFrom(logits: Float32Array, at: number, n: number): number {
+    if (this.options.temperature > 0) this.#choices[1] = this.rng.nextUint32();
+    this.kernels.sampleRows(logits, at, n, this.#settings, 0, this.#choices, 0, this.#drawn, 0, 1, n);
+    if (this.#drawn[0] >= 0) return this.#drawn[0];
+    throw new RangeError('pickToken: logits hold no number above -Infinity');
   }
 
   #constraintBy(source: ConstraintSource): Constraint {
@@ -180,19 +190,19 @@ export class Sampler {
     throw new TypeError(`Sampler: ${source.kind} needs a vocabulary: the bytes of the tokens`);
   }
 
-  /** The logits with biases and penalties, within the constraint. */
-  #adjusted(logits: ArrayLike<number>, at: number): Float32Array {
-    const n = this.vocabSize;
-    if (this.#scratch.logits.length < n) this.#scratch.logits = new Float32Array(n);
-    const { logits: adjusted } = this.#scratch;
-    // A view costs less than a loop, but garbage, which choices without a constraint don't make.
-    if (this.#constraint !== null && logits instanceof Float32Array) {
-      adjusted.set(logits.subarray(at, at + n));
-    } else for (let i = 0; i < n; i++) adjusted[i] = logits[at + i];
-    for (let i = 0; i < this.#biases.length; i++) adjusted[this.#biasTokens[i]] += this.#biases[i];
-    this.#history?.penalise(adjusted, this.options);
-    this.#constraint?.apply(adjusted, n);
-    return adjusted;
+  #copy(logits: ArrayLike<number>, at: number, n: number): Float32Array {
+    const copy = scratchLogits(this.kernels, n);
+    // A kernel, since `set` needs a view, which is garbage.
+    if (logits instanceof Float32Array) this.kernels.gatherRows(logits, at, 1, ROW, 0, copy, 0, 1, n);
+    else for (let i = 0; i < n; i++) copy[i] = logits[at + i];
+    return copy;
+  }
+
+  /** Adds biases and penalties, and forbids what the constraint does. */
+  #adjust(logits: Float32Array, n: number): void {
+    for (let i = 0; i < this.#biases.length; i++) logits[this.#biasTokens[i]] += this.#biases[i];
+    this.#history?.penalise(logits, this.options);
+    this.#constraint?.apply(logits, n);
   }
 
   #tellLogprobs(logits: Float32Array, at: number, token: number): void {

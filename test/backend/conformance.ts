@@ -15,6 +15,7 @@ import { ropeConformance } from './conformance/rope';
 import { routingConformance } from './conformance/routing';
 import { rowConformance } from './conformance/rows';
 import { rowsByIndexConformance } from './conformance/rowsByIndex';
+import { samplingConformance } from './conformance/sampling';
 import { quantizeConformance, storedConformance } from './conformance/stored';
 import { threadConformance } from './conformance/threads';
 
@@ -78,6 +79,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
     ropeConformance(kernels);
     routingConformance(kernels);
     lossConformance(kernels);
+    samplingConformance(kernels);
     randomConformance(kernels);
     storedConformance(kernels);
     quantizeConformance(kernels, () => createReferenceKernels());

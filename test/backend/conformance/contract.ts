@@ -122,6 +122,7 @@ export const WRITTEN: Partial<Record<KernelName, readonly string[]>> = {
   scatterAddRows: ['y'],
   scatterAddRowsBackward: ['dx', 'dWeights'],
   embeddingBackward: ['dTable'],
+  sampleRows: ['tokens'],
   crossEntropy: ['logits', 'losses'],
   scale: ['x'],
   axpy: ['y'],
