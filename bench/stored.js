@@ -12,9 +12,9 @@
  * Each sample is one product; minima of many, taken in turn. On one thread they are processor time, which other work on the
  * machine disturbs less.
  */
-const { performance } = require('node:perf_hooks');
 const { createKernels } = require('../dist/backend');
 const { STORAGE_TYPE_NAMES, storedBytes } = require('../dist/base/storageTypes');
+const { minima } = require('./lib/inTurn');
 
 const COLS = 2048;
 const ROWS = 2048;
@@ -35,11 +35,7 @@ function main(argv) {
     for (const rows of options.rows) {
       const cases = options.types.map((type) => storedCase(kernels, type, rows, options.megabytes));
       const float32 = float32Case(kernels, rows, options.megabytes);
-      const best = minima(
-        [reading, float32, ...cases],
-        options.seconds,
-        threads === 1 ? processorNs : wallNs,
-      );
+      const best = minima([reading, float32, ...cases], options.seconds, threads);
       const readRate = reading.bytes / best[0];
       console.log(
         `threads ${threads}, rows ${rows}: memory ${rate(readRate)} GB/s, float32 ${rate(float32.products / best[1])} GMAC/s`,
@@ -135,27 +131,4 @@ function activations(kernels, rows) {
   const x = kernels.memory.floats(rows * COLS);
   kernels.randomNormal(x, 0, x.length, 4, 5, 6, 1);
   return { x, y: kernels.memory.floats(rows * ROWS) };
-}
-
-/** The least time of each case in nanoseconds, over runs in turn for `seconds` a case. */
-function minima(cases, seconds, nsOf) {
-  const best = cases.map(() => Number.POSITIVE_INFINITY);
-  const end = performance.now() + 1000 * seconds * cases.length;
-  for (let round = 0; round < 5 || performance.now() < end; round++) {
-    for (const [i, { run }] of cases.entries()) best[i] = Math.min(best[i], nsOf(run));
-  }
-  return best;
-}
-
-function wallNs(run) {
-  const start = performance.now();
-  run();
-  return 1e6 * (performance.now() - start);
-}
-
-function processorNs(run) {
-  const start = process.cpuUsage();
-  run();
-  const { user, system } = process.cpuUsage(start);
-  return 1000 * (user + system);
 }

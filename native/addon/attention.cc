@@ -40,29 +40,34 @@ struct AttentionCall {
   double cols, kvCols, rows;  // kvCols in the units of ldk: elements, or bytes of stored keys
 
   void readOperands(Args& args) {
-    q = args.floats("q");
-    shape.ldq = args.size("ldq");
-    k = args.floats("k");
-    shape.ldk = args.size("ldk");
-    shape.kBatchStride = args.size("kBatchStride");
-    v = args.floats("v");
-    shape.ldv = args.size("ldv");
-    shape.vBatchStride = args.size("vBatchStride");
-    out = args.floats("out");
-    shape.ldo = args.size("ldo");
-    lse = args.floats("lse");
+    readQueries(args);
+    readKeysAndValues(args, &Args::floats, &k, &v);
+    readResults(args);
   }
 
   void readStored(Args& args) {
+    readQueries(args);
+    type = args.storageType("type");
+    readKeysAndValues(args, &Args::bytes, &storedK, &storedV);
+    readResults(args);
+  }
+
+  void readQueries(Args& args) {
     q = args.floats("q");
     shape.ldq = args.size("ldq");
-    type = args.storageType("type");
-    storedK = args.bytes("k");
+  }
+
+  template <class Array>
+  void readKeysAndValues(Args& args, Array (Args::*read)(const char*), Array* keys, Array* values) {
+    *keys = (args.*read)("k");
     shape.ldk = args.size("ldk");
     shape.kBatchStride = args.size("kBatchStride");
-    storedV = args.bytes("v");
+    *values = (args.*read)("v");
     shape.ldv = args.size("ldv");
     shape.vBatchStride = args.size("vBatchStride");
+  }
+
+  void readResults(Args& args) {
     out = args.floats("out");
     shape.ldo = args.size("ldo");
     lse = args.floats("lse");

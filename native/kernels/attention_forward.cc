@@ -134,7 +134,8 @@ constexpr int64_t kSpanTiles = 8;
 constexpr int64_t kSpanLanes = kSpanTiles * kTileLanes;
 
 // The cut of the work. Spans are independent of each other. If they are few and see many keys, as in decoding, their keys
-// are cut into segments too, whose results are merged in their order.
+// are cut into segments too, whose results are merged in their order. Decoding takes segments for many spans as well: the heads
+// of a sequence then read their keys, which lie side by side, at about the same time.
 struct Plan {
   int64_t groups, spansPerGroup, tilesPerSpan, segments, segmentKeys;
   double pairs;  // query-key pairs, those that the causal mask hides included
@@ -144,6 +145,7 @@ struct Plan {
 
 constexpr int64_t kSegmentKeys = 8 * kBlockKeys;
 constexpr int64_t kEnoughSpans = 16;
+constexpr int64_t kMostStateFloats = 2 << 20;  // of segments that aren't needed to keep the threads busy
 
 Plan planOf(const AttentionShape& s) {
   const int64_t rows = s.queryLen * (s.nHeads / s.nKvHeads);
@@ -154,7 +156,10 @@ Plan planOf(const AttentionShape& s) {
     keys = maxOf(keys, visible);
     plan.pairs += (double)s.queryLen * (double)visible * (double)s.nHeads;
   }
-  if (plan.spans() < kEnoughSpans) plan.segments = maxOf(1, ceilDiv(keys, kSegmentKeys));
+  const int64_t segments = maxOf(1, ceilDiv(keys, kSegmentKeys));
+  const int64_t states = plan.spans() * plan.tilesPerSpan * segments * stateFloats(s.headDim);
+  const bool sharesKeys = s.queryLen == 1 && s.nKvHeads > 1 && states <= kMostStateFloats;
+  if (plan.spans() < kEnoughSpans || sharesKeys) plan.segments = segments;
   plan.segmentKeys = plan.segments == 1 ? keys : kSegmentKeys;
   return plan;
 }
@@ -295,6 +300,17 @@ void forwardSpans(const AttentionShape& s, const Plan& plan, double nsPerSpan, c
   });
 }
 
+// A segment of a span. The heads of a sequence take the same segment one after the other: their keys lie side by side, so they
+// share pages and the ends of cache lines.
+struct Item {
+  int64_t span, segment;
+};
+
+Item itemAt(const AttentionShape& s, const Plan& plan, int64_t index) {
+  const int64_t spans = s.nKvHeads * plan.spansPerGroup, each = spans * plan.segments;
+  return {index / each * spans + index % spans, index % each / spans};
+}
+
 void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan, const float* q,
                      const Source& source, float* out, float* lse) {
   const int64_t items = plan.spans() * plan.segments, stateSize = stateFloats(s.headDim);
@@ -305,9 +321,10 @@ void forwardSegments(const AttentionShape& s, const Plan& plan, double nsPerSpan
     float* const memory = parts.take();
     Span span;
     for (int64_t i = begin; i < end; ++i) {
-      spanAt(s, plan, i / plan.segments, &span);
-      attendSegment(s, plan, span, i % plan.segments, q, source, states.data() + i * spanSize,
-                    Work(memory, s.headDim));
+      const Item item = itemAt(s, plan, i);
+      spanAt(s, plan, item.span, &span);
+      float* const own = states.data() + (item.span * plan.segments + item.segment) * spanSize;
+      attendSegment(s, plan, span, item.segment, q, source, own, Work(memory, s.headDim));
     }
     parts.giveBack(memory);
   });

@@ -20,10 +20,7 @@ struct Q8Rows {
 
   static Vf scaleAt(const uint8_t* row, int64_t i) { return set1(halfAt(row + i / kElements * kBytes)); }
   static Vf at(const uint8_t* row, int64_t i, Vf scale) {
-    typedef int8_t Numbers __attribute__((vector_size(kLanes)));
-    Numbers numbers;
-    memcpy(&numbers, row + i / kElements * kBytes + 2 + i % kElements, sizeof numbers);
-    return scale * __builtin_convertvector(__builtin_convertvector(numbers, Vi), Vf);
+    return scale * loadBytes(row + i / kElements * kBytes + 2 + i % kElements);
   }
 };
 

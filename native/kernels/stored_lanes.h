@@ -45,5 +45,20 @@ struct Float16 {
   }
 };
 
+// kLanes signed bytes. GCC makes of one conversion from bytes to ints as many moves as there are lanes.
+inline Vf loadBytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  typedef int16_t Shorts __attribute__((vector_size(2 * kLanes)));
+  Bytes bytes;
+  memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(__builtin_convertvector(bytes, Shorts), Vi), Vf);
+#endif
+}
+
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

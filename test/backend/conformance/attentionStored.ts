@@ -10,6 +10,11 @@ const BLOCKS: Record<string, Shape> = {
   'one query behind a cache': { ...plain(3, 1, 4, 2, 64), starts: [0, 40, 129], kvLengths: [1, 41, 130] },
   'one query of nine heads': { ...plain(1, 1, 9, 1, 32), starts: [150], kvLengths: [151] },
   'one query behind a long cache': { ...plain(2, 1, 3, 1, 96), starts: [1299, 80], kvLengths: [1300, 81] },
+  'one query of several key heads behind long caches': {
+    ...plain(2, 1, 6, 3, 32),
+    starts: [1299, 620],
+    kvLengths: [1300, 621],
+  },
   'several queries behind a cache': { ...plain(2, 5, 4, 2, 32), starts: [3, 70], kvLengths: [8, 75] },
   'a prompt': plain(2, 150, 4, 2, 32),
   'no visible key': { ...plain(3, 4, 2, 2, 32), kvLengths: [0, 4, 0] },
