@@ -57,6 +57,16 @@ const TABLES = {
     ]);
     return [['Field of `/v1/embeddings`', 'Range', 'Default', 'Meaning'], rows];
   },
+  responseFields: () => {
+    const { RESPONSE_FIELDS } = dist('serve/http/responses/fields.js');
+    const rows = entries(RESPONSE_FIELDS).map(([name, row]) => [
+      code(name),
+      range(row),
+      defaultOf(row),
+      meaning(row),
+    ]);
+    return [['Field of `/v1/responses`', 'Range', 'Default', 'Meaning'], rows];
+  },
   messageFields: () => {
     const { MESSAGE_FIELDS } = dist('serve/http/messages.js');
     const rows = entries(MESSAGE_FIELDS).map(([name, row]) => [code(name), range(row), meaning(row)]);
@@ -64,6 +74,7 @@ const TABLES = {
   },
   idleFields: () => {
     const { IDLE_COMMON, IDLE_CHAT, IDLE_EMBEDDING } = dist('serve/http/otherFields.js');
+    const { IDLE_RESPONSE } = dist('serve/http/responses/fields.js');
     const rowsOf = (table, routes) =>
       entries(table).map(([name, { doc, values = [] }]) => [
         code(name),
@@ -77,14 +88,19 @@ const TABLES = {
         ...rowsOf(IDLE_COMMON, 'both'),
         ...rowsOf(IDLE_CHAT, 'chats'),
         ...rowsOf(IDLE_EMBEDDING, 'embeddings'),
+        ...rowsOf(IDLE_RESPONSE, 'responses'),
       ],
     ];
   },
   refusedFields: () => {
     const { REFUSED_CHAT } = dist('serve/http/otherFields.js');
+    const { REFUSED_RESPONSE } = dist('serve/http/responses/fields.js');
     return [
       ['Refused field', 'In', 'Since'],
-      entries(REFUSED_CHAT).map(([name, why]) => [code(name), 'chats', why]),
+      [
+        ...entries(REFUSED_CHAT).map(([name, why]) => [code(name), 'chats', why]),
+        ...entries(REFUSED_RESPONSE).map(([name, why]) => [code(name), 'responses', why]),
+      ],
     ];
   },
 };

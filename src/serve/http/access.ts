@@ -77,7 +77,7 @@ export class CrossOrigin {
       throw new Problem(403, 'Pages of this origin may not read the answers.', null, 'origin');
     }
     return {
-      'access-control-allow-methods': 'GET, POST',
+      'access-control-allow-methods': 'GET, POST, DELETE',
       'access-control-allow-headers': String(request['access-control-request-headers'] ?? 'content-type'),
       'access-control-max-age': '600',
     };

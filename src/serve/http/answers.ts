@@ -141,7 +141,8 @@ function topByText(top: readonly TokenProbability[]): object {
   return Object.fromEntries(top.map(({ text, logprob }) => [text, finite(logprob)] as const).reverse());
 }
 
-function chatLogprob(one: TokenLogprob): object {
+/** The log-probabilities of a token as chats have them. */
+export function chatLogprob(one: TokenLogprob): object {
   const entry = ({ text, bytes, logprob }: TokenProbability) => ({
     token: text,
     logprob: finite(logprob),

@@ -1,4 +1,5 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { StreamedAnswer } from './exchange';
 import { type Problem, toProblem } from './problem';
 
 /** The failure that ended a stream early. */
@@ -15,10 +16,10 @@ export interface StreamFailure {
 export async function sendEvents(
   response: ServerResponse,
   headers: OutgoingHttpHeaders,
-  events: AsyncGenerator<object, void>,
+  { events, named = false }: StreamedAnswer,
   stallMs: number,
 ): Promise<StreamFailure | null> {
-  const stream = new EventStream(response, stallMs);
+  const stream = new EventStream(response, stallMs, named);
   try {
     stream.begin(headers);
     for await (const event of events) await stream.send(event);
@@ -36,6 +37,7 @@ class EventStream {
   constructor(
     private readonly response: ServerResponse,
     private readonly stallMs: number,
+    private readonly named: boolean,
   ) {}
 
   begin(headers: OutgoingHttpHeaders): void {
@@ -50,24 +52,25 @@ class EventStream {
   }
 
   /** Settles when there is room for more. @throws when the client is gone, or too slow. */
-  async send(data: unknown): Promise<void> {
-    await this.#write(JSON.stringify(data));
+  async send(data: object): Promise<void> {
+    const name = this.named ? `event: ${(data as { type: string }).type}\n` : '';
+    await this.#write(`${name}data: ${JSON.stringify(data)}\n\n`);
   }
 
   /** Ends a complete answer after its last event. */
   async done(): Promise<void> {
-    await this.#write('[DONE]');
+    if (!this.named) await this.#write('data: [DONE]\n\n');
     this.response.end();
   }
 
-  /** Ends an incomplete answer with the problem, unless the client is gone. */
+  /** Ends an incomplete answer with the problem, unless an event has told it or the client is gone. */
   fail(problem: object): void {
-    if (!this.response.destroyed) this.response.end(`data: ${JSON.stringify(problem)}\n\n`);
+    if (!this.response.destroyed) this.response.end(this.named ? '' : `data: ${JSON.stringify(problem)}\n\n`);
   }
 
   async #write(data: string): Promise<void> {
     if (this.response.destroyed) throw new Error('the client is gone');
-    if (this.response.write(`data: ${data}\n\n`)) return;
+    if (this.response.write(data)) return;
     await this.#room();
   }
 

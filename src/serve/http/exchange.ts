@@ -41,16 +41,18 @@ export interface WholeAnswer {
   readonly body: object | string;
 }
 
-/** A streamed answer: server-sent events, each with a JSON value, and '[DONE]' after the last. */
+/** A streamed answer: server-sent events, each with a JSON value, and '[DONE]' after the last unless they have names. */
 export interface StreamedAnswer {
   /** The events. They are read at the client's pace, at least one always, and no longer once the client has gone. */
   readonly events: AsyncGenerator<object, void>;
+  /** Whether the `type` of each event is its name, too. Such a stream tells an error by an event of its own. Default false. */
+  readonly named?: boolean | undefined;
 }
 
 export type Answer = WholeAnswer | StreamedAnswer;
 
 export interface Route {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   /** The path, which begins with '/'; a '*' at its end matches any text that isn't empty. */
   readonly path: string;
   /** Whether the route needs no key. */

@@ -11,6 +11,7 @@ import {
   type Log,
   type Route,
   requestIdOf,
+  type StreamedAnswer,
   traceOf,
   type WholeAnswer,
   withFields,
@@ -54,7 +55,7 @@ class Exchange {
     this.#follow();
     const answer = await this.#answer().catch((error) => this.#refuse(error));
     try {
-      if ('events' in answer) await this.#stream(answer.events, headers);
+      if ('events' in answer) await this.#stream(answer, headers);
       else this.#send(answer, headers);
     } catch (error) {
       // The answer can't be written, for example as JSON; the client must not wait for ever.
@@ -105,8 +106,8 @@ class Exchange {
     response.end(request.method === 'HEAD' ? '' : body);
   }
 
-  async #stream(events: AsyncGenerator<object, void>, headers: Headers): Promise<void> {
-    const failure = await sendEvents(this.response, headers, events, this.service.options.stallMs);
+  async #stream(answer: StreamedAnswer, headers: Headers): Promise<void> {
+    const failure = await sendEvents(this.response, headers, answer, this.service.options.stallMs);
     if (failure === null) return;
     const { error, problem } = failure;
     this.#problem = problem;

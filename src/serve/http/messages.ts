@@ -46,7 +46,7 @@ function messageOf(fields: Fields): ChatMessage {
   if (role === undefined) return fields.fail('role', MESSAGE_FIELDS.role.must, role);
   const given = fields.read('content', MESSAGE_FIELDS.content);
   if (given === undefined && role !== 'assistant') fields.fail('content', MESSAGE_FIELDS.content.must, given);
-  const message: ChatMessage = { role, content: textOf(fields, given ?? '') };
+  const message: ChatMessage = { role, content: textOf(fields, 'content', given ?? '') };
   for (const name of ['name', 'reasoning_content', 'tool_call_id'] as const) {
     const value = fields.read(name, MESSAGE_FIELDS[name]);
     if (value !== undefined) message[name] = value;
@@ -59,24 +59,27 @@ function messageOf(fields: Fields): ChatMessage {
   return message;
 }
 
-/** A content as one text. */
-function textOf(fields: Fields, content: unknown): string {
+/** The content of a field as one text. @throws Problem for parts that are no text. */
+export function textOf(fields: Fields, name: string, content: unknown): string {
   if (typeof content === 'string') return content;
   return (content as unknown[])
     .map((part) => {
       if (isObject(part)) {
-        if (part.type === 'text' && typeof part.text === 'string') return part.text;
+        if (TEXTS.includes(part.type) && typeof part.text === 'string') return part.text;
         if (part.type === 'refusal' && typeof part.refusal === 'string') return part.refusal;
         const kind = MEDIA[String(part.type)];
         if (kind !== undefined) {
-          const message = `'${fields.nameOf('content')}' has ${kind}: the model reads and writes text only.`;
-          throw badRequest(message, fields.nameOf('content'));
+          const message = `'${fields.nameOf(name)}' has ${kind}: the model reads and writes text only.`;
+          throw badRequest(message, fields.nameOf(name));
         }
       }
-      return fields.fail('content', 'a string or an array of { "type": "text", "text": ... }', part);
+      return fields.fail(name, 'a string or an array of { "type": "text", "text": ... }', part);
     })
     .join('');
 }
+
+/** Types of parts that are texts; the last two are those of /v1/responses. */
+const TEXTS: readonly unknown[] = ['text', 'input_text', 'output_text'];
 
 const MEDIA: Readonly<Record<string, string>> = {
   image_url: 'an image',
@@ -86,6 +89,7 @@ const MEDIA: Readonly<Record<string, string>> = {
   audio_url: 'audio',
   video_url: 'a video',
   file: 'a file',
+  input_file: 'a file',
 };
 
 /** A call with its arguments as an object, as templates expect them. */
@@ -96,7 +100,8 @@ function callOf(fields: Fields, call: JsonObject, i: number): JsonObject {
   return { ...call, function: { ...called, arguments: argumentsOf(called.arguments, wrong) } };
 }
 
-function argumentsOf(value: unknown, wrong: () => never): unknown {
+/** A call's arguments, which templates expect as an object. */
+export function argumentsOf(value: unknown, wrong: () => never): unknown {
   if (typeof value !== 'string') return value ?? {};
   try {
     return JSON.parse(value === '' ? '{}' : value);

@@ -52,6 +52,10 @@ export interface HttpOptions {
   maxRequestsPerKey?: number | undefined;
   /** The most tokens of prompts and completions of a key, or an address, in a minute, an integer >= 1. Default: no limit. */
   maxTokensPerMinute?: number | undefined;
+  /** The largest number of responses of /v1/responses that are kept, in memory, an integer >= 0. Default 1,000. */
+  maxResponses?: number | undefined;
+  /** The largest number of bytes of the JSON of kept responses and their conversations, an integer >= 0. Default 64 MiB. */
+  maxResponseBytes?: number | undefined;
   /** The largest body in bytes, an integer >= 1. Default 1 MiB. */
   maxBodyBytes?: number | undefined;
   /** Milliseconds after which a request is ended, an integer in [1, 2^31). Default 600,000. */
@@ -222,6 +226,22 @@ export const HTTP_OPTIONS: OptionTable<HttpOptions> = {
       doc: 'most tokens a minute of a key, or without keys of an address; more are refused with 429',
       absent: 'no limit',
       cli: { flag: '--max-tokens-per-minute <n>' },
+    },
+  ),
+  maxResponses: integer(
+    { min: 0 },
+    {
+      doc: 'most responses of /v1/responses that are kept, in memory',
+      default: 1000,
+      cli: { flag: '--max-responses <n>' },
+    },
+  ),
+  maxResponseBytes: integer(
+    { min: 0 },
+    {
+      doc: 'most bytes of the JSON of kept responses and their conversations',
+      default: 64 * MIB,
+      cli: { flag: '--max-response-bytes <bytes>' },
     },
   ),
   maxBodyBytes: integer(

@@ -56,7 +56,7 @@ export interface FastifyAnswer {
 }
 
 export interface FastifyRoute {
-  method: 'GET' | 'POST' | 'OPTIONS';
+  method: 'GET' | 'POST' | 'DELETE' | 'OPTIONS';
   url: string;
   onRequest(request: FastifyCall, reply: FastifyAnswer): Promise<unknown>;
   handler(request: FastifyCall, reply: FastifyAnswer): Promise<unknown>;
@@ -128,7 +128,7 @@ class FastifyMount {
     if (!('events' in answer)) return send(answer, reply);
     const headers = reply.getHeaders();
     reply.hijack();
-    const failure = await sendEvents(reply.raw, headers, answer.events, this.service.options.stallMs);
+    const failure = await sendEvents(reply.raw, headers, answer, this.service.options.stallMs);
     if (failure !== null) report(request, failure.error, failure.problem);
     return reply;
   }

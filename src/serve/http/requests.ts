@@ -112,8 +112,17 @@ function promptsOf(fields: Fields): (string | number[])[] {
   return typeof prompt === 'string' || isIds(prompt) ? [prompt] : prompt;
 }
 
-/** Reads the fields that both kinds of completion share: the choices, and a sampling option for each row that is one. */
+/** Reads the fields that both kinds of completion share. */
 function common(fields: Fields) {
+  return {
+    ...samplingOf(fields),
+    n: fields.read('n', COMMON_FIELDS.n) ?? 1,
+    seed: fields.read('seed', COMMON_FIELDS.seed) ?? drawSeed(),
+  };
+}
+
+/** Reads a sampling option for each row that is one. */
+export function samplingOf(fields: Fields): SamplingOptions {
   const sampling: Record<string, unknown> = {};
   // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
   for (const [name, row] of Object.entries<FieldRow<any>>(COMMON_FIELDS)) {
@@ -121,11 +130,7 @@ function common(fields: Fields) {
     const value = fields.read(name, row, (whole) => faultOf(name, whole));
     if (value !== undefined) sampling[row.option] = row.toOption === undefined ? value : row.toOption(value);
   }
-  return {
-    ...(sampling as SamplingOptions),
-    n: fields.read('n', COMMON_FIELDS.n) ?? 1,
-    seed: fields.read('seed', COMMON_FIELDS.seed) ?? drawSeed(),
-  };
+  return sampling as SamplingOptions;
 }
 
 function tokensOf(fields: Fields, name: string, { maxTokens }: RequestLimits): number | undefined {

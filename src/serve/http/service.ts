@@ -12,6 +12,7 @@ import { Problem } from './problem';
 import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
 import { type Caller, RateLimits } from './rateLimits';
 import { chatOrder, completionOrder } from './requests';
+import { responseRoutes } from './responses/routes';
 import { textRoutes } from './textRoutes';
 
 /** The part of Node's request that access depends on. */
@@ -40,6 +41,7 @@ export class Service {
       ...openRoutes(options, models),
       ...modelRoutes(options, models),
       ...completionRoutes(models),
+      ...responseRoutes(options, models),
       ...textRoutes(models),
       { method: 'GET', path: '/version', answer: () => ({ body: { version: packageVersion() } }) },
       { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
