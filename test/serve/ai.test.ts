@@ -8,12 +8,15 @@ import {
   generateText,
   jsonSchema,
   Output,
+  stepCountIs,
   streamObject,
   streamText,
+  tool,
 } from 'ai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import type { Engine } from '../../src';
+import { promptMessages } from '../../src/serve/ai/promptMessages';
 import { builtAi } from '../helpers/built';
 import { openEngine } from './engines';
 
@@ -27,7 +30,7 @@ const messages = [
 let engine: Engine;
 let sgemoe: ReturnType<typeof createSgemoe>;
 beforeAll(async () => {
-  engine = await openEngine({ maxBatch: 4 }, { maxSeqLen: 512 });
+  engine = await openEngine({ maxBatch: 4 }, { maxSeqLen: 2048 });
   sgemoe = createSgemoe(engine);
 });
 afterAll(() => engine.close());
@@ -143,7 +146,7 @@ describe('a language model', () => {
     const errors: unknown[] = [];
     const result = streamText({
       model: sgemoe(),
-      prompt: 'x'.repeat(600),
+      prompt: 'x'.repeat(3000),
       onError: ({ error }) => void errors.push(error),
     });
     const types: string[] = [];
@@ -159,6 +162,110 @@ describe('a language model', () => {
     await expect(asked).rejects.toThrow(
       'prompt must hold texts, since the model reads nothing else, got image/png',
     );
+  });
+});
+
+describe('tools', () => {
+  const weather = tool({
+    description: 'Tells the weather.',
+    inputSchema: z.object({ city: z.enum(['Rome', 'Oslo']), days: z.number().int().min(1).max(9) }),
+    execute: ({ city, days }) => `${city} ${days}`,
+  });
+  const options = { prompt: 'x', tools: { weather }, seed: 1, maxOutputTokens: 300 };
+  const named = { type: 'tool' as const, toolName: 'weather' as const };
+
+  it('are called with arguments that fit, and their results go back to the model', async () => {
+    const prompts: number[] = [];
+    const { steps } = await generateText({
+      ...options,
+      model: sgemoe(),
+      stopWhen: stepCountIs(2),
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? named : 'none' }),
+      onStepFinish: ({ usage }) => void prompts.push(usage.inputTokens!),
+    });
+    expect(steps).toHaveLength(2);
+    const [{ toolCalls, toolResults, finishReason }] = steps;
+    expect(finishReason).toBe('tool-calls');
+    expect(toolCalls).toHaveLength(1);
+    for (const [i, { toolName, input }] of toolCalls.entries()) {
+      expect(toolName).toBe('weather');
+      const { city, days } = input as { city: string; days: number };
+      expect(toolResults[i].output).toBe(`${city} ${days}`);
+    }
+    // The second prompt has the call and its result, though not the tools, which `none` leaves out.
+    expect(prompts).toHaveLength(2);
+    expect(steps[1].toolCalls).toEqual([]);
+  });
+
+  it('stream as the whole answer has them', async () => {
+    const asked = {
+      ...options,
+      model: sgemoe(),
+      toolChoice: { type: 'tool' as const, toolName: 'weather' as const },
+    };
+    const whole = await generateText(asked);
+    const streamed = streamText(asked);
+    let deltas = '';
+    for await (const part of streamed.fullStream) if (part.type === 'tool-input-delta') deltas += part.delta;
+    const calls = await streamed.toolCalls;
+    expect(calls.map(({ input }) => input)).toEqual(whole.toolCalls.map(({ input }) => input));
+    expect(calls).toHaveLength(1);
+    expect(JSON.parse(deltas)).toEqual(calls[0].input);
+    expect(await streamed.finishReason).toBe('tool-calls');
+  });
+
+  it('of an earlier turn are messages that templates know', () => {
+    const messages = promptMessages([
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'a' },
+          { type: 'text', text: 'b' },
+        ],
+      },
+      {
+        role: 'assistant',
+        content: [
+          { type: 'reasoning', text: 'hm' },
+          { type: 'tool-call', toolCallId: '1', toolName: 'weather', input: { city: 'Rome' } },
+        ],
+      },
+      {
+        role: 'tool',
+        content: [
+          {
+            type: 'tool-result',
+            toolCallId: '1',
+            toolName: 'weather',
+            output: { type: 'json', value: { c: 20 } },
+          },
+          { type: 'tool-result', toolCallId: '2', toolName: 'time', output: { type: 'execution-denied' } },
+        ],
+      },
+    ]);
+    expect(messages).toEqual([
+      { role: 'user', content: 'ab' },
+      {
+        role: 'assistant',
+        content: '',
+        reasoning_content: 'hm',
+        tool_calls: [
+          { id: '1', type: 'function', function: { name: 'weather', arguments: { city: 'Rome' } } },
+        ],
+      },
+      { role: 'tool', tool_call_id: '1', name: 'weather', content: '{"c":20}' },
+      { role: 'tool', tool_call_id: '2', name: 'time', content: 'The call was not permitted.' },
+    ]);
+  });
+
+  it('that another provider would run are told as not supported', async () => {
+    const { warnings } = await sgemoe().doGenerate(
+      call({
+        tools: [{ type: 'provider', id: 'openai.web_search', name: 'search', args: {} }],
+        maxOutputTokens: 1,
+      }),
+    );
+    expect(warnings).toEqual([{ type: 'unsupported', feature: 'tool openai.web_search' }]);
   });
 });
 

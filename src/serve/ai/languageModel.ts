@@ -13,6 +13,7 @@ import type {
 import type { Engine } from '../engine/engine';
 import type { FinishReason, StreamChunk, TokenLogprob, TokenRouting, Usage } from '../engine/types';
 import { requestOf } from './requestOf';
+import { callPart, StreamParts } from './streamParts';
 
 /** A language model of the AI SDK that an engine of this process computes. */
 export class SgemoeLanguageModel implements LanguageModelV3 {
@@ -29,9 +30,9 @@ export class SgemoeLanguageModel implements LanguageModelV3 {
   /** @throws the errors of Engine.generate. */
   async doGenerate(options: LanguageModelV3CallOptions): Promise<LanguageModelV3GenerateResult> {
     const { request, warnings } = requestOf(options);
-    const { text, finishReason, usage, logprobs, routing } = await this.engine.generate(request);
+    const { text, toolCalls, finishReason, usage, logprobs, routing } = await this.engine.generate(request);
     return {
-      content: text === '' ? [] : [{ type: 'text', text }],
+      content: [...(text === '' ? [] : [{ type: 'text' as const, text }]), ...toolCalls.map(callPart)],
       finishReason: reasonOf(finishReason),
       usage: usageOf(usage),
       providerMetadata: metadataOf(logprobs, routing),
@@ -62,8 +63,6 @@ export class SgemoeLanguageModel implements LanguageModelV3 {
   }
 }
 
-const TEXT_ID = '0';
-
 async function* partsOf(
   chunks: AsyncIterable<StreamChunk>,
   warnings: SharedV3Warning[],
@@ -72,7 +71,7 @@ async function* partsOf(
   yield { type: 'stream-start', warnings };
   const logprobs: TokenLogprob[] = [];
   const routing: TokenRouting[] = [];
-  let isOpen = false;
+  const parts = new StreamParts();
   let finishReason: LanguageModelV3FinishReason = { unified: 'error', raw: undefined };
   let usage = usageOf(null);
   try {
@@ -81,23 +80,28 @@ async function* partsOf(
       logprobs.push(...(chunk.logprobs ?? []));
       routing.push(...(chunk.routing ?? []));
       usage = usageOf(chunk.usageSoFar);
-      if (chunk.text !== '') {
-        if (!isOpen) yield { type: 'text-start', id: TEXT_ID };
-        isOpen = true;
-        yield { type: 'text-delta', id: TEXT_ID, delta: chunk.text };
-      }
+      yield* parts.text(chunk.text);
+      yield* parts.calls(chunk.toolCalls);
       if (chunk.finishReason !== null) finishReason = reasonOf(chunk.finishReason);
     }
   } catch (error) {
     if (abortSignal?.aborted) throw error;
     yield { type: 'error', error };
   }
-  if (isOpen) yield { type: 'text-end', id: TEXT_ID };
+  yield* parts.end();
   yield { type: 'finish', usage, finishReason, providerMetadata: metadataOf(logprobs, routing) };
 }
 
+const REASONS = {
+  stop: 'stop',
+  tool_calls: 'tool-calls',
+  length: 'length',
+  abort: 'other',
+  timeout: 'other',
+} as const;
+
 function reasonOf(raw: FinishReason): LanguageModelV3FinishReason {
-  return { unified: raw === 'stop' || raw === 'length' ? raw : 'other', raw };
+  return { unified: REASONS[raw], raw };
 }
 
 /** @param usage null when nothing is known. */
