@@ -38,5 +38,5 @@ function smollm() {
   return file;
 }
 
-module.exports = { smollm };
+module.exports = { cacheFolder, smollm };
 if (require.main === module) console.log(smollm());
