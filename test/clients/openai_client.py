@@ -125,6 +125,7 @@ def tools():
         for chunk in stream
         for choice in chunk.choices
         for piece in choice.delta.tool_calls or []
+        if piece.index == 0
     ]
     assert "".join(pieces) == call.function.arguments, pieces
 
