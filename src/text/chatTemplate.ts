@@ -2,7 +2,7 @@ import { checkInteger, checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { withinTime } from '../base/timeLimit';
 import type { ChatMessage } from './chatMessage';
-import { TemplateProgram } from './templateProgram';
+import { loadTemplateLanguage, TemplateProgram } from './templateProgram';
 import { showsTools, type ToolCallFormatName, toolCallFormatOf } from './toolCalls/formats';
 import { toolsAsText } from './toolCalls/toolsAsText';
 
@@ -112,6 +112,7 @@ export class ChatTemplates {
       add_generation_prompt: addGenerationPrompt,
       ...variables,
     };
+    loadTemplateLanguage();
     const late = () => new Error(`it takes longer than ${timeoutMs} ms`);
     try {
       return withinTime(timeoutMs, () => this.#template(name).render(all, maxCharacters), late);

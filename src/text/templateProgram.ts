@@ -93,6 +93,11 @@ function boundedInterpreter(environment: Environment, most: number): Interpreter
 
 let loaded: Jinja | undefined;
 
+/** Loads the package, which must not be stopped halfway. */
+export function loadTemplateLanguage(): void {
+  jinja();
+}
+
 function jinja(): Jinja {
   loaded ??= require('@huggingface/jinja') as Jinja; // a plain require, which bundlers see
   return loaded;

@@ -64,6 +64,7 @@ function follow(
     work: {
       kind: 'generate',
       prompt: { ids: Int32Array.of(1), stop: null },
+      compiled: [],
       sampling: resolveSampling({ temperature: 0, maxTokens: 400, topLogprobs, stop }, vocabSize),
       skipSpecialTokens: true,
       echo: false,

@@ -1,12 +1,21 @@
 import { SgemoeError } from '../../base/errors';
 import { Automaton, type State } from './automaton';
 import { compileConstraint } from './compile';
+import { type GrammarData, unpackGrammar } from './grammarData';
 import { MaskTable } from './masks';
 import type { ConstraintSource } from './options';
 import { TokenTrie } from './tokenTrie';
 
 /** Automata and masks that a vocabulary keeps. */
 const MOST_TABLES = 8;
+/** Parts of constraints compiled elsewhere that it keeps, some 50 MB; the last ones always. */
+const MOST_COMPILED_PARTS = 2 ** 21;
+
+/** A constraint and its grammar as plain data. */
+export interface CompiledConstraint {
+  readonly source: ConstraintSource;
+  readonly grammar: GrammarData;
+}
 
 /**
  * The bytes of a tokenizer's tokens, in the form that constraints need. It keeps the automata of the last constraints with
@@ -17,6 +26,7 @@ export class TokenVocabulary {
   readonly #bytes: readonly (Uint8Array | null)[];
   #trie: TokenTrie | null = null;
   readonly #tables = new Map<string, MaskTable>();
+  readonly #compiled = new Map<string, GrammarData>();
 
   /** @param bytes for each id, the bytes that its token adds to a text; null for one that adds none. `Tokenizer.tokenBytes` returns it. */
   constructor(bytes: readonly (Uint8Array | null)[]) {
@@ -33,12 +43,29 @@ export class TokenVocabulary {
     return this.#bytes[token] ?? null;
   }
 
+  /** Takes a constraint that another thread has compiled, so that `tableOf` need not; the last ones are kept. */
+  take({ source, grammar }: CompiledConstraint): void {
+    const key = keyOf(source);
+    this.#compiled.delete(key);
+    this.#compiled.set(key, grammar);
+    let parts = 0;
+    for (const { kinds } of this.#compiled.values()) parts += kinds.length;
+    for (const [oldest, { kinds }] of this.#compiled) {
+      if (parts <= MOST_COMPILED_PARTS || oldest === key) break;
+      this.#compiled.delete(oldest);
+      parts -= kinds.length;
+    }
+  }
+
   /** @throws SgemoeError SGEMOE_CONSTRAINT_INVALID or SGEMOE_CONSTRAINT_LIMIT. */
   tableOf(source: ConstraintSource): MaskTable {
-    const key = `${source.kind}:${source.text}`;
+    const key = keyOf(source);
     let table = this.#tables.get(key);
     if (table === undefined) {
-      const automaton = new Automaton(compileConstraint(source));
+      const compiled = this.#compiled.get(key);
+      const automaton = new Automaton(
+        compiled === undefined ? compileConstraint(source) : unpackGrammar(compiled),
+      );
       this.#trie ??= new TokenTrie(this.#bytes);
       table = new MaskTable(automaton, this.#trie, this.size);
     } else this.#tables.delete(key);
@@ -47,6 +74,10 @@ export class TokenVocabulary {
     if (this.#tables.size > MOST_TABLES) this.#tables.delete(this.#tables.keys().next().value!);
     return table;
   }
+}
+
+function keyOf({ kind, text }: ConstraintSource): string {
+  return `${kind}:${text}`;
 }
 
 /** Follows one text, and allows only tokens that keep it within a constraint. */

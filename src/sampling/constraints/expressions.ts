@@ -173,6 +173,14 @@ export class Expressions {
     return rule;
   }
 
+  /** Takes over the expressions of another one, which have ids below `count`. */
+  adopt(from: { count: number; rules: Rule[]; sets: ByteSet[]; repeats: Repeat[] }): void {
+    this.#count = from.count;
+    for (const rule of from.rules) this.rules.push(rule);
+    for (const set of from.sets) this.sets.push(set);
+    for (const each of from.repeats) this.#repeats.set(`${each.of.id},${each.min},${each.max}`, each);
+  }
+
   #newId(): number {
     if (this.#count < MOST_EXPRESSIONS) return this.#count++;
     throw tooLarge(`it has more than ${MOST_EXPRESSIONS} parts`);

@@ -3,51 +3,71 @@ import { type ByteSet, type Expression, type Expressions, invalid, type Rule, to
 /** Bounds the time that the properties of rules take: parts of rules that are looked at. */
 const MOST_VISITS = 4_000_000;
 
+const BYTES = 256;
+
 type Property = (expression: Expression, known: Uint8Array) => boolean;
 
-/** An expression with what a parser must know of it: checked, and with its bytes in classes. */
-export class Grammar {
+/** What a parser must know of expressions, beside themselves. */
+export interface GrammarFacts {
   /** Byte -> class; bytes of one class are in the same sets. */
-  readonly classOf = new Uint8Array(256);
+  readonly classOf: Uint8Array;
   /** A byte of each class. */
   readonly representatives: readonly number[];
   /** By expression id: whether it matches the empty text, and whether it matches any text. */
-  readonly #nullable: Uint8Array;
-  readonly #productive: Uint8Array;
-  #visits = 0;
+  readonly nullable: Uint8Array;
+  readonly productive: Uint8Array;
+}
 
-  /** @throws SgemoeError SGEMOE_CONSTRAINT_INVALID for left recursion, or when no text matches. */
+/** An expression with what a parser must know of it: checked, and with its bytes in classes. */
+export class Grammar {
+  readonly classOf: Uint8Array;
+  readonly representatives: readonly number[];
+
+  /**
+   * @param facts of the same expressions, where they are known.
+   * @throws SgemoeError SGEMOE_CONSTRAINT_INVALID for left recursion, or when no text matches.
+   */
   constructor(
     readonly expressions: Expressions,
     readonly root: Rule,
+    readonly facts: GrammarFacts = factsOf(expressions),
   ) {
-    this.representatives = partition(expressions.sets, this.classOf);
-    const { rules, count } = expressions;
-    this.#nullable = new Uint8Array(count);
-    this.#productive = new Uint8Array(count);
-    const dependents = dependentsOf(rules);
-    fixpoint(rules, dependents, (rule) => this.#learn(rule, this.#nullable, nullableBy));
-    fixpoint(rules, dependents, (rule) => this.#learn(rule, this.#productive, productiveBy));
-    refuseLeftRecursion(rules, (expression) => this.nullable(expression));
+    this.classOf = facts.classOf;
+    this.representatives = facts.representatives;
     if (!this.productive(root)) throw invalid('No text at all matches the constraint.');
   }
 
   nullable(expression: Expression): boolean {
-    return nullableBy(expression, this.#nullable);
+    return nullableBy(expression, this.facts.nullable);
   }
 
   productive(expression: Expression): boolean {
-    return productiveBy(expression, this.#productive);
+    return productiveBy(expression, this.facts.productive);
   }
+}
 
-  /** Computes a property of a rule's parts anew; returns whether the rule got it just now. */
-  #learn(rule: Rule, known: Uint8Array, by: Property): boolean {
-    this.#visits += deep(rule.body, known, by);
-    if (this.#visits > MOST_VISITS) throw tooLarge('its rules depend on each other in too many ways');
-    if (known[rule.id] === 1 || !by(rule.body, known)) return false;
-    known[rule.id] = 1;
-    return true;
-  }
+/** @throws SgemoeError SGEMOE_CONSTRAINT_INVALID for left recursion, SGEMOE_CONSTRAINT_LIMIT where it takes too long. */
+function factsOf({ sets, rules, count }: Expressions): GrammarFacts {
+  const classOf = new Uint8Array(BYTES);
+  const representatives = partition(sets, classOf);
+  const dependents = dependentsOf(rules);
+  let visits = 0;
+  const learnt = (by: Property): Uint8Array => {
+    const known = new Uint8Array(count);
+    // Computes a property of a rule's parts anew, and tells whether the rule got it just now.
+    fixpoint(rules, dependents, (rule) => {
+      visits += deep(rule.body, known, by);
+      if (visits > MOST_VISITS) throw tooLarge('its rules depend on each other in too many ways');
+      if (known[rule.id] === 1 || !by(rule.body, known)) return false;
+      known[rule.id] = 1;
+      return true;
+    });
+    return known;
+  };
+  const nullable = learnt(nullableBy);
+  const productive = learnt(productiveBy);
+  refuseLeftRecursion(rules, (expression) => nullableBy(expression, nullable));
+  return { classOf, representatives, nullable, productive };
 }
 
 /** Computes a property of an expression and of all its parts, which is kept by id; rules stand for themselves. */

@@ -5,6 +5,8 @@ import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedModel } from '../../memory/sharedModel';
+import type { CompiledConstraint } from '../../sampling/constraints/constraint';
+import type { ConstraintSource } from '../../sampling/constraints/options';
 import type { ResolvedSampling } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import type { ToolCallDelta } from '../../text/toolCalls/parser';
@@ -44,7 +46,7 @@ export interface Prompt {
 
 /** How long the text thread may take for a request, in milliseconds. */
 export interface TextLimits {
-  /** For each chat template. */
+  /** For each chat template, and each constraint to be compiled. */
   templateTimeoutMs: number;
   /** For all texts. */
   tokenizeTimeoutMs: number;
@@ -61,12 +63,15 @@ export type TextTask =
   | {
       kind: 'prompts';
       sources: readonly TextSource[];
+      constraints: readonly ConstraintSource[];
       /** Tokens that a text may have; Infinity for any number. */
       context: number;
     }
   | { kind: 'detokenize'; ids: Int32Array; skipSpecialTokens: boolean };
 
-export type TextResult = { prompts: readonly Prompt[] } | { text: string };
+export type TextResult =
+  | { prompts: readonly Prompt[]; compiled: readonly CompiledConstraint[] }
+  | { text: string };
 
 /** Answers of the text thread: it is ready, or has done the task that it was given. */
 export type FromTextThread =
@@ -109,6 +114,8 @@ export type Work = GenerateWork | EmbedWork | TokenizeWork | DetokenizeWork;
 /** A completion whose prompt is ids. */
 export interface CompletionWork extends Omit<GenerateWork, 'source'> {
   prompt: Prompt;
+  /** The constraints that it may be held to. */
+  compiled: readonly CompiledConstraint[];
 }
 
 /** Texts to embed as ids. */

@@ -34,7 +34,7 @@ export interface EngineOptions {
    * checkpoint's generation_config.json, 'ignore' the defaults of SamplingOptions. Default 'model'.
    */
   generationConfig?: 'model' | 'ignore' | undefined;
-  /** Milliseconds that a chat template may take, an integer in [1, 1,000,000]. Default 1,000. */
+  /** Milliseconds that a chat template may take, and a constraint to be compiled, an integer in [1, 1,000,000]. Default 1,000. */
   templateTimeoutMs?: number | undefined;
   /** Milliseconds that the texts of a request may take to be tokenized, an integer in [1, 1,000,000]. Default 10,000. */
   tokenizeTimeoutMs?: number | undefined;
@@ -120,7 +120,7 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
   templateTimeoutMs: integer(
     { min: 1, max: MOST_MS },
     {
-      doc: 'milliseconds that a chat template may take',
+      doc: 'milliseconds that a chat template may take, and a constraint to be compiled',
       default: 1_000,
       cli: { flag: '--template-timeout <ms>' },
     },

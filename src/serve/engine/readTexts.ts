@@ -1,6 +1,10 @@
-/** What the text thread does: it turns the texts of requests into ids. */
+/** What the text thread does: it turns the texts of requests into ids, and compiles their constraints. */
 import { SgemoeError } from '../../base/errors';
 import { withinTime } from '../../base/timeLimit';
+import { compileConstraint } from '../../sampling/constraints/compile';
+import type { CompiledConstraint } from '../../sampling/constraints/constraint';
+import { packGrammar } from '../../sampling/constraints/grammarData';
+import type { ConstraintSource } from '../../sampling/constraints/options';
 import { infillPrompt } from '../../text/infill';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { Prompt, TextLimits, TextResult, TextSource, TextTask } from './messages';
@@ -20,7 +24,11 @@ export function readTexts(task: TextTask, tokenizer: Tokenizer | null, limits: T
     return { text: inTime(limits, () => needTokenizer(tokenizer).decode(ids, { skipSpecialTokens })) };
   }
   const rendered = task.sources.map((source) => render(source, tokenizer, limits));
-  return { prompts: inTime(limits, () => rendered.map((each) => encode(each, tokenizer, task.context))) };
+  const compiled = task.constraints.map((source) => compile(source, limits));
+  return {
+    compiled,
+    prompts: inTime(limits, () => rendered.map((each) => encode(each, tokenizer, task.context))),
+  };
 }
 
 /** @throws SgemoeError SGEMOE_CONTEXT_FULL for a text that has too many tokens, whatever they are. */
@@ -62,6 +70,26 @@ function encode(rendered: Rendered, tokenizer: Tokenizer | null, context: number
   const ids = known.encode(text, { addSpecialTokens, mostTokens });
   if (ids.length > mostTokens) throw tooLong('more than', mostTokens, context);
   return { ids, stop };
+}
+
+/** Constraints that were compiled last; clients send the same ones again and again. */
+const compiledLast = new Map<string, CompiledConstraint>();
+const MOST_COMPILED = 16;
+
+function compile(source: ConstraintSource, { templateTimeoutMs }: TextLimits): CompiledConstraint {
+  const key = `${source.kind}:${source.text}`;
+  let compiled = compiledLast.get(key);
+  if (compiled === undefined) {
+    const run = () => ({ source, grammar: packGrammar(compileConstraint(source)) });
+    compiled = withinTime(templateTimeoutMs, run, () => {
+      const message = `The constraint takes longer than ${templateTimeoutMs} ms to be compiled.`;
+      return new SgemoeError('SGEMOE_CONSTRAINT_LIMIT', message);
+    });
+  }
+  compiledLast.delete(key);
+  compiledLast.set(key, compiled);
+  if (compiledLast.size > MOST_COMPILED) compiledLast.delete(compiledLast.keys().next().value!);
+  return compiled;
 }
 
 function tooLong(how: string, tokens: number, context: number): SgemoeError {

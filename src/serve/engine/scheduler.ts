@@ -153,6 +153,7 @@ export class Scheduler {
 
   #beginCompletion(id: number, client: string, work: CompletionWork): void {
     const { config } = this.model;
+    for (const each of work.compiled) this.#tokenBytes().take(each);
     let taken: number | null = null;
     const setup: CompletionSetup = {
       id,

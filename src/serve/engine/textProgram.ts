@@ -4,8 +4,8 @@ import { loadTokenizer } from '../../text/loadTokenizer';
 import { type FromTextThread, type TextSetup, type TextTask, toWire } from './messages';
 import { readTexts } from './readTexts';
 
-/** Nice value of the thread: while cores are short, a decoding thread gets about ten times as much. */
-const NICE = 10;
+/** Nice value of the thread: while cores are short, a decoding thread gets about three times as much. */
+const NICE = 5;
 
 /** Answers one task after the other, each with one message. */
 export function runTextThread(port: MessagePort, { tokenizer: files, limits }: TextSetup): void {

@@ -23,6 +23,8 @@ export interface TextThreadOptions {
 const HEAP_MIB = 1024;
 /** Milliseconds beyond the limits of a task, which the thread keeps itself unless something in it doesn't heed them. */
 const GRACE_MS = 2_000;
+/** How many times the limits may pass where the thread is let run only now and then, as in withinTime, in both of its runs. */
+const MOST_SLOWER = 5;
 
 /**
  * A thread that turns texts into ids, so that no thread that decodes waits for a template or a regular expression of a
@@ -96,11 +98,12 @@ export class TextThread {
     const job = this.#queue.shift()!;
     this.#running = job;
     const { templateTimeoutMs, tokenizeTimeoutMs } = this.#options.setup.limits;
-    const templates = job.task.kind === 'prompts' ? job.task.sources.length : 0;
-    const most = templates * templateTimeoutMs + tokenizeTimeoutMs + GRACE_MS;
+    const { task } = job;
+    const parts = task.kind === 'prompts' ? task.sources.length + task.constraints.length : 0;
+    const most = MOST_SLOWER * (parts * templateTimeoutMs + tokenizeTimeoutMs) + GRACE_MS;
     this.#clock = setTimeout(() => this.#expire(most), Math.min(most, 2 ** 31 - 1));
     this.#clock.unref();
-    this.#worker!.postMessage(job.task);
+    this.#worker!.postMessage(task);
   }
 
   #start(): void {

@@ -1,9 +1,12 @@
+import type { CompiledConstraint } from '../../sampling/constraints/constraint';
+import { type ConstraintSource, constraintOf } from '../../sampling/constraints/options';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { Job } from './job';
 import type { Prompt, StepWork, TextLimits, TextResult, TextSource, TextTask, Work } from './messages';
 import { needTokenizer } from './promptSource';
 import { refuseTooLong } from './readTexts';
 import { type TextJob, TextThread } from './textThread';
+import { toolConstraints } from './toolAnswer';
 
 /** Characters of a request from which it counts as long. */
 const LONG = 2 ** 17;
@@ -93,7 +96,7 @@ export class Texts {
     for (const source of sources) {
       if ('text' in source) refuseTooLong(source.text, mostBytesPerToken, context);
     }
-    return { kind: 'prompts', sources, context };
+    return { kind: 'prompts', sources, constraints: constraintsOf(work), context };
   }
 
   #send(job: Job, task: TextTask): void {
@@ -117,7 +120,7 @@ export class Texts {
     const { id, work } = job;
     if ('text' in result) job.deliver({ id, end: true, result: result.text });
     else if (work.kind === 'tokenize') job.deliver({ id, end: true, result: result.prompts[0].ids });
-    else this.listener.onPrepared(job, withPrompts(work, result.prompts));
+    else this.listener.onPrepared(job, withPrompts(work, result.prompts, result.compiled));
   }
 }
 
@@ -125,17 +128,22 @@ export class Texts {
 function withoutTexts(work: Work): StepWork | null {
   if (work.kind !== 'generate' && work.kind !== 'embed') return null;
   const sources = sourcesOf(work);
-  if (!sources.every((source) => 'ids' in source)) return null;
+  if (!sources.every((source) => 'ids' in source) || constraintsOf(work).length > 0) return null;
   return withPrompts(
     work,
     sources.map(({ ids }) => ({ ids, stop: null })),
+    [],
   );
 }
 
-function withPrompts(work: Work, prompts: readonly Prompt[]): StepWork {
+function withPrompts(
+  work: Work,
+  prompts: readonly Prompt[],
+  compiled: readonly CompiledConstraint[],
+): StepWork {
   if (work.kind === 'generate') {
     const { source: _, ...rest } = work;
-    return { ...rest, prompt: prompts[0] };
+    return { ...rest, prompt: prompts[0], compiled };
   }
   const { sources: _, ...rest } = work as Extract<Work, { kind: 'embed' }>;
   return { ...rest, texts: prompts.map(({ ids }) => ids) };
@@ -143,6 +151,14 @@ function withPrompts(work: Work, prompts: readonly Prompt[]): StepWork {
 
 function sourcesOf(work: Exclude<Work, { kind: 'detokenize' }>): readonly TextSource[] {
   return work.kind === 'embed' ? work.sources : [work.source];
+}
+
+/** The constraints that the tokens of work may be held to. */
+function constraintsOf(work: Work): ConstraintSource[] {
+  if (work.kind !== 'generate') return [];
+  const own = constraintOf(work.sampling);
+  const ofTools = work.tools === null ? [] : toolConstraints(work.tools);
+  return own === null ? ofTools : [own, ...ofTools];
 }
 
 /** Characters, or ids, of a task. */
@@ -153,5 +169,6 @@ function lengthOf(task: TextTask): number {
     if ('text' in source) sum += source.text.length + (source.suffix?.length ?? 0);
     else if ('messages' in source) sum += JSON.stringify(source).length;
   }
+  for (const { text } of task.constraints) sum += text.length;
   return sum;
 }

@@ -1,4 +1,5 @@
 import type { TokenVocabulary } from '../../sampling/constraints/constraint';
+import type { ConstraintSource } from '../../sampling/constraints/options';
 import type { Sampler } from '../../sampling/sampler';
 import {
   joinCalls,
@@ -65,6 +66,12 @@ export class ToolAnswer {
     this.#holds = this.sampler.constrain(sourceOf(schema), Buffer.from(begun + this.held(), 'utf8'));
     return this.#holds;
   }
+}
+
+/** The constraints that an answer with tools may be held to. */
+export function toolConstraints({ prescribed, schemas }: ToolWork): ConstraintSource[] {
+  if (prescribed !== null) return [{ kind: 'calls', text: JSON.stringify(prescribed) }];
+  return Array.from(schemas.values(), sourceOf);
 }
 
 function sourceOf(schema: object) {
