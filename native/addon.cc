@@ -1,5 +1,5 @@
-// The module: create(backend, blasPath, instructionSet, exact) returns the kernel functions and describes what they compute
-// with. Only this file and addon/ know Node-API. They keep no state of an environment, so any number of worker threads
+// The module: create(backend, blasPath, instructionSet, exact, matmul, tiles) returns the kernel functions and describes what
+// they compute with. Only this file and addon/ know Node-API. They keep no state of an environment, so any number of worker threads
 // may load the module.
 #include <napi.h>
 
@@ -18,6 +18,7 @@
 #include "huge_pages.h"
 #include "mapping.h"
 #include "parallel.h"
+#include "tiles.h"
 
 namespace sgemoe {
 
@@ -201,8 +202,28 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
   return table;
 }
 
+// What a matrix unit multiplies: with 'fma' nothing, else many rows by matrices in bfloat16; with 'split' all large products.
+struct TileChoice {
+  const TileWays* ways = nullptr;
+  bool splits = false;
+  const char* note = nullptr;
+};
+
+TileChoice chooseTiles(const KernelTable* table, const std::string* matmul, const std::string* tiles) {
+  TileChoice choice;
+  if (matmul != nullptr && *matmul == "fma") return choice;
+  const bool model = tiles != nullptr && *tiles == "model";
+  choice.ways = tileWays(table, model ? &modelUnit() : amxUnit(&choice.note));
+  choice.splits = matmul != nullptr && *matmul == "split";
+  if (choice.splits && choice.ways == nullptr) {
+    throw Unavailable{std::string("Products of split float32 need a matrix unit (AMX on Linux), which this process lacks. ") +
+                      (choice.note != nullptr ? choice.note : "")};
+  }
+  return choice;
+}
+
 // Contexts are kept, one for each requested combination; serialSgemm limits their number.
-const Context* contextFor(const Choice& choice, const KernelTable* table, bool exact) {
+const Context* contextFor(const Choice& choice, const KernelTable* table, bool exact, const TileChoice& tiles) {
   static auto* const mutex = new std::mutex;
   static auto* const contexts = new std::deque<Context>;
   // On other instruction sets the built-in kernel was never measured against a library.
@@ -210,20 +231,25 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   const SgemmChoice sgemm = measured ? choice.sgemm : SgemmChoice::libraryOnly;
   const SgemmFn serial = serialSgemm(choice.blas, table, sgemm);
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
+  const bool builtin = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly;
+  const PanelKernels* const split = tiles.splits ? &tiles.ways->split : nullptr;
+  const PanelKernels* const bfloat16 = tiles.ways != nullptr ? &tiles.ways->bfloat16 : nullptr;
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
-    if (context.table == table && context.gemm.serial == serial && context.exact == exact) return &context;
+    if (context.table == table && context.gemm.serial == serial && context.exact == exact &&
+        context.gemm.split == split && context.bfloat16Tiles == bfloat16) {
+      return &context;
+    }
   }
-  const KernelTable* large = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly ? table : nullptr;
-  contexts->push_back({table, {serial, large}, choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly,
-                       exact});
+  const KernelTable* const large = builtin || tiles.splits ? table : nullptr;
+  contexts->push_back({table, {serial, large, split}, builtin, exact, bfloat16, split});
   return &contexts->back();
 }
 
 // ---------------------------------------------------------------- JavaScript
 
 const std::string* textOrNull(const Napi::Value& value, const char* name, std::string* storage) {
-  if (value.IsNull()) return nullptr;
+  if (value.IsNull() || value.IsUndefined()) return nullptr;
   if (!value.IsString()) {
     throw Napi::TypeError::New(value.Env(), std::string("create: ") + name + " must be a string or null");
   }
@@ -241,18 +267,22 @@ Napi::Value describeBlas(Napi::Env env, const BlasLibrary* blas) {
   return object;
 }
 
-Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table, bool exact) {
+Napi::Object describe(Napi::Env env, const Choice& choice, const KernelTable* table, bool exact,
+                      const TileChoice& tiles) {
   Napi::Array notes = Napi::Array::New(env);
   for (const std::string& note : choice.notes) notes[notes.Length()] = Napi::String::New(env, note);
   if (choice.blas != nullptr && !choice.blas->note.empty()) {
     notes[notes.Length()] = Napi::String::New(env, choice.blas->note);
   }
   if (const char* note = threadCountNote()) notes[notes.Length()] = Napi::String::New(env, note);
+  if (tiles.note != nullptr) notes[notes.Length()] = Napi::String::New(env, tiles.note);
   Napi::Object info = Napi::Object::New(env);
   info["backend"] = Napi::String::New(env, choice.backend);
   info["blas"] = describeBlas(env, choice.blas);
   info["instructionSet"] = Napi::String::New(env, table->instructionSet);
   info["exactProducts"] = Napi::Boolean::New(env, exact);
+  info["matrixUnit"] = Napi::String::New(env, tiles.ways != nullptr ? tiles.ways->unit->name : "none");
+  info["matmul"] = Napi::String::New(env, tiles.splits ? "split" : "fma");
   info["notes"] = notes;
   return info;
 }
@@ -274,14 +304,16 @@ Napi::Value create(const Napi::CallbackInfo& call) {
   try {
     if (!call[0].IsString()) throw Napi::TypeError::New(env, "create: backend must be a string");
     const std::string backend = call[0].As<Napi::String>().Utf8Value();
-    std::string blasPathStorage, instructionSetStorage;
+    std::string blasPathStorage, instructionSetStorage, matmulStorage, tilesStorage;
     const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
     const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
     const KernelTable* table = chooseTable(instructionSet);
     const bool exact = call[3].ToBoolean() || table->stored->multiplyRounded == nullptr;
+    const std::string* matmul = textOrNull(call[4], "matmul", &matmulStorage);
+    const TileChoice tiles = chooseTiles(table, matmul, textOrNull(call[5], "tiles", &tilesStorage));
     const Choice choice = choose(backend, blasPath);
-    Napi::Object kernels = bindKernels(env, contextFor(choice, table, exact));
-    kernels["info"] = describe(env, choice, table, exact);
+    Napi::Object kernels = bindKernels(env, contextFor(choice, table, exact, tiles));
+    kernels["info"] = describe(env, choice, table, exact, tiles);
     return kernels;
   } catch (const Unavailable& unavailable) {
     throw Napi::Error::New(env, unavailable.message);

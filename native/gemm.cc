@@ -114,8 +114,10 @@ constexpr double kGroupedMargin = 4;
 
 // Whether packing both operands pays for matmuls of this mean size. For thin ones it doesn't.
 bool isLarge(const Gemm& gemm, bool transA, double m, double n, double k, float alpha, double margin = 1) {
-  if (gemm.large == nullptr || alpha == 0 || m < 64 || n < 64 || k < 64) return false;
-  const PanelKernels& panels = *gemm.large->panels;
+  if (gemm.large == nullptr || alpha == 0) return false;
+  const PanelKernels& panels = gemm.panels();
+  const auto least = static_cast<double>(panels.minSide);
+  if (m < least || n < least || k < least) return false;
   return m * n * k >= (transA ? panels.minProductsTransA : margin * panels.minProducts);
 }
 
@@ -123,7 +125,7 @@ bool isLarge(const Gemm& gemm, bool transA, double m, double n, double k, float 
 template <class OperandsOf>
 void runLarge(const Gemm& gemm, const GemmShape& shape, bool shareA, int64_t groups, const OperandsOf& operandsOf) {
   const auto call = [](const void* context, int64_t g) { return (*static_cast<const OperandsOf*>(context))(g); };
-  sgemmLarge({shape, gemm.large, shareA, groups, call, &operandsOf});
+  sgemmLarge({shape, gemm.large, &gemm.panels(), shareA, groups, call, &operandsOf});
 }
 
 }  // namespace

@@ -44,21 +44,65 @@ struct Piece {
   int64_t firstChunk, firstTile;  // numbers in the two parallel regions
 };
 
+// What a kernel multiplies from packed panels, as it lies in the operands.
+struct Block {
+  const LargeGemm* gemm;
+  const Operands* operands;
+  int64_t row, col;
+  Range depth;
+  float beta;
+};
+
+// Rows and columns of a block's part of C by the kernels for matrices that aren't packed.
+void multiplyPlainly(const void* context, int64_t row, int64_t col, int64_t rows, int64_t cols) {
+  const Block& block = *static_cast<const Block*>(context);
+  const LargeGemm& s = *block.gemm;
+  const Operands& p = *block.operands;
+  row += block.row;
+  col += block.col;
+  const int64_t k = block.depth.begin;
+  const float* const a = p.a + (s.transA ? k * s.lda + row : row * s.lda + k);
+  float* const c = p.c + row * s.ldc + col;
+  if (s.storedB != nullptr) {
+    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: a matrix unit gets no blocks
+    return s.kernels->stored->multiplyFloats({s.storedB->type, rows, cols, block.depth.size(),
+                                              p.storedB + col * s.storedB->rowBytes + k * bytes, s.storedB->rowBytes, s.alpha,
+                                              a, s.lda, block.beta, c, s.ldc});
+  }
+  const float* const b = p.b + (s.transB ? col * s.ldb + k : k * s.ldb + col);
+  s.kernels->sgemm(s.transA, s.transB, rows, cols, block.depth.size(), s.alpha, a, s.lda, b, s.ldb, block.beta, c, s.ldc);
+}
+
 // Pieces whose shared operand is packed in one region, and multiplied by the other in the next.
 class Stage {
  public:
-  explicit Stage(const LargeGemm& s) : s_(s), panels_(*s.kernels->panels) {}
+  explicit Stage(const LargeGemm& s) : s_(s), panels_(*s.panels) {}
 
   int64_t sharedUnit() const { return s_.shareA ? panels_.rows : panels_.cols; }
   int64_t otherUnit() const { return s_.shareA ? panels_.cols : panels_.rows; }
-  int64_t depthUnit() const { return s_.storedB != nullptr ? kWidened : 1; }  // where the depth may be cut
+  // Where the depth may be cut: every unit of panels divides the other.
+  int64_t depthUnit() const { return s_.storedB != nullptr ? kWidened : panels_.depthUnit; }
+  // Of a panel, and of all panels, of the shared operand.
+  int64_t sharedFloats(int64_t depth) const { return panelFloats(s_.shareA, depth); }
+  int64_t sharedFloats(int64_t count, int64_t depth) const { return ceilDiv(count, sharedUnit()) * sharedFloats(depth); }
+  // The longest depth of `count` rows or columns of the shared operand that a stage holds, a multiple of the kernel's.
+  int64_t maxDepth(int64_t count) const {
+    const int64_t each = kStageFloats / ceilDiv(count, sharedUnit()) - panels_.header;
+    return std::max<int64_t>(1, each / stepFloats(s_.shareA) / panels_.depth) * panels_.depth;
+  }
   bool holds(int64_t floats) const { return pieces_ < kStagePieces && floats_ + floats <= kStageFloats; }
   void add(const Operands& p, Range shared, Range depth, float beta);
   void run();
 
  private:
   int64_t tilesOf(int64_t other) const;
-  int64_t ownFloats() const { return panels_.depth * roundUp(std::max(kTileRows, kTileCols), otherUnit()); }
+  int64_t stepFloats(bool rows) const { return rows ? panels_.rowFloats : panels_.colFloats; }
+  int64_t panelFloats(bool rows, int64_t depth) const {
+    return panels_.header + roundUp(depth, panels_.depthUnit) * stepFloats(rows);
+  }
+  int64_t ownFloats() const {
+    return ceilDiv(std::max(kTileRows, kTileCols), otherUnit()) * panelFloats(!s_.shareA, panels_.depth);
+  }
   const Piece& pieceOf(int64_t number, int64_t Piece::* first) const;
   void pack(bool rows, const Piece& piece, Range part, Range depth, float* packed, int64_t stride) const;
   void packStored(const uint8_t* matrix, Range cols, Range depth, float* packed, int64_t stride, float* wide) const;
@@ -81,7 +125,7 @@ int64_t Stage::tilesOf(int64_t other) const {
 void Stage::add(const Operands& p, Range shared, Range depth, float beta) {
   piece_[pieces_++] = {p, shared, depth, beta, floats_, chunks_, tiles_};
   const int64_t other = s_.shareA ? s_.n : p.m;
-  floats_ += roundUp(shared.size(), sharedUnit()) * depth.size();
+  floats_ += sharedFloats(shared.size(), depth.size());
   chunks_ += ceilDiv(shared.size(), sharedUnit() * kPanelsPerChunk);
   tiles_ += tilesOf(other);
   flops_ += 2.0 * static_cast<double>(shared.size()) * static_cast<double>(depth.size()) * static_cast<double>(other);
@@ -100,7 +144,7 @@ void Stage::pack(bool rows, const Piece& piece, Range part, Range depth, float* 
   const float* from = (rows ? piece.p.a : piece.p.b) +
                       (alongDepth ? part.begin * ld + depth.begin : depth.begin * ld + part.begin);
   const auto packPanels = rows ? panels_.packRows : panels_.packColumns;
-  packPanels(alongDepth, depth.size(), part.size(), from, ld, packed, stride);
+  packPanels(alongDepth, depth.size(), part.size(), from, ld, packed + panels_.header, stride, 0);
 }
 
 // Columns of op(B), panel by panel, a piece of the depth at a time.
@@ -116,7 +160,8 @@ void Stage::packStored(const uint8_t* matrix, Range cols, Range depth, float* pa
       for (int64_t i = 0; i < width; i++) {
         s_.kernels->stored->widen(b.type, blocks + i * b.rowBytes, count, wide + i * kWidened);
       }
-      panels_.packColumns(true, count, width, wide, kWidened, packed + (k - depth.begin) * panels_.cols, stride);
+      const int64_t at = k - depth.begin;
+      panels_.packColumns(true, count, width, wide, kWidened, packed + panels_.header + at * panels_.colFloats, stride, at);
     }
   }
 }
@@ -126,8 +171,8 @@ void Stage::packChunk(float* packed, int64_t chunk) const {
   const int64_t begin = (chunk - piece.firstChunk) * kPanelsPerChunk * sharedUnit();
   const Range part{piece.shared.begin + begin,
                    std::min(piece.shared.end, piece.shared.begin + begin + kPanelsPerChunk * sharedUnit())};
-  pack(s_.shareA, piece, part, piece.depth, packed + piece.packedAt + begin * piece.depth.size(),
-       sharedUnit() * piece.depth.size());
+  const int64_t stride = sharedFloats(piece.depth.size());
+  pack(s_.shareA, piece, part, piece.depth, packed + piece.packedAt + begin / sharedUnit() * stride, stride);
 }
 
 void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
@@ -135,21 +180,25 @@ void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
   const Range other{0, s_.shareA ? s_.n : piece.p.m};
   const Range part = partOf(other, tile - piece.firstTile, tilesOf(other.end), otherUnit());
   const Range rows = s_.shareA ? piece.shared : part, cols = s_.shareA ? part : piece.shared;
-  const int64_t sharedStride = sharedUnit() * piece.depth.size();
+  const int64_t sharedStride = sharedFloats(piece.depth.size());
   const int64_t blocks = std::max<int64_t>(1, ceilDiv(piece.depth.size(), panels_.depth));
   for (int64_t block = 0; block < blocks; block++) {
     const Range depth = partOf(piece.depth, block, blocks, depthUnit());
-    const int64_t ownStride = otherUnit() * depth.size();
+    const int64_t ownStride = panelFloats(!s_.shareA, depth.size());
     if (s_.storedB != nullptr) {
       packStored(piece.p.storedB, part, depth, own, ownStride, own + ownFloats());
     } else {
       pack(!s_.shareA, piece, part, depth, own, ownStride);
     }
-    const float* shared = packed + piece.packedAt + (depth.begin - piece.depth.begin) * sharedUnit();
+    const int64_t at = depth.begin - piece.depth.begin;
+    const float* const sharedAt = packed + piece.packedAt + panels_.header + at * stepFloats(s_.shareA);
+    const float* const ownAt = own + panels_.header;
+    const float beta = block == 0 ? piece.beta : 1;
+    const Block plain = {&s_, &piece.p, rows.begin, cols.begin, depth, beta};
     panels_.multiply({rows.size(), cols.size(), depth.size(), depth.size() == 0 ? 0 : s_.alpha,
-                      s_.shareA ? shared : own, s_.shareA ? sharedStride : ownStride, s_.shareA ? own : shared,
-                      s_.shareA ? ownStride : sharedStride, block == 0 ? piece.beta : 1,
-                      piece.p.c + rows.begin * s_.ldc + cols.begin, s_.ldc});
+                      s_.shareA ? sharedAt : ownAt, s_.shareA ? sharedStride : ownStride, s_.shareA ? ownAt : sharedAt,
+                      s_.shareA ? ownStride : sharedStride, beta, piece.p.c + rows.begin * s_.ldc + cols.begin, s_.ldc,
+                      s_.shareA ? at : 0, s_.shareA ? 0 : at, panels_.tiles, multiplyPlainly, &plain});
   }
 }
 
@@ -171,11 +220,12 @@ void Stage::run() {
 
 // A group whose shared operand exceeds a stage: piece by piece, the later ones along the depth adding to C.
 void runInPieces(const LargeGemm& s, Stage& stage, const Operands& p, Range shared) {
-  const int64_t unit = stage.sharedUnit(), depthUnit = s.kernels->panels->depth;
-  const int64_t parts = ceilDiv(roundUp(shared.size(), unit) * std::min(depthUnit, p.k), kStageFloats - unit * depthUnit);
+  const int64_t unit = stage.sharedUnit(), depth = s.panels->depth;
+  const int64_t parts =
+      ceilDiv(stage.sharedFloats(shared.size(), std::min(depth, p.k)), kStageFloats - stage.sharedFloats(depth));
   for (int64_t i = 0; i < parts; i++) {
     const Range part = partOf(shared, i, parts, unit);
-    const int64_t maxDepth = std::max<int64_t>(1, kStageFloats / roundUp(part.size(), unit) / depthUnit) * depthUnit;
+    const int64_t maxDepth = stage.maxDepth(part.size());
     const int64_t depthParts = ceilDiv(p.k, maxDepth);
     for (int64_t d = 0; d < depthParts; d++) {
       stage.add(p, part, partOf({0, p.k}, d, depthParts, stage.depthUnit()), d == 0 ? s.beta : 1);
@@ -192,7 +242,7 @@ void sgemmLarge(const LargeGemm& s) {
     const Operands p = s.operandsOf(s.context, g);
     if (p.m == 0 || s.n == 0) continue;
     const Range shared{0, s.shareA ? p.m : s.n};
-    const int64_t floats = roundUp(shared.size(), stage.sharedUnit()) * p.k;
+    const int64_t floats = stage.sharedFloats(shared.size(), p.k);
     if (!stage.holds(floats)) stage.run();
     if (floats <= kStageFloats) {
       stage.add(p, shared, {0, p.k}, s.beta);

@@ -1,5 +1,5 @@
-// Large matmuls by the built-in kernel, both operands packed: one of them first, shared by all tiles, the other tile
-// by tile (kernels/sgemm_large.cc).
+// Large matmuls by the built-in kernel or a matrix unit, both operands packed: one of them first, shared by all tiles, the
+// other tile by tile (kernels/sgemm_large.cc, tile_product.h).
 #pragma once
 #include <cstdint>
 
@@ -29,11 +29,13 @@ struct GemmShape {
 
 struct LargeGemm : GemmShape {
   const KernelTable* kernels;
+  const PanelKernels* panels;  // the table's, or those of a matrix unit
   bool shareA;  // op(A) is packed first and tiles are columns; else op(B), and tiles are rows
   int64_t groups;
   Operands (*operandsOf)(const void* context, int64_t g);
   const void* context;
-  // If not null, B is stored like these matrices: transB, shareA and Operands::storedB must be set.
+  // If not null, B is stored like these matrices: transB, shareA and Operands::storedB must be set. A matrix unit takes none of
+  // the block types.
   const StoredMatrices* storedB = nullptr;
 };
 

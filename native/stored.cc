@@ -12,15 +12,24 @@ namespace sgemoe {
 namespace {
 
 // Few rows: floats are multiplied as they are, blocks by rounded activations or once widened. Many rows: rounded ones by
-// panels of bytes, else both operands are packed as floats.
+// panels of bytes, else both operands are packed, as floats or for a matrix unit.
 enum class Way { floats, rounded, widened, panels, large };
 
 // Rows from which packing both operands as floats is as fast as the other ways, measured on Zen 4.
 constexpr int64_t kLargeRows = 96, kLargeRowsRounded = 192;
+// From which a matrix unit pays, by an estimate: packing a weight costs as much as ten of its products by vectors.
+constexpr int64_t kTiledRows = 32;
 
-Way wayOf(const KernelTable& kernels, bool exact, StorageType type, int64_t m) {
-  const StoredKernels& stored = *kernels.stored;
-  const bool rounds = layoutOf(type).elements > 1 && !exact && stored.multiplyRounded != nullptr;
+// The matrix unit's panels for a type, if any.
+const PanelKernels* tilesOf(const StoredUnits& units, StorageType type) {
+  if (type == StorageType::bfloat16) return units.bfloat16Tiles;
+  return layoutOf(type).elements == 1 ? units.floatTiles : nullptr;
+}
+
+Way wayOf(const StoredUnits& units, StorageType type, int64_t m) {
+  const StoredKernels& stored = *units.kernels.stored;
+  if (tilesOf(units, type) != nullptr && m >= kTiledRows) return Way::large;
+  const bool rounds = layoutOf(type).elements > 1 && !units.exact && stored.multiplyRounded != nullptr;
   if (rounds && stored.panels != nullptr) return m < stored.panels->minRows ? Way::rounded : Way::panels;
   if (m >= (rounds ? kLargeRowsRounded : kLargeRows)) return Way::large;
   return rounds ? Way::rounded : layoutOf(type).elements == 1 ? Way::floats : Way::widened;
@@ -50,9 +59,9 @@ struct Part {
 
 class Product {
  public:
-  Product(const KernelTable& kernels, bool exact, const StoredMatrices& matrices, float alpha,
-          const float* x, int64_t ldx, float beta, float* y, int64_t ldy)
-      : kernels_(kernels), exact_(exact), w_(matrices), alpha_(alpha), x_(x), ldx_(ldx), beta_(beta), y_(y),
+  Product(const StoredUnits& units, const StoredMatrices& matrices, float alpha, const float* x, int64_t ldx, float beta,
+          float* y, int64_t ldy)
+      : units_(units), kernels_(units.kernels), w_(matrices), alpha_(alpha), x_(x), ldx_(ldx), beta_(beta), y_(y),
         ldy_(ldy) {}
 
   // partOf(i) for i of [0, parts), all within rows [first, end) of x and y.
@@ -91,7 +100,7 @@ class Product {
   }
 
  private:
-  Way wayOf(int64_t m) const { return sgemoe::wayOf(kernels_, exact_, w_.type, m); }
+  Way wayOf(int64_t m) const { return sgemoe::wayOf(units_, w_.type, m); }
 
   void roundRows(int64_t first, int64_t end, int64_t bytes, uint8_t* rounded) {
     constexpr int64_t kRows = 16;
@@ -133,11 +142,12 @@ class Product {
       return (*static_cast<const decltype(operandsOf)*>(context))(i);
     };
     const GemmShape shape{false, true, w_.rows, alpha_, ldx_, 0, beta_, ldy_};
-    sgemmLarge({shape, &kernels_, true, parts, call, &operandsOf, &w_});
+    const PanelKernels* const tiles = tilesOf(units_, w_.type);
+    sgemmLarge({shape, &kernels_, tiles != nullptr ? tiles : kernels_.panels, true, parts, call, &operandsOf, &w_});
   }
 
+  const StoredUnits& units_;
   const KernelTable& kernels_;
-  const bool exact_;
   const StoredMatrices& w_;
   const float alpha_;
   const float* const x_;
@@ -149,13 +159,12 @@ class Product {
 
 }  // namespace
 
-void multiplyStored(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
-                    int64_t index, int64_t m, float alpha, const float* x, int64_t ldx, float beta, float* y,
-                    int64_t ldy) {
+void multiplyStored(const StoredUnits& units, const StoredMatrices& matrices, int64_t index, int64_t m, float alpha,
+                    const float* x, int64_t ldx, float beta, float* y, int64_t ldy) {
   if (m == 0 || matrices.rows == 0) return;
   if (matrices.cols == 0 || alpha == 0) return scaleMatrix(m, matrices.rows, beta, y, ldy);
-  Product product(kernels, exact, matrices, alpha, x, ldx, beta, y, ldy);
-  if (wayOf(kernels, exact, matrices.type, m) != Way::panels) {
+  Product product(units, matrices, alpha, x, ldx, beta, y, ldy);
+  if (wayOf(units, matrices.type, m) != Way::panels) {
     return product.run(0, m, 1, [&](int64_t) { return Part{index, 0, m}; });
   }
   // Where there are few panels of weights, rows are cut too.
@@ -165,15 +174,14 @@ void multiplyStored(const KernelTable& kernels, bool exact, const StoredMatrices
   product.run(0, m, ceilDiv(m, size), [&](int64_t i) { return Part{index, i * size, std::min(size, m - i * size)}; });
 }
 
-void multiplyStoredGroups(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
-                          const int32_t* rowStarts, float alpha, const float* x, int64_t ldx, float beta, float* y,
-                          int64_t ldy) {
+void multiplyStoredGroups(const StoredUnits& units, const StoredMatrices& matrices, const int32_t* rowStarts, float alpha,
+                          const float* x, int64_t ldx, float beta, float* y, int64_t ldy) {
   const int64_t first = rowStarts[0], end = rowStarts[matrices.count];
   if (first == end || matrices.rows == 0) return;
   if (matrices.cols == 0 || alpha == 0) return scaleMatrix(end - first, matrices.rows, beta, y + first * ldy, ldy);
   int64_t used = 0;
   for (int64_t g = 0; g < matrices.count; g++) used += rowStarts[g + 1] > rowStarts[g];
-  Product product(kernels, exact, matrices, alpha, x, ldx, beta, y, ldy);
+  Product product(units, matrices, alpha, x, ldx, beta, y, ldy);
   product.run(first, end, used, [&](int64_t number) {  // the used group of this number
     int64_t g = 0;
     while (rowStarts[g + 1] == rowStarts[g] || number-- > 0) g++;

@@ -30,15 +30,21 @@ struct StoredMatrices {
   int64_t bytes() const { return rows * rowBytes; }
 };
 
+// What multiplies stored matrices.
+struct StoredUnits {
+  const KernelTable& kernels;
+  bool exact;  // products by block types take the activations as they are
+  // Panels of a matrix unit for many rows, by matrices in bfloat16 and by those in float32 and float16; null: none.
+  const PanelKernels *bfloat16Tiles, *floatTiles;
+};
+
 // y [m, rows] = alpha * x W^T + beta * y with W matrix number `index`.
-void multiplyStored(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
-                    int64_t index, int64_t m, float alpha, const float* x, int64_t ldx, float beta, float* y,
-                    int64_t ldy);
+void multiplyStored(const StoredUnits& units, const StoredMatrices& matrices, int64_t index, int64_t m, float alpha,
+                    const float* x, int64_t ldx, float beta, float* y, int64_t ldy);
 
 // Rows rowStarts[g] .. rowStarts[g+1] of x and y by matrix g.
-void multiplyStoredGroups(const KernelTable& kernels, bool exact, const StoredMatrices& matrices,
-                          const int32_t* rowStarts, float alpha, const float* x, int64_t ldx, float beta, float* y,
-                          int64_t ldy);
+void multiplyStoredGroups(const StoredUnits& units, const StoredMatrices& matrices, const int32_t* rowStarts, float alpha,
+                          const float* x, int64_t ldx, float beta, float* y, int64_t ldy);
 
 // Row i of out = row ids[i] of matrix number `index`.
 void gatherStored(const KernelTable& kernels, const StoredMatrices& matrices, int64_t index, int64_t count,

@@ -19,6 +19,8 @@ struct Context {
   Gemm gemm;
   bool packs;  // whether weights may be packed for the built-in kernel; false if a library must do every matmul
   bool exact;  // whether products by block types take the activations as they are
+  // Panels of a matrix unit for stored matrices (StoredUnits); null: none.
+  const PanelKernels *bfloat16Tiles = nullptr, *floatTiles = nullptr;
 };
 
 struct ArgumentError {
@@ -87,7 +89,9 @@ class Args {
   const KernelTable& kernels() const { return *context_->table; }
   const Gemm& gemm() const { return context_->gemm; }
   bool packs() const { return context_->packs; }
-  bool exact() const { return context_->exact; }
+  StoredUnits storedUnits() const {
+    return {*context_->table, context_->exact, context_->bfloat16Tiles, context_->floatTiles};
+  }
 
   // One call for each argument, in their order; an array takes its offset along. An integer out of range comes back
   // as 0 and is reported by done().

@@ -60,7 +60,7 @@ void multiplyStored(Args& args) {
   areas.writes(y, matrix(m, matrices.rows, ldy));
   if (m == 0 || matrices.rows == 0) return;
   areas.requireApart();
-  sgemoe::multiplyStored(args.kernels(), args.exact(), matrices, index, m, static_cast<float>(alpha),
+  sgemoe::multiplyStored(args.storedUnits(), matrices, index, m, static_cast<float>(alpha),
                          x.begin(), ldx, static_cast<float>(beta), y.begin(), ldy);
 }
 
@@ -89,7 +89,7 @@ void multiplyStoredGroups(Args& args) {
   }
   if (starts[0] == starts[matrices.count] || matrices.rows == 0) return;
   areas.requireApart();
-  sgemoe::multiplyStoredGroups(args.kernels(), args.exact(), matrices, starts, static_cast<float>(alpha),
+  sgemoe::multiplyStoredGroups(args.storedUnits(), matrices, starts, static_cast<float>(alpha),
                                x.begin(), ldx, static_cast<float>(beta), y.begin(), ldy);
 }
 

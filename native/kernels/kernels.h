@@ -13,6 +13,8 @@ namespace sgemoe {
 using SgemmFn = void (*)(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,
                          int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
+struct TileKernels;
+
 // C [rows, cols] = alpha * A B + beta * C. Panel number i of A is at a + i * aStride, of B at b + i * bStride.
 struct PackedProduct {
   int64_t rows, cols, depth;
@@ -24,20 +26,38 @@ struct PackedProduct {
   float beta;
   float* c;
   int64_t ldc;
+  // Of products on a matrix unit: the steps of the depth that lie in front of a and b in their panels, and what computes
+  // [rows, cols] from `row` and `col` on from the operands as they are, where the unit can't.
+  int64_t aAt, bAt;
+  const TileKernels* tiles;
+  void (*multiplyPlainly)(const void* context, int64_t row, int64_t col, int64_t rows, int64_t cols);
+  const void* context;
 };
 
 // The parts of a large matmul (sgemm_large.cc). A panel of op(A) is [depth, rows], one of op(B) [depth, cols].
 // Packing takes any number of rows or columns, which run along the depth in memory or across it, and puts the panels
-// `stride` apart, with `rows` or `cols` floats a step.
+// `stride` apart. `packed` is where step `at` of the first panel lies; the steps before it have been packed.
+using PackPanelsFn = void (*)(bool alongDepth, int64_t depth, int64_t count, const float* from, int64_t ld, float* packed,
+                              int64_t stride, int64_t at);
 struct PanelKernels {
   int64_t rows, cols;
   int64_t depth;  // to cut long products to
   double minProducts, minProductsTransA;  // m * n * k from which they beat the other ways
-  void (*packRows)(bool alongDepth, int64_t depth, int64_t rows, const float* a, int64_t lda, float* packed,
-                   int64_t stride);
-  void (*packColumns)(bool alongDepth, int64_t depth, int64_t cols, const float* b, int64_t ldb, float* packed,
-                      int64_t stride);
+  PackPanelsFn packRows, packColumns;
   void (*multiply)(const PackedProduct& product);
+  int64_t rowFloats, colFloats;  // floats of a panel of op(A) or op(B) for each step of the depth
+  int64_t depthUnit;             // panels hold a multiple of so many steps
+  int64_t header;                // floats in front of a panel
+  int64_t minSide;               // the least m, n and k
+  const TileKernels* tiles;      // if a matrix unit multiplies
+};
+
+// What products on a matrix unit need besides the unit (tile_panels.cc). Sums are 32 floats a row.
+struct TileKernels {
+  PackPanelsFn packRows, packColumns;  // in three parts
+  PackPanelsFn packBfloat16Columns;    // of numbers that are bfloat16, in one
+  float (*least)(const float* sums, int64_t rows, int64_t cols);  // magnitude
+  void (*update)(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* c, int64_t ldc);
 };
 
 // Strides of keys and values are in elements, of stored ones in bytes.
@@ -101,6 +121,7 @@ struct KernelTable {
 
   const PanelKernels* panels;  // the built-in sgemm's way with large matrices
   const StoredKernels* stored;
+  const TileKernels* tiles;  // null where no matrix unit can be
 
   // One member for each kernel.
 #define SGEMOE_KERNEL(result, name, parameters) result(*name) parameters;

@@ -192,12 +192,12 @@ void packColumnsTransposed(const float* b, int64_t ldb, int64_t depth, int64_t c
 }
 
 void packRows(bool alongDepth, int64_t depth, int64_t rows, const float* a, int64_t lda, float* packed,
-              int64_t stride) {
+              int64_t stride, int64_t) {
   (alongDepth ? packRowsTransposed : packRowsCopied)(a, lda, depth, rows, packed, stride);
 }
 
 void packColumns(bool alongDepth, int64_t depth, int64_t cols, const float* b, int64_t ldb, float* packed,
-                 int64_t stride) {
+                 int64_t stride, int64_t) {
   (alongDepth ? packColumnsTransposed : packColumnsCopied)(b, ldb, depth, cols, packed, stride);
 }
 
@@ -238,9 +238,11 @@ constexpr double kMinProducts = 1 << 26, kMinProductsTransA = 1 << 24;
 constexpr double kMinProducts = 1e300, kMinProductsTransA = 1 << 25;
 #endif
 
+constexpr int64_t kMinSide = 64;
+
 extern const PanelKernels kPanelKernels;
-const PanelKernels kPanelKernels = {kRows,    kPanelCols,  kDepth,  kMinProducts, kMinProductsTransA,
-                                    packRows, packColumns, multiply};
+const PanelKernels kPanelKernels = {kRows, kPanelCols, kDepth, kMinProducts, kMinProductsTransA, packRows, packColumns,
+                                    multiply, kRows, kPanelCols, 1, 0, kMinSide, nullptr};
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

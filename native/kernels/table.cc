@@ -9,11 +9,18 @@ namespace SGEMOE_ISA {
 
 extern const PanelKernels kPanelKernels;
 extern const StoredKernels kStoredKernels;
+#if defined(__wasm__)
+constexpr const TileKernels* kTiles = nullptr;
+#else
+extern const TileKernels kTileKernels;
+constexpr const TileKernels* kTiles = &kTileKernels;
+#endif
 extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
     &kPanelKernels,
     &kStoredKernels,
+    kTiles,
 #define SGEMOE_KERNEL(result, name, parameters) name,
 #define SGEMOE_ENTRY(result, name)
 #include "../kernels.def"

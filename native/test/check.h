@@ -13,6 +13,7 @@ int finish();
 
 void poolTests();
 void matmulTests();
+void tileTests();
 
 }  // namespace test
 }  // namespace sgemoe

@@ -31,5 +31,6 @@ int finish() {
 int main() {
   sgemoe::test::poolTests();
   sgemoe::test::matmulTests();
+  sgemoe::test::tileTests();
   return sgemoe::test::finish();
 }

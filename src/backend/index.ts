@@ -6,6 +6,8 @@
  * - SGEMOE_ADDON=<file>: the addon to load.
  * - SGEMOE_ISA=baseline|avx2|avx512|avx512vnni|neon: for tests.
  * - SGEMOE_EXACT=1: products by block types take the activations as they are (`BackendInfo.exactProducts`).
+ * - SGEMOE_MATMUL=fma|split: without, or also float32 with, the matrix unit (`BackendInfo.matmul`).
+ * - SGEMOE_TILES=model: for tests, the scalar model of the matrix unit in place of the processor's.
  * - SGEMOE_THREADS=1..256: size of the thread pool.
  *
  * A demand that can't be met throws, and so does a bundle without its addon. Otherwise the best backend that loads is used;
@@ -77,11 +79,12 @@ export function createKernels(
   const blasPath = takesLibrary ? variable('SGEMOE_BLAS') : undefined;
   const instructionSet = instructionSetFromEnvironment();
   const exact = exactFromEnvironment();
+  const matmul = oneOf('SGEMOE_MATMUL', variable('SGEMOE_MATMUL'), ['fma', 'split'] as const);
+  const tiles = oneOf('SGEMOE_TILES', variable('SGEMOE_TILES'), ['model'] as const);
   const backend = name === 'auto' && blasPath !== undefined ? 'blas' : name;
-  const demanded = backend !== 'auto' || instructionSet !== undefined || addonPath !== undefined;
-  return demanded
-    ? loadNativeKernels({ backend, blasPath, instructionSet, addonPath, exact })
-    : bestKernels({ backend, exact });
+  const demanded = [instructionSet, addonPath, matmul, tiles].some((value) => value !== undefined);
+  const options = { backend, blasPath, instructionSet, addonPath, exact, matmul, tiles };
+  return demanded || backend !== 'auto' ? loadNativeKernels(options) : bestKernels(options);
 }
 
 /** Instruction sets with which the built-in kernel was measured as fast as OpenBLAS (docs/performance.md). */
@@ -168,6 +171,17 @@ function instructionSetFromEnvironment(): string | undefined {
     throw new RangeError(`SGEMOE_ISA must be one of ${INSTRUCTION_SETS.join(', ')}, got '${value}'`);
   }
   return value;
+}
+
+function oneOf<T extends string>(
+  name: string,
+  value: string | undefined,
+  choices: readonly T[],
+): T | undefined {
+  if (value !== undefined && !(choices as readonly string[]).includes(value)) {
+    throw new RangeError(`${name} must be ${choices.join(' or ')}, got '${value}'`);
+  }
+  return value as T | undefined;
 }
 
 function exactFromEnvironment(): boolean {

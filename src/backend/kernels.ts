@@ -91,6 +91,16 @@ export interface BackendInfo {
    * is faster (`StoredKernels`). SGEMOE_EXACT=1 makes it true.
    */
   readonly exactProducts: boolean;
+  /**
+   * The matrix unit in use: 'amx' (Intel's, on Linux), 'none', or 'model', which tests ask for. It multiplies many rows by
+   * matrices stored in bfloat16; SGEMOE_MATMUL=fma leaves it unused.
+   */
+  readonly matrixUnit: 'none' | 'amx' | 'model';
+  /**
+   * How large float32 products are computed: 'fma', multiply-adds of float32, or 'split', on the matrix unit from three
+   * bfloat16 parts of each number, as accurate (`MatmulKernels`). SGEMOE_MATMUL=split asks for the latter.
+   */
+  readonly matmul: 'fma' | 'split';
   /** The addon's file, null for the reference backend and WebAssembly. */
   readonly addonPath: string | null;
   /** Sentences that say why a faster backend isn't in use, with the command that helps. Empty if nothing is amiss. */

@@ -21,6 +21,13 @@ export interface NativeOptions {
   instructionSet?: string | undefined;
   /** Products by block types take the activations as they are (`StoredKernels`). Default: false. */
   exact?: boolean | undefined;
+  /**
+   * 'split': large float32 products on the matrix unit, which must be there. 'fma': the unit isn't used. Default: it multiplies
+   * many rows by matrices stored in bfloat16, if it is there.
+   */
+  matmul?: 'fma' | 'split' | undefined;
+  /** 'model': for tests, the scalar model of the matrix unit in place of the processor's. */
+  tiles?: 'model' | undefined;
   /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds/. */
   addonPath?: string | undefined;
 }
@@ -28,7 +35,10 @@ export interface NativeOptions {
 type KernelName = Exclude<keyof Kernels, 'info' | 'floatType' | 'memory'>;
 
 interface NativeKernels extends Pick<Kernels, KernelName> {
-  readonly info: Pick<BackendInfo, 'backend' | 'blas' | 'instructionSet' | 'exactProducts' | 'notes'>;
+  readonly info: Pick<
+    BackendInfo,
+    'backend' | 'blas' | 'instructionSet' | 'exactProducts' | 'matrixUnit' | 'matmul' | 'notes'
+  >;
   threads(): number;
 }
 
@@ -40,6 +50,8 @@ interface Addon {
     blasPath: string | null,
     instructionSet: string | null,
     exact: boolean,
+    matmul: string | null,
+    tiles: string | null,
   ): NativeKernels;
   mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
@@ -113,6 +125,8 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
       options.blasPath ?? null,
       options.instructionSet ?? null,
       options.exact ?? false,
+      options.matmul ?? null,
+      options.tiles ?? null,
     );
   } catch (error) {
     throw unavailable(
@@ -308,6 +322,9 @@ function addonFix(): string {
 function creationFix(backend: NativeBackendRequest, options: NativeOptions, message: string): string {
   if (options.instructionSet !== undefined && message.includes('instruction set')) {
     return 'unset SGEMOE_ISA (or instructionSet), and the best one of this processor is used';
+  }
+  if (options.matmul === 'split' && message.includes('matrix unit')) {
+    return 'unset SGEMOE_MATMUL (or matmul)';
   }
   if (backend === 'accelerate') {
     return 'Accelerate is part of macOS; elsewhere unset SGEMOE_BACKEND, or set it to openblas';

@@ -58,6 +58,8 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
     instructionSet: 'none',
     threads: 1,
     exactProducts: true,
+    matrixUnit: 'none',
+    matmul: 'fma',
     addonPath: null,
     notes: [...notes],
   };

@@ -239,6 +239,8 @@ describe('misspelt environment variables', () => {
     ['SGEMOE_BACKEND', 'openbals', 'auto, reference, wasm, builtin, openblas, accelerate, blas'],
     ['SGEMOE_EXACT', 'yes', '0 or 1'],
     ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, avx512vnni, neon'],
+    ['SGEMOE_MATMUL', 'amx', 'fma or split'],
+    ['SGEMOE_TILES', 'real', 'model'],
     ['SGEMOE_THREADS', '0', '1..256'],
     ['SGEMOE_THREADS', 'two', '1..256'],
     ['SGEMOE_THREADS', '257', '1..256'],

@@ -63,6 +63,16 @@ describe('the sgemoe process', () => {
     expect(run('1')).toMatch(/block types +multiplied as they are/);
   });
 
+  it('info tells of the matrix unit and what it multiplies', () => {
+    if (getKernels().info.addonPath === null) return; // only the addon has one
+    const run = (env: NodeJS.ProcessEnv) =>
+      execFileSync(process.execPath, [MAIN, 'info'], { env: { ...process.env, ...env }, encoding: 'utf8' });
+    expect(run({ SGEMOE_MATMUL: 'fma' })).toMatch(/matrix unit +none in use/);
+    const model = run({ SGEMOE_TILES: 'model', SGEMOE_MATMUL: 'split' });
+    expect(model).toMatch(/matrix unit +a scalar model of AMX.*bfloat16 matrices, large float32 products/);
+    expect(run({ SGEMOE_TILES: 'model' })).toMatch(/matrix unit +.*bfloat16 matrices\n/);
+  });
+
   it.skipIf(process.platform === 'win32')('saves at the first Ctrl-C and gives 130', async () => {
     const out = join(folder, 'once');
     const { child, stdout } = start(...endless(out));

@@ -1,4 +1,10 @@
-/** Matrix products: plain, batched, grouped by experts, by packed weights. Conventions and errors: `Kernels`. */
+/**
+ * Matrix products: plain, batched, grouped by experts, by packed weights. Conventions and errors: `Kernels`.
+ *
+ * Sums are float32. Where `info.matmul` is 'split', large products are sums of six products of bfloat16 parts, a = a1 + a2 + a3:
+ * a1 b1 + a1 b2 + a2 b1 + a1 b3 + a2 b2 + a3 b1. What that leaves out is below 2^-24 of |a b|, and the whole error is no larger
+ * than that of multiply-adds; products in which numbers might be lost are computed by those (docs/performance.md).
+ */
 export interface MatmulKernels {
   /**
    * C = alpha * op(A) op(B) + beta * C, op(X) = X or X^T.

@@ -16,7 +16,8 @@ export interface StoredMatrices {
  * Products by matrices as they are stored, and the conversions. Conventions and errors: `Kernels`; lengths of `bytes` are in
  * bytes. A `cols` that is no multiple of the type's block is a RangeError "<kernel>: cols must be a multiple of <n>, got ...".
  *
- * float32, bfloat16 and float16 are multiplied as their values: the error is that of `sgemm`. For the block types the
+ * float32, bfloat16 and float16 are multiplied as their values: the error is that of `sgemm`, on a matrix unit too
+ * (`info.matrixUnit`), where float32 activations by bfloat16 matrices are three products of bfloat16 parts. For the block types the
  * activations may be rounded too, to 8 bits in blocks of 32: x ~ d q with d = max |x| / 127 and integers q of -127 .. 127, so
  * that products are sums of integers. This adds at most sum over the blocks of d/2 * sum |w| to the error of an element of
  * y. `info.exactProducts` says that it isn't done: on instruction sets that don't gain by it, and wherever SGEMOE_EXACT=1 asks

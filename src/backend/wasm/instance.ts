@@ -74,6 +74,8 @@ export function instantiate(module: Module, options: WasmOptions): WasmInstance 
         backend: 'wasm',
         blas: null,
         exactProducts: true,
+        matrixUnit: 'none',
+        matmul: 'fma',
         threads: exports.threadCount(),
         ...options.info,
       };

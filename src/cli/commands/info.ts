@@ -39,6 +39,7 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
   rows.push(
     ['instruction set', info.instructionSet],
     ['block types', info.exactProducts ? 'multiplied as they are' : 'multiplied by activations in 8 bits'],
+    ['matrix unit', describeMatrixUnit(info)],
     ['threads', String(info.threads)],
     ['addon', info.addonPath ?? 'none'],
   );
@@ -47,6 +48,12 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
   });
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}
+
+function describeMatrixUnit({ matrixUnit, matmul }: BackendInfo): string {
+  if (matrixUnit === 'none') return 'none in use';
+  const name = matrixUnit === 'amx' ? 'AMX' : 'a scalar model of AMX, for tests';
+  return `${name}: prompts by bfloat16 matrices${matmul === 'split' ? ', large float32 products' : ''}`;
 }
 
 /** One line for the head of a run. */

@@ -97,7 +97,11 @@ function addRounding(
   }
 }
 
-export function storedConformance(kernels: () => Kernels): void {
+/** `types`: those whose products are tested; the rest of the suite doesn't depend on them. */
+export function storedConformance(
+  kernels: () => Kernels,
+  types: readonly StorageType[] = STORAGE_TYPE_NAMES,
+): void {
   /** What the product must be, and how far from it. Block types only: sums of integers are allowed where the backend says so. */
   function expected(
     type: StorageType,
@@ -211,7 +215,7 @@ export function storedConformance(kernels: () => Kernels): void {
   }
 
   describe('stored matrices', () => {
-    for (const type of STORAGE_TYPE_NAMES) {
+    for (const type of types) {
       const unit = STORAGE_TYPES[type].elements;
       const depths = unit === 1 ? [0, 1, 7, 16, 33, 100] : [0, unit, 2 * unit, 3 * unit, 5 * unit];
 

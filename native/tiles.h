@@ -1,0 +1,33 @@
+// Matrix products on a matrix unit that multiplies tiles of bfloat16 (Intel AMX).
+#pragma once
+#include "kernels/kernels.h"
+
+namespace sgemoe {
+
+// A matrix unit: what multiplies packed panels (tile_product.h).
+struct TileUnit {
+  const char* name;                               // 'amx' or 'model'
+  void (*multiplySplit)(const PackedProduct&);    // float32 by float32, both in three parts
+  void (*multiplyBfloat16)(const PackedProduct&);  // float32 in three parts by bfloat16
+};
+
+// The processor's unit, which the system has been asked for once. Null where there is none; `refused` is then a sentence if the
+// processor has one that can't be used.
+const TileUnit* amxUnit(const char** refused);
+
+// A scalar model of the unit with the bits of the real one, for tests on any machine: thousands of times slower.
+const TileUnit& modelUnit();
+
+// Instructions that the model was given and the processor would refuse, in the whole process: 0 in code that is right.
+int64_t modelFaults();
+
+// The ways to multiply on a unit: float32 by float32, and by bfloat16.
+struct TileWays {
+  const TileUnit* unit;
+  PanelKernels split, bfloat16;
+};
+
+// The ways on `unit` with the packing of `table`; kept for the whole process. Null if one of the two is missing.
+const TileWays* tileWays(const KernelTable* table, const TileUnit* unit);
+
+}  // namespace sgemoe

@@ -1,0 +1,153 @@
+// A scalar model of the tile instructions, from the operation sections of Intel's manual (volume 2: LDTILECFG, TILELOADD,
+// TILESTORED, TILEZERO, TDPBF16PS). It gives the bits that the processor gives, and counts what the processor would refuse.
+#include <atomic>
+#include <cstring>
+
+#include "tile_product.h"
+#include "tiles.h"
+
+namespace sgemoe {
+namespace {
+
+std::atomic<int64_t> faults{0};
+
+uint32_t bitsOf(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+float floatOf(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+float signedZero(double like) { return std::signbit(like) ? -0.0f : 0.0f; }
+
+// Denormals are zeros.
+float flushed(float x) { return (bitsOf(x) & 0x7f800000) == 0 ? floatOf(bitsOf(x) & 0x80000000) : x; }
+
+// a + b rounded once, to the nearest float32 with ties to even; results that are denormal after rounding with an unbounded exponent
+// become zeros. a and b hold at most 53 bits each, and their product or sum no infinity that float32 lacks.
+float addRounded(double a, double b) {
+  double sum = a + b;
+  if (!std::isfinite(sum)) return static_cast<float>(sum);
+  // What the double's rounding lost (Knuth's two-sum). A sum that isn't exact gets an odd last bit, which keeps the second rounding
+  // right (Boldo and Melquiond 2008).
+  const double back = sum - a, lost = (a - (sum - back)) + (b - back);
+  if (lost != 0) {
+    uint64_t bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    if ((bits & 1) == 0) bits += (lost > 0) == (sum > 0) ? 1 : -1;
+    std::memcpy(&sum, &bits, sizeof sum);
+  }
+  if (std::fabs(sum) >= 0x1p-100) return static_cast<float>(sum);
+  const float scaled = static_cast<float>(sum * 0x1p200);  // 24 bits, however small
+  return std::fabs(scaled) < 0x1p74f ? signedZero(sum) : static_cast<float>(static_cast<double>(scaled) * 0x1p-200);
+}
+
+class Model {
+ public:
+  void configure(const TileConfig& config) {
+    bool bad = config.palette != 1 || config.startRow != 0;
+    for (const uint8_t byte : config.reserved) bad |= byte != 0;
+    for (int t = 0; t < 16; t++) {
+      const int rows = config.rows[t], bytes = config.rowBytes[t];
+      bad |= t >= 8 ? rows != 0 || bytes != 0 : rows > 16 || bytes > 64 || (rows == 0) != (bytes == 0);
+    }
+    if (bad) return fault();
+    config_ = config;
+    std::memset(tiles_, 0, sizeof tiles_);
+    configured_ = true;
+  }
+
+  void release() {
+    if (!configured_) fault();
+    configured_ = false;
+  }
+
+  template <int T>
+  void zero() {
+    if (exists(T)) std::memset(tiles_[T], 0, sizeof tiles_[T]);
+  }
+
+  template <int T>
+  void load(const void* from, int64_t stride) {
+    if (!exists(T)) return;
+    std::memset(tiles_[T], 0, sizeof tiles_[T]);
+    for (int row = 0; row < config_.rows[T]; row++) {
+      std::memcpy(tiles_[T][row], static_cast<const char*>(from) + row * stride, config_.rowBytes[T]);
+    }
+  }
+
+  template <int T>
+  void store(void* to, int64_t stride) {
+    if (!exists(T)) return;
+    for (int row = 0; row < config_.rows[T]; row++) {
+      std::memcpy(static_cast<char*>(to) + row * stride, tiles_[T][row], config_.rowBytes[T]);
+    }
+  }
+
+  template <int C, int A, int B>
+  void dotBfloat16() {
+    static_assert(C != A && C != B && A != B, "the processor wants three registers");
+    if (!exists(C) || !exists(A) || !exists(B)) return;
+    const int rows = config_.rows[C], cols = config_.rowBytes[C] / 4, pairs = config_.rowBytes[A] / 4;
+    const bool fits = config_.rowBytes[C] % 4 == 0 && config_.rowBytes[A] % 4 == 0 && config_.rows[A] == rows &&
+                      config_.rowBytes[B] == config_.rowBytes[C] && config_.rows[B] == pairs;
+    if (!fits) return fault();
+    for (int m = 0; m < rows; m++) {
+      float even[16] = {}, odd[16] = {};
+      for (int k = 0; k < pairs; k++) {
+        const uint32_t a = tiles_[A][m][k];
+        float low[16], high[16];
+        for (int n = 0; n < 16; n++) {
+          low[n] = flushed(floatOf(tiles_[B][k][n] << 16));
+          high[n] = flushed(floatOf(tiles_[B][k][n] & 0xffff0000));
+        }
+        fusedMultiplyAdd(flushed(floatOf(a << 16)), low, even);
+        fusedMultiplyAdd(flushed(floatOf(a & 0xffff0000)), high, odd);
+      }
+      for (int n = 0; n < cols; n++) {
+        const float old = flushed(floatOf(tiles_[C][m][n]));
+        tiles_[C][m][n] = bitsOf(addRounded(old, addRounded(even[n], odd[n])));
+      }
+    }
+  }
+
+ private:
+  // sums += a * b, each rounded once; the product of two bfloat16 is exact in float64. Mostly the sum is, too, and large enough.
+  static void fusedMultiplyAdd(float a, const float (&b)[16], float (&sums)[16]) {
+    double sum[16], lost[16];
+    for (int n = 0; n < 16; n++) {
+      const double product = static_cast<double>(a) * static_cast<double>(b[n]), old = sums[n];
+      sum[n] = product + old;
+      const double back = sum[n] - product;
+      lost[n] = (product - (sum[n] - back)) + (old - back);
+    }
+    for (int n = 0; n < 16; n++) {
+      const bool simple = lost[n] == 0 && (std::fabs(sum[n]) >= 0x1p-100 || sum[n] == 0);
+      sums[n] = simple ? static_cast<float>(sum[n]) : addRounded(static_cast<double>(a) * static_cast<double>(b[n]), sums[n]);
+    }
+  }
+
+  bool exists(int tile) {
+    const bool there = configured_ && config_.rows[tile] > 0;
+    if (!there) fault();
+    return there;
+  }
+
+  void fault() { faults.fetch_add(1, std::memory_order_relaxed); }
+
+  TileConfig config_ = {};
+  bool configured_ = false;
+  uint32_t tiles_[8][16][16];
+};
+
+constexpr TileUnit kUnit = {"model", multiplyTiles<Model, kSplitParts>, multiplyTiles<Model, 1>};
+
+}  // namespace
+
+const TileUnit& modelUnit() { return kUnit; }
+int64_t modelFaults() { return faults.load(std::memory_order_relaxed); }
+
+}  // namespace sgemoe
