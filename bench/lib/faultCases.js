@@ -1,7 +1,14 @@
 'use strict';
 /** Malformed requests, made from a seed. */
 
-const PATHS = ['/v1/completions', '/v1/chat/completions', '/v1/embeddings', '/tokenize', '/detokenize'];
+const PATHS = [
+  '/v1/completions',
+  '/v1/chat/completions',
+  '/v1/responses',
+  '/v1/embeddings',
+  '/tokenize',
+  '/detokenize',
+];
 
 /** Fields and values that a valid request of each path has. */
 const VALID = {
@@ -14,6 +21,13 @@ const VALID = {
     logit_bias: { 65: 1 },
   },
   '/v1/chat/completions': { messages: [{ role: 'user', content: 'abc' }], max_tokens: 1, top_p: 1, seed: 1 },
+  '/v1/responses': {
+    input: 'abc',
+    max_output_tokens: 1,
+    tools: [{ type: 'function', name: 'f', parameters: {} }],
+    text: { format: { type: 'text' } },
+    metadata: { a: 'b' },
+  },
   '/v1/embeddings': { input: 'abc', encoding_format: 'float' },
   '/tokenize': { prompt: 'abc', add_special_tokens: true },
   '/detokenize': { tokens: [97, 98] },
@@ -57,6 +71,8 @@ const FITTING = {
   input: isText,
   stop: isText,
   seed: (value) => value === '-1',
+  text: (value) => value === '{}',
+  metadata: (value) => value === '{}',
   logit_bias: (value) => value === '{}',
 };
 

@@ -217,6 +217,8 @@ describe('a response', () => {
   });
 
   it.each<[object, string, RegExp]>([
+    [{ input: [] }, 'input', /an array with a message/],
+    [{ input: [{ type: 'reasoning', summary: [] }] }, 'input', /an array with a message/],
     [{ input: undefined }, 'input', /a string or an array of items/],
     [{ input: [{ type: 'web_search_call' }] }, 'input[0].type', /"web_search_call" is not supported/],
     [{ input: [{ role: 'critic', content: 'x' }] }, 'input[0].role', /'user' or/],
@@ -252,21 +254,41 @@ describe('a response', () => {
   });
 });
 
+it('belongs to the key that made it, whose tokens it uses', async () => {
+  const keyed = await openServer({ apiKeys: ['sk-a', 'sk-b'], maxTokensPerMinute: 10 });
+  const as = (apiKey: string) => new OpenAI({ baseURL: `${keyed.url}/v1`, apiKey, maxRetries: 0 }).responses;
+  const { id } = await as('sk-a').create(ask);
+  await as('sk-a').retrieve(id);
+  await expect(as('sk-b').retrieve(id)).rejects.toMatchObject({ status: 404 });
+  const foreign = as('sk-b').create({ ...ask, previous_response_id: id });
+  await expect(foreign).rejects.toMatchObject({ status: 404 });
+  await expect(as('sk-a').create(ask)).rejects.toMatchObject({ status: 429 });
+  await keyed.close();
+});
+
 it('a store keeps as many responses as its bounds allow, in number and in bytes', () => {
-  const store = new ResponseStore(10, 220);
+  const store = new ResponseStore(10, 260);
   const stored = (id: string, content: string) => ({
     response: { id },
+    owner: 'me',
     messages: [{ role: 'user', content }],
   });
   store.add(stored('a', 'x'.repeat(40)));
   store.add(stored('b', 'x'.repeat(40)));
-  expect([store.count, store.get('a')?.response.id]).toEqual([2, 'a']);
+  expect([store.count, store.get('a', 'me')?.response.id]).toEqual([2, 'a']);
   store.add(stored('c', 'é'.repeat(20)));
-  expect([store.get('b'), store.count]).toEqual([undefined, 1 + 1]);
-  expect(store.bytes).toBeLessThanOrEqual(220);
+  expect([store.get('b', 'me'), store.count]).toEqual([undefined, 2]);
+  expect(store.bytes).toBeLessThanOrEqual(260);
   store.add(stored('d', 'x'.repeat(400)));
   expect([store.count, store.bytes]).toEqual([0, 0]);
+  store.add(stored('e', ''));
+  expect([store.get('e', 'you'), store.delete('e', 'you'), store.get('e', undefined)]).toEqual([
+    undefined,
+    false,
+    undefined,
+  ]);
+  expect([store.delete('e', 'me'), store.count, store.bytes]).toEqual([true, 0, 0]);
   const none = new ResponseStore(0, 1000);
   none.add(stored('a', ''));
-  expect(none.get('a')).toBeUndefined();
+  expect(none.get('a', 'me')).toBeUndefined();
 });

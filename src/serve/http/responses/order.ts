@@ -13,7 +13,6 @@ import { samplingOf } from '../requests';
 import { checkChoice, choiceOf, functionTool } from '../toolFields';
 import { IDLE_RESPONSE, REFUSED_RESPONSE, RESPONSE_FIELDS } from './fields';
 import { messagesOfItems } from './items';
-import type { ResponseStore } from './store';
 
 export interface ResponseOrder {
   request: GenerateRequest;
@@ -28,13 +27,16 @@ export interface ResponseOrder {
   repeated: JsonObject;
 }
 
+/** The conversation of a response that is kept; undefined if it isn't. */
+type EarlierOf = (id: string) => readonly ChatMessage[] | undefined;
+
 const ROWS = RESPONSE_FIELDS;
 
 /** @throws Problem for a field that is wrong, unknown or not supported, 404 for a response that isn't kept. */
-export function responseOrder(body: JsonObject, options: ModelOptions, store: ResponseStore): ResponseOrder {
+export function responseOrder(body: JsonObject, options: ModelOptions, earlierOf: EarlierOf): ResponseOrder {
   const fields = new Fields(body);
   fields.take('model'); // Models.of has read it.
-  const { messages, previous } = conversationOf(fields, store);
+  const { messages, previous } = conversationOf(fields, earlierOf);
   const instructions = fields.read('instructions', ROWS.instructions);
   const answer = answerOf(fields, options);
   const metadata = fields.read('metadata', ROWS.metadata) ?? {};
@@ -91,13 +93,18 @@ function answerOf(
 /** The input behind the conversation that it goes on from. */
 function conversationOf(
   fields: Fields,
-  store: ResponseStore,
+  earlierOf: EarlierOf,
 ): { messages: ChatMessage[]; previous: string | undefined } {
   const input = fields.read('input', ROWS.input);
   if (input === undefined) return fields.fail('input', ROWS.input.must, input);
   const previous = fields.read('previous_response_id', ROWS.previous_response_id);
-  if (previous === undefined) return { messages: messagesOfItems(input), previous };
-  const earlier = store.get(previous)?.messages;
+  if (previous === undefined) {
+    const messages = messagesOfItems(input);
+    return messages.length > 0
+      ? { messages, previous }
+      : fields.fail('input', 'a string or an array with a message', input);
+  }
+  const earlier = earlierOf(previous);
   if (earlier !== undefined) {
     return { messages: [...earlier, ...messagesOfItems(input, earlier)], previous };
   }

@@ -25,15 +25,20 @@ export function responseRoutes(
       path: '/v1/responses',
       answer(call) {
         const options = models.of(call.body);
-        return respond(responseOrder(asObject(call.body), options, store), call, options, store);
+        const earlierOf = (id: string) => store.get(id, call.caller.client)?.messages;
+        return respond(responseOrder(asObject(call.body), options, earlierOf), call, options, store);
       },
     },
-    { method: 'GET', path, answer: ({ rest }) => ({ body: (store.get(rest) ?? missing()).response }) },
+    {
+      method: 'GET',
+      path,
+      answer: ({ rest, caller }) => ({ body: (store.get(rest, caller.client) ?? missing()).response }),
+    },
     {
       method: 'DELETE',
       path,
-      answer({ rest }) {
-        if (!store.delete(rest)) missing();
+      answer({ rest, caller }) {
+        if (!store.delete(rest, caller.client)) missing();
         return { body: { id: rest, object: 'response', deleted: true } };
       },
     },
@@ -51,35 +56,49 @@ async function respond(
   store: ResponseStore,
 ): Promise<Answer> {
   const writer = new ResponseWriter(options.model, order.repeated);
+  const { client: owner } = call.caller;
   // An error of the prompt appears at the first chunk, while the answer can still be an error.
-  const { chunks, first } = await start(order, call, options);
-  const finish = (finishReason: string) => {
+  const { chunks, first } = await start(order, call, writer.id, options);
+  const keep = () => {
     const { response, message } = writer;
-    if (order.store) store.add({ response, messages: [...order.messages, message] });
-    const contents = options.logPrompts ? { prompts: [order.messages], output: response.output } : {};
-    const entry = { model: options.model, finishReasons: [finishReason], usage: response.usage, ...contents };
-    call.log.info(entry, 'completion');
+    if (order.store) store.add({ response, owner, messages: [...order.messages, message] });
   };
-  const events = eventsOf(writer, first, chunks, call, finish);
+  const log = ({ usageSoFar, finishReason }: StreamChunk) => {
+    const { promptTokens, completionTokens } = usageSoFar;
+    call.caller.charge(promptTokens + completionTokens);
+    const contents = options.logPrompts ? { prompts: [order.messages], output: writer.response.output } : {};
+    const usage = { promptTokens, completionTokens };
+    call.log.info({ model: options.model, finishReasons: [finishReason], usage, ...contents }, 'completion');
+  };
+  const events = eventsOf(writer, { first, chunks, keep, log, cancel: call.cancel });
   if (order.stream) return { events, named: true };
   for await (const _event of events);
   return { body: writer.response };
 }
 
+interface RunningAnswer {
+  chunks: Chunks;
+  /** The first of them, which was read. */
+  first: IteratorResult<StreamChunk, undefined>;
+  /** Called when the response is whole. */
+  keep: () => void;
+  /** Called at the end, whatever it is, with the last chunk. */
+  log: (last: StreamChunk) => void;
+  cancel: AbortController;
+}
+
 async function* eventsOf(
   writer: ResponseWriter,
-  first: IteratorResult<StreamChunk, undefined>,
-  chunks: Chunks,
-  call: Call,
-  finish: (finishReason: string) => void,
+  { chunks, first, keep, log, cancel }: RunningAnswer,
 ): AsyncGenerator<object, void> {
+  let last = first.value;
   try {
     yield* writer.begin();
     for (let next = first; !next.done; next = await chunks.next()) {
-      const { finishReason } = next.value;
-      const events = [...writer.write(next.value)];
+      last = next.value;
+      const events = [...writer.write(last)];
       // Once the client reads the last event, it may go on from the response.
-      if (finishReason !== null) finish(finishReason);
+      if (last.finishReason !== null) keep();
       yield* events;
     }
   } catch (error) {
@@ -87,8 +106,9 @@ async function* eventsOf(
     yield writer.fail(code ?? 'server_error', message);
     throw error;
   } finally {
-    call.cancel.abort();
+    cancel.abort();
     await chunks.return?.();
+    if (last !== undefined) log(last);
   }
 }
 
@@ -96,14 +116,17 @@ async function* eventsOf(
 async function start(
   order: ResponseOrder,
   call: Call,
+  id: string,
   { engine, timeoutMs }: ModelOptions,
 ): Promise<{ chunks: Chunks; first: IteratorResult<StreamChunk, undefined> }> {
   const { instructions, truncates } = order;
+  // Without keys, each answer counts as a client.
+  const { client = id } = call.caller;
   const system = instructions === undefined ? [] : [{ role: 'system', content: instructions }];
   let left: readonly ChatMessage[] = order.messages;
   for (;;) {
     const request: GenerateRequest = { ...order.request, messages: [...system, ...left] };
-    const chunks = engine.stream({ ...request, signal: call.cancel.signal, timeoutMs });
+    const chunks = engine.stream({ ...request, client, signal: call.cancel.signal, timeoutMs });
     try {
       return { chunks, first: await chunks.next() };
     } catch (error) {

@@ -3,6 +3,8 @@ import type { ChatMessage } from '../../../text/chatMessage';
 /** A response as it was answered, and the conversation up to its end, without instructions. */
 export interface StoredResponse {
   response: { readonly id: string };
+  /** The key that made it, to which it belongs; undefined where the server has no keys. */
+  owner: string | undefined;
   messages: readonly ChatMessage[];
 }
 
@@ -30,13 +32,13 @@ export class ResponseStore {
     this.#bytes += bytes;
     for (const id of this.#stored.keys()) {
       if (this.count <= this.most && this.#bytes <= this.mostBytes) return;
-      this.delete(id);
+      this.#forget(id);
     }
   }
 
-  get(id: string): StoredResponse | undefined {
+  get(id: string, owner: string | undefined): StoredResponse | undefined {
     const found = this.#stored.get(id);
-    if (found === undefined) return undefined;
+    if (found === undefined || found.owner !== owner) return undefined;
     // The last used one comes last.
     this.#stored.delete(id);
     this.#stored.set(id, found);
@@ -44,8 +46,12 @@ export class ResponseStore {
   }
 
   /** Returns whether it was there. */
-  delete(id: string): boolean {
-    this.#bytes -= this.#stored.get(id)?.bytes ?? 0;
+  delete(id: string, owner: string | undefined): boolean {
+    return this.get(id, owner) !== undefined && this.#forget(id);
+  }
+
+  #forget(id: string): boolean {
+    this.#bytes -= this.#stored.get(id)!.bytes;
     return this.#stored.delete(id);
   }
 }
