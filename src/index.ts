@@ -38,7 +38,7 @@ export type { GgufDtype, GgufExportOptions } from './hf/exportGguf';
 export { type ExportDtype, type ExportOptions, exportHuggingFace } from './hf/exportModel';
 export type { ExportableModel } from './hf/exportValues';
 export type { HubOptions, PullProgress } from './hf/hub/hubOptions';
-export { pull } from './hf/hub/pull';
+export { type PullOptions, pull } from './hf/hub/pull';
 export type { Parameter, ParameterStore, WeightRange } from './memory/parameters';
 export type { SharedModel } from './memory/sharedModel';
 export { type AttentionDims, MQAttention, RopeTable } from './model/attention';

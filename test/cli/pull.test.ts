@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { ByteTokenizer, MoETransformer } from '../../src';
 import { FakeHub } from '../helpers/fakeHub';
 import { SMALL } from '../helpers/smallModel';
-import { type RunOptions, sgemoe, temporaryFolder, writeText } from './run';
+import { type RunOptions, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 const { main: program } = require(resolve(__dirname, '../../dist/cli/program.js'));
 const COMMIT = 'c0ffee'.padEnd(40, '0');
@@ -102,6 +102,55 @@ it('generate, eval, inspect, import, export and quantize take a name, and write 
   await same((model) => ['quantize', `${model}`, '--dtype', 'bfloat16', '--out', out('quantized')]);
   expect(hub.seen.every(({ url }) => url.startsWith('/api/'))).toBe(true);
   expect(readdirSync(out('quantized'))).toContain('model.safetensors');
+});
+
+it('train and data prepare take the tokenizer of a model of the hub, and nothing else of it', async () => {
+  const words = { type: 'WordLevel', vocab: { '<unk>': 0, one: 1, and: 2 }, unk_token: '<unk>' };
+  const json = { model: words, pre_tokenizer: { type: 'Whitespace' }, added_tokens: [] };
+  const { files } = hub.repositories.get(NAME)!;
+  hub.repositories.set('maker/words', {
+    commit: COMMIT,
+    files: { ...files, 'tokenizer.json': Buffer.from(JSON.stringify(json)) },
+  });
+  const [out, data] = [join(cache, 'run'), join(cache, 'data')];
+  const prepared = await run([
+    'data',
+    'prepare',
+    '--data',
+    text,
+    '--tokenizer',
+    'maker/words',
+    '--out',
+    data,
+  ]);
+  expect(prepared.code, prepared.stderr).toBe(0);
+  const trained = await run(
+    [
+      'train',
+      '--data',
+      data,
+      '--tokenizer',
+      'maker/words',
+      '--out',
+      out,
+      ...TINY,
+      '--steps',
+      '1',
+      '--eval-batches',
+      '1',
+      '--sample-tokens',
+      '0',
+    ],
+    { program },
+  );
+  expect(trained.code, trained.stderr).toBe(0);
+  const downloaded = hub.seen.map(({ url }) => url).filter((url) => url.includes('/resolve/'));
+  expect(downloaded).toEqual([expect.stringContaining('tokenizer.json')]);
+  expect(JSON.parse(readFileSync(join(out, 'run.json'), 'utf8')).options.tokenizer).toBe('maker/words');
+  const { stdout } = await run(['pull', 'maker/words', '--tokenizer-only', '--offline']);
+  expect(readdirSync(stdout.trim())).toEqual(['tokenizer.json']);
+  // The model isn't there whole.
+  expect((await run(['pull', 'maker/words', '--offline'])).code).toBe(2);
 });
 
 it('serve and chat take a name', async () => {

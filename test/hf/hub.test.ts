@@ -439,6 +439,22 @@ it.runIf(existsSync('/dev/full'))(
   },
 );
 
+describe('tokenizerOnly', () => {
+  it("takes the tokenizer's files alone, and refuses a repository without them by name", async () => {
+    const path = await pull(NAME, { ...options, tokenizerOnly: true });
+    expect(readdirSync(path).sort()).toEqual([
+      'chat_template.jinja',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
+    const { 'tokenizer.json': _, ...without } = whole;
+    hub.repositories.set('maker/none', { commit: COMMIT, files: without });
+    await expectError('SGEMOE_HUB_FILES', /maker\/none has no tokenizer\.json, and no GGUF file/, () =>
+      pull('maker/none', { ...options, tokenizerOnly: true }),
+    );
+  });
+});
+
 describe('several downloads at once', () => {
   it('share one download of each file', async () => {
     const paths = await Promise.all([pull(NAME, options), pull(NAME, options), pull(NAME, options)]);

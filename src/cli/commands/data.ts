@@ -40,7 +40,7 @@ export function addDataCommand(program: Command, context: CliContext): void {
   })
     .requiredOption(
       '--tokenizer <name>',
-      "'byte', 'char' (the characters of the text), or a tokenizer.json or a folder with one, such as a checkpoint",
+      "'byte', 'char' (the characters of the text), a tokenizer.json or a folder with one, such as a checkpoint, or a model of the hub",
     )
     .requiredOption('--out <dir>', 'folder of the data set, made if needed; new or empty')
     .option(

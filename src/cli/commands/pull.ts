@@ -25,9 +25,11 @@ export function addPullCommand(program: Command, { io }: CliContext): void {
     .argument('<name>', "the model: 'org/name', 'org/name@revision', 'org/name:file.gguf', 'org/name:Q4_K_M'")
     .optionsGroup('Options:');
   addHubOptions(command)
+    .option('--tokenizer-only', 'download the files of the tokenizer only (default: the model)')
     .addHelpText('after', NOTES)
-    .action(async (name: string, options: HubCliOptions) => {
-      const path = await whileTold(options, io, (hub) => pullFrom(name, hub, io.env));
+    .action(async (name: string, options: HubCliOptions & { tokenizerOnly?: boolean }) => {
+      const { tokenizerOnly } = options;
+      const path = await whileTold(options, io, (hub) => pullFrom(name, { ...hub, tokenizerOnly }, io.env));
       io.stdout.write(`${path}\n`);
     });
 }

@@ -1,3 +1,5 @@
+import type { HubOptions } from '../../hf/hub/hubOptions';
+import { isOfHub, modelPath } from '../../hf/hub/modelPath';
 import { ByteTokenizer } from '../../text/byteTokenizer';
 import type { TokenDataset } from '../../text/data';
 import { TextDataset } from '../../text/dataset';
@@ -10,6 +12,7 @@ import { charactersOfFiles, trainOnFiles } from '../commands/tokenizer';
 import { interruptible } from '../terminal/interrupt';
 import type { CliIo } from '../terminal/io';
 import { UsageError } from '../terminal/usageError';
+import { whileTold } from './hubOptions';
 import { requireFileOrFolder } from './inputPaths';
 
 /** The names that --tokenizer takes beside paths. */
@@ -17,7 +20,7 @@ export const TOKENIZER_NAMES: readonly string[] = ['byte', 'char', 'bpe'];
 
 export interface DataOptions {
   data: string[];
-  /** 'byte', 'char', 'bpe', a path, or the tokenizer itself. Default: 'byte', or the tokenizer of a prepared data set. */
+  /** 'byte', 'char', 'bpe', a path, a model of the hub, or the tokenizer itself. Default: 'byte', or the tokenizer of a prepared data set. */
   tokenizer?: string | Tokenizer;
   /** Vocabulary size; only for 'bpe'. */
   vocabSize?: number;
@@ -29,10 +32,17 @@ export interface DataOptions {
 export const DEFAULT_VOCAB_SIZE = 2000;
 export const DEFAULT_VALIDATION_FRACTION = 0.1;
 
-/** The tokenizer with a name or path. @throws UsageError for a path with nothing there; SgemoeError SGEMOE_TOKENIZER_INVALID */
-async function namedTokenizer(name: string | Tokenizer): Promise<Tokenizer> {
+/**
+ * The tokenizer with a name or path, or that of a model of the hub.
+ * @throws UsageError for a path with nothing there; SgemoeError SGEMOE_TOKENIZER_INVALID, and as `pull`.
+ */
+async function namedTokenizer(name: string | Tokenizer, io: CliIo): Promise<Tokenizer> {
   if (typeof name !== 'string') return name;
   if (name === 'byte') return new ByteTokenizer();
+  if (await isOfHub(name)) {
+    const download = (hub: HubOptions) => modelPath(name, { ...hub, tokenizerOnly: true }, io.env);
+    return readTokenizer(await whileTold({}, io, download));
+  }
   await requireFileOrFolder('--tokenizer', name);
   return readTokenizer(name);
 }
@@ -43,7 +53,7 @@ export async function textTokenizer(
   data: readonly string[],
   io: CliIo,
 ): Promise<Tokenizer> {
-  if (name !== 'char') return namedTokenizer(name);
+  if (name !== 'char') return namedTokenizer(name, io);
   const files = await listTextFiles(data);
   return interruptible(io.signals, (signal) => charactersOfFiles(files, { signal }, io));
 }
@@ -60,17 +70,15 @@ export async function openData(options: DataOptions, io: CliIo): Promise<TokenDa
     );
   }
   const prepared = await Promise.all(data.map(isPreparedDataset));
-  if (prepared.includes(true)) return openPrepared(options);
+  if (prepared.includes(true)) return openPrepared(options, io);
   const tokenizer = await tokenizerFor(options, io);
   return TextDataset.fromPaths(data, { tokenizer, seqLen, validationFraction });
 }
 
-async function openPrepared({
-  data,
-  tokenizer,
-  validationFraction,
-  seqLen,
-}: DataOptions): Promise<TokenDataset> {
+async function openPrepared(
+  { data, tokenizer, validationFraction, seqLen }: DataOptions,
+  io: CliIo,
+): Promise<TokenDataset> {
   if (data.length > 1)
     throw new UsageError('--data takes one prepared data set, or files and folders with text.');
   if (tokenizer === 'bpe' || tokenizer === 'char') {
@@ -81,7 +89,7 @@ async function openPrepared({
   if (validationFraction !== undefined) {
     throw new UsageError('--validation-fraction is for text; a prepared data set has been split already.');
   }
-  const given = tokenizer === undefined ? undefined : await namedTokenizer(tokenizer);
+  const given = tokenizer === undefined ? undefined : await namedTokenizer(tokenizer, io);
   return PreparedDataset.open(data[0], { tokenizer: given, seqLen });
 }
 

@@ -25,7 +25,7 @@ const FIXED = [
   'initFrom',
 ];
 
-/** Options that are paths; --tokenizer is one too, unless it is a name. --init-from may name a model of the hub. */
+/** Options that are paths; --tokenizer is one too, unless it is a name. It and --init-from may name a model of the hub. */
 const PATHS = ['data', 'out', 'initFrom'];
 
 const FROM_FILE = 'config';
@@ -154,7 +154,8 @@ function storedForm(key: string, value: unknown): unknown {
 }
 
 function isPath(key: string, value = ''): boolean {
-  if (key === 'initFrom' && parseHubName(value) !== null && !existsSync(value)) return false;
+  if ((key === 'initFrom' || key === 'tokenizer') && parseHubName(value) !== null && !existsSync(value))
+    return false;
   return PATHS.includes(key) || (key === 'tokenizer' && !TOKENIZER_NAMES.includes(value));
 }
 

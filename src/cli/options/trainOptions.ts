@@ -59,7 +59,7 @@ export function addTrainOptions(command: Command): void {
     )
     .option(
       '--tokenizer <name>',
-      "'byte', 'char' (the characters of the text), 'bpe' (trained on the text first), or a tokenizer.json or a folder with one (default: byte, " +
+      "'byte', 'char' (the characters of the text), 'bpe' (trained on the text first), a tokenizer.json or a folder with one, or a model of the hub (default: byte, " +
         'with a prepared data set its own)',
     )
     .option(

@@ -52,6 +52,21 @@ export async function chooseFiles<File extends { readonly path: string; readonly
   return { files: [...small, index, ...present(names)], gguf: null };
 }
 
+/**
+ * The files of a repository's tokenizer: tokenizer.json and those beside it, or the GGUF file that has it inside.
+ * @throws as `chooseFiles`.
+ */
+export async function chooseTokenizer<File extends { readonly path: string; readonly size: number | null }>(
+  { repository, file: wanted }: HubName,
+  files: readonly File[],
+): Promise<Choice<File>> {
+  const found = TOKENIZER_FILES.flatMap((name) => files.find(({ path }) => path === name) ?? []);
+  if (wanted === null && found[0]?.path === TOKENIZER_FILES[0]) return { files: found, gguf: null };
+  if (wanted !== null || files.some(({ path }) => isGgufPath(path)))
+    return chooseGguf(repository, wanted, files);
+  throw new SgemoeError('SGEMOE_HUB_FILES', `${repository} has no ${TOKENIZER_FILES[0]}, and no GGUF file.`);
+}
+
 function chooseGguf<File extends { readonly path: string; readonly size: number | null }>(
   repository: string,
   wanted: string | null,

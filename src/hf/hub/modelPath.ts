@@ -2,8 +2,8 @@ import { stat } from 'node:fs/promises';
 import { SgemoeError } from '../../base/errors';
 import { isGgufPath } from '../../checkpoint/gguf/ggufFile';
 import { parseHubName } from './hubName';
-import type { Environment, HubOptions } from './hubOptions';
-import { pullFrom } from './pull';
+import type { Environment } from './hubOptions';
+import { type PullOptions, pullFrom } from './pull';
 
 /**
  * The path of a model that a user names: the name itself, or where the model of the hub is that it means, which is downloaded as
@@ -11,7 +11,7 @@ import { pullFrom } from './pull';
  */
 export async function modelPath(
   name: string,
-  options: HubOptions = {},
+  options: PullOptions = {},
   env: Environment = process.env,
 ): Promise<string> {
   if (!(await isOfHub(name))) return name;

@@ -2,17 +2,23 @@ import { stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SgemoeError } from '../../base/errors';
 import { formatBytes } from '../../base/formatBytes';
+import { boolean, checkValue } from '../../base/options';
 import { isGgufPath } from '../../checkpoint/gguf/ggufFile';
 import { makeFolder } from '../../checkpoint/makeFolder';
 import { systemReason } from '../../checkpoint/replaceFiles';
 import { shardsOfIndex } from '../../checkpoint/shards';
-import { type Choice, chooseFiles } from './chooseFiles';
+import { type Choice, chooseFiles, chooseTokenizer } from './chooseFiles';
 import { type Download, downloadBlob } from './download';
 import { RepositoryCache } from './hubCache';
 import { type HubName, parseHubName } from './hubName';
 import { type Environment, type HubOptions, type HubSettings, hubSettings } from './hubOptions';
 import { type ListedFile, type Listing, type RemoteFile, Repository } from './repository';
 import { HubRequests } from './requests';
+
+export interface PullOptions extends HubOptions {
+  /** Downloads the files of the tokenizer only; of a GGUF file, which has it inside, all. Default false. */
+  tokenizerOnly?: boolean | undefined;
+}
 
 /**
  * Downloads a model of Hugging Face's hub into the cache folder that Python's `huggingface_hub` has too, and returns the path
@@ -24,20 +30,23 @@ import { HubRequests } from './requests';
  * @throws TypeError or RangeError for a name or an option that can't be used; SgemoeError SGEMOE_HUB_NOT_FOUND,
  * SGEMOE_HUB_FILES, SGEMOE_HUB_ACCESS, SGEMOE_HUB_UNREACHABLE, SGEMOE_HUB_DAMAGED or SGEMOE_HUB_WRITE; the signal's reason.
  */
-export function pull(name: string, options: HubOptions = {}): Promise<string> {
+export function pull(name: string, options: PullOptions = {}): Promise<string> {
   return pullFrom(name, options, process.env);
 }
 
 /** As `pull`, with the variables of another environment. */
-export async function pullFrom(name: string, options: HubOptions, env: Environment): Promise<string> {
+export async function pullFrom(name: string, options: PullOptions, env: Environment): Promise<string> {
+  const { tokenizerOnly = false, ...hub } = options;
+  checkValue('pull: tokenizerOnly', boolean({ doc: '' }), tokenizerOnly);
   const hubName = typeof name === 'string' ? parseHubName(name) : null;
   if (hubName === null) {
     throw new RangeError(
       `pull: name must be org/name, org/name:file or org/name@revision, got ${String(name)}`,
     );
   }
-  const settings = await hubSettings(options, env);
-  return new Pull(hubName, revisionOf(hubName, options), settings).run();
+  const settings = await hubSettings(hub, env);
+  const choose = tokenizerOnly ? chooseTokenizer : chooseFiles;
+  return new Pull(hubName, revisionOf(hubName, hub), settings, choose).run();
 }
 
 function revisionOf({ revision: named }: HubName, { revision: given }: HubOptions): string {
@@ -60,6 +69,7 @@ class Pull {
     private readonly name: HubName,
     private readonly revision: string,
     private readonly settings: HubSettings,
+    private readonly choose: typeof chooseFiles,
   ) {
     this.#cache = new RepositoryCache(settings.cacheDir, name.repository);
     this.#repository = new Repository(new HubRequests(settings), settings, name, revision);
@@ -106,7 +116,7 @@ class Pull {
     const folder = this.#cache.snapshot(commit);
     const files = await this.#cache.files(commit);
     try {
-      const { gguf } = await chooseFiles(this.name, files, ({ path }) => shardsOfIndex(join(folder, path)));
+      const { gguf } = await this.choose(this.name, files, ({ path }) => shardsOfIndex(join(folder, path)));
       return gguf === null ? folder : join(folder, gguf);
     } catch (error) {
       // Offline nobody else can tell the user to choose.
@@ -119,7 +129,7 @@ class Pull {
   /** Downloads what the cache lacks, and returns the path. */
   async #take({ commit, files }: Listing): Promise<string> {
     const remote = (file: ListedFile) => this.#repository.complete(file, commit);
-    const choice: Choice<ListedFile> = await chooseFiles(this.name, files, async (index) => {
+    const choice: Choice<ListedFile> = await this.choose(this.name, files, async (index) => {
       await this.#downloadAll([await remote(index)], commit);
       return shardsOfIndex(join(this.#cache.snapshot(commit), index.path));
     });
