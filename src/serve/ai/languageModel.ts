@@ -84,11 +84,12 @@ async function* partsOf(
       yield* parts.calls(chunk.toolCalls);
       if (chunk.finishReason !== null) finishReason = reasonOf(chunk.finishReason);
     }
+    yield* parts.end();
   } catch (error) {
     if (abortSignal?.aborted) throw error;
+    // What is open stays so: half a call must not be run.
     yield { type: 'error', error };
   }
-  yield* parts.end();
   yield { type: 'finish', usage, finishReason, providerMetadata: metadataOf(logprobs, routing) };
 }
 
