@@ -28,7 +28,7 @@ float flushed(float x) { return (bitsOf(x) & 0x7f800000) == 0 ? floatOf(bitsOf(x
 
 // a + b rounded once, to the nearest float32 with ties to even; results that are denormal after rounding with an unbounded exponent
 // become zeros. a and b hold at most 53 bits each, and their product or sum no infinity that float32 lacks.
-float addRounded(double a, double b) {
+__attribute__((noinline)) float addRounded(double a, double b) {
   double sum = a + b;
   if (!std::isfinite(sum)) return static_cast<float>(sum);
   // What the double's rounding lost (Knuth's two-sum). A sum that isn't exact gets an odd last bit, which keeps the second rounding
@@ -72,51 +72,64 @@ class Model {
 
   template <int T>
   void load(const void* from, int64_t stride) {
-    if (!exists(T)) return;
-    std::memset(tiles_[T], 0, sizeof tiles_[T]);
-    for (int row = 0; row < config_.rows[T]; row++) {
-      std::memcpy(tiles_[T][row], static_cast<const char*>(from) + row * stride, config_.rowBytes[T]);
-    }
+    loadTile(T, from, stride);
   }
 
   template <int T>
   void store(void* to, int64_t stride) {
-    if (!exists(T)) return;
-    for (int row = 0; row < config_.rows[T]; row++) {
-      std::memcpy(static_cast<char*>(to) + row * stride, tiles_[T][row], config_.rowBytes[T]);
-    }
+    storeTile(T, to, stride);
   }
 
   template <int C, int A, int B>
   void dotBfloat16() {
     static_assert(C != A && C != B && A != B, "the processor wants three registers");
-    if (!exists(C) || !exists(A) || !exists(B)) return;
-    const int rows = config_.rows[C], cols = config_.rowBytes[C] / 4, pairs = config_.rowBytes[A] / 4;
-    const bool fits = config_.rowBytes[C] % 4 == 0 && config_.rowBytes[A] % 4 == 0 && config_.rows[A] == rows &&
-                      config_.rowBytes[B] == config_.rowBytes[C] && config_.rows[B] == pairs;
+    dotTiles(C, A, B);
+  }
+
+ private:
+  // One copy of each in the addon.
+  __attribute__((noinline)) void loadTile(int t, const void* from, int64_t stride) {
+    if (!exists(t)) return;
+    std::memset(tiles_[t], 0, sizeof tiles_[t]);
+    for (int row = 0; row < config_.rows[t]; row++) {
+      std::memcpy(tiles_[t][row], static_cast<const char*>(from) + row * stride, config_.rowBytes[t]);
+    }
+  }
+
+  __attribute__((noinline)) void storeTile(int t, void* to, int64_t stride) {
+    if (!exists(t)) return;
+    for (int row = 0; row < config_.rows[t]; row++) {
+      std::memcpy(static_cast<char*>(to) + row * stride, tiles_[t][row], config_.rowBytes[t]);
+    }
+  }
+
+  __attribute__((noinline)) void dotTiles(int c, int a, int b) {
+    if (!exists(c) || !exists(a) || !exists(b)) return;
+    const int rows = config_.rows[c], cols = config_.rowBytes[c] / 4, pairs = config_.rowBytes[a] / 4;
+    const bool fits = config_.rowBytes[c] % 4 == 0 && config_.rowBytes[a] % 4 == 0 && config_.rows[a] == rows &&
+                      config_.rowBytes[b] == config_.rowBytes[c] && config_.rows[b] == pairs;
     if (!fits) return fault();
     for (int m = 0; m < rows; m++) {
       float even[16] = {}, odd[16] = {};
       for (int k = 0; k < pairs; k++) {
-        const uint32_t a = tiles_[A][m][k];
+        const uint32_t left = tiles_[a][m][k];
         float low[16], high[16];
         for (int n = 0; n < 16; n++) {
-          low[n] = flushed(floatOf(tiles_[B][k][n] << 16));
-          high[n] = flushed(floatOf(tiles_[B][k][n] & 0xffff0000));
+          low[n] = flushed(floatOf(tiles_[b][k][n] << 16));
+          high[n] = flushed(floatOf(tiles_[b][k][n] & 0xffff0000));
         }
-        fusedMultiplyAdd(flushed(floatOf(a << 16)), low, even);
-        fusedMultiplyAdd(flushed(floatOf(a & 0xffff0000)), high, odd);
+        fusedMultiplyAdd(flushed(floatOf(left << 16)), low, even);
+        fusedMultiplyAdd(flushed(floatOf(left & 0xffff0000)), high, odd);
       }
       for (int n = 0; n < cols; n++) {
-        const float old = flushed(floatOf(tiles_[C][m][n]));
-        tiles_[C][m][n] = bitsOf(addRounded(old, addRounded(even[n], odd[n])));
+        const float old = flushed(floatOf(tiles_[c][m][n]));
+        tiles_[c][m][n] = bitsOf(addRounded(old, addRounded(even[n], odd[n])));
       }
     }
   }
 
- private:
   // sums += a * b, each rounded once; the product of two bfloat16 is exact in float64. Mostly the sum is, too, and large enough.
-  static void fusedMultiplyAdd(float a, const float (&b)[16], float (&sums)[16]) {
+  __attribute__((noinline)) static void fusedMultiplyAdd(float a, const float (&b)[16], float (&sums)[16]) {
     double sum[16], lost[16];
     for (int n = 0; n < 16; n++) {
       const double product = static_cast<double>(a) * static_cast<double>(b[n]), old = sums[n];
