@@ -26,7 +26,12 @@ export interface Kind<T> {
   readonly holds: (value: T) => boolean;
   /** The words that the value (or each element of a list) can be, where they are known. */
   readonly words?: readonly string[] | undefined;
+  /** The same as a JSON Schema (draft 2020-12), where the values are JSON. */
+  readonly schema?: JsonSchemaObject | undefined;
 }
+
+/** A JSON Schema that is an object. */
+export type JsonSchemaObject = Readonly<Record<string, unknown>>;
 
 /** The documentation of an option, and its defaults. */
 export interface OptionInfo<T> {
@@ -75,6 +80,7 @@ export function number<T = number>(range: Range, info: OptionInfo<T>, or?: null 
     type: `a number${orNull}`,
     isType: (value) => typeof value === 'number' || (or === null && value === null),
     holds: (value) => value === or || (Number.isFinite(value) && isWithin(value as number, range)),
+    schema: { type: or === null ? ['number', 'null'] : 'number', ...limits(range) },
   };
 }
 
@@ -86,6 +92,19 @@ export function integer<T = number>(range: Range, info: OptionInfo<T>, or?: numb
     type: 'a number',
     isType: (value) => typeof value === 'number',
     holds: (value) => value === or || (Number.isSafeInteger(value) && isWithin(value as number, range)),
+    schema: { type: 'integer', ...limits(SAFE), ...limits(range) },
+  };
+}
+
+const SAFE: Range = { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER };
+
+/** A range in the keywords of JSON Schema. */
+function limits({ min, above, max, below }: Range): JsonSchemaObject {
+  return {
+    ...(min !== undefined && { minimum: min }),
+    ...(above !== undefined && { exclusiveMinimum: above }),
+    ...(max !== undefined && { maximum: max }),
+    ...(below !== undefined && { exclusiveMaximum: below }),
   };
 }
 
@@ -102,7 +121,14 @@ export function integers(range: Range, info: OptionInfo<readonly number[]>): Opt
 
 export function boolean(info: OptionInfo<boolean>): OptionRow<boolean> {
   const must = 'a boolean';
-  return { ...info, must, type: must, isType: (value) => typeof value === 'boolean', holds: () => true };
+  return {
+    ...info,
+    must,
+    type: must,
+    isType: (value) => typeof value === 'boolean',
+    holds: () => true,
+    schema: { type: 'boolean' },
+  };
 }
 
 /** One of some words. */
@@ -115,6 +141,7 @@ export function choice<T extends string>(words: readonly T[], info: OptionInfo<T
     words,
     isType: (value) => typeof value === 'string',
     holds: (value) => words.includes(value),
+    schema: { enum: [...words] },
   };
 }
 
@@ -147,7 +174,7 @@ export function text(info: OptionInfo<string>): OptionRow<string> {
 export function other<T>(
   must: string,
   isType: (value: unknown) => boolean,
-  info: OptionInfo<T>,
+  info: OptionInfo<T> & Pick<Kind<T>, 'schema'>,
   holds: (value: T) => boolean = () => true,
 ): OptionRow<T> {
   return { ...info, must, type: must, isType, holds };

@@ -54,6 +54,18 @@ describe('a request that is not one', () => {
     }
   });
 
+  it('with another method than the path has is a 405 that names those', async () => {
+    for (const [path, method, allow] of [
+      ['/v1/completions', 'GET', 'POST'],
+      ['/v1/models', 'DELETE', 'GET, HEAD'],
+    ]) {
+      const response = await fetch(server.url + path, { method });
+      expect(response.status).toBe(405);
+      expect(response.headers.get('allow')).toBe(allow);
+      expect((await errorOf(response)).message).toBe(`This path takes ${allow} only.`);
+    }
+  });
+
   it('that is not HTTP gets a 400 with a sentence', async () => {
     const { port } = new URL(server.url);
     const socket = connect(Number(port), '127.0.0.1').end('NOT HTTP\r\n\r\n');

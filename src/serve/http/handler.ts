@@ -16,7 +16,7 @@ import {
   type WholeAnswer,
   withFields,
 } from './exchange';
-import { Problem, toProblem } from './problem';
+import { MethodProblem, Problem, toProblem } from './problem';
 import type { Service } from './service';
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -73,10 +73,7 @@ class Exchange {
     if (method === 'OPTIONS' && service.crossOrigin.any) {
       return { status: 204, headers: service.crossOrigin.preflight(headers), body: '' };
     }
-    if (found === null) {
-      const message = 'There is nothing at this path, or not for this method.';
-      throw new Problem(404, message, null, 'not_found');
-    }
+    if (found === null) throw this.#notFound(pathOf(url));
     // 100-continue is the only expectation that exists, and Node answers it.
     if (!/^100-continue$/i.test(headers.expect ?? '100-continue')) {
       throw new Problem(417, 'The expect header asks for what this server does not do.');
@@ -85,6 +82,14 @@ class Exchange {
     const body =
       route.method === 'POST' ? await readJson(headers, request, service.options.maxBodyBytes) : undefined;
     return route.answer({ headers, url, rest, body, cancel: cancelOnClose(response), log, caller });
+  }
+
+  /** The problem of a path that has no route, or none for this method. */
+  #notFound(path: string): Problem {
+    const known = (['GET', 'POST'] as const).filter((method) => this.find(method, path) !== null);
+    return known.length === 0
+      ? new Problem(404, 'There is nothing at this path.', null, 'not_found')
+      : new MethodProblem(known.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])));
   }
 
   #refuse(error: unknown): WholeAnswer {

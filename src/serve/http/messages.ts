@@ -5,6 +5,26 @@ import { Fields, isObject, type JsonObject } from './fields';
 import { badRequest } from './problem';
 import { CHAT_FIELDS, text } from './requestFields';
 
+/** The parts of a content, beside which others may stand. */
+const PARTS = ['text', 'refusal'].map((type) => ({
+  type: 'object',
+  properties: { type: { const: type }, [type]: { type: 'string' } },
+  required: ['type', type],
+}));
+
+/** A call of a function; what it has beside these is the template's. */
+const CALL = {
+  type: 'object',
+  properties: {
+    function: {
+      type: 'object',
+      properties: { name: { type: 'string' } },
+      required: ['name'],
+    },
+  },
+  required: ['function'],
+};
+
 /** Fields of a message. */
 export const MESSAGE_FIELDS = {
   role: choice(['system', 'developer', 'user', 'assistant', 'tool'], {
@@ -17,6 +37,7 @@ export const MESSAGE_FIELDS = {
       doc: 'text, or parts `{ "type": "text", "text": ... }`',
       note: 'an assistant may have none',
       absent: '',
+      schema: { anyOf: [{ type: 'string' }, { type: 'array', items: { anyOf: PARTS } }] },
     },
   ),
   name: text({ doc: 'name, where the template shows it', absent: 'none' }),
@@ -29,7 +50,7 @@ export const MESSAGE_FIELDS = {
 };
 
 /** Fields of answers, which clients send back. */
-const OF_ANSWERS = { refusal: {}, annotations: {}, audio: {} };
+export const OF_ANSWERS = { refusal: {}, annotations: {}, audio: {} };
 
 /** @throws Problem for a message that is wrong, or has images and the like. */
 export function messagesOf(fields: Fields): ChatMessage[] {
@@ -114,6 +135,6 @@ function objects(info: OptionInfo<JsonObject[]>) {
   return other<JsonObject[]>(
     'an array of objects',
     (value) => Array.isArray(value) && value.every(isObject),
-    { absent: 'none', ...info },
+    { absent: 'none', schema: { type: 'array', items: CALL }, ...info },
   );
 }

@@ -7,7 +7,7 @@ export interface IdleField {
   readonly values?: readonly unknown[] | undefined;
 }
 
-type IdleFields = Readonly<Record<string, IdleField>>;
+export type IdleFields = Readonly<Record<string, IdleField>>;
 
 /** Why a field is refused, by name: it completes "'x' is not supported: ...". */
 type RefusedFields = Readonly<Record<string, string>>;

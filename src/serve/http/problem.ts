@@ -48,6 +48,13 @@ export class Problem extends Error {
   }
 }
 
+/** A path that has a route for other methods. */
+export class MethodProblem extends Problem {
+  constructor(readonly allowed: readonly string[]) {
+    super(405, `This path takes ${allowed.join(', ')} only.`, null, 'method_not_allowed');
+  }
+}
+
 /** A request whose field `param` is wrong. */
 export function badRequest(
   message: string,

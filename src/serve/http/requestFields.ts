@@ -12,6 +12,31 @@ const MAX_BIAS = 100;
 const MAX_TOOLS = 128;
 /** The largest number of texts of a request for embeddings, as OpenAI's. */
 const MAX_INPUTS = 2048;
+const STOP = { type: 'string', maxLength: MAX_STOP_LENGTH };
+export const IDS = {
+  type: 'array',
+  items: { type: 'integer', minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER },
+};
+const TEXT_LIST = { type: 'array', minItems: 1, items: { anyOf: [{ type: 'string' }, IDS] } };
+const TEXTS = { anyOf: [{ type: 'string' }, { ...IDS, minItems: 1 }, TEXT_LIST] };
+const BOOLEAN = { type: ['boolean', 'null'] };
+const STRING = { type: ['string', 'null'] };
+/** `response_format` as responseFormat.ts reads it. */
+const FORMAT = {
+  anyOf: [
+    closed({ type: { enum: ['text', 'json_object'] }, json_schema: { type: ['object', 'null'] } }, ['type']),
+    closed(
+      {
+        type: { const: 'json_schema' },
+        json_schema: closed(
+          { name: STRING, description: STRING, strict: BOOLEAN, schema: { type: 'object' } },
+          ['schema'],
+        ),
+      },
+      ['type', 'json_schema'],
+    ),
+  ],
+};
 const OF_THE_SERVER = { absent: "the server's" };
 
 /** A field, and the option of sampling that it is, where it is one. */
@@ -75,7 +100,15 @@ export const COMMON_FIELDS = {
     other<JsonObject>(
       `an object from token ids to numbers from -${MAX_BIAS} to ${MAX_BIAS}`,
       (value) => isObject(value) && wrongBias(value) === undefined,
-      { doc: 'added to logits', absent: 'none' },
+      {
+        doc: 'added to logits',
+        absent: 'none',
+        schema: {
+          type: 'object',
+          propertyNames: { pattern: '^(0|[1-9][0-9]{0,9})$' },
+          additionalProperties: { type: 'number', minimum: -MAX_BIAS, maximum: MAX_BIAS },
+        },
+      },
     ),
     (biases) => new Map(Object.entries(biases).map(([id, bias]) => [Number(id), bias])),
   ),
@@ -86,6 +119,7 @@ export const COMMON_FIELDS = {
       doc: 'texts before which the completion ends',
       note: 'empty ones have no effect',
       absent: 'none',
+      schema: { anyOf: [STOP, { type: 'array', items: STOP, maxItems: MAX_STOPS }] },
     }),
     (stop) => (typeof stop === 'string' ? [stop] : stop).filter((each) => each !== ''),
   ),
@@ -101,6 +135,11 @@ export const COMMON_FIELDS = {
   stream_options: object({
     doc: '`include_usage`: return the usage at the end of a stream; `continuous_usage_stats`: with each chunk, too',
     absent: 'none',
+    schema: closed({
+      include_usage: BOOLEAN,
+      continuous_usage_stats: BOOLEAN,
+      include_obfuscation: { enum: [false, null] },
+    }),
   }),
   top_k: sampling(
     'topK',
@@ -129,7 +168,11 @@ export const COMMON_FIELDS = {
     other<number[]>(
       `an array of up to ${MAX_STOP_TOKENS} token ids`,
       (value) => isIds(value) && value.length <= MAX_STOP_TOKENS,
-      { doc: 'token ids that end the completion', absent: 'none' },
+      {
+        doc: 'token ids that end the completion',
+        absent: 'none',
+        schema: { ...IDS, maxItems: MAX_STOP_TOKENS },
+      },
     ),
   ),
   grammar: sampling(
@@ -140,7 +183,11 @@ export const COMMON_FIELDS = {
     'jsonSchema',
     object({ doc: 'JSON Schema by which the text is valid', absent: 'none' }),
   ),
-  sgemoe: object({ doc: '`routing`: return the experts of each token', absent: 'none' }),
+  sgemoe: object({
+    doc: '`routing`: return the experts of each token',
+    absent: 'none',
+    schema: closed({ routing: BOOLEAN }),
+  }),
 };
 
 /** Fields of /v1/completions only. */
@@ -148,7 +195,7 @@ export const COMPLETION_FIELDS = {
   prompt: other<string | number[] | (string | number[])[]>(
     'a string, an array of token ids, or an array of these',
     isPrompt,
-    { doc: 'text to continue; several prompts give several choices' },
+    { doc: 'text to continue; several prompts give several choices', schema: TEXTS },
   ),
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '16' }),
   logprobs: integer(UP_TO, {
@@ -180,11 +227,12 @@ export const CHAT_FIELDS = {
   response_format: object({
     doc: '`type`: `text`, `json_object` or `json_schema`; the last with `json_schema`: `schema`, `name`, `strict`',
     absent: 'any text',
+    schema: FORMAT,
   }),
   messages: other<unknown[]>(
     'an array with one message at least',
     (value) => Array.isArray(value) && value.length > 0,
-    { doc: 'conversation to answer' },
+    { doc: 'conversation to answer', schema: { type: 'array', minItems: 1 } },
   ),
   max_completion_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: '`max_tokens`' }),
   max_tokens: integer({ min: 0 }, { ...MAX_TOKENS, absent: 'as many as the context has room for' }),
@@ -224,7 +272,12 @@ export const EMBEDDING_FIELDS = {
     (value) =>
       isPrompt(value) &&
       (isIds(value) || typeof value === 'string' || (value as unknown[]).length <= MAX_INPUTS),
-    { doc: 'text to embed, or several' },
+    {
+      doc: 'text to embed, or several',
+      schema: {
+        anyOf: [{ type: 'string' }, { ...IDS, minItems: 1 }, { ...TEXT_LIST, maxItems: MAX_INPUTS }],
+      },
+    },
   ),
   encoding_format: choice(['float', 'base64'], {
     doc: 'numbers, or little-endian float32 in base64',
@@ -245,16 +298,18 @@ export function faultOf(name: string, value: unknown): unknown {
 export const isInteger = (value: unknown): value is number => Number.isSafeInteger(value);
 export const isIds = (value: unknown): value is number[] => Array.isArray(value) && value.every(isInteger);
 
+type WithSchema<T> = OptionInfo<T> & Pick<OptionRow<T>, 'schema'>;
+
 function flag(info: OptionInfo<boolean>): OptionRow<boolean> {
   return { ...boolean(info), must: 'true or false' };
 }
 
-export function text(info: OptionInfo<string>): OptionRow<string> {
-  return other('a string', (value) => typeof value === 'string', info);
+export function text(info: WithSchema<string>): OptionRow<string> {
+  return other('a string', (value) => typeof value === 'string', { schema: { type: 'string' }, ...info });
 }
 
-function object(info: OptionInfo<JsonObject>): OptionRow<JsonObject> {
-  return other('an object', isObject, info);
+function object(info: WithSchema<JsonObject>): OptionRow<JsonObject> {
+  return other('an object', isObject, { schema: { type: 'object' }, ...info });
 }
 
 /** The first key that is no token id, or names one again ("1" and "01"), or bias that is out of range. */
@@ -278,4 +333,9 @@ function isPrompt(value: unknown): boolean {
   if (typeof value === 'string') return true;
   if (!Array.isArray(value) || value.length === 0) return false;
   return isIds(value) || value.every((each) => typeof each === 'string' || isIds(each));
+}
+
+/** The schema of an object with these fields and no others. */
+export function closed(properties: JsonObject, required: readonly string[] = []): JsonObject {
+  return { type: 'object', properties, required, additionalProperties: false };
 }

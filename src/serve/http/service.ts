@@ -6,9 +6,10 @@ import { complete } from './completions';
 import type { Call, Headers, Route, WholeAnswer } from './exchange';
 import { asObject } from './fields';
 import { Models } from './models';
+import { openApiDocument } from './openapi/document';
 import type { ModelOptions, ResolvedHttpOptions } from './options';
 import { PAGE_HEADERS, readPlayground } from './page';
-import { Problem } from './problem';
+import { MethodProblem, Problem } from './problem';
 import { PROMETHEUS_TYPE, prometheusText } from './prometheus';
 import { type Caller, RateLimits } from './rateLimits';
 import { chatOrder, completionOrder } from './requests';
@@ -45,7 +46,9 @@ export class Service {
       ...textRoutes(models),
       { method: 'GET', path: '/version', answer: () => ({ body: { version: packageVersion() } }) },
       { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
+      { method: 'GET', path: '/openapi.json', answer: () => ({ body: document }) },
     ];
+    const document = openApiDocument(routes, options.basePath, apiKeys.length > 0);
     this.routes = routes.map((route) => ({ ...route, path: options.basePath + route.path }));
   }
 
@@ -77,7 +80,9 @@ export class Service {
     this.#responses.set(status, (this.#responses.get(status) ?? 0) + 1);
   }
 
-  #headersOf({ status, retryAfterSeconds }: Problem): Headers {
+  #headersOf(problem: Problem): Headers {
+    const { status, retryAfterSeconds } = problem;
+    if (problem instanceof MethodProblem) return { allow: problem.allowed.join(', ') };
     if (status === 401) return { 'www-authenticate': 'Bearer' };
     if (status === 429) return { 'retry-after': String(retryAfterSeconds ?? this.#secondsUntilRoom()) };
     return {};
@@ -137,6 +142,7 @@ function modelRoutes({ aliases }: ResolvedHttpOptions, models: Models): Route[] 
     owned_by: 'sgemoe',
     aliases: Object.keys(aliases).filter((alias) => aliases[alias] === model),
     max_model_len: engine.contextLength,
+    chat_template: engine.tokenizer?.hasChatTemplate ?? false,
     n_layers: engine.config.nLayers,
     n_experts: engine.config.nExperts,
     experts_per_token: engine.config.topKExperts,
