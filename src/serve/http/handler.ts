@@ -86,7 +86,7 @@ class Exchange {
 
   /** The problem of a path that has no route, or none for this method. */
   #notFound(path: string): Problem {
-    const known = (['GET', 'POST'] as const).filter((method) => this.find(method, path) !== null);
+    const known = ['GET', 'POST', 'DELETE'].filter((method) => this.find(method, path) !== null);
     return known.length === 0
       ? new Problem(404, 'There is nothing at this path.', null, 'not_found')
       : new MethodProblem(known.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method])));

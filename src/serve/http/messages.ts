@@ -6,10 +6,13 @@ import { badRequest } from './problem';
 import { CHAT_FIELDS, text } from './requestFields';
 
 /** The parts of a content, beside which others may stand. */
-const PARTS = ['text', 'refusal'].map((type) => ({
+const PARTS = [
+  { types: ['text', 'input_text', 'output_text'], name: 'text' },
+  { types: ['refusal'], name: 'refusal' },
+].map(({ types, name }) => ({
   type: 'object',
-  properties: { type: { const: type }, [type]: { type: 'string' } },
-  required: ['type', type],
+  properties: { type: { enum: types }, [name]: { type: 'string' } },
+  required: ['type', name],
 }));
 
 /** A call of a function; what it has beside these is the template's. */

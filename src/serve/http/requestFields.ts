@@ -1,6 +1,7 @@
 /** The fields of a completion's body: one row each, as OpenAI documents them, then what is taken beside. */
 import { boolean, choice, integer, number, type OptionInfo, type OptionRow, other } from '../../base/options';
 import type { SamplingOptions } from '../../sampling/options';
+import { TOOL_NAME } from '../../text/toolCalls/tools';
 import { EMBEDDING_OPTIONS } from '../engine/embedOptions';
 import { isObject, type JsonObject } from './fields';
 
@@ -19,8 +20,8 @@ export const IDS = {
 };
 const TEXT_LIST = { type: 'array', minItems: 1, items: { anyOf: [{ type: 'string' }, IDS] } };
 const TEXTS = { anyOf: [{ type: 'string' }, { ...IDS, minItems: 1 }, TEXT_LIST] };
-const BOOLEAN = { type: ['boolean', 'null'] };
-const STRING = { type: ['string', 'null'] };
+export const BOOLEAN = { type: ['boolean', 'null'] };
+export const STRING = { type: ['string', 'null'] };
 /** `response_format` as responseFormat.ts reads it. */
 const FORMAT = {
   anyOf: [
@@ -37,6 +38,18 @@ const FORMAT = {
     ),
   ],
 };
+const NAMED = { name: { type: 'string' } };
+/** What a function has, as toolFields.ts reads it. */
+export const FUNCTION = {
+  name: { type: 'string', pattern: TOOL_NAME.source },
+  description: STRING,
+  parameters: { type: ['object', 'null'] },
+  strict: BOOLEAN,
+};
+const TOOL = closed({ type: { const: 'function' }, function: closed(FUNCTION, ['name']) }, [
+  'type',
+  'function',
+]);
 const OF_THE_SERVER = { absent: "the server's" };
 
 /** A field, and the option of sampling that it is, where it is one. */
@@ -244,6 +257,7 @@ export const CHAT_FIELDS = {
     {
       doc: 'functions that the model may call: `type` `function`, and `function` with `name`, `description`, `parameters`, `strict`',
       absent: 'none',
+      schema: { type: 'array', maxItems: MAX_TOOLS, items: TOOL },
     },
   ),
   tool_choice: other<string | JsonObject>(
@@ -252,6 +266,7 @@ export const CHAT_FIELDS = {
     {
       doc: 'whether a function is called: as the model likes, not, at least one, or this one',
       absent: '`auto`',
+      schema: choiceSchema({ function: { type: 'object', properties: NAMED, required: ['name'] } }),
     },
   ),
   parallel_tool_calls: flag({ doc: 'whether an answer may have more than one call', default: true }),
@@ -333,6 +348,13 @@ function isPrompt(value: unknown): boolean {
   if (typeof value === 'string') return true;
   if (!Array.isArray(value) || value.length === 0) return false;
   return isIds(value) || value.every((each) => typeof each === 'string' || isIds(each));
+}
+
+/** The schema of `tool_choice`. @param named what names a function beside `type`. */
+export function choiceSchema(named: JsonObject): JsonObject {
+  const properties = { type: { const: 'function' }, ...named };
+  const chosen = { type: 'object', properties, required: Object.keys(properties) };
+  return { anyOf: [{ enum: ['auto', 'none', 'required'] }, chosen] };
 }
 
 /** The schema of an object with these fields and no others. */

@@ -54,9 +54,19 @@ const MODEL = fields({
   dense_layers: listOf(integer),
 });
 
+const RESPONSE = fields({
+  id: string,
+  object: { const: 'response' },
+  created_at: number,
+  status: string,
+  model: string,
+  output: listOf(fields({ type: string, id: string })),
+  usage: orNull(fields({ input_tokens: integer, output_tokens: integer, total_tokens: integer })),
+});
+
 const STATUS = fields({ status: string });
 
-/** The whole answers, by the path of their route. */
+/** The whole answers, by the path of their route, or by method and path. */
 export const ANSWERS = {
   '/v1/completions': completion(
     fields({ ...CHOICE, text: string, logprobs: orNull(LISTED_LOGPROBS) }, EXTENSION),
@@ -71,6 +81,9 @@ export const ANSWERS = {
       EXTENSION,
     ),
   ),
+  'POST /v1/responses': RESPONSE,
+  'GET /v1/responses/*': RESPONSE,
+  'DELETE /v1/responses/*': fields({ id: string, object: string, deleted: { const: true } }),
   '/v1/embeddings': fields({
     object: { const: 'list' },
     model: string,

@@ -4,16 +4,46 @@ import type { JsonObject } from '../fields';
 import { MESSAGE_FIELDS, OF_ANSWERS } from '../messages';
 import { IDLE_CHAT, IDLE_COMMON, IDLE_EMBEDDING, type IdleFields, REFUSED_CHAT } from '../otherFields';
 import {
+  BOOLEAN,
   CHAT_FIELDS,
   COMMON_FIELDS,
   COMPLETION_FIELDS,
+  choiceSchema,
   closed,
   EMBEDDING_FIELDS,
+  type FieldRow,
+  FUNCTION,
   IDS,
+  STRING,
 } from '../requestFields';
+import {
+  IDLE_RESPONSE,
+  INCLUDABLE,
+  MAX_METADATA,
+  REFUSED_RESPONSE,
+  RESPONSE_FIELDS,
+} from '../responses/fields';
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
 type Rows = Readonly<Record<string, OptionRow<any>>>;
+
+/** `text.format` of /v1/responses. */
+const RESPONSE_FORMAT = {
+  ...closed(
+    {
+      type: { enum: ['text', 'json_object', 'json_schema'] },
+      name: STRING,
+      description: STRING,
+      strict: BOOLEAN,
+      schema: { type: ['object', 'null'] },
+    },
+    ['type'],
+  ),
+  if: { properties: { type: { const: 'json_schema' } } },
+  else: {},
+  // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+  then: { required: ['schema'], properties: { schema: { type: 'object' } } },
+};
 
 const MODEL = { model: COMMON_FIELDS.model };
 const MESSAGE = messageSchema();
@@ -28,6 +58,24 @@ export const BODIES = {
     REFUSED_CHAT,
     { messages: MESSAGES },
   ),
+  '/v1/responses': body({ ...samplingRows(), ...RESPONSE_FIELDS }, IDLE_RESPONSE, REFUSED_RESPONSE, {
+    input: { anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'object' } }] },
+    text: orNull(closed({ format: orNull(RESPONSE_FORMAT), verbosity: {} })),
+    tools: orNull({
+      type: 'array',
+      maxItems: RESPONSE_FIELDS.tools.schema!.maxItems,
+      items: closed({ type: { const: 'function' }, ...FUNCTION }, ['type', 'name']),
+    }),
+    tool_choice: orNull(choiceSchema({ name: { type: 'string' } })),
+    truncation: { enum: ['auto', 'disabled', null] },
+    reasoning: orNull(closed({ effort: STRING, summary: {}, generate_summary: {} })),
+    include: orNull({ type: 'array', items: { enum: INCLUDABLE } }),
+    metadata: orNull({
+      type: 'object',
+      maxProperties: MAX_METADATA,
+      additionalProperties: { type: 'string' },
+    }),
+  }),
   '/v1/embeddings': body({ ...EMBEDDING_FIELDS, ...MODEL }, IDLE_EMBEDDING),
   '/tokenize': {
     ...closed({
@@ -44,6 +92,13 @@ export const BODIES = {
   '/detokenize': closed({ ...propertiesOf(MODEL), tokens: IDS }, ['tokens']),
 };
 
+/** The fields that are options of sampling. */
+function samplingRows(): Rows {
+  // biome-ignore lint/suspicious/noExplicitAny: rows of any type.
+  const rows = Object.entries<FieldRow<any>>(COMMON_FIELDS);
+  return Object.fromEntries(rows.filter(([, { option }]) => option !== undefined));
+}
+
 /** @param more schemas that are more exact than those of the rows. */
 function body(
   rows: Rows,
@@ -51,11 +106,14 @@ function body(
   refused: Readonly<Record<string, string>> = {},
   more: JsonObject = {},
 ): JsonObject {
-  const properties = { ...propertiesOf(rows), ...more, ...idleOf(idle), ...refusedOf(refused) };
+  const own = propertiesOf(rows);
+  for (const [name, schema] of Object.entries(more))
+    own[name] = { ...(own[name] as object), ...(schema as object) };
+  const properties = { ...own, ...idleOf(idle), ...refusedOf(refused) };
   return closed(properties, requiredOf(rows));
 }
 
-function propertiesOf(rows: Rows): JsonObject {
+function propertiesOf(rows: Rows): Record<string, unknown> {
   const required = requiredOf(rows);
   const entries = Object.entries(rows).map(([name, row]) => {
     const { schema = {}, doc, note, default: value } = row;

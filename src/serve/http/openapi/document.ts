@@ -23,6 +23,8 @@ const TEXT = { type: 'string' };
 const ROUTES: Readonly<Record<string, Described>> = {
   '/v1/completions': { summary: 'Continue prompts.', types: STREAM },
   '/v1/chat/completions': { summary: 'Answer a conversation.', types: STREAM },
+  '/v1/responses': { summary: 'Answer items of a conversation.', types: STREAM },
+  '/v1/responses/*': { summary: 'A response that is kept.' },
   '/v1/embeddings': { summary: 'Embed texts.' },
   '/tokenize': { summary: 'The token ids of a text or a conversation.' },
   '/detokenize': { summary: 'The text of token ids.' },
@@ -36,13 +38,15 @@ const ROUTES: Readonly<Record<string, Described>> = {
   '/openapi.json': { summary: 'This document.', types: { 'application/json': { type: 'object' } } },
 };
 
+const ANSWER_OF: Readonly<Record<string, object>> = ANSWERS;
+
 /** @param routes those of the service, below `basePath`. @param hasKeys whether routes need an API key. */
-export function openApiDocument(routes: readonly Route[], basePath: string, hasKeys: boolean): object {
+export function documentOf(routes: readonly Route[], basePath: string, hasKeys: boolean): object {
   const paths: Record<string, Record<string, object>> = {};
   for (const route of routes) {
     const described = ROUTES[route.path];
     if (described === undefined) continue;
-    const path = route.path.replace('*', '{model}');
+    const path = route.path.replace('*', `{${wildcardOf(route)}}`);
     paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(route, described, hasKeys) };
   }
   return {
@@ -67,10 +71,15 @@ function operation(
   { summary, types = {} }: Described,
   hasKeys: boolean,
 ): object {
-  const answer = (ANSWERS as Readonly<Record<string, object>>)[path];
-  const body = (BODIES as Readonly<Record<string, object>>)[path];
+  const answer = ANSWER_OF[`${method} ${path}`] ?? ANSWER_OF[path];
+  const body = method === 'POST' ? (BODIES as Readonly<Record<string, object>>)[path] : undefined;
   const content = { ...(answer && { 'application/json': answer }), ...types };
-  const parameter = { name: 'model', in: 'path', required: true, schema: { type: 'string', minLength: 1 } };
+  const parameter = {
+    name: wildcardOf({ path }),
+    in: 'path',
+    required: true,
+    schema: { type: 'string', minLength: 1 },
+  };
   return {
     operationId: `${method.toLowerCase()}${path.replaceAll(/[/.]+(\w)|[^\w]/g, (_, letter = '') => letter.toUpperCase())}`,
     summary,
@@ -86,6 +95,11 @@ function operation(
     },
     ...(hasKeys && open && { security: [] }),
   };
+}
+
+/** The name of what stands for '*' in a path. */
+function wildcardOf({ path }: Pick<Route, 'path'>): string {
+  return path.startsWith('/v1/models') ? 'model' : 'id';
 }
 
 function problem(description: string): object {

@@ -4,7 +4,7 @@ import { isObject, type JsonObject } from '../fields';
 import type { IdleField } from '../otherFields';
 import { CHAT_FIELDS, COMMON_FIELDS, text } from '../requestFields';
 
-const MAX_METADATA = 16;
+export const MAX_METADATA = 16;
 
 /** What `include` may name. */
 export const INCLUDABLE = ['message.output_text.logprobs', 'reasoning.encrypted_content'];
