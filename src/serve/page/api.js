@@ -1,4 +1,4 @@
-/** Client of the server's API: models, and completions as a stream. */
+/** Client of the server's API: models, and completions and answers as a stream. */
 
 /** @typedef {{ id: number, text: string, logprob: number }} Alternative */
 /**
@@ -6,9 +6,11 @@
  * @typedef {Alternative & { top: Alternative[], experts: number[][], weights: number[][] }} Token
  */
 /**
- * @typedef {{ id: string, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number, dense_layers: number[] }} Model
+ * @typedef {{ id: string, chat_template: boolean, max_model_len: number, n_layers: number, n_experts: number, experts_per_token: number, dense_layers: number[] }} Model
  */
-/** @typedef {{ text: string, finish_reason: string | null, sgemoe?: { tokens: Token[] } }} Choice */
+/** @typedef {{ index: number, function?: { name?: string, arguments?: string } }} CallDelta */
+/** @typedef {{ text: string, calls?: CallDelta[], finish_reason: string | null, sgemoe?: { tokens: Token[] } }} Choice */
+/** @typedef {{ content?: string | null, tool_calls?: CallDelta[] }} Delta */
 /** @typedef {{ prompt_tokens: number, prompt_tokens_details?: { cached_tokens: number } }} Usage */
 /** @typedef {{ choices: Choice[], usage?: Usage | null, error?: { message: string } }} Chunk */
 
@@ -21,10 +23,27 @@ export class ServerError extends Error {
   }
 }
 
-/** The first model that the server has. @param {string} key @returns {Promise<Model>} */
-export async function fetchModel(key) {
+/** The models that the server has, one at least. @param {string} key @returns {Promise<Model[]>} */
+export async function fetchModels(key) {
   const response = await ask('v1/models', key, {});
-  return (await response.json()).data[0];
+  return (await response.json()).data;
+}
+
+/**
+ * Yields the chunks of an answer to a conversation as they arrive, in the form of a completion's.
+ * @param {Record<string, unknown>} request
+ * @param {string} key
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<Chunk>}
+ */
+export async function* streamChat(request, key, signal) {
+  for await (const chunk of stream('v1/chat/completions', request, key, signal)) {
+    const choices = chunk.choices.map((choice) => {
+      const { delta = {} } = /** @type {{ delta?: Delta }} */ (/** @type {unknown} */ (choice));
+      return { ...choice, text: delta.content ?? '', calls: delta.tool_calls ?? [] };
+    });
+    yield { ...chunk, choices };
+  }
 }
 
 /**
@@ -34,9 +53,20 @@ export async function fetchModel(key) {
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<Chunk>}
  */
-export async function* streamCompletion(request, key, signal) {
+export function streamCompletion(request, key, signal) {
+  return stream('v1/completions', request, key, signal);
+}
+
+/**
+ * @param {string} path
+ * @param {Record<string, unknown>} request
+ * @param {string} key
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<Chunk>}
+ */
+async function* stream(path, request, key, signal) {
   const body = { ...request, stream: true, stream_options: { include_usage: true } };
-  const response = await ask('v1/completions', key, { method: 'POST', body: JSON.stringify(body), signal });
+  const response = await ask(path, key, { method: 'POST', body: JSON.stringify(body), signal });
   if (response.body === null) throw new ServerError('The server sent an empty answer.', response.status);
   for await (const data of eventsOf(response.body)) {
     if (data === '[DONE]') return;

@@ -8,14 +8,18 @@ import { Strip } from './strip.js';
 /** @typedef {import('./api.js').Chunk} Chunk */
 
 /** @type {Record<string, string>} */
-const FINISHES = { stop: 'ended by itself or at a stop text', length: 'reached the limit of tokens' };
+const FINISHES = {
+  stop: 'ended by itself or at a stop text',
+  length: 'reached the limit of tokens',
+  tool_calls: 'asks for calls',
+};
 
 /** Milliseconds between updates of the page: chunks arrive faster than thousands of tokens can be laid out. */
 const INTERVAL = 80;
 
 export class Completion {
-  /** Replaces the completion on the page. @param {string} prompt @param {number} experts of a layer */
-  constructor(prompt, experts) {
+  /** Replaces the completion on the page. @param {HTMLElement} written receives its text @param {number} experts of a layer */
+  constructor(written, experts) {
     this.experts = experts;
     this.started = performance.now();
     /** The time and the number of the first tokens, followed by the time of the last. */
@@ -36,9 +40,8 @@ export class Completion {
     /** The time of the last update, and the timer of the next. */
     this.shown = 0;
     this.timer = 0;
-    this.written = find('written', HTMLElement);
+    this.written = written;
     this.written.replaceChildren(this.tail);
-    find('given', HTMLElement).textContent = prompt;
     find('experts', HTMLElement).hidden = true;
     this.show();
   }

@@ -4,15 +4,35 @@ import { find } from './dom.js';
 /** Number of alternatives requested for each token. */
 const ALTERNATIVES = 5;
 
+/** What the page asks for beside the text. */
+export const REPORT = {
+  complete: { logprobs: ALTERNATIVES, sgemoe: { routing: true } },
+  chat: { logprobs: true, top_logprobs: ALTERNATIVES, sgemoe: { routing: true } },
+};
+
+/** The prompt. The server refuses an empty one; a line break is the least that can begin a text. */
+export function readPrompt() {
+  return find('prompt', HTMLTextAreaElement).value || '\n';
+}
+
+/** The JSON of a field; undefined for an empty one. @param {string} id @throws ServerError if it is no JSON */
+export function readJson(id) {
+  const field = find(id, HTMLTextAreaElement);
+  if (field.value.trim() === '') return undefined;
+  try {
+    return JSON.parse(field.value);
+  } catch {
+    throw new ServerError(`${labelOf(field)} must be JSON.`);
+  }
+}
+
 /**
- * The request that the form describes. It has each filled field; for empty ones the server's defaults apply.
+ * How the form says that tokens are chosen. It has each filled field; for empty ones the server's defaults apply.
  * @returns {Record<string, unknown>}
  */
-export function readRequest() {
-  // The server refuses an empty prompt; a line break is the least that can begin a text.
-  const prompt = find('prompt', HTMLTextAreaElement).value || '\n';
+export function readSampling() {
   /** @type {Record<string, unknown>} */
-  const request = { prompt, logprobs: ALTERNATIVES, sgemoe: { routing: true } };
+  const request = {};
   const form = find('request', HTMLFormElement);
   for (const input of form.querySelectorAll('input')) {
     if (input.type !== 'number') continue;
@@ -24,7 +44,7 @@ export function readRequest() {
   return request;
 }
 
-/** @param {HTMLInputElement} input */
+/** @param {HTMLInputElement | HTMLTextAreaElement} input */
 function labelOf(input) {
   return input.labels?.[0]?.textContent ?? input.name;
 }
