@@ -116,7 +116,7 @@ describe('the house', () => {
   });
 
   test('only the loader knows the addon', () => {
-    const knowing = files.filter(({ text }) => /\.node['"`]|process\.dlopen|napi/.test(text));
+    const knowing = files.filter(({ text }) => /\.node['"`]|process\.dlopen|\bnapi/.test(text));
     expect(knowing.map(({ name }) => name)).toEqual(['backend/native.ts']);
   });
 

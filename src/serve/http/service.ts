@@ -6,7 +6,7 @@ import { complete } from './completions';
 import type { Call, Headers, Route, WholeAnswer } from './exchange';
 import { asObject } from './fields';
 import { Models } from './models';
-import { documentOf } from './openapi/document';
+import { openApiDocument } from './openapi/document';
 import type { ModelOptions, ResolvedHttpOptions } from './options';
 import { PAGE_HEADERS, readPlayground } from './page';
 import { MethodProblem, Problem } from './problem';
@@ -48,7 +48,7 @@ export class Service {
       { method: 'GET', path: '/metrics', answer: () => this.#metrics() },
       { method: 'GET', path: '/openapi.json', answer: () => ({ body: document }) },
     ];
-    const document = documentOf(routes, options.basePath, apiKeys.length > 0);
+    const document = openApiDocument(routes, options.basePath, apiKeys.length > 0);
     this.routes = routes.map((route) => ({ ...route, path: options.basePath + route.path }));
   }
 

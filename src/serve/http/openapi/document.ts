@@ -41,7 +41,7 @@ const ROUTES: Readonly<Record<string, Described>> = {
 const ANSWER_OF: Readonly<Record<string, object>> = ANSWERS;
 
 /** @param routes those of the service, below `basePath`. @param hasKeys whether routes need an API key. */
-export function documentOf(routes: readonly Route[], basePath: string, hasKeys: boolean): object {
+export function openApiDocument(routes: readonly Route[], basePath: string, hasKeys: boolean): object {
   const paths: Record<string, Record<string, object>> = {};
   for (const route of routes) {
     const described = ROUTES[route.path];
