@@ -1,4 +1,12 @@
 export { type BackendRequest, backendInfo, createKernels, setThreads } from './backend';
+export { addTree, type Collectives, type MovableArray, type Transfer } from './backend/collectives';
+export { soloCollectives } from './backend/collectives/solo';
+export {
+  createThreadGroup,
+  type JoinOptions,
+  joinThreadGroup,
+  type ThreadGroupOptions,
+} from './backend/collectives/threads';
 export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
 export type { Batch } from './base/batch';
 export type { DType, FloatDType } from './base/dtype';

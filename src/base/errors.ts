@@ -52,6 +52,10 @@ export const ERROR_CODES = {
   SGEMOE_TIMEOUT: 'A request was not answered within its time.',
   SGEMOE_WORKER_DIED: 'A worker thread ended before it had answered a request, or could not be started.',
   SGEMOE_MEMORY: 'Something would take more memory than this process can have.',
+  SGEMOE_RANKS_MISMATCH:
+    'The ranks of a run called different functions, or with sizes that contradict each other.',
+  SGEMOE_RANKS_ABORTED: 'A rank of a run aborted it, or ended before the others.',
+  SGEMOE_RANKS_TIMEOUT: 'A rank of a run waited for the others longer than the time limit.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

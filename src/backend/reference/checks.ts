@@ -161,11 +161,12 @@ export function requireWholeBlocks(kernel: string, type: StorageType, cols: numb
 }
 
 /** The name of a typed array's type, also for one from another realm; '' for anything else. */
-function arrayType(value: unknown): string {
+export function arrayType(value: unknown): string {
   return ArrayBuffer.isView(value) ? (value as Float32Array)[Symbol.toStringTag] : '';
 }
 
-function wrongType(kernel: string, name: string, expected: string, value: unknown): TypeError {
+/** The error for an argument of another type than `expected`, such as 'a number'. */
+export function wrongType(kernel: string, name: string, expected: string, value: unknown): TypeError {
   const got = value === null ? 'null' : arrayType(value) || typeof value;
   return new TypeError(`${kernel}: ${name} must be ${expected}, got ${got}`);
 }

@@ -1,0 +1,223 @@
+import type { Collectives, MovableArray, Transfer } from '../collectives';
+import { arrayType, requireInteger, wrongType } from '../reference/checks';
+
+/** Functions of `Collectives` that move something or wait, in the order of their numbers in messages between ranks. */
+export const EXCHANGE_NAMES = [
+  'reduceScatter',
+  'allGather',
+  'allToAll',
+  'sumDoubles',
+  'broadcast',
+  'barrier',
+  'close',
+] as const;
+
+/** Names of the arrays' types, in the order of their numbers in messages between ranks. */
+export const MOVABLE_TYPES = [
+  'Float32Array',
+  'Float64Array',
+  'Int32Array',
+  'Uint16Array',
+  'Uint8Array',
+] as const;
+
+export type ExchangeName = (typeof EXCHANGE_NAMES)[number];
+export type MovableType = (typeof MOVABLE_TYPES)[number];
+
+/**
+ * A checked call as what all of them are: this rank sends `sends[r]` to each rank r and gets `receives[r]`, the bytes of
+ * elements of `type`. Where the parts are `summed`, all entries of `receives` are the one array for the sum.
+ */
+export interface Exchange {
+  readonly name: ExchangeName;
+  readonly type: MovableType;
+  readonly sends: readonly Uint8Array[];
+  readonly receives: readonly Uint8Array[];
+  readonly summed: boolean;
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** Checks the calls; what is left to a subclass is to carry out an exchange. */
+export abstract class CheckedCollectives implements Collectives {
+  readonly rank: number;
+  readonly size: number;
+  #isClosing = false;
+
+  constructor(rank: number, size: number) {
+    this.rank = rank;
+    this.size = size;
+  }
+
+  protected abstract post(exchange: Exchange): Transfer;
+
+  abstract abort(reason: string): void;
+
+  reduceScatter(
+    x: Float32Array,
+    xAt: number,
+    counts: ArrayLike<number>,
+    out: Float32Array,
+    outAt: number,
+  ): Transfer {
+    const name = 'reduceScatter';
+    this.#requireOpen(name);
+    requireType(name, 'x', x, ['Float32Array']);
+    requireType(name, 'out', out, ['Float32Array']);
+    const sends = partsOf(name, 'x', x, xAt, 'counts', counts, this.size);
+    const sum = partOf(name, 'out', out, outAt, counts[this.rank]);
+    for (const [r, part] of sends.entries()) {
+      const isInPlace = r === this.rank && part.byteOffset === sum.byteOffset;
+      if (!isInPlace) requireApart(name, 'out', sum, 'x', part);
+    }
+    return this.post({ name, type: 'Float32Array', sends, receives: this.#each(sum), summed: true });
+  }
+
+  allGather(x: MovableArray, xAt: number, counts: ArrayLike<number>): Transfer {
+    const name = 'allGather';
+    this.#requireOpen(name);
+    const type = requireType(name, 'x', x, MOVABLE_TYPES);
+    const parts = partsOf(name, 'x', x, xAt, 'counts', counts, this.size);
+    const sends = parts.map((_, r) => (r === this.rank ? EMPTY : parts[this.rank]));
+    const receives = parts.map((part, r) => (r === this.rank ? EMPTY : part));
+    return this.post({ name, type, sends, receives, summed: false });
+  }
+
+  allToAll(
+    send: MovableArray,
+    sendAt: number,
+    sendCounts: ArrayLike<number>,
+    receive: MovableArray,
+    receiveAt: number,
+    receiveCounts: ArrayLike<number>,
+  ): Transfer {
+    const name = 'allToAll';
+    this.#requireOpen(name);
+    const type = requireType(name, 'send', send, MOVABLE_TYPES);
+    requireType(name, 'receive', receive, [type]);
+    const sends = partsOf(name, 'send', send, sendAt, 'sendCounts', sendCounts, this.size);
+    const receives = partsOf(name, 'receive', receive, receiveAt, 'receiveCounts', receiveCounts, this.size);
+    requireApart(name, 'receive', joined(receives), 'send', joined(sends));
+    if (sendCounts[this.rank] !== receiveCounts[this.rank]) {
+      const counts = `${sendCounts[this.rank]} and ${receiveCounts[this.rank]}`;
+      throw new RangeError(
+        `${name}: sendCounts and receiveCounts must agree on rank ${this.rank} itself, got ${counts}`,
+      );
+    }
+    return this.post({ name, type, sends, receives, summed: false });
+  }
+
+  sumDoubles(x: Float64Array, xAt: number, count: number): Transfer {
+    const name = 'sumDoubles';
+    this.#requireOpen(name);
+    const type = requireType(name, 'x', x, ['Float64Array']);
+    const part = partOf(name, 'x', x, xAt, requireCount(name, 'count', count));
+    return this.post({ name, type, sends: this.#each(part), receives: this.#each(part), summed: true });
+  }
+
+  broadcast(x: MovableArray, xAt: number, count: number, root: number): Transfer {
+    const name = 'broadcast';
+    this.#requireOpen(name);
+    const type = requireType(name, 'x', x, MOVABLE_TYPES);
+    const part = partOf(name, 'x', x, xAt, requireCount(name, 'count', count));
+    if (typeof root !== 'number') throw wrongType(name, 'root', 'a number', root);
+    requireInteger(name, 'root', root, 0, this.size);
+    const isRoot = root === this.rank;
+    const sends = this.#each(part).map((each, r) => (isRoot && r !== root ? each : EMPTY));
+    const receives = this.#each(part).map((each, r) => (!isRoot && r === root ? each : EMPTY));
+    return this.post({ name, type, sends, receives, summed: false });
+  }
+
+  barrier(): Transfer {
+    this.#requireOpen('barrier');
+    return this.#postEmpty('barrier');
+  }
+
+  close(): Transfer {
+    this.#requireOpen('close');
+    this.#isClosing = true;
+    return this.#postEmpty('close');
+  }
+
+  #postEmpty(name: ExchangeName): Transfer {
+    const parts = this.#each(EMPTY);
+    return this.post({ name, type: 'Uint8Array', sends: parts, receives: parts, summed: false });
+  }
+
+  #each(part: Uint8Array): Uint8Array[] {
+    return Array.from({ length: this.size }, () => part);
+  }
+
+  #requireOpen(name: string): void {
+    if (this.#isClosing) throw new TypeError(`${name}: called after close`);
+  }
+}
+
+/** Checks that `x` is an array of one of these types, and returns which. */
+function requireType(
+  call: string,
+  name: string,
+  x: MovableArray,
+  types: readonly MovableType[],
+): MovableType {
+  const type = types.find((known) => known === arrayType(x));
+  if (type === undefined) throw wrongType(call, name, `a ${types.join(' or ')}`, x);
+  return type;
+}
+
+function requireCount(call: string, name: string, value: number): number {
+  if (typeof value !== 'number') throw wrongType(call, name, 'a number', value);
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new RangeError(`${call}: ${name} must be an integer >= 0, got ${value}`);
+  }
+  return value;
+}
+
+/** The bytes of `count` elements from `at` on. */
+function partOf(call: string, name: string, x: MovableArray, at: number, count: number): Uint8Array {
+  requireCount(call, `${name}At`, at);
+  if (count > x.length - at) {
+    throw new RangeError(
+      `${call}: ${name} is too short: needs ${count} elements from offset ${at}, has ${x.length}`,
+    );
+  }
+  const bytes = x.BYTES_PER_ELEMENT;
+  return new Uint8Array(x.buffer, x.byteOffset + at * bytes, count * bytes);
+}
+
+/** The bytes of each rank's part. */
+function partsOf(
+  call: string,
+  name: string,
+  x: MovableArray,
+  at: number,
+  countsName: string,
+  counts: ArrayLike<number>,
+  size: number,
+): Uint8Array[] {
+  if (typeof counts !== 'object' || counts === null) throw wrongType(call, countsName, 'an array', counts);
+  if (counts.length !== size) {
+    throw new RangeError(
+      `${call}: ${countsName} must have a count for each of ${size} ranks, has ${counts.length}`,
+    );
+  }
+  let end = requireCount(call, `${name}At`, at);
+  return Array.from({ length: size }, (_, r) => {
+    const count = requireCount(call, `${countsName}[${r}]`, counts[r]);
+    const part = partOf(call, name, x, end, count);
+    end += count;
+    return part;
+  });
+}
+
+/** All bytes of parts that lie one after another. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  return new Uint8Array(parts[0].buffer, parts[0].byteOffset, bytes);
+}
+
+function requireApart(call: string, name: string, a: Uint8Array, otherName: string, b: Uint8Array): void {
+  if (a.buffer !== b.buffer || a.length === 0 || b.length === 0) return;
+  if (a.byteOffset >= b.byteOffset + b.length || b.byteOffset >= a.byteOffset + a.length) return;
+  throw new RangeError(`${call}: ${name} must not overlap ${otherName}`);
+}
