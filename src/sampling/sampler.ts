@@ -65,6 +65,8 @@ export class Sampler {
   readonly #settings: Float32Array;
   readonly #choices: Int32Array;
   readonly #drawn = new Int32Array(1);
+  /** A draw of RowDraws for the next choice: -1 where no logit could be drawn, null for none. */
+  #foreseen: number | null = null;
   readonly #target = new Int32Array(1);
   readonly #loss = new Float32Array(1);
 
@@ -152,6 +154,30 @@ export class Sampler {
     return this.#result;
   }
 
+  /**
+   * Whether the next choice depends on the logits alone: no bias, penalty or constraint changes them, and no end must wait.
+   * @internal
+   */
+  get isPlain(): boolean {
+    const isUnchanged = this.#history === null && this.#biases.length === 0 && this.#constraint === null;
+    return isUnchanged && !this.#mustGoOn;
+  }
+
+  /**
+   * Writes the arguments of the next choice into row r of those of `sampleRows`, which takes the generator's next number.
+   * @internal
+   */
+  prepareDraw(settings: Float32Array, choices: Int32Array, r: number): void {
+    for (let i = 0; i < 3; i++) settings[3 * r + i] = this.#settings[i];
+    choices[2 * r] = this.#choices[0];
+    choices[2 * r + 1] = this.#randomBits();
+  }
+
+  /** Makes what the kernel drew with the arguments of `prepareDraw` the next choice; -1 becomes its error. @internal */
+  foresee(token: number): void {
+    this.#foreseen = token;
+  }
+
   /** Chooses the next token as a SamplingStrategy does. */
   pickToken(logits: Float32Array): number {
     return this.next(logits).token;
@@ -166,23 +192,31 @@ export class Sampler {
     return token;
   }
 
+  get #mustGoOn(): boolean {
+    return this.#ends.length > 0 && this.#made < this.options.minTokens;
+  }
+
+  /** Random bits of the next draw; none are taken where nothing is random. */
+  #randomBits(): number {
+    return this.options.temperature > 0 ? this.rng.nextUint32() : 0;
+  }
+
   #draw(logits: ArrayLike<number>, at: number): number {
+    const foreseen = this.#foreseen;
+    this.#foreseen = null;
+    if (foreseen !== null) return drawable(foreseen);
     const n = Math.min(this.vocabSize, logits.length - at);
-    const mustGoOn = this.#ends.length > 0 && this.#made < this.options.minTokens;
-    const isChanged =
-      this.#history !== null || this.#biases.length > 0 || mustGoOn || this.#constraint !== null;
-    if (!isChanged && logits instanceof Float32Array) return this.#drawFrom(logits, at, n);
+    if (this.isPlain && logits instanceof Float32Array) return this.#drawFrom(logits, at, n);
     const adjusted = this.#copy(logits, at, n);
     this.#adjust(adjusted, n);
-    if (mustGoOn) for (const token of this.#ends) adjusted[token] = Number.NEGATIVE_INFINITY;
+    if (this.#mustGoOn) for (const token of this.#ends) adjusted[token] = Number.NEGATIVE_INFINITY;
     return this.#drawFrom(adjusted, 0, n);
   }
 
   #drawFrom(logits: Float32Array, at: number, n: number): number {
-    if (this.options.temperature > 0) this.#choices[1] = this.rng.nextUint32();
+    this.#choices[1] = this.#randomBits();
     this.kernels.sampleRows(logits, at, n, this.#settings, 0, this.#choices, 0, this.#drawn, 0, 1, n);
-    if (this.#drawn[0] >= 0) return this.#drawn[0];
-    throw new RangeError('pickToken: logits hold no number above -Infinity');
+    return drawable(this.#drawn[0]);
   }
 
   #constraintBy(source: ConstraintSource): Constraint {
@@ -216,6 +250,11 @@ export class Sampler {
     findLargest(logits, at, this.vocabSize, tokens);
     for (let i = 0; i < tokens.length; i++) logprobs[i] = logits[at + tokens[i]] - logits[at + token] - loss;
   }
+}
+
+function drawable(token: number): number {
+  if (token >= 0) return token;
+  throw new RangeError('pickToken: logits hold no number above -Infinity');
 }
 
 /** The tokens of a sequence, for penalties. */

@@ -4,6 +4,7 @@ import type { ModelConfig } from '../../config/modelConfig';
 import type { DecodeRow } from '../../model/decoder';
 import type { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { PromptLookup } from '../../sampling/promptLookup';
+import type { RowDraws } from '../../sampling/rowDraws';
 import { type SampledToken, Sampler } from '../../sampling/sampler';
 import { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
@@ -149,6 +150,14 @@ export class CompletionSequence implements Sequence {
     this.#fed += Math.min(count, rest);
   }
 
+  planDraw(draws: RowDraws, logitsRow: number): void {
+    if (this.#fed < this.#ids.length || this.#limit === 0 || this.#sampler.ended) return;
+    const { start, end, logits } = this.row;
+    // Guesses are checked by choices behind this one, which depend on it.
+    const before = logits === 'all' ? end! - start! - 1 - this.#drafted : 0;
+    draws.add(this.#sampler, logitsRow + before);
+  }
+
   take(step: StepResult): boolean {
     if (this.#readsPrompt) this.#echo(step);
     if (this.#fed < this.#ids.length) return false;
@@ -173,15 +182,17 @@ export class CompletionSequence implements Sequence {
   /** Chooses the token that position `i` of the sequence's part of the step predicts. Returns whether the text has ended. */
   #choose(step: StepResult, i: number): boolean {
     const row = step.logitsRow + (this.row.logits === 'all' ? i : 0);
-    const sampled = this.#sampler.next(step.logits, row * this.#setup.config.vocabSize);
-    if (this.#stopTokens.has(sampled.token)) {
-      if (this.#setup.work.logprobs) this.#open().endToken = this.#logprobOf(sampled, this.#text);
+    const at = row * this.#setup.config.vocabSize;
+    const sampled = this.#setup.work.logprobs ? this.#sampler.next(step.logits, at) : null;
+    const token = sampled?.token ?? this.#sampler.choose(step.logits, at);
+    if (this.#stopTokens.has(token)) {
+      if (sampled !== null) this.#open().endToken = this.#logprobOf(sampled, this.#text);
       return this.#finish('stop');
     }
     this.#made++;
-    this.#next[0] = sampled.token;
-    this.#lookup?.add(sampled.token);
-    this.#append(this.#text, sampled.token, sampled, step, i);
+    this.#next[0] = token;
+    this.#lookup?.add(token);
+    this.#append(this.#text, token, sampled, step, i);
     this.#tools?.afterToken();
     const isStopped = this.#text !== null && this.#text.stopped !== null;
     if (this.#sampler.ended || isStopped || this.#tools?.ended) return this.#finish('stop');

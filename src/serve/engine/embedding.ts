@@ -53,6 +53,8 @@ export class EmbeddingSequence implements Sequence {
     return 0;
   }
 
+  planDraw(): void {}
+
   feed(count: number): void {
     if (this.#fed === 0) this.empty(this.slot);
     this.row.tokens = this.#text;

@@ -4,6 +4,7 @@ import { Decoder } from '../../model/decoder';
 import type { MoETransformer } from '../../model/model';
 import { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { isConstrained } from '../../sampling/constraints/options';
+import { RowDraws } from '../../sampling/rowDraws';
 import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
 import { constraintBytes } from '../../text/toolCalls/marks';
@@ -58,6 +59,7 @@ export class Scheduler {
   #urgent = false;
   readonly #rows: DecodeRow[] = [];
   readonly #shares: Int32Array;
+  readonly #draws: RowDraws;
   readonly #endTokens: readonly number[];
   readonly #result: StepResult;
   readonly #speculateTokens: number;
@@ -74,6 +76,7 @@ export class Scheduler {
     this.#slots = new Slots(this.#decoder);
     this.#speculateTokens = speculateTokens;
     this.#shares = new Int32Array(slots);
+    this.#draws = new RowDraws(model.kernels, slots);
     this.#endTokens = allEndTokens(model, tokenizer);
     const { vocabSize, hiddenDim, nLayers, topKExperts } = model.config;
     const tokens = maxStepTokens;
@@ -118,6 +121,7 @@ export class Scheduler {
     this.#makeRoom();
     this.#decoder.step(this.#rows, this.#outputs());
     this.counters.countExperts(result.experts, result.tokens * this.model.config.topKExperts);
+    this.#drawTogether();
     result.at = 0;
     result.logitsRow = 0;
     let kept = 0;
@@ -131,6 +135,16 @@ export class Scheduler {
     sequences.length = kept;
     this.#beginFollowers();
     this.counters.cachedTokens = this.#slots.tokens;
+  }
+
+  /** Draws the tokens of the sequences that choose one now. */
+  #drawTogether(): void {
+    let logitsRow = 0;
+    for (const sequence of this.#sequences) {
+      sequence.planDraw(this.#draws, logitsRow);
+      logitsRow += logitsRows(sequence.row, sequence.row.end! - sequence.row.start!);
+    }
+    this.#draws.draw(this.#result.logits, this.model.config.vocabSize);
   }
 
   /** Whether the events should be sent now instead of waiting for more. */

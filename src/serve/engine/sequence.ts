@@ -1,4 +1,5 @@
 import type { DecodeRow } from '../../model/decoder';
+import type { RowDraws } from '../../sampling/rowDraws';
 
 /** The results of a step, and the place of one sequence within them. */
 export interface StepResult {
@@ -33,6 +34,8 @@ export interface Sequence {
   draft(room: number): number;
   /** Puts the next `count` tokens into `row`. */
   feed(count: number): void;
+  /** Adds the choice that `take` will make, if any, to those that are drawn together; `logitsRow` is its row of logits. */
+  planDraw(draws: RowDraws, logitsRow: number): void;
   /** Takes the step's results for these tokens. Returns whether the sequence has ended. */
   take(step: StepResult): boolean;
 }
