@@ -173,6 +173,18 @@ describe('a text that can not fit', () => {
     ));
 });
 
+test('texts of one client do not keep those of another waiting: clients take turns', () =>
+  withTemplate('hi', async (engine) => {
+    const order: string[] = [];
+    const read = async (name: string) => {
+      await engine.tokenize(`text ${name}`, { client: name[0] });
+      order.push(name);
+    };
+    // The first one runs while the others come.
+    await Promise.all(['a0', 'a1', 'a2', 'a3', 'b0', 'b1'].map(read));
+    expect(order).toEqual(['a0', 'a1', 'b0', 'a2', 'b1', 'a3']);
+  }));
+
 function drained(stream: AsyncIterable<unknown>): Promise<string> {
   return (async () => {
     for await (const _ of stream);

@@ -2,11 +2,14 @@ import { Worker } from 'node:worker_threads';
 import { SgemoeError } from '../../base/errors';
 import { ofThisRealm } from '../../base/realm';
 import { type FromTextThread, fromWire, type TextResult, type TextSetup, type TextTask } from './messages';
+import { Turns } from './turns';
 import { workerProgram } from './workerProgram';
 
 /** A task and whoever waits for it. */
 export interface TextJob {
   readonly task: TextTask;
+  /** Whose it is: clients take turns. */
+  readonly client: string;
   onDone(result: TextResult): void;
   onError(error: unknown): void;
 }
@@ -28,12 +31,12 @@ const MOST_SLOWER = 5;
 
 /**
  * A thread that turns texts into ids, so that no thread that decodes waits for a template or a regular expression of a
- * checkpoint. It does one task at a time, and is ended, and started again for the next task, when one takes too long or too
- * much memory.
+ * checkpoint. It does one task at a time, the clients' in turn, and is ended, and started again for the next task, when one
+ * takes too long or too much memory.
  */
 export class TextThread {
   readonly #options: TextThreadOptions;
-  readonly #queue: TextJob[] = [];
+  readonly #queue = new Turns<TextJob>();
   #worker: Worker | null = null;
   #ready = false;
   #running: TextJob | null = null;
@@ -65,14 +68,13 @@ export class TextThread {
 
   submit(job: TextJob): void {
     clearTimeout(this.#idle);
-    this.#queue.push(job);
+    this.#queue.add(job.client, job);
     this.#next();
   }
 
   /** Forgets a job; nothing is called for it any more. */
   cancel(job: TextJob): void {
-    const at = this.#queue.indexOf(job);
-    if (at >= 0) this.#queue.splice(at, 1);
+    this.#queue.delete(job.client, job);
     if (this.#running !== job) return;
     this.#running = null;
     if (this.#options.endsOnCancel) this.#end();
@@ -92,10 +94,10 @@ export class TextThread {
   }
 
   #next(): void {
-    if (this.#queue.length === 0 || this.#running !== null || this.#abandoned) return;
+    if (this.#queue.size === 0 || this.#running !== null || this.#abandoned) return;
     if (this.#worker === null) this.#start();
     if (!this.#ready) return;
-    const job = this.#queue.shift()!;
+    const job = this.#queue.take()!;
     this.#running = job;
     const { templateTimeoutMs, tokenizeTimeoutMs } = this.#options.setup.limits;
     const { task } = job;
@@ -170,14 +172,14 @@ export class TextThread {
       // It would fail again.
       this.#onReady?.(died(message, cause));
       this.#onReady = null;
-      for (const each of this.#queue.splice(0)) each.onError(died(message, cause));
+      for (const each of this.#queue.clear()) each.onError(died(message, cause));
     }
     this.#next();
   }
 
   #rest(): void {
     const { idleMs } = this.#options;
-    if (idleMs === null || this.#running !== null || this.#queue.length > 0) return;
+    if (idleMs === null || this.#running !== null || this.#queue.size > 0) return;
     this.#idle = setTimeout(() => this.#end(), idleMs);
     this.#idle.unref();
   }
@@ -189,7 +191,7 @@ export class TextThread {
     this.#ready = false;
     this.#abandoned = false;
     const ended = worker?.terminate();
-    if (this.#queue.length > 0) this.#next();
+    if (this.#queue.size > 0) this.#next();
     return ended;
   }
 }

@@ -103,6 +103,7 @@ export class Texts {
     const thread = lengthOf(task) > LONG ? this.#long : this.#short;
     const textJob: TextJob = {
       task,
+      client: job.client,
       onDone: (result) => {
         this.#pending.delete(job);
         this.#finish(job, result);
