@@ -157,6 +157,18 @@ describe('an answer with calls', () => {
     expect(given).toMatch(/^\{"city": "(Rome|Oslo)/);
   });
 
+  it.each([['special tokens', TOOL_CALL_MARKS] as const, ['texts', []] as const])(
+    'of elements has values of the types that its schema tells; marks are %s',
+    async (_, marks) => {
+      const tokenizer = await tokenizerWith(marks);
+      const written =
+        'Wait.\n<tool_call>\n<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>';
+      const result = follow(tokenizer, { messages, tools }, 'qwen3-coder', [...tokenizer.encode(written)]);
+      expect(result).toMatchObject({ text: 'Wait.', raw: written, finishReason: 'tool_calls' });
+      expect(result.calls).toEqual([{ index: 0, id: expect.any(String), name: 'weather', arguments: ROME }]);
+    },
+  );
+
   it('that only looks like calls is text, and a stop text within a call ends the answer', async () => {
     const tokenizer = await tokenizerWith([]);
     const text = '<tool_call>weather(Rome)</tool_call>';
@@ -170,7 +182,7 @@ describe('an answer with calls', () => {
 });
 
 describe('an engine', () => {
-  it.each(TOOL_CALL_FORMAT_NAMES)(
+  it.each(TOOL_CALL_FORMAT_NAMES.filter((name) => name !== 'qwen3-coder'))(
     'writes the calls that a request requires, in the form %s',
     async (form) => {
       const tokenizer = await tokenizerWith(form === 'hermes' ? [] : TOOL_CALL_MARKS);
@@ -194,6 +206,24 @@ describe('an engine', () => {
       }
     },
   );
+
+  it('refuses to hold an answer to calls that are elements', async () => {
+    await using engine = await Engine.create(byteModel({ maxSeqLen: 2000 }), new ByteTokenizer(), {
+      toolCallFormat: 'qwen3-coder',
+    });
+    const strict = { ...WEATHER, function: { ...WEATHER.function, strict: true } };
+    const wrong: [object, RegExp][] = [
+      [{ tools, toolChoice: 'required' }, /toolChoice must be 'auto' or 'none', .* in the form qwen3-coder/],
+      [{ tools, toolChoice: { name: 'weather' } }, /toolChoice must be/],
+      [{ tools, jsonSchema: { type: 'object' } }, /without a jsonSchema/],
+      [{ tools: [strict] }, /tools must not be strict .* in the form qwen3-coder/],
+    ];
+    for (const [fields, message] of wrong) {
+      await expect(engine.generate({ messages, ...fields } as GenerateRequest)).rejects.toThrow(message);
+    }
+    const free = await engine.generate({ messages, tools, maxTokens: 3 });
+    expect(free.usage.completionTokens).toBeLessThanOrEqual(3);
+  });
 
   it('answers by a schema or with calls where both are wanted', async () => {
     await using engine = await Engine.create(byteModel({ maxSeqLen: 2000 }), new ByteTokenizer());
@@ -403,7 +433,8 @@ it('the form of calls is told by the template, else by tokens', () => {
   expect(formatOf('{{ tools }}[TOOL_CALLS]name[ARGS]')).toBe('mistral-args');
   expect(formatOf('{{ tools }}<|tool_call|>')).toBe('granite');
   expect(formatOf('{{ tools }}{"name": f, "parameters": d}')).toBe('llama3');
-  expect(formatOf('{{ tools }}<tool_call><function=')).toBe(null);
+  expect(formatOf('{{ tools }}<tool_call><function=name><parameter=key>')).toBe('qwen3-coder');
+  expect(formatOf('{{ tools }}<function=name>{')).toBe(null);
   expect(formatOf('{{ tools }}')).toBe(null);
   expect(formatOf('{{ tools }}', ['[TOOL_CALLS]'])).toBe('mistral-list');
   expect(formatOf('{{ tools }}', ['<|python_tag|>'])).toBe('llama3');

@@ -28,12 +28,12 @@ export class ToolAnswer {
     vocabulary: TokenVocabulary,
     private readonly held: () => string,
   ) {
-    const { format, schemas, prescribed } = work;
+    const { format, schemas, prescribed, parameters } = work;
     if (prescribed !== null) sampler.constrain({ kind: 'calls', text: JSON.stringify(prescribed) });
     else for (const schema of schemas.values()) vocabulary.tableOf(sourceOf(schema));
     const names = new Set(schemas.keys());
     const onArguments = (name: string, begun: string) => prescribed !== null || this.#hold(name, begun);
-    this.#parser = new ToolCallParser({ format, names, onArguments });
+    this.#parser = new ToolCallParser({ format, names, parameters, onArguments });
   }
 
   /** Whether the answer ends here, since it has the one call that it may have. */

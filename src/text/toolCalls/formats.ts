@@ -1,10 +1,17 @@
 /** The forms in which families of models write calls of functions. */
+import { FUNCTION } from './elements';
 
-export type ToolCallFormatName = 'hermes' | 'mistral-list' | 'mistral-args' | 'granite' | 'llama3';
+export type ToolCallFormatName =
+  | 'hermes'
+  | 'qwen3-coder'
+  | 'mistral-list'
+  | 'mistral-args'
+  | 'granite'
+  | 'llama3';
 
 /** How a call is read, and how one is written where the form of the answer is prescribed. */
 export interface ToolCallFormat {
-  /** Texts that announce calls. JSON of one call or of a list of them follows. */
+  /** Texts that announce calls. JSON of one call or of a list of them follows, or a call's elements. */
   readonly marks: readonly string[];
   /** The text after a call, or after the list; '' for none. */
   readonly close: string;
@@ -12,25 +19,32 @@ export interface ToolCallFormat {
   readonly bare: boolean;
   /** Whether the function's name may stand before its arguments, which are then all of the JSON. */
   readonly named: boolean;
+  /** Whether calls are elements, as in elements.ts, not JSON. */
+  readonly elements: boolean;
   /** Length of the ids that are made for calls, which `idPrefix` begins: Mistral's templates take no others. */
   readonly idPrefix: string;
   readonly idLength: number;
-  /** What stands before all calls, before and after the JSON of a name, after the arguments, between and after all calls. */
-  readonly written: {
-    readonly open: string;
-    readonly name: readonly [before: string, after: string];
-    /** Whether the name is written as JSON. */
-    readonly quoted: boolean;
-    readonly end: string;
-    readonly between: string;
-    readonly close: string;
-    /** Whether there may be more than one call. */
-    readonly several: boolean;
-  };
+  /**
+   * What stands before all calls, before and after the JSON of a name, after the arguments, between and after all calls; null
+   * where arguments aren't JSON, so that no form of an answer can be prescribed.
+   */
+  readonly written: WrittenCalls | null;
 }
 
-const ID = { idPrefix: 'call_', idLength: 29 };
-const MISTRAL_ID = { idPrefix: '', idLength: 9 };
+export interface WrittenCalls {
+  readonly open: string;
+  readonly name: readonly [before: string, after: string];
+  /** Whether the name is written as JSON. */
+  readonly quoted: boolean;
+  readonly end: string;
+  readonly between: string;
+  readonly close: string;
+  /** Whether there may be more than one call. */
+  readonly several: boolean;
+}
+
+const ID = { elements: false, idPrefix: 'call_', idLength: 29 };
+const MISTRAL_ID = { elements: false, idPrefix: '', idLength: 9 };
 const JSON_CALL = { name: ['{"name": ', ', "arguments": '], quoted: true, end: '}' } as const;
 
 export const TOOL_CALL_FORMATS: Readonly<Record<ToolCallFormatName, ToolCallFormat>> = {
@@ -50,6 +64,16 @@ export const TOOL_CALL_FORMATS: Readonly<Record<ToolCallFormatName, ToolCallForm
       close: '',
       several: true,
     },
+  },
+  /** Qwen3-Coder: `<tool_call><function=name><parameter=key>value</parameter></function></tool_call>`, the marks left out at times. */
+  'qwen3-coder': {
+    ...ID,
+    marks: ['<tool_call>', FUNCTION],
+    close: '</tool_call>',
+    bare: false,
+    named: true,
+    elements: true,
+    written: null,
   },
   /** Mistral and Mixtral: `[TOOL_CALLS] [{"name": ..., "arguments": ...}, ...]`. */
   'mistral-list': {
@@ -119,7 +143,8 @@ export const TOOL_CALL_MARKS = [
 
 /** Texts of chat templates that tell a form, in the order in which they are looked for. */
 const TELLING: readonly (readonly [text: string, format: ToolCallFormatName | null])[] = [
-  // Qwen3-Coder and others write parameters as elements, which no parser here reads.
+  ['<parameter=', 'qwen3-coder'],
+  // Others write JSON within the element, which no parser here reads.
   ['<function=', null],
   ['[ARGS]', 'mistral-args'],
   ['[TOOL_CALLS]', 'mistral-list'],

@@ -1,3 +1,4 @@
+import { ElementScanner, FUNCTION, jsonOf } from './elements';
 import { TOOL_CALL_FORMATS, type ToolCallFormat, type ToolCallFormatName } from './formats';
 import { CallScanner, isBlank, skipBlanks } from './scanners';
 
@@ -20,6 +21,11 @@ export interface ToolCallParserOptions {
   format: ToolCallFormatName;
   /** The functions that there are. Where no mark announces calls, only those of these are calls. Default: any. */
   names?: ReadonlySet<string> | undefined;
+  /**
+   * By the names of functions, the JSON Schemas of their arguments, which tell texts from numbers and other values where a form
+   * doesn't (`qwen3-coder`). Default: all arguments are texts there.
+   */
+  parameters?: ReadonlyMap<string, unknown> | undefined;
   /**
    * Called when a call's arguments have begun but not ended, with all of them so far. Where it returns true, because they are
    * sure to become an object, they are given out as they come; else a call is held back until it is whole. Default: false.
@@ -49,7 +55,7 @@ export class ToolCallParser {
   #mark = 0;
   #inList = false;
   /** The call that is read, and the place of its first brace. */
-  #call = new CallScanner(null);
+  #call: CallScanner | ElementScanner = new CallScanner(null);
   #from = 0;
   #id: string | null = null;
   #wasAsked = false;
@@ -137,7 +143,11 @@ export class ToolCallParser {
       .map((mark) => ({ at: input.indexOf(mark), length: mark.length }))
       .filter(({ at }) => at >= 0)
       .sort((a, b) => a.at - b.at);
-    if (found.length > 0) return this.#enter(found[0].at, found[0].length);
+    if (found.length > 0) {
+      const { at, length } = found[0];
+      // A function's element is part of the call that it announces.
+      return this.#enter(at, input.startsWith(FUNCTION, at) ? 0 : length);
+    }
     const certain = this.#isOver ? input.length : input.length - this.#undecided();
     this.#say(input.slice(0, certain));
     this.#input = input.slice(certain);
@@ -166,6 +176,7 @@ export class ToolCallParser {
   }
 
   #start(at: number): boolean {
+    if (this.#format.elements) return this.#startElements(at);
     const next = this.#input[at];
     if (next === '{') return this.#begin(at);
     if (next === '[') {
@@ -181,8 +192,13 @@ export class ToolCallParser {
     return BEGINS_NAMED.test(rest) ? false : this.#fail();
   }
 
+  #startElements(at: number): boolean {
+    if (this.#input.startsWith(FUNCTION, at)) return this.#begin(at);
+    return FUNCTION.startsWith(this.#input.slice(at)) ? false : this.#fail();
+  }
+
   #begin(at: number, name: string | null = null, id: string | null = null): true {
-    this.#call = new CallScanner(name);
+    this.#call = this.#format.elements ? new ElementScanner() : new CallScanner(name);
     this.#id = id;
     this.#wasAsked = false;
     this.#given = null;
@@ -231,6 +247,10 @@ export class ToolCallParser {
   #giveWhole(): boolean {
     const { name, arguments: span } = this.#call;
     if (name === null || name === '' || !this.#isKnown(name)) return false;
+    if (this.#call instanceof ElementScanner) {
+      this.#give(name, jsonOf(this.#call.values, this.options.parameters?.get(name)));
+      return true;
+    }
     try {
       const text = span === null ? '{}' : argumentsOf(this.#input.slice(span.from, span.to!));
       const whole: unknown = JSON.parse(this.#input.slice(this.#from, this.#at));

@@ -10,21 +10,18 @@ export interface CallableFunction {
 
 const MARKS = new RegExp(`(${TOOL_CALL_MARKS.map((mark) => mark.replace(/[[\]|]/g, '\\$&')).join('|')})`);
 
-/** The form of an answer that calls one or more of these functions. @param several whether more than one call is wanted. */
+/**
+ * The form of an answer that calls one or more of these functions; null where it can't be prescribed.
+ * @param several whether more than one call is wanted.
+ */
 export function prescribeCalls(
   format: ToolCallFormatName,
   functions: readonly CallableFunction[],
   several: boolean,
-): PrescribedCalls {
-  const {
-    open,
-    name,
-    quoted,
-    end,
-    between,
-    close,
-    several: mayBeSeveral,
-  } = TOOL_CALL_FORMATS[format].written;
+): PrescribedCalls | null {
+  const { written } = TOOL_CALL_FORMATS[format];
+  if (written === null) return null;
+  const { open, name, quoted, end, between, close, several: mayBeSeveral } = written;
   return {
     open: partsOf(open),
     calls: functions.map((each) => ({

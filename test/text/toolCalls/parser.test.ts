@@ -47,6 +47,25 @@ const TRANSCRIPTS: Transcript[] = [
     calls: [['f', '{"a": 1}']],
   },
   {
+    name: 'Qwen3-Coder: text, then two calls',
+    format: 'qwen3-coder',
+    answer:
+      "I'll look.\n\n<tool_call>\n<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=time>\n</function>\n</tool_call>",
+    text: "I'll look.",
+    calls: [
+      ['weather', '{"city": "Rome", "days": 2}'],
+      ['time', '{}'],
+    ],
+  },
+  {
+    name: 'Qwen3-Coder: without marks, a value with markup, text behind',
+    format: 'qwen3-coder',
+    answer:
+      '<function=f><parameter=code>\n\n<p>é</parameter></p>\n</parameter>\n<parameter=city>Oslo</parameter></function>\n</tool_call>\nDone < now.',
+    text: 'Done < now.',
+    calls: [['f', '{"code": "\\n<p>é</parameter></p>", "city": "Oslo"}']],
+  },
+  {
     name: 'Mistral: a list',
     format: 'mistral-list',
     answer: `[TOOL_CALLS] [{"name": "weather", "arguments": ${ROME}}, {"name": "time", "arguments": {}}]`,
@@ -125,6 +144,12 @@ const PLAIN: [format: ToolCallFormatName, answer: string][] = [
   ['hermes', '<tool_call>f(1)</tool_call> so'],
   ['hermes', 'see <tool_call>{"name": "f", "argum'],
   ['hermes', '<tool_call>\n{"name": "f", "arguments": {"a": "line\nbreak"}}\n</tool_call>'],
+  ['qwen3-coder', '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'],
+  ['qwen3-coder', '<tool_call>\n<function=f>\nnone\n</function>\n</tool_call> so'],
+  ['qwen3-coder', '<function=a b></function> and <func'],
+  ['qwen3-coder', '<function=></function>'],
+  ['qwen3-coder', '<tool_call>\n<function=f>\n<parameter=a>\n1\n</function>\n</tool_call>'],
+  ['qwen3-coder', 'see <tool_call><function=f><parameter=a>1</param'],
   ['mistral-list', '[TOOL_CALLS] none of [them]'],
   ['mistral-list', 'x[TOOL_CALLS] ["a"]'],
   ['mistral-args', '[TOOL_CALLS]weather[ARGS]none'],
@@ -137,9 +162,12 @@ const PLAIN: [format: ToolCallFormatName, answer: string][] = [
 ];
 
 const NAMES = new Set(['weather', 'time', 'f', 'g']);
+const PARAMETERS = new Map([
+  ['weather', { type: 'object', properties: { city: {}, days: { type: 'integer' } } }],
+]);
 
 function parse(pieces: readonly string[], options: ToolCallParserOptions) {
-  const parser = new ToolCallParser({ names: NAMES, ...options });
+  const parser = new ToolCallParser({ names: NAMES, parameters: PARAMETERS, ...options });
   const outs = [...pieces.map((piece) => parser.push(piece)), parser.flush()];
   const calls: ToolCallDelta[] = [];
   for (const out of outs) joinCalls(calls, out.calls);
@@ -196,6 +224,35 @@ describe('a parser of tool calls', () => {
       expect(calls).toMatchObject([{ name: 'f', arguments: '{}' }]);
     }
   });
+
+  it.each<[schema: object | undefined, written: string, json: string]>([
+    [{ type: 'string' }, '42', '"42"'],
+    [{ type: 'string' }, '\n two\nlines \n', '" two\\nlines "'],
+    [{ type: 'string' }, '"quoted"', '"\\"quoted\\""'],
+    [{ enum: ['1', '2'] }, '1', '"1"'],
+    [{ const: 'null' }, 'null', '"null"'],
+    [{ type: 'integer' }, '\n42\n', '42'],
+    [{ type: 'integer' }, '12345678901234567890', '12345678901234567890'],
+    [{ type: 'integer' }, 'many', '"many"'],
+    [{ type: 'boolean' }, 'True', 'true'],
+    [{ type: ['string', 'null'] }, 'None', 'null'],
+    [{ anyOf: [{ type: 'number' }, { type: 'string' }] }, '1.5', '1.5'],
+    [{ anyOf: [{ type: 'number' }, { type: 'string' }] }, 'true', '"true"'],
+    [{ type: 'object' }, '{"a": [1]}', '{"a": [1]}'],
+    [{ $ref: '#/$defs/x' }, '[1, "b"]', '[1, "b"]'],
+    [{}, 'Rome', '"Rome"'],
+    [undefined, '42', '"42"'],
+  ])(
+    'takes an argument of schema %j, written %j, as %s where calls are elements',
+    (schema, written, json) => {
+      const properties = schema && { a: schema };
+      const { calls } = parse([`<function=f><parameter=a>${written}</parameter></function>`], {
+        format: 'qwen3-coder',
+        parameters: new Map([['f', { type: 'object', properties }]]),
+      });
+      expect(calls.map((call) => call.arguments)).toEqual([`{"a": ${json}}`]);
+    },
+  );
 
   it('asks once for each call whether its arguments may go out, with all of them so far', () => {
     const asked: unknown[] = [];
