@@ -12,7 +12,7 @@ const BOUNDARY: readonly RegExp[] = [
   /^backend\//,
   /^memory\/(operations\/|weight\.ts$)/,
   /^tensor\/matmul\.ts$/,
-  /^sampling\/sampler\.ts$/,
+  /^sampling\/(sampler|rowDraws)\.ts$/,
 ];
 
 /** Calls and functions of a source with more than this many positional arguments, as 'line: text'. */
