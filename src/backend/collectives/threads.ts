@@ -148,14 +148,16 @@ class ThreadCollectives extends CheckedCollectives {
     if (open.size === 0) process.off('exit', abortOpenGroups);
   }
 
-  /** Goes on with the jobs until other ranks have to come first. */
   #advance(): void {
-    if (this.#failure !== null) {
-      this.#jobs.length = 0;
-      return;
-    }
+    if (this.#failure === null) this.#step();
+    // Only now: what a rank had completed before it aborted is done on the others, too.
     const aborted = open.has(this) ? this.#mailbox.aborted() : null;
     if (aborted !== null) this.#fail(abortedBy(aborted.rank, aborted.reason));
+    if (this.#failure !== null) this.#jobs.length = 0;
+  }
+
+  /** Goes on with the jobs until other ranks have to come first. */
+  #step(): void {
     while (this.#jobs.length > 0) {
       const job = this.#jobs[0];
       try {

@@ -195,6 +195,17 @@ describe('a rank that fails', () => {
     );
   });
 
+  it('leaves what it had completed before done on the others', async () => {
+    const [first, second] = pair();
+    const early = first.barrier();
+    second.barrier().wait();
+    second.abort('later');
+    early.wait();
+    await expectError('SGEMOE_RANKS_ABORTED', /^Rank 1 aborted the run: later$/, () =>
+      first.barrier().wait(),
+    );
+  });
+
   it('and never comes is waited for until the time limit, and both hear of it', async () => {
     for (const how of ['wait', 'settled'] as const) {
       const [first, second] = pair(30);
