@@ -12,6 +12,7 @@ const VIEWS: Readonly<Record<string, new (from: never, offset?: number, length?:
   Float64Array,
   Int32Array,
   Uint8Array,
+  Uint16Array,
 };
 
 /** A message with values of this realm; the message itself if it is of this realm already. */

@@ -65,6 +65,7 @@ function follow(
       kind: 'generate',
       prompt: { ids: Int32Array.of(1), stop: null },
       compiled: [],
+      vocabulary: null,
       sampling: resolveSampling({ temperature: 0, maxTokens: 400, topLogprobs, stop }, vocabSize),
       skipSpecialTokens: true,
       echo: false,

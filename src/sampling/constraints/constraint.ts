@@ -5,6 +5,7 @@ import { type GrammarData, unpackGrammar } from './grammarData';
 import { MaskTable } from './masks';
 import type { ConstraintSource } from './options';
 import { TokenTrie } from './tokenTrie';
+import { tokenBytesIn, type VocabularyData } from './vocabularyData';
 
 /** Automata and masks that a vocabulary keeps. */
 const MOST_TABLES = 8;
@@ -22,8 +23,9 @@ export interface CompiledConstraint {
  * their masks, so make one for a tokenizer and hand it to all samplers of a thread.
  */
 export class TokenVocabulary {
-  readonly size: number;
-  readonly #bytes: readonly (Uint8Array | null)[];
+  #size: number;
+  #bytesOf: (token: number) => Uint8Array | null;
+  readonly #makeTrie: () => TokenTrie;
   #trie: TokenTrie | null = null;
   readonly #tables = new Map<string, MaskTable>();
   readonly #compiled = new Map<string, GrammarData>();
@@ -35,12 +37,26 @@ export class TokenVocabulary {
         'TokenVocabulary: bytes must be an array of Uint8Array or null, one for each token',
       );
     }
-    this.#bytes = bytes;
-    this.size = bytes.length;
+    this.#bytesOf = (token) => bytes[token] ?? null;
+    this.#makeTrie = () => TokenTrie.of(bytes);
+    this.#size = bytes.length;
+  }
+
+  /** A vocabulary that another thread has packed. */
+  static packed(data: VocabularyData): TokenVocabulary {
+    const vocabulary = new TokenVocabulary([]);
+    vocabulary.#size = data.lengths.length;
+    vocabulary.#bytesOf = (token) => tokenBytesIn(data, token);
+    vocabulary.#trie = new TokenTrie(data.trie);
+    return vocabulary;
+  }
+
+  get size(): number {
+    return this.#size;
   }
 
   bytesOf(token: number): Uint8Array | null {
-    return this.#bytes[token] ?? null;
+    return this.#bytesOf(token);
   }
 
   /** Takes a constraint that another thread has compiled, so that `tableOf` need not; the last ones are kept. */
@@ -66,7 +82,7 @@ export class TokenVocabulary {
       const automaton = new Automaton(
         compiled === undefined ? compileConstraint(source) : unpackGrammar(compiled),
       );
-      this.#trie ??= new TokenTrie(this.#bytes);
+      this.#trie ??= this.#makeTrie();
       table = new MaskTable(automaton, this.#trie, this.size);
     } else this.#tables.delete(key);
     // The last used one comes last.

@@ -1,5 +1,15 @@
+/** A trie's arrays. */
+export interface TokenTrieData {
+  readonly bytes: Uint8Array;
+  readonly depths: Uint16Array;
+  readonly ends: Int32Array;
+  readonly first: Int32Array;
+  readonly tokens: Int32Array;
+  readonly longest: number;
+}
+
 /** The bytes of a vocabulary's tokens as a tree: the tokens that begin alike share the way. */
-export class TokenTrie {
+export class TokenTrie implements TokenTrieData {
   /** Nodes in depth-first order: the byte that leads to each, its depth (from 1), and the first node behind its subtree. */
   readonly bytes: Uint8Array;
   readonly depths: Uint16Array;
@@ -10,8 +20,17 @@ export class TokenTrie {
   /** The most bytes of a token. */
   readonly longest: number;
 
+  constructor({ bytes, depths, ends, first, tokens, longest }: TokenTrieData) {
+    this.bytes = bytes;
+    this.depths = depths;
+    this.ends = ends;
+    this.first = first;
+    this.tokens = tokens;
+    this.longest = longest;
+  }
+
   /** @param vocabulary the bytes of each token; null, or no bytes, for one that no text has. */
-  constructor(vocabulary: readonly (Uint8Array | null)[]) {
+  static of(vocabulary: readonly (Uint8Array | null)[]): TokenTrie {
     const texts: { text: string; id: number }[] = [];
     for (const [id, bytes] of vocabulary.entries()) {
       if (bytes !== null && bytes.length > 0 && bytes.length <= MOST_TOKEN_BYTES) {
@@ -20,13 +39,16 @@ export class TokenTrie {
     }
     texts.sort((a, b) => (a.text < b.text ? -1 : a.text > b.text ? 1 : a.id - b.id));
     const count = countNodes(texts);
-    this.bytes = new Uint8Array(count);
-    this.depths = new Uint16Array(count);
-    this.ends = new Int32Array(count);
-    this.first = new Int32Array(count + 1);
-    this.tokens = Int32Array.from(texts, ({ id }) => id);
-    this.longest = texts.reduce((most, { text }) => Math.max(most, text.length), 0);
-    this.#fill(texts);
+    const trie = new TokenTrie({
+      bytes: new Uint8Array(count),
+      depths: new Uint16Array(count),
+      ends: new Int32Array(count),
+      first: new Int32Array(count + 1),
+      tokens: Int32Array.from(texts, ({ id }) => id),
+      longest: texts.reduce((most, { text }) => Math.max(most, text.length), 0),
+    });
+    trie.#fill(texts);
+    return trie;
   }
 
   get size(): number {

@@ -7,6 +7,7 @@ import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedModel } from '../../memory/sharedModel';
 import type { CompiledConstraint } from '../../sampling/constraints/constraint';
 import type { ConstraintSource } from '../../sampling/constraints/options';
+import type { VocabularyData } from '../../sampling/constraints/vocabularyData';
 import type { ResolvedSampling } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
 import type { ToolCallDelta } from '../../text/toolCalls/parser';
@@ -64,13 +65,19 @@ export type TextTask =
       kind: 'prompts';
       sources: readonly TextSource[];
       constraints: readonly ConstraintSource[];
+      /** Whether the result has the vocabulary for constraints. */
+      wantsVocabulary: boolean;
       /** Tokens that a text may have; Infinity for any number. */
       context: number;
     }
   | { kind: 'detokenize'; ids: Int32Array; skipSpecialTokens: boolean };
 
 export type TextResult =
-  | { prompts: readonly Prompt[]; compiled: readonly CompiledConstraint[] }
+  | {
+      prompts: readonly Prompt[];
+      compiled: readonly CompiledConstraint[];
+      vocabulary: VocabularyData | null;
+    }
   | { text: string };
 
 /** Answers of the text thread: it is ready, or has done the task that it was given. */
@@ -116,6 +123,8 @@ export interface CompletionWork extends Omit<GenerateWork, 'source'> {
   prompt: Prompt;
   /** The constraints that it may be held to. */
   compiled: readonly CompiledConstraint[];
+  /** What constraints follow; null where no token is held to one. */
+  vocabulary: VocabularyData | null;
 }
 
 /** Texts to embed as ids. */

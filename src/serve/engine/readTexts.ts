@@ -5,8 +5,10 @@ import { compileConstraint } from '../../sampling/constraints/compile';
 import type { CompiledConstraint } from '../../sampling/constraints/constraint';
 import { packGrammar } from '../../sampling/constraints/grammarData';
 import type { ConstraintSource } from '../../sampling/constraints/options';
+import { packVocabulary, type VocabularyData } from '../../sampling/constraints/vocabularyData';
 import { infillPrompt } from '../../text/infill';
 import type { Tokenizer } from '../../text/tokenizer';
+import { constraintBytes } from '../../text/toolCalls/marks';
 import type { Prompt, TextLimits, TextResult, TextSource, TextTask } from './messages';
 import { PLAIN_CHAT_STOP, plainChat } from './plainChat';
 import { needInfillTokens, needTokenizer } from './promptSource';
@@ -27,6 +29,7 @@ export function readTexts(task: TextTask, tokenizer: Tokenizer | null, limits: T
   const compiled = task.constraints.map((source) => compile(source, limits));
   return {
     compiled,
+    vocabulary: task.wantsVocabulary ? vocabularyOf(needTokenizer(tokenizer)) : null,
     prompts: inTime(limits, () => rendered.map((each) => encode(each, tokenizer, task.context))),
   };
 }
@@ -70,6 +73,17 @@ function encode(rendered: Rendered, tokenizer: Tokenizer | null, context: number
   const ids = known.encode(text, { addSpecialTokens, mostTokens });
   if (ids.length > mostTokens) throw tooLong('more than', mostTokens, context);
   return { ids, stop };
+}
+
+const vocabularies = new WeakMap<Tokenizer, VocabularyData>();
+
+function vocabularyOf(tokenizer: Tokenizer): VocabularyData {
+  let vocabulary = vocabularies.get(tokenizer);
+  if (vocabulary === undefined) {
+    vocabulary = packVocabulary(constraintBytes(tokenizer));
+    vocabularies.set(tokenizer, vocabulary);
+  }
+  return vocabulary;
 }
 
 /** Constraints that were compiled last; clients send the same ones again and again. */

@@ -3,18 +3,15 @@ import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
 import type { MoETransformer } from '../../model/model';
 import { TokenVocabulary } from '../../sampling/constraints/constraint';
-import { isConstrained } from '../../sampling/constraints/options';
 import { RowDraws } from '../../sampling/rowDraws';
 import { allEndTokens } from '../../text/endTokens';
 import type { Tokenizer } from '../../text/tokenizer';
-import { constraintBytes } from '../../text/toolCalls/marks';
 import { CompletionSequence, type CompletionSetup } from './completion';
 import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
 import type { CompletionWork, EmbeddingWork, ToWorker, WorkerEvent } from './messages';
 import { toWire } from './messages';
 import { commonLength } from './prefixes';
-import { needTokenizer } from './promptSource';
 import type { Sequence, StepResult } from './sequence';
 import { shareOut } from './shares';
 import { Slots } from './slots';
@@ -63,6 +60,7 @@ export class Scheduler {
   readonly #endTokens: readonly number[];
   readonly #result: StepResult;
   readonly #speculateTokens: number;
+  /** The same for all work that has one, with the masks of the last constraints. */
   #vocabulary: TokenVocabulary | undefined;
 
   constructor(
@@ -167,14 +165,15 @@ export class Scheduler {
 
   #beginCompletion(id: number, client: string, work: CompletionWork): void {
     const { config } = this.model;
-    for (const each of work.compiled) this.#tokenBytes().take(each);
+    if (work.vocabulary !== null) this.#vocabulary ??= TokenVocabulary.packed(work.vocabulary);
+    for (const each of work.compiled) this.#vocabulary!.take(each);
     let taken: number | null = null;
     const setup: CompletionSetup = {
       id,
       client,
       work,
       tokenizer: this.tokenizer,
-      vocabulary: isConstrained(work.sampling) || work.tools !== null ? this.#tokenBytes() : undefined,
+      vocabulary: work.vocabulary === null ? undefined : this.#vocabulary,
       endTokens: this.#endTokens,
       contextLength: this.#decoder.contextLength,
       kernels: this.model.kernels,
@@ -198,12 +197,6 @@ export class Scheduler {
       if (taken !== null) this.#slots.give(taken);
       throw error;
     }
-  }
-
-  /** The bytes of the tokenizer's tokens, read once. */
-  #tokenBytes(): TokenVocabulary {
-    this.#vocabulary ??= new TokenVocabulary(constraintBytes(needTokenizer(this.tokenizer)));
-    return this.#vocabulary;
   }
 
   #beginEmbedding(id: number, client: string, { texts, form }: EmbeddingWork): void {

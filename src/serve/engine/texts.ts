@@ -1,5 +1,6 @@
 import type { CompiledConstraint } from '../../sampling/constraints/constraint';
 import { type ConstraintSource, constraintOf } from '../../sampling/constraints/options';
+import type { VocabularyData } from '../../sampling/constraints/vocabularyData';
 import type { Tokenizer } from '../../text/tokenizer';
 import type { Job } from './job';
 import type { Prompt, StepWork, TextLimits, TextResult, TextSource, TextTask, Work } from './messages';
@@ -25,6 +26,8 @@ export class Texts {
   readonly #short: TextThread;
   readonly #long: TextThread;
   readonly #pending = new Map<Job, { thread: TextThread; textJob: TextJob }>();
+  /** Made by the first request with constraints or tools, since it takes a while. */
+  #vocabulary: VocabularyData | null = null;
 
   /** @param contextLength tokens that a text may have. */
   constructor(
@@ -96,7 +99,8 @@ export class Texts {
     for (const source of sources) {
       if ('text' in source) refuseTooLong(source.text, mostBytesPerToken, context);
     }
-    return { kind: 'prompts', sources, constraints: constraintsOf(work), context };
+    const wantsVocabulary = this.#vocabulary === null && mayBeConstrained(work);
+    return { kind: 'prompts', sources, constraints: constraintsOf(work), wantsVocabulary, context };
   }
 
   #send(job: Job, task: TextTask): void {
@@ -121,7 +125,11 @@ export class Texts {
     const { id, work } = job;
     if ('text' in result) job.deliver({ id, end: true, result: result.text });
     else if (work.kind === 'tokenize') job.deliver({ id, end: true, result: result.prompts[0].ids });
-    else this.listener.onPrepared(job, withPrompts(work, result.prompts, result.compiled));
+    else {
+      this.#vocabulary ??= result.vocabulary;
+      const vocabulary = mayBeConstrained(work) ? this.#vocabulary : null;
+      this.listener.onPrepared(job, withPrompts(work, result.prompts, result.compiled, vocabulary));
+    }
   }
 }
 
@@ -129,11 +137,12 @@ export class Texts {
 function withoutTexts(work: Work): StepWork | null {
   if (work.kind !== 'generate' && work.kind !== 'embed') return null;
   const sources = sourcesOf(work);
-  if (!sources.every((source) => 'ids' in source) || constraintsOf(work).length > 0) return null;
+  if (!sources.every((source) => 'ids' in source) || mayBeConstrained(work)) return null;
   return withPrompts(
     work,
     sources.map(({ ids }) => ({ ids, stop: null })),
     [],
+    null,
   );
 }
 
@@ -141,10 +150,11 @@ function withPrompts(
   work: Work,
   prompts: readonly Prompt[],
   compiled: readonly CompiledConstraint[],
+  vocabulary: VocabularyData | null,
 ): StepWork {
   if (work.kind === 'generate') {
     const { source: _, ...rest } = work;
-    return { ...rest, prompt: prompts[0], compiled };
+    return { ...rest, prompt: prompts[0], compiled, vocabulary };
   }
   const { sources: _, ...rest } = work as Extract<Work, { kind: 'embed' }>;
   return { ...rest, texts: prompts.map(({ ids }) => ids) };
@@ -152,6 +162,11 @@ function withPrompts(
 
 function sourcesOf(work: Exclude<Work, { kind: 'detokenize' }>): readonly TextSource[] {
   return work.kind === 'embed' ? work.sources : [work.source];
+}
+
+/** Whether tokens of work may be held to a constraint: with tools, to arguments of a call whatever its name is. */
+function mayBeConstrained(work: Work): boolean {
+  return work.kind === 'generate' && (work.tools !== null || constraintOf(work.sampling) !== null);
 }
 
 /** The constraints that the tokens of work may be held to. */

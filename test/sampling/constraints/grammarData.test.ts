@@ -4,6 +4,7 @@ import { compileConstraint } from '../../../src/sampling/constraints/compile';
 import { TokenVocabulary } from '../../../src/sampling/constraints/constraint';
 import { packGrammar, unpackGrammar } from '../../../src/sampling/constraints/grammarData';
 import type { ConstraintSource } from '../../../src/sampling/constraints/options';
+import { packVocabulary } from '../../../src/sampling/constraints/vocabularyData';
 
 const SCHEMA = {
   type: 'object',
@@ -74,5 +75,32 @@ describe('a grammar as data', () => {
     const again = new Automaton(unpackGrammar(structuredClone(packGrammar(compileConstraint(source)))));
     expect(read(again, 'x'.repeat(50_000)).at(-1)).toBe(true);
     expect(read(again, 'x'.repeat(49_999)).at(-1)).toBe(false);
+  });
+});
+
+describe('a vocabulary as data', () => {
+  it('is on shared memory and has the tokens, bytes and masks of the vocabulary', () => {
+    const bytes = [
+      null,
+      new Uint8Array(0),
+      ...['a', 'ab', '{"', '"name"', 'é', 'yes', '(', '1', '12', '))', ')'].map((text) => Buffer.from(text)),
+      Uint8Array.of(0xc3),
+    ];
+    const data = packVocabulary(bytes);
+    for (const array of [data.bytes, data.starts, data.lengths, data.trie.ends, data.trie.depths]) {
+      expect(array.buffer).toBeInstanceOf(SharedArrayBuffer);
+    }
+    const own = new TokenVocabulary(bytes);
+    const packed = TokenVocabulary.packed(structuredClone(data));
+    expect(packed.size).toBe(bytes.length);
+    for (const [id, each] of bytes.entries()) {
+      expect(packed.bytesOf(id) && [...packed.bytesOf(id)!]).toEqual(each && [...each]);
+    }
+    expect(packed.bytesOf(bytes.length)).toBe(null);
+    for (const [source] of CASES) {
+      const [table, other] = [own.tableOf(source), packed.tableOf(source)];
+      expect(other.mask(other.automaton.start)).toEqual(table.mask(table.automaton.start));
+      expect(other.mask(other.automaton.start)!.some((word) => word !== 0)).toBe(true);
+    }
   });
 });
