@@ -225,6 +225,7 @@ export {
   type LossResult,
   type ResolvedTrainConfig,
   type RunOptions,
+  type StepOptions,
   type StepResult,
   type TrainConfig,
   Trainer,

@@ -4,4 +4,10 @@ export interface Batch {
   readonly targets: Int32Array;
   readonly batch: number;
   readonly seqLen: number;
+  /**
+   * [batch * seqLen] the place of each token within its sample, where rows hold several samples: 0 begins a sample, and tokens
+   * see those of their own sample alone. -1 stands for padding, which isn't computed; it ends a row, and its targets don't
+   * count. Absent where each row is one sample.
+   */
+  readonly positions?: Int32Array | undefined;
 }

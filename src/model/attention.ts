@@ -71,12 +71,12 @@ export interface SequenceSlots {
   reach: number;
   /** [T] position of each token: 0..S-1 for each sequence; after a past, the positions that follow it. */
   positions: IndexView;
-  /** [B] length of each sequence's past; 0 without one. */
+  /** [B] length of each sequence's past; 0 without one. B counts the samples where rows hold several. */
   queryStarts: IndexView;
   /** [B] number of each sequence's keys: S plus its past. */
   kvLengths: IndexView;
-  /** The B sequences, without a past. */
-  run: AttentionRun;
+  /** The B sequences without a past: one run, or as many as neighbouring samples differ in length. */
+  runs: AttentionRun[];
   /**
    * The cache with the past's keys and values, and the assignment of the T tokens to sequences (B and S then don't
    * count); or null.
@@ -84,21 +84,26 @@ export interface SequenceSlots {
   cached: CachedSequences | null;
 }
 
-/** Reserves the positions. @param cached the sequences with a past, whose positions `fillSequence` doesn't know. */
+/**
+ * Reserves the positions.
+ * @param cached the sequences with a past, whose positions `fillSequence` doesn't know.
+ * @param samples the largest number of samples that the tokens may belong to, for `fillSamples`. Default: `batch`.
+ */
 export function planSequence(
   planner: Planner,
   batch: number,
   seq: number,
   cached: CachedSequences | null = null,
+  samples = batch,
 ): SequenceSlots {
   return {
     batch,
     seq,
     reach: cached?.cache.contextLength ?? seq,
     positions: planner.ints(batch * seq),
-    queryStarts: planner.ints(batch),
-    kvLengths: planner.ints(batch),
-    run: { sequence: 0, token: 0, sequences: batch, newTokens: seq, kvRow: 0, kvRows: seq },
+    queryStarts: planner.ints(samples),
+    kvLengths: planner.ints(samples),
+    runs: [{ sequence: 0, token: 0, sequences: batch, newTokens: seq, kvRow: 0, kvRows: seq }],
     cached,
   };
 }
@@ -300,7 +305,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.#norm?.forwardAt(kernels, s.invRms!, s.projected, s.heads);
     this.#rotate(s.qk, s.sequence, false);
     if (s.inCache) this.#attendCached(s, s.inCache);
-    else attention(kernels, s.heads, this.#scale, s.sequence.run);
+    else for (const run of s.sequence.runs) attention(kernels, s.heads, this.#scale, run);
     this.#outBias?.spread(kernels, s.ones!, y, scale, beta);
     this.#out.multiply(kernels, s.heads.out, y, scale, this.#outBias ? 1 : beta);
   }
@@ -321,7 +326,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     this.#outBias?.addGradient(kernels, s.ones!, dy, gradBeta, scale);
     this.#out.addGradient(kernels, dy, s.heads.out, gradBeta, scale);
     this.#out.multiplyBack(kernels, dy, heads.dOut, scale);
-    attentionBackward(kernels, s.heads, heads, this.#scale, s.sequence.run);
+    for (const run of s.sequence.runs) attentionBackward(kernels, s.heads, heads, this.#scale, run);
     this.#rotate(dQk, s.sequence, true);
     this.#norm?.backwardAt(kernels, s.invRms!, s.projected, dNormed, dProjected);
     this.#qkvBias?.addGradient(kernels, s.ones!, dQkv, gradBeta);

@@ -3,7 +3,8 @@ import type { MemoryNeeds } from '../base/requireMemory';
 import { crossEntropy } from '../memory/operations/training';
 import type { AssembledParts } from './assemble';
 import type { RouterLosses } from './moe';
-import type { PassMode } from './pass';
+import { copyTokens } from './packing';
+import type { ModelPass, PassMode } from './pass';
 import type { OnGradients, Passes } from './passes';
 
 /**
@@ -16,6 +17,8 @@ export interface LossPart {
   from: number;
   batch: number;
   seq: number;
+  /** The place of each token within its sample, as in a `Batch`, where rows hold several samples. */
+  positions?: ArrayLike<number> | undefined;
 }
 
 /** 'loss' only computes the loss; 'train' and 'recompute' keep what `backward` needs. */
@@ -76,10 +79,8 @@ export class ModelLoss {
    */
   forward(part: LossPart, terms: LossTerms, mode: LossMode, sums: LossSums): void {
     const { passes } = this;
-    const pass = passes.enter(part.batch, part.seq, mode);
+    const pass = this.#enter(part, mode);
     const { logits, targets, losses } = pass.loss!;
-    passes.copyIds(pass.ids, part.ids, part.from);
-    passes.copyIds(targets, part.targets, part.from);
     passes.hidden(pass);
     const { lmHead, store } = this.parts;
     lmHead.forwardAt(pass.lmHead, pass.normOut, logits, false);
@@ -104,6 +105,21 @@ export class ModelLoss {
       throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward: the last forward computed only logits, no loss');
     }
     this.passes.backward(pass, this.#terms, overwrite, onGradients);
+  }
+
+  /** Makes room for a part and copies its ids and targets in. */
+  #enter({ ids, targets, from, batch, seq, positions }: LossPart, mode: LossMode): ModelPass {
+    const { passes } = this;
+    if (positions === undefined) {
+      const pass = passes.enter(batch, seq, mode);
+      passes.copyIds(pass.ids, ids, from);
+      passes.copyIds(pass.loss!.targets, targets, from);
+      return pass;
+    }
+    const pass = passes.enterPacked(positions, from, batch * seq, mode);
+    copyTokens(pass.ids, ids, positions, from);
+    copyTokens(pass.loss!.targets, targets, positions, from);
+    return pass;
   }
 
   #addRouters({ auxLossAlpha, zLossCoef, weight }: LossTerms, sums: LossSums): void {

@@ -10,6 +10,8 @@ export interface ModelPass {
   mode: PassMode;
   batch: number;
   seq: number;
+  /** Whether the sequences are samples of any lengths, which `fillSamples` finds; then batch is 1 and seq is T. */
+  packed: boolean;
   tokens: number;
   /** [T] token ids */
   ids: IndexView;
@@ -85,16 +87,16 @@ export class PassPlans {
     private readonly memory: PlannedMemory,
   ) {}
 
-  find(batch: number, seq: number, mode: PassMode): ModelPass {
+  find(batch: number, seq: number, mode: PassMode, packed: boolean): ModelPass {
     const plans = this.#plans;
     for (let i = 0; i < plans.length; i++) {
       const plan = plans[i];
-      if (plan.batch !== batch || plan.seq !== seq || plan.mode !== mode) continue;
+      if (plan.batch !== batch || plan.seq !== seq || plan.mode !== mode || plan.packed !== packed) continue;
       for (let j = i; j > 0; j--) plans[j] = plans[j - 1];
       plans[0] = plan;
       return plan;
     }
-    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode);
+    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode, packed);
     if (plans.length >= MAX_PLANS) plans.pop();
     plans.unshift(plan);
     return plan;
@@ -107,11 +109,12 @@ export function planPass(
   batch: number,
   seq: number,
   mode: PassMode,
+  packed = false,
 ): ModelPass {
   const { hiddenDim: H, vocabSize: V, nLayers } = config;
   const training = mode === 'train' || mode === 'recompute';
   const tokens = batch * seq;
-  const sequence = planSequence(planner, batch, seq);
+  const sequence = planSequence(planner, batch, seq, null, packed ? tokens : batch);
   const plan = (block: TransformerBlock, first?: BlockSlots) =>
     block.plan(planner, batch, seq, sequence, first);
   // Blocks that needn't keep anything share one set of slots; without a backward two residual buffers alternate.
@@ -123,6 +126,7 @@ export function planPass(
     mode,
     batch,
     seq,
+    packed,
     tokens,
     sequence,
     blocks: slots,

@@ -5,6 +5,7 @@ import { Workspace } from '../memory/workspace';
 import type { AssembledParts } from './assemble';
 import { fillSequence } from './attention';
 import type { RouterLosses } from './moe';
+import { countTokens, fillSamples } from './packing';
 import { type ModelPass, type PassMode, PassPlans } from './pass';
 
 /** Called when elements [offset, offset + size) of gradient buffer `shard` are final. */
@@ -34,7 +35,23 @@ export class Passes {
    * @throws RangeError for a sequence longer than maxSeqLen; SgemoeError SGEMOE_MEMORY.
    */
   enter(batch: number, seq: number, mode: PassMode): ModelPass {
-    const pass = this.#plan(batch, seq, mode);
+    const pass = this.#enter(this.#plan(batch, seq, mode));
+    fillSequence(pass.sequence);
+    return pass;
+  }
+
+  /**
+   * Prepares the workspace for the samples of some rows and returns the plan of their tokens, without padding. Their lengths
+   * are at most maxSeqLen, which the caller has checked. @throws SgemoeError SGEMOE_MEMORY.
+   */
+  enterPacked(positions: ArrayLike<number>, from: number, count: number, mode: PassMode): ModelPass {
+    const tokens = countTokens(positions, from, count);
+    const pass = this.#enter(this.#plans.find(1, tokens, mode, true));
+    fillSamples(pass.sequence, positions, from, count);
+    return pass;
+  }
+
+  #enter(pass: ModelPass): ModelPass {
     this.workspace.ensure(pass.planner);
     this.#kept = null;
     this.entered++;
@@ -49,7 +66,7 @@ export class Passes {
   #plan(batch: number, seq: number, mode: PassMode): ModelPass {
     const { maxSeqLen } = this.parts.config;
     if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    return this.#plans.find(batch, seq, mode);
+    return this.#plans.find(batch, seq, mode, false);
   }
 
   /** Copies T ids (or targets) from `source[from]` on; the caller has checked them. */
@@ -61,7 +78,6 @@ export class Passes {
   blocks(pass: ModelPass): MatrixView {
     const { embedding, blocks } = this.parts;
     const { residual } = pass;
-    fillSequence(pass.sequence);
     embedding.forwardAt(pass.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
       blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);

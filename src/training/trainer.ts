@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from '../base/batch';
-import { checkIds, checkInteger, checkOptions, sameShape } from '../base/checks';
+import { checkInteger, checkOptions, sameShape } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { requireMemory } from '../base/requireMemory';
 import {
@@ -13,6 +13,7 @@ import type { ParameterStore } from '../memory/parameters';
 import { idsOf, MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
+import { type BatchIds, checkBatch } from './checkBatch';
 import { AdamW, type Moment } from './optimizer';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
@@ -31,7 +32,7 @@ export interface LossResult {
   zLoss: number;
   /** L2 norm of all gradients, before clipping. */
   gradNorm: number;
-  /** Tokens in the batch. */
+  /** Tokens in the batch, without padding. */
   tokens: number;
   /** [nLayers][E]: each expert's share of its layer's assignments, which add up to 1; empty for a dense layer. */
   expertLoad: number[][];
@@ -63,6 +64,11 @@ export interface EvalResult {
   bitsPerByte: number;
   /** Targets that were not ignored. */
   countedTokens: number;
+}
+
+export interface StepOptions {
+  /** int32 [B,S]: the place of each token within its sample where rows hold several, see `Batch`. Default: a row is a sample. */
+  positions?: Tensor | undefined;
 }
 
 export interface RunOptions {
@@ -129,22 +135,19 @@ export class Trainer {
   lossAndGradients(
     ids: Tensor,
     targets: Tensor,
-    options: { onGradients?: OnGradients | undefined } = {},
+    options: StepOptions & { onGradients?: OnGradients | undefined } = {},
   ): LossResult {
-    checkPair(ids, targets);
-    checkOptions('lossAndGradients', options, ['onGradients']);
-    const [batch, seqLen] = ids.shape;
-    return this.#lossAndGradients(idsOf(ids), idsOf(targets), batch, seqLen, options.onGradients);
+    checkOptions('lossAndGradients', options, ['positions', 'onGradients']);
+    return this.#lossAndGradients(batchOf(ids, targets, options), options.onGradients);
   }
 
   /**
    * Makes one step: losses, gradients, clipping, AdamW. Arguments and errors are those of `lossAndGradients`.
    * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING, SGEMOE_MEMORY before anything is computed.
    */
-  trainStep(ids: Tensor, targets: Tensor): StepResult {
-    checkPair(ids, targets);
-    const [batch, seqLen] = ids.shape;
-    return this.#trainStep(idsOf(ids), idsOf(targets), batch, seqLen);
+  trainStep(ids: Tensor, targets: Tensor, options: StepOptions = {}): StepResult {
+    checkOptions('trainStep', options, ['positions']);
+    return this.#trainStep(batchOf(ids, targets, options));
   }
 
   /**
@@ -159,10 +162,10 @@ export class Trainer {
     if (steps <= 0) return;
     let made = 0;
     try {
-      for await (const { ids, targets, batch, seqLen } of untilAborted(data, signal)) {
+      for await (const batch of untilAborted(data, signal)) {
         await setImmediate();
         signal?.throwIfAborted();
-        const step = this.#trainStep(ids, targets, batch, seqLen);
+        const step = this.#trainStep(batch);
         skips.count(step.skipped);
         yield step;
         skips.check();
@@ -221,12 +224,12 @@ export class Trainer {
     requireMemory('The training', needs, this.model.kernels.memory.available);
   }
 
-  #trainStep(ids: ArrayLike<number>, targets: ArrayLike<number>, batch: number, seqLen: number): StepResult {
+  #trainStep(batch: BatchIds): StepResult {
     this.model.store.requireWritable();
     if (this.#savesRunning > 0) {
       throw new SgemoeError('SGEMOE_TRAINING_SAVING', 'trainStep: await saveTraining before the next step.');
     }
-    const result = this.#lossAndGradients(ids, targets, batch, seqLen);
+    const result = this.#lossAndGradients(batch);
     const step = this.step + 1;
     const lr = this.getLr(step);
     const skipped = !(Number.isFinite(result.loss) && Number.isFinite(result.gradNorm));
@@ -240,15 +243,10 @@ export class Trainer {
     return { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad, step, lr, skipped };
   }
 
-  #lossAndGradients(
-    ids: ArrayLike<number>,
-    targets: ArrayLike<number>,
-    batch: number,
-    seqLen: number,
-    onGradients?: OnGradients,
-  ): LossResult {
+  #lossAndGradients(data: BatchIds, onGradients?: OnGradients): LossResult {
     const { model, config } = this;
-    const counted = checkBatch(ids, targets, batch, seqLen, model.vocabSize, config.ignoreIndex);
+    const { batch, seqLen } = data;
+    const { counted, tokens, partTokens } = checkBatch(data, model.config, config.ignoreIndex);
     if (counted === 0) throw new RangeError('the batch has no target that counts');
     const parts = config.gradAccumulationSteps;
     if (parts > batch) {
@@ -256,7 +254,6 @@ export class Trainer {
         `gradAccumulationSteps (${parts}) must not exceed the batch's sequences (${batch})`,
       );
     }
-    const tokens = batch * seqLen;
     const sums = model.loss.noSums();
     const mode = config.gradientCheckpointing ? 'recompute' : 'train';
     const { auxLossAlpha, zLossCoef, ignoreIndex } = config;
@@ -264,8 +261,11 @@ export class Trainer {
     for (let part = 0; part < parts; part++) {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
-      const terms = { auxLossAlpha, zLossCoef, weight: rows / batch, ignoreIndex, gradScale: 1 / counted };
-      model.loss.forward({ ids, targets, from: first * seqLen, batch: rows, seq: seqLen }, terms, mode, sums);
+      const weight = partTokens(first, rows) / tokens;
+      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale: 1 / counted };
+      const { ids, targets, positions } = data;
+      const rowsOf = { ids, targets, positions, from: first * seqLen, batch: rows, seq: seqLen };
+      model.loss.forward(rowsOf, terms, mode, sums);
       // The first part overwrites the gradients, the others add to them, the last completes them.
       model.loss.backward(part === 0, part === parts - 1 ? onGradients : undefined);
     }
@@ -309,9 +309,10 @@ export function evaluate(
   const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1 };
   const sums = model.loss.noSums();
   let counted = 0;
-  for (const { ids, targets, batch, seqLen } of batches) {
-    counted += checkBatch(ids, targets, batch, seqLen, model.vocabSize, ignoreIndex);
-    model.loss.forward({ ids, targets, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
+  for (const data of batches) {
+    counted += checkBatch(data, model.config, ignoreIndex).counted;
+    const { ids, targets, positions, batch, seqLen } = data;
+    model.loss.forward({ ids, targets, positions, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
   }
   if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
   const loss = sums.crossEntropy / counted;
@@ -376,59 +377,25 @@ async function* untilAborted(
   }
 }
 
-/** Checks a batch and returns how many targets count. @throws RangeError that names what doesn't fit. */
-function checkBatch(
-  ids: ArrayLike<number>,
-  targets: ArrayLike<number>,
-  batch: number,
-  seqLen: number,
-  vocabSize: number,
-  ignoreIndex: number,
-): number {
-  checkNoTensor('ids', ids);
-  checkNoTensor('targets', targets);
-  checkInteger('batch', batch, 0);
-  checkInteger('seqLen', seqLen, 0);
-  checkTokens('ids', ids, batch * seqLen);
-  checkTokens('targets', targets, batch * seqLen);
-  checkIds('ids', ids, vocabSize);
-  return countTargets(targets, vocabSize, ignoreIndex);
-}
-
-function checkNoTensor(name: string, array: ArrayLike<number>): void {
-  if (array instanceof Tensor) throw new TypeError(`${name} of a batch must be an Int32Array, got a Tensor`);
-}
-
-function checkTokens(name: string, array: ArrayLike<number> | undefined, tokens: number): void {
-  if (array?.length === tokens) return;
-  throw new RangeError(`${name} must hold batch * seqLen = ${tokens} tokens, got ${array?.length}`);
-}
-
-/** The number of targets that count. @throws RangeError for a target that is neither a token nor ignoreIndex. */
-function countTargets(targets: ArrayLike<number>, vocabSize: number, ignoreIndex: number): number {
-  let counted = 0;
-  for (let t = 0; t < targets.length; t++) {
-    const id = targets[t];
-    if (id === ignoreIndex) continue;
-    if (!(id >= 0 && id < vocabSize && Number.isInteger(id))) {
-      throw new RangeError(`target ${id} at position ${t} must be an integer in [0, ${vocabSize})`);
-    }
-    counted++;
-  }
-  return counted;
-}
-
 function toShares(counts: number[]): void {
   let total = 0;
   for (let e = 0; e < counts.length; e++) total += counts[e];
   for (let e = 0; e < counts.length; e++) counts[e] /= total;
 }
 
-function checkPair(ids: Tensor, targets: Tensor): void {
+function batchOf(ids: Tensor, targets: Tensor, { positions }: StepOptions): BatchIds {
   if (!(ids instanceof Tensor) || !(targets instanceof Tensor) || ids.ndim !== 2) {
     throw new TypeError('ids and targets must be Tensors of shape [B,S]; Tensor.fromIds makes them');
   }
-  if (!sameShape(ids.shape, targets.shape)) {
-    throw new RangeError(`targets must have the shape of ids [${ids.shape}], got [${targets.shape}]`);
-  }
+  requireShape('targets', targets, ids);
+  if (positions !== undefined) requireShape('positions', positions, ids);
+  const [batch, seqLen] = ids.shape;
+  const own = positions && idsOf(positions);
+  return { ids: idsOf(ids), targets: idsOf(targets), positions: own, batch, seqLen };
+}
+
+function requireShape(name: string, tensor: Tensor, ids: Tensor): void {
+  if (!(tensor instanceof Tensor)) throw new TypeError(`${name} must be a Tensor of shape [B,S]`);
+  if (sameShape(ids.shape, tensor.shape)) return;
+  throw new RangeError(`${name} must have the shape of ids [${ids.shape}], got [${tensor.shape}]`);
 }

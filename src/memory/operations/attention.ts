@@ -170,7 +170,7 @@ export interface AttentionGradients {
   readonly dV: MatrixView;
 }
 
-/** dQ, dK, dV from dOut, for a single run that covers all tokens. */
+/** dQ, dK, dV from dOut, for the tokens of a run without a past. */
 export function attentionBackward(
   kernels: Kernels,
   views: AttentionViews,
@@ -179,37 +179,38 @@ export function attentionBackward(
   run: AttentionRun,
 ): void {
   const { q, k, v, out, lse, queryStarts, kvLengths } = views;
+  const { sequence, token, kvRow, kvRows } = run;
   const nHeads = lse.cols;
   const headDim = q.cols / nHeads;
   kernels.attentionBackward(
     q.data,
-    q.at,
+    q.at + token * q.ld,
     q.ld,
     k.data,
-    k.at,
+    k.at + kvRow * k.ld,
     k.ld,
-    run.kvRows * k.ld,
+    kvRows * k.ld,
     v.data,
-    v.at,
+    v.at + kvRow * v.ld,
     v.ld,
-    run.kvRows * v.ld,
+    kvRows * v.ld,
     out.data,
-    out.at,
+    out.at + token * out.ld,
     out.ld,
     lse.data,
-    lse.at,
+    lse.at + token * nHeads,
     dOut.data,
-    dOut.at,
+    dOut.at + token * dOut.ld,
     dQ.data,
-    dQ.at,
+    dQ.at + token * dQ.ld,
     dK.data,
-    dK.at,
+    dK.at + kvRow * dK.ld,
     dV.data,
-    dV.at,
+    dV.at + kvRow * dV.ld,
     queryStarts.data,
-    queryStarts.at,
+    queryStarts.at + sequence,
     kvLengths.data,
-    kvLengths.at,
+    kvLengths.at + sequence,
     run.sequences,
     run.newTokens,
     nHeads,

@@ -96,13 +96,14 @@ export class RunLoop {
       validation,
       best: state.best,
       seconds: totalSeconds,
-      tokensPerSec: ((state.done - state.doneBefore) * options.batchSize * options.seqLen) / seconds,
+      tokensPerSec: state.tokens / seconds,
     };
   }
 
   async *#afterStep(result: StepResult, seconds: number): Events {
     const { state, data, trainer, options } = this.#setup;
     const step = ++state.done;
+    state.tokens += result.tokens;
     this.#position = data.getState();
     state.skips.count(result.skipped);
     const due = step % options.evalInterval === 0 || step === trainer.config.totalSteps;

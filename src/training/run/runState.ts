@@ -21,6 +21,8 @@ export class RunState {
   readonly doneBefore: number;
   /** Steps made, skipped ones included. */
   done: number;
+  /** Tokens of the steps of this process. */
+  tokens = 0;
   /** The lowest evaluation whose weights are saved. */
   best: Evaluation | null;
   readonly earlyStopping: EarlyStopping | null;
