@@ -98,6 +98,13 @@ export type { OnGradients } from './model/passes';
 export { type Quantized, type QuantizeOptions, quantizeCheckpoint } from './model/quantize';
 export { SharedExpert } from './model/sharedExpert';
 export { MODEL_DTYPES, type ModelDtype } from './model/storedWeights';
+export {
+  type UpcycleCheckpointOptions,
+  type Upcycled,
+  type UpcycleOptions,
+  upcycle,
+  upcycleCheckpoint,
+} from './model/upcycle';
 export { checkpointSampling } from './sampling/checkpointSampling';
 export { TokenVocabulary } from './sampling/constraints/constraint';
 export type { ConstraintOptions, JsonSchema } from './sampling/constraints/options';

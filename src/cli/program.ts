@@ -14,6 +14,7 @@ import { addReportCommand } from './commands/report';
 import { addServeCommand } from './commands/serve';
 import { addTokenizerCommand } from './commands/tokenizer';
 import { addTrainCommand } from './commands/train';
+import { addUpcycleCommand } from './commands/upcycle';
 import { type CliContext, type CliIo, EXIT } from './terminal/io';
 import { reportError } from './terminal/usageError';
 
@@ -76,6 +77,7 @@ function createProgram(context: CliContext): Command {
   addDataCommand(program, context);
   addCheckpointCommands(program, context);
   addQuantizeCommand(program, context);
+  addUpcycleCommand(program, context);
   addPullCommand(program, context);
   addInfoCommand(program, context);
   addBuildCommand(program, context);

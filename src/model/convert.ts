@@ -32,12 +32,21 @@ export async function importCheckpoint(
 ): Promise<ModelConfig> {
   const path = await modelPath(from, options.hub);
   const model = await MoETransformer.load(path, options);
-  const { config, generationConfig, store } = model;
+  await saveConverted(model, path, to, { purpose: 'an import', onNote: options.onNote });
+  return model.config;
+}
+
+/** Writes a model that nobody else has in sgemoe's form, with the tokenizer's files of the checkpoint `from`. */
+export async function saveConverted(
+  { config, generationConfig, store }: MoETransformer,
+  from: string,
+  to: string,
+  lock: { purpose: string; onNote?: ((note: string) => void) | undefined },
+): Promise<void> {
   // The tensors come straight from the model's memory, which nobody writes meanwhile.
   const tensors = store.checkpointTensors();
-  const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(path)) };
-  await whileLocked(to, { purpose: 'an import', onNote: options.onNote }, () => saveCheckpoint(to, content));
-  return config;
+  const content = { config: config.toJSON(), generationConfig, tensors, ...(await tokenizerOf(from)) };
+  await whileLocked(to, lock, () => saveCheckpoint(to, content));
 }
 
 export interface ExportCheckpointOptions extends Omit<LoadOptions, 'dtype'> {

@@ -1,5 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import type { MemoryNeeds } from '../base/requireMemory';
+import type { GenerationConfig } from '../checkpoint/generationConfig';
 import type { ModelConfig } from '../config/modelConfig';
 import type { HubOptions } from '../hf/hub/hubOptions';
 import type { Tensor } from '../tensor/tensor';
@@ -11,6 +12,8 @@ export interface ModelOptions {
   seed?: number | undefined;
   /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
+  /** The content of generation_config.json, with the tokens that end a text. Default null: none. */
+  generationConfig?: GenerationConfig | null | undefined;
 }
 
 /** The memory that a model of this config will need for its purpose, as `memoryBytes` counts it. */

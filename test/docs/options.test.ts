@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { OptionRow } from '../../src/base/options';
 import { MODEL_OPTIONS } from '../../src/config/modelOptions';
 import { TRAIN_OPTIONS } from '../../src/config/trainConfig';
+import { UPCYCLE_OPTIONS } from '../../src/config/upcycleOptions';
 import { SAMPLING_OPTIONS } from '../../src/sampling/options';
 import { ENGINE_OPTIONS } from '../../src/serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../src/serve/http/options';
@@ -43,6 +44,12 @@ const FAMILIES: Family[] = [
     source: 'src/config/trainConfig.ts',
     type: 'TrainConfig',
     page: 'docs/training.md',
+  },
+  {
+    table: UPCYCLE_OPTIONS,
+    source: 'src/config/upcycleOptions.ts',
+    type: 'UpcycleOptions',
+    page: 'docs/upcycling.md',
   },
   {
     table: SAMPLING_OPTIONS,

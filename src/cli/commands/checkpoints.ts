@@ -20,7 +20,7 @@ import { addTableOptions } from '../options/tableOptions';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
-import { asUsage, UsageError } from '../terminal/usageError';
+import { UsageError, usageOf } from '../terminal/usageError';
 
 const IMPORT_NOTES = `
 Reads folders of ${ARCHITECTURES.map(classNameOf).join(', ')},
@@ -88,12 +88,12 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       if (gguf) {
         if (architecture !== undefined)
           throw new UsageError('--architecture does not go with --gguf, which has one form for a model.');
-        const written = await usage(exportGgufCheckpoint(dir, out, { dtype, onNote: note }));
+        const written = await usageOf(exportGgufCheckpoint(dir, out, { dtype, onNote: note }));
         io.stdout.write(`${out}: GGUF, ${written}, ${dtype}\n`);
         return;
       }
       if (!isExportDtype(dtype)) throw new UsageError(`--dtype ${dtype} goes with --gguf.`);
-      const written = await usage(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
+      const written = await usageOf(exportCheckpoint(dir, out, { architecture, dtype, onNote: note }));
       io.stdout.write(`${out}: ${classNameOf(written)}, ${dtype}\n`);
     });
   const inspecting = program
@@ -137,25 +137,13 @@ interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
 async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
   const { batch, seqLen, dtype, kvCacheDtype } = options;
   const dir = await checkpointPath(name, options, io);
-  const found = await usage(inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype }));
+  const found = await usageOf(inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype }));
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
     return;
   }
   io.stdout.write(describe(found));
   if (options.tensors) io.stdout.write(tensorTable(found));
-}
-
-/** Turns a RangeError of the library, which blames an option's value, into a UsageError. */
-async function usage<T>(action: Promise<T>): Promise<T> {
-  const result = await action.then(
-    (value) => ({ value }),
-    (error: unknown) => ({ error }),
-  );
-  return asUsage(() => {
-    if ('error' in result) throw result.error;
-    return result.value;
-  });
 }
 
 function describe({

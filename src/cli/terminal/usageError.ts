@@ -34,6 +34,18 @@ export function asUsage<T>(action: () => T, rename: (message: string) => string 
   }
 }
 
+/** As `asUsage`, for an action that is under way. */
+export async function usageOf<T>(action: Promise<T>, rename?: (message: string) => string): Promise<T> {
+  const result = await action.then(
+    (value) => ({ value }),
+    (error: unknown) => ({ error }),
+  );
+  return asUsage(() => {
+    if ('error' in result) throw result.error;
+    return result.value;
+  }, rename);
+}
+
 function blamesValue(error: unknown): error is Error {
   if (error instanceof SgemoeError) return error.code === 'SGEMOE_UNKNOWN_CHARACTER';
   return error instanceof TypeError || error instanceof RangeError;
