@@ -8,8 +8,10 @@ import {
   exportGguf,
   exportHuggingFace,
   MoETransformer,
+  readTokenizer,
   Tensor,
   Trainer,
+  trainBpe,
   type UpcycleOptions,
   upcycle,
   upcycleCheckpoint,
@@ -235,21 +237,18 @@ describe('a checkpoint becomes one of a mixture', () => {
 
   test('from a GGUF file with its tokenizer, and to one', async () => {
     const [dense, written] = [join(folder, 'dense.gguf'), join(folder, 'mixture.gguf')];
-    const model = smallModel({
-      ...ALL_DENSE,
-      hiddenDim: 64,
-      denseFfnDim: 64,
-      vocabSize: 256,
-      tieEmbeddings: true,
-    });
-    await exportGguf(dense, model, { dtype: 'q8_0' });
-    expect(await upcycleCheckpoint(dense, out, { denseLayers: [] })).toMatchObject({
-      architecture: 'mixtral',
-    });
+    const text = 'what a cat sat on a mat that is flat ';
+    const bpe = await trainBpe([text.repeat(9)], { vocabSize: 270 });
+    const sizes = { hiddenDim: 64, denseFfnDim: 64, vocabSize: 270, tieEmbeddings: true };
+    await exportGguf(dense, smallModel({ ...ALL_DENSE, ...sizes }), { dtype: 'q8_0', ...bpe.files() });
+    expect(await upcycleCheckpoint(dense, out)).toMatchObject({ architecture: 'mixtral' });
     const mixture = await MoETransformer.load(out);
     expectRelative('logits', logitsOf(mixture), logitsOf(await MoETransformer.load(dense)), ROUNDING);
-    expect(await exportGguf(written, mixture)).toBe('llama');
+    const tokenizer = await readTokenizer(out);
+    expect(tokenizer?.encode(text)).toEqual(bpe.encode(text));
+    expect(await exportGguf(written, mixture, tokenizer?.files())).toBe('llama');
     expect(sameBits(logitsOf(await MoETransformer.load(written)), logitsOf(mixture))).toBe(true);
+    expect((await readTokenizer(written))?.encode(text)).toEqual(bpe.encode(text));
   });
 });
 
