@@ -33,6 +33,7 @@ export const ERROR_CODES = {
   SGEMOE_MODEL_STORED:
     'Something tried to train, write or read a model that keeps its matrices as they are stored.',
   SGEMOE_DATA_INVALID: 'A prepared data set is damaged, or belongs to another tokenizer.',
+  SGEMOE_DATA_ROWS: 'A file of samples is no JSON, or none of its rows can be learnt from.',
   SGEMOE_DATA_WRITE: 'A data set could not be written; what was there before is untouched.',
   SGEMOE_CONSTRAINT_INVALID:
     'A grammar, JSON Schema or regular expression can not be read, is not supported, or no text fulfils it.',

@@ -21,6 +21,11 @@ export interface ChatOptions {
   template?: string | undefined;
   /** Further variables of the template, such as { enable_thinking: false }. */
   variables?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Two texts, put before and behind what the template marks as the assistant's by `{% generation %}` blocks; without such blocks
+   * nothing is put anywhere. Default: none.
+   */
+  generationMarks?: readonly [string, string] | undefined;
   /** Milliseconds that the template may take, an integer in [1, 2^31). Default 1,000. */
   timeoutMs?: number | undefined;
   /** The largest number of characters (UTF-16 units) of the text, an integer >= 1. Default 2^24. */
@@ -37,6 +42,7 @@ const CHAT_OPTIONS: readonly (keyof ChatOptions)[] = [
   'documents',
   'template',
   'variables',
+  'generationMarks',
   'timeoutMs',
   'maxCharacters',
 ];
@@ -115,7 +121,7 @@ export class ChatTemplates {
     loadTemplateLanguage();
     const late = () => new Error(`it takes longer than ${timeoutMs} ms`);
     try {
-      return withinTime(timeoutMs, () => this.#template(name).render(all, maxCharacters), late);
+      return withinTime(timeoutMs, () => this.#template(name, options).render(all, maxCharacters), late);
     } catch (cause) {
       if (cause instanceof SgemoeError) throw cause;
       const text = `The chat template "${name}" can not be rendered: ${(cause as Error).message}`;
@@ -123,13 +129,14 @@ export class ChatTemplates {
     }
   }
 
-  #template(name: string): TemplateProgram {
-    let template = this.#parsed.get(name);
+  #template(name: string, { generationMarks }: ChatOptions): TemplateProgram {
+    const key = JSON.stringify([name, generationMarks]);
+    let template = this.#parsed.get(key);
     if (template === undefined) {
       const source = this.#sources.get(name);
       if (source === undefined) throw noChatTemplate(this.#missing(name));
-      template = new TemplateProgram(source);
-      this.#parsed.set(name, template);
+      template = new TemplateProgram(generationMarks ? withMarks(source, generationMarks) : source);
+      this.#parsed.set(key, template);
     }
     return template;
   }
@@ -203,7 +210,29 @@ function sourcesOf(value: unknown): Map<string, string> {
   );
 }
 
-function checkLimits({ timeoutMs = 1, maxCharacters = 1 }: ChatOptions): void {
+/**
+ * The template with texts in place of its generation tags, which the Jinja package reads over. White space at a tag goes where
+ * the package's block tags leave it: that at a line's beginning and one line break behind, or all beside a '-'.
+ */
+function withMarks(source: string, [begin, end]: readonly [string, string]): string {
+  const tag = /(\s*)\{%(-?)\s*(end)?generation\s*(-?)%\}(\s*)/g;
+  return source.replace(
+    tag,
+    (_, before: string, left: string, isEnd: string, right: string, after: string) => {
+      const kept = left ? '' : before.replace(/\n[ \t]*$/, '\n');
+      const rest = right ? '' : after.replace(/^\n/, '');
+      return `${kept}{{ ${JSON.stringify(isEnd ? end : begin)} }}${rest}`;
+    },
+  );
+}
+
+function checkLimits({ timeoutMs = 1, maxCharacters = 1, generationMarks }: ChatOptions): void {
+  if (
+    generationMarks &&
+    !(generationMarks.length === 2 && generationMarks.every((mark) => typeof mark === 'string'))
+  ) {
+    throw new TypeError('applyChatTemplate: generationMarks must be two texts');
+  }
   checkInteger('applyChatTemplate: timeoutMs', timeoutMs, 1);
   checkInteger('applyChatTemplate: maxCharacters', maxCharacters, 1);
   if (timeoutMs < 2 ** 31) return;
