@@ -24,6 +24,7 @@ const TABLES = {
     return [['Option', 'config.json', 'Range', 'Default', '`sgemoe train`', 'Meaning'], rows];
   },
   train: () => withFlags(dist('config/trainConfig.js').TRAIN_OPTIONS, 'train'),
+  chats: () => withFlags(dist('text/chats/options.js').CHAT_DATA_OPTIONS, 'finetune'),
   sampling: () => withFlags(dist('sampling/options.js').SAMPLING_OPTIONS, 'generate'),
   run: () => withFlags(dist('training/run/runOptions.js').RUN_OPTIONS, 'train'),
   earlyStopping: () => withFlags(dist('training/earlyStopping.js').EARLY_STOPPING_OPTIONS, 'train'),

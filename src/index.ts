@@ -155,7 +155,8 @@ export { Tensor } from './tensor/tensor';
 export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
 export { ByteTokenizer } from './text/byteTokenizer';
-export { ChatDataset, type ChatDatasetOptions } from './text/chats/chatDataset';
+export { ChatDataset } from './text/chats/chatDataset';
+export type { ChatDatasetOptions, TooLong } from './text/chats/options';
 export type { LossOn, Sample } from './text/chats/samples';
 export type { ChatMessage, ChatOptions } from './text/chatTemplate';
 export type {

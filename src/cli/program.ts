@@ -5,6 +5,7 @@ import { addChatCommand } from './commands/chat';
 import { addCheckpointCommands } from './commands/checkpoints';
 import { addDataCommand } from './commands/data';
 import { addEvalCommand } from './commands/eval';
+import { addFinetuneCommand } from './commands/finetune';
 import { addGenerateCommand } from './commands/generate';
 import { addInfoCommand } from './commands/info';
 import { addPruneCommand } from './commands/prune';
@@ -68,6 +69,7 @@ function createProgram(context: CliContext): Command {
       getErrHasColors: () => false,
     });
   addTrainCommand(program, context);
+  addFinetuneCommand(program, context);
   addGenerateCommand(program, context);
   addChatCommand(program, context);
   addServeCommand(program, context);

@@ -1,31 +1,34 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
-import { type MemoryNeeds, requireMemory } from '../../base/requireMemory';
-import type { ModelConfig } from '../../config/modelConfig';
-import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
-import { memoryBytes } from '../../model/memoryBytes';
+import { requireMemory } from '../../base/requireMemory';
 import { MoETransformer } from '../../model/model';
-import type { TokenDataset } from '../../text/data';
 import type { Tokenizer } from '../../text/tokenizer';
-import { EARLY_STOPPING_OPTIONS, type EarlyStoppingOptions } from '../../training/earlyStopping';
-import type { TrainingResult } from '../../training/run/result';
 import { RunFolder } from '../../training/run/runFolder';
-import { type ResumeRunOptions, RUN_OPTIONS, type TrainingRunOptions } from '../../training/run/runOptions';
-import { type SampleText, sampleText, type Writer } from '../../training/run/samples';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { type DataOptions, openData } from '../options/dataOptions';
 import { checkpointPath } from '../options/hubOptions';
-import { applyConfigFile, applyStoredOptions, storableOptions } from '../options/optionFiles';
-import { defaultWarmup, MODEL_FLAGS, modelConfig } from '../options/recipe';
-import { fromFlags } from '../options/tableOptions';
+import { storableOptions } from '../options/optionFiles';
+import { MODEL_FLAGS, modelConfig } from '../options/recipe';
 import { addTrainOptions, type TrainCliOptions } from '../options/trainOptions';
 import { shellQuote } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
-import { type CliContext, type CliIo, EXIT } from '../terminal/io';
-import { RunPrinter } from '../terminal/runPrinter';
-import { describeResult, describeRun } from '../terminal/runSummary';
+import type { CliContext, CliIo } from '../terminal/io';
+import { describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
+import {
+  canGoOn,
+  checkData,
+  checkRunFolder,
+  completeOptions,
+  finishRun,
+  loadForTuning,
+  recipeOf,
+  resumeRun,
+  showRun,
+  trainConfigOf,
+  trainingBytes,
+} from './trainingCommand';
 
 const NOTES = `
 Text is read as bytes (256 tokens), unless --tokenizer says otherwise. Files and folders are joined in the order given; the
@@ -75,7 +78,7 @@ export function addTrainCommand(program: Command, context: CliContext): void {
 }
 
 async function trainCommand(command: Command, io: CliIo): Promise<number> {
-  const options = await completeOptions(command);
+  const options = await completeOptions<TrainCliOptions>(command);
   const { out, resume, overwrite = false } = options;
   if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
@@ -103,128 +106,12 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
             trainer: await newTrainer(started, dataset.tokenizer),
             overwrite: overwrite || resume,
           });
-    await showRun(run, io);
-    return await finish(run, options, io);
+    await showRun(run, describeRun(run.dataset, run.trainer.model.config, run.dir), io);
+    const next = `sgemoe generate ${shellQuote(out)} --prompt "..."`;
+    return await finishRun(run, options, { command: 'train', say: 'Let it write', next }, io);
   } finally {
     interrupt.release();
   }
-}
-
-/** @throws UsageError for a folder that can't hold a new run. */
-async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
-  const use = await new RunFolder(out).use().catch((error: Error) => {
-    throw new UsageError(`--out ${out} can't be used: ${error.message}`);
-  });
-  if (use === 'file') throw new UsageError(`--out ${out} must be a folder, it is a file.`);
-  if (use === 'other') {
-    throw new UsageError(
-      `--out ${out} is not empty and holds no earlier run; choose a new folder, so that nothing in it is lost.`,
-    );
-  }
-  if (use === 'run' && !overwrite) {
-    throw new UsageError(
-      `--out ${out} holds an earlier run; --overwrite replaces it, another --out keeps both.`,
-    );
-  }
-}
-
-/**
- * Whether a run has a checkpoint to resume from; otherwise it starts anew.
- * @throws UsageError if that would remove weights.
- */
-async function canGoOn(folder: RunFolder): Promise<boolean> {
-  if (await folder.hasCheckpoint()) return true;
-  if (!(await folder.hasWeights())) return false;
-  throw new UsageError(
-    `${folder.path} has weights, but no state.json to go on from; --init-from starts a new run from them.`,
-  );
-}
-
-/** @throws UsageError for options that don't fit the data. */
-function checkData(options: TrainCliOptions, { tokenizer, validationTokens }: TokenDataset): void {
-  if (options.earlyStopping > 0 && validationTokens === 0) {
-    throw new UsageError('--early-stopping goes by evaluations, and there is no text for validation.');
-  }
-  if (options.sampleTokens === 0) return;
-  if (asUsage(() => tokenizer.encode(options.samplePrompt)).length > 0) return;
-  throw new UsageError(
-    `--sample-prompt ${JSON.stringify(options.samplePrompt)} has no tokens in this tokenizer; give another, or --sample-tokens 0.`,
-  );
-}
-
-/** The library options of a run, new or resumed, without its data. */
-function recipeOf(options: TrainCliOptions): Omit<TrainingRunOptions, 'dataset'> {
-  const { earlyStopping, sampleInterval } = options;
-  return {
-    ...(fromFlags(RUN_OPTIONS, options) as Pick<TrainingRunOptions, 'seqLen' | 'batchSize'>),
-    earlyStopping:
-      earlyStopping > 0 ? (fromFlags(EARLY_STOPPING_OPTIONS, options) as EarlyStoppingOptions) : undefined,
-    samples: sampleInterval > 0 ? { interval: sampleInterval, ...sampleOf(options) } : undefined,
-  };
-}
-
-function sampleOf({ samplePrompt, sampleTokens, seed }: TrainCliOptions): SampleText {
-  return { prompt: samplePrompt, maxTokens: sampleTokens, seed };
-}
-
-/** Makes the run and shows its progress. */
-async function showRun(run: TrainingRun, io: CliIo): Promise<void> {
-  const { model, config } = run.trainer;
-  const head = describeRun(run.dataset, model.config, run.dir);
-  const printer = new RunPrinter(io.stdout, { totalSteps: config.totalSteps, head });
-  try {
-    for await (const event of run) printer.show(event);
-  } finally {
-    printer.clear();
-  }
-}
-
-async function finish(run: TrainingRun, options: TrainCliOptions, io: CliIo): Promise<number> {
-  const { tokenizer } = run.dataset;
-  const { model } = run.trainer;
-  const result = run.result as TrainingResult;
-  const { out, steps, sampleTokens } = options;
-  io.stdout.write(`${describeResult(result, steps, out)}\n`);
-  if (result.interrupted) return EXIT.interrupted;
-  if (sampleTokens > 0) {
-    io.stdout.write('\nSample:\n');
-    await showSample({ model, tokenizer }, sampleOf(options), io);
-  }
-  io.stdout.write(`\nLet it write:  sgemoe generate ${shellQuote(out)} --prompt "..."\n`);
-  return EXIT.ok;
-}
-
-/** Writes a sample to stdout while it is generated; an interrupt ends it. */
-async function showSample(writer: Writer, sample: SampleText, io: CliIo): Promise<void> {
-  const interrupt = new Interrupt(io.signals);
-  try {
-    for await (const text of sampleText(writer, sample, interrupt.signal)) io.stdout.write(text);
-  } finally {
-    interrupt.release();
-  }
-  io.stdout.write('\n');
-}
-
-/**
- * The options in order of precedence: command line, --config, the stored options of a run to resume, defaults.
- * @throws UsageError
- */
-async function completeOptions(command: Command): Promise<TrainCliOptions> {
-  const { config } = command.opts<TrainCliOptions>();
-  if (config !== undefined) await applyConfigFile(command, config);
-  const { out, resume, overwrite } = command.opts<Partial<TrainCliOptions>>();
-  if (out === undefined) throw new UsageError('--out is missing: it says where the run is saved.');
-  if (resume) {
-    if (overwrite)
-      throw new UsageError('--resume goes on with a run, --overwrite replaces it: give one of them.');
-    await applyStoredOptions(command, new RunFolder(out).runFile);
-  }
-  const options = command.opts<TrainCliOptions>();
-  if (options.data === undefined) throw new UsageError('--data is missing: it says what to train on.');
-  if (options.sampleInterval > 0 && options.sampleTokens === 0) {
-    throw new UsageError('--sample-interval asks for samples, --sample-tokens 0 for none: give one of them.');
-  }
-  return options;
 }
 
 /** The path of the checkpoint that a new run starts from; the run uses the checkpoint's tokenizer. */
@@ -250,56 +137,4 @@ function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransf
   const config = modelConfig(options, vocabSize, options.seqLen);
   requireMemory('The training', trainingBytes(config, options));
   return MoETransformer.create(config, { seed: options.seed });
-}
-
-/** The memory that the steps need. */
-function trainingBytes(config: ModelConfig, options: TrainCliOptions): MemoryNeeds {
-  const { gradAccumulationSteps = 1, gradientCheckpointing } = trainConfigOf(options);
-  const batch = Math.ceil(options.batchSize / gradAccumulationSteps);
-  return memoryBytes(config, { batch, seq: options.seqLen, gradientCheckpointing });
-}
-
-/** Loads the weights of a checkpoint; the optimizer starts afresh. @throws UsageError if the options don't fit it. */
-async function loadForTuning(
-  from: string,
-  options: TrainCliOptions,
-  tokenizer: Tokenizer,
-): Promise<MoETransformer> {
-  const { seqLen } = options;
-  const model = await MoETransformer.load(from, { needs: (config) => trainingBytes(config, options) });
-  const { maxSeqLen, vocabSize } = model.config;
-  if (seqLen > maxSeqLen) {
-    throw new UsageError(`--seq-len must be at most ${maxSeqLen}, the context of the model in ${from}.`);
-  }
-  if (tokenizer.vocabSize > vocabSize) {
-    throw new UsageError(
-      `The tokenizer has ${tokenizer.vocabSize} tokens, the model in ${from} ${vocabSize}.`,
-    );
-  }
-  return model;
-}
-
-/** Resumes a run. @throws UsageError for a finished run that the options leave nothing to do. */
-async function resumeRun(options: TrainCliOptions, recipe: ResumeRunOptions): Promise<TrainingRun> {
-  const { out, steps } = options;
-  const isFinished = await new RunFolder(out).isFinished();
-  const run = await TrainingRun.resume(out, { ...recipe, config: trainConfigOf(options) });
-  if (!(isFinished && run.isOver)) return run;
-  await run.close();
-  throw new UsageError(
-    run.stepsMade >= steps
-      ? `The run in ${out} has made its ${steps} steps; give a larger --steps to go on.`
-      : `The run in ${out} stopped early, ${run.evaluationsWaited} evaluations without improvement; give a ` +
-          'larger --early-stopping to go on, or 0, which switches it off.',
-  );
-}
-
-function trainConfigOf(options: TrainCliOptions): TrainConfig {
-  const { steps, warmup, gradAccumulation, batchSize } = options;
-  if (gradAccumulation > batchSize) {
-    throw new UsageError(
-      `--grad-accumulation (${gradAccumulation}) must be at most --batch-size (${batchSize}).`,
-    );
-  }
-  return { ...fromFlags(TRAIN_OPTIONS, options), warmupSteps: warmup ?? defaultWarmup(steps) };
 }

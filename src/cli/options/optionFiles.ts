@@ -23,10 +23,14 @@ const FIXED = [
   'batchSize',
   'seed',
   'initFrom',
+  'validation',
+  'lossOn',
+  'tooLong',
+  'epochs',
 ];
 
 /** Options that are paths; --tokenizer is one too, unless it is a name. It and --init-from may name a model of the hub. */
-const PATHS = ['data', 'out', 'initFrom'];
+const PATHS = ['data', 'out', 'initFrom', 'validation'];
 
 const FROM_FILE = 'config';
 

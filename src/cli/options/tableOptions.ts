@@ -10,6 +10,8 @@ export interface TableFlags {
   defaultText?: (value: unknown) => string;
   /** For each option whose flag may be repeated: the parser and the initial value. */
   collected?: Record<string, Collector>;
+  /** What another command's flags say and default to, by option. */
+  changes?: Record<string, Partial<CliOption<unknown>>>;
 }
 
 /** The options whose flag may be repeated, and whose parser collects the values. */
@@ -38,11 +40,11 @@ function collecting(option: Option, { parse, first }: Collector): Option {
 export function addTableOptions<T>(
   command: Command,
   table: OptionTable<T>,
-  { defaultText, collected = {} }: TableFlags = {},
+  { defaultText, collected = {}, changes = {} }: TableFlags = {},
 ): Command {
   for (const [name, row] of Object.entries<AnyRow>(table)) {
     if (row.cli === undefined) continue;
-    const option = optionOf(row, row.cli, defaultText);
+    const option = optionOf(row, { ...row.cli, ...changes[name] }, defaultText);
     const collector = collected[name];
     command.addOption(collector === undefined ? option : collecting(option, collector));
   }

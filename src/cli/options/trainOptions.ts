@@ -10,8 +10,8 @@ import { addTableOptions } from './tableOptions';
 import { addThreadsOption } from './threads';
 import { decimal, integer, saveInterval } from './values';
 
-/** The parsed options of `sgemoe train` that other modules read one by one; the tables of options have more. */
-export interface TrainCliOptions extends ModelCliOptions {
+/** The parsed options of a training that modules read one by one; the tables of options have more. */
+export interface RunCliOptions {
   /** Paths of the data; required unless a resumed run's file names them. */
   data: string[];
   out: string;
@@ -21,18 +21,24 @@ export interface TrainCliOptions extends ModelCliOptions {
   config?: string;
   seqLen: number;
   batchSize: number;
-  steps: number;
+  steps?: number;
   warmup?: number;
   gradAccumulation: number;
   seed: number;
   earlyStopping: number;
   sampleInterval: number;
-  samplePrompt: string;
-  tokenizer?: string;
-  vocabSize?: number;
+  samplePrompt?: string;
   validationFraction?: number;
   threads?: number;
   sampleTokens: number;
+}
+
+/** Those of `sgemoe train`. */
+export interface TrainCliOptions extends ModelCliOptions, RunCliOptions {
+  steps: number;
+  samplePrompt: string;
+  tokenizer?: string;
+  vocabSize?: number;
 }
 
 /** Declares every option of `sgemoe train`. */

@@ -20,8 +20,17 @@ export function describeRun(dataset: TokenDataset, config: ModelConfig, dir: str
   ].join('\n');
 }
 
+export interface RunEnd {
+  /** The command of the run: 'train'. */
+  command: string;
+  totalSteps: number;
+  out: string;
+  /** The command that uses the weights: 'sgemoe generate ...'. */
+  next: string;
+}
+
 /** The lines at the end: the result, the saved files and, after an interrupt, how to resume. */
-export function describeResult(result: TrainingResult, totalSteps: number, out: string): string {
+export function describeResult(result: TrainingResult, { command, totalSteps, out, next }: RunEnd): string {
   const { steps, validation, best, seconds, tokensPerSec, skippedSteps } = result;
   const dir = shellQuote(out);
   const lines = [
@@ -49,8 +58,8 @@ export function describeResult(result: TrainingResult, totalSteps: number, out: 
   lines.push(`Saved to ${dir}; the curves are in ${dir}/curve.svg.`);
   if (result.interrupted) {
     lines.push(
-      `Stopped at step ${steps} of ${totalSteps}. Go on:  sgemoe train --out ${dir} --resume`,
-      `Write with the weights so far:  sgemoe generate ${dir} --prompt "..."`,
+      `Stopped at step ${steps} of ${totalSteps}. Go on:  sgemoe ${command} --out ${dir} --resume`,
+      `With the weights so far:  ${next}`,
     );
   }
   return lines.join('\n');

@@ -1,42 +1,18 @@
 import type { Batch } from '../../base/batch';
 import { checkInteger, checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
+import { resolveOptions } from '../../base/options';
 import { DEFAULT_SEED } from '../../base/random';
 import type { OrderedBatchOptions, Split, TokenDataset, TrainBatchOptions } from '../data';
 import type { Tokenizer } from '../tokenizer';
 import { checkOrdered } from '../windows';
 import { bestFit } from './bestFit';
+import { CHAT_DATA_OPTIONS, type ChatDatasetOptions } from './options';
 import { PackedBatches } from './packedBatches';
 import { inputs, packRows } from './packRows';
 import { RowError } from './rowChecks';
 import { readRows } from './rows';
-import { LOSS_ON, type LossOn, type Sample, samplesOf } from './samples';
-
-export interface ChatDatasetOptions {
-  tokenizer: Tokenizer;
-  /** Most tokens of a sample, an integer >= 2: the length of the rows into which samples are packed. */
-  seqLen: number;
-  /** Files for validation. Default: the last `validationFraction` of the samples. */
-  validation?: string | readonly string[] | undefined;
-  /** Share of the samples, in [0, 1), that validate where there are no files for it; drawn by no seed: the last. Default 0.1. */
-  validationFraction?: number | undefined;
-  /** What is learnt: what the assistant wrote, or everything. Default 'assistant'. */
-  lossOn?: LossOn | undefined;
-  /** What becomes of a sample of more than seqLen tokens: it is left out, or cut behind them. Default 'skip'. */
-  tooLong?: 'skip' | 'cut' | undefined;
-  /** Called with a sentence for each row that is left out or cut. Default: nobody is told. */
-  onNote?: ((note: string) => void) | undefined;
-}
-
-const OPTIONS: readonly (keyof ChatDatasetOptions)[] = [
-  'tokenizer',
-  'seqLen',
-  'validation',
-  'validationFraction',
-  'lossOn',
-  'tooLong',
-  'onNote',
-];
+import { type Sample, samplesOf } from './samples';
 
 /**
  * Conversations, prompts with completions, or texts to fine-tune on. A file has a JSON object a line, or is one JSON array of
@@ -72,19 +48,18 @@ export class ChatDataset implements TokenDataset {
     paths: string | readonly string[],
     options: ChatDatasetOptions,
   ): Promise<ChatDataset> {
-    checkDataset(options);
-    const { validation, validationFraction = 0.1 } = options;
+    const complete = resolveOptions<ChatDatasetOptions>('ChatDataset', CHAT_DATA_OPTIONS, options);
+    const { validation, validationFraction = 0 } = complete;
     const files = typeof paths === 'string' ? [paths] : paths;
-    const samples = await readSamples(files, options);
+    const samples = await readSamples(files, complete);
     if (validation !== undefined) {
-      const others = typeof validation === 'string' ? [validation] : validation;
-      const splits = { train: samples, validation: await readSamples(others, options) };
-      return new ChatDataset([...files, ...others], splits, options);
+      const splits = { train: samples, validation: await readSamples(validation, complete) };
+      return new ChatDataset([...files, ...validation], splits, complete);
     }
     const kept = Math.min(Math.floor(samples.length * validationFraction), samples.length - 1);
     const border = samples.length - kept;
     const splits = { train: samples.slice(0, border), validation: samples.slice(border) };
-    return new ChatDataset(files, splits, options);
+    return new ChatDataset(files, splits, complete);
   }
 
   /** Tokens of the training samples. */
@@ -179,23 +154,4 @@ function fitted(sample: Sample, { seqLen, tooLong = 'skip', onNote }: ChatDatase
   if (!cut.counts.includes(1)) throw new RowError(`${tokens}, and the first of them hold nothing to learn`);
   onNote?.(`${place}: ${tokens}; cut.`);
   return [cut];
-}
-
-function checkDataset(options: ChatDatasetOptions): void {
-  checkOptions('ChatDataset', options, OPTIONS);
-  const { tokenizer, seqLen, validationFraction = 0, lossOn = 'all', tooLong = 'cut' } = options;
-  if (typeof tokenizer?.encode !== 'function')
-    throw new TypeError('ChatDataset: tokenizer must be a Tokenizer');
-  checkInteger('ChatDataset: seqLen', seqLen, 2);
-  if (!(validationFraction >= 0 && validationFraction < 1)) {
-    throw new RangeError(
-      `ChatDataset: validationFraction must be in [0, 1), got ${String(validationFraction)}`,
-    );
-  }
-  if (!LOSS_ON.includes(lossOn)) {
-    throw new RangeError(`ChatDataset: lossOn must be ${LOSS_ON.join(' or ')}, got ${String(lossOn)}`);
-  }
-  if (tooLong !== 'skip' && tooLong !== 'cut') {
-    throw new RangeError(`ChatDataset: tooLong must be skip or cut, got ${String(tooLong)}`);
-  }
 }

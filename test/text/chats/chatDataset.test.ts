@@ -126,7 +126,7 @@ describe('files', () => {
     expect([set.train.length, set.validation.length]).toEqual([7, 3]);
     const other = await ChatDataset.fromPaths(
       path,
-      options({ validation: file('v.jsonl', lines(rows.slice(0, 2))) }),
+      options({ validation: [file('v.jsonl', lines(rows.slice(0, 2)))] }),
     );
     expect([other.train.length, other.validation.length, other.files.length]).toEqual([10, 2, 2]);
     const [only] = [...set.validationBatches({ batchSize: 8, seqLen: 20 })];
@@ -135,9 +135,9 @@ describe('files', () => {
 
   it.each([
     [{ seqLen: 1 }, /seqLen must be/],
-    [{ validationFraction: 1 }, /validationFraction must be in \[0, 1\)/],
-    [{ lossOn: 'user' }, /lossOn must be assistant or all/],
-    [{ tooLong: 'wrap' }, /tooLong must be skip or cut/],
+    [{ validationFraction: 1 }, /validationFraction must be a number >= 0 and < 1/],
+    [{ lossOn: 'user' }, /lossOn must be 'assistant' or 'all'/],
+    [{ tooLong: 'wrap' }, /tooLong must be 'skip' or 'cut'/],
     [{ tokenizer: 'byte' }, /tokenizer must be a Tokenizer/],
     [{ seqlen: 1 }, /unknown option/],
   ])('wrong options are refused: %j', async (wrong, message) => {

@@ -1,0 +1,183 @@
+import type { Command } from 'commander';
+import { getKernels } from '../../backend';
+import { type Inspection, inspectCheckpoint } from '../../model/convert';
+import type { ChatMessage } from '../../text/chatMessage';
+import { ChatDataset } from '../../text/chats/chatDataset';
+import { CHAT_DATA_OPTIONS } from '../../text/chats/options';
+import { readTokenizer } from '../../text/readTokenizer';
+import type { Tokenizer } from '../../text/tokenizer';
+import { RunFolder } from '../../training/run/runFolder';
+import { TrainingRun } from '../../training/run/trainingRun';
+import { Trainer } from '../../training/trainer';
+import { addFinetuneOptions, type FinetuneCliOptions } from '../options/finetuneOptions';
+import { checkpointPath, MODEL_ARGUMENT } from '../options/hubOptions';
+import { storableOptions } from '../options/optionFiles';
+import { fromFlags } from '../options/tableOptions';
+import { describeExample } from '../terminal/chatExample';
+import { formatCount, formatPercent, shellQuote } from '../terminal/format';
+import { Interrupt } from '../terminal/interrupt';
+import type { CliContext, CliIo } from '../terminal/io';
+import { RowNotes } from '../terminal/rowNotes';
+import { describeRun } from '../terminal/runSummary';
+import { asUsage, UsageError } from '../terminal/usageError';
+import {
+  canGoOn,
+  checkData,
+  checkRunFolder,
+  completeOptions,
+  finishRun,
+  type KnownRunOptions,
+  loadForTuning,
+  recipeOf,
+  resumeRun,
+  showRun,
+  trainConfigOf,
+} from './trainingCommand';
+
+const NOTES = `
+--data has a JSON object a line, or is one JSON array of them:
+  {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}   with "tools", if need be
+  {"prompt": "...", "completion": "..."}
+  {"text": "..."}
+Conversations are rendered by the chat template of the model's tokenizer; the loss counts what the assistant wrote. Rows that can't
+be used are told by line and left out. Samples share the rows of a batch without seeing each other.
+
+All weights are trained, as float32. The run folder (--out) is a model, and has the files of a run of sgemoe train: metrics, curve,
+the best weights in best/, the state that --resume goes on from.
+
+Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130.
+
+Examples:
+  $ sgemoe finetune SmolLM2-135M-Instruct.Q8_0.gguf --data chats.jsonl --out runs/tuned
+  $ sgemoe finetune runs/book --data questions.jsonl --out runs/answers --epochs 10 --lr 1e-4
+  $ sgemoe finetune --out runs/tuned --resume
+  $ sgemoe chat runs/tuned
+`;
+
+const SEQ_LEN = 512;
+
+export function addFinetuneCommand(program: Command, context: CliContext): void {
+  const command = program
+    .command('finetune')
+    .description('Train a model further on conversations, or on prompts with their completions.')
+    .argument('[model]', `${MODEL_ARGUMENT}; with --resume, that of the run`)
+    .optionsGroup('Options:');
+  addFinetuneOptions(command);
+  command.addHelpText('after', NOTES).action(async (model: string | undefined) => {
+    context.exitCode = await finetuneCommand(model, command, context.io);
+  });
+}
+
+async function finetuneCommand(model: string | undefined, command: Command, io: CliIo): Promise<number> {
+  if (model !== undefined) command.setOptionValueWithSource('initFrom', model, 'cli');
+  const given = await completeOptions<FinetuneCliOptions>(command);
+  const { out, resume, overwrite = false } = given;
+  if (!resume) await checkRunFolder(out, overwrite);
+  if (given.threads !== undefined) getKernels().setThreads(given.threads);
+  const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
+  // A run that has saved nothing can't be resumed; it starts anew.
+  const base = goesOn ? null : await openBase(given, io);
+  const tokenizer = await readTokenizer(base?.path ?? out);
+  const { dataset, options } = await openChats(command, base, tokenizer, io);
+  const interrupt = new Interrupt(io.signals);
+  try {
+    const settings = storableOptions(command);
+    const recipe = { ...recipeOf(options), settings, dataset, signal: interrupt.signal };
+    const run =
+      base === null
+        ? await resumeRun(options, recipe)
+        : await TrainingRun.start(out, {
+            ...recipe,
+            trainer: await newTrainer(base.path, options, tokenizer),
+            overwrite: overwrite || resume,
+          });
+    await showRun(run, describe(run, dataset, options), io);
+    const next = `sgemoe chat ${shellQuote(out)}`;
+    return await finishRun(run, options, { command: 'finetune', say: 'Talk to it', next }, io);
+  } finally {
+    interrupt.release();
+  }
+}
+
+interface Base {
+  path: string;
+  maxSeqLen: number;
+}
+
+/** The model that a new run starts from; says on stderr if its weights must be widened. @throws UsageError without one. */
+async function openBase({ initFrom, ...options }: FinetuneCliOptions, io: CliIo): Promise<Base> {
+  if (initFrom === undefined) throw new UsageError('finetune needs a model to train further.');
+  const path = await checkpointPath(initFrom, options, io);
+  const inspection = await inspectCheckpoint(path);
+  const types = widened(inspection);
+  if (types.length > 0) {
+    io.stderr.write(`${path} has weights in ${types.join(', ')}; all are trained, and saved, as float32.\n`);
+  }
+  return { path, maxSeqLen: inspection.config.maxSeqLen };
+}
+
+/** The types of the tensors that aren't float32. */
+function widened({ tensors }: Inspection): string[] {
+  return [...new Set(tensors.map(({ dtype }) => String(dtype)))].filter((dtype) => dtype !== 'F32').sort();
+}
+
+/** Reads the data, and sets the options that follow from them: row length, steps, sample. */
+async function openChats(
+  command: Command,
+  base: Base | null,
+  tokenizer: Tokenizer,
+  io: CliIo,
+): Promise<{ dataset: ChatDataset; options: KnownRunOptions & FinetuneCliOptions }> {
+  const settle = (name: keyof FinetuneCliOptions, value: unknown) => {
+    if (command.getOptionValue(name) === undefined) command.setOptionValueWithSource(name, value, 'default');
+  };
+  settle('seqLen', Math.min(SEQ_LEN, base?.maxSeqLen ?? SEQ_LEN));
+  const { data, ...given } = command.opts<FinetuneCliOptions>();
+  const notes = new RowNotes(io.stderr);
+  const dataset = await ChatDataset.fromPaths(data, {
+    ...fromFlags(CHAT_DATA_OPTIONS, given),
+    tokenizer,
+    seqLen: given.seqLen,
+    onNote: (note) => notes.add(note),
+  });
+  notes.end();
+  settle('steps', Math.max(1, Math.ceil((given.epochs * dataset.rowsPerEpoch) / given.batchSize)));
+  const options = command.opts<KnownRunOptions & FinetuneCliOptions>();
+  const known = { ...options, samplePrompt: samplePrompt(options.samplePrompt, dataset) };
+  checkData(known, dataset);
+  return { dataset, options: known };
+}
+
+/** The text that samples continue: a question in the model's template, or the beginning of a sample. */
+function samplePrompt(question: string | undefined, { tokenizer, validation, train }: ChatDataset): string {
+  if (question !== undefined) {
+    if (!tokenizer.hasChatTemplate) return question;
+    const messages: ChatMessage[] = [{ role: 'user', content: question }];
+    return tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+  }
+  const { ids, counts } = validation[0] ?? train[0];
+  return tokenizer.decode(ids.subarray(0, Math.max(1, counts.indexOf(1))));
+}
+
+async function newTrainer(path: string, options: KnownRunOptions, tokenizer: Tokenizer): Promise<Trainer> {
+  const model = await loadForTuning(path, options, tokenizer);
+  return asUsage(() => new Trainer(model, trainConfigOf(options)));
+}
+
+/** The lines at the head of a run, with an example of what is learnt. */
+function describe(
+  run: TrainingRun,
+  dataset: ChatDataset,
+  { seqLen, batchSize, steps }: KnownRunOptions,
+): string {
+  const rows = dataset.rowsPerEpoch;
+  const inputs = dataset.trainTokens - dataset.train.length;
+  return [
+    describeRun(dataset, run.trainer.model.config, run.dir),
+    `Rows:    ${formatCount(dataset.train.length)} samples share ${formatCount(rows)} rows of ${formatCount(seqLen)} tokens ` +
+      `(${formatPercent(1 - inputs / (rows * seqLen))} left free); ${formatCount(steps)} steps of ${batchSize} rows are ` +
+      `${((steps * batchSize) / rows).toFixed(1)} passes over them`,
+    '',
+    describeExample(dataset.train[0], dataset.tokenizer),
+  ].join('\n');
+}

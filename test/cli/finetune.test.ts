@@ -1,0 +1,160 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MoETransformer, readTokenizer } from '../../src';
+import { chatTokenizer } from '../helpers/chatTokenizer';
+import { SMALL } from '../helpers/smallModel';
+import { readMetrics, sgemoe, temporaryFolder } from './run';
+
+let folder: string;
+let model: string;
+let data: string;
+const chat = (question: string, answer: string) => ({
+  messages: [
+    { role: 'user', content: question },
+    { role: 'assistant', content: answer },
+  ],
+});
+const CHATS = Array.from({ length: 20 }, (_, i) => chat(`is ${i} even?`, i % 2 === 0 ? 'yes' : 'no'));
+
+beforeAll(async () => {
+  folder = temporaryFolder();
+  model = join(folder, 'model');
+  data = write('chats.jsonl', CHATS);
+  const config = { ...SMALL, vocabSize: 260, maxSeqLen: 160 };
+  await MoETransformer.create(config, { seed: 1 }).save(model, chatTokenizer().files());
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function write(name: string, rows: unknown[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+  return path;
+}
+
+const finetune = (out: string, ...more: string[]) =>
+  sgemoe(['finetune', model, '--data', data, '--out', join(folder, out), '--sample-tokens', '4', ...more]);
+
+describe('sgemoe finetune', () => {
+  it('trains on the answers, tells what is learnt, and leaves a model to talk to', async () => {
+    const run = await finetune('first', '--epochs', '6', '--lr', '1e-2', '--seq-len', '160');
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toContain('18 samples share 5 rows of 160 tokens');
+    expect(run.stdout).toContain('15 steps of 2 rows are 6.0 passes over them');
+    expect(run.stdout).toMatch(/chats\.jsonl, line 1: 4 of 34 tokens are learnt/);
+    expect(run.stdout).toContain('  | <|im_start|>assistant\n  | ⟦yes<|im_end|>⟧\n');
+    expect(run.stdout).toContain(`Talk to it:  sgemoe chat '${join(folder, 'first')}'`);
+    const metrics = readMetrics(join(folder, 'first'));
+    expect(metrics).toHaveLength(15);
+    const [first, last] = [metrics[0], metrics[14]].map(({ crossEntropy }) => crossEntropy as number);
+    expect(last).toBeLessThan(first / 2);
+    const saved = await readTokenizer(join(folder, 'first'));
+    expect(saved.files()).toEqual(chatTokenizer().files());
+  });
+
+  it('a run that was stopped goes on to the bit, without the model and the data named again', async () => {
+    const options = ['--batch-size', '1', '--seq-len', '80', '--steps', '9', '--eval-interval', '3'];
+    await finetune('whole', ...options);
+    await finetune('cut', ...options.with(5, '4'));
+    const resumed = await sgemoe(['finetune', '--out', join(folder, 'cut'), '--resume', '--steps', '9']);
+    expect(resumed).toMatchObject({ code: 0, stderr: '' });
+    // The schedule of the shorter run was another one, so only the data are compared: tokens of each step.
+    const tokens = (out: string) => readMetrics(join(folder, out)).map((step) => step.tokens);
+    expect(tokens('cut')).toEqual(tokens('whole'));
+    expect(new Set(tokens('whole')).size).toBeGreaterThan(1);
+    const run = JSON.parse(readFileSync(join(folder, 'cut', 'run.json'), 'utf8'));
+    expect(run.options).toMatchObject({
+      initFrom: model,
+      data: [data],
+      epochs: 3,
+      steps: 9,
+      lossOn: 'assistant',
+    });
+    const other = await sgemoe(['finetune', '--out', join(folder, 'cut'), '--resume', '--loss-on', 'all']);
+    expect(other).toMatchObject({ code: 2 });
+    expect(other.stderr).toContain("--resume goes on with the run's own --loss-on (assistant)");
+  });
+
+  it('the same schedule: weights of a resumed run are those of a whole one, to the bit', async () => {
+    const options = ['--steps', '6', '--schedule', 'constant', '--warmup', '0', '--seq-len', '80'];
+    await finetune('all six', ...options);
+    await finetune('three', ...options.with(1, '3'));
+    await sgemoe(['finetune', '--out', join(folder, 'three'), '--resume', '--steps', '6']);
+    const bytes = (out: string) => readFileSync(join(folder, out, 'model.safetensors'));
+    expect(bytes('three').equals(bytes('all six'))).toBe(true);
+  });
+
+  it('tells rows that it leaves out, the first ten', async () => {
+    const rows = [...CHATS, ...Array.from({ length: 12 }, () => ({ messages: [] }))];
+    const other = write('bad.jsonl', rows);
+    const run = await sgemoe([
+      'finetune',
+      model,
+      '--data',
+      other,
+      '--out',
+      join(folder, 'bad'),
+      '--steps',
+      '1',
+    ]);
+    expect(run.code).toBe(0);
+    const lines = run.stderr.trimEnd().split('\n');
+    expect(lines).toHaveLength(11);
+    expect(lines[0]).toBe(`${other}, line 21: it is empty: it has no messages; left out.`);
+    expect(lines[10]).toBe('... and 2 more rows like these.');
+  });
+
+  it('samples answer a question in the template', async () => {
+    await finetune('asked', '--steps', '2', '--sample-interval', '1', '--sample-prompt', 'is 3 even?');
+    const lines = readFileSync(join(folder, 'asked', 'samples.jsonl'), 'utf8')
+      .trimEnd()
+      .split('\n');
+    expect(lines.map((line) => JSON.parse(line).prompt)).toEqual([
+      '<|im_start|>user\nis 3 even?<|im_end|>\n<|im_start|>assistant\n',
+      '<|im_start|>user\nis 3 even?<|im_end|>\n<|im_start|>assistant\n',
+    ]);
+  });
+
+  it('validates on files of their own, and stops early by them', async () => {
+    const validation = write('validation.jsonl', [chat('is 1 even?', 'maybe')]);
+    const options = ['--validation', validation, '--early-stopping', '1', '--eval-interval', '1'];
+    const run = await finetune('early', ...options, '--steps', '40', '--lr', '0.03', '--warmup', '0');
+    expect(run.code).toBe(0);
+    const { result, files } = JSON.parse(readFileSync(join(folder, 'early', 'run.json'), 'utf8'));
+    expect(result.stoppedEarly).toBe(true);
+    expect(files).toEqual([data, validation]);
+  });
+
+  it('says that weights of another type are widened', async () => {
+    const small = join(folder, 'bf16');
+    expect((await sgemoe(['export', model, '--out', small, '--dtype', 'bf16'])).code).toBe(0);
+    const run = await sgemoe([
+      'finetune',
+      small,
+      '--data',
+      data,
+      '--out',
+      join(folder, 'widened'),
+      '--steps',
+      '1',
+    ]);
+    expect(run.code).toBe(0);
+    expect(run.stderr).toContain('has weights in BF16; all are trained, and saved, as float32.');
+  });
+
+  it.each([
+    [['--out', 'x'], /--data is missing/],
+    [['--data', 'chats.jsonl', '--out', 'x'], /finetune needs a model/],
+    [['--data', 'chats.jsonl'], /--out is missing/],
+  ])('refuses %j', async (args, message) => {
+    const run = await sgemoe(['finetune', ...args]);
+    expect(run.code).toBe(2);
+    expect(run.stderr).toMatch(message);
+  });
+
+  it('refuses rows beyond the context', async () => {
+    const run = await finetune('long', '--seq-len', '161');
+    expect(run).toMatchObject({ code: 2 });
+    expect(run.stderr).toContain('--seq-len must be at most 160');
+  });
+});
