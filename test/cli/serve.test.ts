@@ -64,6 +64,34 @@ describe.skipIf(process.platform === 'win32')('sgemoe serve', () => {
     expect(output().stdout).not.toContain('secrets');
   });
 
+  it("with --drain-delay isn't ready at once, but takes requests meanwhile and closes their connections", async () => {
+    const { child, url, output, ended } = await start(['--drain-delay', '900']);
+    const request = { prompt: 'a', max_tokens: 8 };
+    expect((await fetch(`${url}/ready`)).status).toBe(200);
+    const before = await ask(url, request);
+    expect([before.status, before.headers.get('connection')]).toEqual([200, 'keep-alive']);
+    child.kill('SIGTERM');
+    while ((await fetch(`${url}/ready`)).status === 200);
+    expect(output().stderr).toMatch(/\/ready is 503 from now on; requests are taken for another 900 s\.\n$/);
+    for (const stream of [false, true]) {
+      const after = await ask(url, { ...request, stream });
+      expect([after.status, after.headers.get('connection')]).toEqual([200, 'close']);
+      expect(await after.text()).toContain(stream ? '[DONE]' : '"length"');
+    }
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    child.kill('SIGKILL');
+    await ended;
+  });
+
+  it('ends after --drain-delay', async () => {
+    const { child, ended } = await start(['--drain-delay', '1']);
+    const signalled = performance.now();
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    // A timer may be early by a millisecond.
+    expect(performance.now() - signalled).toBeGreaterThan(998);
+  });
+
   it('takes keys from the command line, a file and the environment', async () => {
     const file = join(folder, 'keys.txt');
     writeFileSync(file, 'from-file\n\n  second \n');

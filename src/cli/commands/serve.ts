@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import { Engine } from '../../serve/engine/engine';
@@ -24,12 +25,14 @@ interface ServeCliOptions extends DtypeCliOption, HubCliOptions {
   apiKey?: string[];
   apiKeyFile?: string;
   grace: number;
+  drainDelay: number;
 }
 
 const NOTES = `
 The server has the routes of OpenAI's API for completions, chats and embeddings, and a page at / to try the model. It listens
 to this machine only, unless --host says otherwise; then give keys. The log goes to stdout, a line of JSON for each request,
-without prompts and texts. SIGTERM and Ctrl-C let running requests finish; a second one ends them.
+without prompts and texts. SIGTERM and Ctrl-C let running requests finish; a second one ends them. Behind a balancer that asks
+/ready, --drain-delay keeps taking requests until it has noticed.
 
 Several models are served by their names: those of their folders, or NAME in NAME=PATH. The field "model" of a request chooses
 one; a request without it gets the first. All have the options of the command line.
@@ -72,6 +75,12 @@ export function addServeCommand(program: Command, context: CliContext): void {
       'seconds that requests have to end after SIGTERM, an integer >= 0',
       integer(0, 1_000_000),
       30,
+    )
+    .option(
+      '--drain-delay <s>',
+      'seconds after SIGTERM in which /ready is 503 and requests are still taken, an integer >= 0',
+      integer(0, 1_000_000),
+      0,
     )
     .addHelpText('after', NOTES)
     .action(async (names: string[]) => {
@@ -118,6 +127,7 @@ async function serveCommand(names: string[], options: ServeCliOptions, io: CliIo
     const server = await serve(all).catch(blameOption);
     tellServed(models, served, server.url, io);
     await aborted(interrupt.signal);
+    await leaveBalancer(server, options.drainDelay, io);
     await drain(server, served, options.grace, io);
   } finally {
     await Promise.all(served.map(({ engine }) => engine.close()));
@@ -177,6 +187,14 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) done();
     else signal.addEventListener('abort', () => done());
   });
+}
+
+/** Lets balancers notice that the server leaves: until then they go on sending requests, which are taken. */
+async function leaveBalancer(server: RunningServer, delaySeconds: number, io: CliIo): Promise<void> {
+  server.startDraining();
+  if (delaySeconds === 0) return;
+  io.stderr.write(`/ready is 503 from now on; requests are taken for another ${delaySeconds} s.\n`);
+  await sleep(delaySeconds * 1000);
 }
 
 /** Refuses new requests and lets running ones end within `graceSeconds`. */

@@ -20,6 +20,11 @@ export interface RunningServer {
   readonly url: string;
   readonly port: number;
   /**
+   * Tells balancers to send their requests elsewhere: from now on `/ready` is answered by 503, and each answer closes its
+   * connection. Requests are still taken until `close`.
+   */
+  startDraining(): void;
+  /**
    * Stops listening and lets running requests end. After `graceMs` milliseconds, an integer >= 0, default 30,000, the rest
    * is cut off. The engine stays open.
    */
@@ -56,6 +61,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   return {
     url,
     port: taken,
+    startDraining: () => {
+      service.draining = true;
+    },
     close: async ({ graceMs = GRACE_MS } = {}) => {
       await Promise.all(servers.map((server) => close(server, graceMs)));
     },

@@ -23,6 +23,8 @@ type AdmittedRequest = Pick<IncomingMessage, 'headers' | 'socket'>;
 export class Service {
   readonly routes: readonly Route[];
   readonly crossOrigin: CrossOrigin;
+  /** Whether the server is about to close: it isn't ready, and its answers close their connections. */
+  draining = false;
   readonly #models: Models;
   readonly #checkHost: AccessCheck | null;
   readonly #checkKey: ((headers: IncomingHttpHeaders) => number) | null;
@@ -39,7 +41,7 @@ export class Service {
     const models = new Models(options);
     this.#models = models;
     const routes: Route[] = [
-      ...openRoutes(options, models),
+      ...openRoutes(options, () => !this.draining && models.ready),
       ...modelRoutes(options, models),
       ...completionRoutes(models),
       ...responseRoutes(options, models),
@@ -54,7 +56,8 @@ export class Service {
 
   /** Headers of each answer, refusals included. */
   headersFor(request: IncomingHttpHeaders, requestId: string): Headers {
-    return { 'x-request-id': requestId, ...this.crossOrigin.headersFor(request) };
+    const closing: Headers = this.draining ? { connection: 'close' } : {};
+    return { 'x-request-id': requestId, ...this.crossOrigin.headersFor(request), ...closing };
   }
 
   /**
@@ -105,17 +108,15 @@ export class Service {
 }
 
 /** The routes that need no key. */
-function openRoutes({ playground }: ResolvedHttpOptions, models: Models): Route[] {
+function openRoutes({ playground }: ResolvedHttpOptions, isReady: () => boolean): Route[] {
   const files = playground ? readPlayground() : [];
   const routes: Omit<Route, 'method' | 'open'>[] = [
     { path: '/ping', answer: () => ({ body: { status: 'ok' } }) },
     { path: '/health', answer: () => ({ body: { status: 'ok' } }) },
     {
       path: '/ready',
-      answer: () => ({
-        status: models.ready ? 200 : 503,
-        body: { status: models.ready ? 'ready' : 'not ready' },
-      }),
+      answer: () =>
+        isReady() ? { body: { status: 'ready' } } : { status: 503, body: { status: 'not ready' } },
     },
     ...files.map(({ path, type, content: body }) => {
       const headers = { ...PAGE_HEADERS, 'content-type': type };
