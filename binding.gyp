@@ -117,7 +117,7 @@
       'target_name': 'sgemoe',
       'dependencies': ['exact', '<@(kernel_libraries)'],
       'sources': [
-        "<!@(node -p \"['native', 'native/addon'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random|quantize/.test(f)).join(' ')\")",
+        "<!@(node -p \"['native', 'native/addon', 'native/comm'].flatMap((d) => require('node:fs').readdirSync(d).map((f) => d + '/' + f)).filter((f) => f.endsWith('.cc') && !/blas_accelerate|random|quantize/.test(f)).join(' ')\")",
       ],
       # A packed package has the headers with it (scripts/pack.js).
       'include_dirs': [

@@ -33,6 +33,9 @@ system_packages() {
   command -v python3 >/dev/null || missing+=(python3)
   # For the compiler of npm run prebuild.
   python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+  # Both kinds, side by side, for the tests of ranks.
+  command -v mpirun.openmpi >/dev/null || missing+=(openmpi-bin)
+  command -v mpirun.mpich >/dev/null || missing+=(mpich)
   [ ${#missing[@]} -eq 0 ] && return 0
   install_packages "${missing[@]}"
 }

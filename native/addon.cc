@@ -12,6 +12,7 @@
 #include "addon/entries.h"
 #include "allocator.h"
 #include "blas.h"
+#include "comm/binding.h"
 #include "cpu.h"
 #include "dispatch.h"
 #include "dynamic_library.h"
@@ -329,6 +330,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   keepFreedMemory();
   exports["create"] = Napi::Function::New(env, create, "create");
   exports["mapFile"] = Napi::Function::New(env, mapFile, "mapFile");
+  napi_value open = nullptr;
+  napi_create_function(env, "openRanks", NAPI_AUTO_LENGTH, openRanks, nullptr, &open);
+  exports["openRanks"] = Napi::Value(env, open);
   exports["mappingState"] = Napi::Function::New(env, mappingState, "mappingState");
   // In a bundle only the addon itself knows the path of its file, and workers load the same file.
   exports["path"] = Napi::String::New(env, fileOfAddress(reinterpret_cast<void*>(&fileOfAddress)));

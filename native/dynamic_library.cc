@@ -60,14 +60,18 @@ bool isLibraryOpen(const std::string& path) {
   return library != nullptr;
 }
 
-void* openLibrary(const std::string& path, std::string* reason) {
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+static void* openWith(const std::string& path, int visibility, std::string* reason) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | visibility);
   if (library == nullptr) {
     const char* message = dlerror();
     *reason = message != nullptr ? message : "dlopen failed";
   }
   return library;
 }
+
+void* openLibrary(const std::string& path, std::string* reason) { return openWith(path, RTLD_LOCAL, reason); }
+
+void* openLibraryGlobally(const std::string& path, std::string* reason) { return openWith(path, RTLD_GLOBAL, reason); }
 
 void* librarySymbol(void* library, const char* name) { return dlsym(library, name); }
 

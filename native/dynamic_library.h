@@ -10,6 +10,9 @@ bool isLibraryOpen(const std::string& path);
 // Opens a library. Null on failure, with the system's reason in `reason`. Symbols stay private to the library.
 void* openLibrary(const std::string& path, std::string* reason);
 
+// The same, and libraries that this one opens see its symbols, as the modules of an MPI must.
+void* openLibraryGlobally(const std::string& path, std::string* reason);
+
 // The address of a symbol; null if the library doesn't export it.
 void* librarySymbol(void* library, const char* name);
 

@@ -151,7 +151,7 @@ function kernelSources(set) {
 
 function addonJobs(target, folder) {
   const darwin = target.startsWith('darwin');
-  const own = [...sources('native'), ...sources('native/addon')].filter(
+  const own = [...sources('native'), ...sources('native/addon'), ...sources('native/comm')].filter(
     (source) => darwin || path.basename(source) !== 'blas_accelerate.cc',
   );
   const jobs = own.map((source) => ({
@@ -161,6 +161,8 @@ function addonJobs(target, folder) {
       ...commonFlags(target),
       ...ADDON,
       ...(EXACT.includes(path.basename(source)) ? ['-ffp-contract=off'] : []),
+      // What waits for networks is compiled for size.
+      ...(source.startsWith('native/comm/') ? ['-Os'] : []),
       ...(darwin ? ['-DSGEMOE_ACCELERATE', '-DSGEMOE_ACCELERATE_AT_RUN_TIME'] : []),
     ],
   }));

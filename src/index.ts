@@ -1,5 +1,10 @@
 export { type BackendRequest, backendInfo, createKernels, setThreads } from './backend';
 export { addTree, type Collectives, type MovableArray, type Transfer } from './backend/collectives';
+export {
+  Distributed,
+  type DistributedOptions,
+  type MpiLibrary,
+} from './backend/collectives/distributed';
 export { soloCollectives } from './backend/collectives/solo';
 export {
   createThreadGroup,

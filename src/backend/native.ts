@@ -55,6 +55,46 @@ interface Addon {
   ): NativeKernels;
   mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
+  openRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks;
+}
+
+/** The ranks of a run over MPI, as the addon has them. Transfers are known by tickets and done in the order of these. */
+export interface NativeRanks {
+  readonly rank: number;
+  readonly size: number;
+  /** Among the ranks of this host. */
+  readonly localRank: number;
+  readonly localSize: number;
+  /** Whose binary interface the library has. */
+  readonly abi: 'openmpi' | 'mpich' | 'standard';
+  /** The library's own words. */
+  readonly version: string;
+  readonly path: string;
+  /** Starts an exchange (collectives/exchange.ts). `sum`: 0 none, 1 float32, 2 float64. `isLast`: MPI is finalized after it. */
+  post(
+    name: number,
+    type: number,
+    sum: 0 | 1 | 2,
+    isLast: boolean,
+    sends: readonly Uint8Array[],
+    receives: readonly Uint8Array[],
+  ): number;
+  /** 0 pending, 1 done, 2 never, since the run has failed. */
+  state(ticket: number): 0 | 1 | 2;
+  /** Blocks until the state is no longer 0. */
+  wait(ticket: number): 1 | 2;
+  /** Whether `onProgress` is called after each transfer; meanwhile the process stays alive. */
+  listen(isHeard: boolean): void;
+  failure(): {
+    readonly kind: 'none' | 'mismatch' | 'aborted' | 'timeout' | 'library';
+    /** Who aborted; whom this rank waited for. */
+    readonly rank: number;
+    readonly text: string;
+    readonly heads: readonly number[];
+  };
+  abort(reason: string): void;
+  /** What the run's processes end with when this one ends before the run is closed; 0 becomes 1. */
+  setExitCode(code: number): void;
 }
 
 /** What `mappingState` returns. */
@@ -169,6 +209,15 @@ function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kern
       return { ...described, platform, threads: threads(), addonPath, notes };
     },
   };
+}
+
+/**
+ * Opens a library of MPI and starts it in a thread of its own, once in a process.
+ * @throws Error with the reason; SgemoeError SGEMOE_BACKEND_UNAVAILABLE when no addon loads.
+ */
+export function openNativeRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks {
+  const { addon } = loadAddon(process.env.SGEMOE_ADDON || undefined);
+  return addon.openRanks(path, timeoutMs, onProgress);
 }
 
 function mapFile(addon: Addon, path: string, ranges: Float64Array): FileMapping | null {

@@ -57,6 +57,10 @@ export const ERROR_CODES = {
     'The ranks of a run called different functions, or with sizes that contradict each other.',
   SGEMOE_RANKS_ABORTED: 'A rank of a run aborted it, or ended before the others.',
   SGEMOE_RANKS_TIMEOUT: 'A rank of a run waited for the others longer than the time limit.',
+  SGEMOE_MPI_UNAVAILABLE: 'A launcher of MPI started this process, and no library of MPI can be used.',
+  SGEMOE_MPI_MISMATCH:
+    'The launcher of MPI and the library are of different kinds: each process would run alone.',
+  SGEMOE_MPI_FAILED: 'A function of MPI has failed.',
   SGEMOE_NO_FORWARD: 'backward was called without a forward that kept its activations.',
 } as const;
 

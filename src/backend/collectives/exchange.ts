@@ -36,6 +36,27 @@ export interface Exchange {
   readonly summed: boolean;
 }
 
+/** What contradicts between the heads of all ranks: their calls and the bytes that each sends and expects. */
+export function contradictionOf(heads: readonly ArrayLike<number>[]): string | null {
+  const size = heads.length;
+  const describe = (r: number) => `${EXCHANGE_NAMES[heads[r][0]]} of ${MOVABLE_TYPES[heads[r][1]]}`;
+  for (let r = 1; r < size; r++) {
+    if (describe(r) !== describe(0)) {
+      return `Rank 0 calls ${describe(0)}, rank ${r} calls ${describe(r)}.`;
+    }
+  }
+  for (let from = 0; from < size; from++) {
+    for (let to = 0; to < size; to++) {
+      const [sent, expected] = [heads[from][2 + to], heads[to][2 + size + from]];
+      if (sent !== expected) {
+        const name = EXCHANGE_NAMES[heads[0][0]];
+        return `${name}: rank ${from} sends ${sent} bytes to rank ${to}, which expects ${expected}.`;
+      }
+    }
+  }
+  return null;
+}
+
 const EMPTY = new Uint8Array(0);
 
 /** Checks the calls; what is left to a subclass is to carry out an exchange. */

@@ -1,6 +1,6 @@
 import { types } from 'node:util';
 import { checkInteger } from '../../base/checks';
-import { EXCHANGE_NAMES, type Exchange, MOVABLE_TYPES } from './exchange';
+import { contradictionOf, EXCHANGE_NAMES, type Exchange, MOVABLE_TYPES } from './exchange';
 
 /*
  * The memory that the threads of a group share. Each rank has two slots, used in turn, with a head (what it calls, the bytes it
@@ -116,23 +116,7 @@ export class Mailbox {
 
   /** What contradicts between the heads, the same sentence on every rank; null when they agree. */
   contradiction(): string | null {
-    const heads = this.#heads[this.#slot];
-    const describe = (r: number) => `${EXCHANGE_NAMES[heads[r][0]]} of ${MOVABLE_TYPES[heads[r][1]]}`;
-    for (let r = 1; r < this.size; r++) {
-      if (describe(r) !== describe(0)) {
-        return `Rank 0 calls ${describe(0)}, rank ${r} calls ${describe(r)}.`;
-      }
-    }
-    for (let from = 0; from < this.size; from++) {
-      for (let to = 0; to < this.size; to++) {
-        const [sent, expected] = [heads[from][2 + to], heads[to][2 + this.size + from]];
-        if (sent !== expected) {
-          const name = EXCHANGE_NAMES[heads[0][0]];
-          return `${name}: rank ${from} sends ${sent} bytes to rank ${to}, which expects ${expected}.`;
-        }
-      }
-    }
-    return null;
+    return contradictionOf(this.#heads[this.#slot]);
   }
 
   /** Number of cells that the longest part of the exchange fills, at least 1. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { backendInfo } from '../../backend';
+import { Distributed, type MpiLibrary } from '../../backend/collectives/distributed';
 import type { BackendInfo } from '../../backend/kernels';
 import { packageVersion } from '../../base/version';
 import type { CliContext } from '../terminal/io';
@@ -9,6 +10,7 @@ Examples:
   $ sgemoe info
   $ sgemoe info --json
   $ SGEMOE_BACKEND=builtin sgemoe info
+  $ mpirun -n 4 sgemoe info
 `;
 
 export function addInfoCommand(program: Command, { io }: CliContext): void {
@@ -17,11 +19,32 @@ export function addInfoCommand(program: Command, { io }: CliContext): void {
     .description('Tell what computes on this machine: backend, BLAS library, instruction set and threads.')
     .option('--json', 'print one JSON object instead of lines (default: lines)')
     .addHelpText('after', EXAMPLES)
-    .action((options: { json?: boolean }) => {
+    .action(async (options: { json?: boolean }) => {
+      const run = await Distributed.init();
+      const { rank, size: ranks, hosts, mpi } = run;
       const info = { sgemoe: packageVersion(), node: process.version, ...backendInfo() };
-      io.stdout.write(options.json ? `${JSON.stringify(info, null, 2)}\n` : describe(info));
+      const all = mpi === null ? info : { ...info, distributed: { ranks, hosts, mpi } };
+      if (rank === 0) {
+        const lines = mpi === null ? describe(info) : describe(info) + describeRanks(run, mpi);
+        io.stdout.write(options.json ? `${JSON.stringify(all, null, 2)}\n` : lines);
+      }
+      await run.close();
     });
 }
+
+function describeRanks({ size, hosts }: Distributed, { version, path, abi }: MpiLibrary): string {
+  const onHost = new Map<string, number>();
+  for (const host of hosts) onHost.set(host, (onHost.get(host) ?? 0) + 1);
+  const rows: [string, string][] = [
+    ['ranks', `${size}: ${[...onHost].map(([host, ranks]) => `${ranks} on ${host}`).join(', ')}`],
+    ['MPI', `${version} (ABI: ${abi})`],
+    ['MPI file', path],
+  ];
+  return rows.map(([label, value]) => `${label.padEnd(LABEL_WIDTH)}  ${value}\n`).join('');
+}
+
+/** That of 'instruction set'. */
+const LABEL_WIDTH = 15;
 
 function describe(info: BackendInfo & { sgemoe: string; node: string }): string {
   const { blas } = info;
@@ -46,8 +69,7 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
   info.notes.forEach((note, i) => {
     rows.push([i === 0 ? 'notes' : '', note]);
   });
-  const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+  return rows.map(([label, value]) => `${label.padEnd(LABEL_WIDTH)}  ${value}\n`).join('');
 }
 
 function describeMatrixUnit({ matrixUnit, matmul }: BackendInfo): string {

@@ -1,0 +1,86 @@
+/** Runs programs under the launchers of MPI that this machine has: on Debian, openmpi-bin and mpich side by side. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { ADDON, type Ended } from '../child';
+
+export interface Mpi {
+  name: 'openmpi' | 'mpich';
+  launcher: string;
+  /** Before `-n`. */
+  args: readonly string[];
+  /** The library's file, by its usual name. */
+  library: string;
+  env: Readonly<Record<string, string>>;
+}
+
+const MPIS: readonly Mpi[] = [
+  {
+    name: 'openmpi',
+    launcher: 'mpirun.openmpi',
+    args: ['--oversubscribe', '--bind-to', 'none'],
+    library: 'libmpi.so.40',
+    // CI and containers are root.
+    env: { OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' },
+  },
+  { name: 'mpich', launcher: 'mpirun.mpich', args: [], library: 'libmpich.so.12', env: {} },
+];
+
+const isFound = (program: string) =>
+  (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
+
+/** In CI all of them, so that a missing one fails there. */
+export const FOUND = MPIS.filter(({ launcher }) => process.env.CI || isFound(launcher));
+
+/** Whether the tests can run: what is skipped is said once. */
+export function canRun(file: string): boolean {
+  if (ADDON === null || process.platform !== 'linux') return false;
+  if (FOUND.length > 0) return true;
+  console.warn(
+    `${file}: skipped, since this machine has neither mpirun.openmpi nor mpirun.mpich (apt-get install openmpi-bin mpich).`,
+  );
+  return false;
+}
+
+const MOST_MS = 240_000;
+
+/** Runs node with `args` on `ranks` processes. All of them end, at the latest by the time limit. */
+export function runRanks(
+  mpi: Mpi,
+  ranks: number,
+  args: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Ended> {
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('SGEMOE_') && name !== 'NODE_OPTIONS'),
+  );
+  const argv = [...mpi.args, '-n', String(ranks), process.execPath, ...args];
+  const child = spawn(mpi.launcher, argv, {
+    env: { ...inherited, ...mpi.env, SGEMOE_THREADS: '1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  // A launcher that is told to end ends its ranks; one that is killed leaves them.
+  const soft = setTimeout(() => child.kill('SIGTERM'), MOST_MS);
+  const hard = setTimeout(() => child.kill('SIGKILL'), MOST_MS + 10_000);
+  return new Promise((done, reject) => {
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (data) => {
+      stdout += data;
+    });
+    child.stderr.on('data', (data) => {
+      stderr += data;
+    });
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      clearTimeout(soft);
+      clearTimeout(hard);
+      done({ code, signal, stdout, stderr });
+    });
+  });
+}
+
+/** The processes whose command line has this mark. */
+export function leftOver(mark: string): string[] {
+  const { stdout } = spawnSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
+  return stdout.split('\n').filter((line) => line.includes(mark));
+}
