@@ -29,7 +29,7 @@ const scenarios = {
   },
 
   /** The last rank comes late; the first one's timers go on. */
-  async alive({ rank, size, collectives, ...run }) {
+  async alive({ rank, size, collectives }) {
     let ticks = 0;
     const timer = setInterval(() => ticks++, 5);
     if (rank === size - 1) await sleep(500);
