@@ -163,7 +163,9 @@ class ThreadCollectives extends CheckedCollectives {
       try {
         if (!job.steps.next().done) return;
       } catch (error) {
-        this.#fail(error as SgemoeError);
+        // A rank that gave up waiting and aborted has left its call behind, which this one need not match.
+        const aborted = this.#mailbox.aborted();
+        this.#fail(aborted === null ? (error as SgemoeError) : abortedBy(aborted.rank, aborted.reason));
         return;
       }
       job.isDone = true;
