@@ -23,7 +23,7 @@ const DEFAULT_EPOCHS = 3;
 /** Where tuning differs from training from scratch: fewer tokens, a lower learning rate, no decay towards 0. */
 const TRAIN_CHANGES = {
   totalSteps: { absent: 'as many as --epochs takes' },
-  lr: { default: 5e-5 },
+  lr: { default: 1e-4 },
   weightDecay: { default: 0 },
   auxLossAlpha: { absent: "the model's" },
 };
