@@ -45,6 +45,8 @@ export class Passes {
    * are at most maxSeqLen, which the caller has checked. @throws SgemoeError SGEMOE_MEMORY.
    */
   enterPacked(positions: ArrayLike<number>, from: number, count: number, mode: PassMode): ModelPass {
+    // Room for rows without padding from the first step on: growing with each fuller batch would overshoot them by half.
+    this.workspace.ensure(this.#plans.find(1, count, mode, true).planner);
     const tokens = countTokens(positions, from, count);
     const pass = this.#enter(this.#plans.find(1, tokens, mode, true));
     fillSamples(pass.sequence, positions, from, count);

@@ -152,6 +152,16 @@ test('another shape in between leaves no trace', () => {
   expect(loss(batch)).toEqual(before);
 });
 
+test('the first step takes the memory of full rows, and no later one takes more', () => {
+  const trainer = new Trainer(smallModel());
+  const sizes = [[4], [17, 9], [3], [30]].map((lengths) => {
+    const { ids, targets, options } = tensors(packed([samplesOf(lengths)], 30));
+    trainer.lossAndGradients(ids, targets, options);
+    return trainer.model.workspace.floats.length;
+  });
+  expect(new Set(sizes).size).toBe(1);
+});
+
 test('trainer.run takes packed batches', async () => {
   const batch = packed([samplesOf([4, 7]), samplesOf([3])], 12);
   const trainer = new Trainer(smallModel(), { warmupSteps: 0 });
