@@ -48,5 +48,5 @@ describe('the recipes', () => {
     expect(counts.slice(1).filter((count) => !page.includes(count))).toEqual([]);
   });
 
-  it('are there', () => expect(names).toEqual(['nanogpt-cpu', 'shakespeare']));
+  it('are there', () => expect(names).toEqual(['nanogpt-cpu', 'shakespeare', 'upcycling']));
 });
