@@ -1,6 +1,6 @@
 /** Runs programs under the launchers of MPI that this machine has: on Debian, openmpi-bin and mpich side by side. */
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { ADDON, type Ended } from '../child';
 
@@ -79,8 +79,15 @@ export function runRanks(
   });
 }
 
-/** The processes whose command line has this mark. */
+/** The command lines of processes that have this mark. */
 export function leftOver(mark: string): string[] {
-  const { stdout } = spawnSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
-  return stdout.split('\n').filter((line) => line.includes(mark));
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const commands = processes.map((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    } catch {
+      return ''; // it has ended
+    }
+  });
+  return commands.filter((command) => command.includes(mark));
 }
