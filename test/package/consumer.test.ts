@@ -38,10 +38,10 @@ const { checkBinary } = createRequire(__filename)('../../.ci/platforms/binaries.
 const MINUTES = 60_000;
 /**
  * Limits in bytes: of the whole with its eight addons, of one addon, and of the rest, which has dist/web and the kernels
- * twice: 4 * 0.67 + 4 * 0.45 + 1.5 < 6. On x64 there are four instruction sets, on arm64 one.
+ * twice: 4 * 0.67 + 4 * 0.45 + 1.5 < 6, on average. On x64 there are four instruction sets, on arm64 one.
  */
 const TARBALL_LIMIT_BYTES = 6_000_000;
-const X64_ADDON_LIMIT_BYTES = 720_000;
+const X64_ADDON_LIMIT_BYTES = 750_000;
 const ARM64_ADDON_LIMIT_BYTES = 450_000;
 const REST_LIMIT_BYTES = 1_500_000;
 const PACKAGES_LIMIT = 8;
