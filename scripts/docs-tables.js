@@ -29,6 +29,7 @@ const TABLES = {
   run: () => withFlags(dist('training/run/runOptions.js').RUN_OPTIONS, 'train'),
   earlyStopping: () => withFlags(dist('training/earlyStopping.js').EARLY_STOPPING_OPTIONS, 'train'),
   samples: () => withFlags(dist('training/run/samples.js').SAMPLE_OPTIONS, 'train'),
+  lora: () => withFlags(dist('config/loraOptions.js').LORA_OPTIONS, 'finetune'),
   upcycle: () => withFlags(dist('config/upcycleOptions.js').UPCYCLE_OPTIONS, 'upcycle'),
   windows: () => withFlags(dist('training/evaluateText.js').WINDOW_OPTIONS, 'eval'),
   engine: () => withFlags(dist('serve/engine/options.js').ENGINE_OPTIONS, 'serve'),

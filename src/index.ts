@@ -33,6 +33,7 @@ export { SafetensorsFile, writeSafetensors } from './checkpoint/safetensors';
 export { SafetensorsShards } from './checkpoint/shards';
 export type { TensorReader } from './checkpoint/tensorReader';
 export type { StoredTokenizer, TokenizerFiles } from './checkpoint/tokenizerFiles';
+export type { LoraOptions, ResolvedLoraOptions } from './config/loraOptions';
 export {
   type AttentionBiasKind,
   ModelConfig,
@@ -66,6 +67,7 @@ export {
   type InspectOptions,
   importCheckpoint,
   inspectCheckpoint,
+  mergeCheckpoint,
 } from './model/convert';
 export {
   type DecodableModel,
@@ -83,6 +85,8 @@ export {
   RMSNorm,
   SwiGLU,
 } from './model/layers';
+export { Lora } from './model/lora';
+export { loadLora, type SaveLoraOptions, saveLora } from './model/loraFiles';
 export { type MemoryBytes, type MemoryOptions, memoryBytes } from './model/memoryBytes';
 export {
   type ForwardOptions,

@@ -160,6 +160,17 @@ export function someOf<T extends string>(
   };
 }
 
+/** A list of texts that aren't empty, at least one. */
+export function texts(info: OptionInfo<readonly string[]>): OptionRow<readonly string[]> {
+  return {
+    ...info,
+    must: 'a list of texts, at least one and none empty',
+    type: 'a list',
+    isType: Array.isArray,
+    holds: (value) => value.length > 0 && value.every((each) => typeof each === 'string' && each !== ''),
+  };
+}
+
 /** A text that isn't empty. */
 export function text(info: OptionInfo<string>): OptionRow<string> {
   return other(

@@ -27,11 +27,17 @@ export type { NamedTensor } from './safetensors';
 export const CONFIG_FILE = 'config.json';
 export const WEIGHTS_FILE = 'model.safetensors';
 
-/** All files that a checkpoint may have. */
+/** The files of adapters, in the form of Python's `peft`. */
+export const ADAPTER_CONFIG = 'adapter_config.json';
+export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
+const ADAPTER_FILES = [ADAPTER_CONFIG, ADAPTER_WEIGHTS] as const;
+
+/** All files that a checkpoint or its adapters may have. */
 export const CHECKPOINT_FILES = [
   CONFIG_FILE,
   GENERATION_FILE,
   WEIGHTS_FILE,
+  ...ADAPTER_FILES,
   ...TOKENIZER_FILES,
   ...TRAINING_FILES,
 ] as const;

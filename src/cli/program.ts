@@ -8,6 +8,7 @@ import { addEvalCommand } from './commands/eval';
 import { addFinetuneCommand } from './commands/finetune';
 import { addGenerateCommand } from './commands/generate';
 import { addInfoCommand } from './commands/info';
+import { addMergeCommand } from './commands/merge';
 import { addPruneCommand } from './commands/prune';
 import { addPullCommand } from './commands/pull';
 import { addQuantizeCommand } from './commands/quantize';
@@ -80,6 +81,7 @@ function createProgram(context: CliContext): Command {
   addCheckpointCommands(program, context);
   addQuantizeCommand(program, context);
   addUpcycleCommand(program, context);
+  addMergeCommand(program, context);
   addPullCommand(program, context);
   addInfoCommand(program, context);
   addBuildCommand(program, context);

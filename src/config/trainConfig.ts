@@ -1,4 +1,13 @@
-import { boolean, choice, integer, number, type OptionTable, resolveOptions, someOf } from '../base/options';
+import {
+  boolean,
+  choice,
+  integer,
+  number,
+  type OptionTable,
+  resolveOptions,
+  someOf,
+  texts,
+} from '../base/options';
 
 export const SCHEDULES = ['cosine', 'linear', 'constant'] as const;
 export type Schedule = (typeof SCHEDULES)[number];
@@ -56,6 +65,12 @@ export interface TrainConfig {
   gradientCheckpointing?: boolean | undefined;
   /** Target that is neither learnt nor counted, such as the tokens of a prompt. Default -100. */
   ignoreIndex?: number | undefined;
+  /**
+   * The parameters that are trained, by parts of their names between dots, with * for any text: 'experts.*.w2',
+   * 'layers.3.self_attn'; or by the words 'router', 'attention', 'norms', 'embedding'. The others stay as they are and need
+   * no gradient and no moments. A model with adapters trains these alone, whatever this says. Default: all.
+   */
+  train?: readonly string[] | undefined;
 }
 
 /** TrainConfig with all defaults filled in. */
@@ -190,6 +205,14 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
       default: IGNORE_INDEX,
     },
   ),
+  train: texts({
+    doc:
+      'the parameters to train, by parts of their names (experts.*.w2, layers.3.self_attn, lm_head) or the words router, ' +
+      'attention, norms, embedding; the others stay as they are, without gradients and moments',
+    default: ['*'],
+    absent: 'all',
+    cli: { flag: '--train <parts...>', absent: 'all' },
+  }),
 };
 
 /**

@@ -1,81 +1,26 @@
 import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
 import { requireMemory } from '../base/requireMemory';
-import { readOnlyView, refuseStored, refuseWrite } from './readOnly';
+import { Parameter } from './parameter';
+import { refuseStored, refuseWrite } from './readOnly';
 import { type AttachedTables, attachStored, type StoredTables } from './storedTables';
+import {
+  chooseParts,
+  gradientRanges,
+  Places,
+  padded,
+  type Stretch,
+  stretchesOf,
+  type WeightRange,
+} from './trainedParts';
 import { Bias, type Init, Matrix, Table, Weight, type WeightKind } from './weight';
 import { floatBytes } from './workspace';
 
-/** Alignment, in elements, of a buffer's base and of every weight in it: 64 bytes of float32. */
-const ALIGNMENT = 16;
+export { Parameter } from './parameter';
+export type { Stretch, WeightRange } from './trainedParts';
 
 /** The longest buffer. Larger models get several, since V8 and BLAS work well below 2^31 elements. */
 const MAX_SHARD_ELEMENTS = 2 ** 31;
-
-/** A public tensor of the model: a part of a weight, under its checkpoint name. */
-export class Parameter {
-  #grad: Float32Array | null = null;
-  #data: Float32Array | null = null;
-  #readOnly: Float32Array | null = null;
-
-  constructor(
-    readonly name: string,
-    readonly shape: readonly number[],
-    /** @internal */
-    readonly weight: Weight,
-    /** Its first element in the weight. @internal */
-    readonly start: number,
-  ) {}
-
-  /** Number of elements. */
-  get size(): number {
-    return this.shape.reduce((product, n) => product * n, 1);
-  }
-
-  /**
-   * The values, row-major: a live view of the model's weights. For a frozen model it is read-only: writing throws
-   * SgemoeError SGEMOE_MODEL_FROZEN (readOnly.ts). Writes through an array taken before the model was frozen can't be
-   * noticed; packed copies then keep the old values. A matrix that is kept as it is stored has no such values: SgemoeError
-   * SGEMOE_MODEL_STORED.
-   */
-  get data(): Float32Array {
-    if (this.isStored) refuseStored();
-    this.#data ??= this.weight.data.subarray(this.start, this.start + this.size);
-    if (!this.weight.frozen) return this.#data;
-    this.#readOnly ??= readOnlyView(this.#data);
-    return this.#readOnly;
-  }
-
-  /** The gradient of the last backward: a live view; null before the first backward. */
-  get grad(): Float32Array | null {
-    this.#grad ??= this.weight.grad?.subarray(this.start, this.start + this.size) ?? null;
-    return this.#grad;
-  }
-
-  /** Whether it belongs to a matrix that is kept as it is stored. */
-  get isStored(): boolean {
-    return this.weight.isStored;
-  }
-
-  /** A view of this tensor's part of buffers that mirror the weights, such as AdamW's moments. */
-  viewIn(shards: readonly Float32Array[]): Float32Array {
-    if (this.isStored) refuseStored();
-    const from = this.weight.offset + this.start;
-    return shards[this.weight.shard].subarray(from, from + this.size);
-  }
-}
-
-/** Elements [offset, offset + size) of buffer `shard`: whole weights with their padding. */
-export interface WeightRange {
-  readonly shard: number;
-  readonly offset: number;
-  readonly size: number;
-}
-
-/** A range whose weights have the same key. */
-export interface Stretch<Key> extends WeightRange {
-  readonly key: Key;
-}
 
 export interface StoreOptions {
   /** The longest buffer, in elements. Default 2^31. */
@@ -121,7 +66,12 @@ export class ParameterStore {
   readonly #weights: Weight[] = [];
   readonly #tables: Table[] = [];
   #isStored = false;
-  #shardSizes: number[] = [0];
+  #places: Places;
+  #isChosen: (name: string) => boolean = () => true;
+  /** How often the choice of what is trained has changed. */
+  choices = 0;
+  /** The places of the gradients; null until they are needed. */
+  #gradPlaces: Places | null = null;
   readonly #bufferWeights: Weight[] = [];
   #bufferSize = 0;
 
@@ -132,6 +82,7 @@ export class ParameterStore {
     private readonly options: StoreOptions = {},
   ) {
     this.#maxShardElements = options.maxShardElements ?? MAX_SHARD_ELEMENTS;
+    this.#places = new Places(this.#maxShardElements);
   }
 
   /**
@@ -167,7 +118,7 @@ export class ParameterStore {
     weight.offset = this.#bufferSize;
     this.#bufferSize += padded(size);
     this.#bufferWeights.push(weight);
-    this.buffers.push(new Parameter(name, Object.freeze([size]), weight, 0));
+    this.buffers.push(new Parameter(name, Object.freeze([size]), weight, 0, this));
     return weight;
   }
 
@@ -184,15 +135,7 @@ export class ParameterStore {
 
   #place(weight: Weight): void {
     if (weight.isStored) return;
-    const room = padded(weight.size);
-    let shard = this.#shardSizes.length - 1;
-    if (this.#shardSizes[shard] + room > this.#maxShardElements) {
-      this.#shardSizes.push(0);
-      shard++;
-    }
-    weight.shard = shard;
-    weight.offset = this.#shardSizes[shard];
-    this.#shardSizes[shard] += room;
+    Object.assign(weight, this.#places.place(weight.size));
   }
 
   /** The tables and matrices that may be kept as they are stored, in the order they were added. */
@@ -214,8 +157,32 @@ export class ParameterStore {
       table.isStored = true;
       this.#isStored = true;
     }
-    this.#shardSizes = [0];
+    this.#places = new Places(this.#maxShardElements);
+    this.#gradPlaces = null;
     for (const weight of this.#weights) this.#place(weight);
+  }
+
+  /**
+   * Chooses the parameters that backwards give a gradient; all at first. Gradients that exist are dropped unless the choice
+   * is the same.
+   */
+  choose(isChosen: (name: string) => boolean): void {
+    const was = this.#isChosen;
+    this.#isChosen = isChosen;
+    if (this.parameters.every(({ name }) => was(name) === isChosen(name))) return;
+    this.choices++;
+    this.gradShards = [];
+    this.#gradPlaces = null;
+    for (const parameter of this.parameters) parameter.forgetGrad();
+    for (const { gradient } of this.#weights) gradient.space.data = new Float32Array(0);
+  }
+
+  /** The places of the gradients; the weights get their trained parts with them. */
+  #placeGradients(): Places {
+    if (this.#gradPlaces !== null) return this.#gradPlaces;
+    this.#gradPlaces = new Places(this.#maxShardElements);
+    chooseParts(this.#weights, this.parameters, this.#isChosen, this.#gradPlaces);
+    return this.#gradPlaces;
   }
 
   /**
@@ -241,7 +208,7 @@ export class ParameterStore {
   /** Gives the elements from `start` on of a weight a public name. Throws what `options.onExpose` throws. */
   expose(name: string, shape: readonly number[], weight: Weight, start = 0): Parameter {
     this.options.onExpose?.(name, shape);
-    const parameter = new Parameter(name, Object.freeze([...shape]), weight, start);
+    const parameter = new Parameter(name, Object.freeze([...shape]), weight, start, this);
     this.parameters.push(parameter);
     return parameter;
   }
@@ -258,12 +225,14 @@ export class ParameterStore {
       }
     }
     const { shared } = this.options;
-    if (shared) this.#checkShards(shared.shards, this.#shardSizes);
+    if (shared) this.#checkShards(shared.shards, this.#places.shardSizes);
     if (shared) this.#checkShards([shared.bufferData], [this.#bufferSize]);
-    this.shards = shared?.shards ?? this.mirror();
+    this.shards = shared?.shards ?? this.#buffersOf(this.#places);
     this.bufferData = shared?.bufferData ?? this.kernels.memory.floats(this.#bufferSize, true);
-    for (const weight of weights) weight.values.space.data = viewOf(this.shards, weight);
-    for (const weight of this.#bufferWeights) weight.values.space.data = viewOf([this.bufferData], weight);
+    for (const weight of weights) weight.values.space.data = viewOf(this.shards, weight, weight.size);
+    for (const weight of this.#bufferWeights) {
+      weight.values.space.data = viewOf([this.bufferData], weight, weight.size);
+    }
   }
 
   /**
@@ -361,11 +330,24 @@ export class ParameterStore {
 
   /** Allocates the gradients unless they exist. @throws SgemoeError SGEMOE_MEMORY or SGEMOE_MODEL_STORED */
   ensureGradients(): void {
-    if (this.isStored) refuseStored();
     if (this.gradShards.length > 0) return;
-    requireMemory('The backward', { gradients: this.mirrorBytes }, this.kernels.memory.available);
+    const bytes = this.mirrorBytes;
+    if (this.#weights.some(({ isStored, isTrained }) => isStored && isTrained)) refuseStored();
+    requireMemory('The backward', { gradients: bytes }, this.kernels.memory.available);
     this.gradShards = this.mirror();
-    for (const weight of this.#weights) weight.gradient.space.data = viewOf(this.gradShards, weight);
+    const unread = this.kernels.memory.floats(this.#largestNorm());
+    for (const { trained, gradient, kind } of this.#weights) {
+      if (trained.length === 0 && kind === 'norm') gradient.space.data = unread;
+      for (const part of trained)
+        part.gradient.space.data = viewOf(this.gradShards, part, part.gradient.size);
+    }
+  }
+
+  /** A norm's backward computes its gain's gradient on the way; that of gains that aren't trained is written over. */
+  #largestNorm(): number {
+    return this.#weights.reduce((most, { kind, size, isTrained }) => {
+      return kind === 'norm' && !isTrained ? Math.max(most, size) : most;
+    }, 0);
   }
 
   /** Sets all gradients to 0. */
@@ -376,23 +358,27 @@ export class ParameterStore {
 
   /** Bytes of the float32 weights and buffers, allocated or not yet. */
   get weightBytes(): number {
-    return this.mirrorBytes + this.#bufferSize * floatBytes(this.kernels);
+    return (sum(this.#places.shardSizes) + this.#bufferSize) * floatBytes(this.kernels);
   }
 
   /** Bytes of the buffers that `mirror` makes: of the gradients, or of one moment. */
   get mirrorBytes(): number {
-    return this.#shardSizes.reduce((sum, size) => sum + size, 0) * floatBytes(this.kernels);
+    return sum(this.#placeGradients().shardSizes) * floatBytes(this.kernels);
   }
 
   /** Bytes of the packed copies that `freeze('own')` makes. */
   copyBytes(): number {
-    const elements = this.#matrices().reduce((sum, matrix) => sum + matrix.packedSize(this.kernels), 0);
+    const elements = this.#matrices().reduce((total, matrix) => total + matrix.packedSize(this.kernels), 0);
     return elements * floatBytes(this.kernels);
   }
 
-  /** Allocates zeroed, 64-byte aligned buffers of the same sizes, for gradients and optimizer moments. */
+  /** Allocates zeroed, 64-byte aligned buffers of the sizes of the gradients, for those and for optimizer moments. */
   mirror(): Float32Array[] {
-    return this.#shardSizes.map((size) => this.kernels.memory.floats(size, true));
+    return this.#buffersOf(this.#placeGradients());
+  }
+
+  #buffersOf({ shardSizes }: Places): Float32Array[] {
+    return shardSizes.map((size) => this.kernels.memory.floats(size, true));
   }
 
   /** Number of weights reserved so far. */
@@ -400,16 +386,22 @@ export class ParameterStore {
     return this.#weights.length;
   }
 
-  /** The ranges, one for each buffer, of weights [first, end), counted in the order they were added. */
-  rangesOf(first: number, end: number): WeightRange[] {
-    return cut(this.#weights.slice(first, end), () => null).map(({ shard, offset, size }) => {
-      return { shard, offset, size };
-    });
+  /** Whether a backward gives any of weights [first, end), counted in the order they were added, a gradient. */
+  trains(first: number, end: number): boolean {
+    this.#placeGradients();
+    return this.#weights.slice(first, end).some(({ isTrained }) => isTrained);
   }
 
-  /** Cuts the buffers into the fewest stretches of neighbouring weights with equal `keyOf`, padding included. */
+  /** The ranges of gradient buffers, one for each, of weights [first, end), counted in the order they were added. */
+  rangesOf(first: number, end: number): WeightRange[] {
+    this.#placeGradients();
+    return gradientRanges(this.#weights.slice(first, end));
+  }
+
+  /** Cuts what is trained into the fewest stretches of neighbouring weights with equal `keyOf`, padding included. */
   stretches<Key>(keyOf: (kind: WeightKind) => Key): Stretch<Key>[] {
-    return cut(this.#weights, ({ kind }) => keyOf(kind));
+    this.#placeGradients();
+    return stretchesOf(this.#weights, keyOf);
   }
 
   /**
@@ -431,27 +423,16 @@ export class ParameterStore {
   }
 }
 
-/** Cuts weights into stretches that are contiguous in memory and have the same key. */
-function cut<Key>(weights: readonly Weight[], keyOf: (weight: Weight) => Key): Stretch<Key>[] {
-  const found: { shard: number; offset: number; size: number; key: Key }[] = [];
-  for (const weight of weights) {
-    const { shard, offset, size } = weight;
-    const key = keyOf(weight);
-    const end = offset + padded(size);
-    const last = found.at(-1);
-    if (last?.shard === shard && last.key === key) last.size = end - last.offset;
-    else found.push({ shard, offset, size: end - offset, key });
-  }
-  return found;
+function sum(sizes: readonly number[]): number {
+  return sizes.reduce((total, size) => total + size, 0);
 }
 
-/** The number of elements of a weight with its padding. */
-function padded(size: number): number {
-  return Math.ceil(size / ALIGNMENT) * ALIGNMENT;
-}
-
-function viewOf(shards: Float32Array[], weight: Weight): Float32Array {
-  return shards[weight.shard].subarray(weight.offset, weight.offset + weight.size);
+function viewOf(
+  shards: Float32Array[],
+  { shard, offset }: { readonly shard: number; readonly offset: number },
+  size: number,
+): Float32Array {
+  return shards[shard].subarray(offset, offset + size);
 }
 
 /** The two 32-bit halves of a seed. @throws RangeError unless it is an integer in [0, 2^53). */

@@ -12,12 +12,27 @@ export type Init = { kind: 'kaiming'; fanIn: number } | { kind: 'ones' } | { kin
 /** The kind of a weight, which decides whether it decays (TrainConfig.weightDecayExclude). */
 export type WeightKind = 'matrix' | 'embedding' | 'norm' | 'bias';
 
+/** Rows [row, row + rows) of matrices [matrix, matrix + count) of a weight, which a training changes. */
+export interface TrainedPart {
+  readonly matrix: number;
+  readonly count: number;
+  readonly row: number;
+  readonly rows: number;
+  /** [count rows, cols] the gradient; empty until gradients are first needed. */
+  readonly gradient: MatrixView;
+  /** Index of the store's gradient buffer, followed by the offset in it. */
+  readonly shard: number;
+  readonly offset: number;
+}
+
 /** A weight of a layer: a matrix in the store's flat buffers, and its gradient in the gradient buffers. */
 export class Weight {
   /** [rows,cols]; empty until the store allocates. */
   readonly values: MatrixView;
-  /** [rows,cols] gradient; empty until gradients are first needed. */
+  /** [rows,cols] gradient of the whole; empty until gradients are first needed, and where only parts are trained. */
   readonly gradient: MatrixView;
+  /** What a training changes, in the order of memory; empty for a weight that stays as it is. */
+  trained: readonly TrainedPart[] = [];
   /** Whether writing is an error, which ParameterStore.freeze sets. */
   frozen = false;
   /** Whether it is kept as it is stored (a Table), which takes no room in the store's buffers. */
@@ -45,10 +60,18 @@ export class Weight {
     return this.values.data;
   }
 
-  /** The gradient, row-major: a view of the store's buffer; null until gradients are first needed. */
-  get grad(): Float32Array | null {
-    const { data } = this.gradient;
-    return data.length === 0 ? null : data;
+  /** How it is cut into what can be trained alone: `rows` of each of `count` matrices. A vector is one column. */
+  get form(): { readonly count: number; readonly rows: number; readonly cols: number } {
+    return { count: 1, rows: this.size, cols: 1 };
+  }
+
+  /** A view for the gradient of `rows` such rows, without memory yet. */
+  emptyRows(rows: number): MatrixView {
+    return viewIn(new Space(new Float32Array(0)), 0, 1, rows);
+  }
+
+  get isTrained(): boolean {
+    return this.trained.length > 0;
   }
 }
 
@@ -72,6 +95,14 @@ export class Table extends Weight {
     super(rows * count, cols, { kind: 'kaiming', fanIn: cols }, kind);
   }
 
+  override get form() {
+    return { count: this.count, rows: this.rows, cols: this.cols };
+  }
+
+  override emptyRows(rows: number): MatrixView {
+    return viewIn(new Space(new Float32Array(0)), 0, rows, this.cols);
+  }
+
   /** y [n,cols] = the rows ids [n] of the first matrix. */
   gather(kernels: Kernels, ids: IndexView, y: MatrixView): void {
     if (this.stored === null) gatherRows(kernels, this.values, ids, y);
@@ -91,6 +122,17 @@ const MOST_ROWS_BY_SMALL = 2;
 const MOST_ROWS_BY_LARGE = 16;
 /** Elements from which a matrix is large: 256 KB. */
 const LARGE = 2 ** 16;
+
+/** Elements of a panel, about: 2 MB of float32. A taller panel makes fewer, larger products. */
+const PANEL = 2 ** 19;
+
+/** Rows of a stored matrix widened to float32, for products that no kernel makes of the stored form. */
+export interface Panel {
+  /** [P] the indices of the rows */
+  readonly ids: IndexView;
+  /** [P,cols] the rows */
+  readonly rows: MatrixView;
+}
 
 /**
  * `count` contiguous matrices W [rows,cols], which forwards multiply by: y = x W^T. Matrices that are read together are
@@ -136,27 +178,74 @@ export class Matrix extends Table {
     kernels.sgemmPacked(x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld);
   }
 
-  /** dx = alpha dy W + beta dx: the backward of `multiply`. */
-  multiplyBack(kernels: Kernels, dy: MatrixView, dx: MatrixView, alpha = 1, beta = 0): void {
-    matmul(kernels, dy, this.values, dx, alpha, beta);
+  /** Reserves what the backwards need if the matrix is stored. */
+  planPanel(planner: Planner): Panel {
+    const rows = Math.min(this.rows, Math.max(1, Math.floor(PANEL / this.cols)));
+    return { ids: planner.ints(rows), rows: planner.floats(rows, this.cols) };
   }
 
-  /** gradient = alpha dy^T x + gradBeta gradient. */
+  /** dx = alpha dy W + beta dx: the backward of `multiply`. A stored matrix needs a panel. */
+  multiplyBack(
+    kernels: Kernels,
+    dy: MatrixView,
+    dx: MatrixView,
+    alpha = 1,
+    beta = 0,
+    panel: Panel | null = null,
+  ): void {
+    if (this.stored === null) matmul(kernels, dy, this.values, dx, alpha, beta);
+    else this.#multiplyPanels(kernels, 0, dy, dx, alpha, beta, panel!);
+  }
+
+  /** dx = alpha dy W_index + beta dx, widening some rows of the stored W at a time. */
+  #multiplyPanels(
+    kernels: Kernels,
+    index: number,
+    dy: MatrixView,
+    dx: MatrixView,
+    alpha: number,
+    beta: number,
+    { ids, rows }: Panel,
+  ): void {
+    let factor = beta;
+    for (const { at, matrices } of this.stored!) {
+      for (let row = 0; row < matrices.rows; row += rows.rows) {
+        const count = Math.min(rows.rows, matrices.rows - row);
+        for (let i = 0; i < count; i++) ids.data[ids.at + i] = row + i;
+        const widened = rows.slice(0, count);
+        gatherStored(kernels, matrices, ids.slice(0, count), widened, index);
+        matmul(kernels, dy.columns(at + row, count), widened, dx, alpha, factor);
+        factor = 1;
+      }
+    }
+  }
+
+  /** gradient = alpha dy^T x + gradBeta gradient, for the rows that are trained. */
   addGradient(kernels: Kernels, dy: MatrixView, x: MatrixView, gradBeta: number, alpha = 1): void {
-    matmulTransA(kernels, dy, x, this.gradient, alpha, gradBeta);
+    for (const { row, rows, gradient } of this.trained) {
+      const upstream = rows === dy.cols ? dy : dy.columns(row, rows);
+      matmulTransA(kernels, upstream, x, gradient, alpha, gradBeta);
+    }
   }
 
-  /** y = alpha x W_g^T for the rows of each group g. */
-  multiplyGroups(kernels: Kernels, rowStarts: IndexView, x: MatrixView, y: MatrixView, alpha = 1): void {
+  /** y = alpha x W_g^T + beta y for the rows of each group g. */
+  multiplyGroups(
+    kernels: Kernels,
+    rowStarts: IndexView,
+    x: MatrixView,
+    y: MatrixView,
+    alpha = 1,
+    beta = 0,
+  ): void {
     const { rows, cols, count, packed, values, stored } = this;
     const { data: starts, at } = rowStarts;
     if (stored !== null) {
       for (const part of stored)
-        multiplyStoredGroups(kernels, part.matrices, rowStarts, x, y, part.at, alpha);
+        multiplyStoredGroups(kernels, part.matrices, rowStarts, x, y, part.at, alpha, beta);
       return;
     }
     if (packed === null || !this.#byPacked((starts[at + count] - starts[at]) / count)) {
-      matmulGrouped(kernels, true, rowStarts, x, values, y, alpha);
+      matmulGrouped(kernels, true, rowStarts, x, values, y, alpha, beta);
       return;
     }
     kernels.sgemmGroupedPacked(
@@ -171,25 +260,37 @@ export class Matrix extends Table {
       x.ld,
       packed,
       0,
-      0,
+      beta,
       y.data,
       y.at,
       y.ld,
     );
   }
 
-  /** dx = alpha dy W_g for the rows of each group g. */
+  /** dx = alpha dy W_g + beta dx for the rows of each group g. A stored matrix needs a panel. */
   multiplyGroupsBack(
     kernels: Kernels,
     rowStarts: IndexView,
     dy: MatrixView,
     dx: MatrixView,
     alpha = 1,
+    beta = 0,
+    panel: Panel | null = null,
   ): void {
-    matmulGrouped(kernels, false, rowStarts, dy, this.values, dx, alpha);
+    if (this.stored === null) {
+      matmulGrouped(kernels, false, rowStarts, dy, this.values, dx, alpha, beta);
+      return;
+    }
+    const { data: starts, at } = rowStarts;
+    for (let g = 0; g < this.count; g++) {
+      const [first, rows] = [starts[at + g], starts[at + g + 1] - starts[at + g]];
+      if (rows === 0) continue;
+      const [upstream, out] = [dy.slice(first, rows), dx.slice(first, rows)];
+      this.#multiplyPanels(kernels, g, upstream, out, alpha, beta, panel!);
+    }
   }
 
-  /** gradient_g = alpha dy^T x + gradBeta gradient_g over the rows of each group g. */
+  /** gradient_g = alpha dy^T x + gradBeta gradient_g over the rows of each group g, for what is trained. */
   addGroupGradients(
     kernels: Kernels,
     rowStarts: IndexView,
@@ -198,7 +299,11 @@ export class Matrix extends Table {
     gradBeta: number,
     alpha = 1,
   ): void {
-    matmulGroupedTransA(kernels, rowStarts, dy, x, this.gradient, alpha, gradBeta);
+    for (const { matrix, count, row, rows, gradient } of this.trained) {
+      const starts = count === this.count ? rowStarts : rowStarts.slice(matrix, count + 1);
+      const upstream = rows === dy.cols ? dy : dy.columns(row, rows);
+      matmulGroupedTransA(kernels, starts, upstream, x, gradient, alpha, gradBeta);
+    }
   }
 }
 
@@ -231,6 +336,9 @@ export class Bias extends Weight {
 
   /** gradient = alpha sum_t dy_t + gradBeta gradient, with the ones that `spread` filled. */
   addGradient(kernels: Kernels, { row }: Ones, dy: MatrixView, gradBeta: number, alpha = 1): void {
-    matmul(kernels, row, dy, this.gradient, alpha, gradBeta);
+    for (const part of this.trained) {
+      const upstream = part.rows === dy.cols ? dy : dy.columns(part.row, part.rows);
+      matmul(kernels, row, upstream, part.gradient, alpha, gradBeta);
+    }
   }
 }

@@ -1,8 +1,9 @@
 import type { ModelConfig } from '../config/modelConfig';
-import type { ParameterStore, WeightRange } from '../memory/parameters';
+import type { ParameterStore } from '../memory/parameters';
 import { RopeTable } from './attention';
 import { type BlockDims, TransformerBlock } from './block';
 import { Embedding, Linear, RMSNorm } from './layers';
+import type { Lora } from './lora';
 import type { RouterLosses } from './moe';
 import type { ModelParts } from './pass';
 
@@ -12,12 +13,30 @@ export interface AssembledParts extends ModelParts {
   readonly embedding: Embedding;
   /** The losses whose gradients the routers add while a whole model's backward runs. */
   readonly routerLosses: RouterLosses;
-  /** A disjoint partition of the store's buffers by the owner of the weights; `head` is the final norm and lm_head. */
-  readonly ranges: {
-    readonly embedding: readonly WeightRange[];
-    readonly blocks: readonly (readonly WeightRange[])[];
-    readonly head: readonly WeightRange[];
-  };
+  readonly owned: OwnedWeights;
+  /** The adapters in use; null without. */
+  lora: Lora | null;
+}
+
+/** The weights that a training of these parts changes: the adapters', or the model's own. */
+export function trainedStore({ lora, store }: Pick<AssembledParts, 'lora' | 'store'>): ParameterStore {
+  return lora?.store ?? store;
+}
+
+/** The weights of each owner: [first, end), counted in the order in which the store got them. */
+export interface OwnedWeights {
+  readonly embedding: readonly [first: number, end: number];
+  readonly blocks: readonly (readonly [first: number, end: number])[];
+  /** The final norm and lm_head. */
+  readonly head: readonly [first: number, end: number];
+}
+
+/** Makes the layers use these adapters instead of those before; null for none. */
+export function useLora(parts: AssembledParts, lora: Lora | null): void {
+  parts.lora?.detach();
+  lora?.attach();
+  parts.lora = lora;
+  parts.store.choose(() => lora === null);
 }
 
 /** Makes the layers of a model. Their weights are reserved in `store` in the order of checkpoints; nothing is allocated. */
@@ -47,12 +66,12 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
   const tiedTo = tied ? embedding : undefined;
   const lmHead = new Linear(H, V, { store, prefix: 'lm_head.', scale: 1 / config.logitsDivisor, tiedTo });
   const starts = [embeddingEnd, ...blockEnds];
-  const ranges = {
-    embedding: store.rangesOf(0, embeddingEnd),
-    blocks: blockEnds.map((end, i) => store.rangesOf(starts[i], end)),
-    head: store.rangesOf(starts[starts.length - 1], store.weightCount),
+  const owned: OwnedWeights = {
+    embedding: [0, embeddingEnd],
+    blocks: blockEnds.map((end, i) => [starts[i], end] as const),
+    head: [starts[starts.length - 1], store.weightCount],
   };
-  return { config, store, embedding, blocks, norm, lmHead, routerLosses, ranges };
+  return { config, store, embedding, blocks, norm, lmHead, routerLosses, owned, lora: null };
 }
 
 /** The sizes of a layer: those of its feed-forward depend on whether it is dense. */

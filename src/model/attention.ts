@@ -14,9 +14,10 @@ import {
   rope,
 } from '../memory/operations/attention';
 import type { Parameter } from '../memory/parameters';
-import { type Bias, type Matrix, type Ones, planOnes } from '../memory/weight';
+import { type Bias, type Ones, planOnes } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Layer, type LayerOptions } from './layers';
+import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 import { type QueriesAndKeys, QueryKeyNorm, type QueryKeyNormSlots } from './queryKeyNorm';
 import { ropeAttentionFactor, ropeFrequencies } from './ropeFrequencies';
 
@@ -118,6 +119,7 @@ export function fillSequence({ batch, seq, positions, queryStarts, kvLengths }: 
 }
 
 export interface AttentionSlots {
+  products: { qkv: ProjectionSlots; out: ProjectionSlots };
   sequence: SequenceSlots;
   /** [T, (nHeads + 2 nKvHeads) D] q|k|v; q and k are rotated, or with a norm still unnormed. */
   qkv: MatrixView;
@@ -140,6 +142,7 @@ export function atLayer(slots: AttentionSlots, { cache }: CachedSequences, layer
 }
 
 export interface AttentionScratch {
+  products: { qkv: ProjectionScratch; out: ProjectionScratch };
   /** [T, (nHeads + 2 nKvHeads) D] gradient of qkv */
   dQkv: MatrixView;
   /** The queries and keys of dQkv. */
@@ -182,8 +185,8 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
   readonly vProj: Parameter;
   readonly oProj: Parameter;
   readonly rope: RopeTable;
-  readonly #qkv: Matrix;
-  readonly #out: Matrix;
+  readonly #qkv: Projection;
+  readonly #out: Projection;
   readonly #qkvBias: Bias | null;
   readonly #outBias: Bias | null;
   readonly #norm: QueryKeyNorm | null;
@@ -207,12 +210,16 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const qDim = nHeads * D;
     const kvDim = nKvHeads * D;
     const { store } = this;
-    this.#qkv = store.addMatrix(qDim + 2 * kvDim, H);
-    this.#out = store.addMatrix(H, qDim);
-    this.qProj = store.expose(`${prefix}q_proj.weight`, [qDim, H], this.#qkv);
-    this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], this.#qkv, qDim * H);
-    this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], this.#qkv, (qDim + kvDim) * H);
-    this.oProj = store.expose(`${prefix}o_proj.weight`, [H, qDim], this.#out);
+    const qkv = store.addMatrix(qDim + 2 * kvDim, H);
+    const out = store.addMatrix(H, qDim);
+    this.qProj = store.expose(`${prefix}q_proj.weight`, [qDim, H], qkv);
+    this.kProj = store.expose(`${prefix}k_proj.weight`, [kvDim, H], qkv, qDim * H);
+    this.vProj = store.expose(`${prefix}v_proj.weight`, [kvDim, H], qkv, (qDim + kvDim) * H);
+    this.oProj = store.expose(`${prefix}o_proj.weight`, [H, qDim], out);
+    const part = (name: string, rows: number) => ({ name: prefix + name, rows });
+    const qkvParts = [part('q_proj', qDim), part('k_proj', kvDim), part('v_proj', kvDim)];
+    this.#qkv = new Projection(store, qkv, qkvParts);
+    this.#out = new Projection(store, out, [part('o_proj', H)]);
     const {
       qkNorm = 'none',
       attentionBias = 'none',
@@ -253,6 +260,10 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     };
   }
 
+  override get projections(): readonly Projection[] {
+    return [this.#qkv, this.#out];
+  }
+
   /** @param sequence positions shared with other layers. Default: this plans them. */
   plan(planner: Planner, batch: number, seq: number, sequence?: SequenceSlots): AttentionSlots {
     const { nHeads, nKvHeads, headDim: D } = this.dims;
@@ -267,6 +278,7 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const out = planner.floats(tokens, nHeads * D);
     const lse = planner.floats(tokens, nHeads);
     return {
+      products: { qkv: this.#qkv.plan(planner, tokens), out: this.#out.plan(planner, tokens) },
       sequence: positions,
       qkv,
       projected,
@@ -288,7 +300,11 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const dNormed = this.#parts(dQk);
     const dOut = planner.floats(tokens, nHeads * D);
     const heads = { dOut, dQ: dNormed.q, dK: dNormed.k, dV: dProjected.v };
-    return { dQkv, dProjected, dQk, dNormed, heads };
+    const products = {
+      qkv: this.#qkv.planBackward(planner, tokens),
+      out: this.#out.planBackward(planner, tokens),
+    };
+    return { products, dQkv, dProjected, dQk, dNormed, heads };
   }
 
   override prepare(s: AttentionSlots): void {
@@ -301,13 +317,13 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     const scale = this.#outScale;
     const beta = accumulate ? 1 : 0;
     this.#qkvBias?.spread(kernels, s.ones!, s.qkv);
-    this.#qkv.multiply(kernels, x, s.qkv, 1, this.#qkvBias ? 1 : 0);
+    this.#qkv.forwardAt(s.products.qkv, x, s.qkv, 1, this.#qkvBias ? 1 : 0);
     this.#norm?.forwardAt(kernels, s.invRms!, s.projected, s.heads);
     this.#rotate(s.qk, s.sequence, false);
     if (s.inCache) this.#attendCached(s, s.inCache);
     else for (const run of s.sequence.runs) attention(kernels, s.heads, this.#scale, run);
     this.#outBias?.spread(kernels, s.ones!, y, scale, beta);
-    this.#out.multiply(kernels, s.heads.out, y, scale, this.#outBias ? 1 : beta);
+    this.#out.forwardAt(s.products.out, s.heads.out, y, scale, this.#outBias ? 1 : beta);
   }
 
   backwardAt(
@@ -321,17 +337,15 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     if (x.rows === 0) return;
     const { kernels } = this;
     const { gradBeta } = this.store;
-    const { dQkv, dQk, dNormed, dProjected, heads } = scratch;
+    const { products, dQkv, dQk, dNormed, dProjected, heads } = scratch;
     const scale = this.#outScale;
     this.#outBias?.addGradient(kernels, s.ones!, dy, gradBeta, scale);
-    this.#out.addGradient(kernels, dy, s.heads.out, gradBeta, scale);
-    this.#out.multiplyBack(kernels, dy, heads.dOut, scale);
+    this.#out.backwardAt(s.products.out, products.out, s.heads.out, dy, heads.dOut, scale);
     for (const run of s.sequence.runs) attentionBackward(kernels, s.heads, heads, this.#scale, run);
     this.#rotate(dQk, s.sequence, true);
     this.#norm?.backwardAt(kernels, s.invRms!, s.projected, dNormed, dProjected);
     this.#qkvBias?.addGradient(kernels, s.ones!, dQkv, gradBeta);
-    this.#qkv.addGradient(kernels, dQkv, x, gradBeta);
-    this.#qkv.multiplyBack(kernels, dQkv, dx, 1, accumulate ? 1 : 0);
+    this.#qkv.backwardAt(s.products.qkv, products.qkv, x, dQkv, dx, 1, accumulate ? 1 : 0);
   }
 
   /** Appends the new keys and values to the cache, then lets the queries attend to their sequences' slots. */

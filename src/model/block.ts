@@ -20,6 +20,7 @@ import {
   type SwiGLUSlots,
 } from './layers';
 import { type MoEDims, MoELayer, type MoEScratch, type MoESlots, type RouterLosses } from './moe';
+import type { Projection } from './projection';
 
 export interface BlockSlots {
   norm1: RMSNormSlots;
@@ -86,6 +87,10 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
     this.feedForward =
       this.moe ?? new SwiGLU(dims.hiddenDim, denseFfnDim, { store, prefix: `${prefix}mlp.`, scale });
     this.built();
+  }
+
+  override get projections(): readonly Projection[] {
+    return [...this.attention.projections, ...this.feedForward.projections];
   }
 
   /**

@@ -17,6 +17,8 @@ import { modelSource } from '../hf/source';
 import { quantized } from '../memory/operations/stored';
 import { ParameterStore } from '../memory/parameters';
 import { assemble } from './assemble';
+import type { Lora } from './lora';
+import { loadLora } from './loraFiles';
 import { type MemoryBytes, memoryBytes } from './memoryBytes';
 import { type LoadOptions, MoETransformer } from './model';
 import { checkModelDtype, type ModelDtype, planStorage } from './storedWeights';
@@ -34,6 +36,24 @@ export async function importCheckpoint(
   const model = await MoETransformer.load(path, options);
   await saveConverted(model, path, to, { purpose: 'an import', onNote: options.onNote });
   return model.config;
+}
+
+/**
+ * Adds an adapter of sgemoe or Python's `peft` to the weights of a checkpoint, and writes the whole in sgemoe's form, in float32,
+ * with the tokenizer's files. Returns what the adapters were. @throws as MoETransformer.load, loadLora and save.
+ */
+export async function mergeCheckpoint(
+  from: string,
+  adapter: string,
+  to: string,
+  options: Omit<LoadOptions, 'dtype'> = {},
+): Promise<Lora> {
+  const path = await modelPath(from, options.hub);
+  const model = await MoETransformer.load(path, options);
+  const lora = await loadLora(adapter, model);
+  model.mergeLora();
+  await saveConverted(model, path, to, { purpose: 'a merge', onNote: options.onNote });
+  return lora;
 }
 
 /** Writes a model that nobody else has in sgemoe's form, with the tokenizer's files of the checkpoint `from`. */

@@ -18,6 +18,7 @@ import { type Parameter, ParameterStore } from '../memory/parameters';
 import { type Bias, Matrix, type Ones, planOnes, type Table, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
+import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 
 /** Options of every layer. A layer of a model shares the model's store; a layer used alone has its own. */
 export interface LayerOptions {
@@ -74,6 +75,11 @@ export abstract class Layer<Slots, Scratch = undefined> {
   /** The layer's parameters by name; for a layer of a model, all of the model's. */
   *namedParameters(): IterableIterator<[string, Parameter]> {
     for (const parameter of this.store.parameters) yield [parameter.name, parameter];
+  }
+
+  /** Its products by weight matrices, which adapters can join. */
+  get projections(): readonly Projection[] {
+    return [];
   }
 
   abstract plan(planner: Planner, batch: number, seq: number): Slots;
@@ -213,6 +219,11 @@ export class Embedding {
     return this.#table instanceof Matrix ? this.#table : null;
   }
 
+  /** Whether a training changes the table. */
+  get isTrained(): boolean {
+    return this.#table.isTrained;
+  }
+
   /** y [T,dim] from ids [T]. */
   forwardAt(ids: IndexView, y: MatrixView): void {
     this.#table.gather(this.kernels, ids, y);
@@ -222,7 +233,8 @@ export class Embedding {
   /** Adds to the table's gradient. It multiplies dy [T,dim] by m in place. */
   backwardAt(ids: IndexView, dy: MatrixView): void {
     const { kernels, multiplier } = this;
-    const { gradient } = this.#table;
+    const { gradient, isTrained } = this.#table;
+    if (!isTrained) return;
     // A tied Linear has already written this gradient: add to it.
     if (this.store.gradBeta === 0 && this.tiedMatrix === null) clearShared(kernels, gradient);
     if (multiplier !== 1) scale(kernels, dy, multiplier);
@@ -251,6 +263,7 @@ export class Embedding {
     if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
     checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
     this.store.ensureGradients();
+    if (!this.#table.isTrained) return;
     const scaled = this.multiplier === 1 ? dy : dy.mul(this.multiplier);
     const upstream = matrixOf(scaled.data as Float32Array, this.#ids.rows, this.dim);
     embeddingBackward(this.kernels, upstream, this.#ids, this.#table.gradient);
@@ -258,8 +271,13 @@ export class Embedding {
 }
 
 export interface LinearSlots {
+  product: ProjectionSlots;
   /** Ones for the bias; null without one. */
   ones: Ones | null;
+}
+
+export interface LinearScratch {
+  product: ProjectionScratch;
 }
 
 export interface RMSNormSlots {
@@ -280,11 +298,11 @@ export interface LinearOptions extends LayerOptions {
  * y = s (x W^T (+ b)), W [outDim,inDim], b [outDim].
  * Backward: dx = s dy W, dW += s dy^T x, db += s sum_t dy. docs/gradients/linear.md
  */
-export class Linear extends Layer<LinearSlots> {
+export class Linear extends Layer<LinearSlots, LinearScratch> {
   readonly weight: Parameter;
   readonly bias: Parameter | null;
   readonly scale: number;
-  readonly #w: Matrix;
+  readonly #w: Projection;
   readonly #b: Bias | null;
 
   constructor(inDim: number, outDim: number, options: LinearOptions = {}) {
@@ -293,37 +311,44 @@ export class Linear extends Layer<LinearSlots> {
     this.scale = options.scale ?? 1;
     checkFactor('Linear: scale', this.scale);
     const tied = options.tiedTo ? this.#tableOf(options.tiedTo) : null;
-    this.#w = tied ?? this.store.addMatrix(outDim, inDim);
-    this.weight = options.tiedTo?.weight ?? this.store.expose(`${prefix}weight`, [outDim, inDim], this.#w);
+    const w = tied ?? this.store.addMatrix(outDim, inDim);
+    this.#w = new Projection(this.store, w, [{ name: prefix.slice(0, -1), rows: outDim }]);
+    this.weight = options.tiedTo?.weight ?? this.store.expose(`${prefix}weight`, [outDim, inDim], w);
     this.#b = options.bias ? this.store.addBias(outDim) : null;
     this.bias = this.#b && this.store.expose(`${prefix}bias`, [outDim], this.#b);
     this.built();
   }
 
-  plan(planner: Planner, batch: number, seq: number): LinearSlots {
-    return { ones: this.#b && planOnes(planner, batch * seq) };
+  override get projections(): readonly Projection[] {
+    return [this.#w];
   }
 
-  planBackward(): undefined {}
+  plan(planner: Planner, batch: number, seq: number): LinearSlots {
+    const tokens = batch * seq;
+    return { product: this.#w.plan(planner, tokens), ones: this.#b && planOnes(planner, tokens) };
+  }
 
-  forwardAt({ ones }: LinearSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+  planBackward(planner: Planner, batch: number, seq: number): LinearScratch {
+    return { product: this.#w.planBackward(planner, batch * seq) };
+  }
+
+  forwardAt({ product, ones }: LinearSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
     const beta = accumulate ? 1 : 0;
     this.#b?.spread(this.kernels, ones!, y, this.scale, beta);
-    this.#w.multiply(this.kernels, x, y, this.scale, this.#b ? 1 : beta);
+    this.#w.forwardAt(product, x, y, this.scale, this.#b ? 1 : beta);
   }
 
   backwardAt(
-    { ones }: LinearSlots,
-    _: undefined,
+    { product, ones }: LinearSlots,
+    scratch: LinearScratch,
     x: MatrixView,
     dy: MatrixView,
     dx: MatrixView,
     accumulate: boolean,
   ): void {
     const { kernels, scale, store } = this;
-    this.#w.addGradient(kernels, dy, x, store.gradBeta, scale);
     this.#b?.addGradient(kernels, ones!, dy, store.gradBeta, scale);
-    this.#w.multiplyBack(kernels, dy, dx, scale, accumulate ? 1 : 0);
+    this.#w.backwardAt(product, scratch.product, x, dy, dx, scale, accumulate ? 1 : 0);
   }
 
   #tableOf(embedding: Embedding): Matrix {
@@ -380,6 +405,7 @@ export class RMSNorm extends Layer<RMSNormSlots> {
 }
 
 export interface SwiGLUSlots {
+  products: { gateUp: ProjectionSlots; down: ProjectionSlots };
   /** [T,2F] gate|up */
   gateUp: MatrixView;
   /** [T,F] silu(gate) up */
@@ -387,6 +413,7 @@ export interface SwiGLUSlots {
 }
 
 export interface SwiGLUScratch {
+  products: { gateUp: ProjectionScratch; down: ProjectionScratch };
   /** [T,F] gradient of act */
   dAct: MatrixView;
   /** [T,2F] gradient of gateUp */
@@ -399,8 +426,8 @@ export interface SwiGLUScratch {
  */
 export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
   readonly scale: number;
-  readonly #gateUp: Matrix;
-  readonly #down: Matrix;
+  readonly #gateUp: Projection;
+  readonly #down: Projection;
 
   /** @param options.scale s, a number > 0. Default 1. */
   constructor(
@@ -413,44 +440,59 @@ export class SwiGLU extends Layer<SwiGLUSlots, SwiGLUScratch> {
     this.scale = options.scale ?? 1;
     checkFactor('SwiGLU: scale', this.scale);
     const prefix = options.prefix ?? '';
-    this.#gateUp = this.store.addMatrix(2 * ffnDim, dim);
-    this.#down = this.store.addMatrix(dim, ffnDim);
-    this.store.expose(`${prefix}w1.weight`, [ffnDim, dim], this.#gateUp);
-    this.store.expose(`${prefix}w2.weight`, [dim, ffnDim], this.#down);
-    this.store.expose(`${prefix}w3.weight`, [ffnDim, dim], this.#gateUp, ffnDim * dim);
+    const { store } = this;
+    const gateUp = store.addMatrix(2 * ffnDim, dim);
+    const down = store.addMatrix(dim, ffnDim);
+    store.expose(`${prefix}w1.weight`, [ffnDim, dim], gateUp);
+    store.expose(`${prefix}w2.weight`, [dim, ffnDim], down);
+    store.expose(`${prefix}w3.weight`, [ffnDim, dim], gateUp, ffnDim * dim);
+    const half = (name: string) => ({ name: prefix + name, rows: ffnDim });
+    this.#gateUp = new Projection(store, gateUp, [half('w1'), half('w3')]);
+    this.#down = new Projection(store, down, [{ name: `${prefix}w2`, rows: dim }]);
     this.built();
+  }
+
+  override get projections(): readonly Projection[] {
+    return [this.#gateUp, this.#down];
   }
 
   plan(planner: Planner, batch: number, seq: number): SwiGLUSlots {
     const tokens = batch * seq;
-    return { gateUp: planner.floats(tokens, 2 * this.ffnDim), act: planner.floats(tokens, this.ffnDim) };
+    return {
+      products: { gateUp: this.#gateUp.plan(planner, tokens), down: this.#down.plan(planner, tokens) },
+      gateUp: planner.floats(tokens, 2 * this.ffnDim),
+      act: planner.floats(tokens, this.ffnDim),
+    };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): SwiGLUScratch {
     const tokens = batch * seq;
-    return { dAct: planner.floats(tokens, this.ffnDim), dGateUp: planner.floats(tokens, 2 * this.ffnDim) };
+    return {
+      products: {
+        gateUp: this.#gateUp.planBackward(planner, tokens),
+        down: this.#down.planBackward(planner, tokens),
+      },
+      dAct: planner.floats(tokens, this.ffnDim),
+      dGateUp: planner.floats(tokens, 2 * this.ffnDim),
+    };
   }
 
-  forwardAt({ gateUp, act }: SwiGLUSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
-    this.#gateUp.multiply(this.kernels, x, gateUp);
+  forwardAt({ products, gateUp, act }: SwiGLUSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
+    this.#gateUp.forwardAt(products.gateUp, x, gateUp);
     swiglu(this.kernels, gateUp, act);
-    this.#down.multiply(this.kernels, act, y, this.scale, accumulate ? 1 : 0);
+    this.#down.forwardAt(products.down, act, y, this.scale, accumulate ? 1 : 0);
   }
 
   backwardAt(
-    { gateUp, act }: SwiGLUSlots,
-    { dAct, dGateUp }: SwiGLUScratch,
+    { products, gateUp, act }: SwiGLUSlots,
+    { products: scratch, dAct, dGateUp }: SwiGLUScratch,
     x: MatrixView,
     dy: MatrixView,
     dx: MatrixView,
     accumulate: boolean,
   ): void {
-    const { kernels, scale } = this;
-    const { gradBeta } = this.store;
-    this.#down.addGradient(kernels, dy, act, gradBeta, scale);
-    this.#down.multiplyBack(kernels, dy, dAct, scale);
-    swigluBackward(kernels, gateUp, dAct, dGateUp);
-    this.#gateUp.addGradient(kernels, dGateUp, x, gradBeta);
-    this.#gateUp.multiplyBack(kernels, dGateUp, dx, 1, accumulate ? 1 : 0);
+    this.#down.backwardAt(products.down, scratch.down, act, dy, dAct, this.scale);
+    swigluBackward(this.kernels, gateUp, dAct, dGateUp);
+    this.#gateUp.backwardAt(products.gateUp, scratch.gateUp, x, dGateUp, dx, 1, accumulate ? 1 : 0);
   }
 }

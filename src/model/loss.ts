@@ -1,7 +1,7 @@
 import { SgemoeError } from '../base/errors';
 import type { MemoryNeeds } from '../base/requireMemory';
 import { crossEntropy } from '../memory/operations/training';
-import type { AssembledParts } from './assemble';
+import { type AssembledParts, trainedStore } from './assemble';
 import type { RouterLosses } from './moe';
 import { copyTokens } from './packing';
 import type { ModelPass, PassMode } from './pass';
@@ -28,6 +28,8 @@ export type LossMode = Exclude<PassMode, 'forward'>;
 export interface LossTerms extends RouterLosses {
   /** Targets with this value don't count. */
   ignoreIndex: number;
+  /** Number of the pass, by which adapters draw their dropout; the same number, the same draws. Default 0. */
+  pass?: number | undefined;
   /** Factor of the cross-entropy's gradient: 1 / (number of targets that count in the whole batch). */
   gradScale: number;
 }
@@ -66,7 +68,7 @@ export class ModelLoss {
 
   /** Bytes that `forward` and `backward` of such a part would allocate. */
   growthBytes(batch: number, seq: number, mode: LossMode): Pick<MemoryNeeds, 'gradients' | 'activations'> {
-    const { gradShards, mirrorBytes } = this.parts.store;
+    const { gradShards, mirrorBytes } = trainedStore(this.parts);
     return {
       gradients: gradShards.length > 0 ? 0 : mirrorBytes,
       activations: this.passes.growthBytes(batch, seq, mode),
@@ -81,6 +83,7 @@ export class ModelLoss {
     const { passes } = this;
     const pass = this.#enter(part, mode);
     const { logits, targets, losses } = pass.loss!;
+    this.#drop(mode !== 'loss', terms.pass ?? 0);
     passes.hidden(pass);
     const { lmHead, store } = this.parts;
     lmHead.forwardAt(pass.lmHead, pass.normOut, logits, false);
@@ -120,6 +123,11 @@ export class ModelLoss {
     copyTokens(pass.ids, ids, positions, from);
     copyTokens(pass.loss!.targets, targets, positions, from);
     return pass;
+  }
+
+  #drop(isOn: boolean, pass: number): void {
+    const { lora } = this.parts;
+    if (lora) Object.assign(lora.dropout, { isOn, pass });
   }
 
   #addRouters({ auxLossAlpha, zLossCoef, weight }: LossTerms, sums: LossSums): void {

@@ -2,15 +2,18 @@ import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
 import type { KvCacheDtype } from '../base/storageTypes';
+import type { LoraOptions } from '../config/loraOptions';
 import type { ModelConfig } from '../config/modelConfig';
 import { cacheBytes, checkKvCacheDtype, planCache } from '../memory/keyValueCache';
 import { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
+import { Lora } from './lora';
+import { chosenNames } from './partNames';
 import { type ModelParts, planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
-/** Bytes of a model's arrays. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
+/** Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
 export interface MemoryBytes {
   weights: number;
   /** Copies of the weights that `freeze({ pack: true })` keeps (`model.packedBytes`); 0 unless `pack`. */
@@ -47,6 +50,10 @@ export interface MemoryOptions {
   maxStepTokens?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default 'float32'. */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /** For 'train': the parameters that are trained, as in TrainConfig. Default: all. */
+  train?: readonly string[] | undefined;
+  /** The adapters that `model.addLora` would make; then these alone are trained. Default: none. */
+  lora?: LoraOptions | undefined;
   /** Whether to count the copies that `model.freeze({ pack: true })` makes. Default false. */
   pack?: boolean | undefined;
   /** The kernels, which decide the layout of copies. Default: the process's backend. */
@@ -62,6 +69,8 @@ const OPTIONS: readonly (keyof MemoryOptions)[] = [
   'contextLength',
   'maxStepTokens',
   'kvCacheDtype',
+  'train',
+  'lora',
   'pack',
   'kernels',
 ];
@@ -85,14 +94,29 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
     throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
   const parts = assemble(config, new ParameterStore(kernels));
+  const trained = chooseTrained(parts, options);
   const { cache, activations } =
     mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
-  const { weightBytes: weights, mirrorBytes } = parts.store;
-  const gradients = mode === 'train' ? mirrorBytes : 0;
+  const weights = parts.store.weightBytes + (parts.lora?.store.weightBytes ?? 0);
+  const gradients = mode === 'train' ? trained.mirrorBytes : 0;
   const moments = 2 * gradients;
   const packed = pack ? parts.store.copyBytes() : 0;
   const total = weights + packed + gradients + moments + cache + activations;
   return { weights, packed, gradients, moments, cache, activations, total };
+}
+
+/** Adds the adapters, and returns the store of what is trained. */
+function chooseTrained(parts: AssembledParts, { train, lora }: MemoryOptions): ParameterStore {
+  if (lora !== undefined) {
+    parts.lora = new Lora(parts, lora);
+    parts.lora.attach();
+    return parts.lora.store;
+  }
+  if (train === undefined) return parts.store;
+  const names = parts.store.parameters.map(({ name }) => name);
+  const chosen = chosenNames('memoryBytes: train', train, names);
+  parts.store.choose((name) => chosen.has(name));
+  return parts.store;
 }
 
 type Working = Pick<MemoryBytes, 'cache' | 'activations'>;

@@ -1,21 +1,21 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
-import { checkIds, checkInteger, checkOptions, checkTensor, checkWeight } from '../base/checks';
+import { checkIds, checkOptions, checkTensor, checkWeight } from '../base/checks';
 import { allocateUnset } from '../base/dtype';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
 import { requireMemory } from '../base/requireMemory';
 import type { KvCacheDtype } from '../base/storageTypes';
-import { type Checkpoint, loadCheckpoint, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
+import { type Checkpoint, loadCheckpoint, type SaveOptions } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
+import type { LoraOptions } from '../config/loraOptions';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { endTokensOf } from '../hf/endTokens';
 import { modelPath } from '../hf/hub/modelPath';
 import { modelSource } from '../hf/source';
-import { elementsOf, type MatrixView, matrixOf } from '../memory/matrixView';
-import { type Parameter, ParameterStore, type StoreOptions } from '../memory/parameters';
+import { matrixOf } from '../memory/matrixView';
+import { type Parameter, ParameterStore } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
-import type { StoredTables } from '../memory/storedTables';
 import type { Workspace } from '../memory/workspace';
 import {
   type GenerateOptions,
@@ -27,35 +27,31 @@ import {
 } from '../sampling/generate';
 import type { NextTokenModel, SamplingStrategy, TokenSequence } from '../sampling/nextToken';
 import { Tensor } from '../tensor/tensor';
-import { type AssembledParts, assemble } from './assemble';
+import { type AssembledParts, assemble, trainedStore, useLora } from './assemble';
 import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
+import { checkForward, idsOf } from './ids';
 import type { Embedding, Linear, RMSNorm } from './layers';
+import { Lora } from './lora';
 import { ModelLoss } from './loss';
-import type { ForwardOptions, FreezeOptions, LoadOptions, ModelOptions, NeedsOf, Trace } from './options';
+import type {
+  ConstructionOptions,
+  ForwardOptions,
+  FreezeOptions,
+  LoadOptions,
+  ModelOptions,
+  NeedsOf,
+  Origin,
+  Trace,
+} from './options';
+import { chosenNames } from './partNames';
 import { Passes } from './passes';
+import { saveModel } from './saveModel';
 import { checkModelDtype, planStorage, readWeights, type StoragePlan } from './storedWeights';
-
-interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
-  /** What becomes of the store's tables. Default: float32. */
-  planOf?: ((store: ParameterStore) => StoragePlan) | undefined;
-  /** Which of the store's tables are kept as they are stored. Default: none. */
-  stored?: StoredTables | null | undefined;
-  /** The beginning of error messages. */
-  what?: string | undefined;
-  generationConfig?: GenerationConfig | null | undefined;
-}
+import { traceOf } from './trace';
 
 export type { ForwardOptions, FreezeOptions, LoadOptions, ModelOptions, NeedsOf, Trace } from './options';
 
-const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
-const SAVE_OPTIONS: readonly (keyof SaveOptions)[] = [
-  'tokenizer',
-  'tokenizerConfig',
-  'chatTemplate',
-  'generationConfig',
-  'metadata',
-];
 const NO_OPTIONS = Object.freeze({});
 
 /**
@@ -75,6 +71,8 @@ export class MoETransformer implements NextTokenModel {
    * end token counts too, where there is a tokenizer.
    */
   readonly endTokens: readonly number[];
+  /** The checkpoint that it was loaded from, and the type of its matrices; null for none. */
+  readonly origin: Origin | null;
   readonly kernels: Kernels;
   readonly store: ParameterStore;
   readonly embedding: Embedding;
@@ -87,6 +85,7 @@ export class MoETransformer implements NextTokenModel {
    */
   readonly loss: ModelLoss;
   readonly #byName: Map<string, Parameter>;
+  readonly #parts: AssembledParts;
   readonly #passes: Passes;
 
   private constructor(config: ModelConfig, kernels: Kernels, options: ConstructionOptions = {}) {
@@ -97,8 +96,10 @@ export class MoETransformer implements NextTokenModel {
       generationConfig = null,
       planOf,
       stored = null,
+      origin = null,
       ...storeOptions
     } = options;
+    this.origin = origin;
     this.config = config;
     this.generationConfig = generationConfig;
     // The condition is there so that a program that only computes never loads the modules that read files.
@@ -107,6 +108,7 @@ export class MoETransformer implements NextTokenModel {
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
     const parts: AssembledParts = assemble(config, store);
+    this.#parts = parts;
     this.embedding = parts.embedding;
     this.blocks = parts.blocks;
     this.norm = parts.norm;
@@ -167,9 +169,7 @@ export class MoETransformer implements NextTokenModel {
     return MoETransformer.fromCheckpoint(path, await loadCheckpoint(path), options);
   }
 
-  /**
-   * A model of an open checkpoint, which it closes; `name` stands in messages. Errors as `load`. @internal
-   */
+  /** A model of an open checkpoint, which it closes; `name` stands in messages. Errors as `load`. @internal */
   static async fromCheckpoint(
     name: string,
     checkpoint: Checkpoint,
@@ -182,14 +182,15 @@ export class MoETransformer implements NextTokenModel {
       // Checked before memory is allocated: a config.json may claim any size, but the file's tensors are real.
       const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
       const { generationConfig } = source;
-      const kernels = options.kernels ?? getKernels();
+      const { kernels = getKernels(), dtype = 'float32', needs } = options;
       const what = `The model in ${name}`;
       let plan: StoragePlan | null = null;
       const planOf = (store: ParameterStore) => {
-        plan = planStorage(store, source, options.dtype ?? 'float32');
+        plan = planStorage(store, source, dtype);
         return plan;
       };
-      const construction = { what, onExpose, needs: options.needs, generationConfig, planOf };
+      const origin = { path: name, dtype };
+      const construction = { what, onExpose, needs, generationConfig, planOf, origin };
       const model = new MoETransformer(source.config, kernels, construction);
       (await readWeights(model.store, source, plan!)).forEach(tell);
       return model;
@@ -233,16 +234,7 @@ export class MoETransformer implements NextTokenModel {
    * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE, or SGEMOE_CONFIG_INVALID for an `eos_token_id` that is no token id.
    */
   async save(dir: string, options: SaveOptions = {}): Promise<void> {
-    checkOptions('save', options, SAVE_OPTIONS);
-    if (typeof dir !== 'string' || dir === '') throw new TypeError(`save: dir must be a path, got ${dir}`);
-    const { generationConfig = this.generationConfig } = options;
-    endTokensOf(generationConfig, this.config.vocabSize);
-    const tensors = this.store.checkpointTensors().map(({ name, shape, data }) => ({
-      name,
-      shape,
-      data: data.slice(),
-    }));
-    await saveCheckpoint(dir, { ...options, config: this.config.toJSON(), generationConfig, tensors });
+    await saveModel(this, dir, options);
   }
 
   get vocabSize(): number {
@@ -264,6 +256,56 @@ export class MoETransformer implements NextTokenModel {
    */
   *namedBuffers(): IterableIterator<[string, Parameter]> {
     for (const buffer of this.store.buffers) yield [buffer.name, buffer];
+  }
+
+  /**
+   * Chooses what is trained, for TrainConfig's `train`; without effect beside adapters. @throws RangeError for an unknown name.
+   */
+  train(patterns: readonly string[]): void {
+    const chosen = chosenNames('train', patterns, [...this.#byName.keys()]);
+    if (this.lora === null) this.store.choose((name) => chosen.has(name));
+  }
+
+  /** The adapters beside the weights; null without. */
+  get lora(): Lora | null {
+    return this.#parts.lora;
+  }
+  /** The store of what a training changes: the adapters' where there are any, or the model's. */
+  get trained(): ParameterStore {
+    return trainedStore(this.#parts);
+  }
+
+  /**
+   * Adds low-rank adapters beside the weight matrices: from now on forwards compute with them and only they are trained, so
+   * the weights may be stored ones. Decoders made before stay without.
+   * @throws RangeError for an unknown target; TypeError if the model has adapters; SgemoeError SGEMOE_MEMORY.
+   */
+  addLora(options: LoraOptions = {}): Lora {
+    if (this.lora) throw new TypeError('addLora: the model has adapters; mergeLora or removeLora first');
+    const lora = new Lora(this.#parts, options);
+    lora.allocate();
+    this.#setLora(lora);
+    return lora;
+  }
+
+  /**
+   * Adds the adapters to the weights, W += s B A, and ends them. @throws SgemoeError SGEMOE_MODEL_STORED or
+   * SGEMOE_MODEL_FROZEN; TypeError without adapters.
+   */
+  mergeLora(): void {
+    if (!this.lora) throw new TypeError('mergeLora: the model has no adapters');
+    this.lora.addToWeights();
+    this.#setLora(null);
+  }
+
+  /** Drops the adapters: the model computes as its base again, and trains all weights. */
+  removeLora(): void {
+    if (this.lora) this.#setLora(null);
+  }
+
+  #setLora(lora: Lora | null): void {
+    useLora(this.#parts, lora);
+    this.#passes.forgetPlans();
   }
 
   /** The parameter of a name. @throws RangeError for a name that the model doesn't have. */
@@ -292,16 +334,7 @@ export class MoETransformer implements NextTokenModel {
     options: ForwardOptions = NO_OPTIONS,
   ): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
-    checkInteger('forwardIds: batch', batch, 0);
-    checkInteger('forwardIds: seq', seq, 0);
-    checkOptions('forward', options, FORWARD_OPTIONS);
-    if (ids.length !== batch * seq) {
-      throw new RangeError(
-        `forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`,
-      );
-    }
-    checkIds('forwardIds', ids, V);
-    if (options.out) checkTensor('out', options.out, [batch, seq, V], this.#floatType);
+    checkForward(ids, [batch, seq, V], options, this.#floatType);
     const training = options.gradientCheckpointing ? 'recompute' : 'train';
     const passes = this.#passes;
     const pass = passes.enter(batch, seq, options.training ? training : 'forward');
@@ -378,25 +411,13 @@ export class MoETransformer implements NextTokenModel {
 
   /** Sets every gradient to 0. */
   zeroGradients(): void {
-    this.store.zeroGradients();
+    this.trained.zeroGradients();
   }
 
   /** Computes a forward of ids [B,S] and returns copies of all hidden states and routings. */
   trace(ids: Tensor): Trace {
     const logits = this.forward(ids, { training: true });
-    const [batch, seq] = ids.shape;
-    const pass = this.#passes.kept();
-    const read = (view: MatrixView) => new Tensor(elementsOf(view), [batch, seq, view.cols], this.#floatType);
-    return {
-      embedding: read(pass.residual[0]),
-      hidden: pass.residual.slice(1).map(read),
-      norm: read(pass.normOut),
-      logits,
-      routing: this.blocks.map(({ moe }, i) => {
-        const { routing } = pass.blocks[i];
-        return routing && moe!.router.readRouting(routing);
-      }),
-    };
+    return traceOf(this.blocks, this.#passes.kept(), logits);
   }
 
   /** Logits [V] of the token after `tokens`; lm_head only computes the last position. */
@@ -476,12 +497,4 @@ export class MoETransformer implements NextTokenModel {
   get #floatType(): 'float32' {
     return this.kernels.floatType as 'float32';
   }
-}
-
-/** The ids of an int32 or int64 tensor as numbers. */
-export function idsOf(ids: Tensor): ArrayLike<number> {
-  if (ids.data instanceof Int32Array) return ids.data;
-  // Numbers instead of int32: an id that doesn't fit must reach the check, not wrap around before it.
-  if (ids.data instanceof BigInt64Array) return Array.from(ids.data, Number);
-  throw new TypeError(`ids must be an int32 or int64 tensor, got ${ids.dtype}`);
 }

@@ -10,10 +10,11 @@ import {
 } from '../memory/operations/mixture';
 import { clear, copy, sumSquares, swiglu, swigluBackward } from '../memory/operations/rows';
 import type { Parameter } from '../memory/parameters';
-import type { Matrix, Weight } from '../memory/weight';
+import type { Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 import { Layer, type LayerOptions } from './layers';
+import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 
 /** The losses whose gradients a router's backward adds to the upstream gradient. All routers of a model share them. */
@@ -26,7 +27,12 @@ export interface RouterLosses {
   weight: number;
 }
 
+export interface RouterSlots extends RoutingViews {
+  product: ProjectionSlots;
+}
+
 export interface RouterScratch {
+  product: ProjectionScratch;
   /** [T,E] gradient of the logits */
   dLogits: MatrixView;
 }
@@ -50,7 +56,7 @@ export interface Routing {
  * Backward: through weights and renormalisation into every logit, plus the gradients of the balance and z-loss set in
  * `losses`; none for b. docs/gradients/router.md
  */
-export class Router extends Layer<RoutingViews, RouterScratch> {
+export class Router extends Layer<RouterSlots, RouterScratch> {
   /** Wg [nExperts, dim]. */
   readonly weight: Parameter;
   /** b [nExperts], initially zeros. It is a buffer, not a parameter: `updateSelectionBias` changes it, no gradient does. */
@@ -63,7 +69,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
   readonly meanProbs: Float64Array;
   /** Mean squared log-sum-exp of the logits in the last forward; 0 without tokens. */
   meanSquaredLse = 0;
-  readonly #gate: Matrix;
+  readonly #gate: Projection;
   readonly #bias: Weight;
 
   constructor(
@@ -79,19 +85,27 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
       throw new RangeError(`Router: topK must be at most nExperts (${nExperts}), got ${topK}`);
     }
     this.losses = options.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-    this.#gate = this.store.addGate(nExperts, dim);
-    this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [nExperts, dim], this.#gate);
-    this.#bias = this.store.addBuffer(`${options.prefix ?? ''}e_score_correction_bias`, nExperts);
-    this.selectionBias = this.store.buffers[this.store.buffers.length - 1];
+    const { store } = this;
+    const prefix = options.prefix ?? '';
+    const gate = store.addGate(nExperts, dim);
+    this.weight = store.expose(`${prefix}weight`, [nExperts, dim], gate);
+    this.#gate = new Projection(store, gate, [{ name: prefix.slice(0, -1), rows: nExperts }]);
+    this.#bias = store.addBuffer(`${prefix}e_score_correction_bias`, nExperts);
+    this.selectionBias = store.buffers[store.buffers.length - 1];
     this.counts = new Int32Array(nExperts);
     this.meanProbs = new Float64Array(nExperts);
     this.built();
   }
 
-  plan(planner: Planner, batch: number, seq: number): RoutingViews {
+  override get projections(): readonly Projection[] {
+    return [this.#gate];
+  }
+
+  plan(planner: Planner, batch: number, seq: number): RouterSlots {
     const { nExperts: E, topK: K } = this;
     const tokens = batch * seq;
     return {
+      product: this.#gate.plan(planner, tokens),
       logits: planner.floats(tokens, E),
       probs: planner.floats(tokens, E),
       lse: planner.floats(tokens),
@@ -105,13 +119,17 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
   }
 
   planBackward(planner: Planner, batch: number, seq: number): RouterScratch {
-    return { dLogits: planner.floats(batch * seq, this.nExperts) };
+    const tokens = batch * seq;
+    return {
+      product: this.#gate.planBackward(planner, tokens),
+      dLogits: planner.floats(tokens, this.nExperts),
+    };
   }
 
   /** y receives the gate weights [T,K]; the slots keep them too. */
-  forwardAt(s: RoutingViews, x: MatrixView, y: MatrixView): void {
+  forwardAt(s: RouterSlots, x: MatrixView, y: MatrixView): void {
     const { rowStarts, probMeans, weights, lse } = s;
-    this.#gate.multiply(this.kernels, x, s.logits);
+    this.#gate.forwardAt(s.product, x, s.logits);
     route(this.kernels, s, this.#biasInUse(), this.renormalise);
     if (y !== weights) copy(weights, y);
     for (let e = 0; e < this.nExperts; e++) {
@@ -130,8 +148,8 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
 
   /** dy is the gradient of the gate weights [T,K]. */
   backwardAt(
-    s: RoutingViews,
-    { dLogits }: RouterScratch,
+    s: RouterSlots,
+    { product, dLogits }: RouterScratch,
     x: MatrixView,
     dy: MatrixView,
     dx: MatrixView,
@@ -144,8 +162,7 @@ export class Router extends Layer<RoutingViews, RouterScratch> {
     const auxScale = tokens > 0 ? (weight * auxLossAlpha * E) / (tokens * K * tokens) : 0;
     const zScale = tokens > 0 ? (weight * 2 * zLossCoef) / tokens : 0;
     routeBackward(kernels, s, dy, dLogits, this.renormalise, auxScale, zScale);
-    this.#gate.addGradient(kernels, dLogits, x, this.store.gradBeta);
-    this.#gate.multiplyBack(kernels, dLogits, dx, 1, accumulate ? 1 : 0);
+    this.#gate.backwardAt(s.product, product, x, dLogits, dx, 1, accumulate ? 1 : 0);
   }
 
   /**
@@ -213,7 +230,8 @@ export interface MoEDims {
 }
 
 export interface MoESlots {
-  router: RoutingViews;
+  products: { gateUp: ProjectionSlots; down: ProjectionSlots };
+  router: RouterSlots;
   /** [T*K, H] inputs of the experts, sorted by expert */
   gathered: MatrixView;
   /** [T*K, 2F] gate|up */
@@ -226,6 +244,7 @@ export interface MoESlots {
 }
 
 export interface MoEScratch {
+  products: { gateUp: ProjectionScratch; down: ProjectionScratch };
   router: RouterScratch;
   shared: SharedExpertScratch | null;
   /** [T,K] gradient of the gate weights */
@@ -248,8 +267,8 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   readonly router: Router;
   readonly shared: SharedExpert | null;
   readonly #scale: number;
-  readonly #gateUp: Matrix;
-  readonly #down: Matrix;
+  readonly #gateUp: Projection;
+  readonly #down: Projection;
 
   constructor(
     readonly dims: MoEDims,
@@ -270,24 +289,32 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     });
     this.#scale = dims.residualMultiplier ?? 1;
     checkFactor('MoELayer: residualMultiplier', this.#scale);
-    this.#gateUp = store.addMatrix(2 * F, H, E);
-    this.#down = store.addMatrix(H, F, E);
+    const gateUp = store.addMatrix(2 * F, H, E);
+    const down = store.addMatrix(H, F, E);
     for (let e = 0; e < E; e++) {
       const name = `${prefix}experts.${e}.`;
-      store.expose(`${name}w1.weight`, [F, H], this.#gateUp, e * 2 * F * H);
-      store.expose(`${name}w2.weight`, [H, F], this.#down, e * H * F);
-      store.expose(`${name}w3.weight`, [F, H], this.#gateUp, (e * 2 + 1) * F * H);
+      store.expose(`${name}w1.weight`, [F, H], gateUp, e * 2 * F * H);
+      store.expose(`${name}w2.weight`, [H, F], down, e * H * F);
+      store.expose(`${name}w3.weight`, [F, H], gateUp, (e * 2 + 1) * F * H);
     }
+    this.#gateUp = new Projection(store, gateUp, [{ name: `${prefix}experts.gate_up`, rows: 2 * F }]);
+    this.#down = new Projection(store, down, [{ name: `${prefix}experts.down`, rows: H }]);
     this.shared = dims.sharedFfnDim
       ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale: this.#scale })
       : null;
     this.built();
   }
 
+  override get projections(): readonly Projection[] {
+    const shared = this.shared?.projections ?? [];
+    return [...this.router.projections, this.#gateUp, this.#down, ...shared];
+  }
+
   plan(planner: Planner, batch: number, seq: number): MoESlots {
     const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
     const rows = batch * seq * K;
     return {
+      products: { gateUp: this.#gateUp.plan(planner, rows), down: this.#down.plan(planner, rows) },
       router: this.router.plan(planner, batch, seq),
       gathered: planner.floats(rows, H),
       gateUp: planner.floats(rows, 2 * F),
@@ -300,13 +327,18 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   planBackward(planner: Planner, batch: number, seq: number): MoEScratch {
     const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
     const tokens = batch * seq;
+    const rows = tokens * K;
     return {
+      products: {
+        gateUp: this.#gateUp.planBackward(planner, rows),
+        down: this.#down.planBackward(planner, rows),
+      },
       router: this.router.planBackward(planner, batch, seq),
       shared: this.shared?.planBackward(planner, batch, seq) ?? null,
       dWeights: planner.floats(tokens, K),
-      dExpertOut: planner.floats(tokens * K, H),
-      dAct: planner.floats(tokens * K, F),
-      dGateUp: planner.floats(tokens * K, 2 * F),
+      dExpertOut: planner.floats(rows, H),
+      dAct: planner.floats(rows, F),
+      dGateUp: planner.floats(rows, 2 * F),
     };
   }
 
@@ -315,9 +347,9 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const { weights, rowStarts, slotToToken, tokenToSlots } = s.router;
     this.router.forwardAt(s.router, x, weights);
     gatherRows(kernels, x, slotToToken, s.gathered);
-    this.#gateUp.multiplyGroups(kernels, rowStarts, s.gathered, s.gateUp);
+    this.#gateUp.forwardAt(s.products.gateUp, s.gathered, s.gateUp, 1, 0, rowStarts);
     swiglu(kernels, s.gateUp, s.act);
-    this.#down.multiplyGroups(kernels, rowStarts, s.act, s.expertOut, this.#scale);
+    this.#down.forwardAt(s.products.down, s.act, s.expertOut, this.#scale, 0, rowStarts);
     if (!accumulate) clear(y);
     scatterAddRows(kernels, s.expertOut, tokenToSlots, weights, y);
     this.shared?.forwardAt(s.shared!, x, y, true);
@@ -343,14 +375,11 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   }
 
   /** Replaces dExpertOut [T*K, H], the gradient of expertOut, by the gradient of gathered. */
-  #expertsBackward(s: MoESlots, { dExpertOut, dAct, dGateUp }: MoEScratch): void {
-    const { kernels } = this;
+  #expertsBackward(s: MoESlots, { products, dExpertOut, dAct, dGateUp }: MoEScratch): void {
     const { rowStarts } = s.router;
-    const { gradBeta } = this.store;
-    this.#down.addGroupGradients(kernels, rowStarts, dExpertOut, s.act, gradBeta, this.#scale);
-    this.#down.multiplyGroupsBack(kernels, rowStarts, dExpertOut, dAct, this.#scale);
-    swigluBackward(kernels, s.gateUp, dAct, dGateUp);
-    this.#gateUp.addGroupGradients(kernels, rowStarts, dGateUp, s.gathered, gradBeta);
-    this.#gateUp.multiplyGroupsBack(kernels, rowStarts, dGateUp, dExpertOut);
+    const { gateUp, down } = s.products;
+    this.#down.backwardAt(down, products.down, s.act, dExpertOut, dAct, this.#scale, 0, rowStarts);
+    swigluBackward(this.kernels, s.gateUp, dAct, dGateUp);
+    this.#gateUp.backwardAt(gateUp, products.gateUp, s.gathered, dGateUp, dExpertOut, 1, 0, rowStarts);
   }
 }

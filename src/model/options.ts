@@ -3,9 +3,11 @@ import type { MemoryNeeds } from '../base/requireMemory';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import type { ModelConfig } from '../config/modelConfig';
 import type { HubOptions } from '../hf/hub/hubOptions';
+import type { ParameterStore, StoreOptions } from '../memory/parameters';
+import type { StoredTables } from '../memory/storedTables';
 import type { Tensor } from '../tensor/tensor';
 import type { Routing } from './moe';
-import type { ModelDtype } from './storedWeights';
+import type { ModelDtype, StoragePlan } from './storedWeights';
 
 export interface ModelOptions {
   /** Seed of the initial weights, an integer in [0, 2^53). Default 42. */
@@ -66,4 +68,22 @@ export interface ForwardOptions {
   gradientCheckpointing?: boolean | undefined;
   /** A float32 tensor [B,S,V] that receives the logits and is returned. Default: a new one. */
   out?: Tensor<'float32'> | undefined;
+}
+
+/** Where a model came from. */
+export interface Origin {
+  readonly path: string;
+  readonly dtype: ModelDtype;
+}
+
+/** What the constructor of a model takes. @internal */
+export interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
+  origin?: Origin | undefined;
+  /** What becomes of the store's tables. Default: float32. */
+  planOf?: ((store: ParameterStore) => StoragePlan) | undefined;
+  /** Which of the store's tables are kept as they are stored. Default: none. */
+  stored?: StoredTables | null | undefined;
+  /** The beginning of error messages. */
+  what?: string | undefined;
+  generationConfig?: GenerationConfig | null | undefined;
 }

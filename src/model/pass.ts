@@ -3,7 +3,7 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
 import { type BlockScratch, type BlockSlots, forEachKind, type TransformerBlock } from './block';
-import type { Linear, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
+import type { Linear, LinearScratch, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
 
 /** The memory of a forward of one shape: matrices in the workspace. */
 export interface ModelPass {
@@ -61,6 +61,7 @@ export interface BackwardSlots {
   dX: MatrixView;
   /** [T,H] gradient of the final norm's output */
   dNorm: MatrixView;
+  lmHead: LinearScratch;
   /** Scratch of each block; all blocks of a kind share one object. */
   blocks: BlockScratch[];
 }
@@ -147,6 +148,7 @@ export function planPass(
       ? {
           dX: planner.floats(tokens, H),
           dNorm: planner.floats(tokens, H),
+          lmHead: lmHead.planBackward(planner, batch, seq),
           blocks: forEachKind<BlockScratch>(blocks, (block, first) =>
             block.planBackward(planner, batch, seq, first),
           ),

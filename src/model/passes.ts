@@ -2,7 +2,7 @@ import { SgemoeError } from '../base/errors';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { WeightRange } from '../memory/parameters';
 import { Workspace } from '../memory/workspace';
-import type { AssembledParts } from './assemble';
+import { type AssembledParts, trainedStore } from './assemble';
 import { fillSequence } from './attention';
 import type { RouterLosses } from './moe';
 import { countTokens, fillSamples } from './packing';
@@ -23,7 +23,7 @@ export class Passes {
   entered = 0;
   /** The pass whose activations the workspace holds for a backward. */
   #kept: ModelPass | null = null;
-  readonly #plans: PassPlans;
+  #plans: PassPlans;
 
   constructor(private readonly parts: AssembledParts) {
     this.workspace = new Workspace(parts.store.kernels);
@@ -57,7 +57,14 @@ export class Passes {
     this.workspace.ensure(pass.planner);
     this.#kept = null;
     this.entered++;
+    if (this.parts.lora) this.parts.lora.dropout.isOn = false;
     return pass;
+  }
+
+  /** Plans anew: the layers need other memory, since adapters came or went. */
+  forgetPlans(): void {
+    this.#plans = new PassPlans(this.parts, this.workspace);
+    this.#kept = null;
   }
 
   /** Bytes that `enter` would allocate. */
@@ -109,36 +116,54 @@ export class Passes {
   backward(pass: ModelPass, losses: RouterLosses, overwrite: boolean, onGradients?: OnGradients): void {
     const { store, routerLosses } = this.parts;
     setRouterLosses(routerLosses, losses);
+    const trained = trainedStore(this.parts);
     store.ensureGradients();
-    store.gradBeta = overwrite ? 0 : 1;
+    trained.ensureGradients();
+    trained.gradBeta = overwrite ? 0 : 1;
     try {
       this.#backward(pass, onGradients);
     } finally {
-      store.gradBeta = 1;
+      trained.gradBeta = 1;
       setRouterLosses(routerLosses, NO_ROUTER_LOSSES);
       this.#kept = null;
     }
   }
 
   #backward(pass: ModelPass, onGradients?: OnGradients): void {
-    const { embedding, blocks, norm, lmHead, ranges } = this.parts;
+    const { embedding, blocks, norm, lmHead, owned, lora } = this.parts;
     const { dX, dNorm, blocks: scratch } = pass.backward!;
     const { residual, mode } = pass;
     const last = blocks.length - 1;
-    lmHead.backwardAt(pass.lmHead, undefined, pass.normOut, pass.loss!.logits, dNorm, false);
+    const first = this.#firstTrained();
+    lmHead.backwardAt(pass.lmHead, pass.backward!.lmHead, pass.normOut, pass.loss!.logits, dNorm, false);
     norm.backwardAt(pass.norm, undefined, residual[last + 1], dNorm, dX, false);
-    if (onGradients) ranges.head.forEach(onGradients);
-    for (let i = last; i >= 0; i--) {
+    if (onGradients) this.#announce(owned.head, onGradients);
+    for (let i = last; i >= first; i--) {
       // The slots that all blocks share still hold the values of the last block.
       if (mode === 'recompute' && i < last) {
         blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
       }
       blocks[i].backwardAt(pass.blocks[i], scratch[i], residual[i], dX, dX);
-      if (onGradients) ranges.blocks[i].forEach(onGradients);
+      if (onGradients) this.#announce(owned.blocks[i], onGradients);
     }
     // The gradient of a tied table is complete only here.
-    embedding.backwardAt(pass.ids, dX);
-    if (onGradients) ranges.embedding.forEach(onGradients);
+    if (first === 0) embedding.backwardAt(pass.ids, dX);
+    if (onGradients) this.#announce(owned.embedding, onGradients);
+    if (onGradients && lora) lora.store.rangesOf(0, lora.store.weightCount).forEach(onGradients);
+  }
+
+  /** Index of the lowest block that a backward has to reach: gradients below it are of weights that stay as they are. */
+  #firstTrained(): number {
+    const { store, blocks, owned, embedding, lora } = this.parts;
+    if (lora) return lora.firstBlock;
+    // A tied table's own gradient needs the whole way down.
+    if (embedding.isTrained) return 0;
+    const found = owned.blocks.findIndex(([first, end]) => store.trains(first, end));
+    return found < 0 ? blocks.length : found;
+  }
+
+  #announce([first, end]: readonly [number, number], onGradients: OnGradients): void {
+    this.parts.store.rangesOf(first, end).forEach(onGradients);
   }
 }
 

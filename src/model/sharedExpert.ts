@@ -1,11 +1,12 @@
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { scatterAddRows, scatterAddRowsBackward } from '../memory/operations/mixture';
 import { clear } from '../memory/operations/rows';
-import type { Matrix } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Layer, type LayerOptions, SwiGLU } from './layers';
+import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 
 export interface SharedExpertSlots {
+  gateProduct: ProjectionSlots;
   swiglu: ReturnType<SwiGLU['plan']>;
   /** [T,H] the expert's output */
   out: MatrixView;
@@ -16,6 +17,7 @@ export interface SharedExpertSlots {
 }
 
 export interface SharedExpertScratch {
+  gateProduct: ProjectionScratch;
   swiglu: ReturnType<SwiGLU['planBackward']>;
   /** [T,H] gradient of the expert's output */
   dOut: MatrixView;
@@ -30,7 +32,7 @@ export interface SharedExpertScratch {
  */
 export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> {
   readonly #swiglu: SwiGLU;
-  readonly #gate: Matrix;
+  readonly #gate: Projection;
 
   /** @param options.scale factor of the output, > 0. Default 1. */
   constructor(dim: number, ffnDim: number, options: LayerOptions & { scale?: number | undefined } = {}) {
@@ -42,14 +44,20 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
       prefix: `${prefix}shared_expert.`,
       scale: options.scale,
     });
-    this.#gate = store.addGate(1, dim);
-    store.expose(`${prefix}shared_expert_gate.weight`, [1, dim], this.#gate);
+    const gate = store.addGate(1, dim);
+    store.expose(`${prefix}shared_expert_gate.weight`, [1, dim], gate);
+    this.#gate = new Projection(store, gate, [{ name: `${prefix}shared_expert_gate`, rows: 1 }]);
     this.built();
+  }
+
+  override get projections(): readonly Projection[] {
+    return [...this.#swiglu.projections, this.#gate];
   }
 
   plan(planner: Planner, batch: number, seq: number): SharedExpertSlots {
     const tokens = batch * seq;
     return {
+      gateProduct: this.#gate.plan(planner, tokens),
       swiglu: this.#swiglu.plan(planner, batch, seq),
       out: planner.floats(tokens, this.inDim),
       gate: planner.floats(tokens),
@@ -60,13 +68,14 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
   planBackward(planner: Planner, batch: number, seq: number): SharedExpertScratch {
     const tokens = batch * seq;
     const swiglu = this.#swiglu.planBackward(planner, batch, seq);
-    return { swiglu, dOut: planner.floats(tokens, this.inDim), dGate: planner.floats(tokens) };
+    const gateProduct = this.#gate.planBackward(planner, tokens);
+    return { gateProduct, swiglu, dOut: planner.floats(tokens, this.inDim), dGate: planner.floats(tokens) };
   }
 
   forwardAt(s: SharedExpertSlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
     const { out, gate, rows } = s;
     this.#swiglu.forwardAt(s.swiglu, x, out, false);
-    this.#gate.multiply(this.kernels, x, gate);
+    this.#gate.forwardAt(s.gateProduct, x, gate);
     for (let t = 0; t < x.rows; t++) {
       gate.data[gate.at + t] = 1 / (1 + Math.exp(-gate.data[gate.at + t]));
       rows.data[rows.at + t] = t;
@@ -77,7 +86,7 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
 
   backwardAt(
     s: SharedExpertSlots,
-    { swiglu, dOut, dGate }: SharedExpertScratch,
+    { gateProduct, swiglu, dOut, dGate }: SharedExpertScratch,
     x: MatrixView,
     dy: MatrixView,
     dx: MatrixView,
@@ -91,7 +100,6 @@ export class SharedExpert extends Layer<SharedExpertSlots, SharedExpertScratch> 
       dGate.data[dGate.at + t] *= a * (1 - a);
     }
     this.#swiglu.backwardAt(s.swiglu, swiglu, x, dOut, dx, accumulate);
-    this.#gate.addGradient(kernels, dGate, x, this.store.gradBeta);
-    this.#gate.multiplyBack(kernels, dGate, dx, 1, 1);
+    this.#gate.backwardAt(s.gateProduct, gateProduct, x, dGate, dx, 1, 1);
   }
 }

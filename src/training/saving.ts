@@ -17,6 +17,7 @@ import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
 import type { Tokenizer } from '../text/tokenizer';
+import { adaptersState, loadAdapted, saveAdapters } from './savingAdapters';
 import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
@@ -50,11 +51,11 @@ export interface ResumedTraining {
 }
 
 /**
- * Saves everything that a bit-identical resume needs: the checkpoint of the model, optimizer.safetensors (both moments of
+ * Saves everything that a bit-identical resume needs: the checkpoint of the model, or its adapters as `saveLora` does, optimizer.safetensors (both moments of
  * AdamW under the parameters' names) and state.json (counters, options, data position, tokenizer hash, and checksums of all
  * of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from the model's own memory,
  * so train steps are refused until the promise settles.
- * @throws SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
+ * @throws TypeError for adapters on a model that wasn't loaded from a checkpoint; SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
  * train step meanwhile throws SgemoeError SGEMOE_TRAINING_SAVING.
  */
 export async function saveTraining(
@@ -68,7 +69,7 @@ export async function saveTraining(
   if (!(trainer instanceof Trainer)) throw new TypeError('saveTraining: trainer must be a Trainer');
   const { data, tokenizer, progress = {}, keep = 1 } = options;
   checkInteger('saveTraining: keep', keep, 1);
-  const tensors = trainer.model.store.checkpointTensors();
+  const { model } = trainer;
   const { gradClip } = trainer.config;
   const state = {
     ...trainer.getState(),
@@ -77,23 +78,28 @@ export async function saveTraining(
     data: data ?? null,
     tokenizerSha256: tokenizer === undefined ? null : tokenizerHash(tokenizer),
     progress,
+    ...(model.lora && { adapters: adaptersState(model) }),
   };
-  await trainer.whileUnchanged(() =>
-    saveCheckpoint(dir, {
-      config: trainer.model.config.toJSON(),
-      generationConfig: trainer.model.generationConfig,
+  const tensors = model.trained.checkpointTensors();
+  const training = { state, optimizer: trainer.moments(), weightsChecksum: tensorsChecksum(tensors) };
+  await trainer.whileUnchanged(() => {
+    if (model.lora) return saveAdapters(dir, model, tokenizer, training);
+    const { config, generationConfig } = model;
+    return saveCheckpoint(dir, {
+      config: config.toJSON(),
+      generationConfig,
       tensors,
       ...tokenizer?.files(),
-      training: { state, optimizer: trainer.moments(), weightsChecksum: tensorsChecksum(tensors) },
-    }),
-  );
+      training,
+    });
+  });
   if (keep === 1) return;
   const step = trainer.step + trainer.skippedSteps;
   await keepInHistory(dir, { step, keep, files: CHECKPOINT_FILES });
 }
 
 /**
- * Resumes a training that `saveTraining` saved. With the same data from its position on, and the same machine, backend and
+ * Resumes a training that `saveTraining` saved; one of adapters loads their base from where it was. With the same data from its position on, and the same machine, backend and
  * thread count, the next steps are bit-identical to those of an uninterrupted training.
  * @throws SgemoeError SGEMOE_TRAINING_STATE if the folder holds no training, a file is damaged, or the weights aren't those
  * of the training; the errors of `MoETransformer.load`; TypeError or RangeError for `config`.
@@ -104,8 +110,8 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   // Trainer.requireMemory checks the activations once there is a batch.
   const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
   await checkTrainingFiles(dir);
-  const model = await MoETransformer.load(dir, { kernels, needs });
-  const stored = await openTraining(dir, tensorsChecksum(model.store.checkpointTensors()));
+  const model = (await loadAdapted(dir, kernels)) ?? (await MoETransformer.load(dir, { kernels, needs }));
+  const stored = await openTraining(dir, tensorsChecksum(model.trained.checkpointTensors()));
   const { state, optimizer } = stored;
   try {
     const config = storedConfig(optimizer.path, state.config);

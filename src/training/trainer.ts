@@ -10,7 +10,8 @@ import {
   type TrainConfig,
 } from '../config/trainConfig';
 import type { ParameterStore } from '../memory/parameters';
-import { idsOf, MoETransformer } from '../model/model';
+import { idsOf } from '../model/ids';
+import { MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { type BatchIds, checkBatch } from './checkBatch';
@@ -110,7 +111,8 @@ export class Trainer {
     }
     this.model = model;
     this.config = resolveTrainConfig(config, model.config.routerAuxLossCoef);
-    this.#optimizer = new AdamW(model.store, this.config);
+    model.train(this.config.train);
+    this.#optimizer = new AdamW(model.trained, this.config);
   }
 
   /**
@@ -128,7 +130,7 @@ export class Trainer {
   /**
    * Computes the losses of a batch and writes their gradients to `param.grad`, without clipping or update.
    * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is the token that follows ids[b,s].
-   * @param options.onGradients called during the backward pass with the range of `model.store.gradShards` that has become
+   * @param options.onGradients called during the backward pass with the range of `model.trained.gradShards` that has become
    * final: lm_head and the final norm, then the blocks from last to first, then the embedding; each weight once.
    * @throws RangeError for shapes that differ, ids out of range, or a batch without a target that counts.
    */
@@ -225,7 +227,7 @@ export class Trainer {
   }
 
   #trainStep(batch: BatchIds): StepResult {
-    this.model.store.requireWritable();
+    this.model.trained.requireWritable();
     if (this.#savesRunning > 0) {
       throw new SgemoeError('SGEMOE_TRAINING_SAVING', 'trainStep: await saveTraining before the next step.');
     }
@@ -262,7 +264,9 @@ export class Trainer {
       const first = Math.floor((part * batch) / parts);
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
       const weight = partTokens(first, rows) / tokens;
-      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale: 1 / counted };
+      const pass = (this.step + this.skippedSteps) * parts + part;
+      const gradScale = 1 / counted;
+      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale, pass };
       const { ids, targets, positions } = data;
       const rowsOf = { ids, targets, positions, from: first * seqLen, batch: rows, seq: seqLen };
       model.loss.forward(rowsOf, terms, mode, sums);
@@ -276,7 +280,7 @@ export class Trainer {
       crossEntropy,
       auxLoss: sums.auxLoss,
       zLoss: sums.zLoss,
-      gradNorm: model.store.gradNorm(),
+      gradNorm: model.trained.gradNorm(),
       tokens,
       expertLoad: sums.load,
     };

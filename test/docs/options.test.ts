@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import type { OptionRow } from '../../src/base/options';
+import { LORA_OPTIONS } from '../../src/config/loraOptions';
 import { MODEL_OPTIONS } from '../../src/config/modelOptions';
 import { TRAIN_OPTIONS } from '../../src/config/trainConfig';
 import { UPCYCLE_OPTIONS } from '../../src/config/upcycleOptions';
@@ -45,6 +46,12 @@ const FAMILIES: Family[] = [
     source: 'src/config/trainConfig.ts',
     type: 'TrainConfig',
     page: 'docs/training.md',
+  },
+  {
+    table: LORA_OPTIONS,
+    source: 'src/config/loraOptions.ts',
+    type: 'LoraOptions',
+    page: 'docs/fine-tuning.md',
   },
   {
     table: UPCYCLE_OPTIONS,

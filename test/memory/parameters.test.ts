@@ -47,14 +47,19 @@ describe('ParameterStore', () => {
 
   test('stretches are cut where the key changes and where a buffer ends, and cover everything exactly once', () => {
     const store = new ParameterStore(getKernels(), { maxShardElements: 64 });
-    store.addWeight(20, kaiming, 'embedding');
-    store.addWeight(5, { kind: 'ones' }, 'norm');
-    store.addBias(9);
-    store.addMatrix(3, 11);
+    const weights = [
+      store.addWeight(20, kaiming, 'embedding'),
+      store.addWeight(5, { kind: 'ones' }, 'norm'),
+      store.addBias(9),
+      store.addMatrix(3, 11),
+    ];
+    for (const [i, weight] of weights.entries()) store.expose(`w${i}`, [weight.size], weight);
     const stretch = (shard: number, offset: number, size: number, key: unknown) => ({
       shard,
       offset,
       size,
+      gradShard: shard,
+      gradOffset: offset,
       key,
     });
     expect(store.stretches((kind) => kind)).toEqual([

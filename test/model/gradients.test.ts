@@ -217,7 +217,12 @@ describe('finite differences in float64, random upstream', () => {
       });
       const routed = model.blocks.find(({ moe }) => moe !== null)?.moe?.router;
       const routerLosses = routed?.losses ?? { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
-      const passes = new Passes({ ...model, routerLosses, ranges: { embedding: [], blocks: [], head: [] } });
+      const passes = new Passes({
+        ...model,
+        routerLosses,
+        owned: { embedding: [0, 0], blocks: [], head: [0, 0] },
+        lora: null,
+      });
       const pass = passes.enter(2, 5, 'train');
       passes.copyIds(pass.ids, ids.data as Int32Array);
       passes.hidden(pass);

@@ -3,6 +3,7 @@ import {
   Decoder,
   evaluate,
   type Kernels,
+  type LoraOptions,
   ModelConfig,
   MoETransformer,
   memoryBytes,
@@ -169,4 +170,27 @@ test('memoryBytes refuses invalid shapes and modes', () => {
     /mode must be forward, loss, train, decode, got backward/,
   );
   expect(() => memoryBytes(config, { batch: 1, seq: 8, size: 2 } as never)).toThrow(TypeError);
+});
+
+test.each([
+  ['some parameters', { train: ['experts.*.w1', 'norms'] }],
+  ['adapters', { lora: { rank: 3 } }],
+  ['adapters with dropout', { lora: { rank: 3, targets: ['attention', 'lm_head'], dropout: 0.1 } }],
+])('is what a train step of %s allocates', (_, { train, lora }: { train?: string[]; lora?: LoraOptions }) => {
+  const config = ModelConfig.tiny();
+  const model = MoETransformer.create(config);
+  const base = sum([...model.store.shards, model.store.bufferData]);
+  const own = lora === undefined ? model.store : model.addLora(lora).store;
+  const ids = idsOf(config, 2, 9);
+  const trainer = new Trainer(model, { train });
+  trainer.trainStep(ids, ids);
+  const told = memoryBytes(config, { batch: 2, seq: 9, train, lora });
+  const { activations } = heldBytes(model);
+  const adapters = lora === undefined ? 0 : sum([...own.shards, own.bufferData]);
+  expect(told.activations).toBe(activations);
+  expect(told.weights).toBe(base + adapters);
+  expect(told.gradients).toBe(sum(own.gradShards));
+  expect(told.gradients).toBeLessThan(base / 2);
+  expect(told.moments).toBe(2 * told.gradients);
+  expect(trainer.moments().length).toBeGreaterThan(0);
 });

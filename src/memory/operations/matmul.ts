@@ -60,7 +60,7 @@ function checkInner(a: number, b: number): void {
 }
 
 /**
- * out_g = alpha a_g W_g, or alpha a_g W_g^T when transposed, over the rows rowStarts[g] .. rowStarts[g+1] of each group g.
+ * out_g = alpha a_g W_g + beta out_g, or with W_g^T when transposed, over the rows rowStarts[g] .. rowStarts[g+1] of each group g.
  * `weights` has the matrices W_g, all of one size, one below the other.
  */
 export function matmulGrouped(
@@ -71,6 +71,7 @@ export function matmulGrouped(
   weights: MatrixView,
   out: MatrixView,
   alpha: number,
+  beta: number,
 ): void {
   const groups = rowStarts.rows - 1;
   k.sgemmGrouped(
@@ -88,7 +89,7 @@ export function matmulGrouped(
     weights.at,
     weights.ld,
     (weights.rows / groups) * weights.ld,
-    0,
+    beta,
     out.data,
     out.at,
     out.ld,

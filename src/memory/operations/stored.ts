@@ -16,7 +16,7 @@ export function multiplyStored(
   kernels.multiplyStored(matrices, 0, x.rows, alpha, x.data, x.at, x.ld, beta, y.data, y.at + column, y.ld);
 }
 
-/** y = alpha x W_g^T for the rows of each group g, in columns [column, column + rows) of y. */
+/** y = alpha x W_g^T + beta y for the rows of each group g, in columns [column, column + rows) of y. */
 export function multiplyStoredGroups(
   kernels: Kernels,
   matrices: StoredMatrices,
@@ -25,20 +25,34 @@ export function multiplyStoredGroups(
   y: MatrixView,
   column: number,
   alpha: number,
+  beta: number,
 ): void {
   const { data: starts, at } = rowStarts;
   const { data, at: first, ld } = y;
-  kernels.multiplyStoredGroups(matrices, starts, at, alpha, x.data, x.at, x.ld, 0, data, first + column, ld);
+  kernels.multiplyStoredGroups(
+    matrices,
+    starts,
+    at,
+    alpha,
+    x.data,
+    x.at,
+    x.ld,
+    beta,
+    data,
+    first + column,
+    ld,
+  );
 }
 
-/** out [n,cols] = the rows ids [n] of the first matrix. */
+/** out [n,cols] = the rows ids [n] of matrix `index`. */
 export function gatherStored(
   kernels: Kernels,
   matrices: StoredMatrices,
   ids: IndexView,
   out: MatrixView,
+  index = 0,
 ): void {
-  kernels.gatherStored(matrices, 0, ids.rows, ids.data, ids.at, out.data, out.at, out.ld);
+  kernels.gatherStored(matrices, index, ids.rows, ids.data, ids.at, out.data, out.at, out.ld);
 }
 
 /** The bytes of a whole array [rows,cols], rounded to a storage type. */

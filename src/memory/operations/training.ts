@@ -20,12 +20,12 @@ export function crossEntropy(
   return k.crossEntropy(x, xAt, ids, idsAt, out, outAt, rows, cols, ignoreIndex, factor, gradScale !== null);
 }
 
-/** Weights with their gradients and moments. */
+/** Weights with their gradients and moments; the latter three lie alike. */
 export interface AdamWBuffers {
-  readonly param: Float32Array;
-  readonly grad: Float32Array;
-  readonly m: Float32Array;
-  readonly v: Float32Array;
+  param: Float32Array;
+  grad: Float32Array;
+  m: Float32Array;
+  v: Float32Array;
 }
 
 /** The numbers of an update, the same for every weight; biasCorrectionI = 1 - betaI^t. */
@@ -39,15 +39,34 @@ export interface AdamWStep {
   readonly gradScale: number;
 }
 
-/** Updates elements [at, at + size) of weights and moments. */
+/** Updates elements [paramAt, paramAt + size) of the weights by those from `at` on of gradients and moments. */
 export function adamw(
   kernels: Kernels,
   { param, grad, m, v }: AdamWBuffers,
+  paramAt: number,
   at: number,
   size: number,
   step: AdamWStep,
   decay: number,
 ): void {
   const { lr, beta1, beta2, eps, biasCorrection1: c1, biasCorrection2: c2, gradScale } = step;
-  kernels.adamw(param, at, grad, at, m, at, v, at, size, lr, beta1, beta2, eps, decay, c1, c2, gradScale);
+  kernels.adamw(
+    param,
+    paramAt,
+    grad,
+    at,
+    m,
+    at,
+    v,
+    at,
+    size,
+    lr,
+    beta1,
+    beta2,
+    eps,
+    decay,
+    c1,
+    c2,
+    gradScale,
+  );
 }

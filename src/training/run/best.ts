@@ -1,6 +1,8 @@
 import { SgemoeError } from '../../base/errors';
+import { ADAPTER_WEIGHTS, WEIGHTS_FILE } from '../../checkpoint/checkpoint';
 import { locateFile } from '../../checkpoint/replaceFiles';
 import { SafetensorsFile } from '../../checkpoint/safetensors';
+import { saveLora } from '../../model/loraFiles';
 import type { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
 
@@ -12,7 +14,7 @@ export interface Evaluation {
   loss: number;
 }
 
-/** Saves the weights of the best evaluation, with the evaluation in their header so that the two always match. */
+/** Saves the weights, or the adapters, of the best evaluation, with the evaluation in their header so that the two always match. */
 export async function saveBest(
   dir: string,
   model: MoETransformer,
@@ -20,7 +22,8 @@ export async function saveBest(
   { step, loss }: Evaluation,
 ): Promise<void> {
   const metadata = { step: String(step), validation_loss: String(loss) };
-  await model.save(dir, { ...tokenizer.files(), metadata });
+  if (model.lora) await saveLora(dir, model, { metadata });
+  else await model.save(dir, { ...tokenizer.files(), metadata });
 }
 
 /**
@@ -28,14 +31,18 @@ export async function saveBest(
  * than the checkpoint from which a run resumes: the steps in between were lost, but the weights are still the best seen.
  */
 export async function readBest(dir: string): Promise<Evaluation | null> {
-  let file: SafetensorsFile;
+  const file = (await openWeights(dir, WEIGHTS_FILE)) ?? (await openWeights(dir, ADAPTER_WEIGHTS));
+  if (file === null) return null;
+  await file.close();
+  const [step, loss] = ['step', 'validation_loss'].map((key) => Number(file.metadata.get(key) ?? Number.NaN));
+  return Number.isSafeInteger(step) && Number.isFinite(loss) ? { step, loss } : null;
+}
+
+async function openWeights(dir: string, name: string): Promise<SafetensorsFile | null> {
   try {
-    file = await SafetensorsFile.open(await locateFile(dir, 'model.safetensors'));
+    return await SafetensorsFile.open(await locateFile(dir, name));
   } catch (error) {
     if (error instanceof SgemoeError) return null;
     throw error;
   }
-  await file.close();
-  const [step, loss] = ['step', 'validation_loss'].map((key) => Number(file.metadata.get(key) ?? Number.NaN));
-  return Number.isSafeInteger(step) && Number.isFinite(loss) ? { step, loss } : null;
 }

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CHECKPOINT_FILES } from '../../checkpoint/checkpoint';
+import { ADAPTER_WEIGHTS, CHECKPOINT_FILES } from '../../checkpoint/checkpoint';
 import { LOCK_FILE } from '../../checkpoint/folderLock';
 import { jsonFile, readJson } from '../../checkpoint/jsonFile';
 import { locateFile, replaceFiles } from '../../checkpoint/replaceFiles';
@@ -47,7 +47,7 @@ export class RunFolder {
 
   /** Whether there are weights outside of best/, with or without the state of a training. */
   async hasWeights(): Promise<boolean> {
-    const names = ['model.safetensors', HISTORY_FOLDER];
+    const names = ['model.safetensors', ADAPTER_WEIGHTS, HISTORY_FOLDER];
     const found = await Promise.all(names.map(async (name) => existsSync(await locateFile(this.path, name))));
     return found.includes(true);
   }
@@ -88,7 +88,7 @@ export type FolderUse = 'free' | 'run' | 'other' | 'file';
 
 const RUN_FILE = 'run.json';
 /** Any of these files marks a run. */
-const MARKS = [RUN_FILE, 'model.safetensors', '.saved'];
+const MARKS = [RUN_FILE, 'model.safetensors', ADAPTER_WEIGHTS, '.saved'];
 /** The files of a run and its checkpoints beside run.json, the marks last. */
 const RUN_ENTRIES = [
   'metrics.jsonl',

@@ -1,0 +1,130 @@
+import { counterRandom } from '../base/counterRandom';
+import { requireMemory } from '../base/requireMemory';
+import { type LoraOptions, type ResolvedLoraOptions, resolveLoraOptions } from '../config/loraOptions';
+import { ParameterStore } from '../memory/parameters';
+import type { Dropout } from './dropout';
+import { LowRankAdapter } from './lowRankAdapter';
+import { chosenNames } from './partNames';
+import type { ModelParts } from './pass';
+import type { Projection } from './projection';
+
+/** Words for targets, as patterns of the names of projections' parts. */
+export const TARGET_WORDS: Readonly<Record<string, readonly string[]>> = {
+  attention: ['self_attn'],
+  experts: ['experts', 'shared_expert', 'mlp'],
+  router: ['block_sparse_moe.gate'],
+  all: ['self_attn', 'experts', 'shared_expert', 'mlp', 'block_sparse_moe.gate'],
+};
+
+/** The layers that adapters can join. */
+type Parts = Pick<ModelParts, 'blocks' | 'lmHead'> & { readonly store: ParameterStore };
+
+/**
+ * Low-rank adapters beside a model's weight matrices (LoRA: Hu et al. 2021), in a store of their own: they alone have gradients and
+ * moments, and the weights stay as they are, float32 or stored. For the experts of a layer, A [E,r,in] and B [E,out,r] are
+ * stacked as the experts are; gate and up share one A. A starts uniform in +-1/sqrt(in), B at 0, so that the adapted model
+ * starts as its base. docs/gradients/lora.md
+ */
+export class Lora {
+  readonly options: ResolvedLoraOptions;
+  readonly store: ParameterStore;
+  /** In the order of memory. */
+  readonly adapters: readonly LowRankAdapter[];
+  /** The lowest block with an adapter; the number of blocks if only lm_head has one. */
+  readonly firstBlock: number;
+  /** @internal */
+  readonly dropout: Dropout;
+  readonly #places: ReadonlyMap<Projection, (LowRankAdapter | null)[]>;
+
+  /**
+   * Reserves the adapters; `allocate` gives them memory and `attach` makes the model use them.
+   * @throws RangeError for a target that the model doesn't have, and for dropout with experts as targets.
+   */
+  constructor(parts: Parts, options: LoraOptions) {
+    this.options = resolveLoraOptions(options);
+    const { targets, rank, alpha, rsLora, dropout, seed } = this.options;
+    this.store = new ParameterStore(parts.store.kernels);
+    this.dropout = { rate: dropout, seed, isOn: false, pass: 0 };
+    const scale = alpha / (rsLora ? Math.sqrt(rank) : rank);
+    const { blocks, lmHead } = parts;
+    const projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
+    const names = projections.flatMap((each) => each.parts.map(({ name }) => name));
+    const chosen = chosenNames('LoRA: targets', targets, names, TARGET_WORDS);
+    const adapters: LowRankAdapter[] = [];
+    const isAdapted = new Set<Projection>();
+    this.#places = new Map(
+      projections.map((projection) => {
+        let at = 0;
+        const ofParts = projection.parts.map(({ name, rows }) => {
+          const first = at;
+          at += rows;
+          if (!chosen.has(name)) return null;
+          if (dropout > 0 && projection.matrix.count > 1) {
+            throw new RangeError(
+              `LoRA: dropout must be 0 for stacked experts such as ${name}, got ${dropout}`,
+            );
+          }
+          const adapter = this.#reserve(projection, name, rows, first, scale, adapters.length);
+          adapters.push(adapter);
+          isAdapted.add(projection);
+          return adapter;
+        });
+        return [projection, ofParts];
+      }),
+    );
+    this.adapters = adapters;
+    const first = blocks.findIndex((block) => block.projections.some((each) => isAdapted.has(each)));
+    this.firstBlock = first < 0 ? blocks.length : first;
+  }
+
+  #reserve(
+    { matrix }: Projection,
+    name: string,
+    rows: number,
+    at: number,
+    scale: number,
+    index: number,
+  ): LowRankAdapter {
+    const { store } = this;
+    const { rank } = this.options;
+    const { cols, count } = matrix;
+    const a = store.addMatrix(rank, cols, count);
+    const b = store.addMatrix(rows, rank, count);
+    const stacked = count > 1 ? [count] : [];
+    store.expose(`${name}.lora_A.weight`, [...stacked, rank, cols], a);
+    store.expose(`${name}.lora_B.weight`, [...stacked, rows, rank], b);
+    return new LowRankAdapter(store, { name, at, a, b, scale, index }, this.dropout);
+  }
+
+  /** Gives the adapters memory and their initial values. @throws SgemoeError SGEMOE_MEMORY */
+  allocate(): void {
+    const { store } = this;
+    requireMemory('The adapters', { weights: store.weightBytes }, store.kernels.memory.available);
+    store.allocate();
+    const { seed } = this.options;
+    this.adapters.forEach(({ a }, i) => {
+      const key = [Math.floor(seed / 2 ** 32), i].reduce(counterRandom, seed % 2 ** 32);
+      const bound = 1 / Math.sqrt(a.cols);
+      for (let j = 0; j < a.size; j++) a.data[j] = (counterRandom(key, j) / 2 ** 31 - 1) * bound;
+    });
+  }
+
+  /** Makes the projections use the adapters. */
+  attach(): void {
+    const form = { rank: this.options.rank, dropout: this.dropout };
+    for (const [projection, adapters] of this.#places) Object.assign(projection, { form, adapters });
+  }
+
+  detach(): void {
+    for (const [projection] of this.#places) Object.assign(projection, { form: null, adapters: [] });
+  }
+
+  /** Adds s B A to the weights of every adapted matrix. @throws SgemoeError SGEMOE_MODEL_STORED or SGEMOE_MODEL_FROZEN */
+  addToWeights(): void {
+    for (const [projection, adapters] of this.#places) {
+      if (adapters.every((adapter) => adapter === null)) continue;
+      projection.store.requireWritable();
+      for (const adapter of adapters) adapter?.addTo(projection.matrix);
+    }
+  }
+}

@@ -1,0 +1,201 @@
+import { join } from 'node:path';
+import { checkOptions } from '../base/checks';
+import { SgemoeError } from '../base/errors';
+import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, checkTensorInfo, listNames } from '../checkpoint/checkpoint';
+import { whileLocked } from '../checkpoint/folderLock';
+import { jsonFile, readJson } from '../checkpoint/jsonFile';
+import { type NewFile, replaceFiles } from '../checkpoint/replaceFiles';
+import { halvesRow, isRotated, neighboursRow } from '../checkpoint/ropePairs';
+import { asF32, encodeSafetensors, SafetensorsFile, writeChunks } from '../checkpoint/safetensors';
+import { corrupt } from '../checkpoint/safetensorsHeader';
+import type { LoraOptions } from '../config/loraOptions';
+import type { Architecture } from '../hf/architectures';
+import { type PeftModule, peftModule, peftTensors, readPeftConfig, writePeftConfig } from '../hf/peft';
+import { chooseForExport } from '../hf/writeConfig';
+import type { Lora } from './lora';
+import type { LowRankAdapter } from './lowRankAdapter';
+import type { MoETransformer } from './model';
+
+export interface SaveLoraOptions {
+  /** The base's path or name, for `base_model_name_or_path`. Default: that of the checkpoint that it was loaded from. */
+  base?: string | undefined;
+  /** The architecture whose names are written. Default: as `exportHuggingFace` chooses. */
+  architecture?: Architecture | undefined;
+  /** String pairs for the header of adapter_model.safetensors. */
+  metadata?: Readonly<Record<string, string>> | undefined;
+}
+
+/**
+ * Writes a model's adapters as Python's `peft` does: adapter_config.json and adapter_model.safetensors, with the names of
+ * `transformers` 5. It writes both or none.
+ * @throws TypeError without adapters; RangeError for a model that no architecture expresses; SgemoeError
+ * SGEMOE_CHECKPOINT_WRITE or SGEMOE_FOLDER_LOCKED.
+ */
+export async function saveLora(
+  dir: string,
+  model: MoETransformer,
+  options: SaveLoraOptions = {},
+): Promise<void> {
+  const files = loraFiles(model, options);
+  await whileLocked(dir, { purpose: 'an adapter' }, () => replaceFiles(dir, files));
+}
+
+/** The files that `saveLora` writes, and its errors. */
+export function loraFiles(model: MoETransformer, options: SaveLoraOptions = {}): NewFile[] {
+  checkOptions('saveLora', options, ['base', 'architecture', 'metadata']);
+  const { lora, config } = model;
+  if (!lora) throw new TypeError('saveLora: the model has no adapters');
+  const architecture = chooseForExport(config, options.architecture);
+  const moduleOf = (name: string) => peftModule(config, architecture, name);
+  const modules = lora.adapters.map(({ name }) => moduleOf(name));
+  const all = partNames(model).map(moduleOf);
+  const names = peftTensors(modules);
+  const tensors = lora.adapters.flatMap((adapter, i) => peftMatrices(adapter, names[i], config.headDim));
+  const chunks = encodeSafetensors(asF32(tensors), { format: 'pt', ...options.metadata });
+  const base = options.base ?? model.origin?.path ?? null;
+  const json = writePeftConfig({ ...lora.options, base }, modules, all);
+  return [
+    jsonFile(ADAPTER_CONFIG, json),
+    { name: ADAPTER_WEIGHTS, write: (handle) => writeChunks(handle, chunks) },
+  ];
+}
+
+/**
+ * Adds the adapters that `saveLora` or Python's `peft` (on `transformers` 5) saved to a model.
+ * @param options the dropout of further training, and its seed.
+ * @throws TypeError if the model has adapters; SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND, SGEMOE_CONFIG_INVALID for settings
+ * that adapters here don't have, SGEMOE_CHECKPOINT_EXTRA_TENSOR for adapters of other modules than this model has, or the codes of
+ * a damaged file.
+ */
+export async function loadLora(
+  dir: string,
+  model: MoETransformer,
+  options: Pick<LoraOptions, 'dropout' | 'seed'> = {},
+): Promise<Lora> {
+  checkOptions('loadLora', options, ['dropout', 'seed']);
+  const path = join(dir, ADAPTER_CONFIG);
+  const json = await readJson(dir, ADAPTER_CONFIG, 'SGEMOE_CONFIG_INVALID');
+  if (json === null) throw new SgemoeError('SGEMOE_CHECKPOINT_NOT_FOUND', `${path}: no such file`);
+  const scale = readPeftConfig(path, json);
+  const architecture = chooseForExport(model.config);
+  const file = await SafetensorsFile.open(join(dir, ADAPTER_WEIGHTS));
+  try {
+    const found = findParts(file, model, architecture, json.target_parameters);
+    const lora = model.addLora({ ...options, ...scale, targets: [...found.keys()] });
+    try {
+      for (const adapter of lora.adapters) await readMatrices(file, adapter, found.get(adapter.name)!, model);
+    } catch (error) {
+      model.removeLora();
+      throw error;
+    }
+    return lora;
+  } finally {
+    await file.close();
+  }
+}
+
+/** The parts of all projections, each of which could have an adapter. */
+function partNames({ blocks, lmHead }: MoETransformer): string[] {
+  const projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
+  return projections.flatMap(({ parts }) => parts.map(({ name }) => name));
+}
+
+/** The parts that the file has adapters of, with the names of their tensors. */
+function findParts(
+  { tensors, path }: SafetensorsFile,
+  model: MoETransformer,
+  architecture: Architecture,
+  targets: unknown,
+): Map<string, string> {
+  const parts = partNames(model);
+  const modules = parts.map((name) => peftModule(model.config, architecture, name));
+  const found = new Map<string, string>();
+  const listed = Array.isArray(targets) ? targets : [];
+  const isTarget = (name: string) =>
+    listed.some((each) => name === each || name.endsWith(`.${String(each)}`));
+  const has = (name: string) => tensors.has(`${name}.lora_A.weight`);
+  parts.forEach((part, i) => {
+    const name = tensorOf(modules, i, has, isTarget);
+    if (name !== null) found.set(part, name);
+  });
+  const known = new Set(
+    [...found.values()].flatMap((name) => [`${name}.lora_A.weight`, `${name}.lora_B.weight`]),
+  );
+  // peft copies an adapted embedding or lm_head into the file.
+  const extra = [...tensors.keys()].filter(
+    (name) => !known.has(name) && !name.endsWith('.base_layer.weight'),
+  );
+  if (extra.length > 0 || found.size === 0) {
+    const what = extra.length > 0 ? listNames(extra) : 'no adapter';
+    throw corrupt(
+      'SGEMOE_CHECKPOINT_EXTRA_TENSOR',
+      path,
+      `the file holds ${what}, for which the model has no place`,
+    );
+  }
+  return found;
+}
+
+/** The name of a part's tensors in a file; null if it has none. */
+function tensorOf(
+  modules: readonly PeftModule[],
+  index: number,
+  has: (name: string) => boolean,
+  isTarget: (parameter: string) => boolean,
+): string | null {
+  const { module } = modules[index];
+  // Of the two stacks of a layer's experts, the config says which have an adapter.
+  const beside = modules.filter((other) => {
+    const isStack = other.parameter !== null && other.parameter !== 'weight';
+    return other.module === module && (!isStack || isTarget(`${module}.${other.parameter}`));
+  });
+  const at = beside.indexOf(modules[index]);
+  if (at < 0) return null;
+  const name = peftTensors(beside)[at];
+  return has(name) ? name : null;
+}
+
+interface NamedMatrix {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** A [r E,in] and B [out,r E], in which column i E + e belongs to row i of expert e's A. */
+function peftMatrices({ name, a, b }: LowRankAdapter, tensor: string, headDim: number): NamedMatrix[] {
+  const [r, E, out] = [a.rows, a.count, b.rows];
+  const rowOf = isRotated(`${name}.weight`)
+    ? (row: number) => neighboursRow(row, headDim)
+    : (row: number) => row;
+  const data = new Float32Array(b.size);
+  for (let e = 0; e < E; e++) {
+    for (let row = 0; row < out; row++) {
+      for (let i = 0; i < r; i++) data[row * r * E + i * E + e] = b.data[(e * out + rowOf(row)) * r + i];
+    }
+  }
+  return [
+    { name: `${tensor}.lora_A.weight`, shape: [r * E, a.cols], data: Float32Array.from(a.data) },
+    { name: `${tensor}.lora_B.weight`, shape: [out, r * E], data },
+  ];
+}
+
+async function readMatrices(
+  file: SafetensorsFile,
+  { name, a, b }: LowRankAdapter,
+  tensor: string,
+  { config: { headDim } }: MoETransformer,
+): Promise<void> {
+  const [r, E, out] = [a.rows, a.count, b.rows];
+  checkTensorInfo(file, `${tensor}.lora_A.weight`, [r * E, a.cols]);
+  checkTensorInfo(file, `${tensor}.lora_B.weight`, [out, r * E]);
+  const read = new Float32Array(Math.max(a.size, b.size));
+  await file.readPartInto(`${tensor}.lora_A.weight`, 0, read.subarray(0, a.size));
+  a.data.set(read.subarray(0, a.size));
+  await file.readPartInto(`${tensor}.lora_B.weight`, 0, read.subarray(0, b.size));
+  const rowOf = isRotated(`${name}.weight`) ? (row: number) => halvesRow(row, headDim) : (row: number) => row;
+  for (let e = 0; e < E; e++) {
+    for (let row = 0; row < out; row++) {
+      for (let i = 0; i < r; i++) b.data[(e * out + row) * r + i] = read[rowOf(row) * r * E + i * E + e];
+    }
+  }
+}

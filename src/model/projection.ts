@@ -1,0 +1,119 @@
+import type { Kernels } from '../backend/kernels';
+import type { IndexView, MatrixView } from '../memory/matrixView';
+import type { ParameterStore } from '../memory/parameters';
+import type { Matrix, Panel } from '../memory/weight';
+import type { Planner } from '../memory/workspace';
+import type { Dropout } from './dropout';
+import type { AdapterScratch, AdapterSlots, LowRankAdapter } from './lowRankAdapter';
+
+/** Rows of a projection's matrix that an adapter can change, under the name of their module: 'layers.0.self_attn.q_proj'. */
+export interface ProjectionPart {
+  readonly name: string;
+  /** Rows of each matrix; parts lie one below the other. */
+  readonly rows: number;
+}
+
+/** What all adapters of a model have in common, which decides the memory of their passes. */
+export interface AdapterForm {
+  readonly rank: number;
+  readonly dropout: Dropout;
+}
+
+export interface ProjectionSlots {
+  /** One for each part; empty in a model without adapters. */
+  readonly adapters: readonly AdapterSlots[];
+}
+
+export interface ProjectionScratch {
+  readonly adapters: readonly AdapterScratch[];
+  /** null unless the model keeps matrices as they are stored. */
+  readonly panel: Panel | null;
+}
+
+/**
+ * A product by a weight matrix with the adapters of its parts: y = alpha (x W^T + sum_a adapter_a(x)) + beta y. Every layer
+ * multiplies through one, so that this is the one place where adapters enter and where a matrix that isn't trained saves
+ * its gradient. With `groups` (row starts, one matrix for each group of rows) it is the experts' product.
+ * docs/gradients/lora.md
+ */
+export class Projection {
+  /** The adapter of each part, null for none. */
+  adapters: readonly (LowRankAdapter | null)[] = [];
+  /** null in a model without adapters. */
+  form: AdapterForm | null = null;
+
+  constructor(
+    readonly store: ParameterStore,
+    readonly matrix: Matrix,
+    readonly parts: readonly ProjectionPart[],
+  ) {}
+
+  get #kernels(): Kernels {
+    return this.store.kernels;
+  }
+
+  /** @param rows rows of x. */
+  plan(planner: Planner, rows: number): ProjectionSlots {
+    const adapters = this.#planEach(planner, rows, (u, kept): AdapterSlots => ({ u, kept }));
+    return { adapters };
+  }
+
+  planBackward(planner: Planner, rows: number): ProjectionScratch {
+    return {
+      adapters: this.#planEach(planner, rows, (du, dKept): AdapterScratch => ({ du, dKept })),
+      panel: this.store.isStored ? this.matrix.planPanel(planner) : null,
+    };
+  }
+
+  /** Plans for every part, adapted or not: blocks share plans, and one may have adapters where another has none. */
+  #planEach<T>(
+    planner: Planner,
+    rows: number,
+    made: (ofRank: MatrixView, ofInput: MatrixView | null) => T,
+  ): T[] {
+    const { form, parts, matrix } = this;
+    if (form === null) return [];
+    const drops = form.dropout.rate > 0 && matrix.count === 1;
+    return parts.map(() => {
+      return made(planner.floats(rows, form.rank), drops ? planner.floats(rows, matrix.cols) : null);
+    });
+  }
+
+  forwardAt(
+    { adapters }: ProjectionSlots,
+    x: MatrixView,
+    y: MatrixView,
+    alpha = 1,
+    beta = 0,
+    groups: IndexView | null = null,
+  ): void {
+    if (groups === null) this.matrix.multiply(this.#kernels, x, y, alpha, beta);
+    else this.matrix.multiplyGroups(this.#kernels, groups, x, y, alpha, beta);
+    for (let i = 0; i < adapters.length; i++) this.adapters[i]?.forwardAt(adapters[i], x, y, alpha, groups);
+  }
+
+  /** dx = alpha dy (W + sum_a s B_a A_a) + beta dx, and the gradients of what is trained. */
+  backwardAt(
+    slots: ProjectionSlots,
+    { adapters, panel }: ProjectionScratch,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    alpha = 1,
+    beta = 0,
+    groups: IndexView | null = null,
+  ): void {
+    const { matrix, store } = this;
+    const kernels = this.#kernels;
+    if (groups === null) {
+      matrix.addGradient(kernels, dy, x, store.gradBeta, alpha);
+      matrix.multiplyBack(kernels, dy, dx, alpha, beta, panel);
+    } else {
+      matrix.addGroupGradients(kernels, groups, dy, x, store.gradBeta, alpha);
+      matrix.multiplyGroupsBack(kernels, groups, dy, dx, alpha, beta, panel);
+    }
+    for (let i = 0; i < adapters.length; i++) {
+      this.adapters[i]?.backwardAt(slots.adapters[i], adapters[i], x, dy, dx, alpha, groups);
+    }
+  }
+}
