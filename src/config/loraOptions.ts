@@ -27,7 +27,8 @@ export const LORA_OPTIONS: OptionTable<LoraOptions> = {
   targets: texts({
     doc: 'the matrices that get an adapter: attention, experts (shared ones and dense feed-forwards too), router, all, or parts of names such as q_proj or lm_head',
     default: ['all'],
-    cli: { flag: '--lora-targets <parts...>' },
+    absent: 'all',
+    cli: { flag: '--lora-targets <parts...>', absent: 'no adapters: the weights themselves are trained' },
   }),
   rank: integer({ min: 1 }, { doc: 'rank r of the adapters', default: 16, cli: { flag: '--lora-rank <n>' } }),
   alpha: number(

@@ -1,8 +1,9 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MoETransformer, readTokenizer } from '../../src';
+import { loadLora, MoETransformer, readTokenizer } from '../../src';
 import { chatTokenizer } from '../helpers/chatTokenizer';
+import { expectRelative } from '../helpers/close';
 import { SMALL } from '../helpers/smallModel';
 import { readMetrics, sgemoe, temporaryFolder } from './run';
 
@@ -156,5 +157,68 @@ describe('sgemoe finetune', () => {
     const run = await finetune('long', '--seq-len', '161');
     expect(run).toMatchObject({ code: 2 });
     expect(run.stderr).toContain('--seq-len must be at most 160');
+  });
+});
+
+describe('sgemoe finetune --lora-targets', () => {
+  const OPTIONS = [
+    '--lora-targets',
+    'attention',
+    'experts',
+    'router',
+    '--lora-rank',
+    '3',
+    '--seq-len',
+    '160',
+  ];
+
+  it('trains adapters alone, which merge adds to the weights', async () => {
+    const run = await finetune('adapters', ...OPTIONS, '--epochs', '6', '--lr', '2e-2');
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    const out = join(folder, 'adapters');
+    expect(run.stdout).toContain(`sgemoe merge '${model}' '${out}' --out <dir>`);
+    expect(existsSync(join(out, 'model.safetensors'))).toBe(false);
+    const metrics = readMetrics(out);
+    const [first, last] = [metrics[0], metrics[14]].map(({ crossEntropy }) => crossEntropy as number);
+    expect(last).toBeLessThan(first / 2);
+    const { options } = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'));
+    expect(options).toMatchObject({ loraTargets: ['attention', 'experts', 'router'], loraRank: 3 });
+    const merged = join(folder, 'merged');
+    const { code, stdout } = await sgemoe(['merge', model, out, '--out', merged]);
+    expect([code, stdout]).toEqual([0, `${merged}: 14 adapters of rank 3 added to the weights\n`]);
+    const tuned = await MoETransformer.load(model);
+    await loadLora(out, tuned);
+    const prompt = [1, 2, 3];
+    const [want, got] = [tuned, await MoETransformer.load(merged)].map((each) =>
+      each.nextTokenLogits(prompt),
+    );
+    expectRelative('merged', got, want, 1e-4);
+    expect((await readTokenizer(merged)).files()).toEqual(chatTokenizer().files());
+  });
+
+  it('a run that was stopped goes on to the bit, with its own adapters', async () => {
+    const options = ['--steps', '6', '--schedule', 'constant', '--warmup', '0', ...OPTIONS];
+    await finetune('six adapters', ...options);
+    await finetune('three adapters', ...options.with(1, '3'));
+    const resumed = await sgemoe([
+      'finetune',
+      '--out',
+      join(folder, 'three adapters'),
+      '--resume',
+      '--steps',
+      '6',
+    ]);
+    expect(resumed).toMatchObject({ code: 0, stderr: '' });
+    const bytes = (out: string) => readFileSync(join(folder, out, 'adapter_model.safetensors'));
+    expect(bytes('three adapters').equals(bytes('six adapters'))).toBe(true);
+  });
+
+  it('refuses flags of adapters without targets, and targets that the model lacks', async () => {
+    const alone = await finetune('alone', '--lora-rank', '4');
+    expect(alone).toMatchObject({ code: 2 });
+    expect(alone.stderr).toContain('--lora-rank is of adapters; --lora-targets says which matrices get one.');
+    const wrong = await finetune('wrong', '--lora-targets', 'q_porj');
+    expect(wrong).toMatchObject({ code: 2 });
+    expect(wrong.stderr).toContain("'q_porj' is part of no name here");
   });
 });

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
 import { type Inspection, inspectCheckpoint } from '../../model/convert';
 import type { ChatMessage } from '../../text/chatMessage';
 import { ChatDataset } from '../../text/chats/chatDataset';
@@ -9,10 +10,10 @@ import type { Tokenizer } from '../../text/tokenizer';
 import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
-import { addFinetuneOptions, type FinetuneCliOptions } from '../options/finetuneOptions';
+import { addFinetuneOptions, type FinetuneCliOptions, LORA_LR } from '../options/finetuneOptions';
 import { checkpointPath, MODEL_ARGUMENT } from '../options/hubOptions';
 import { storableOptions } from '../options/optionFiles';
-import { fromFlags } from '../options/tableOptions';
+import { attributesOf, fromFlags } from '../options/tableOptions';
 import { describeExample } from '../terminal/chatExample';
 import { formatCount, formatPercent, shellQuote } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
@@ -43,13 +44,17 @@ Conversations are rendered by the chat template of the model's tokenizer; the lo
 be used are told by line and left out. Samples share the rows of a batch without seeing each other.
 
 All weights are trained, as float32. The run folder (--out) is a model, and has the files of a run of sgemoe train: metrics, curve,
-the best weights in best/, the state that --resume goes on from.
+the best weights in best/, the state that --resume goes on from. With --lora-targets only adapters are trained, beside weights that stay as
+they are stored, quantised ones too; the folder then has adapter_config.json and adapter_model.safetensors, as Python's peft writes them,
+and merge makes a model of both.
 
 Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130.
 
 Examples:
   $ sgemoe finetune SmolLM2-135M-Instruct.Q8_0.gguf --data chats.jsonl --out runs/tuned
   $ sgemoe finetune runs/book --data questions.jsonl --out runs/answers --epochs 10 --lr 1e-4
+  $ sgemoe finetune model.Q4_K_M.gguf --data chats.jsonl --out runs/adapter --lora-targets all --gradient-checkpointing
+  $ sgemoe merge model.Q4_K_M.gguf runs/adapter --out models/tuned
   $ sgemoe finetune --out runs/tuned --resume
   $ sgemoe chat runs/tuned
 `;
@@ -71,6 +76,7 @@ export function addFinetuneCommand(program: Command, context: CliContext): void 
 async function finetuneCommand(model: string | undefined, command: Command, io: CliIo): Promise<number> {
   if (model !== undefined) command.setOptionValueWithSource('initFrom', model, 'cli');
   const given = await completeOptions<FinetuneCliOptions>(command);
+  checkLora(command);
   const { out, resume, overwrite = false } = given;
   if (!resume) await checkRunFolder(out, overwrite);
   if (given.threads !== undefined) getKernels().setThreads(given.threads);
@@ -92,11 +98,18 @@ async function finetuneCommand(model: string | undefined, command: Command, io: 
             overwrite: overwrite || resume,
           });
     await showRun(run, describe(run, dataset, options), io);
-    const next = `sgemoe chat ${shellQuote(out)}`;
-    return await finishRun(run, options, { command: 'finetune', say: 'Talk to it', next }, io);
+    return await finishRun(run, options, { command: 'finetune', ...nextOf(run, out) }, io);
   } finally {
     interrupt.release();
   }
+}
+
+/** What can be done with what the run saved. */
+function nextOf({ trainer: { model } }: TrainingRun, out: string): { say: string; next: string } {
+  const dir = shellQuote(out);
+  if (model.lora === null) return { say: 'Talk to it', next: `sgemoe chat ${dir}` };
+  const base = shellQuote(model.origin!.path);
+  return { say: 'Add the adapters to the weights', next: `sgemoe merge ${base} ${dir} --out <dir>` };
 }
 
 interface Base {
@@ -105,12 +118,12 @@ interface Base {
 }
 
 /** The model that a new run starts from; says on stderr if its weights must be widened. @throws UsageError without one. */
-async function openBase({ initFrom, ...options }: FinetuneCliOptions, io: CliIo): Promise<Base> {
+async function openBase({ initFrom, loraTargets, ...options }: FinetuneCliOptions, io: CliIo): Promise<Base> {
   if (initFrom === undefined) throw new UsageError('finetune needs a model to train further.');
   const path = await checkpointPath(initFrom, options, io);
   const inspection = await inspectCheckpoint(path);
   const types = widened(inspection);
-  if (types.length > 0) {
+  if (types.length > 0 && loraTargets === undefined) {
     io.stderr.write(`${path} has weights in ${types.join(', ')}; all are trained, and saved, as float32.\n`);
   }
   return { path, maxSeqLen: inspection.config.maxSeqLen };
@@ -159,8 +172,33 @@ function samplePrompt(question: string | undefined, { tokenizer, validation, tra
   return tokenizer.decode(ids.subarray(0, Math.max(1, counts.indexOf(1))));
 }
 
-async function newTrainer(path: string, options: KnownRunOptions, tokenizer: Tokenizer): Promise<Trainer> {
-  const model = await loadForTuning(path, options, tokenizer);
+/** The adapters asked for; undefined for none. */
+function loraOf({ loraTargets, ...options }: KnownRunOptions & FinetuneCliOptions): LoraOptions | undefined {
+  if (loraTargets === undefined) return undefined;
+  return { ...fromFlags(LORA_OPTIONS, { ...options, loraTargets }), seed: options.seed };
+}
+
+/** @throws UsageError for flags of adapters without --lora-targets. */
+function checkLora(command: Command): void {
+  const sourceOf = (name: string) => command.getOptionValueSource(name) ?? 'default';
+  if (command.getOptionValue('loraTargets') !== undefined) {
+    if (sourceOf('lr') === 'default') command.setOptionValueWithSource('lr', LORA_LR, 'default');
+    return;
+  }
+  // A run that goes on has stored all of its flags, and refuses others.
+  if (command.getOptionValue('resume') === true) return;
+  const [alone] = attributesOf(LORA_OPTIONS).filter((name) => ['cli', 'config'].includes(sourceOf(name)));
+  if (alone === undefined) return;
+  const flag = command.options.find((option) => option.attributeName() === alone)?.long;
+  throw new UsageError(`${flag} is of adapters; --lora-targets says which matrices get one.`);
+}
+
+async function newTrainer(
+  path: string,
+  options: KnownRunOptions & FinetuneCliOptions,
+  tokenizer: Tokenizer,
+): Promise<Trainer> {
+  const model = await loadForTuning(path, options, tokenizer, loraOf(options));
   return asUsage(() => new Trainer(model, trainConfigOf(options)));
 }
 

@@ -1,6 +1,7 @@
 /** What `sgemoe train` and `sgemoe finetune` share: the folder, the recipe, the progress, the sample at the end. */
 import type { Command } from 'commander';
 import type { MemoryNeeds } from '../../base/requireMemory';
+import type { LoraOptions } from '../../config/loraOptions';
 import type { ModelConfig } from '../../config/modelConfig';
 import { TRAIN_OPTIONS, type TrainConfig } from '../../config/trainConfig';
 import { memoryBytes } from '../../model/memoryBytes';
@@ -184,20 +185,32 @@ export function trainConfigOf(options: RunCliOptions & { steps: number }): Train
 }
 
 /** The memory that the steps need. */
-export function trainingBytes(config: ModelConfig, options: KnownRunOptions): MemoryNeeds {
-  const { gradAccumulationSteps = 1, gradientCheckpointing } = trainConfigOf(options);
+export function trainingBytes(
+  config: ModelConfig,
+  options: KnownRunOptions,
+  lora?: LoraOptions,
+): MemoryNeeds {
+  const { gradAccumulationSteps = 1, gradientCheckpointing, train } = trainConfigOf(options);
   const batch = Math.ceil(options.batchSize / gradAccumulationSteps);
-  return memoryBytes(config, { batch, seq: options.seqLen, gradientCheckpointing });
+  const seq = options.seqLen;
+  return asUsage(() => memoryBytes(config, { batch, seq, gradientCheckpointing, train, lora }));
 }
 
-/** Loads the weights of a checkpoint; the optimizer starts afresh. @throws UsageError if the options don't fit it. */
+/**
+ * Loads the weights of a checkpoint; the optimizer starts afresh. With adapters, the weights stay as they are stored.
+ * @throws UsageError if the options don't fit it.
+ */
 export async function loadForTuning(
   from: string,
   options: KnownRunOptions,
   tokenizer: Tokenizer,
+  lora?: LoraOptions,
 ): Promise<MoETransformer> {
   const { seqLen } = options;
-  const model = await MoETransformer.load(from, { needs: (config) => trainingBytes(config, options) });
+  const model = await MoETransformer.load(from, {
+    dtype: lora === undefined ? 'float32' : 'stored',
+    needs: (config) => trainingBytes(config, options, lora),
+  });
   const { maxSeqLen, vocabSize } = model.config;
   if (seqLen > maxSeqLen) {
     throw new UsageError(`--seq-len must be at most ${maxSeqLen}, the context of the model in ${from}.`);
@@ -207,5 +220,6 @@ export async function loadForTuning(
       `The tokenizer has ${tokenizer.vocabSize} tokens, the model in ${from} ${vocabSize}.`,
     );
   }
+  if (lora !== undefined) asUsage(() => model.addLora(lora));
   return model;
 }

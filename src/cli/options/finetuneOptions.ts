@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { LORA_OPTIONS } from '../../config/loraOptions';
 import { TRAIN_OPTIONS } from '../../config/trainConfig';
 import { CHAT_DATA_OPTIONS, type ChatDatasetOptions } from '../../text/chats/options';
 import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
@@ -16,14 +17,19 @@ export interface FinetuneCliOptions
     HubCliOptions,
     Pick<ChatDatasetOptions, 'validation' | 'lossOn' | 'tooLong'> {
   epochs: number;
+  /** The targets of adapters; without them the weights are trained. */
+  loraTargets?: string[];
 }
+
+/** The learning rate of adapters, which start at 0 and have little to unlearn. */
+export const LORA_LR = 2e-4;
 
 const DEFAULT_EPOCHS = 3;
 
 /** Where tuning differs from training from scratch: fewer tokens, a lower learning rate, no decay towards 0. */
 const TRAIN_CHANGES = {
   totalSteps: { absent: 'as many as --epochs takes' },
-  lr: { default: 1e-4 },
+  lr: { default: 1e-4, note: `with adapters the default is ${LORA_LR}` },
   weightDecay: { default: 0 },
   auxLossAlpha: { absent: "the model's" },
 };
@@ -74,6 +80,8 @@ export function addFinetuneOptions(command: Command): void {
     DEFAULT_EPOCHS,
   );
   addTableOptions(command, TRAIN_OPTIONS, { changes: TRAIN_CHANGES });
+  command.optionsGroup('Adapters, trained in place of the weights (LoRA):');
+  addTableOptions(command, LORA_OPTIONS);
   command.optionsGroup('Batches, evaluation and saves:');
   addTableOptions(command, RUN_OPTIONS, {
     changes: RUN_CHANGES,

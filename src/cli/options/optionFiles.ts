@@ -25,6 +25,12 @@ const FIXED = [
   'initFrom',
   'validation',
   'lossOn',
+  'train',
+  'loraTargets',
+  'loraRank',
+  'loraAlpha',
+  'rslora',
+  'loraDropout',
   'tooLong',
   'epochs',
 ];
