@@ -46,7 +46,9 @@ function complete(url, body, end = Number.POSITIVE_INFINITY) {
   /** @type {Arrivals} */
   const arrivals = { began, at: [], tokens: null };
   return new Promise((done, fail) => {
-    const request = http.request(new URL('/v1/completions', url), { method: 'POST', headers }, (response) => {
+    // A connection each: llama.cpp's server closes kept ones while the next request is under way.
+    const options = { method: 'POST', headers, agent: false };
+    const request = http.request(new URL('/v1/completions', url), options, (response) => {
       if (response.statusCode !== 200) fail(new Error(`the server answered ${response.statusCode}`));
       let rest = '';
       response.setEncoding('utf8').on('data', (chunk) => {
