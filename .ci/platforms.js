@@ -143,9 +143,9 @@ function nativeTestsOnRiscv() {
   const program = path.join(folder, 'sgemoe_test');
   const addon = path.join(ROOT, 'native');
   const list = (part) => fs.readdirSync(path.join(addon, part)).filter((name) => name.endsWith('.cc'));
-  const own = ['cores', 'gemm', 'gemm_large', 'parallel', 'scratch', 'scratch_parts', 'thread_count'].map(
-    (name) => `native/${name}.cc`,
-  );
+  // The sources beside the kernels that native/test/CMakeLists.txt names.
+  const build = fs.readFileSync(path.join(addon, 'test', 'CMakeLists.txt'), 'utf8');
+  const own = Array.from(build.matchAll(/\.\.\/(\w+\.cc)/g), ([, name]) => `native/${name}`);
   const sources = [
     ...own,
     ...list('kernels').map((name) => `native/kernels/${name}`),

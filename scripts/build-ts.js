@@ -27,6 +27,7 @@ const DEFERRED = {
     '../hf/endTokens',
     '../hf/hub/modelPath',
     '../hf/source',
+    './saveModel',
     './storedWeights',
   ],
   'tensor/compute.js': ['../backend/reference'],

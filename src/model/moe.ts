@@ -378,8 +378,8 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   #expertsBackward(s: MoESlots, { products, dExpertOut, dAct, dGateUp }: MoEScratch): void {
     const { rowStarts } = s.router;
     const { gateUp, down } = s.products;
-    this.#down.backwardAt(down, products.down, s.act, dExpertOut, dAct, this.#scale, 0, rowStarts);
+    this.#down.groupsBackwardAt(down, products.down, rowStarts, s.act, dExpertOut, dAct, this.#scale);
     swigluBackward(this.kernels, s.gateUp, dAct, dGateUp);
-    this.#gateUp.backwardAt(gateUp, products.gateUp, s.gathered, dGateUp, dExpertOut, 1, 0, rowStarts);
+    this.#gateUp.groupsBackwardAt(gateUp, products.gateUp, rowStarts, s.gathered, dGateUp, dExpertOut);
   }
 }

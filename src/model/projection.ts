@@ -101,17 +101,28 @@ export class Projection {
     dx: MatrixView,
     alpha = 1,
     beta = 0,
-    groups: IndexView | null = null,
   ): void {
     const { matrix, store } = this;
-    const kernels = this.#kernels;
-    if (groups === null) {
-      matrix.addGradient(kernels, dy, x, store.gradBeta, alpha);
-      matrix.multiplyBack(kernels, dy, dx, alpha, beta, panel);
-    } else {
-      matrix.addGroupGradients(kernels, groups, dy, x, store.gradBeta, alpha);
-      matrix.multiplyGroupsBack(kernels, groups, dy, dx, alpha, beta, panel);
+    matrix.addGradient(this.#kernels, dy, x, store.gradBeta, alpha);
+    matrix.multiplyBack(this.#kernels, dy, dx, alpha, beta, panel);
+    for (let i = 0; i < adapters.length; i++) {
+      this.adapters[i]?.backwardAt(slots.adapters[i], adapters[i], x, dy, dx, alpha, null);
     }
+  }
+
+  /** As `backwardAt` with beta 0, for a forward with groups. */
+  groupsBackwardAt(
+    slots: ProjectionSlots,
+    { adapters, panel }: ProjectionScratch,
+    groups: IndexView,
+    x: MatrixView,
+    dy: MatrixView,
+    dx: MatrixView,
+    alpha = 1,
+  ): void {
+    const { matrix, store } = this;
+    matrix.addGroupGradients(this.#kernels, groups, dy, x, store.gradBeta, alpha);
+    matrix.multiplyGroupsBack(this.#kernels, groups, dy, dx, alpha, 0, panel);
     for (let i = 0; i < adapters.length; i++) {
       this.adapters[i]?.backwardAt(slots.adapters[i], adapters[i], x, dy, dx, alpha, groups);
     }

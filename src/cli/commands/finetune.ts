@@ -80,7 +80,7 @@ async function finetuneCommand(model: string | undefined, command: Command, io: 
   const { out, resume, overwrite = false } = given;
   if (!resume) await checkRunFolder(out, overwrite);
   if (given.threads !== undefined) getKernels().setThreads(given.threads);
-  const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
+  const goesOn = resume === true && (await canGoOn(new RunFolder(out), 'the folder as the model'));
   // A run that has saved nothing can't be resumed; it starts anew.
   const base = goesOn ? null : await openBase(given, io);
   const tokenizer = await readTokenizer(base?.path ?? out);

@@ -82,7 +82,7 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
   const { out, resume, overwrite = false } = options;
   if (!resume) await checkRunFolder(out, overwrite);
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const goesOn = resume === true && (await canGoOn(new RunFolder(out)));
+  const goesOn = resume === true && (await canGoOn(new RunFolder(out), '--init-from'));
   const openChecked = async (source: TrainCliOptions | DataOptions) => {
     const dataset = await openData(source, io);
     checkData(options, dataset);

@@ -47,13 +47,14 @@ export async function checkRunFolder(out: string, overwrite: boolean): Promise<v
 
 /**
  * Whether a run has a checkpoint to resume from; otherwise it starts anew.
- * @throws UsageError if that would remove weights.
+ * @param instead what starts a new run from the folder's weights.
+ * @throws UsageError if starting anew would remove weights.
  */
-export async function canGoOn(folder: RunFolder): Promise<boolean> {
+export async function canGoOn(folder: RunFolder, instead: string): Promise<boolean> {
   if (await folder.hasCheckpoint()) return true;
   if (!(await folder.hasWeights())) return false;
   throw new UsageError(
-    `${folder.path} has weights, but no state.json to go on from; a new run can start from them.`,
+    `${folder.path} has weights, but no state.json to go on from; ${instead} starts a new run from them.`,
   );
 }
 
