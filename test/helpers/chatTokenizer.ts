@@ -1,5 +1,6 @@
 import { loadTokenizer, type Tokenizer } from '../../src';
 import { BYTE_CHARACTERS } from '../../src/base/byteAlphabet';
+import { PLAIN_BPE } from '../../src/checkpoint/plainBpe';
 
 export const CHATML =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}" +
@@ -30,14 +31,7 @@ export function chatTokenizer(template: string | undefined = CHATML): Tokenizer 
       post_processor: null,
       decoder: byteLevel,
       model: {
-        type: 'BPE',
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: false,
+        ...PLAIN_BPE,
         vocab,
         merges: [`${dot} ${newline}`],
       },
