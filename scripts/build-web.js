@@ -2,8 +2,8 @@
 /**
  * npm run build:web [-- --out <folder>]
  *
- * Builds dist/web/: the package for browsers, one ES module (index.js) with its kernels, and the page demo.html with the
- * files that it needs. Any static server can serve the folder. The sources are the package's; backend/browser.ts replaces
+ * Builds dist/web/: the package for browsers, one ES module (index.js) with its kernels (gzipped: most static servers send
+ * files as they are), and the page demo.html with the files that it needs. Any static server can serve the folder. The sources are the package's; backend/browser.ts replaces
  * the loader, and web/node.js replaces Node's modules.
  */
 const fs = require('node:fs');
@@ -73,7 +73,10 @@ async function main(out) {
     },
   });
   await bundle.write({ file: path.join(out, 'index.js'), format: 'esm', minify: true });
-  for (const file of KERNELS) fs.copyFileSync(file, path.join(out, path.basename(file)));
+  for (const file of KERNELS) {
+    const packed = gzipSync(fs.readFileSync(file), { level: 9 });
+    fs.writeFileSync(path.join(out, `${path.basename(file)}.gz`), packed);
+  }
   for (const file of COPIED)
     fs.copyFileSync(path.join(ROOT, 'src', file), path.join(out, path.basename(file)));
   const page = await rolldown({ input: path.join(PAGE, 'demo.js'), platform: 'browser', logLevel: 'silent' });

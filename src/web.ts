@@ -1,6 +1,6 @@
 /**
  * sgemoe in a browser: models, training and generation on the page or in a worker of it, by WebAssembly.
- * scripts/build-web.js bundles it as one module, dist/web/index.js; kernels.wasm lies beside it.
+ * scripts/build-web.js bundles it as one module, dist/web/index.js; kernels.wasm.gz lies beside it.
  */
 import { type LoadOptions, loadKernels } from './backend/browser';
 import type { BackendInfo } from './backend/kernels';
@@ -34,14 +34,14 @@ export interface FetchedModel {
 
 /**
  * Gets the kernels ready. Await it before anything else. Later calls return the same.
- * @param folder that has kernels.wasm and kernels-relaxed.wasm, of which one is fetched; default: beside this module.
+ * @param folder that has kernels.wasm.gz and kernels-relaxed.wasm.gz, of which one is fetched; default: beside this module.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when it can't be fetched; RangeError for an option.
  */
 export function load(folder?: string | URL, options: LoadOptions = {}): Promise<BackendInfo> {
   // These are literals because bundlers follow them.
   const files = {
-    simd128: new URL('./kernels.wasm', folder ?? SGEMOE_MODULE_URL),
-    'relaxed-simd': new URL('./kernels-relaxed.wasm', folder ?? SGEMOE_MODULE_URL),
+    simd128: new URL('./kernels.wasm.gz', folder ?? SGEMOE_MODULE_URL),
+    'relaxed-simd': new URL('./kernels-relaxed.wasm.gz', folder ?? SGEMOE_MODULE_URL),
   };
   return loadKernels(files, options);
 }

@@ -53,10 +53,10 @@ export async function loadKernels(files: KernelFiles, options: LoadOptions = {})
 
 async function createKernelsFrom(files: KernelFiles, threads: number): Promise<Kernels> {
   const instructionSet = bestInstructionSet();
-  const bytes = await fetchBytes(String(files[instructionSet]));
+  const file = await fetchBytes(String(files[instructionSet]));
   const helpers = new Helpers();
   try {
-    const module = await WebAssembly.compile(bytes);
+    const module = await WebAssembly.compile(await unpacked(file));
     const info = { platform: 'browser-wasm32', instructionSet, addonPath: null, notes: [] };
     const { kernels, startHelpers } = instantiate(module, { info, startHelper: helpers.start });
     if (browser.crossOriginIsolated && threads > 1) {
@@ -107,7 +107,7 @@ class Helpers {
   }
 }
 
-async function fetchBytes(url: string): Promise<Uint8Array> {
+async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     const response = await fetch(url);
     if (response.ok) return new Uint8Array(await response.arrayBuffer());
@@ -115,6 +115,14 @@ async function fetchBytes(url: string): Promise<Uint8Array> {
   } catch (cause) {
     throw new SgemoeError('SGEMOE_BACKEND_UNAVAILABLE', `${url}: ${(cause as Error).message}`, { cause });
   }
+}
+
+/** The kernels lie gzipped on the server; some servers and caches hand them over unpacked. */
+async function unpacked(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;
+  if (!isGzip) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 /** @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE before `loadKernels`. */

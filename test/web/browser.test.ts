@@ -50,7 +50,7 @@ beforeAll(async () => {
   model = MoETransformer.create(ModelConfig.tiny(), { seed: 5, kernels: createReferenceKernels() });
   await model.save(join(folder, 'model'), new ByteTokenizer().files());
   mkdirSync(join(folder, 'damaged'));
-  for (const name of ['kernels.wasm', 'kernels-relaxed.wasm'])
+  for (const name of ['kernels.wasm.gz', 'kernels-relaxed.wasm.gz'])
     writeFileSync(join(folder, 'damaged', name), 'x');
   writeFileSync(join(folder, 'blank.html'), '<!doctype html><title>blank</title>');
   cpSync(hfDir('qwen3_moe'), join(folder, 'qwen3_moe'), { recursive: true });
@@ -107,7 +107,7 @@ describe.skipIf(skip)('the bundle for browsers', () => {
   });
 
   it('takes at most 400 KB gzipped with its kernels', () => {
-    const bytes = ['index.js', 'kernels.wasm', 'kernels-relaxed.wasm'].map(
+    const bytes = ['index.js', 'kernels.wasm.gz', 'kernels-relaxed.wasm.gz'].map(
       (name) => gzipSync(readFileSync(join(folder, 'web', name))).length,
     );
     expect(bytes.reduce((sum, each) => sum + each)).toBeLessThan(400 * 1024);
