@@ -1,4 +1,4 @@
-export { type BackendRequest, backendInfo, createKernels, setThreads } from './backend';
+export { backendInfo, createKernels, setThreads } from './backend';
 export { addTree, type Collectives, type MovableArray, type Transfer } from './backend/collectives';
 export {
   Distributed,
@@ -12,7 +12,7 @@ export {
   joinThreadGroup,
   type ThreadGroupOptions,
 } from './backend/collectives/threads';
-export type { BackendInfo, BackendName, BlasInfo, Kernels } from './backend/kernels';
+export type { BackendInfo, BackendName, BackendRequest, BlasInfo, Kernels } from './backend/kernels';
 export type { Batch } from './base/batch';
 export type { DType, FloatDType } from './base/dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';

@@ -14,12 +14,10 @@
  * if that isn't the fastest kind, one process warning says what is missing.
  */
 import { SgemoeError } from '../base/errors';
-import type { BackendInfo, BackendName, Kernels } from './kernels';
+import type { BackendInfo, BackendRequest, Kernels } from './kernels';
 import { isBundleOfKnownPlatform, loadNativeKernels, type NativeOptions } from './native';
 import { createReferenceKernels } from './reference';
 import { loadWasmKernels } from './wasm';
-
-export type BackendRequest = 'auto' | BackendName;
 
 const REQUESTS: readonly BackendRequest[] = [
   'auto',

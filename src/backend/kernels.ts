@@ -68,6 +68,8 @@ export interface Kernels
 
 export type BackendName = 'reference' | 'wasm' | 'builtin' | 'openblas' | 'accelerate' | 'blas';
 
+export type BackendRequest = 'auto' | BackendName;
+
 /** The backend in use, and why it isn't a faster one. `sgemoe info` prints it. */
 export interface BackendInfo {
   /**
@@ -75,6 +77,11 @@ export interface BackendInfo {
    * (SGEMOE_BLAS).
    */
   readonly backend: BackendName;
+  /**
+   * What `createKernels` takes to compute like this in another thread. With 'auto', OpenBLAS multiplies only where it was
+   * measured faster than the built-in kernels; a library that is asked for by name multiplies everything.
+   */
+  readonly request: BackendRequest;
   /** Operating system and processor, such as 'linux-x64'. */
   readonly platform: string;
   /** The BLAS library in use, null for 'reference', 'wasm' and 'builtin'. */

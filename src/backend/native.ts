@@ -178,14 +178,19 @@ export function loadNativeKernels(options: NativeOptions = {}): Kernels {
       error,
     );
   }
-  return toKernels(native, addon, path);
+  return toKernels(native, addon, path, backend);
 }
 
 /**
  * The addon's functions as own properties of one object. A literal with a spread makes the object, since V8 turns one that
  * grows key by key into a dictionary: a look-up there costs 13 ns instead of 1 ns; a call costs 150 ns.
  */
-function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kernels {
+function toKernels(
+  native: NativeKernels,
+  addon: Addon,
+  addonPath: string,
+  request: NativeBackendRequest,
+): Kernels {
   const missing = [...(Object.keys(KERNEL_NAMES) as KernelName[]), 'mapFile' as const].find(
     (name) => typeof (name === 'mapFile' ? addon[name] : native[name]) !== 'function',
   );
@@ -206,7 +211,7 @@ function toKernels(native: NativeKernels, addon: Addon, addonPath: string): Kern
     ),
     ...functions,
     get info(): BackendInfo {
-      return { ...described, platform, threads: threads(), addonPath, notes };
+      return { ...described, request, platform, threads: threads(), addonPath, notes };
     },
   };
 }

@@ -53,6 +53,7 @@ export function createReferenceKernels(options: ReferenceOptions = {}): Kernels 
   const { floatType = 'float32', notes = [] } = options;
   const info: BackendInfo = {
     backend: 'reference',
+    request: 'reference',
     platform: `${process.platform}-${process.arch}`,
     blas: null,
     instructionSet: 'none',

@@ -297,6 +297,7 @@ describe.skipIf(ADDON === null)('the addon', () => {
     const { info, warnings } = await load(built, { SGEMOE_BACKEND: 'builtin', SGEMOE_THREADS: '3' });
     expect(info).toMatchObject({
       backend: 'builtin',
+      request: 'builtin',
       blas: null,
       threads: 3,
       addonPath: join(built, 'build', 'Release', 'sgemoe.node'),

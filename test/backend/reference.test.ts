@@ -54,6 +54,7 @@ describe('reference kernels', () => {
     const { info } = createReferenceKernels({ notes: ['No compiler.'] });
     expect(info).toMatchObject({
       backend: 'reference',
+      request: 'reference',
       blas: null,
       instructionSet: 'none',
       threads: 1,

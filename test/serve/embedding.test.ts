@@ -11,10 +11,11 @@ afterAll(() => server.close());
 const { hiddenDim } = model.config;
 
 /** The final norm's output [T,H], by token. */
-function hiddenOf(text: string): number[][] {
+function hiddenOf(text: string, of = model): number[][] {
+  const { hiddenDim } = of.config;
   const tokens = [...new TextEncoder().encode(text)];
   const hidden = new Float32Array(tokens.length * hiddenDim);
-  new built.Decoder(model).step([{ slot: 0, tokens, logits: 'none' }], { hidden });
+  new built.Decoder(of).step([{ slot: 0, tokens, logits: 'none' }], { hidden });
   return tokens.map((_, t) => [...hidden.subarray(t * hiddenDim, (t + 1) * hiddenDim)]);
 }
 
@@ -32,6 +33,15 @@ describe('an embedding', () => {
     expect(await embed({ normalize: true })).toEqual(near(unit(mean)));
     expect(await embed({ dimensions: 3 })).toEqual(near(mean.slice(0, 3)));
     expect(await embed({ dimensions: 3, normalize: true })).toEqual(near(unit(mean.slice(0, 3))));
+  });
+
+  it("is what the model's own kernels compute, to the bit", async () => {
+    const wide = byteModel({ hiddenDim: 128, ffnDim: 192 });
+    const text = 'some words that take one step of a few dozen tokens';
+    const owner = await built.Engine.create(wide, new built.ByteTokenizer());
+    const { embeddings } = await owner.embed([text], { pooling: 'last' });
+    await owner.close();
+    expect([...embeddings[0]]).toEqual(hiddenOf(text, wide).at(-1)!);
   });
 
   it('has the same form for each text of a request', async () => {

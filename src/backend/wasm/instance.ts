@@ -72,6 +72,7 @@ export function instantiate(module: Module, options: WasmOptions): WasmInstance 
     get info(): BackendInfo {
       return {
         backend: 'wasm',
+        request: 'wasm',
         blas: null,
         exactProducts: true,
         matrixUnit: 'none',

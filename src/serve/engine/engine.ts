@@ -93,7 +93,7 @@ export class Engine implements AsyncDisposable {
     this.samplingDefaults = isIgnored ? {} : checkpointSampling(model.generationConfig);
     this.#slots = workers * maxBatch;
     this.#workerCounters = Array.from({ length: workers }, () => new WorkerCounters(model.config));
-    const { backend, addonPath, instructionSet } = model.kernels.info;
+    const { backend, request, addonPath, instructionSet } = model.kernels.info;
     this.fingerprint = fingerprintOf([
       model.config.toJSON(),
       model.weightBytes,
@@ -105,7 +105,7 @@ export class Engine implements AsyncDisposable {
     const setup: Omit<WorkerSetup, 'counters'> = {
       role: 'decode',
       model: model.share(),
-      backend,
+      backend: request,
       addonPath,
       tokenizer: tokenizer?.files() ?? null,
       slots: maxBatch,

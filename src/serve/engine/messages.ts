@@ -1,6 +1,6 @@
 /** Messages between the engine's thread and its workers. */
 
-import type { BackendName } from '../../backend/kernels';
+import type { BackendRequest } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
@@ -18,7 +18,8 @@ import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 export interface WorkerSetup {
   role: 'decode';
   model: SharedModel;
-  backend: BackendName;
+  /** `BackendInfo.request` of the model's kernels. */
+  backend: BackendRequest;
   /** The addon's file; null for a backend without one. */
   addonPath: string | null;
   tokenizer: TokenizerFiles | null;
