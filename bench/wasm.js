@@ -7,7 +7,7 @@
  */
 const { command, integer, start } = require('./lib/command');
 
-/** @type {import('../dist/backend').BackendRequest[]} */
+/** @type {import('../dist/backend/kernels').BackendRequest[]} */
 const BACKENDS = ['reference', 'wasm', 'builtin'];
 const SIDE = 512;
 const [BATCH, SEQ] = [2, 32];
