@@ -27,6 +27,8 @@ const { complete, load, ms } = require('./lib/streamLoad');
 
 const CLIENTS = [1, 8, 64];
 const TOKENS = 48;
+/** Before it is counted: 64 prompts at once take some seconds. */
+const WARM_UP_SECONDS = 4;
 const PROMPT = 'a prompt of some length, such as people write. ';
 
 start(async () => {
@@ -60,7 +62,7 @@ async function measure(maxBatch, clients, seconds) {
   const server = await startServer(maxBatch);
   await complete(server.url, bodyOf(0, 0));
   await server.delay();
-  const all = await load(server.url, clients, seconds, bodyOf);
+  const all = await load(server.url, clients, seconds, bodyOf, WARM_UP_SECONDS);
   const late = await server.delay();
   server.stop();
   line([
@@ -116,7 +118,7 @@ async function compare(servers, clients, seconds, rounds) {
   for (let round = 0; round < rounds; round++) {
     for (const [i, { url }] of servers.entries()) {
       const body = (client, n) => bodyOf(client, `${round}.${n}`);
-      const { tokens, firsts, between } = await load(url, clients, seconds, body);
+      const { tokens, firsts, between } = await load(url, clients, seconds, body, WARM_UP_SECONDS);
       rates[i].push(tokens / seconds);
       times[i].firsts.push(...firsts);
       times[i].between.push(...between);

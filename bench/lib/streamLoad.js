@@ -11,26 +11,38 @@ const { quantile, sort } = require('./stats');
  */
 
 /**
- * Loads a server for some seconds.
+ * Loads a server for some seconds, after a warm-up in which the clients get out of step. What arrives later counts: a piece as
+ * many tokens as those of all finished answers have on average, since an answer that was left doesn't tell its tokens.
  * @param {string} url
  * @param {number} clients
  * @param {number} seconds
  * @param {(client: number, round: number) => object} bodyOf the request's body
  */
-async function load(url, clients, seconds, bodyOf) {
-  const end = performance.now() + 1000 * seconds;
+async function load(url, clients, seconds, bodyOf, warmUpSeconds = 0) {
+  const begin = performance.now() + 1000 * warmUpSeconds;
+  const end = begin + 1000 * seconds;
   /** @type {{ requests: number, tokens: number, firsts: number[], between: number[] }} */
   const all = { requests: 0, tokens: 0, firsts: [], between: [] };
+  const finished = { pieces: 0, tokens: 0 };
+  let pieces = 0;
   const client = async (i) => {
     for (let round = 1; performance.now() < end; round++) {
       const { began, at, tokens } = await complete(url, bodyOf(i, round), end);
-      all.requests += tokens === null ? 0 : 1;
-      all.tokens += tokens ?? at.length;
-      if (at.length > 0) all.firsts.push(at[0] - began);
-      for (let j = 1; j < at.length; j++) all.between.push(at[j] - at[j - 1]);
+      if (tokens !== null) {
+        finished.pieces += at.length;
+        finished.tokens += tokens;
+        if (performance.now() >= begin) all.requests++;
+      }
+      if (at[0] >= begin) all.firsts.push(at[0] - began);
+      for (let j = 0; j < at.length; j++) {
+        if (at[j] < begin || at[j] > end) continue;
+        pieces++;
+        if (j > 0) all.between.push(at[j] - at[j - 1]);
+      }
     }
   };
   await Promise.all(Array.from({ length: clients }, (_, i) => client(i)));
+  all.tokens = finished.pieces === 0 ? pieces : (pieces * finished.tokens) / finished.pieces;
   return all;
 }
 
