@@ -49,6 +49,12 @@ export class Planner {
     return planner;
   }
 
+  /** Makes room for what another planner of the same memory has laid out. */
+  include({ floatCount, intCount }: Planner): void {
+    this.floatCount = Math.max(this.floatCount, floatCount);
+    this.intCount = Math.max(this.intCount, intCount);
+  }
+
   /** A float matrix [rows,cols]; without cols a vector [rows]. */
   floats(rows: number, cols = 1): MatrixView {
     const at = this.floatCount;

@@ -5,7 +5,7 @@ import { type BlockDims, TransformerBlock } from './block';
 import { Embedding, Linear, RMSNorm } from './layers';
 import type { Lora } from './lora';
 import type { RouterLosses } from './moe';
-import type { ModelParts } from './pass';
+import type { ModelParts } from './parts';
 
 /** A model's layers and the places of their weights. */
 export interface AssembledParts extends ModelParts {

@@ -10,7 +10,7 @@ import type { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner, Workspace } from '../memory/workspace';
 import type { Embedding } from './layers';
 import { decoderBytes, defaultStepTokens } from './memoryBytes';
-import type { ModelParts } from './pass';
+import type { ModelParts } from './parts';
 import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 
 /** The part of a MoETransformer that a decoder needs. */

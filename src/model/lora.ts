@@ -5,7 +5,7 @@ import { ParameterStore } from '../memory/parameters';
 import type { Dropout } from './dropout';
 import { LowRankAdapter } from './lowRankAdapter';
 import { chosenNames } from './partNames';
-import type { ModelParts } from './pass';
+import type { ModelParts } from './parts';
 import type { Projection } from './projection';
 
 /** Words for targets, as patterns of the names of projections' parts. */

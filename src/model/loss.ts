@@ -1,7 +1,8 @@
-import { SgemoeError } from '../base/errors';
 import type { MemoryNeeds } from '../base/requireMemory';
 import { crossEntropy } from '../memory/operations/training';
 import { type AssembledParts, trainedStore } from './assemble';
+import { LossHead } from './lossHead';
+import type { LossBlock } from './lossPlan';
 import type { RouterLosses } from './moe';
 import { copyTokens } from './packing';
 import type { ModelPass, PassMode } from './pass';
@@ -44,6 +45,8 @@ export interface LossSums {
   zLoss: number;
   /** [nLayers][E]: number of assignments of each expert; empty for a dense layer. */
   load: number[][];
+  /** Cross-entropy of each sample, summed over its targets that count; absent where nobody asks. Needs positions. */
+  samples?: number[] | undefined;
 }
 
 /**
@@ -51,14 +54,17 @@ export interface LossSums {
  * router's balance loss and z-loss. A train step is `forward`, `backward`, and the optimizer's update.
  */
 export class ModelLoss {
-  /** The terms of the last forward that kept activations, followed by the number of that pass. */
+  /** The terms and sums of the last forward that kept activations. */
   #terms: LossTerms | null = null;
-  #entered = 0;
+  #sums: LossSums | null = null;
+  readonly #head: LossHead;
 
   constructor(
     private readonly parts: AssembledParts,
     private readonly passes: Passes,
-  ) {}
+  ) {
+    this.#head = new LossHead(parts);
+  }
 
   /** Zero sums, to add parts to. */
   noSums(): LossSums {
@@ -71,50 +77,96 @@ export class ModelLoss {
     const { gradShards, mirrorBytes } = trainedStore(this.parts);
     return {
       gradients: gradShards.length > 0 ? 0 : mirrorBytes,
-      activations: this.passes.growthBytes(batch, seq, mode),
+      activations: this.passes.growthBytes(batch, seq, mode, 'loss'),
     };
   }
 
   /**
-   * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, and replace the logits by
-   * their gradient gradScale (softmax(z) - onehot(c)).
+   * Adds a part's losses to `sums`. 'train' and 'recompute' keep the activations for `backward`, which computes the
+   * cross-entropy together with its gradient and adds it then, unless the samples' losses are asked for.
    */
   forward(part: LossPart, terms: LossTerms, mode: LossMode, sums: LossSums): void {
     const { passes } = this;
     const pass = this.#enter(part, mode);
-    const { logits, targets, losses } = pass.loss!;
     this.#drop(mode !== 'loss', terms.pass ?? 0);
-    passes.hidden(pass);
-    const { lmHead, store } = this.parts;
-    lmHead.forwardAt(pass.lmHead, pass.normOut, logits, false);
-    store.requireUnchanged();
-    const gradScale = mode === 'loss' ? null : terms.gradScale;
-    const { ignoreIndex } = terms;
-    sums.crossEntropy += crossEntropy(store.kernels, logits, targets, losses, ignoreIndex, gradScale);
+    this.#head.list(pass, terms.ignoreIndex);
+    passes.blocks(pass);
     this.#addRouters(terms, sums);
     this.#terms = terms;
-    this.#entered = passes.entered;
+    this.#sums = sums;
+    if (sums.samples !== undefined) sums.crossEntropy += this.#sampleLosses(pass, sums.samples);
+    else if (mode === 'loss') {
+      sums.crossEntropy += this.#head.forward(pass, (block) => this.#crossEntropy(block, null));
+    }
+  }
+
+  /** Appends the loss of each sample of a pass, and returns the sum. */
+  #sampleLosses(pass: ModelPass, losses: number[]): number {
+    const samples = new Samples(pass);
+    const before = losses.length;
+    const sum = this.#head.forward(pass, (block, first) => {
+      const loss = this.#crossEntropy(block, null);
+      for (let i = 0; i < block.losses.rows; i++) {
+        const index = before + samples.of(first + i);
+        while (losses.length <= index) losses.push(0);
+        losses[index] += block.losses.data[block.losses.at + i];
+      }
+      return loss;
+    });
+    while (losses.length < before + samples.count) losses.push(0);
+    return sum;
   }
 
   /**
    * Computes the gradients of the last `forward` and adds them to those of the weights or, with `overwrite`, replaces them.
+   * The logits' is gradScale (softmax(z) - onehot(c)).
+   * @param sampleScales a gradScale for each sample of a part whose samples' losses were asked for.
    * @param onGradients called with each range of gradients once it is final: lm_head and norm, the blocks from last to
    * first, the embedding; each weight once.
    * @throws SgemoeError SGEMOE_NO_FORWARD unless the last forward kept its activations.
    */
-  backward(overwrite: boolean, onGradients?: OnGradients): void {
-    const pass = this.passes.kept();
-    if (this.#terms === null || this.#entered !== this.passes.entered) {
-      throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward: the last forward computed only logits, no loss');
-    }
-    this.passes.backward(pass, this.#terms, overwrite, onGradients);
+  backward(overwrite: boolean, onGradients?: OnGradients, sampleScales?: ArrayLike<number>): void {
+    const pass = this.passes.kept('loss');
+    const terms = this.#terms!;
+    const head = () => {
+      if (sampleScales) this.#sampleGradients(pass, sampleScales);
+      else {
+        const { gradScale } = terms;
+        this.#sums!.crossEntropy += this.#head.backward(pass, (block) =>
+          this.#crossEntropy(block, gradScale),
+        );
+      }
+    };
+    this.passes.backward(pass, terms, overwrite, head, onGradients);
+  }
+
+  #sampleGradients(pass: ModelPass, scales: ArrayLike<number>): void {
+    const samples = new Samples(pass);
+    this.#head.backward(pass, ({ logits, targets, losses }, first) => {
+      for (let from = 0, to = 1; from < logits.rows; from = to++) {
+        const sample = samples.of(first + from);
+        while (to < logits.rows && samples.of(first + to) === sample) to++;
+        const rows = to - from;
+        const part = { logits: logits.slice(from, rows), targets: targets.slice(from, rows) };
+        this.#crossEntropy({ ...part, losses: losses.slice(from, rows) }, scales[sample]);
+      }
+      return 0;
+    });
+  }
+
+  #crossEntropy(
+    { logits, targets, losses }: Pick<LossBlock, 'logits' | 'targets' | 'losses'>,
+    gradScale: number | null,
+  ): number {
+    const { ignoreIndex } = this.#terms!;
+    return crossEntropy(this.parts.store.kernels, logits, targets, losses, ignoreIndex, gradScale);
   }
 
   /** Makes room for a part and copies its ids and targets in. */
   #enter({ ids, targets, from, batch, seq, positions }: LossPart, mode: LossMode): ModelPass {
     const { passes } = this;
     if (positions === undefined) {
-      const pass = passes.enter(batch, seq, mode);
+      const pass = passes.enter(batch, seq, mode, 'loss');
       passes.copyIds(pass.ids, ids, from);
       passes.copyIds(pass.loss!.targets, targets, from);
       return pass;
@@ -139,5 +191,29 @@ export class ModelLoss {
       sums.zLoss += weight * router.computeZLoss(zLossCoef);
       for (let e = 0; e < router.nExperts; e++) sums.load[i][e] += router.counts[e];
     }
+  }
+}
+
+/** The samples of a packed pass, by their tokens. Questions come in the order of the tokens. */
+class Samples {
+  #token = -1;
+  #sample = -1;
+
+  constructor(private readonly pass: ModelPass) {}
+
+  /** The index of the sample of a counted token. */
+  of(counted: number): number {
+    const { data, at } = this.pass.loss!.counted;
+    return this.#at(data[at + counted]);
+  }
+
+  get count(): number {
+    return this.#at(this.pass.tokens - 1) + 1;
+  }
+
+  #at(token: number): number {
+    const { data, at } = this.pass.sequence.positions;
+    while (this.#token < token) if (data[at + ++this.#token] === 0) this.#sample++;
+    return this.#sample;
   }
 }

@@ -10,7 +10,8 @@ import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
 import { Lora } from './lora';
 import { chosenNames } from './partNames';
-import { type ModelParts, planPass } from './pass';
+import type { ModelParts } from './parts';
+import { planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
 /** Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
@@ -130,7 +131,8 @@ function passing(
   checkInteger('memoryBytes: seq', seq as number, 1);
   const passMode = mode === 'train' && gradientCheckpointing ? 'recompute' : mode;
   const { kernels } = parts.store;
-  const { planner } = planPass(parts, new Planner(), batch as number, seq as number, passMode);
+  const end = mode === 'forward' ? 'logits' : 'loss';
+  const { planner } = planPass(parts, new Planner(), batch as number, seq as number, passMode, end);
   return {
     cache: 0,
     activations: planned(planner, kernels) + ropeBytes(parts.config, kernels, seq as number),

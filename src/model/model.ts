@@ -337,11 +337,11 @@ export class MoETransformer implements NextTokenModel {
     checkForward(ids, [batch, seq, V], options, this.#floatType);
     const training = options.gradientCheckpointing ? 'recompute' : 'train';
     const passes = this.#passes;
-    const pass = passes.enter(batch, seq, options.training ? training : 'forward');
+    const pass = passes.enter(batch, seq, options.training ? training : 'forward', 'logits');
     passes.copyIds(pass.ids, ids);
     const logits = options.out ?? this.#newLogits(batch, seq);
-    passes.hidden(pass);
-    this.lmHead.forwardAt(pass.lmHead, pass.normOut, matrixOf(logits.data, pass.tokens, V), false);
+    const x = passes.hidden(pass);
+    this.lmHead.forwardAt(pass.head!.lmHead, x, matrixOf(logits.data, pass.tokens, V), false);
     this.store.requireUnchanged();
     return logits;
   }
@@ -356,16 +356,16 @@ export class MoETransformer implements NextTokenModel {
     dLogits: Tensor,
     options: { auxLossAlpha?: number | undefined; zLossCoef?: number | undefined } = {},
   ): void {
-    const pass = this.#passes.kept();
+    const pass = this.#passes.kept('logits');
     checkOptions('backward', options, ['auxLossAlpha', 'zLossCoef']);
     const { auxLossAlpha = 0, zLossCoef = 0 } = options;
     checkWeight('backward: auxLossAlpha', auxLossAlpha);
     checkWeight('backward: zLossCoef', zLossCoef);
     const shape = [pass.batch, pass.seq, this.config.vocabSize];
     checkTensor('backward: dLogits', dLogits, shape, this.#floatType);
-    const { data, at } = pass.loss!.logits;
-    data.set(dLogits.data as Float32Array, at);
-    this.#passes.backward(pass, { auxLossAlpha, zLossCoef, weight: 1 }, false);
+    const upstream = matrixOf(dLogits.data as Float32Array, pass.tokens, this.config.vocabSize);
+    const losses = { auxLossAlpha, zLossCoef, weight: 1 };
+    this.#passes.backward(pass, losses, false, () => this.#passes.logitsBackward(pass, upstream));
   }
 
   /**
@@ -417,7 +417,7 @@ export class MoETransformer implements NextTokenModel {
   /** Computes a forward of ids [B,S] and returns copies of all hidden states and routings. */
   trace(ids: Tensor): Trace {
     const logits = this.forward(ids, { training: true });
-    return traceOf(this.blocks, this.#passes.kept(), logits);
+    return traceOf(this.blocks, this.#passes.kept('logits'), logits);
   }
 
   /** Logits [V] of the token after `tokens`; lm_head only computes the last position. */
@@ -428,10 +428,10 @@ export class MoETransformer implements NextTokenModel {
     if (tokens.length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
     checkIds('nextTokenLogits', tokens, this.vocabSize);
     const passes = this.#passes;
-    const pass = passes.enter(1, tokens.length, 'forward');
+    const pass = passes.enter(1, tokens.length, 'forward', 'logits');
     passes.copyIds(pass.ids, tokens);
     passes.blocks(pass);
-    const { x, norm, normOut, lmHead } = pass.last;
+    const { x, norm, normOut, lmHead } = pass.head!.last;
     this.norm.forwardAt(norm, x, normOut);
     this.lmHead.forwardAt(lmHead, normOut, matrixOf(out, 1, this.vocabSize), false);
     this.store.requireUnchanged();

@@ -1,9 +1,10 @@
-import type { ModelConfig } from '../config/modelConfig';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
 import { type BlockScratch, type BlockSlots, forEachKind, type TransformerBlock } from './block';
-import type { Linear, LinearScratch, LinearSlots, RMSNorm, RMSNormSlots } from './layers';
+import type { LinearScratch, LinearSlots, RMSNormSlots } from './layers';
+import { type LossSlots, planLoss } from './lossPlan';
+import type { ModelParts } from './parts';
 
 /** The memory of a forward of one shape: matrices in the workspace. */
 export interface ModelPass {
@@ -20,15 +21,16 @@ export interface ModelPass {
   blocks: BlockSlots[];
   /** [T,H] input of each block, followed by the output of the last. */
   residual: MatrixView[];
-  norm: RMSNormSlots;
-  /** [T,H] output of the final norm */
-  normOut: MatrixView;
-  lmHead: LinearSlots;
-  last: LastSlots;
+  /** The final norm and lm_head of all tokens; null in the pass of a loss. */
+  head: HeadSlots | null;
+  /** null in the pass of logits. */
   loss: LossSlots | null;
   backward: BackwardSlots | null;
   planner: Planner;
 }
+
+/** What follows the blocks: the logits of all tokens, or a loss of those whose targets count. */
+export type PassEnd = 'logits' | 'loss';
 
 /**
  * The purpose of a pass, which decides its memory: 'forward' computes logits, 'loss' a loss. 'train' keeps everything that
@@ -36,6 +38,17 @@ export interface ModelPass {
  * again (gradient checkpointing, Chen et al. 2016).
  */
 export type PassMode = 'forward' | 'loss' | 'train' | 'recompute';
+
+/** The final norm and lm_head of all tokens, for their logits and the gradient of those. */
+export interface HeadSlots {
+  norm: RMSNormSlots;
+  /** [T,H] output of the final norm */
+  normOut: MatrixView;
+  lmHead: LinearSlots;
+  last: LastSlots;
+  /** null without a backward; dNorm [T,H] is the gradient of the final norm's output. */
+  backward: { dNorm: MatrixView; lmHead: LinearScratch } | null;
+}
 
 /** The final norm and lm_head of only the last position. */
 export interface LastSlots {
@@ -47,31 +60,11 @@ export interface LastSlots {
   lmHead: LinearSlots;
 }
 
-export interface LossSlots {
-  /** [T] target ids */
-  targets: IndexView;
-  /** [T,V] logits, then their gradient in place */
-  logits: MatrixView;
-  /** [T] cross-entropy of each token */
-  losses: MatrixView;
-}
-
 export interface BackwardSlots {
   /** [T,H] gradient of the residual stream */
   dX: MatrixView;
-  /** [T,H] gradient of the final norm's output */
-  dNorm: MatrixView;
-  lmHead: LinearScratch;
   /** Scratch of each block; all blocks of a kind share one object. */
   blocks: BlockScratch[];
-}
-
-/** The parts of a model, for which passes are planned. */
-export interface ModelParts {
-  readonly config: ModelConfig;
-  readonly blocks: readonly TransformerBlock[];
-  readonly norm: RMSNorm;
-  readonly lmHead: Linear;
 }
 
 /** The number of plans that are kept, for the most recent shapes; a plan has a few dozen matrices a layer. */
@@ -88,16 +81,18 @@ export class PassPlans {
     private readonly memory: PlannedMemory,
   ) {}
 
-  find(batch: number, seq: number, mode: PassMode, packed: boolean): ModelPass {
+  find(batch: number, seq: number, mode: PassMode, end: PassEnd, packed: boolean): ModelPass {
     const plans = this.#plans;
+    const isLoss = end === 'loss';
     for (let i = 0; i < plans.length; i++) {
       const plan = plans[i];
       if (plan.batch !== batch || plan.seq !== seq || plan.mode !== mode || plan.packed !== packed) continue;
+      if ((plan.loss !== null) !== isLoss) continue;
       for (let j = i; j > 0; j--) plans[j] = plans[j - 1];
       plans[0] = plan;
       return plan;
     }
-    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode, packed);
+    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode, end, packed);
     if (plans.length >= MAX_PLANS) plans.pop();
     plans.unshift(plan);
     return plan;
@@ -105,14 +100,16 @@ export class PassPlans {
 }
 
 export function planPass(
-  { config, blocks, norm, lmHead }: ModelParts,
+  parts: ModelParts,
   planner: Planner,
   batch: number,
   seq: number,
   mode: PassMode,
+  end: PassEnd,
   packed = false,
 ): ModelPass {
-  const { hiddenDim: H, vocabSize: V, nLayers } = config;
+  const { blocks } = parts;
+  const { hiddenDim: H, nLayers } = parts.config;
   const training = mode === 'train' || mode === 'recompute';
   const tokens = batch * seq;
   const sequence = planSequence(planner, batch, seq, null, packed ? tokens : batch);
@@ -122,7 +119,18 @@ export function planPass(
   const slots = mode === 'train' ? blocks.map((block) => plan(block)) : forEachKind(blocks, plan);
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens, H));
   const residual = Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]);
-  const normOut = planner.floats(tokens, H);
+  const ids = planner.ints(tokens);
+  const dX = training ? planner.floats(tokens, H) : null;
+  const isLoss = end === 'loss';
+  const head = isLoss ? null : planHead(parts, planner, residual[nLayers], training);
+  const loss = isLoss ? planLoss(parts, planner, tokens, training) : null;
+  const scratch =
+    dX === null
+      ? null
+      : forEachKind<BlockScratch>(blocks, (block, first) => block.planBackward(planner, batch, seq, first));
+  // The loss is done when the first block's backward begins, so its memory is the same.
+  if (loss !== null) planner.include(loss.blocks[0].planner);
+  const backward = scratch && { dX: dX!, blocks: scratch };
   return {
     mode,
     batch,
@@ -132,35 +140,35 @@ export function planPass(
     sequence,
     blocks: slots,
     planner,
-    ids: planner.ints(tokens),
+    ids,
     residual,
-    norm: norm.plan(planner, batch, seq),
+    head,
+    loss,
+    backward,
+  };
+}
+
+/** @param last [T,H] output of the last block. */
+function planHead(
+  { config, norm, lmHead }: ModelParts,
+  planner: Planner,
+  last: MatrixView,
+  training: boolean,
+): HeadSlots {
+  const { rows } = last;
+  const normOut = planner.floats(rows, config.hiddenDim);
+  return {
+    norm: norm.plan(planner, rows, 1),
     normOut,
-    lmHead: lmHead.plan(planner, batch, seq),
+    lmHead: lmHead.plan(planner, rows, 1),
     last: {
-      x: residual[nLayers].slice(tokens - 1, 1),
+      x: last.slice(rows - 1, 1),
       norm: norm.plan(planner, 1, 1),
       normOut: normOut.slice(0, 1),
       lmHead: lmHead.plan(planner, 1, 1),
     },
-    loss: mode === 'forward' ? null : planLoss(planner, tokens, V),
     backward: training
-      ? {
-          dX: planner.floats(tokens, H),
-          dNorm: planner.floats(tokens, H),
-          lmHead: lmHead.planBackward(planner, batch, seq),
-          blocks: forEachKind<BlockScratch>(blocks, (block, first) =>
-            block.planBackward(planner, batch, seq, first),
-          ),
-        }
+      ? { dNorm: planner.floats(rows, config.hiddenDim), lmHead: lmHead.planBackward(planner, rows, 1) }
       : null,
-  };
-}
-
-function planLoss(planner: Planner, tokens: number, vocabSize: number): LossSlots {
-  return {
-    targets: planner.ints(tokens),
-    logits: planner.floats(tokens, vocabSize),
-    losses: planner.floats(tokens),
   };
 }

@@ -6,7 +6,7 @@ import { type AssembledParts, trainedStore } from './assemble';
 import { fillSequence } from './attention';
 import type { RouterLosses } from './moe';
 import { countTokens, fillSamples } from './packing';
-import { type ModelPass, type PassMode, PassPlans } from './pass';
+import { type ModelPass, type PassEnd, type PassMode, PassPlans } from './pass';
 
 /** Called when elements [offset, offset + size) of gradient buffer `shard` are final. */
 export type OnGradients = (range: WeightRange) => void;
@@ -14,13 +14,12 @@ export type OnGradients = (range: WeightRange) => void;
 const NO_ROUTER_LOSSES: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
 
 /**
- * The passes of a model over its workspace: `enter` makes room, the caller copies the ids in, `hidden` computes up to the
- * final norm, `backward` goes from the gradient of the logits to those of all weights.
+ * The passes of a model over its workspace: `enter` makes room, the caller copies the ids in, `blocks` computes up to the
+ * last block, the caller what follows; `backward` goes from the gradient that the caller computes there to those of all
+ * weights.
  */
 export class Passes {
   readonly workspace: Workspace;
-  /** Number of passes entered so far; it tells the caller whether another pass came in between. */
-  entered = 0;
   /** The pass whose activations the workspace holds for a backward. */
   #kept: ModelPass | null = null;
   #plans: PassPlans;
@@ -34,21 +33,21 @@ export class Passes {
    * Prepares the workspace for a shape and returns its plan. The activations of an earlier pass are lost.
    * @throws RangeError for a sequence longer than maxSeqLen; SgemoeError SGEMOE_MEMORY.
    */
-  enter(batch: number, seq: number, mode: PassMode): ModelPass {
-    const pass = this.#enter(this.#plan(batch, seq, mode));
+  enter(batch: number, seq: number, mode: PassMode, end: PassEnd): ModelPass {
+    const pass = this.#enter(this.#plan(batch, seq, mode, end));
     fillSequence(pass.sequence);
     return pass;
   }
 
   /**
-   * Prepares the workspace for the samples of some rows and returns the plan of their tokens, without padding. Their lengths
+   * Prepares the workspace for the loss of the samples of some rows and returns the plan of their tokens, without padding. Their lengths
    * are at most maxSeqLen, which the caller has checked. @throws SgemoeError SGEMOE_MEMORY.
    */
   enterPacked(positions: ArrayLike<number>, from: number, count: number, mode: PassMode): ModelPass {
     // Room for rows without padding from the first step on: growing with each fuller batch would overshoot them by half.
-    this.workspace.ensure(this.#plans.find(1, count, mode, true).planner);
+    this.workspace.ensure(this.#plans.find(1, count, mode, 'loss', true).planner);
     const tokens = countTokens(positions, from, count);
-    const pass = this.#enter(this.#plans.find(1, tokens, mode, true));
+    const pass = this.#enter(this.#plans.find(1, tokens, mode, 'loss', true));
     fillSamples(pass.sequence, positions, from, count);
     return pass;
   }
@@ -56,7 +55,6 @@ export class Passes {
   #enter(pass: ModelPass): ModelPass {
     this.workspace.ensure(pass.planner);
     this.#kept = null;
-    this.entered++;
     if (this.parts.lora) this.parts.lora.dropout.isOn = false;
     return pass;
   }
@@ -68,14 +66,14 @@ export class Passes {
   }
 
   /** Bytes that `enter` would allocate. */
-  growthBytes(batch: number, seq: number, mode: PassMode): number {
-    return this.workspace.growthBytes(this.#plan(batch, seq, mode).planner);
+  growthBytes(batch: number, seq: number, mode: PassMode, end: PassEnd): number {
+    return this.workspace.growthBytes(this.#plan(batch, seq, mode, end).planner);
   }
 
-  #plan(batch: number, seq: number, mode: PassMode): ModelPass {
+  #plan(batch: number, seq: number, mode: PassMode, end: PassEnd): ModelPass {
     const { maxSeqLen } = this.parts.config;
     if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    return this.#plans.find(batch, seq, mode, false);
+    return this.#plans.find(batch, seq, mode, end, false);
   }
 
   /** Copies T ids (or targets) from `source[from]` on; the caller has checked them. */
@@ -83,7 +81,7 @@ export class Passes {
     for (let t = 0; t < rows; t++) data[at + t] = source[from + t];
   }
 
-  /** Computes embedding and blocks; returns the last block's output [T,H]. */
+  /** Computes embedding and blocks, and keeps what a backward needs; returns the last block's output [T,H]. */
   blocks(pass: ModelPass): MatrixView {
     const { embedding, blocks } = this.parts;
     const { residual } = pass;
@@ -91,18 +89,21 @@ export class Passes {
     for (let i = 0; i < blocks.length; i++) {
       blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
     }
+    this.#kept = pass.backward ? pass : null;
     return residual[blocks.length];
   }
 
-  /** Computes embedding, blocks and final norm; the output is pass.normOut. */
-  hidden(pass: ModelPass): void {
-    this.parts.norm.forwardAt(pass.norm, this.blocks(pass), pass.normOut);
-    this.#kept = pass.backward ? pass : null;
+  /** Computes embedding, blocks and final norm; returns the norm's output [T,H]. */
+  hidden(pass: ModelPass): MatrixView {
+    const { norm, normOut } = pass.head!;
+    this.parts.norm.forwardAt(norm, this.blocks(pass), normOut);
+    return normOut;
   }
 
-  /** The pass that a backward can follow. @throws SgemoeError SGEMOE_NO_FORWARD */
-  kept(): ModelPass {
-    if (this.#kept !== null) return this.#kept;
+  /** The pass that a backward can follow, of one that ends so. @throws SgemoeError SGEMOE_NO_FORWARD */
+  kept(end: PassEnd): ModelPass {
+    const kept = this.#kept;
+    if (kept !== null && (kept.loss !== null) === (end === 'loss')) return kept;
     throw new SgemoeError(
       'SGEMOE_NO_FORWARD',
       'backward: the last forward kept no activations; call forward with { training: true } just before',
@@ -110,10 +111,16 @@ export class Passes {
   }
 
   /**
-   * Computes every weight's gradient from the gradient in pass.loss.logits, and adds to the old one or overwrites it. The
-   * routers add the gradients of `losses`. The activations are used up.
+   * Computes every weight's gradient, and adds to the old one or overwrites it: `head` those of norm and lm_head, with that of
+   * the last block's output in pass.backward.dX. The routers add the gradients of `losses`. The activations are used up.
    */
-  backward(pass: ModelPass, losses: RouterLosses, overwrite: boolean, onGradients?: OnGradients): void {
+  backward(
+    pass: ModelPass,
+    losses: RouterLosses,
+    overwrite: boolean,
+    head: (pass: ModelPass) => void,
+    onGradients?: OnGradients,
+  ): void {
     const { store, routerLosses } = this.parts;
     setRouterLosses(routerLosses, losses);
     const trained = trainedStore(this.parts);
@@ -121,6 +128,7 @@ export class Passes {
     trained.ensureGradients();
     trained.gradBeta = overwrite ? 0 : 1;
     try {
+      head(pass);
       this.#backward(pass, onGradients);
     } finally {
       trained.gradBeta = 1;
@@ -129,14 +137,20 @@ export class Passes {
     }
   }
 
+  /** The backward of all logits [T,V]: the gradients of lm_head, norm and the last block's output. */
+  logitsBackward({ head, residual, backward }: ModelPass, dLogits: MatrixView): void {
+    const { norm, lmHead } = this.parts;
+    const { dNorm, lmHead: scratch } = head!.backward!;
+    lmHead.backwardAt(head!.lmHead, scratch, head!.normOut, dLogits, dNorm, false);
+    norm.backwardAt(head!.norm, undefined, residual[residual.length - 1], dNorm, backward!.dX, false);
+  }
+
   #backward(pass: ModelPass, onGradients?: OnGradients): void {
-    const { embedding, blocks, norm, lmHead, owned, lora } = this.parts;
-    const { dX, dNorm, blocks: scratch } = pass.backward!;
+    const { embedding, blocks, owned, lora } = this.parts;
+    const { dX, blocks: scratch } = pass.backward!;
     const { residual, mode } = pass;
     const last = blocks.length - 1;
     const first = this.#firstTrained();
-    lmHead.backwardAt(pass.lmHead, pass.backward!.lmHead, pass.normOut, pass.loss!.logits, dNorm, false);
-    norm.backwardAt(pass.norm, undefined, residual[last + 1], dNorm, dX, false);
     if (onGradients) this.#announce(owned.head, onGradients);
     for (let i = last; i >= first; i--) {
       // The slots that all blocks share still hold the values of the last block.

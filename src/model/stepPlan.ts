@@ -4,7 +4,7 @@ import type { Planner } from '../memory/workspace';
 import { atLayer, planSequence, type SequenceSlots } from './attention';
 import { type BlockSlots, forEachKind } from './block';
 import type { LinearSlots, RMSNormSlots } from './layers';
-import type { ModelParts } from './pass';
+import type { ModelParts } from './parts';
 
 /** The memory of a step of T tokens: matrices in the decoder's workspace. */
 export interface StepPlan {

@@ -15,7 +15,7 @@ export function traceOf(
   return {
     embedding: read(pass.residual[0]),
     hidden: pass.residual.slice(1).map(read),
-    norm: read(pass.normOut),
+    norm: read(pass.head!.normOut),
     logits,
     routing: blocks.map(({ moe }, i) => {
       const { routing } = pass.blocks[i];

@@ -12,6 +12,7 @@ import {
   TransformerBlock,
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
+import { matrixOf } from '../../src/memory/matrixView';
 import type { Layer } from '../../src/model/layers';
 import { Passes } from '../../src/model/passes';
 import { SharedExpert } from '../../src/model/sharedExpert';
@@ -223,11 +224,12 @@ describe('finite differences in float64, random upstream', () => {
         owned: { embedding: [0, 0], blocks: [], head: [0, 0] },
         lora: null,
       });
-      const pass = passes.enter(2, 5, 'train');
+      const pass = passes.enter(2, 5, 'train', 'logits');
       passes.copyIds(pass.ids, ids.data as Int32Array);
       passes.hidden(pass);
-      pass.loss!.logits.data.set(floats(u), pass.loss!.logits.at);
-      passes.backward(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true);
+      const upstream = matrixOf(floats(u), pass.tokens, model.config.vocabSize);
+      const head = () => passes.logitsBackward(pass, upstream);
+      passes.backward(pass, { auxLossAlpha: alpha, zLossCoef, weight: 1 }, true, head);
       model.store.gradShards.forEach((shard, i) => {
         expectRelative('overwritten', shard, once[i], 1e-12);
       });
