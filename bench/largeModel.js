@@ -1,10 +1,12 @@
 'use strict';
 /**
  * Writes a checkpoint of a preset with random weights, without ever holding it in memory, and measures how it loads and
- * decodes as it is stored. The numbers repeat every few megabytes, which no measurement of memory or time notices.
+ * decodes as it is stored, or trains adapters on all experts beside it. The numbers repeat every few megabytes, which no
+ * measurement of memory or time notices.
  *
  *   node bench/largeModel.js --out /tmp/large --dtype q8_0
  *   node bench/largeModel.js --out /tmp/large --measure
+ *   node bench/largeModel.js --out /tmp/large --train
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -17,6 +19,8 @@ const TYPES = ['bfloat16', 'float16', 'q8_0', 'q4_0'];
 /** Random numbers that a tensor's rows are taken from, in turn. */
 const POOL = 2 ** 22;
 const DECODED = 32;
+/** What --train trains: adapters of this rank on all experts, on one row of so many tokens, for so many steps. */
+const TRAINED = { rank: 16, seq: 256, steps: 3 };
 
 start(async () => {
   const program = command(
@@ -26,10 +30,12 @@ start(async () => {
     .requiredOption('--out <dir>', 'folder of the checkpoint')
     .addOption(new Option('--preset <name>', 'configuration').choices(PRESETS).default('default6_9b'))
     .addOption(new Option('--dtype <type>', 'type of the matrices').choices(TYPES).default('bfloat16'))
-    .option('--measure', 'load it, and decode (default: write it)');
+    .option('--measure', 'load it, and decode (default: write it)')
+    .option('--train', `load it, and train adapters of rank ${TRAINED.rank} on all experts`);
   const options = addBackendOptions(program).parse().opts();
   applyBackendOptions(options);
   if (options.measure) await measure(options.out);
+  else if (options.train) await train(options.out);
   else await write(options.out, options.preset, options.dtype);
 });
 
@@ -115,13 +121,52 @@ async function measure(dir) {
     times.push(performance.now() - begun);
     token = logits.indexOf(Math.max(...logits));
   }
-  const { resident, mapped } = model.weightBytes;
-  const rows = [
-    ['parameters', `${model.config.totalParams()} (${model.config.activeParams()} active)`],
-    ['weights', `${formatBytes(resident)} in memory, ${formatBytes(mapped)} mapped`],
+  print([
+    ...weightsOf(model),
     ['load', `${loadedMs.toFixed(0)} ms`],
     ['decode', `${(1000 / median(times)).toFixed(2)} tokens/s, median of ${DECODED}`],
     ['process', `${formatBytes(process.memoryUsage().rss)} resident, mapped pages included`],
+  ]);
+}
+
+async function train(dir) {
+  const { MoETransformer, Tensor, Trainer } = require('..');
+  const { formatBytes } = require('../dist/base/formatBytes');
+  const { rank, seq, steps } = TRAINED;
+  const model = await MoETransformer.load(dir, { dtype: 'stored' });
+  const { parameters } = model.addLora({ targets: ['experts'], rank }).store;
+  const trained = parameters.reduce((sum, { size }) => sum + size, 0);
+  const trainer = new Trainer(model, { lr: 1e-4, warmupSteps: 0, gradientCheckpointing: true });
+  const ids = Array.from({ length: seq + 1 }, (_, i) => (i * 7919) % model.vocabSize);
+  const [inputs, targets] = [ids.slice(0, -1), ids.slice(1)].map((row) => Tensor.fromIds(row, [1, seq]));
+  /** @type {string[]} */
+  const losses = [];
+  /** @type {number[]} */
+  const times = [];
+  for (let step = 0; step < steps; step++) {
+    const begun = performance.now();
+    losses.push(trainer.trainStep(inputs, targets).loss.toFixed(4));
+    times.push(performance.now() - begun);
+  }
+  print([
+    ...weightsOf(model),
+    ['adapters', `rank ${rank} on all experts: ${trained} parameters`],
+    ['step', `${(median(times) / 1000).toFixed(1)} s for ${seq} tokens; losses ${losses.join(', ')}`],
+    ['process', `${formatBytes(1024 * process.resourceUsage().maxRSS)} at most, mapped pages included`],
+  ]);
+}
+
+/** @returns {[label: string, value: string][]} */
+function weightsOf(model) {
+  const { formatBytes } = require('../dist/base/formatBytes');
+  const { resident, mapped } = model.weightBytes;
+  return [
+    ['parameters', `${model.config.totalParams()} (${model.config.activeParams()} active)`],
+    ['weights', `${formatBytes(resident)} in memory, ${formatBytes(mapped)} mapped`],
   ];
+}
+
+/** @param {[label: string, value: string][]} rows */
+function print(rows) {
   for (const [label, value] of rows) process.stdout.write(`${label.padEnd(12)}${value}\n`);
 }
