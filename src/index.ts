@@ -201,6 +201,7 @@ export {
 export type { Tool, ToolChoice } from './text/toolCalls/tools';
 export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
 export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './training/earlyStopping';
+export { type EvalResult, evaluate } from './training/evaluate';
 export {
   type EvaluateTextOptions,
   evaluateBatches,
@@ -239,8 +240,6 @@ export {
 } from './training/saving';
 export {
   clipGradByGlobalNorm,
-  type EvalResult,
-  evaluate,
   type LossResult,
   type ResolvedTrainConfig,
   type RunOptions,
@@ -248,5 +247,6 @@ export {
   type StepResult,
   type TrainConfig,
   Trainer,
+  type TrainerOptions,
   type TrainerState,
 } from './training/trainer';

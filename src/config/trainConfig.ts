@@ -53,7 +53,13 @@ export interface TrainConfig {
    */
   routerBiasUpdateRate?: number | undefined;
   /**
-   * Micro-batches of a step: a batch of B sequences passes the model in this many parts, one after the other, and needs the
+   * Micro-batches of a step, which the ranks of a run share: the gradients of the B / microBatches sequences of each are summed in a
+   * fixed tree over micro-batches and ranks. So runs on 1, 2, 4, .. ranks have the same bits where this number is the same, and a
+   * multiple of the ranks by a power of two. Default: the number of ranks.
+   */
+  microBatches?: number | undefined;
+  /**
+   * Parts of a micro-batch: its sequences pass the model in this many parts, one after the other, and need the
    * memory of one part. The cross-entropy gradient equals that of the whole batch. Balance loss and z-loss are computed for
    * each part and weighted by its tokens, which differs from the whole batch (f and P are means of the part). Default 1.
    */
@@ -185,10 +191,18 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
       cli: { flag: '--router-bias-update-rate <x>' },
     },
   ),
+  microBatches: integer(
+    { min: 1 },
+    {
+      doc: 'parts of a batch that the ranks of a run share: a multiple of their number; the same steps for each such number',
+      absent: 'the number of ranks',
+      cli: { flag: '--micro-batches <n>' },
+    },
+  ),
   gradAccumulationSteps: integer(
     { min: 1 },
     {
-      doc: 'parts into which a batch is cut and computed one after the other, to save memory',
+      doc: 'parts into which a micro-batch is cut and computed one after the other, to save memory',
       default: 1,
       cli: { flag: '--grad-accumulation <n>', note: 'at most --batch-size' },
     },
@@ -217,10 +231,16 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
 
 /**
  * The options with the defaults filled in, frozen.
+ * @param auxLossAlpha the model's. @param ranks that share a step.
  * @throws TypeError for an unknown option or a value of another type, RangeError for one out of range.
  */
-export function resolveTrainConfig(options: TrainConfig, auxLossAlpha: number): ResolvedTrainConfig {
+export function resolveTrainConfig(
+  options: TrainConfig,
+  auxLossAlpha: number,
+  ranks = 1,
+): ResolvedTrainConfig {
   const config = resolveOptions('TrainConfig', TRAIN_OPTIONS, options);
+  if (config.microBatches === undefined) config.microBatches = ranks;
   if (config.auxLossAlpha === undefined) config.auxLossAlpha = auxLossAlpha;
   return Object.freeze(config as ResolvedTrainConfig);
 }

@@ -361,9 +361,14 @@ export class ParameterStore {
     return (sum(this.#places.shardSizes) + this.#bufferSize) * floatBytes(this.kernels);
   }
 
+  /** Elements of each buffer that `mirror` makes. */
+  get mirrorSizes(): readonly number[] {
+    return this.#placeGradients().shardSizes;
+  }
+
   /** Bytes of the buffers that `mirror` makes: of the gradients, or of one moment. */
   get mirrorBytes(): number {
-    return sum(this.#placeGradients().shardSizes) * floatBytes(this.kernels);
+    return sum(this.mirrorSizes) * floatBytes(this.kernels);
   }
 
   /** Bytes of the packed copies that `freeze('own')` makes. */

@@ -11,7 +11,8 @@ export interface BatchIds {
   readonly positions?: ArrayLike<number> | undefined;
 }
 
-interface BatchCounts {
+/** What `checkBatch` counts. */
+export interface BatchCounts {
   /** Targets that count. */
   counted: number;
   /** Tokens without padding. */

@@ -1,4 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
+import type { Collectives } from '../backend/collectives';
+import { soloCollectives } from '../backend/collectives/solo';
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
@@ -8,7 +10,8 @@ import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';
 import { TextDataset } from '../text/dataset';
 import type { Tokenizer } from '../text/tokenizer';
-import { type EvalResult, evaluate } from './trainer';
+import { throwIfAnyAborted } from './distributed/agreement';
+import { type EvalResult, evaluate } from './evaluate';
 
 export interface TextEvalResult extends EvalResult {
   /** Bytes of text of the counted targets: the denominator of bitsPerByte. */
@@ -20,6 +23,8 @@ export interface ScoringOptions {
   tokenizer: Pick<Tokenizer, 'countBytes'>;
   /** Stops between two batches; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
+  /** The ranks that share the batches, in turns; each gets the same ones and the same result. Default: this one alone. */
+  collectives?: Collectives | undefined;
   /** Called after each batch with the number of targets counted so far. */
   onProgress?: ((countedTokens: number) => void) | undefined;
 }
@@ -34,21 +39,24 @@ export async function evaluateBatches(
   batches: Iterable<Batch>,
   options: ScoringOptions,
 ): Promise<TextEvalResult> {
-  checkOptions('evaluateBatches', options, ['tokenizer', 'signal', 'onProgress']);
-  const { tokenizer, signal, onProgress } = options;
-  let sum = 0;
+  checkOptions('evaluateBatches', options, ['tokenizer', 'signal', 'onProgress', 'collectives']);
+  const { tokenizer, signal, onProgress, collectives: ranks = soloCollectives() } = options;
+  /** The summed cross-entropy of each batch; 0 for those of other ranks. */
+  const sums: number[] = [];
   let tokens = 0;
   let bytes = 0;
   for (const batch of batches) {
+    const turn = sums.length % ranks.size;
     await setImmediate();
-    signal?.throwIfAborted();
-    const { loss, countedTokens } = evaluate(model, [batch]);
-    sum += loss * countedTokens;
-    tokens += countedTokens;
-    bytes += tokenizer.countBytes(batch.targets.filter((target) => target !== IGNORE_INDEX));
+    if (turn === 0) await throwIfAnyAborted(ranks, signal);
+    const counted = batch.targets.filter((target) => target !== IGNORE_INDEX);
+    sums.push(turn === ranks.rank ? evaluate(model, [batch]).loss * counted.length : 0);
+    tokens += counted.length;
+    bytes += tokenizer.countBytes(counted);
     onProgress?.(tokens);
   }
   if (tokens === 0) throw new RangeError('evaluateBatches: the batches hold no target that counts');
+  const sum = await sumInOrder(ranks, sums);
   const loss = sum / tokens;
   return {
     loss,
@@ -57,6 +65,13 @@ export async function evaluateBatches(
     countedTokens: tokens,
     countedBytes: bytes,
   };
+}
+
+/** The sum over the batches of all ranks, which has the same bits for any number of them. */
+async function sumInOrder(ranks: Collectives, sums: readonly number[]): Promise<number> {
+  const all = Float64Array.from(sums);
+  if (ranks.size > 1) await ranks.sumDoubles(all, 0, all.length).settled();
+  return all.reduce((total, each) => total + each, 0);
 }
 
 /** The windows through which a text is scored. */
@@ -122,13 +137,14 @@ export async function evaluateText(
     'tokenizer',
     'signal',
     'onProgress',
+    'collectives',
   ]);
-  const { tokenizer, signal, onProgress } = options;
+  const { tokenizer, signal, onProgress, collectives } = options;
   const windows = scoringWindows(model, options);
   const dataset = TextDataset.fromText(text, { tokenizer, validationFraction: 0 });
   requireScorable(dataset.trainTokens);
   const batches = dataset.batchesInOrder('train', windows);
-  return evaluateBatches(model, batches, { tokenizer, signal, onProgress });
+  return evaluateBatches(model, batches, { tokenizer, signal, onProgress, collectives });
 }
 
 const MOST_SEQ_LEN = 2048;

@@ -1,3 +1,4 @@
+import type { Collectives } from '../backend/collectives';
 import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
 import { withChanges } from '../base/options';
@@ -17,6 +18,7 @@ import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
 import type { Tokenizer } from '../text/tokenizer';
+import { fromFirst } from './distributed/agreement';
 import { adaptersState, loadAdapted, saveAdapters } from './savingAdapters';
 import { Trainer } from './trainer';
 
@@ -36,7 +38,9 @@ export interface ResumeOptions {
   kernels?: Kernels | undefined;
   /** Changes to the saved trainer options. */
   config?: TrainConfig | undefined;
-  /** Called with a sentence about what a training saved by an earlier version lacks. */
+  /** The ranks that share the steps, see `TrainerOptions`; all resume, from the same folder. Default: this one alone. */
+  collectives?: Collectives | undefined;
+  /** Called with a sentence about what a training saved by an earlier version lacks, or what changes. */
   onNote?: ((note: string) => void) | undefined;
 }
 
@@ -54,7 +58,7 @@ export interface ResumedTraining {
  * Saves everything that a bit-identical resume needs: the checkpoint of the model, or its adapters as `saveLora` does, optimizer.safetensors (both moments of
  * AdamW under the parameters' names) and state.json (counters, options, data position, tokenizer hash, and checksums of all
  * of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from the model's own memory,
- * so train steps are refused until the promise settles.
+ * so train steps are refused until the promise settles. Of several ranks all call it, and rank 0 writes.
  * @throws TypeError for adapters on a model that wasn't loaded from a checkpoint; SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
  * train step meanwhile throws SgemoeError SGEMOE_TRAINING_SAVING.
  */
@@ -82,20 +86,14 @@ export async function saveTraining(
   };
   const tensors = model.trained.checkpointTensors();
   const training = { state, optimizer: trainer.moments(), weightsChecksum: tensorsChecksum(tensors) };
-  await trainer.whileUnchanged(() => {
-    if (model.lora) return saveAdapters(dir, model, tokenizer, training);
+  const write = async () => {
     const { config, generationConfig } = model;
-    return saveCheckpoint(dir, {
-      config: config.toJSON(),
-      generationConfig,
-      tensors,
-      ...tokenizer?.files(),
-      training,
-    });
-  });
-  if (keep === 1) return;
-  const step = trainer.step + trainer.skippedSteps;
-  await keepInHistory(dir, { step, keep, files: CHECKPOINT_FILES });
+    const content = { config: config.toJSON(), generationConfig, tensors, ...tokenizer?.files(), training };
+    await (model.lora ? saveAdapters(dir, model, tokenizer, training) : saveCheckpoint(dir, content));
+    const step = trainer.step + trainer.skippedSteps;
+    if (keep > 1) await keepInHistory(dir, { step, keep, files: CHECKPOINT_FILES });
+  };
+  await trainer.whileUnchanged(() => fromFirst(trainer.collectives, write));
 }
 
 /**
@@ -105,8 +103,8 @@ export async function saveTraining(
  * of the training; the errors of `MoETransformer.load`; TypeError or RangeError for `config`.
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
-  checkOptions('resumeTraining', options, ['kernels', 'config', 'onNote']);
-  const { kernels } = options;
+  checkOptions('resumeTraining', options, ['kernels', 'config', 'collectives', 'onNote']);
+  const { kernels, collectives, onNote } = options;
   // Trainer.requireMemory checks the activations once there is a batch.
   const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
   await checkTrainingFiles(dir);
@@ -114,11 +112,12 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   const stored = await openTraining(dir, tensorsChecksum(model.trained.checkpointTensors()));
   const { state, optimizer } = stored;
   try {
-    const config = storedConfig(optimizer.path, state.config);
-    const trainer = new Trainer(model, withChanges(config, options.config ?? {}));
+    const config = withChanges(storedConfig(optimizer.path, state.config), options.config ?? {});
+    const fitting = { ...config, microBatches: fittingMicroBatches(config, collectives, onNote) };
+    const trainer = new Trainer(model, fitting, { collectives });
     setCounters(trainer, optimizer.path, state);
     await loadTensorsInto(optimizer, trainer.moments());
-    if (!(await checkState(dir, stored, trainer.moments()))) options.onNote?.(withoutChecksums(dir));
+    if (!(await checkState(dir, stored, trainer.moments()))) onNote?.(withoutChecksums(dir));
     return {
       trainer,
       data: objectOrNull(state.data) as DataPosition | null,
@@ -128,6 +127,22 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   } finally {
     await optimizer.close();
   }
+}
+
+/** The stored number of micro-batches, or the next that the ranks can share. */
+function fittingMicroBatches(
+  { microBatches = 1 }: TrainConfig,
+  collectives: Collectives | undefined,
+  onNote: ResumeOptions['onNote'],
+): number {
+  const ranks = collectives?.size ?? 1;
+  const fitting = Math.ceil(microBatches / ranks) * ranks;
+  if (fitting !== microBatches) {
+    onNote?.(
+      `A step has ${fitting} micro-batches now, since ${ranks} ranks can't share ${microBatches}: the steps are not those of the run so far.`,
+    );
+  }
+  return fitting;
 }
 
 function withoutChecksums(dir: string): string {

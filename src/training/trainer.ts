@@ -1,20 +1,22 @@
 import { setImmediate } from 'node:timers/promises';
+import type { Collectives } from '../backend/collectives';
+import { soloCollectives } from '../backend/collectives/solo';
 import type { Batch } from '../base/batch';
 import { checkInteger, checkOptions, sameShape } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { requireMemory } from '../base/requireMemory';
-import {
-  IGNORE_INDEX,
-  type ResolvedTrainConfig,
-  resolveTrainConfig,
-  type TrainConfig,
-} from '../config/trainConfig';
-import type { ParameterStore } from '../memory/parameters';
+import { type ResolvedTrainConfig, resolveTrainConfig, type TrainConfig } from '../config/trainConfig';
+import type { ParameterStore, WeightRange } from '../memory/parameters';
 import { idsOf } from '../model/ids';
+import type { LossSums } from '../model/loss';
 import { MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
-import { type BatchIds, checkBatch } from './checkBatch';
+import { type BatchCounts, type BatchIds, checkBatch } from './checkBatch';
+import { OtherRankStopped, throwIfAnyAborted } from './distributed/agreement';
+import { GradientExchange } from './distributed/exchange';
+import { GradientTree } from './distributed/gradientTree';
+import { checksum, StepSums } from './distributed/stepSums';
 import { AdamW, type Moment } from './optimizer';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
@@ -48,23 +50,21 @@ export interface StepResult extends LossResult {
   skipped: boolean;
 }
 
+export interface TrainerOptions {
+  /**
+   * The ranks that share each step, such as `(await Distributed.init()).collectives`. Each has a trainer of a model with the same
+   * weights and options, gets the same batches, and computes its micro-batches of them. Results, weights and errors of a step
+   * are those of all. Default: this one alone.
+   */
+  collectives?: Collectives | undefined;
+}
+
 /** The state of a training beside the weights and AdamW's moments. */
 export interface TrainerState {
   /** Updates made. */
   step: number;
   /** Steps skipped for a loss or gradient that was not finite. */
   skippedSteps: number;
-}
-
-export interface EvalResult {
-  /** Mean cross-entropy in nats per token. */
-  loss: number;
-  /** e^loss */
-  perplexity: number;
-  /** loss / ln 2 * tokens / bytes */
-  bitsPerByte: number;
-  /** Targets that were not ignored. */
-  countedTokens: number;
 }
 
 export interface StepOptions {
@@ -77,7 +77,7 @@ export interface RunOptions {
   data: Iterable<Batch> | AsyncIterable<Batch>;
   /** Steps to make. Default: up to totalSteps. */
   steps?: number | undefined;
-  /** Stops the run between two steps. */
+  /** Stops the run between two steps, of several ranks all before the same step. */
   signal?: AbortSignal | undefined;
   /** What an abort does: throw the signal's reason, or end the iteration. Default 'throw'. */
   onAbort?: 'throw' | 'return' | undefined;
@@ -99,20 +99,41 @@ export class Trainer {
   step = 0;
   /** Steps skipped for a loss or gradient that was not finite. */
   skippedSteps = 0;
+  /** The ranks that share each step. */
+  readonly collectives: Collectives;
   readonly #optimizer: AdamW;
+  readonly #sums: StepSums;
+  readonly #tree: GradientTree;
+  readonly #exchange: GradientExchange;
   #savesRunning = 0;
+  /** Tells whether the ranks are in the same state; 0 until the first step. */
+  #state = 0;
 
   /**
-   * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range.
+   * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range, or a number of micro-batches that
+   * isn't a multiple of the ranks.
    */
-  constructor(model: MoETransformer, config: TrainConfig = {}) {
+  constructor(model: MoETransformer, config: TrainConfig = {}, options: TrainerOptions = {}) {
     if (!(model instanceof MoETransformer)) {
       throw new TypeError(`Trainer: model must be a MoETransformer, got ${typeof model}`);
     }
+    checkOptions('Trainer', options, ['collectives']);
+    const ranks = options.collectives ?? soloCollectives();
     this.model = model;
-    this.config = resolveTrainConfig(config, model.config.routerAuxLossCoef);
-    model.train(this.config.train);
+    this.collectives = ranks;
+    this.config = resolveTrainConfig(config, model.config.routerAuxLossCoef, ranks.size);
+    const { microBatches, train } = this.config;
+    if (microBatches % ranks.size !== 0) {
+      throw new RangeError(
+        `microBatches must be a multiple of the number of ranks (${ranks.size}), got ${microBatches}`,
+      );
+    }
+    model.train(train);
     this.#optimizer = new AdamW(model.trained, this.config);
+    const experts = model.loss.noSums().load.flat().length;
+    this.#sums = new StepSums(ranks, microBatches, experts);
+    this.#tree = new GradientTree(model.trained, microBatches / ranks.size);
+    this.#exchange = new GradientExchange(model.trained, ranks);
   }
 
   /**
@@ -131,7 +152,8 @@ export class Trainer {
    * Computes the losses of a batch and writes their gradients to `param.grad`, without clipping or update.
    * ids, targets: int32 or int64 tensors [B,S]; targets[b,s] is the token that follows ids[b,s].
    * @param options.onGradients called during the backward pass with the range of `model.trained.gradShards` that has become
-   * final: lm_head and the final norm, then the blocks from last to first, then the embedding; each weight once.
+   * final: lm_head and the final norm, then the blocks from last to first, then the embedding; each weight once. With several
+   * ranks: called for whole buffers, once all ranks have the sums.
    * @throws RangeError for shapes that differ, ids out of range, or a batch without a target that counts.
    */
   lossAndGradients(
@@ -140,7 +162,15 @@ export class Trainer {
     options: StepOptions & { onGradients?: OnGradients | undefined } = {},
   ): LossResult {
     checkOptions('lossAndGradients', options, ['positions', 'onGradients']);
-    return this.#lossAndGradients(batchOf(ids, targets, options), options.onGradients);
+    const { onGradients } = options;
+    const isAlone = this.collectives.size === 1;
+    const result = this.#lossAndGradients(batchOf(ids, targets, options), isAlone ? onGradients : undefined);
+    if (!isAlone && onGradients) {
+      this.model.trained.mirrorSizes.forEach((size, shard) => {
+        onGradients({ shard, offset: 0, size });
+      });
+    }
+    return result;
   }
 
   /**
@@ -163,10 +193,11 @@ export class Trainer {
     const steps = options.steps ?? this.config.totalSteps - this.step;
     if (steps <= 0) return;
     let made = 0;
+    const isAlone = this.collectives.size === 1;
     try {
-      for await (const batch of untilAborted(data, signal)) {
+      for await (const batch of untilAborted(data, isAlone ? signal : undefined)) {
         await setImmediate();
-        signal?.throwIfAborted();
+        await throwIfAnyAborted(this.collectives, signal);
         const step = this.#trainStep(batch);
         skips.count(step.skipped);
         yield step;
@@ -174,7 +205,8 @@ export class Trainer {
         if (++made >= steps) return;
       }
     } catch (error) {
-      if (onAbort === 'return' && signal?.aborted && error === signal.reason) return;
+      const isStop = error instanceof OtherRankStopped || (signal?.aborted && error === signal.reason);
+      if (onAbort === 'return' && isStop) return;
       throw error;
     }
   }
@@ -219,10 +251,11 @@ export class Trainer {
    * @throws SgemoeError SGEMOE_MEMORY. @internal
    */
   requireMemory(batch: number, seqLen: number): void {
-    const { gradAccumulationSteps, gradientCheckpointing } = this.config;
-    const rows = Math.ceil(batch / gradAccumulationSteps);
+    const { microBatches, gradAccumulationSteps, gradientCheckpointing } = this.config;
+    const rows = Math.ceil(batch / (microBatches * gradAccumulationSteps));
     const growth = this.model.loss.growthBytes(rows, seqLen, gradientCheckpointing ? 'recompute' : 'train');
-    const needs = { ...growth, moments: this.#optimizer.missingBytes };
+    const gradients = growth.gradients! + this.#tree.missingBytes;
+    const needs = { ...growth, gradients, moments: this.#optimizer.missingBytes };
     requireMemory('The training', needs, this.model.kernels.memory.available);
   }
 
@@ -248,31 +281,16 @@ export class Trainer {
   #lossAndGradients(data: BatchIds, onGradients?: OnGradients): LossResult {
     const { model, config } = this;
     const { batch, seqLen } = data;
-    const { counted, tokens, partTokens } = checkBatch(data, model.config, config.ignoreIndex);
+    const counts = checkBatch(data, model.config, config.ignoreIndex);
+    const { counted, tokens } = counts;
     if (counted === 0) throw new RangeError('the batch has no target that counts');
-    const parts = config.gradAccumulationSteps;
-    if (parts > batch) {
-      throw new RangeError(
-        `gradAccumulationSteps (${parts}) must not exceed the batch's sequences (${batch})`,
-      );
-    }
-    const sums = model.loss.noSums();
-    const mode = config.gradientCheckpointing ? 'recompute' : 'train';
-    const { auxLossAlpha, zLossCoef, ignoreIndex } = config;
+    this.#requireRows(batch);
     if (this.#optimizer.missingBytes > 0) this.requireMemory(batch, seqLen);
-    for (let part = 0; part < parts; part++) {
-      const first = Math.floor((part * batch) / parts);
-      const rows = Math.floor(((part + 1) * batch) / parts) - first;
-      const weight = partTokens(first, rows) / tokens;
-      const pass = (this.step + this.skippedSteps) * parts + part;
-      const gradScale = 1 / counted;
-      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale, pass };
-      const { ids, targets, positions } = data;
-      const rowsOf = { ids, targets, positions, from: first * seqLen, batch: rows, seq: seqLen };
-      model.loss.forward(rowsOf, terms, mode, sums);
-      // The first part overwrites the gradients, the others add to them, the last completes them.
-      model.loss.backward(part === 0, part === parts - 1 ? onGradients : undefined);
-    }
+    this.#exchange.begin();
+    const sums = this.#computeOwn(data, counts, onGradients);
+    this.#sums.exchange(sums, data, this.#stateNumber());
+    this.#exchange.finish();
+    this.#exchange.gatherGradients();
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
     return {
@@ -286,42 +304,84 @@ export class Trainer {
     };
   }
 
+  #requireRows(batch: number): void {
+    const { microBatches, gradAccumulationSteps } = this.config;
+    if (microBatches * gradAccumulationSteps <= batch) return;
+    const name = microBatches === 1 ? 'gradAccumulationSteps' : 'microBatches * gradAccumulationSteps';
+    const parts = microBatches * gradAccumulationSteps;
+    throw new RangeError(`${name} (${parts}) must not exceed the batch's sequences (${batch})`);
+  }
+
+  /** Computes this rank's micro-batches. Returns their loads; the losses are taken by `#sums`. */
+  #computeOwn(data: BatchIds, counts: BatchCounts, onGradients?: OnGradients): LossSums {
+    const { rank, size } = this.collectives;
+    const own = this.config.microBatches / size;
+    const sums = this.model.loss.noSums();
+    // A range that is final in the last micro-batch gets what the others have, and leaves.
+    const onFinal =
+      this.config.microBatches === 1
+        ? onGradients
+        : (range: WeightRange) => {
+            this.#tree.complete(range);
+            this.#exchange.complete(range);
+            onGradients?.(range);
+          };
+    for (let k = 0; k < own; k++) {
+      const isLast = k === own - 1;
+      this.#compute(rank * own + k, data, counts, sums, isLast ? onFinal : undefined);
+      this.#sums.take(rank * own + k, sums);
+      if (!isLast) this.#tree.keep(k);
+    }
+    return sums;
+  }
+
+  /** Computes the parts of a micro-batch, whose gradients replace the earlier ones. */
+  #compute(
+    microBatch: number,
+    data: BatchIds,
+    { counted, tokens, partTokens }: BatchCounts,
+    sums: LossSums,
+    onGradients?: OnGradients,
+  ): void {
+    const { model, config } = this;
+    const { ids, targets, positions, batch, seqLen: seq } = data;
+    const { auxLossAlpha, zLossCoef, ignoreIndex, gradAccumulationSteps } = config;
+    const parts = config.microBatches * gradAccumulationSteps;
+    const mode = config.gradientCheckpointing ? 'recompute' : 'train';
+    const begin = microBatch * gradAccumulationSteps;
+    const end = begin + gradAccumulationSteps;
+    for (let part = begin; part < end; part++) {
+      const first = Math.floor((part * batch) / parts);
+      const rows = Math.floor(((part + 1) * batch) / parts) - first;
+      const weight = partTokens(first, rows) / tokens;
+      const pass = (this.step + this.skippedSteps) * parts + part;
+      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale: 1 / counted, pass };
+      const rowsOf = { ids, targets, positions, from: first * seq, batch: rows, seq };
+      model.loss.forward(rowsOf, terms, mode, sums);
+      // The first part overwrites the gradients, the others add to them, the last completes them.
+      model.loss.backward(part === begin, part === end - 1 ? onGradients : undefined);
+    }
+  }
+
+  /** The same on ranks that began with the same weights, options and counters. */
+  #stateNumber(): number {
+    if (this.collectives.size === 1 || this.#state !== 0) return this.#state;
+    const { model, config } = this;
+    const about = new TextEncoder().encode(JSON.stringify([model.config, config, this.getState()]));
+    const { shards } = model.trained;
+    const weights = shards.map(
+      ({ buffer, byteOffset, length }) => new Int32Array(buffer, byteOffset, length),
+    );
+    this.#state = 1 + checksum([about, ...weights]);
+    return this.#state;
+  }
+
   #balance(load: number[][]): void {
     const { routerBiasUpdateRate: rate } = this.config;
     if (rate === 0) return;
     const { blocks } = this.model;
     for (let i = 0; i < blocks.length; i++) blocks[i].moe?.router.updateSelectionBias(load[i], rate);
   }
-}
-
-/**
- * Mean cross-entropy of a model over batches, without gradients.
- * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, which is right for byte tokens.
- * @throws RangeError when no target counts.
- */
-export function evaluate(
-  model: MoETransformer,
-  batches: Iterable<Batch>,
-  options: { bytesPerToken?: number | undefined; ignoreIndex?: number | undefined } = {},
-): EvalResult {
-  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
-  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
-  if (!batches?.[Symbol.iterator]) {
-    throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
-  }
-  if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
-  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1 };
-  const sums = model.loss.noSums();
-  let counted = 0;
-  for (const data of batches) {
-    counted += checkBatch(data, model.config, ignoreIndex).counted;
-    const { ids, targets, positions, batch, seqLen } = data;
-    model.loss.forward({ ids, targets, positions, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
-  }
-  if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
-  const loss = sums.crossEntropy / counted;
-  const bitsPerByte = loss / Math.LN2 / bytesPerToken;
-  return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
 }
 
 /**

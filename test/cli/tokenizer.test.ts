@@ -8,7 +8,7 @@ import { MoETransformer } from '../../src/model/model';
 import { TextDataset } from '../../src/text/dataset';
 import type { HuggingFaceTokenizer } from '../../src/text/huggingFaceTokenizer';
 import { readTokenizer } from '../../src/text/readTokenizer';
-import { evaluate } from '../../src/training/trainer';
+import { evaluate } from '../../src/training/evaluate';
 import { readMetrics, sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { getKernels } from '../../backend';
+import type { Collectives } from '../../backend/collectives';
 import type { ModelConfig } from '../../config/modelConfig';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
@@ -9,6 +10,7 @@ import { isPreparedDataset } from '../../text/prepared/header';
 import { PreparedDataset } from '../../text/prepared/preparedDataset';
 import { readTokenizer } from '../../text/readTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
+import { together } from '../../training/distributed/agreement';
 import {
   evaluateBatches,
   requireScorable,
@@ -25,9 +27,10 @@ import { addThreadsOption } from '../options/threads';
 import { decimal } from '../options/values';
 import { formatCount, formatDuration, formatPercent, formatRate } from '../terminal/format';
 import { interruptible } from '../terminal/interrupt';
-import type { CliContext, CliIo } from '../terminal/io';
+import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
 import { asUsage, UsageError } from '../terminal/usageError';
+import { onRanks } from './ranks';
 
 interface EvalCliOptions extends DtypeCliOption, HubCliOptions {
   data: string[];
@@ -55,7 +58,7 @@ Examples:
   $ sgemoe eval runs/book --data data/book --json
 `;
 
-export function addEvalCommand(program: Command, { io }: CliContext): void {
+export function addEvalCommand(program: Command, context: CliContext): void {
   const command = program
     .command('eval')
     .description('Tell how well a model predicts a text: loss, perplexity, bits per byte.')
@@ -76,12 +79,39 @@ export function addEvalCommand(program: Command, { io }: CliContext): void {
   addHubOptions(addThreadsOption(command.addOption(dtypeOption())))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
-    .action((name: string, options: EvalCliOptions) => evalCommand(name, options, io));
+    .action(async (name: string, options: EvalCliOptions) => {
+      context.exitCode = await onRanks(context.io, async ({ ranks, io }) => {
+        await evalCommand(name, options, ranks.collectives, io);
+        return EXIT.ok;
+      });
+    });
 }
 
 type Windows = BatchOptions & { stride: number };
 
-async function evalCommand(name: string, options: EvalCliOptions, io: CliIo): Promise<void> {
+async function evalCommand(
+  name: string,
+  options: EvalCliOptions,
+  collectives: Collectives,
+  io: CliIo,
+): Promise<void> {
+  const { model, tokenizer, dataset, windows, batches, tokens } = await together(collectives, () =>
+    prepare(name, options, io),
+  );
+  const progress = new JobProgress(io.stderr);
+  const started = performance.now();
+  const onProgress = (scored: number) =>
+    progress.update(() => `${formatPercent(scored / (tokens - 1))} of ${formatCount(tokens - 1)} tokens`);
+  const result = await interruptible(io.signals, (signal) =>
+    evaluateBatches(model, batches, { tokenizer, signal, onProgress, collectives }),
+  ).finally(() => progress.clear());
+  const seconds = (performance.now() - started) / 1000;
+  const told = { ...result, ...windows, files: dataset.files, seconds };
+  io.stdout.write(options.json ? `${JSON.stringify(told, null, 2)}\n` : describe(result, windows, seconds));
+}
+
+/** Loads the model and opens the text. */
+async function prepare(name: string, options: EvalCliOptions, io: CliIo) {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const dir = await checkpointPath(name, options, io);
   const tokenizer = await readTokenizer(dir);
@@ -96,16 +126,7 @@ async function evalCommand(name: string, options: EvalCliOptions, io: CliIo): Pr
   requireOneCheckpoint(dir, model, tokenizer);
   const windows = windowsOf(model.config);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);
-  const progress = new JobProgress(io.stderr);
-  const started = performance.now();
-  const onProgress = (scored: number) =>
-    progress.update(() => `${formatPercent(scored / (tokens - 1))} of ${formatCount(tokens - 1)} tokens`);
-  const result = await interruptible(io.signals, (signal) =>
-    evaluateBatches(model, batches, { tokenizer, signal, onProgress }),
-  ).finally(() => progress.clear());
-  const seconds = (performance.now() - started) / 1000;
-  const told = { ...result, ...windows, files: dataset.files, seconds };
-  io.stdout.write(options.json ? `${JSON.stringify(told, null, 2)}\n` : describe(result, windows, seconds));
+  return { model, tokenizer, dataset, windows, batches, tokens };
 }
 
 async function openSplit(

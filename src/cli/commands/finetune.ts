@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import type { Collectives } from '../../backend/collectives';
 import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
 import { type Inspection, inspectCheckpoint } from '../../model/convert';
 import type { ChatMessage } from '../../text/chatMessage';
@@ -7,6 +8,7 @@ import { ChatDataset } from '../../text/chats/chatDataset';
 import { CHAT_DATA_OPTIONS } from '../../text/chats/options';
 import { readTokenizer } from '../../text/readTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
+import { together } from '../../training/distributed/agreement';
 import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
@@ -21,6 +23,7 @@ import type { CliContext, CliIo } from '../terminal/io';
 import { RowNotes } from '../terminal/rowNotes';
 import { describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
+import { onRanks } from './ranks';
 import {
   canGoOn,
   checkData,
@@ -69,12 +72,33 @@ export function addFinetuneCommand(program: Command, context: CliContext): void 
     .optionsGroup('Options:');
   addFinetuneOptions(command);
   command.addHelpText('after', NOTES).action(async (model: string | undefined) => {
-    context.exitCode = await finetuneCommand(model, command, context.io);
+    if (model !== undefined) command.setOptionValueWithSource('initFrom', model, 'cli');
+    context.exitCode = await onRanks(context.io, ({ ranks, io }) =>
+      finetuneCommand(command, ranks.collectives, io),
+    );
   });
 }
 
-async function finetuneCommand(model: string | undefined, command: Command, io: CliIo): Promise<number> {
-  if (model !== undefined) command.setOptionValueWithSource('initFrom', model, 'cli');
+async function finetuneCommand(command: Command, collectives: Collectives, io: CliIo): Promise<number> {
+  const { options, dataset, trainer } = await together(collectives, () => prepare(command, collectives, io));
+  const { out, resume, overwrite = false } = options;
+  const interrupt = new Interrupt(io.signals);
+  try {
+    const settings = storableOptions(command);
+    const recipe = { ...recipeOf(options), settings, dataset, signal: interrupt.signal };
+    const run =
+      trainer === null
+        ? await resumeRun(options, { ...recipe, collectives })
+        : await TrainingRun.start(out, { ...recipe, trainer, overwrite: overwrite || resume });
+    await showRun(run, describe(run, dataset, options), io);
+    return await finishRun(run, options, { command: 'finetune', ...nextOf(run, out) }, io);
+  } finally {
+    interrupt.release();
+  }
+}
+
+/** Reads the options and the data, and the model of a run that begins; null for one that goes on. */
+async function prepare(command: Command, collectives: Collectives, io: CliIo) {
   const given = await completeOptions<FinetuneCliOptions>(command);
   checkLora(command);
   const { out, resume, overwrite = false } = given;
@@ -85,23 +109,8 @@ async function finetuneCommand(model: string | undefined, command: Command, io: 
   const base = goesOn ? null : await openBase(given, io);
   const tokenizer = await readTokenizer(base?.path ?? out);
   const { dataset, options } = await openChats(command, base, tokenizer, io);
-  const interrupt = new Interrupt(io.signals);
-  try {
-    const settings = storableOptions(command);
-    const recipe = { ...recipeOf(options), settings, dataset, signal: interrupt.signal };
-    const run =
-      base === null
-        ? await resumeRun(options, recipe)
-        : await TrainingRun.start(out, {
-            ...recipe,
-            trainer: await newTrainer(base.path, options, tokenizer),
-            overwrite: overwrite || resume,
-          });
-    await showRun(run, describe(run, dataset, options), io);
-    return await finishRun(run, options, { command: 'finetune', ...nextOf(run, out) }, io);
-  } finally {
-    interrupt.release();
-  }
+  const trainer = base && (await newTrainer(base.path, options, tokenizer, collectives));
+  return { options, dataset, trainer };
 }
 
 /** What can be done with what the run saved. */
@@ -197,9 +206,10 @@ async function newTrainer(
   path: string,
   options: KnownRunOptions & FinetuneCliOptions,
   tokenizer: Tokenizer,
+  collectives: Collectives,
 ): Promise<Trainer> {
   const model = await loadForTuning(path, options, tokenizer, loraOf(options));
-  return asUsage(() => new Trainer(model, trainConfigOf(options)));
+  return asUsage(() => new Trainer(model, trainConfigOf(options), { collectives }));
 }
 
 /** The lines at the head of a run, with an example of what is learnt. */

@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import type { Collectives } from '../../backend/collectives';
 import { requireMemory } from '../../base/requireMemory';
 import { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
+import { together } from '../../training/distributed/agreement';
 import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
@@ -16,6 +18,7 @@ import { Interrupt } from '../terminal/interrupt';
 import type { CliContext, CliIo } from '../terminal/io';
 import { describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
+import { onRanks } from './ranks';
 import {
   canGoOn,
   checkData,
@@ -73,11 +76,38 @@ export function addTrainCommand(program: Command, context: CliContext): void {
   const command = program.command('train').description('Train a model on text and save it.');
   addTrainOptions(command);
   command.addHelpText('after', NOTES).action(async () => {
-    context.exitCode = await trainCommand(command, context.io);
+    context.exitCode = await onRanks(context.io, ({ ranks, io }) =>
+      trainCommand(command, ranks.collectives, io),
+    );
   });
 }
 
-async function trainCommand(command: Command, io: CliIo): Promise<number> {
+async function trainCommand(command: Command, collectives: Collectives, io: CliIo): Promise<number> {
+  const { options, start, openChecked } = await together(collectives, () =>
+    prepare(command, collectives, io),
+  );
+  const interrupt = new Interrupt(io.signals);
+  try {
+    const recipe = { ...recipeOf(options), settings: storableOptions(command), signal: interrupt.signal };
+    const { out, overwrite, resume } = options;
+    const run =
+      start === null
+        ? await resumeRun(options, {
+            ...recipe,
+            collectives,
+            dataset: (tokenizer) => openChecked({ ...options, tokenizer, vocabSize: undefined }),
+          })
+        : await TrainingRun.start(out, { ...recipe, ...start, overwrite: overwrite || resume });
+    await showRun(run, describeRun(run.dataset, run.trainer.model.config, run.dir), io);
+    const next = `sgemoe generate ${shellQuote(out)} --prompt "..."`;
+    return await finishRun(run, options, { command: 'train', say: 'Let it write', next }, io);
+  } finally {
+    interrupt.release();
+  }
+}
+
+/** Reads the options, and the data and the model of a run that begins; null for one that goes on. */
+async function prepare(command: Command, collectives: Collectives, io: CliIo) {
   const options = await completeOptions<TrainCliOptions>(command);
   const { out, resume, overwrite = false } = options;
   if (!resume) await checkRunFolder(out, overwrite);
@@ -88,30 +118,12 @@ async function trainCommand(command: Command, io: CliIo): Promise<number> {
     checkData(options, dataset);
     return dataset;
   };
+  if (goesOn) return { options, openChecked, start: null };
   // A run that has saved nothing can't be resumed; it starts anew.
-  const started = goesOn ? options : await withInit(options, io);
-  const dataset = goesOn ? null : await openChecked(started);
-  const interrupt = new Interrupt(io.signals);
-  try {
-    const recipe = { ...recipeOf(options), settings: storableOptions(command), signal: interrupt.signal };
-    const run =
-      dataset === null
-        ? await resumeRun(options, {
-            ...recipe,
-            dataset: (tokenizer) => openChecked({ ...options, tokenizer, vocabSize: undefined }),
-          })
-        : await TrainingRun.start(out, {
-            ...recipe,
-            dataset,
-            trainer: await newTrainer(started, dataset.tokenizer),
-            overwrite: overwrite || resume,
-          });
-    await showRun(run, describeRun(run.dataset, run.trainer.model.config, run.dir), io);
-    const next = `sgemoe generate ${shellQuote(out)} --prompt "..."`;
-    return await finishRun(run, options, { command: 'train', say: 'Let it write', next }, io);
-  } finally {
-    interrupt.release();
-  }
+  const started = await withInit(options, io);
+  const dataset = await openChecked(started);
+  const trainer = await newTrainer(started, dataset.tokenizer, collectives);
+  return { options, openChecked, start: { dataset, trainer } };
 }
 
 /** The path of the checkpoint that a new run starts from; the run uses the checkpoint's tokenizer. */
@@ -125,12 +137,16 @@ async function withInit(options: TrainCliOptions, io: CliIo): Promise<TrainCliOp
   throw new UsageError(`--init-from takes the model of its checkpoint; leave out ${given.join(', ')}.`);
 }
 
-async function newTrainer(options: TrainCliOptions, tokenizer: Tokenizer): Promise<Trainer> {
+async function newTrainer(
+  options: TrainCliOptions,
+  tokenizer: Tokenizer,
+  collectives: Collectives,
+): Promise<Trainer> {
   const { initFrom } = options;
   const model =
     initFrom === undefined ? newModel(options, tokenizer) : await loadForTuning(initFrom, options, tokenizer);
   const trainConfig = trainConfigOf(options);
-  return asUsage(() => new Trainer(model, trainConfig));
+  return asUsage(() => new Trainer(model, trainConfig, { collectives }));
 }
 
 function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransformer {

@@ -172,11 +172,13 @@ export async function resumeRun(options: KnownRunOptions, recipe: ResumeRunOptio
 }
 
 export function trainConfigOf(options: RunCliOptions & { steps: number }): TrainConfig {
-  const { steps, warmup, gradAccumulation, batchSize } = options;
-  if (gradAccumulation > batchSize) {
-    throw new UsageError(
-      `--grad-accumulation (${gradAccumulation}) must be at most --batch-size (${batchSize}).`,
-    );
+  const { steps, warmup, gradAccumulation, microBatches = 1, batchSize } = options;
+  if (gradAccumulation * microBatches > batchSize) {
+    const [flags, parts] =
+      microBatches === 1
+        ? ['--grad-accumulation', gradAccumulation]
+        : ['--micro-batches times --grad-accumulation', microBatches * gradAccumulation];
+    throw new UsageError(`${flags} (${parts}) must be at most --batch-size (${batchSize}).`);
   }
   return {
     ...fromFlags(TRAIN_OPTIONS, options),
@@ -191,8 +193,13 @@ export function trainingBytes(
   options: KnownRunOptions,
   lora?: LoraOptions,
 ): MemoryNeeds {
-  const { gradAccumulationSteps = 1, gradientCheckpointing, train } = trainConfigOf(options);
-  const batch = Math.ceil(options.batchSize / gradAccumulationSteps);
+  const {
+    microBatches = 1,
+    gradAccumulationSteps = 1,
+    gradientCheckpointing,
+    train,
+  } = trainConfigOf(options);
+  const batch = Math.ceil(options.batchSize / (microBatches * gradAccumulationSteps));
   const seq = options.seqLen;
   return asUsage(() => memoryBytes(config, { batch, seq, gradientCheckpointing, train, lora }));
 }

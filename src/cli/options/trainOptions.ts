@@ -24,6 +24,7 @@ export interface RunCliOptions {
   steps?: number;
   warmup?: number;
   gradAccumulation: number;
+  microBatches?: number;
   seed: number;
   earlyStopping: number;
   sampleInterval: number;

@@ -51,13 +51,14 @@ function blamesValue(error: unknown): error is Error {
   return error instanceof TypeError || error instanceof RangeError;
 }
 
-/** Reports an error on stderr and returns the exit code. SGEMOE_DEBUG=1 adds the stack. */
-export function reportError(error: unknown, { stderr, env }: CliIo): number {
+/** Reports an error on stderr, with the rank that has it, and returns the exit code. SGEMOE_DEBUG=1 adds the stack. */
+export function reportError(error: unknown, { stderr, env }: CliIo, rank: number | null = null): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   const usage =
     error instanceof UsageError || (error instanceof SgemoeError && USAGE_CODES.includes(error.code));
   const message = error instanceof Error ? error.message : String(error);
-  stderr.write(`sgemoe: ${message.replace(/^sgemoe: /, '')}\n`);
+  const who = rank === null ? '' : `rank ${rank}: `;
+  stderr.write(`sgemoe: ${who}${message.replace(/^sgemoe: /, '')}\n`);
   if (env.SGEMOE_DEBUG === '1') stderr.write(`${stackOf(error)}\n`);
   if (error instanceof Interrupted) return EXIT.interrupted;
   return usage ? EXIT.usage : EXIT.failure;

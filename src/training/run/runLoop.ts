@@ -1,7 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import type { Collectives } from '../../backend/collectives';
 import { layersInWords } from '../../config/layersInWords';
 import type { DataPosition, TrainingBatches } from '../../text/data';
+import { alikeOnAll, anyRank, fromFirst } from '../distributed/agreement';
 import { saveTraining } from '../saving';
 import type { StepResult, Trainer } from '../trainer';
 import { readBest, saveBest } from './best';
@@ -35,17 +37,23 @@ interface RunLogs {
 
 type Events<T = void> = AsyncGenerator<RunEvent, T, void>;
 
-/** Makes the steps of a run, evaluates, saves, draws the chart, and yields events. */
+/**
+ * Makes the steps of a run, evaluates, saves, draws the chart, and yields events. All ranks that share the steps have a loop, and
+ * go the same way; what rank 0 alone writes succeeds or fails on all.
+ */
 export class RunLoop {
   readonly #setup: RunSetup;
-  readonly #logs: RunLogs;
+  /** null on other ranks than the first, which writes. */
+  readonly #logs: RunLogs | null;
   readonly #schedule: SaveSchedule;
   readonly #saver: Saver;
   readonly #starvation = new StarvationWatch();
   /** The data position after the last step, kept because an abort may come after the next batch was drawn. */
   #position: DataPosition;
+  /** Whether a rank's signal was aborted before the last step ended. */
+  #isStopped = false;
 
-  private constructor(setup: RunSetup, logs: RunLogs) {
+  private constructor(setup: RunSetup, logs: RunLogs | null) {
     const { saveInterval, retrySeconds } = setup.options;
     this.#setup = setup;
     this.#logs = logs;
@@ -57,18 +65,27 @@ export class RunLoop {
   /** Opens the files and removes their lines about steps that will be made again. */
   static async open(setup: RunSetup): Promise<RunLoop> {
     const { folder, state, trainer, options } = setup;
+    let logs: RunLogs | null = null;
+    const best = await fromFirst(trainer.collectives, async () => {
+      await keepSamples(folder.samplesFile, state.done);
+      const metrics = await MetricsLog.continue(folder.metricsFile, state.done);
+      const writer = { model: trainer.model, tokenizer: options.dataset.tokenizer };
+      const samples = options.samples ? new SampleLog(folder.samplesFile, writer, options.samples) : null;
+      logs = { metrics, samples };
+      return readBest(folder.best);
+    });
     // best/ holds the best evaluation seen, even if the checkpoint is older.
-    state.best = (await readBest(folder.best)) ?? state.best;
-    await keepSamples(folder.samplesFile, state.done);
-    const metrics = await MetricsLog.continue(folder.metricsFile, state.done);
-    const writer = { model: trainer.model, tokenizer: options.dataset.tokenizer };
-    const samples = options.samples ? new SampleLog(folder.samplesFile, writer, options.samples) : null;
-    return new RunLoop(setup, { metrics, samples });
+    state.best = best ?? state.best;
+    return new RunLoop(setup, logs);
   }
 
   close(): void {
-    this.#logs.metrics.close();
-    this.#logs.samples?.close();
+    this.#logs?.metrics.close();
+    this.#logs?.samples?.close();
+  }
+
+  get #ranks(): Collectives {
+    return this.#setup.trainer.collectives;
   }
 
   async *toTheEnd(): Events<TrainingResult> {
@@ -78,20 +95,23 @@ export class RunLoop {
     // A run that was killed while it ended has no step left to make.
     const steps = state.isOver ? 0 : trainer.config.totalSteps - state.done;
     let before = performance.now();
-    const run = { data, steps, signal, onAbort: 'return', maxSkippedSteps: 0 } as const;
-    for await (const step of trainer.run(run)) {
+    // Several ranks stop after a step, when they have agreed on it.
+    const isAlone = this.#ranks.size === 1;
+    const own = isAlone ? { signal, onAbort: 'return' as const } : {};
+    for await (const step of trainer.run({ data, steps, ...own, maxSkippedSteps: 0 })) {
       yield* this.#afterStep(step, (performance.now() - before) / 1000);
-      if (state.isOver) break;
+      if (state.isOver || (this.#isStopped && !isAlone)) break;
       before = performance.now();
     }
     const { seconds, totalSeconds } = state;
     yield* this.#saver.insist(this.#checkpoint());
     const validation = yield* this.#finalValidation();
     yield* this.#draw(validation);
+    const interrupted = this.#isAborted;
     return {
       steps: state.done,
       skippedSteps: trainer.skippedSteps,
-      interrupted: signal?.aborted ?? false,
+      interrupted,
       stoppedEarly: state.stoppedEarly,
       validation,
       best: state.best,
@@ -114,12 +134,22 @@ export class RunLoop {
     if (starving !== null) yield { type: 'starvingExpert', step, ...starving };
     const validation = evaluated ? await this.#evaluate() : null;
     const { loss: validationLoss, bitsPerByte: validationBitsPerByte } = validation ?? {};
-    this.#logs.metrics.append({ ...event, validationLoss, validationBitsPerByte });
-    state.skips.check();
+    this.#logs?.metrics.append({ ...event, validationLoss, validationBitsPerByte });
+    alikeOnAll(() => state.skips.check());
     if (validation !== null) yield* this.#takeEvaluation(step, validation);
-    const { samples } = this.#logs;
+    const samples = this.#logs?.samples;
     if (samples?.isDue(step)) yield { type: 'sample', ...(await samples.add(step)) };
-    if (!state.isOver && this.#schedule.isDue(step, due)) yield* this.#saveOnTheWay();
+    // The ranks' clocks and signals differ.
+    const isDue = this.#schedule.isDue(step, due);
+    const [saves, stops] = await anyRank(this.#ranks, isDue, this.#setup.options.signal?.aborted ?? false);
+    this.#isStopped ||= stops;
+    if (!state.isOver && saves) yield* this.#saveOnTheWay();
+  }
+
+  /** Whether the run is to end early: all ranks know it at the same place. */
+  get #isAborted(): boolean {
+    if (this.#ranks.size > 1) return this.#isStopped;
+    return this.#setup.options.signal?.aborted ?? false;
   }
 
   #stepEvent(
@@ -138,7 +168,7 @@ export class RunLoop {
     const { trainer, options } = this.#setup;
     const { dataset, batchSize, seqLen, evalBatches } = options;
     const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(trainer.model, batches, dataset.tokenizer);
+    return validate(trainer.model, batches, { tokenizer: dataset.tokenizer, collectives: this.#ranks });
   }
 
   /**
@@ -153,7 +183,8 @@ export class RunLoop {
     state.earlyStopping?.add(loss);
     if (!isBest) return;
     const best = { step, loss };
-    const write = () => saveBest(folder.best, trainer.model, options.dataset.tokenizer, best);
+    const write = () =>
+      fromFirst(this.#ranks, () => saveBest(folder.best, trainer.model, options.dataset.tokenizer, best));
     if (yield* this.#saver.attempt({ part: 'best', step, write })) state.best = best;
   }
 
@@ -167,10 +198,17 @@ export class RunLoop {
     const { trainer, state, options } = this.#setup;
     const { dataset, batchSize, seqLen, signal } = options;
     const tokens = dataset.validationTokens;
-    if (signal?.aborted || tokens === 0) return null;
+    if (this.#isAborted || tokens === 0) return null;
     yield { type: 'finalEvaluation', step: state.done, tokens };
     const batches = dataset.validationBatches({ batchSize, seqLen });
-    return validate(trainer.model, batches, dataset.tokenizer, signal);
+    const { tokenizer } = dataset;
+    const validation = await validate(trainer.model, batches, {
+      tokenizer,
+      signal,
+      collectives: this.#ranks,
+    });
+    if (validation === null) this.#isStopped = true;
+    return validation;
   }
 
   /** Saves the weights and the state to resume from. */
@@ -178,8 +216,10 @@ export class RunLoop {
     const { trainer, folder, state, options } = this.#setup;
     const { tokenizer, trainTokens: train, validationTokens: validation } = options.dataset;
     const write = async () => {
-      this.#logs.metrics.flush();
-      this.#logs.samples?.flush();
+      await fromFirst(this.#ranks, async () => {
+        this.#logs?.metrics.flush();
+        this.#logs?.samples?.flush();
+      });
       const progress = { ...state.toProgress({ train, validation }) };
       await saveTraining(folder.path, trainer, {
         data: this.#position,
@@ -192,18 +232,23 @@ export class RunLoop {
   }
 
   async *#draw(validation: ValidationResult | null): Events {
+    const { folder, state } = this.#setup;
+    const write = () =>
+      fromFirst(this.#ranks, () => writeFile(folder.chartFile, this.#chart(this.#logs!.metrics, validation)));
+    yield* this.#saver.attempt({ part: 'curve', step: state.done, write });
+  }
+
+  #chart(metrics: MetricsLog, validation: ValidationResult | null): string {
     const { trainer, folder, state, options } = this.#setup;
     const { config } = trainer.model;
     const result =
       validation === null ? '' : `: validation loss ${validation.loss.toFixed(3)} nats per token`;
-    const svg = renderChart({
+    return renderChart({
       title: `${basename(resolve(folder.path))}, step ${state.done}${result}`,
       subtitle: `${config.totalParams().toLocaleString('en-US')} parameters, ${layersInWords(config)}`,
       tokensPerStep: options.batchSize * options.seqLen,
       references: options.references,
-      ...this.#logs.metrics.chartData(),
+      ...metrics.chartData(),
     });
-    const write = () => writeFile(folder.chartFile, svg);
-    yield* this.#saver.attempt({ part: 'curve', step: state.done, write });
   }
 }

@@ -1,3 +1,4 @@
+import type { Collectives } from '../../backend/collectives';
 import type { Kernels } from '../../backend/kernels';
 import { checkOptions } from '../../base/checks';
 import { integer, namesOf, type OptionTable, other, ownOptions, resolveOptions } from '../../base/options';
@@ -161,6 +162,8 @@ export interface ResumeRunOptions extends Omit<TrainingRunOptions, 'dataset'> {
   config?: TrainConfig | undefined;
   /** The kernels that compute. Default: the process's backend. */
   kernels?: Kernels | undefined;
+  /** The ranks that share the steps, see `TrainerOptions`. Default: this one alone. */
+  collectives?: Collectives | undefined;
 }
 
 export type CompleteRunOptions = TrainingRunOptions &
@@ -174,7 +177,7 @@ export function checkStart(options: StartRunOptions): CompleteRunOptions {
 
 /** @param dataset what `options.dataset` is, or has opened */
 export function checkResume(options: ResumeRunOptions, dataset: TokenDataset): CompleteRunOptions {
-  return checkRun('TrainingRun.resume', { ...options, dataset }, ['config', 'kernels']);
+  return checkRun('TrainingRun.resume', { ...options, dataset }, ['config', 'kernels', 'collectives']);
 }
 
 /** Checks the options before anything is done. @throws TypeError or RangeError */

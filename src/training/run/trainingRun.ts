@@ -1,9 +1,12 @@
 import { backendInfo } from '../../backend';
+import type { Collectives } from '../../backend/collectives';
+import { soloCollectives } from '../../backend/collectives/solo';
 import { SgemoeError } from '../../base/errors';
 import { packageVersion } from '../../base/version';
 import { type FolderLock, lockFolder } from '../../checkpoint/folderLock';
 import type { DataPosition, TokenDataset, TrainingBatches } from '../../text/data';
 import { readTokenizer, tokenizerHash } from '../../text/readTokenizer';
+import { fromFirst, isAgreed, together } from '../distributed/agreement';
 import { type ResumedTraining, resumeTraining } from '../saving';
 import type { Trainer } from '../trainer';
 import type { RunEvent } from './events';
@@ -29,25 +32,28 @@ import { type RunProgress, RunState } from './runState';
  * `start` or `resume` locks the folder, so that other processes are refused until the iteration ends or `close()` is
  * called. Files in it are touched only once the iteration begins. An abort of the signal finishes the current step, saves
  * and ends. Leaving the loop ends the run without a save.
+ *
+ * With a trainer of several ranks every rank makes the run: all get the events, rank 0 locks and writes. Failures of rank 0's
+ * writes are thrown on all; a rank that fails otherwise aborts the others.
  */
 export class TrainingRun implements AsyncIterable<RunEvent> {
   /** How the run ended; null before its end. */
   result: TrainingResult | null = null;
   readonly #setup: RunSetup;
   readonly #isNew: boolean;
-  readonly #lock: FolderLock;
+  readonly #lock: FolderLock | null;
   readonly #notes: string[];
   #isIterated = false;
 
   private constructor(
     setup: RunSetup,
-    lock: FolderLock,
+    lock: FolderLock | null,
     { isNew, notes }: { isNew: boolean; notes: string[] },
   ) {
     this.#setup = setup;
     this.#lock = lock;
     this.#isNew = isNew;
-    this.#notes = lock.note === null ? notes : [lock.note, ...notes];
+    this.#notes = lock === null || lock.note === null ? notes : [lock.note, ...notes];
   }
 
   /**
@@ -62,8 +68,8 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     const complete = checkStart(options);
     const { trainer, overwrite = false } = options;
     const folder = new RunFolder(dir);
-    return underLock(folder, async (lock) => {
-      await refuseTaken(folder, overwrite);
+    return underLock(folder, trainer.collectives, async (lock) => {
+      await fromFirst(trainer.collectives, () => refuseTaken(folder, overwrite));
       trainer.requireMemory(complete.batchSize, complete.seqLen);
       const state = new RunState(trainer, options, {});
       const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, null) };
@@ -79,12 +85,17 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
    */
   static async resume(dir: string, options: ResumeRunOptions): Promise<TrainingRun> {
     checkDir('TrainingRun.resume', dir);
-    const { dataset: data, config, kernels } = options;
+    const { dataset: data, config, kernels, collectives = soloCollectives() } = options;
     if (typeof data !== 'function') checkResume(options, data);
     const folder = new RunFolder(dir);
-    return underLock(folder, async (lock) => {
-      const notes: string[] = [];
-      const resumed = await resumeTraining(dir, { config, kernels, onNote: (note) => notes.push(note) });
+    const notes: string[] = [];
+    const open = async (lock: FolderLock | null) => {
+      const resumed = await resumeTraining(dir, {
+        config,
+        kernels,
+        collectives,
+        onNote: (note) => notes.push(note),
+      });
       const dataset = typeof data === 'function' ? await data(await readTokenizer(dir)) : data;
       const complete = checkResume(options, dataset);
       checkSameData(dir, resumed, dataset);
@@ -93,7 +104,8 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
       const state = new RunState(trainer, complete, resumed.progress as Partial<RunProgress>);
       const setup = { folder, trainer, options: complete, state, data: batchesOf(complete, resumed.data) };
       return new TrainingRun(setup, lock, { isNew: false, notes });
-    });
+    };
+    return underLock(folder, collectives, (lock) => together(collectives, () => open(lock)));
   }
 
   get dir(): string {
@@ -132,26 +144,30 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     if (this.#isIterated)
       throw new TypeError('TrainingRun: a run can be iterated only once; TrainingRun.resume makes a new one');
     this.#isIterated = true;
-    const { folder, state } = this.#setup;
+    const { folder, state, trainer } = this.#setup;
+    const { collectives: ranks } = trainer;
     const about = runFileContent(this.#setup);
     let loop: RunLoop | undefined;
     try {
-      if (this.#isNew) await folder.clear();
-      await folder.writeRun(about);
+      await fromFirst(ranks, async () => {
+        if (this.#isNew) await folder.clear();
+        await folder.writeRun(about);
+      });
       loop = await RunLoop.open(this.#setup);
       for (const text of this.#notes) yield { type: 'note', text };
       yield { type: 'start', stepsMade: state.doneBefore };
       const result = yield* loop.toTheEnd();
-      await folder.writeRun({ ...about, result });
+      await fromFirst(ranks, () => folder.writeRun({ ...about, result }));
       this.result = result;
       yield { type: 'end', result };
     } catch (error) {
-      if (this.result === null)
+      if (ranks.size > 1 && !isAgreed(error)) ranks.abort(failure(error).message);
+      if (this.result === null && ranks.rank === 0)
         await folder.writeRun({ ...about, error: failure(error) }).catch(() => undefined);
       throw error;
     } finally {
       loop?.close();
-      await this.#lock.release();
+      await this.#lock?.release();
     }
   }
 
@@ -159,7 +175,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
   async close(): Promise<void> {
     if (this.#isIterated) return;
     this.#isIterated = true;
-    await this.#lock.release();
+    await this.#lock?.release();
   }
 }
 
@@ -167,16 +183,20 @@ function checkDir(what: string, dir: string): void {
   if (typeof dir !== 'string' || dir === '') throw new TypeError(`${what}: dir must be a path, got ${dir}`);
 }
 
-/** Makes a run under the folder's lock, which then belongs to the run. If making it fails, the lock is released. */
+/** Makes a run under the folder's lock, which rank 0 has and which then belongs to the run. If making it fails, the lock is released. */
 async function underLock(
   folder: RunFolder,
-  open: (lock: FolderLock) => Promise<TrainingRun>,
+  ranks: Collectives,
+  open: (lock: FolderLock | null) => Promise<TrainingRun>,
 ): Promise<TrainingRun> {
-  const lock = await lockFolder(folder.path, 'a training run');
+  let lock: FolderLock | null = null;
+  await fromFirst(ranks, async () => {
+    lock = await lockFolder(folder.path, 'a training run');
+  });
   try {
     return await open(lock);
   } catch (error) {
-    await lock.release();
+    await (lock as FolderLock | null)?.release();
     throw error;
   }
 }

@@ -1,5 +1,6 @@
 import type { Batch } from '../../base/batch';
 import type { MoETransformer } from '../../model/model';
+import { OtherRankStopped } from '../distributed/agreement';
 import { evaluateBatches, type ScoringOptions } from '../evaluateText';
 
 export interface ValidationResult {
@@ -10,18 +11,17 @@ export interface ValidationResult {
   bitsPerByte: number;
 }
 
-/** Runs `evaluateBatches`; null if `signal` aborts it. */
+/** Runs `evaluateBatches`; null if the signal aborts it, on any rank. */
 export async function validate(
   model: MoETransformer,
   batches: Iterable<Batch>,
-  tokenizer: ScoringOptions['tokenizer'],
-  signal?: AbortSignal,
+  { signal, ...options }: ScoringOptions,
 ): Promise<ValidationResult | null> {
   try {
-    const result = await evaluateBatches(model, batches, { tokenizer, signal });
+    const result = await evaluateBatches(model, batches, { ...options, signal });
     return { loss: result.loss, tokens: result.countedTokens, bitsPerByte: result.bitsPerByte };
   } catch (error) {
-    if (signal?.aborted && error === signal.reason) return null;
+    if (error instanceof OtherRankStopped || (signal?.aborted && error === signal.reason)) return null;
     throw error;
   }
 }

@@ -1,0 +1,46 @@
+import type { Batch } from '../base/batch';
+import { checkOptions } from '../base/checks';
+import { IGNORE_INDEX } from '../config/trainConfig';
+import type { MoETransformer } from '../model/model';
+import { checkBatch } from './checkBatch';
+
+export interface EvalResult {
+  /** Mean cross-entropy in nats per token. */
+  loss: number;
+  /** e^loss */
+  perplexity: number;
+  /** loss / ln 2 * tokens / bytes */
+  bitsPerByte: number;
+  /** Targets that were not ignored. */
+  countedTokens: number;
+}
+
+/**
+ * Mean cross-entropy of a model over batches, without gradients.
+ * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, which is right for byte tokens.
+ * @throws RangeError when no target counts.
+ */
+export function evaluate(
+  model: MoETransformer,
+  batches: Iterable<Batch>,
+  options: { bytesPerToken?: number | undefined; ignoreIndex?: number | undefined } = {},
+): EvalResult {
+  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
+  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
+  if (!batches?.[Symbol.iterator]) {
+    throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
+  }
+  if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
+  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1 };
+  const sums = model.loss.noSums();
+  let counted = 0;
+  for (const data of batches) {
+    counted += checkBatch(data, model.config, ignoreIndex).counted;
+    const { ids, targets, positions, batch, seqLen } = data;
+    model.loss.forward({ ids, targets, positions, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
+  }
+  if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
+  const loss = sums.crossEntropy / counted;
+  const bitsPerByte = loss / Math.LN2 / bytesPerToken;
+  return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
+}

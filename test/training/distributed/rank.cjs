@@ -1,0 +1,147 @@
+/** What every rank of test/training/distributed runs in a thread of its own. Posts what its trainer has in the end. */
+const { createHash } = require('node:crypto');
+const { writeFileSync } = require('node:fs');
+const { join } = require('node:path');
+const { parentPort, workerData } = require('node:worker_threads');
+const { dist, group, rank, size, scenario, options } = workerData;
+const { joinThreadGroup, Lcg64, MoETransformer, Tensor, TextDataset, Trainer, TrainingRun } = require(dist);
+
+const collectives = group === null ? undefined : joinThreadGroup(group, rank, { timeoutMs: 60_000 });
+
+/** Above 65,536 elements, the least that a rank gets. */
+const CONFIG = {
+  hiddenDim: 64,
+  nLayers: 2,
+  nHeads: 4,
+  nKvHeads: 2,
+  headDim: 16,
+  nExperts: 4,
+  topKExperts: 2,
+  ffnDim: 128,
+  vocabSize: 256,
+  maxSeqLen: 32,
+};
+
+function newModel() {
+  const model = MoETransformer.create({ ...CONFIG, ...options.model }, { seed: 7 });
+  if (options.lora) model.addLora(options.lora);
+  return model;
+}
+
+/** Rows of random tokens; some targets don't count, so that micro-batches have different numbers of them. */
+function batchOf(step) {
+  const random = new Lcg64(100 + step);
+  const rows = (draw) => Array.from({ length: 8 }, () => Array.from({ length: 6 }, draw));
+  const id = () => Math.floor(random.nextFloat() * 256);
+  return [rows(id), rows((_, s) => (random.nextFloat() < s / 16 ? -100 : id()))];
+}
+
+const tensorsOf = (step) => batchOf(step).map((rows) => Tensor.fromIds(rows));
+
+const hashOf = (arrays) => {
+  const hash = createHash('sha256');
+  for (const each of arrays) hash.update(new Uint8Array(each.buffer, each.byteOffset, each.byteLength));
+  return hash.digest('hex');
+};
+
+function weightsOf(model) {
+  return hashOf([...model.trained.shards, model.store.bufferData]);
+}
+
+const scenarios = {
+  /** Losses of the steps, and hashes of what they lead to. */
+  async train() {
+    const model = newModel();
+    const trainer = new Trainer(model, { lr: 0.01, warmupSteps: 0, ...options.train }, { collectives });
+    const steps = [];
+    for (let step = 0; step < options.steps; step++) steps.push(trainer.trainStep(...tensorsOf(step)));
+    return { steps, weights: weightsOf(model), elements: model.trained.mirrorSizes };
+  },
+
+  /** The gradients of a step, which is not made. */
+  async gradients() {
+    const model = newModel();
+    const trainer = new Trainer(model, options.train, { collectives });
+    const ranges = [];
+    const result = trainer.lossAndGradients(...tensorsOf(0), { onGradients: (range) => ranges.push(range) });
+    return { result, ranges, gradients: model.store.gradShards.map((shard) => shard.slice()) };
+  },
+
+  /** One rank differs from the others. */
+  async differ() {
+    const model = newModel();
+    if (options.what === 'weights' && rank === size - 1) model.parameter('model.norm.weight').data[3] = 2;
+    const trainer = new Trainer(model, options.train, { collectives });
+    if (options.what === 'counters' && rank === 0) trainer.step = 3;
+    const batch = tensorsOf(options.what === 'batch' && rank === size - 1 ? 1 : 0);
+    try {
+      trainer.trainStep(...batch);
+    } catch ({ code, message }) {
+      return { code, message, weights: weightsOf(model) };
+    }
+    return {};
+  },
+
+  /** A signal that only one rank gets. */
+  async stop() {
+    const trainer = new Trainer(newModel(), options.train, { collectives });
+    const controller = new AbortController();
+    const { signal } = controller;
+    function* data() {
+      for (let step = 0; ; step++) {
+        if (step === 2 && rank === size - 1) controller.abort(new Error('told to stop'));
+        const [ids, targets] = batchOf(step).map((rows) => Int32Array.from(rows.flat()));
+        yield { ids, targets, batch: 8, seqLen: 6 };
+      }
+    }
+    let made = 0;
+    try {
+      for await (const _ of trainer.run({ data: data(), steps: 5, signal, onAbort: options.onAbort })) made++;
+    } catch ({ name, message }) {
+      return { made, name, message };
+    }
+    return { made };
+  },
+
+  /** A whole run in a folder; `stopAt` is a step after which the last rank is told to stop, `spoils` what can't be saved. */
+  async run() {
+    const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).join('');
+    const controller = new AbortController();
+    const { dir, stopAt, resume, config, save, spoils } = options;
+    const recipe = {
+      dataset: TextDataset.fromText(text),
+      batchSize: 4,
+      seqLen: 8,
+      evalInterval: 3,
+      evalBatches: 3,
+      retrySeconds: [],
+      signal: controller.signal,
+      ...save,
+    };
+    const train = { lr: 1e-2, warmupSteps: 2, totalSteps: 8, ...config };
+    const events = [];
+    try {
+      const run = resume
+        ? await TrainingRun.resume(dir, { ...recipe, config, collectives })
+        : await TrainingRun.start(dir, {
+            ...recipe,
+            trainer: new Trainer(newModel(), train, { collectives }),
+          });
+      for await (const { type, step, part, error, loss, text } of run) {
+        events.push({ type, step, part, loss, text, error: error?.message });
+        // A file where a folder belongs.
+        if (type === 'start' && rank === 0 && spoils) writeFileSync(join(dir, spoils), '');
+        if (type === 'step' && step === stopAt && rank === size - 1) controller.abort();
+      }
+      const { steps, interrupted, validation, best } = run.result;
+      return { events, result: { steps, interrupted, validation, best } };
+    } catch ({ code, message }) {
+      return { events, failure: { code, message } };
+    }
+  },
+};
+
+scenarios[scenario]().then(async (result) => {
+  if (result.code === undefined) await collectives?.close().settled();
+  parentPort.postMessage(result);
+});
