@@ -24,9 +24,11 @@ const DEFERRED = {
   'model/model.js': [
     '../checkpoint/checkpoint',
     '../sampling/generate',
+    '../hf/adapterBase',
     '../hf/endTokens',
     '../hf/hub/modelPath',
     '../hf/source',
+    './loraFiles',
     './saveModel',
     './storedWeights',
   ],

@@ -63,10 +63,7 @@ export {
   exportCheckpoint,
   exportGguf,
   exportGgufCheckpoint,
-  type Inspection,
-  type InspectOptions,
   importCheckpoint,
-  inspectCheckpoint,
   mergeCheckpoint,
 } from './model/convert';
 export {
@@ -77,6 +74,12 @@ export {
   type StepOutputs,
 } from './model/decoder';
 export {
+  type InspectedAdapters,
+  type Inspection,
+  type InspectOptions,
+  inspectCheckpoint,
+} from './model/inspect';
+export {
   Embedding,
   type EmbeddingOptions,
   type LayerOptions,
@@ -86,7 +89,7 @@ export {
   SwiGLU,
 } from './model/layers';
 export { Lora } from './model/lora';
-export { loadLora, type SaveLoraOptions, saveLora } from './model/loraFiles';
+export { loadLora, readLora, type SaveLoraOptions, saveLora } from './model/loraFiles';
 export { type MemoryBytes, type MemoryOptions, memoryBytes } from './model/memoryBytes';
 export {
   type ForwardOptions,

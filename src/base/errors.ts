@@ -47,6 +47,7 @@ export const ERROR_CODES = {
   SGEMOE_HUB_DAMAGED: 'A file of the hub does not have the size or the checksum that the hub tells.',
   SGEMOE_HUB_WRITE: 'The cache folder of the hub can not be written, or has no room.',
   SGEMOE_TEXT_LIMIT: 'A text takes longer, or more memory, to be turned into tokens than an engine allows.',
+  SGEMOE_ADAPTER_NOT_FOUND: 'A request or a call names an adapter that the engine does not have.',
   SGEMOE_QUEUE_FULL: 'An engine has as many waiting requests as it was opened for.',
   SGEMOE_ENGINE_CLOSED: 'An engine was closed before a request came, or before it was answered.',
   SGEMOE_SERVER: 'The server of `sgemoe chat --url` can not be reached, or answers with an error.',

@@ -191,6 +191,14 @@ export function other<T>(
   return { ...info, must, type: must, isType, holds };
 }
 
+/** Whether a value is an object of texts by name, none of them empty. */
+export function isRecordOfTexts(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.entries(value).every((entry) =>
+    entry.every((each) => typeof each === 'string' && each !== ''),
+  );
+}
+
 /** The options that a table knows, of several families in one object. */
 export function ownOptions<T>(table: OptionTable<T>, options: Some<T>): Some<T> {
   return Object.fromEntries(namesOf(table).map((name) => [name, options[name]])) as Some<T>;

@@ -1,7 +1,16 @@
 import type { Kernels } from '../backend/kernels';
+import type { ResolvedLoraOptions } from '../config/loraOptions';
 import type { ModelConfig } from '../config/modelConfig';
 import type { ParameterStore } from './parameters';
 import type { StoredTables } from './storedTables';
+
+/** Adapters in a form for other threads of the process. */
+export interface SharedLora {
+  readonly options: ResolvedLoraOptions;
+  /** The buffers of A and B. */
+  readonly shards: Float32Array[];
+  readonly bufferData: Float32Array;
+}
 
 /**
  * A model in a form for other threads of the process: plain data and views of SharedArrayBuffers, which postMessage and
@@ -22,13 +31,15 @@ export interface SharedModel {
   packed: Float32Array[] | null;
   /** Name of the kernels that can read the packed copies. */
   packedFor: string;
+  /** The adapters that the model computes with; null without. */
+  lora: SharedLora | null;
 }
 
 export function shareModel(
   config: ModelConfig,
   generationConfig: SharedModel['generationConfig'],
   store: ParameterStore,
-): SharedModel {
+): Omit<SharedModel, 'lora'> {
   const { shards, bufferData, packed } = store;
   for (const array of [...shards, bufferData, ...(packed ?? [])]) store.kernels.memory.keep(array);
   return {
@@ -46,7 +57,10 @@ export function shareModel(
  * Freezes a model made from `shared` if that is frozen. It uses the packed copies of `shared`, if any, or makes its own if
  * its kernels can't read them.
  */
-export function freezeAsShared(store: ParameterStore, { packed, packedFor }: SharedModel): void {
+export function freezeAsShared(
+  store: ParameterStore,
+  { packed, packedFor }: Pick<SharedModel, 'packed' | 'packedFor'>,
+): void {
   if (packed === null) return;
   if (packed.every(({ length }) => length === 0)) store.freeze();
   else store.freeze(packedFor === packingOf(store.kernels) ? packed : 'own');

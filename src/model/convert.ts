@@ -1,27 +1,17 @@
-import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
-import { checkOptions } from '../base/checks';
-import type { KvCacheDtype } from '../base/storageTypes';
-import { type Checkpoint, loadCheckpoint, saveCheckpoint } from '../checkpoint/checkpoint';
+import { saveCheckpoint } from '../checkpoint/checkpoint';
 import { whileLocked } from '../checkpoint/folderLock';
-import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
-import type { StoredTensor } from '../checkpoint/tensorReader';
-import { readStoredTokenizer, type TokenizerFiles } from '../checkpoint/tokenizerFiles';
+import type { TokenizerFiles } from '../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../config/modelConfig';
+import { readModelTokenizer } from '../hf/adapterBase';
 import type { Architecture } from '../hf/architectures';
 import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
-import type { HubOptions } from '../hf/hub/hubOptions';
 import { modelPath } from '../hf/hub/modelPath';
-import { modelSource } from '../hf/source';
 import { quantized } from '../memory/operations/stored';
-import { ParameterStore } from '../memory/parameters';
-import { assemble } from './assemble';
 import type { Lora } from './lora';
 import { loadLora } from './loraFiles';
-import { type MemoryBytes, memoryBytes } from './memoryBytes';
 import { type LoadOptions, MoETransformer } from './model';
-import { checkModelDtype, type ModelDtype, planStorage } from './storedWeights';
 
 /**
  * Reads any checkpoint that `MoETransformer.load` reads and writes it in sgemoe's form, in float32, with the tokenizer's
@@ -33,9 +23,16 @@ export async function importCheckpoint(
   options: Omit<LoadOptions, 'dtype'> = {},
 ): Promise<ModelConfig> {
   const path = await modelPath(from, options.hub);
-  const model = await MoETransformer.load(path, options);
+  const model = await loadWhole(path, options);
   await saveConverted(model, path, to, { purpose: 'an import', onNote: options.onNote });
   return model.config;
+}
+
+/** A model whose adapters, if it is a folder of them, are in its weights. */
+export async function loadWhole(path: string, options: LoadOptions): Promise<MoETransformer> {
+  const model = await MoETransformer.load(path, options);
+  if (model.lora) model.mergeLora();
+  return model;
 }
 
 /**
@@ -84,7 +81,7 @@ export async function exportCheckpoint(
 ): Promise<Architecture> {
   const { architecture, dtype, ...loadOptions } = options;
   const path = await modelPath(from, options.hub);
-  const model = await MoETransformer.load(path, loadOptions);
+  const model = await loadWhole(path, loadOptions);
   const { onNote } = options;
   return exportHuggingFace(to, model, { architecture, dtype, onNote, ...(await tokenizerOf(path)) });
 }
@@ -113,7 +110,7 @@ export async function exportGgufCheckpoint(
 ): Promise<string> {
   const { dtype, name, ...loadOptions } = options;
   const path = await modelPath(from, options.hub);
-  const model = await MoETransformer.load(path, loadOptions);
+  const model = await loadWhole(path, loadOptions);
   return exportGguf(file, model, { dtype, name, ...(await tokenizerOf(path)) });
 }
 
@@ -122,113 +119,6 @@ function blocksOf(kernels: Pick<Kernels, 'quantize'>): Quantize {
 }
 
 async function tokenizerOf(dir: string): Promise<Partial<TokenizerFiles>> {
-  const { tokenizer, ...rest } = await readStoredTokenizer(dir);
+  const { tokenizer, ...rest } = await readModelTokenizer(dir);
   return { ...rest, ...(tokenizer && { tokenizer }) };
-}
-
-/** Upper limit of the default sequence length that memory is counted for. */
-const DEFAULT_SEQ_LEN = 2048;
-
-export interface Inspection {
-  /** The Hugging Face architecture; null for a checkpoint of sgemoe. */
-  architecture: Architecture | null;
-  /** What a GGUF file says about itself; null for a folder. */
-  gguf: GgufFacts | null;
-  config: ModelConfig;
-  parameters: { total: number; active: number };
-  /** The tensors in the files. */
-  tensors: readonly Pick<StoredTensor, 'name' | 'dtype' | 'shape' | 'byteLength'>[];
-  /** Bytes of all tensors in the files. */
-  storedBytes: number;
-  /** The batch and sequence length that the memory is counted for (`memoryBytes`). */
-  batch: number;
-  seqLen: number;
-  memory: {
-    training: MemoryBytes;
-    /** With matrices of the type asked for; its weights are those in memory. */
-    inference: MemoryBytes;
-    /** Bytes of the matrices that serving uses where they lie in the files. */
-    mapped: number;
-    /** Bytes of a `Decoder`'s keys, values and token ids for so many sequences of that length. */
-    keyValueCache: number;
-  };
-  /** Sentences about what was ignored in config.json. */
-  notes: readonly string[];
-}
-
-export interface InspectOptions {
-  /** B of the memory figures. Default 1. */
-  batch?: number | undefined;
-  /** S of the memory figures. Default min(maxSeqLen, 2048). */
-  seqLen?: number | undefined;
-  /** The type of the matrices in serving, as `LoadOptions.dtype`. Default 'stored'. */
-  dtype?: ModelDtype | undefined;
-  /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
-  kvCacheDtype?: KvCacheDtype | undefined;
-  /** As `LoadOptions.hub`. */
-  hub?: HubOptions | undefined;
-}
-
-/**
- * Describes a checkpoint, a folder, a GGUF file or a model of the hub, from its headers; no weight is read. It checks that
- * every tensor of the model is there.
- * @throws as MoETransformer.load; RangeError for an impossible batch or length.
- */
-export async function inspectCheckpoint(dir: string, options: InspectOptions = {}): Promise<Inspection> {
-  checkOptions('inspectCheckpoint', options, ['batch', 'seqLen', 'dtype', 'kvCacheDtype', 'hub']);
-  if (options.dtype !== undefined) checkModelDtype('inspectCheckpoint: dtype', options.dtype);
-  const checkpoint = await loadCheckpoint(await modelPath(dir, options.hub));
-  try {
-    return inspect(checkpoint, options);
-  } finally {
-    await checkpoint.tensors.close();
-  }
-}
-
-function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspection {
-  const source = modelSource(checkpoint);
-  const { config, architecture, notes } = source;
-  const store = new ParameterStore(getKernels(), { onExpose: (name, shape) => source.check(name, shape) });
-  assemble(config, store);
-  const {
-    batch = 1,
-    seqLen = Math.min(config.maxSeqLen, DEFAULT_SEQ_LEN),
-    dtype = 'stored',
-    kvCacheDtype,
-  } = options;
-  const plan = planStorage(store, source, dtype);
-  store.keepStored(store.tables.filter((_, i) => plan.tables[i] !== null));
-  if (seqLen > config.maxSeqLen) {
-    throw new RangeError(`inspect: seqLen must be at most maxSeqLen (${config.maxSeqLen}), got ${seqLen}`);
-  }
-  const memory = (mode: 'forward' | 'train') => memoryBytes(config, { batch, seq: seqLen, mode });
-  const tensors = Array.from(checkpoint.tensors.tensors.values(), ({ name, dtype, shape, byteLength }) => {
-    return { name, dtype, shape, byteLength };
-  });
-  return {
-    architecture,
-    gguf: checkpoint.gguf ?? null,
-    config,
-    parameters: { total: config.totalParams(), active: config.activeParams() },
-    tensors,
-    storedBytes: tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
-    batch,
-    seqLen,
-    memory: {
-      training: memory('train'),
-      inference: withWeights(memory('forward'), store.weightBytes + plan.residentBytes),
-      mapped: plan.mappedBytes,
-      keyValueCache: memoryBytes(config, {
-        mode: 'decode',
-        slots: batch,
-        contextLength: seqLen,
-        kvCacheDtype,
-      }).cache,
-    },
-    notes,
-  };
-}
-
-function withWeights(bytes: MemoryBytes, weights: number): MemoryBytes {
-  return { ...bytes, weights, total: bytes.total - bytes.weights + weights };
 }

@@ -8,7 +8,9 @@ import { gatherRows } from '../memory/operations/mixture';
 import { copyOut } from '../memory/operations/rows';
 import type { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner, Workspace } from '../memory/workspace';
+import { AdapterMix } from './adapterMix';
 import type { Embedding } from './layers';
+import type { Lora } from './lora';
 import { decoderBytes, defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './parts';
 import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
@@ -17,7 +19,7 @@ import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 export interface DecodableModel extends ModelParts {
   readonly kernels: Kernels;
   readonly embedding: Embedding;
-  readonly store: Pick<ParameterStore, 'requireUnchanged'>;
+  readonly store: ParameterStore;
 }
 
 export interface DecoderOptions {
@@ -50,6 +52,11 @@ export interface DecodeRow {
   end?: number | undefined;
   /** The new tokens whose logits are wanted; the logits of the last predict the next token. Default 'last'. */
   logits?: 'last' | 'all' | 'none' | undefined;
+  /**
+   * Adapters of the model that it is computed with, as `readLora` makes them; rows of one step may have different ones. All tokens
+   * of a slot have the same. Default null: the model as it is.
+   */
+  adapter?: Lora | null | undefined;
 }
 
 /**
@@ -94,6 +101,9 @@ export class Decoder {
   readonly #heads: (HeadPlan | undefined)[];
   /** For each slot, the last step that it took part in. */
   readonly #seen: Float64Array;
+  /** The adapters that each slot's tokens were computed with. */
+  readonly #adapters: (Lora | null)[];
+  readonly #mix: AdapterMix;
   #stepCount = 0;
 
   /** @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY. */
@@ -126,6 +136,8 @@ export class Decoder {
     this.#steps = new Array(maxStepTokens + 1).fill(undefined);
     this.#heads = new Array(maxStepTokens + 1).fill(undefined);
     this.#seen = new Float64Array(slots);
+    this.#adapters = new Array(slots).fill(null);
+    this.#mix = new AdapterMix(model, model.store);
     // The largest plans come first: all others lie within them, so the workspace never grows, which would lose the cache.
     this.#stepEnd = this.#planStep(maxStepTokens).planner;
     this.#workspace.ensure(this.#planHead(maxStepTokens).planner);
@@ -155,22 +167,30 @@ export class Decoder {
 
   /**
    * The length of the common prefix of `tokens` and a slot: after truncating the slot to it, only the rest is needed. Logits
-   * come from new tokens only, so truncate to one token less if the prefix is all of `tokens`.
+   * come from new tokens only, so truncate to one token less if the prefix is all of `tokens`. It is 0 for a slot whose tokens
+   * were computed with other adapters than `adapter`.
    */
-  commonPrefix(slot: number, tokens: ArrayLike<number>): number {
-    return this.#cache.commonPrefix(slot, tokens);
+  commonPrefix(slot: number, tokens: ArrayLike<number>, adapter: Lora | null = null): number {
+    const common = this.#cache.commonPrefix(slot, tokens);
+    return this.#adapters[slot] === adapter ? common : 0;
+  }
+
+  /** The adapters that a slot's tokens were computed with; null for none. */
+  adapterOf(slot: number): Lora | null {
+    return this.length(slot) === 0 ? null : this.#adapters[slot];
   }
 
   /** Makes slot `to` hold the first `length` tokens of slot `from` and nothing else, without computing them. */
   copyPrefix(from: number, to: number, length: number): void {
     this.#cache.copyPrefix(from, to, length);
+    this.#adapters[to] = this.#adapters[from];
   }
 
   /**
    * Computes the rows' new tokens and keeps their keys and values. It is fastest for rows in the order of their slots with
-   * equally many tokens, which need the fewest kernel calls. Returns R, the number of rows of logits that were asked for.
+   * equally many tokens, which need the fewest kernel calls, and with equal adapters together. Returns R, the number of rows of logits that were asked for.
    * @throws before anything is computed or kept: SgemoeError SGEMOE_CONTEXT_FULL if a slot has no room for its tokens;
-   * RangeError for a slot that doesn't exist or occurs twice, an id outside the vocabulary, no tokens, more than
+   * RangeError for a slot that doesn't exist, occurs twice or has tokens of other adapters, an id outside the vocabulary, no tokens, more than
    * maxStepTokens, or an output that is too short; TypeError for an output of another type. After the computation, and before
    * anything is kept: SGEMOE_CHECKPOINT_CHANGED if a mapped file of the model isn't what it was.
    */
@@ -181,11 +201,20 @@ export class Decoder {
     if (tokens === 0) return 0;
     const plan = this.#planStep(tokens);
     this.#layOut(rows, plan);
-    const last = this.#blocksAt(plan, tokens, outputs);
-    if (outputs.hidden) this.#writeHidden(last, outputs.hidden);
-    if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, outputs.logits);
+    try {
+      this.#mix.begin(rows, newTokensOf);
+      const last = this.#blocksAt(plan, tokens, outputs);
+      this.#mix.end();
+      if (outputs.hidden) this.#writeHidden(last, outputs.hidden);
+      if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, outputs.logits);
+    } finally {
+      this.#mix.end();
+    }
     this.#model.store.requireUnchanged();
-    for (let i = 0; i < rows.length; i++) this.#cache.lengths[rows[i].slot] += newTokensOf(rows[i]);
+    for (let i = 0; i < rows.length; i++) {
+      this.#adapters[rows[i].slot] = rows[i].adapter ?? null;
+      this.#cache.lengths[rows[i].slot] += newTokensOf(rows[i]);
+    }
     return wanted;
   }
 
@@ -193,7 +222,13 @@ export class Decoder {
    * Computes a prompt of one sequence, from `start` on, in steps of at most maxStepTokens tokens. `logits` [V] receives the
    * logits of the last token.
    */
-  prefill(slot: number, tokens: ArrayLike<number>, logits?: Float32Array, start = 0): void {
+  prefill(
+    slot: number,
+    tokens: ArrayLike<number>,
+    logits?: Float32Array,
+    start = 0,
+    adapter: Lora | null = null,
+  ): void {
     this.#cache.checkSlot('prefill: slot', slot);
     checkInteger('prefill: start', start, 0);
     this.#cache.checkRoom(slot, tokens.length - start);
@@ -201,7 +236,7 @@ export class Decoder {
     for (let from = start; from < tokens.length; from += this.maxStepTokens) {
       const end = Math.min(from + this.maxStepTokens, tokens.length);
       const isLast = end === tokens.length && logits !== undefined;
-      const row: DecodeRow = { slot, tokens, start: from, end, logits: isLast ? 'last' : 'none' };
+      const row: DecodeRow = { slot, tokens, start: from, end, logits: isLast ? 'last' : 'none', adapter };
       this.step([row], isLast ? { logits } : {});
     }
   }
@@ -220,11 +255,21 @@ export class Decoder {
       checkInteger('step: end', end, start + 1);
       if (end > tokens.length) throw new RangeError(`step: end must be at most ${tokens.length}, got ${end}`);
       checkIds('step', tokens, vocabSize, start, end);
+      this.#checkAdapter(rows[i]);
       this.#cache.checkRoom(slot, end - start);
       total += end - start;
     }
     if (total <= this.maxStepTokens) return total;
     throw new RangeError(`step: at most ${this.maxStepTokens} tokens (maxStepTokens), got ${total}`);
+  }
+
+  #checkAdapter({ slot, adapter = null }: DecodeRow): void {
+    if (adapter !== null && adapter.base !== this.#model.store)
+      throw new TypeError('step: adapter must be made for the model of the decoder');
+    if (this.#adapters[slot] === adapter || this.#cache.lengths[slot] === 0) return;
+    throw new RangeError(
+      `step: the tokens of slot ${slot} were computed with other adapters; truncate it to 0 first`,
+    );
   }
 
   #checkOutputs(outputs: StepOutputs, tokens: number, wanted: number): void {
@@ -294,6 +339,7 @@ export class Decoder {
       gatherRows(kernels, last, head.rows, from);
     }
     norm.forwardAt(head.norm, from, head.normOut);
+    this.#mix.begin(rows, logitsOf);
     lmHead.forwardAt(head.lmHead, head.normOut, matrixOf(out, wanted, config.vocabSize), false);
   }
 

@@ -1,7 +1,9 @@
 import { counterRandom } from '../base/counterRandom';
 import { requireMemory } from '../base/requireMemory';
 import { type LoraOptions, type ResolvedLoraOptions, resolveLoraOptions } from '../config/loraOptions';
+import type { ModelConfig } from '../config/modelConfig';
 import { ParameterStore } from '../memory/parameters';
+import type { SharedLora } from '../memory/sharedModel';
 import type { Dropout } from './dropout';
 import { LowRankAdapter } from './lowRankAdapter';
 import { chosenNames } from './partNames';
@@ -15,6 +17,14 @@ export const TARGET_WORDS: Readonly<Record<string, readonly string[]>> = {
   router: ['block_sparse_moe.gate'],
   all: ['self_attn', 'experts', 'shared_expert', 'mlp', 'block_sparse_moe.gate'],
 };
+
+/** A model that takes adapters. */
+export interface AdaptableModel extends Parts {
+  readonly config: ModelConfig;
+  readonly origin: { readonly path: string } | null;
+  readonly lora: Lora | null;
+  addLora(lora: Lora): Lora;
+}
 
 /** The layers that adapters can join. */
 type Parts = Pick<ModelParts, 'blocks' | 'lmHead'> & { readonly store: ParameterStore };
@@ -32,18 +42,22 @@ export class Lora {
   readonly adapters: readonly LowRankAdapter[];
   /** The lowest block with an adapter; the number of blocks if only lm_head has one. */
   readonly firstBlock: number;
+  /** The store of the model that they were made for. */
+  readonly base: ParameterStore;
   /** @internal */
   readonly dropout: Dropout;
   readonly #places: ReadonlyMap<Projection, (LowRankAdapter | null)[]>;
 
   /**
    * Reserves the adapters; `allocate` gives them memory and `attach` makes the model use them.
+   * @param shared the memory of the same adapters in another thread, as `share` gives it.
    * @throws RangeError for a target that the model doesn't have, and for dropout with experts as targets.
    */
-  constructor(parts: Parts, options: LoraOptions) {
+  constructor(parts: Parts, options: LoraOptions, shared?: SharedLora) {
+    this.base = parts.store;
     this.options = resolveLoraOptions(options);
     const { targets, rank, alpha, rsLora, dropout, seed } = this.options;
-    this.store = new ParameterStore(parts.store.kernels);
+    this.store = new ParameterStore(parts.store.kernels, { shared });
     this.dropout = { rate: dropout, seed, isOn: false, pass: 0 };
     const scale = alpha / (rsLora ? Math.sqrt(rank) : rank);
     const { blocks, lmHead } = parts;
@@ -107,6 +121,32 @@ export class Lora {
       const bound = 1 / Math.sqrt(a.cols);
       for (let j = 0; j < a.size; j++) a.data[j] = (counterRandom(key, j) / 2 ** 31 - 1) * bound;
     });
+  }
+
+  /** The adapters of a projection's parts, null where a part has none. */
+  partsOf(projection: Projection): readonly (LowRankAdapter | null)[] {
+    return this.#places.get(projection) ?? [];
+  }
+
+  /** The adapters in a form for other threads, which see what is written: `Lora.fromShared` makes them anew there. */
+  share(): SharedLora {
+    const { shards, bufferData, kernels } = this.store;
+    for (const array of [...shards, bufferData]) kernels.memory.keep(array);
+    return { options: this.options, shards, bufferData };
+  }
+
+  /** Adapters for a model, which `addLora` or rows of a Decoder's step may use. @throws as the constructor, and SgemoeError SGEMOE_MEMORY. */
+  static create(parts: Parts, options: LoraOptions): Lora {
+    const lora = new Lora(parts, options);
+    lora.allocate();
+    return lora;
+  }
+
+  /** Adapters of another thread for a model of the same configuration. */
+  static fromShared(parts: Parts, shared: SharedLora): Lora {
+    const lora = new Lora(parts, shared.options, shared);
+    lora.store.allocate();
+    return lora;
   }
 
   /** Makes the projections use the adapters. */

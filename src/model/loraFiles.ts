@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { ADAPTER_CONFIG, ADAPTER_WEIGHTS, checkTensorInfo, listNames } from '../checkpoint/checkpoint';
@@ -10,11 +10,17 @@ import { asF32, encodeSafetensors, SafetensorsFile, writeChunks } from '../check
 import { corrupt } from '../checkpoint/safetensorsHeader';
 import type { LoraOptions } from '../config/loraOptions';
 import type { Architecture } from '../hf/architectures';
-import { type PeftModule, peftModule, peftTensors, readPeftConfig, writePeftConfig } from '../hf/peft';
+import {
+  type PeftModule,
+  type PeftScale,
+  peftModule,
+  peftTensors,
+  readPeftConfig,
+  writePeftConfig,
+} from '../hf/peft';
 import { chooseForExport } from '../hf/writeConfig';
-import type { Lora } from './lora';
+import { type AdaptableModel, Lora } from './lora';
 import type { LowRankAdapter } from './lowRankAdapter';
-import type { MoETransformer } from './model';
 
 export interface SaveLoraOptions {
   /** The base's path or name, for `base_model_name_or_path`. Default: that of the checkpoint that it was loaded from. */
@@ -33,7 +39,7 @@ export interface SaveLoraOptions {
  */
 export async function saveLora(
   dir: string,
-  model: MoETransformer,
+  model: AdaptableModel,
   options: SaveLoraOptions = {},
 ): Promise<void> {
   const files = loraFiles(model, options);
@@ -41,7 +47,7 @@ export async function saveLora(
 }
 
 /** The files that `saveLora` writes, and its errors. */
-export function loraFiles(model: MoETransformer, options: SaveLoraOptions = {}): NewFile[] {
+export function loraFiles(model: AdaptableModel, options: SaveLoraOptions = {}): NewFile[] {
   checkOptions('saveLora', options, ['base', 'architecture', 'metadata']);
   const { lora, config } = model;
   if (!lora) throw new TypeError('saveLora: the model has no adapters');
@@ -52,7 +58,7 @@ export function loraFiles(model: MoETransformer, options: SaveLoraOptions = {}):
   const names = peftTensors(modules);
   const tensors = lora.adapters.flatMap((adapter, i) => peftMatrices(adapter, names[i], config.headDim));
   const chunks = encodeSafetensors(asF32(tensors), { format: 'pt', ...options.metadata });
-  const base = options.base ?? model.origin?.path ?? null;
+  const base = options.base ?? (model.origin && resolve(model.origin.path));
   const json = writePeftConfig({ ...lora.options, base }, modules, all);
   return [
     jsonFile(ADAPTER_CONFIG, json),
@@ -63,16 +69,54 @@ export function loraFiles(model: MoETransformer, options: SaveLoraOptions = {}):
 /**
  * Adds the adapters that `saveLora` or Python's `peft` (on `transformers` 5) saved to a model.
  * @param options the dropout of further training, and its seed.
- * @throws TypeError if the model has adapters; SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND, SGEMOE_CONFIG_INVALID for settings
- * that adapters here don't have, SGEMOE_CHECKPOINT_EXTRA_TENSOR for adapters of other modules than this model has, or the codes of
- * a damaged file.
+ * @throws TypeError if the model has adapters; otherwise as `readLora`.
  */
 export async function loadLora(
   dir: string,
-  model: MoETransformer,
+  model: AdaptableModel,
   options: Pick<LoraOptions, 'dropout' | 'seed'> = {},
 ): Promise<Lora> {
   checkOptions('loadLora', options, ['dropout', 'seed']);
+  const lora = await readLora(dir, model, options);
+  return model.addLora(lora);
+}
+
+/**
+ * Reads adapters for a model without adding them to it: rows of a Decoder's step may have them.
+ * @throws SgemoeError SGEMOE_CHECKPOINT_NOT_FOUND, SGEMOE_CONFIG_INVALID for settings that adapters here don't have,
+ * SGEMOE_CHECKPOINT_EXTRA_TENSOR for adapters of other modules than this model has, SGEMOE_CHECKPOINT_SHAPE for those of a model of
+ * another size, SGEMOE_MEMORY, or the codes of a damaged file; TypeError if the model has adapters that it always computes with.
+ */
+export async function readLora(
+  dir: string,
+  model: AdaptableModel,
+  options: Pick<LoraOptions, 'dropout' | 'seed'> = {},
+): Promise<Lora> {
+  if (model.lora) throw new TypeError('The model has adapters; mergeLora or removeLora first');
+  return openLora(dir, model, async (file, found, scale) => {
+    const lora = Lora.create(model, { ...options, ...scale, targets: [...found.keys()] });
+    for (const adapter of lora.adapters) await readMatrices(file, adapter, found.get(adapter.name)!, model);
+    return lora;
+  });
+}
+
+/** The adapters of a folder for the layers of a model, from the headers alone: without memory. @throws as `readLora`. */
+export async function inspectLora(dir: string, model: LoraLayers): Promise<Lora> {
+  return openLora(dir, model, async (file, found, scale) => {
+    const lora = new Lora(model, { ...scale, targets: [...found.keys()] });
+    for (const adapter of lora.adapters) checkShapes(file, adapter, found.get(adapter.name)!);
+    return lora;
+  });
+}
+
+type LoraLayers = Pick<AdaptableModel, 'config' | 'store' | 'blocks' | 'lmHead'>;
+
+/** @param use gets the file, the name in it of each part that has an adapter, and what all of them have in common. */
+async function openLora(
+  dir: string,
+  model: LoraLayers,
+  use: (file: SafetensorsFile, found: Map<string, string>, scale: PeftScale) => Promise<Lora>,
+): Promise<Lora> {
   const path = join(dir, ADAPTER_CONFIG);
   const json = await readJson(dir, ADAPTER_CONFIG, 'SGEMOE_CONFIG_INVALID');
   if (json === null) throw new SgemoeError('SGEMOE_CHECKPOINT_NOT_FOUND', `${path}: no such file`);
@@ -80,22 +124,19 @@ export async function loadLora(
   const architecture = chooseForExport(model.config);
   const file = await SafetensorsFile.open(join(dir, ADAPTER_WEIGHTS));
   try {
-    const found = findParts(file, model, architecture, json.target_parameters);
-    const lora = model.addLora({ ...options, ...scale, targets: [...found.keys()] });
-    try {
-      for (const adapter of lora.adapters) await readMatrices(file, adapter, found.get(adapter.name)!, model);
-    } catch (error) {
-      model.removeLora();
-      throw error;
-    }
-    return lora;
+    return await use(file, findParts(file, model, architecture, json.target_parameters), scale);
   } finally {
     await file.close();
   }
 }
 
+function checkShapes(file: SafetensorsFile, { a, b }: LowRankAdapter, tensor: string): void {
+  checkTensorInfo(file, `${tensor}.lora_A.weight`, [a.rows * a.count, a.cols]);
+  checkTensorInfo(file, `${tensor}.lora_B.weight`, [b.rows, a.rows * a.count]);
+}
+
 /** The parts of all projections, each of which could have an adapter. */
-function partNames({ blocks, lmHead }: MoETransformer): string[] {
+function partNames({ blocks, lmHead }: LoraLayers): string[] {
   const projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
   return projections.flatMap(({ parts }) => parts.map(({ name }) => name));
 }
@@ -103,7 +144,7 @@ function partNames({ blocks, lmHead }: MoETransformer): string[] {
 /** The parts that the file has adapters of, with the names of their tensors. */
 function findParts(
   { tensors, path }: SafetensorsFile,
-  model: MoETransformer,
+  model: LoraLayers,
   architecture: Architecture,
   targets: unknown,
 ): Map<string, string> {
@@ -181,13 +222,13 @@ function peftMatrices({ name, a, b }: LowRankAdapter, tensor: string, headDim: n
 
 async function readMatrices(
   file: SafetensorsFile,
-  { name, a, b }: LowRankAdapter,
+  adapter: LowRankAdapter,
   tensor: string,
-  { config: { headDim } }: MoETransformer,
+  { config: { headDim } }: AdaptableModel,
 ): Promise<void> {
+  const { name, a, b } = adapter;
   const [r, E, out] = [a.rows, a.count, b.rows];
-  checkTensorInfo(file, `${tensor}.lora_A.weight`, [r * E, a.cols]);
-  checkTensorInfo(file, `${tensor}.lora_B.weight`, [out, r * E]);
+  checkShapes(file, adapter, tensor);
   const read = new Float32Array(Math.max(a.size, b.size));
   await file.readPartInto(`${tensor}.lora_A.weight`, 0, read.subarray(0, a.size));
   a.data.set(read.subarray(0, a.size));

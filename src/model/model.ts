@@ -10,6 +10,7 @@ import { type Checkpoint, loadCheckpoint, type SaveOptions } from '../checkpoint
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import type { LoraOptions } from '../config/loraOptions';
 import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
+import { adapterBase } from '../hf/adapterBase';
 import { endTokensOf } from '../hf/endTokens';
 import { modelPath } from '../hf/hub/modelPath';
 import { modelSource } from '../hf/source';
@@ -33,6 +34,7 @@ import { Decoder } from './decoder';
 import { checkForward, idsOf } from './ids';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { Lora } from './lora';
+import { loadLora } from './loraFiles';
 import { ModelLoss } from './loss';
 import type {
   ConstructionOptions,
@@ -61,10 +63,7 @@ const NO_OPTIONS = Object.freeze({});
  */
 export class MoETransformer implements NextTokenModel {
   readonly config: ModelConfig;
-  /**
-   * The content of generation_config.json with the end tokens of config.json added; null for none. `save` and exports
-   * write it.
-   */
+  /** The content of generation_config.json, and the end tokens of config.json; null for none. `save` and exports write it. */
   readonly generationConfig: GenerationConfig | null;
   /**
    * Tokens that end a text, from `eos_token_id` of the checkpoint's config.json and generation_config.json. The tokenizer's
@@ -158,15 +157,18 @@ export class MoETransformer implements NextTokenModel {
 
   /**
    * Reads a checkpoint folder of sgemoe or `transformers` (docs/checkpoints.md): config.json and model.safetensors, or shards
-   * with their index; or a GGUF file. A name such as 'org/name', where nothing here has it, is downloaded from the hub first, as
+   * with their index; a GGUF file; or a folder of adapters, with the base that it names. A name such as 'org/name', where nothing here has it, is downloaded from the hub first, as
    * `pull` does. Process warnings list ignored keys of config.json, and weights that are NaN or infinite.
-   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY; as `pull` for the hub.
+   * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY; as `pull` for the hub, `loadLora`.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
     checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs', 'dtype', 'hub']);
     if (options.dtype !== undefined) checkModelDtype('MoETransformer.load: dtype', options.dtype);
     const path = await modelPath(dir, options.hub);
-    return MoETransformer.fromCheckpoint(path, await loadCheckpoint(path), options);
+    const from = (await adapterBase(path, options.hub)) ?? path;
+    const model = await MoETransformer.fromCheckpoint(from, await loadCheckpoint(from), options);
+    if (from !== path) await loadLora(path, model);
+    return model;
   }
 
   /** A model of an open checkpoint, which it closes; `name` stands in messages. Errors as `load`. @internal */
@@ -200,18 +202,15 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /**
-   * The weights (and packed copies) in a form for worker threads of this process, without copying:
-   * `MoETransformer.fromShared` makes a model of it in the other thread. All threads see writes, such as those of training,
-   * so nobody may write while another computes.
+   * The weights, packed copies and adapters in a form for worker threads of this process, without copying: `fromShared` makes
+   * a model of it in the other thread. All see writes, such as a training's, so nobody may write while another computes.
    */
   share(): SharedModel {
-    return shareModel(this.config, this.generationConfig, this.store);
+    const lora = this.lora?.share() ?? null;
+    return { ...shareModel(this.config, this.generationConfig, this.store), lora };
   }
 
-  /**
-   * Makes a model that uses the weights of another thread's model, frozen if that is. @throws TypeError for anything that
-   * `share` didn't return.
-   */
+  /** A model with the weights of another thread's, frozen if that is. @throws TypeError for what `share` didn't return. */
   static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
     checkOptions('MoETransformer.fromShared', options, ['kernels']);
     const own = inThisRealm(shared);
@@ -224,6 +223,7 @@ export class MoETransformer implements NextTokenModel {
       generationConfig,
     });
     freezeAsShared(model.store, own);
+    if (own.lora) model.addLora(Lora.fromShared(model.#parts, own.lora));
     return model;
   }
 
@@ -270,20 +270,20 @@ export class MoETransformer implements NextTokenModel {
   get lora(): Lora | null {
     return this.#parts.lora;
   }
+
   /** The store of what a training changes: the adapters' where there are any, or the model's. */
   get trained(): ParameterStore {
     return trainedStore(this.#parts);
   }
 
   /**
-   * Adds low-rank adapters beside the weight matrices: from now on forwards compute with them and only they are trained, so
-   * the weights may be stored ones. Decoders made before stay without.
+   * Adds low-rank adapters beside the weight matrices, new ones or those of `readLora`: from now on forwards compute with them and
+   * only they are trained, so the weights may be stored ones. Decoders made before stay without.
    * @throws RangeError for an unknown target; TypeError if the model has adapters; SgemoeError SGEMOE_MEMORY.
    */
-  addLora(options: LoraOptions = {}): Lora {
+  addLora(options: LoraOptions | Lora = {}): Lora {
     if (this.lora) throw new TypeError('addLora: the model has adapters; mergeLora or removeLora first');
-    const lora = new Lora(this.#parts, options);
-    lora.allocate();
+    const lora = options instanceof Lora ? options : Lora.create(this.#parts, options);
     this.#setLora(lora);
     return lora;
   }

@@ -344,12 +344,12 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
 
   forwardAt(s: MoESlots, x: MatrixView, y: MatrixView, accumulate: boolean): void {
     const { kernels } = this;
-    const { weights, rowStarts, slotToToken, tokenToSlots } = s.router;
+    const { weights, slotToToken, tokenToSlots } = s.router;
     this.router.forwardAt(s.router, x, weights);
     gatherRows(kernels, x, slotToToken, s.gathered);
-    this.#gateUp.forwardAt(s.products.gateUp, s.gathered, s.gateUp, 1, 0, rowStarts);
+    this.#gateUp.forwardAt(s.products.gateUp, s.gathered, s.gateUp, 1, 0, s.router);
     swiglu(kernels, s.gateUp, s.act);
-    this.#down.forwardAt(s.products.down, s.act, s.expertOut, this.#scale, 0, rowStarts);
+    this.#down.forwardAt(s.products.down, s.act, s.expertOut, this.#scale, 0, s.router);
     if (!accumulate) clear(y);
     scatterAddRows(kernels, s.expertOut, tokenToSlots, weights, y);
     this.shared?.forwardAt(s.shared!, x, y, true);

@@ -19,6 +19,20 @@ export interface AdapterForm {
   readonly dropout: Dropout;
 }
 
+/** How the rows of x belong to the matrices of a projection that has several: the experts'. */
+export interface RowGroups {
+  /** [E+1] rows of matrix e: rowStarts[e] .. rowStarts[e+1]; a whole array or a part of one. */
+  readonly rowStarts: IndexView;
+  /** [rows] the token of each row. */
+  readonly slotToToken: IndexView;
+}
+
+/** Adapters that only some rows of a pass use. */
+export interface RowAdapters {
+  /** y += alpha adapter(x) in the rows that have an adapter at this projection. */
+  addAt(projection: Projection, x: MatrixView, y: MatrixView, alpha: number, groups: RowGroups | null): void;
+}
+
 export interface ProjectionSlots {
   /** One for each part; empty in a model without adapters. */
   readonly adapters: readonly AdapterSlots[];
@@ -33,7 +47,7 @@ export interface ProjectionScratch {
 /**
  * A product by a weight matrix with the adapters of its parts: y = alpha (x W^T + sum_a adapter_a(x)) + beta y. Every layer
  * multiplies through one, so that this is the one place where adapters enter and where a matrix that isn't trained saves
- * its gradient. With `groups` (row starts, one matrix for each group of rows) it is the experts' product.
+ * its gradient. With `groups` (one matrix for each group of rows) it is the experts' product.
  * docs/gradients/lora.md
  */
 export class Projection {
@@ -41,6 +55,8 @@ export class Projection {
   adapters: readonly (LowRankAdapter | null)[] = [];
   /** null in a model without adapters. */
   form: AdapterForm | null = null;
+  /** Set while a step runs some of whose rows have adapters of their own. */
+  rowAdapters: RowAdapters | null = null;
 
   constructor(
     readonly store: ParameterStore,
@@ -85,11 +101,13 @@ export class Projection {
     y: MatrixView,
     alpha = 1,
     beta = 0,
-    groups: IndexView | null = null,
+    groups: RowGroups | null = null,
   ): void {
-    if (groups === null) this.matrix.multiply(this.#kernels, x, y, alpha, beta);
-    else this.matrix.multiplyGroups(this.#kernels, groups, x, y, alpha, beta);
-    for (let i = 0; i < adapters.length; i++) this.adapters[i]?.forwardAt(adapters[i], x, y, alpha, groups);
+    const starts = groups?.rowStarts ?? null;
+    if (starts === null) this.matrix.multiply(this.#kernels, x, y, alpha, beta);
+    else this.matrix.multiplyGroups(this.#kernels, starts, x, y, alpha, beta);
+    for (let i = 0; i < adapters.length; i++) this.adapters[i]?.forwardAt(adapters[i], x, y, alpha, starts);
+    this.rowAdapters?.addAt(this, x, y, alpha, groups);
   }
 
   /** dx = alpha dy (W + sum_a s B_a A_a) + beta dx, and the gradients of what is trained. */

@@ -6,7 +6,7 @@ import type { Architecture } from '../hf/architectures';
 import { modelPath } from '../hf/hub/modelPath';
 import { chooseForExport } from '../hf/writeConfig';
 import type { Parameter } from '../memory/parameters';
-import { saveConverted } from './convert';
+import { loadWhole, saveConverted } from './convert';
 import { type LoadOptions, MoETransformer } from './model';
 
 export type { UpcycleOptions } from '../config/upcycleOptions';
@@ -24,6 +24,7 @@ type Resolved = Required<{ [K in keyof UpcycleOptions]: Exclude<UpcycleOptions[K
  */
 export function upcycle(dense: MoETransformer, options: UpcycleOptions = {}): MoETransformer {
   const resolved = resolveOptions<UpcycleOptions>('upcycle', UPCYCLE_OPTIONS, options) as Resolved;
+  if (dense.lora) throw new TypeError('upcycle: the model has adapters; mergeLora adds them to its weights');
   const { kernels, generationConfig } = dense;
   const config = mixtureOf(dense.config, resolved);
   const model = MoETransformer.create(config, { seed: resolved.seed, kernels, generationConfig });
@@ -58,7 +59,7 @@ export async function upcycleCheckpoint(
   { onNote, hub, ...options }: UpcycleCheckpointOptions = {},
 ): Promise<Upcycled> {
   const path = await modelPath(from, hub);
-  const model = upcycle(await MoETransformer.load(path, { onNote }), options);
+  const model = upcycle(await loadWhole(path, { onNote }), options);
   await saveConverted(model, path, to, { purpose: 'an upcycling', onNote });
   return { config: model.config, ...formOf(model.config) };
 }

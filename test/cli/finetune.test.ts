@@ -1,11 +1,13 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadLora, MoETransformer, readTokenizer } from '../../src';
+import { loadLora, MoETransformer, readTokenizer, saveLora } from '../../src';
 import { chatTokenizer } from '../helpers/chatTokenizer';
 import { expectRelative } from '../helpers/close';
 import { SMALL } from '../helpers/smallModel';
 import { readMetrics, sgemoe, temporaryFolder } from './run';
+
+const { main: program } = require(resolve(__dirname, '../../dist/cli/program.js'));
 
 let folder: string;
 let model: string;
@@ -31,6 +33,21 @@ function write(name: string, rows: unknown[]): string {
   const path = join(folder, name);
   writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
   return path;
+}
+
+/** What a model, as a command line names it, says in generate and chat, and its loss in eval to 4 digits. */
+async function answersOf(way: string[]): Promise<string[]> {
+  const text = join(folder, 'text.txt');
+  writeFileSync(text, 'is 3 even? no, is 4 even? yes');
+  const greedy = ['--temperature', '0', '--max-tokens', '5'];
+  const runs = await Promise.all([
+    sgemoe(['generate', ...way, '--prompt', 'is 4 even?', '--chat', ...greedy]),
+    sgemoe(['chat', ...way, ...greedy], { program, stdin: ['is 4 even?\n'] }),
+    sgemoe(['eval', ...way, '--data', text, '--seq-len', '16', '--json']),
+  ]);
+  for (const { code, stderr } of runs) expect(code, stderr).toBe(0);
+  const { loss } = JSON.parse(runs[2].stdout);
+  return [runs[0].stdout, runs[1].stdout, loss.toPrecision(4)];
 }
 
 const finetune = (out: string, ...more: string[]) =>
@@ -172,11 +189,11 @@ describe('sgemoe finetune --lora-targets', () => {
     '160',
   ];
 
-  it('trains adapters alone, which merge adds to the weights', async () => {
+  it('trains adapters alone, which merge adds to the weights and other commands take as a model', async () => {
     const run = await finetune('adapters', ...OPTIONS, '--epochs', '6', '--lr', '2e-2');
     expect(run).toMatchObject({ code: 0, stderr: '' });
     const out = join(folder, 'adapters');
-    expect(run.stdout).toContain(`sgemoe merge '${model}' '${out}' --out <dir>`);
+    expect(run.stdout).toContain(`Talk to it:  sgemoe chat '${out}'`);
     expect(existsSync(join(out, 'model.safetensors'))).toBe(false);
     const metrics = readMetrics(out);
     const [first, last] = [metrics[0], metrics[14]].map(({ crossEntropy }) => crossEntropy as number);
@@ -194,6 +211,12 @@ describe('sgemoe finetune --lora-targets', () => {
     );
     expectRelative('merged', got, want, 1e-4);
     expect((await readTokenizer(merged)).files()).toEqual(chatTokenizer().files());
+    const bare = join(folder, 'bare');
+    await saveLora(bare, tuned);
+    const ways = [[out], [bare], [model, '--adapter', out], [merged], [model], [join(out, 'best')]];
+    const said = await Promise.all(ways.map(answersOf));
+    for (const each of said.slice(0, 4)) expect(each).toEqual(said[0]);
+    expect(said[4]).not.toEqual(said[0]);
   });
 
   it('a run that was stopped goes on to the bit, with its own adapters', async () => {

@@ -63,6 +63,7 @@ function follow(
     client: 'one',
     work: {
       kind: 'generate',
+      adapter: null,
       prompt: { ids: Int32Array.of(1), stop: null },
       compiled: [],
       vocabulary: null,
@@ -76,6 +77,7 @@ function follow(
     tokenizer,
     vocabulary: new TokenVocabulary(constraintBytes(tokenizer)),
     endTokens: [end],
+    adapter: null,
     contextLength: 1000,
     speculateTokens: 0,
     onGuesses: () => undefined,

@@ -5,7 +5,13 @@ import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
 import { HTTP_OPTIONS } from '../../serve/http/options';
 import { fieldsOfSampling } from '../../serve/http/samplingFields';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
+import {
+  addAdapterOption,
+  addHubOptions,
+  type HubCliOptions,
+  RUNNABLE_ARGUMENT,
+  runnablePath,
+} from '../options/hubOptions';
 import { addAnswerOptions, answerOptions, overCheckpoint } from '../options/samplingOptions';
 import { addTableOptions, attributesOf, flagsOf, fromFlags } from '../options/tableOptions';
 import { someText } from '../options/values';
@@ -16,9 +22,13 @@ import { UsageError } from '../terminal/usageError';
 
 interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
   url?: string;
+  adapter?: string;
   apiKey?: string;
   system?: string;
 }
+
+/** The name of --adapter in the engine. */
+const ADAPTER = 'adapter';
 
 /** The options of an engine that answers one conversation. */
 const { contextLength, kvCacheDtype, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
@@ -42,6 +52,8 @@ Examples:
   $ sgemoe chat SmolLM2-135M-Instruct.Q4_1.gguf
   $ sgemoe chat HuggingFaceTB/SmolLM2-135M-Instruct
   $ sgemoe chat downloads/OLMoE-1B-7B-Instruct --system "Answer in one sentence." --temperature 0.2
+  $ sgemoe chat runs/tuned
+  $ sgemoe chat model.Q4_K_M.gguf --adapter runs/tuned
   $ sgemoe chat --url http://127.0.0.1:8000
   $ echo "What is a matrix?" | sgemoe chat model.gguf --temperature 0
 `;
@@ -50,7 +62,7 @@ export function addChatCommand(program: Command, context: CliContext): void {
   const command = program
     .command('chat')
     .description('Hold a conversation with a model.')
-    .argument('[model]', `${MODEL_ARGUMENT}; with --url, the name of a model there`)
+    .argument('[model]', `${RUNNABLE_ARGUMENT}; with --url, the name of a model there`)
     .optionsGroup('Options:')
     .option(
       '--url <url>',
@@ -60,7 +72,7 @@ export function addChatCommand(program: Command, context: CliContext): void {
     .option(HTTP_OPTIONS.apiKeys.cli!.flag, 'key for --url (default: SGEMOE_API_KEY)', someText)
     .option('--system <text>', "system message (default: none, or the template's own)");
   addAnswerOptions(command);
-  addHubOptions(addTableOptions(command.addOption(dtypeOption()), CHAT_OPTIONS))
+  addHubOptions(addTableOptions(addAdapterOption(command).addOption(dtypeOption()), CHAT_OPTIONS))
     .addHelpText('after', NOTES)
     .action(async (model: string | undefined, options: ChatCliOptions) => {
       if (options.url !== undefined) context.exitCode = await chatWithServer(model, command, context.io);
@@ -71,12 +83,13 @@ export function addChatCommand(program: Command, context: CliContext): void {
 async function chatCommand(model: string | undefined, options: ChatCliOptions, io: CliIo): Promise<number> {
   if (model === undefined) throw new UsageError('chat needs a model: a path, or --url for a server.');
   if (options.apiKey !== undefined) throw new UsageError('--api-key goes with --url.');
-  const dir = await checkpointPath(model, options, io);
+  const dir = await runnablePath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
   const engine = await Engine.open(dir, {
     ...fromFlags<Pick<EngineOptions, keyof typeof CHAT_OPTIONS>>(CHAT_OPTIONS, options),
     maxBatch: 1,
     dtype: options.dtype,
+    adapters: options.adapter === undefined ? {} : { [ADAPTER]: options.adapter },
     onNote,
   });
   try {
@@ -85,7 +98,8 @@ async function chatCommand(model: string | undefined, options: ChatCliOptions, i
     const sampling = overCheckpoint(engine.samplingDefaults, answerOptions(options));
     const answerer: ChatAnswerer = {
       contextLength: engine.contextLength,
-      stream: (messages, signal) => engine.stream({ ...sampling, messages, signal, onAbort: 'return' }),
+      stream: (messages, signal) =>
+        engine.stream({ ...sampling, adapter: engine.adapters[0], messages, signal, onAbort: 'return' }),
     };
     return await new Chat(answerer, io, options.system).run();
   } finally {
@@ -94,7 +108,7 @@ async function chatCommand(model: string | undefined, options: ChatCliOptions, i
 }
 
 /** The options that are for a model of this machine. */
-const OF_ENGINE = [...attributesOf(CHAT_OPTIONS), 'dtype', 'revision', 'offline'];
+const OF_ENGINE = [...attributesOf(CHAT_OPTIONS), 'adapter', 'dtype', 'revision', 'offline'];
 
 async function chatWithServer(model: string | undefined, command: Command, io: CliIo): Promise<number> {
   const { url = '', system, apiKey } = command.opts<ChatCliOptions>();

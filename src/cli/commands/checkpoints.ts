@@ -2,21 +2,25 @@ import { type Command, Option } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { GgufFacts } from '../../checkpoint/gguf/ggufCheckpoint';
+import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
+import { TRAIN_OPTIONS } from '../../config/trainConfig';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { GGUF_DTYPES, type GgufDtype } from '../../hf/exportGguf';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
-import {
-  exportCheckpoint,
-  exportGgufCheckpoint,
-  type Inspection,
-  importCheckpoint,
-  inspectCheckpoint,
-} from '../../model/convert';
+import { exportCheckpoint, exportGgufCheckpoint, importCheckpoint } from '../../model/convert';
+import { type InspectedAdapters, type Inspection, inspectCheckpoint } from '../../model/inspect';
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
-import { addTableOptions } from '../options/tableOptions';
+import {
+  addHubOptions,
+  checkpointPath,
+  type HubCliOptions,
+  MODEL_ARGUMENT,
+  RUNNABLE_ARGUMENT,
+  runnablePath,
+} from '../options/hubOptions';
+import { addTableOptions, fromFlags } from '../options/tableOptions';
 import { integer } from '../options/values';
 import { formatCount } from '../terminal/format';
 import type { CliContext, CliIo } from '../terminal/io';
@@ -40,11 +44,14 @@ Examples:
 
 const INSPECT_NOTES = `
 Only headers are read, no weights. Memory is counted from the configuration: a forward takes weights and activations, and
-generation also the keys and values of all tokens; a train step takes weights, gradients, AdamW's moments and activations.
+generation also the keys and values of all tokens; a train step takes weights, gradients, AdamW's moments and activations. Of adapters,
+those of a folder or of --lora-targets, it tells their parameters, bytes, and what training them beside the weights as stored takes.
 
 Examples:
   $ sgemoe inspect runs/book
   $ sgemoe inspect downloads/OLMoE-1B-7B --batch 4 --seq-len 1024 --tensors
+  $ sgemoe inspect model.Q4_K_M.gguf --lora-targets all --lora-rank 16 --gradient-checkpointing
+  $ sgemoe inspect runs/adapter
   $ sgemoe inspect runs/book --json
 `;
 
@@ -66,7 +73,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   const exporting = program
     .command('export')
     .description('Write a checkpoint for Hugging Face transformers, or a GGUF file for llama.cpp.')
-    .argument('<model>', MODEL_ARGUMENT)
+    .argument('<model>', RUNNABLE_ARGUMENT)
     .requiredOption('--out <path>', 'folder to write; with --gguf the file, whose name ends in .gguf')
     .option('--gguf', 'write one GGUF file, tokenizer included (default: a folder)')
     .addOption(
@@ -84,7 +91,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .addHelpText('after', EXPORT_NOTES)
     .action(async (name: string, options: ExportCliOptions) => {
       const { out, gguf, architecture, dtype } = options;
-      const dir = await checkpointPath(name, options, io);
+      const dir = await runnablePath(name, options, io);
       if (gguf) {
         if (architecture !== undefined)
           throw new UsageError('--architecture does not go with --gguf, which has one form for a model.');
@@ -99,7 +106,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   const inspecting = program
     .command('inspect')
     .description('Tell what a checkpoint holds and how much memory it takes.')
-    .argument('<model>', MODEL_ARGUMENT)
+    .argument('<model>', RUNNABLE_ARGUMENT)
     .option('--batch <n>', 'sequences for which memory is counted, an integer >= 1', integer(1), 1)
     .option(
       '--seq-len <n>',
@@ -107,12 +114,20 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
       integer(1),
     )
     .addOption(dtypeOption());
-  addTableOptions(inspecting, { kvCacheDtype: ENGINE_OPTIONS.kvCacheDtype })
+  addTableOptions(inspecting, { kvCacheDtype: ENGINE_OPTIONS.kvCacheDtype });
+  addTableOptions(inspecting, INSPECTED_LORA, {
+    changes: { targets: { absent: 'no adapters are counted' } },
+  });
+  addTableOptions(inspecting, { gradientCheckpointing })
     .option('--tensors', 'list every tensor (default: one line for all)')
     .option('--json', 'print one JSON object, tensors included (default: lines)');
   addHubOptions(inspecting)
     .addHelpText('after', INSPECT_NOTES)
-    .action((name: string, options: InspectCliOptions) => inspectCommand(name, options, io));
+    .action((name: string, options: InspectCliOptions) => {
+      if (options.loraTargets === undefined && inspecting.getOptionValueSource('loraRank') === 'cli')
+        throw new UsageError('--lora-rank is of adapters; --lora-targets says which matrices get one.');
+      return inspectCommand(name, options, io);
+    });
 }
 
 interface ExportCliOptions extends HubCliOptions {
@@ -126,18 +141,29 @@ function isExportDtype(dtype: GgufDtype): dtype is ExportDtype {
   return (EXPORT_DTYPES as readonly string[]).includes(dtype);
 }
 
+const { targets, rank } = LORA_OPTIONS;
+const INSPECTED_LORA = { targets, rank };
+
+const { gradientCheckpointing } = TRAIN_OPTIONS;
+
 interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   batch: number;
   seqLen?: number;
   kvCacheDtype?: KvCacheDtype;
+  loraTargets?: string[];
+  gradientCheckpointing?: boolean;
   tensors?: boolean;
   json?: boolean;
 }
 
 async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
-  const { batch, seqLen, dtype, kvCacheDtype } = options;
-  const dir = await checkpointPath(name, options, io);
-  const found = await usageOf(inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype }));
+  const { batch, seqLen, dtype, kvCacheDtype, gradientCheckpointing } = options;
+  const lora: LoraOptions | undefined =
+    options.loraTargets === undefined ? undefined : fromFlags(INSPECTED_LORA, options);
+  const dir = await runnablePath(name, options, io);
+  const found = await usageOf(
+    inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype, lora, gradientCheckpointing }),
+  );
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
     return;
@@ -174,9 +200,27 @@ function describe({
     ['  mapped', `${formatBytes(memory.mapped)} of the files on top, as much as there is room for`],
     ['  generation', `${formatBytes(memory.keyValueCache)} of keys and values on top`],
     ['  training', memoryOf(memory.training)],
+    ...(rest.adapters === null ? [] : adapterRows(rest.adapters)),
     ...rest.notes.map((text): [string, string] => ['note', text]),
   );
   return table(rows);
+}
+
+function adapterRows({
+  base,
+  rank,
+  alpha,
+  targets,
+  parameters,
+  bytes,
+  training,
+}: InspectedAdapters): [string, string][] {
+  const what = `${formatCount(targets.length)} of rank ${rank}, alpha ${alpha}`;
+  return [
+    ...(base === null ? [] : [['base', base] as [string, string]]),
+    ['adapters', `${what}: ${parameters.toLocaleString('en-US')} parameters, ${formatBytes(bytes)}`],
+    ['  training them', memoryOf(training)],
+  ];
 }
 
 function formatOf(architecture: Architecture | null, gguf: GgufFacts | null): string {

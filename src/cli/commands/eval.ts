@@ -2,13 +2,13 @@ import { type Command, Option } from 'commander';
 import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
 import type { ModelConfig } from '../../config/modelConfig';
+import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import type { BatchOptions, Split, TokenDataset } from '../../text/data';
 import { TextDataset } from '../../text/dataset';
 import { isPreparedDataset } from '../../text/prepared/header';
 import { PreparedDataset } from '../../text/prepared/preparedDataset';
-import { readTokenizer } from '../../text/readTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
 import { together } from '../../training/distributed/agreement';
 import {
@@ -20,7 +20,14 @@ import {
 } from '../../training/evaluateText';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
+import {
+  addAdapterOption,
+  addHubOptions,
+  type HubCliOptions,
+  RUNNABLE_ARGUMENT,
+  runnablePath,
+} from '../options/hubOptions';
+import { tokenizerOf } from '../options/modelTokenizer';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addTableOptions, flagsOf } from '../options/tableOptions';
 import { addThreadsOption } from '../options/threads';
@@ -34,6 +41,7 @@ import { onRanks } from './ranks';
 
 interface EvalCliOptions extends DtypeCliOption, HubCliOptions {
   data: string[];
+  adapter?: string;
   split?: Split;
   validationFraction?: number;
   seqLen?: number;
@@ -55,6 +63,7 @@ split, or the training split if it has no other.
 Examples:
   $ sgemoe eval runs/book --data other.txt
   $ sgemoe eval runs/book/best --data book.txt --split validation --stride 16
+  $ sgemoe eval models/base --adapter runs/tuned --data other.txt
   $ sgemoe eval runs/book --data data/book --json
 `;
 
@@ -62,7 +71,7 @@ export function addEvalCommand(program: Command, context: CliContext): void {
   const command = program
     .command('eval')
     .description('Tell how well a model predicts a text: loss, perplexity, bits per byte.')
-    .argument('<model>', MODEL_ARGUMENT)
+    .argument('<model>', RUNNABLE_ARGUMENT)
     .requiredOption('--data <paths...>', 'files or folders with text, or one prepared data set')
     .addOption(
       new Option('--split <name>', 'score only this part (default: the whole text)').choices([
@@ -76,7 +85,7 @@ export function addEvalCommand(program: Command, context: CliContext): void {
       decimal({ above: 0, below: 1 }),
     );
   addTableOptions(command, WINDOW_OPTIONS);
-  addHubOptions(addThreadsOption(command.addOption(dtypeOption())))
+  addHubOptions(addThreadsOption(addAdapterOption(command).addOption(dtypeOption())))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
     .action(async (name: string, options: EvalCliOptions) => {
@@ -113,8 +122,8 @@ async function evalCommand(
 /** Loads the model and opens the text. */
 async function prepare(name: string, options: EvalCliOptions, io: CliIo) {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const dir = await checkpointPath(name, options, io);
-  const tokenizer = await readTokenizer(dir);
+  const dir = await runnablePath(name, options, io);
+  const tokenizer = await tokenizerOf(dir);
   const { dataset, split, tokens } = await openSplit(options, tokenizer);
   requireScorable(tokens);
   const windowsOf = (config: ModelConfig) => asUsage(() => scoringWindows({ config }, options), inFlags);
@@ -123,6 +132,7 @@ async function prepare(name: string, options: EvalCliOptions, io: CliIo) {
     return memoryBytes(config, { mode: 'loss', batch, seq });
   };
   const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
+  if (options.adapter !== undefined) await loadLora(options.adapter, model);
   requireOneCheckpoint(dir, model, tokenizer);
   const windows = windowsOf(model.config);
   const batches = asUsage(() => dataset.batchesInOrder(split, windows), inFlags);

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
 import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
-import { type Inspection, inspectCheckpoint } from '../../model/convert';
+import { type Inspection, inspectCheckpoint } from '../../model/inspect';
 import type { ChatMessage } from '../../text/chatMessage';
 import { ChatDataset } from '../../text/chats/chatDataset';
 import { CHAT_DATA_OPTIONS } from '../../text/chats/options';
@@ -48,8 +48,8 @@ be used are told by line and left out. Samples share the rows of a batch without
 
 All weights are trained, as float32. The run folder (--out) is a model, and has the files of a run of sgemoe train: metrics, curve,
 the best weights in best/, the state that --resume goes on from. With --lora-targets only adapters are trained, beside weights that stay as
-they are stored, quantised ones too; the folder then has adapter_config.json and adapter_model.safetensors, as Python's peft writes them,
-and merge makes a model of both.
+they are stored, quantised ones too; the folder then has adapter_config.json and adapter_model.safetensors, as Python's peft writes them.
+chat, generate, eval and serve take it as a model, serve also beside its base (--adapter), and merge makes a whole checkpoint of both.
 
 Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130.
 
@@ -91,7 +91,8 @@ async function finetuneCommand(command: Command, collectives: Collectives, io: C
         ? await resumeRun(options, { ...recipe, collectives })
         : await TrainingRun.start(out, { ...recipe, trainer, overwrite: overwrite || resume });
     await showRun(run, describe(run, dataset, options), io);
-    return await finishRun(run, options, { command: 'finetune', ...nextOf(run, out) }, io);
+    const next = { command: 'finetune', say: 'Talk to it', next: `sgemoe chat ${shellQuote(out)}` };
+    return await finishRun(run, options, next, io);
   } finally {
     interrupt.release();
   }
@@ -111,14 +112,6 @@ async function prepare(command: Command, collectives: Collectives, io: CliIo) {
   const { dataset, options } = await openChats(command, base, tokenizer, io);
   const trainer = base && (await newTrainer(base.path, options, tokenizer, collectives));
   return { options, dataset, trainer };
-}
-
-/** What can be done with what the run saved. */
-function nextOf({ trainer: { model } }: TrainingRun, out: string): { say: string; next: string } {
-  const dir = shellQuote(out);
-  if (model.lora === null) return { say: 'Talk to it', next: `sgemoe chat ${dir}` };
-  const base = shellQuote(model.origin!.path);
-  return { say: 'Add the adapters to the weights', next: `sgemoe merge ${base} ${dir} --out <dir>` };
 }
 
 interface Base {

@@ -4,8 +4,9 @@ import { SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
-import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
+import { adapterBase, readModelTokenizer } from '../../hf/adapterBase';
+import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
 import { checkpointSampling } from '../../sampling/checkpointSampling';
@@ -17,7 +18,13 @@ import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
+import {
+  addAdapterOption,
+  addHubOptions,
+  type HubCliOptions,
+  RUNNABLE_ARGUMENT,
+  runnablePath,
+} from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, overCheckpoint, samplingOptions } from '../options/samplingOptions';
 import { addTableOptions } from '../options/tableOptions';
@@ -29,6 +36,7 @@ import { asUsage } from '../terminal/usageError';
 /** The options of `generate` that SAMPLING_OPTIONS lacks. */
 interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
   prompt: string;
+  adapter?: string;
   chat?: boolean;
   echo?: boolean;
   logprobs?: string;
@@ -53,6 +61,7 @@ Examples:
   $ sgemoe generate runs/book --prompt "Once upon a time" --max-tokens 300
   $ sgemoe generate runs/book --prompt "Once" --temperature 0          # always the most probable token
   $ sgemoe generate runs/book --prompt "Q: " --stop "Q:" --min-p 0.05 --repetition-penalty 1.1
+  $ sgemoe generate models/base --adapter runs/tuned --prompt "Once"
   $ sgemoe generate runs/book --prompt - --top-p 0.9 < beginning.txt > continued.txt
 `;
 
@@ -60,7 +69,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
   const command = program
     .command('generate')
     .description('Continue a prompt with a trained model.')
-    .argument('<model>', MODEL_ARGUMENT)
+    .argument('<model>', RUNNABLE_ARGUMENT)
     .optionsGroup('Options:')
     .option('--prompt <text>', "text to continue; '-' reads stdin, '' stands for a line break", '')
     .option(
@@ -72,7 +81,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     '--logprobs <file>',
     'append a line of JSON for each token: its id, text and log-probability (default: none)',
   );
-  addHubOptions(addTableOptions(command.addOption(dtypeOption()), DECODER_OPTIONS))
+  addHubOptions(addTableOptions(addAdapterOption(command).addOption(dtypeOption()), DECODER_OPTIONS))
     .addHelpText('after', NOTES)
     .action(async (name: string, options: GenerateCliOptions) => {
       context.exitCode = await generateCommand(name, options, context.io);
@@ -81,7 +90,7 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
 
 async function generateCommand(name: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const dir = await checkpointPath(name, options, io);
+  const dir = await runnablePath(name, options, io);
   const tokenizer = await readTokenizer(dir);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
@@ -97,6 +106,7 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
       kvCacheDtype: options.kvCacheDtype,
     });
   const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
+  if (options.adapter !== undefined) await loadLora(options.adapter, model);
   requireOneCheckpoint(dir, model, tokenizer);
   const isIgnored = options.generationConfig === 'ignore';
   const sampling = overCheckpoint(isIgnored ? {} : checkpointSampling(model.generationConfig), flags);
@@ -154,9 +164,9 @@ function encodePrompt(tokenizer: Tokenizer, prompt: Uint8Array, chat: boolean): 
 }
 
 async function readTokenizer(dir: string): Promise<Tokenizer> {
-  const { tensors } = await loadCheckpoint(dir);
+  const { tensors } = await loadCheckpoint((await adapterBase(dir)) ?? dir);
   await tensors.close();
-  const { tokenizer, ...beside } = await readStoredTokenizer(dir);
+  const { tokenizer, ...beside } = await readModelTokenizer(dir);
   if (tokenizer === null) {
     throw new SgemoeError(
       'SGEMOE_TOKENIZER_INVALID',

@@ -7,9 +7,9 @@ import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel } from '../../serve/http/options';
 import { type RunningServer, serve } from '../../serve/http/server';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
-import { addHubOptions, checkpointPath, type HubCliOptions, MODEL_ARGUMENT } from '../options/hubOptions';
+import { addHubOptions, type HubCliOptions, RUNNABLE_ARGUMENT, runnablePath } from '../options/hubOptions';
 import { applyOptions, readConfigFile } from '../options/optionFiles';
-import { type ModelToServe, modelsToServe, servedAliases } from '../options/servedModels';
+import { type ModelToServe, modelsToServe, servedAdapters, servedAliases } from '../options/servedModels';
 import { addRepeatable, addTableOptions, flagsOf, fromFlags } from '../options/tableOptions';
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
@@ -20,6 +20,7 @@ import { asUsage, UsageError } from '../terminal/usageError';
 interface ServeCliOptions extends DtypeCliOption, HubCliOptions {
   config?: string;
   alias?: string[];
+  adapter?: string[];
   host: string;
   modelName?: string;
   apiKey?: string[];
@@ -35,7 +36,8 @@ without prompts and texts. SIGTERM and Ctrl-C let running requests finish; a sec
 /ready, --drain-delay keeps taking requests until it has noticed.
 
 Several models are served by their names: those of their folders, or NAME in NAME=PATH. The field "model" of a request chooses
-one; a request without it gets the first. All have the options of the command line.
+one; a request without it gets the first. All have the options of the command line. Adapters of a model, as finetune --lora-targets and
+Python's peft save them, are served beside it by the names MODEL:NAME; requests with different adapters are decoded together.
 
 --config names a JSON file with any of these options, by their names without dashes (maxBatch for --max-batch), and "models",
 a list of models: { "models": ["runs/book", "chat=model.gguf"], "port": 80, "apiKey": ["..."], "playground": false }. What the
@@ -44,6 +46,7 @@ command line says takes precedence.
 Examples:
   $ sgemoe serve runs/book
   $ sgemoe serve runs/book chat=model.gguf --alias gpt-4o-mini=chat
+  $ sgemoe serve models/chat --adapter polite=runs/polite --adapter short=runs/short
   $ sgemoe serve runs/book --host 0.0.0.0 --port 80 --api-key-file keys.txt
   $ curl http://127.0.0.1:8000/v1/completions -H "content-type: application/json" -d '{"prompt":"Once"}'
 `;
@@ -52,7 +55,7 @@ export function addServeCommand(program: Command, context: CliContext): void {
   const command = program
     .command('serve')
     .description("Serve trained models over HTTP, as OpenAI's API does.")
-    .argument('[models...]', `${MODEL_ARGUMENT}; NAME=PATH names it`)
+    .argument('[models...]', `${RUNNABLE_ARGUMENT}; NAME=PATH names it`)
     .optionsGroup('Options:')
     .option(
       '--config <file>',
@@ -66,6 +69,12 @@ export function addServeCommand(program: Command, context: CliContext): void {
     command,
     '--alias <alias=name>',
     'another name of a model, may be given several times; without =name that of the first (default: none)',
+    COLLECTED,
+  );
+  addRepeatable(
+    command,
+    '--adapter <name=folder>',
+    'adapter of the first model, of another as MODEL:NAME=FOLDER, may be given several times; requests name it MODEL:NAME (default: none)',
     COLLECTED,
   );
   command.option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
@@ -107,18 +116,19 @@ async function withConfigFile(command: Command, names: string[]): Promise<string
 async function serveCommand(names: string[], options: ServeCliOptions, io: CliIo): Promise<number> {
   const apiKeys = keysOf(options, io);
   const models = modelsToServe(names, options.modelName);
-  const aliases = servedAliases(options.alias ?? [], models);
+  const adapters = servedAdapters(options.adapter ?? [], models);
+  const aliases = servedAliases(options.alias ?? [], models, adapters);
   if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
     const what = models.length > 1 ? 'models' : 'model';
     io.stderr.write(`Anybody who reaches ${options.host} can use the ${what}: --api-key asks for a key.\n`);
   }
   const paths: string[] = [];
-  for (const { path } of models) paths.push(await checkpointPath(path, options, io));
+  for (const { path } of models) paths.push(await runnablePath(path, options, io));
   const interrupt = new Interrupt(io.signals);
   const served: ServedModel[] = [];
   try {
     for (const [i, { name }] of models.entries()) {
-      const own = { ...fromFlags(ENGINE_OPTIONS, options), dtype: options.dtype };
+      const own = { ...fromFlags(ENGINE_OPTIONS, options), dtype: options.dtype, adapters: adapters[i] };
       served.push({ name, engine: await Engine.open(paths[i], own).catch(blameOption) });
     }
     const { model: _, ...http } = fromFlags(HTTP_OPTIONS, options);
@@ -140,8 +150,12 @@ function tellServed(models: ModelToServe[], served: ServedModel[], url: string, 
   const bytes = (of: 'resident' | 'mapped') =>
     formatBytes(served.reduce((sum, { engine }) => sum + engine.weightBytes[of], 0));
   io.stderr.write(`Weights: ${bytes('resident')} in memory, ${bytes('mapped')} mapped from files.\n`);
-  const shown = models.map(({ path, name }) => (models.length > 1 ? name : path));
-  io.stderr.write(`${shown.join(', ')} ${models.length > 1 ? 'are' : 'is'} served at ${url}\n`);
+  const hasNames = models.length > 1 || served.some(({ engine }) => engine.adapters.length > 0);
+  const shown = models.flatMap(({ path, name }, i) => [
+    hasNames ? name : path,
+    ...served[i].engine.adapters.map((adapter) => `${name}:${adapter}`),
+  ]);
+  io.stderr.write(`${shown.join(', ')} ${shown.length > 1 ? 'are' : 'is'} served at ${url}\n`);
 }
 
 function keysOf({ apiKey = [], apiKeyFile }: ServeCliOptions, { env }: CliIo): string[] {

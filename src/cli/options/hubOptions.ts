@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
+import { ADAPTER_CONFIG, CONFIG_FILE } from '../../checkpoint/checkpoint';
 import type { HubOptions, PullProgress } from '../../hf/hub/hubOptions';
 import { isOfHub, modelPath } from '../../hf/hub/modelPath';
 import { formatDuration, formatPercent } from '../terminal/format';
@@ -18,6 +19,17 @@ export interface HubCliOptions {
 export const MODEL_ARGUMENT =
   "folder of a checkpoint, a GGUF file, or a model of the hub: 'org/name', 'org/name:Q4_K_M'";
 
+/** What a command says about its argument that runs a model, which may be that of a folder of adapters. */
+export const RUNNABLE_ARGUMENT = `${MODEL_ARGUMENT}; or a folder of adapters, whose base it names`;
+
+/** Adds --adapter, of commands that run one model. */
+export function addAdapterOption(command: Command): Command {
+  return command.option(
+    '--adapter <folder>',
+    "adapter that the model computes with, of finetune --lora-targets or of Python's peft (default: none)",
+  );
+}
+
 /** Adds the flags of commands that take a model of the hub. */
 export function addHubOptions(command: Command): Command {
   return command
@@ -31,13 +43,23 @@ export function addHubOptions(command: Command): Command {
     );
 }
 
+/** As `checkpointPath`, also for a folder of adapters. */
+export function runnablePath(name: string, options: HubCliOptions, io: CliIo): Promise<string> {
+  return checkpointPath(name, options, io, [CONFIG_FILE, ADAPTER_CONFIG]);
+}
+
 /** The path of the model that a command line names; what it must download is told on stderr. @throws UsageError, SgemoeError */
-export async function checkpointPath(name: string, options: HubCliOptions, io: CliIo): Promise<string> {
+export async function checkpointPath(
+  name: string,
+  options: HubCliOptions,
+  io: CliIo,
+  files?: readonly string[],
+): Promise<string> {
   if (await isOfHub(name)) return whileTold(options, io, (hub) => modelPath(name, hub, io.env));
   if (options.revision !== undefined) {
     throw new UsageError(`--revision goes with a model of the hub; ${name} is not one.`);
   }
-  await requireCheckpoint(name);
+  await requireCheckpoint(name, files);
   return name;
 }
 

@@ -10,15 +10,18 @@ import { UsageError } from '../terminal/usageError';
  * wrong inside it is found, and told with exit code 1, by whoever reads it.
  */
 
-/** @throws UsageError unless `path` is a folder with a config.json, or a GGUF file. */
-export async function requireCheckpoint(path: string): Promise<void> {
+/** @param names one of the files that the folder must have. @throws UsageError unless `path` is such a folder, or a GGUF file. */
+export async function requireCheckpoint(
+  path: string,
+  names: readonly string[] = [CONFIG_FILE],
+): Promise<void> {
   if (isGgufPath(path)) return requireFileOrFolder('Checkpoint', path);
   const kind = await stat(path).catch(() => null);
   if (!kind?.isDirectory()) {
     const hint = parseHubName(path) === null ? '' : ` (hf.co/${path} would be a model of the hub)`;
     throw new UsageError(`${path}: there is no such checkpoint folder${hint}`);
   }
-  if (await exists(await locateFile(path, CONFIG_FILE))) return;
+  for (const name of names) if (await exists(await locateFile(path, name))) return;
   throw new UsageError(`${path}: there is no ${CONFIG_FILE} in this folder`);
 }
 

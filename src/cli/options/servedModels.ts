@@ -30,16 +30,49 @@ export function modelsToServe(args: readonly string[], modelName: string | undef
   throw new UsageError(`Two models are called ${twice}; NAME=PATH gives one of them another name.`);
 }
 
-/** The names of models by their aliases, of 'alias=name' or, for the first model, 'alias'. @throws UsageError for another name. */
+/**
+ * For each model its adapters, folders by name, of 'name=folder' for the first or 'model:name=folder'.
+ * @throws UsageError for another form, or a name that a model has twice.
+ */
+export function servedAdapters(
+  adapters: readonly string[],
+  models: readonly ModelToServe[],
+): Record<string, string>[] {
+  const folders: Record<string, string>[] = models.map(() => ({}));
+  for (const each of adapters) {
+    const [, named, folder] = /^(.+?)=(.+)$/.exec(each) ?? [];
+    if (named === undefined)
+      throw new UsageError(`--adapter ${each}: it must be NAME=FOLDER or MODEL:NAME=FOLDER.`);
+    const at = Math.max(
+      0,
+      models.findIndex((model) => named.startsWith(`${model.name}:`)),
+    );
+    const prefix = `${models[at].name}:`;
+    const name = named.startsWith(prefix) ? named.slice(prefix.length) : named;
+    if (Object.hasOwn(folders[at], name))
+      throw new UsageError(`Two adapters of ${models[at].name} are called ${name}.`);
+    folders[at][name] = folder;
+  }
+  return folders;
+}
+
+/**
+ * The names of models by their aliases, of 'alias=name' or, for the first model, 'alias'; a name may be 'model:adapter'.
+ * @throws UsageError for another name.
+ */
 export function servedAliases(
   aliases: readonly string[],
   models: readonly ModelToServe[],
+  adapters: readonly Readonly<Record<string, string>>[],
 ): Record<string, string> {
+  const known = models.flatMap(({ name }, i) => [
+    name,
+    ...Object.keys(adapters[i]).map((each) => `${name}:${each}`),
+  ]);
   const pairs = aliases.map((each): [string, string] => {
     const [, alias, name] = /^(.+?)=(.*)$/.exec(each) ?? ['', each, models[0].name];
-    if (models.some((model) => model.name === name)) return [alias, name];
-    const names = models.map((model) => model.name).join(', ');
-    throw new UsageError(`--alias ${each}: there is no model '${name}', only ${names}.`);
+    if (known.includes(name)) return [alias, name];
+    throw new UsageError(`--alias ${each}: there is no model '${name}', only ${known.join(', ')}.`);
   });
   return Object.fromEntries(pairs);
 }

@@ -142,3 +142,8 @@ export function embeddingBackward(k: Kernels, dy: MatrixView, ids: IndexView, dT
   const { data, at, rows, cols } = dTable;
   k.embeddingBackward(dy.data, dy.at, ids.data, ids.at, data, at, rows, dy.rows, cols);
 }
+
+/** y[rows[t],:] += x[t,:], rows adjacent: what an embedding's backward is, too. */
+export function addRows(k: Kernels, x: MatrixView, rows: IndexView, y: MatrixView): void {
+  embeddingBackward(k, x, rows, y);
+}

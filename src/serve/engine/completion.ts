@@ -2,6 +2,7 @@ import type { Kernels } from '../../backend/kernels';
 import { SgemoeError } from '../../base/errors';
 import type { ModelConfig } from '../../config/modelConfig';
 import type { DecodeRow } from '../../model/decoder';
+import type { Lora } from '../../model/lora';
 import type { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { PromptLookup } from '../../sampling/promptLookup';
 import type { RowDraws } from '../../sampling/rowDraws';
@@ -19,6 +20,7 @@ export interface CompletionSetup {
   id: number;
   client: string;
   work: CompletionWork;
+  adapter: Lora | null;
   tokenizer: Tokenizer | null;
   /** The bytes of the tokens, which constraints need. */
   vocabulary: TokenVocabulary | undefined;
@@ -107,7 +109,7 @@ export class CompletionSequence implements Sequence {
     this.slot = slot;
     this.#reused = reused;
     this.#fed = reused;
-    this.row = { slot, tokens: prompt.ids, start: 0, end: 0, logits: 'none' };
+    this.row = { slot, tokens: prompt.ids, start: 0, end: 0, logits: 'none', adapter: setup.adapter };
     if (work.echo) this.#echoStart();
   }
 

@@ -1,6 +1,6 @@
 import { SgemoeError } from '../../base/errors';
 import type { Job } from './job';
-import type { StepWork, WorkerSetup } from './messages';
+import type { AdapterMessage, AdapterSetup, StepWork, WorkerSetup } from './messages';
 import { WaitingJobs } from './queue';
 import type { TextListener, Texts } from './texts';
 import { type WorkerListener, WorkerThread } from './workerThread';
@@ -9,7 +9,7 @@ export interface DispatcherOptions {
   maxBatch: number;
   maxQueue: number;
   /** The setup of each worker. */
-  setups: readonly WorkerSetup[];
+  setups: readonly Omit<WorkerSetup, 'adapters'>[];
   /** Makes the reader of texts. */
   texts(listener: TextListener): Texts;
 }
@@ -29,6 +29,8 @@ export class Dispatcher implements WorkerListener, TextListener {
   readonly #running = new Map<Job, WorkerThread>();
   readonly #options: DispatcherOptions;
   readonly #texts: Texts;
+  /** Those that a worker gets which starts now. */
+  #adapters: readonly AdapterSetup[] = [];
   #closing = false;
   #ended: Promise<void> | null = null;
   #onReady: { done: () => void; fail: (error: unknown) => void } | null = null;
@@ -40,7 +42,7 @@ export class Dispatcher implements WorkerListener, TextListener {
     this.#waiting = new WaitingJobs(options.maxBatch * options.setups.length);
     this.#texts = options.texts(this);
     this.#texts.start();
-    this.#threads = options.setups.map((setup) => new WorkerThread(setup, this));
+    this.#threads = options.setups.map((_, i) => this.#startThread(i));
   }
 
   /** Starts every worker. @throws SgemoeError SGEMOE_WORKER_DIED when one can't start. */
@@ -79,6 +81,22 @@ export class Dispatcher implements WorkerListener, TextListener {
     // Jobs without a place run between two steps; they have a limit too.
     if (this.#size < maxQueue + (takesPlace ? places : 2 * places)) return;
     throw new SgemoeError('SGEMOE_QUEUE_FULL', `The engine's queue is full: ${this.waiting} requests wait.`);
+  }
+
+  /** Gives all workers an adapter, before any work that comes later. */
+  addAdapter(adapter: AdapterSetup): void {
+    this.#adapters = [...this.#adapters, adapter];
+    this.#changeAdapters({ addAdapter: adapter });
+  }
+
+  /** Takes it from them, behind all work that came earlier. */
+  dropAdapter(id: number): void {
+    this.#adapters = this.#adapters.filter((each) => each.id !== id);
+    this.#changeAdapters({ dropAdapter: id });
+  }
+
+  #changeAdapters(message: AdapterMessage): void {
+    for (const thread of this.#threads) thread?.changeAdapters(message);
   }
 
   submit(job: Job): void {
@@ -140,10 +158,14 @@ export class Dispatcher implements WorkerListener, TextListener {
     return this.waiting + this.#running.size;
   }
 
+  #startThread(at: number): WorkerThread {
+    return new WorkerThread({ ...this.#options.setups[at], adapters: this.#adapters }, this);
+  }
+
   #replace(at: number, cause: SgemoeError): void {
     if (++this.#failedStarts[at] <= MOST_FAILED_STARTS) {
       this.replaced++;
-      const next = new WorkerThread(this.#options.setups[at], this);
+      const next = this.#startThread(at);
       next.keepAlive(this.#size > 0);
       this.#threads[at] = next;
     } else if (this.#threads.every((other) => other === null)) {
@@ -174,7 +196,7 @@ export class Dispatcher implements WorkerListener, TextListener {
     const byRoom = open.toSorted((a, b) => a.places - b.places);
     if (work.kind !== 'generate' || byRoom.length < 2) return byRoom[0];
     const near = byRoom.filter(({ places }) => places - byRoom[0].places <= maxBatch / 2);
-    const lengths = near.map(({ prompts }) => prompts.longest(work.prompt.ids));
+    const lengths = near.map(({ prompts }) => prompts.longest(work.prompt.ids, work.adapter));
     const longest = Math.max(...lengths);
     return longest < WORTH_TOKENS ? byRoom[0] : near[lengths.indexOf(longest)];
   }

@@ -12,7 +12,10 @@ export interface EmbeddingForm {
   normalize?: boolean | undefined;
 }
 
-export interface EmbedOptions extends EmbeddingForm, RequestControl, EncodeOptions {}
+export interface EmbedOptions extends EmbeddingForm, RequestControl, EncodeOptions {
+  /** Name of the engine's adapter that computes. Default: the model as it is. */
+  adapter?: string | undefined;
+}
 
 export type ResolvedEmbeddingForm = Required<EmbeddingForm>;
 

@@ -1,5 +1,6 @@
 import { SgemoeError } from '../../base/errors';
 import type { DecodeRow } from '../../model/decoder';
+import type { Lora } from '../../model/lora';
 import type { ResolvedEmbeddingForm } from './embedOptions';
 import type { EmbeddingResult } from './messages';
 import type { Sequence, StepResult } from './sequence';
@@ -17,7 +18,7 @@ export class EmbeddingSequence implements Sequence {
 
   /** @throws SgemoeError SGEMOE_CONTEXT_FULL, RangeError for a text without tokens; before a slot is taken. */
   constructor(
-    { id, client }: Pick<Sequence, 'id' | 'client'>,
+    { id, client, adapter }: Pick<Sequence, 'id' | 'client'> & { readonly adapter: Lora | null },
     private readonly texts: readonly Int32Array[],
     private readonly form: ResolvedEmbeddingForm,
     hiddenDim: number,
@@ -34,7 +35,7 @@ export class EmbeddingSequence implements Sequence {
     this.id = id;
     this.client = client;
     this.#sum = new Float64Array(hiddenDim);
-    this.row = { slot: takeSlot(), tokens: texts[0], start: 0, end: 0, logits: 'none' };
+    this.row = { slot: takeSlot(), tokens: texts[0], start: 0, end: 0, logits: 'none', adapter };
   }
 
   get slot(): number {

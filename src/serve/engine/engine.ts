@@ -4,8 +4,8 @@ import { SgemoeError } from '../../base/errors';
 import { namesOf } from '../../base/options';
 import { requireMemory } from '../../base/requireMemory';
 import { packageVersion } from '../../base/version';
-import { readStoredTokenizer } from '../../checkpoint/tokenizerFiles';
 import type { ModelConfig } from '../../config/modelConfig';
+import { readModelTokenizer } from '../../hf/adapterBase';
 import { modelPath } from '../../hf/hub/modelPath';
 import { MoETransformer } from '../../model/model';
 import { checkpointSampling } from '../../sampling/checkpointSampling';
@@ -16,6 +16,7 @@ import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
 import type { ToolCallFormatName } from '../../text/toolCalls/formats';
 import { listen, unlisten } from './abortListeners';
+import { EngineAdapters, type ServedAdapter } from './adapters';
 import { CompletionStream } from './completionStream';
 import { expertsPerLayer, WorkerCounters } from './counters';
 import { Dispatcher } from './dispatcher';
@@ -71,6 +72,7 @@ export class Engine implements AsyncDisposable {
   /** Bytes of the model's weights in memory, and of those that are mapped from files. */
   readonly weightBytes: { readonly resident: number; readonly mapped: number };
   readonly #dispatcher: Dispatcher;
+  readonly #adapters: EngineAdapters;
   readonly #counters = new EngineCounters();
   readonly #workerCounters: readonly WorkerCounters[];
   readonly #slots: number;
@@ -102,7 +104,7 @@ export class Engine implements AsyncDisposable {
       options,
       this.samplingDefaults,
     ]);
-    const setup: Omit<WorkerSetup, 'counters'> = {
+    const setup: Omit<WorkerSetup, 'counters' | 'adapters'> = {
       role: 'decode',
       model: model.share(),
       backend: request,
@@ -117,11 +119,12 @@ export class Engine implements AsyncDisposable {
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
     const texts = (listener: TextListener) => new Texts(tokenizer, contextLength, options, listener);
     this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups, texts });
+    this.#adapters = new EngineAdapters(model, this.#dispatcher);
   }
 
   /**
-   * Loads a checkpoint folder, a GGUF file or a model of the hub by its name, with its tokenizer, if it has one, and starts the
-   * workers.
+   * Loads a checkpoint folder, a GGUF file, a model of the hub by its name or a folder of adapters with their base, with its tokenizer,
+   * if it has one, and starts the workers.
    * @throws the errors of MoETransformer.load and Engine.create.
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
@@ -132,7 +135,7 @@ export class Engine implements AsyncDisposable {
     };
     const path = await modelPath(dir, hub);
     const model = await MoETransformer.load(path, { onNote, needs, dtype });
-    const { tokenizer, ...beside } = await readStoredTokenizer(path);
+    const { tokenizer, ...beside } = await readModelTokenizer(path, hub);
     return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
   }
 
@@ -140,7 +143,7 @@ export class Engine implements AsyncDisposable {
    * Serves a loaded model. Its weights must not be written until the engine is closed; it is frozen unless `freeze` is
    * false. Without a tokenizer, requests must be token ids.
    * @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY when the caches don't fit,
-   * SGEMOE_WORKER_DIED when a worker can't start.
+   * SGEMOE_WORKER_DIED when a worker can't start; as `addAdapter`.
    */
   static async create(
     model: MoETransformer,
@@ -165,6 +168,7 @@ export class Engine implements AsyncDisposable {
     engine.#uncount = countCache(cache ?? 0, () => engine.#cachedTokens / engine.#cacheCapacity);
     try {
       await engine.#dispatcher.open();
+      for (const [name, dir] of Object.entries(resolved.adapters)) await engine.addAdapter(name, dir);
     } catch (error) {
       await engine.close();
       throw error;
@@ -177,10 +181,41 @@ export class Engine implements AsyncDisposable {
     return !this.#dispatcher.closing && this.#dispatcher.ready > 0;
   }
 
+  /** Names of the adapters that requests may choose, in the order in which they came. */
+  get adapters(): readonly string[] {
+    return this.#adapters.names;
+  }
+
+  /**
+   * Loads an adapter of the model from a folder of `saveLora`, of a training of adapters or of Python's `peft`: requests choose it by its
+   * name from then on. Requests with different adapters, and with none, are decoded together.
+   * @throws RangeError for a name that is empty or taken; TypeError if the model always computes with adapters of its own; SgemoeError
+   * SGEMOE_CHECKPOINT_NOT_FOUND, SGEMOE_CONFIG_INVALID, SGEMOE_CHECKPOINT_EXTRA_TENSOR or SGEMOE_CHECKPOINT_SHAPE for what doesn't
+   * fit the model, SGEMOE_MEMORY, SGEMOE_ENGINE_CLOSED.
+   */
+  async addAdapter(name: string, dir: string): Promise<void> {
+    await this.#adapters.add(name, dir);
+  }
+
+  /**
+   * Drops an adapter: new requests for it are refused at once, those that were accepted end first, and then its memory is given
+   * back. @throws SgemoeError SGEMOE_ADAPTER_NOT_FOUND
+   */
+  async removeAdapter(name: string): Promise<void> {
+    await this.#adapters.remove(name);
+  }
+
+  /** As `fingerprint`, for answers of an adapter. @throws SgemoeError SGEMOE_ADAPTER_NOT_FOUND */
+  fingerprintOf(adapter: string | undefined): string {
+    const found = this.#adapterOf(adapter);
+    return found === null ? this.fingerprint : `${this.fingerprint}_${found.fingerprint}`;
+  }
+
   /**
    * Completes a request chunk by chunk. The request is submitted at once, not at the first `next()`; leaving the iterator
    * early ends it.
-   * @throws at once: TypeError or RangeError for an invalid request, SgemoeError SGEMOE_QUEUE_FULL or SGEMOE_ENGINE_CLOSED.
+   * @throws at once: TypeError or RangeError for an invalid request, SgemoeError SGEMOE_QUEUE_FULL,
+   * SGEMOE_ENGINE_CLOSED or SGEMOE_ADAPTER_NOT_FOUND.
    * While iterating, before the first chunk: SGEMOE_CONTEXT_FULL, SGEMOE_CHAT_TEMPLATE and other errors of the tokenizer,
    * RangeError for an empty prompt, SGEMOE_CONSTRAINT_INVALID. At any time: SGEMOE_CONSTRAINT_LIMIT and
    * SGEMOE_CONSTRAINT_STUCK, SGEMOE_TIMEOUT, SGEMOE_WORKER_DIED, the signal's reason.
@@ -202,7 +237,12 @@ export class Engine implements AsyncDisposable {
     texts: readonly (string | ArrayLike<number>)[],
     options: EmbedOptions = {},
   ): Promise<EmbeddingResult> {
-    checkOptions('embed', options, [...CONTROL, 'addSpecialTokens', ...namesOf(EMBEDDING_OPTIONS)]);
+    checkOptions('embed', options, [
+      ...CONTROL,
+      'adapter',
+      'addSpecialTokens',
+      ...namesOf(EMBEDDING_OPTIONS),
+    ]);
     const form = resolveEmbeddingForm(options, this.config.hiddenDim);
     if (!Array.isArray(texts)) throw new TypeError(`embed: texts must be an array, got ${String(texts)}`);
     if (texts.length === 0) return { embeddings: [], promptTokens: 0 };
@@ -210,7 +250,9 @@ export class Engine implements AsyncDisposable {
     const sources = texts.map((text, i) =>
       textSource(`embed: texts[${i}]`, text, addSpecialTokens, this.config.vocabSize),
     );
-    const result = await this.#ask<EmbeddingResult>({ kind: 'embed', form, sources }, options);
+    const adapter = this.#adapterOf(options.adapter);
+    const work: Work = { kind: 'embed', form, adapter: adapter?.id ?? null, sources };
+    const result = await this.#ask<EmbeddingResult>(work, options, adapter);
     this.#counters.usage.promptTokens += result.promptTokens;
     return result;
   }
@@ -300,7 +342,9 @@ export class Engine implements AsyncDisposable {
 
   #complete(request: GenerateRequest): CompletionStream {
     const chosen = this.tokenizer?.vocabSize ?? this.config.vocabSize;
-    const work = generateWork(request, { model: this.config.vocabSize, chosen }, this.samplingDefaults, () =>
+    const vocabulary = { model: this.config.vocabSize, chosen };
+    const adapter = this.#adapterOf(request?.adapter);
+    const work = generateWork(request, adapter?.id ?? null, vocabulary, this.samplingDefaults, () =>
       this.#toolCallFormat(),
     );
     const { source, sampling } = work;
@@ -309,7 +353,7 @@ export class Engine implements AsyncDisposable {
     }
     if (request.suffix !== undefined) needInfillTokens(needTokenizer(this.tokenizer));
     const stream = new CompletionStream(request.onAbort === 'return');
-    const job = this.#submit(work, stream, request);
+    const job = this.#submit(work, stream, request, adapter);
     stream.onLeave = () => job.giveUp();
     stream.onChunk = ({ usage, finishReason }, before) => {
       this.#counters.addUsage(before, usage);
@@ -318,6 +362,13 @@ export class Engine implements AsyncDisposable {
       if (isFirst) this.#counters.firstToken.observe(performance.now() - job.started);
     };
     return stream;
+  }
+
+  /** The adapter of a request; null for the model as it is. @throws TypeError, SgemoeError SGEMOE_ADAPTER_NOT_FOUND */
+  #adapterOf(name: unknown): ServedAdapter | null {
+    if (name === undefined) return null;
+    if (typeof name !== 'string') throw new TypeError(`adapter must be a text, got ${typeof name}`);
+    return this.#adapters.find(name);
   }
 
   /** The form in which the model writes calls. @throws SgemoeError SGEMOE_CHAT_TEMPLATE if it isn't known. */
@@ -331,7 +382,7 @@ export class Engine implements AsyncDisposable {
   }
 
   /** Submits work that has one answer and returns it. */
-  #ask<T>(work: Work, control: RequestControl): Promise<T> {
+  #ask<T>(work: Work, control: RequestControl, adapter: ServedAdapter | null = null): Promise<T> {
     return new Promise<T>((done, fail) => {
       const owner: JobOwner = {
         onEvent: ({ error, result }) => {
@@ -341,16 +392,17 @@ export class Engine implements AsyncDisposable {
         onError: fail,
         onAbort: (_reason, error) => fail(error),
       };
-      this.#submit(work, owner, control);
+      this.#submit(work, owner, control, adapter);
     });
   }
 
   /** Hands a job to the dispatcher; the signal or timeout of `control` may end it. */
-  #submit(work: Work, owner: JobOwner, control: RequestControl): Job {
+  #submit(work: Work, owner: JobOwner, control: RequestControl, adapter: ServedAdapter | null): Job {
     checkControl(work.kind, control);
     const { signal, timeoutMs } = control;
     const job = new Job(++this.#lastId, work, owner, control);
     this.#checkAccepting(job);
+    const leave = adapter === null ? null : this.#adapters.use(adapter);
     const onAbort = () => job.abort('abort', signal!.reason);
     const timer = timeoutMs === undefined ? undefined : setTimeout(() => timeOut(job, timeoutMs), timeoutMs);
     job.onSettled = (outcome) => {
@@ -358,6 +410,7 @@ export class Engine implements AsyncDisposable {
       if (signal) unlisten(signal, onAbort);
       this.#counters.requests[outcome]++;
       this.#dispatcher.forget(job);
+      leave?.();
     };
     this.#counters.requests.accepted++;
     if (signal?.aborted) onAbort();

@@ -4,7 +4,7 @@ import type { BackendRequest } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
-import type { SharedModel } from '../../memory/sharedModel';
+import type { SharedLora, SharedModel } from '../../memory/sharedModel';
 import type { CompiledConstraint } from '../../sampling/constraints/constraint';
 import type { ConstraintSource } from '../../sampling/constraints/options';
 import type { VocabularyData } from '../../sampling/constraints/vocabularyData';
@@ -15,9 +15,17 @@ import type { ResolvedEmbeddingForm } from './embedOptions';
 import type { ToolWork } from './toolRequest';
 import type { FinishReason, TokenLogprob, TokenRouting, Usage } from './types';
 
+/** An adapter for a worker, which knows it by its number. */
+export interface AdapterSetup {
+  readonly id: number;
+  readonly shared: SharedLora;
+}
+
 export interface WorkerSetup {
   role: 'decode';
   model: SharedModel;
+  /** Those that the engine has when the worker starts; others are sent. */
+  adapters: readonly AdapterSetup[];
   /** `BackendInfo.request` of the model's kernels. */
   backend: BackendRequest;
   /** The addon's file; null for a backend without one. */
@@ -90,6 +98,8 @@ export type FromTextThread =
 export interface GenerateWork {
   kind: 'generate';
   source: TextSource;
+  /** The number of the adapter; null for the model as it is. */
+  adapter: number | null;
   sampling: ResolvedSampling;
   skipSpecialTokens: boolean;
   /** Whether the completion begins with the prompt. */
@@ -103,6 +113,7 @@ export interface GenerateWork {
 export interface EmbedWork {
   kind: 'embed';
   form: ResolvedEmbeddingForm;
+  adapter: number | null;
   sources: readonly TextSource[];
 }
 
@@ -139,6 +150,9 @@ export type StepWork = CompletionWork | EmbeddingWork;
 export type ToWorker =
   | { id: number; work: StepWork; client: string }
   | { id: number; work: null /** Ends it. */; cancel: true };
+
+/** Adapters come and go between pieces of work, whose messages keep their order with these. */
+export type AdapterMessage = { addAdapter: AdapterSetup } | { dropAdapter: number };
 
 /** New tokens of a completion; the last one has a finishReason. */
 export interface WorkerChunk {

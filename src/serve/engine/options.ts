@@ -1,4 +1,12 @@
-import { boolean, choice, integer, type OptionTable, resolveOptions } from '../../base/options';
+import {
+  boolean,
+  choice,
+  integer,
+  isRecordOfTexts,
+  type OptionTable,
+  other,
+  resolveOptions,
+} from '../../base/options';
 import { KV_CACHE_DTYPES, type KvCacheDtype } from '../../base/storageTypes';
 import { MOST_DRAFTED } from '../../sampling/promptLookup';
 import { TOOL_CALL_FORMAT_NAMES, type ToolCallFormatName } from '../../text/toolCalls/formats';
@@ -45,6 +53,10 @@ export interface EngineOptions {
   speculateTokens?: number | undefined;
   /** The form in which the model writes calls of functions; 'auto' tells it from the chat template. Default 'auto'. */
   toolCallFormat?: 'auto' | ToolCallFormatName | undefined;
+  /**
+   * Adapters of the model: their folders by name, as `addAdapter` adds them. A request chooses one by `adapter`. Default: none.
+   */
+  adapters?: Readonly<Record<string, string>> | undefined;
   /** Freezes the model (`model.freeze()`), so that nobody writes to weights in use. Default true. */
   freeze?: boolean | undefined;
 }
@@ -149,6 +161,11 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
     doc: 'the form in which the model writes calls of functions; `auto` tells it from the chat template',
     default: 'auto',
     cli: { flag: '--tool-call-format <form>', doc: 'the form in which the model writes calls of functions' },
+  }),
+  adapters: other<Readonly<Record<string, string>>>('an object from names to folders', isRecordOfTexts, {
+    doc: "adapters of the model: their folders by name; a request's `adapter` chooses one",
+    default: {},
+    absent: 'none',
   }),
   freeze: boolean({
     doc: 'freeze the model (`model.freeze()`): nobody can write to what is being served',

@@ -8,17 +8,18 @@ export function commonLength(a: Int32Array, b: Int32Array): number {
 
 /** The prompts that a worker was given last, whose beginnings its cache probably holds. */
 export class RecentPrompts {
-  readonly #prompts: Int32Array[] = [];
+  readonly #prompts: { ids: Int32Array; adapter: number | null }[] = [];
 
   constructor(private readonly most: number) {}
 
-  add(ids: Int32Array): void {
-    this.#prompts.push(ids);
+  add(ids: Int32Array, adapter: number | null): void {
+    this.#prompts.push({ ids, adapter });
     if (this.#prompts.length > this.most) this.#prompts.shift();
   }
 
-  /** Length of the longest beginning that `ids` share with one of them. */
-  longest(ids: Int32Array): number {
-    return this.#prompts.reduce((length, each) => Math.max(length, commonLength(each, ids)), 0);
+  /** Length of the longest beginning that `ids` share with one of them that was for the same adapter. */
+  longest(ids: Int32Array, adapter: number | null): number {
+    const same = this.#prompts.filter((each) => each.adapter === adapter);
+    return same.reduce((length, each) => Math.max(length, commonLength(each.ids, ids)), 0);
   }
 }

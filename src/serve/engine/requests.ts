@@ -14,6 +14,7 @@ const MOST_MS = 2 ** 31 - 1;
 export const CONTROL: readonly (keyof RequestControl)[] = ['signal', 'timeoutMs', 'client', 'group'];
 
 const REQUEST: readonly string[] = [
+  'adapter',
   'prompt',
   'addSpecialTokens',
   'messages',
@@ -37,11 +38,12 @@ export interface VocabularySizes {
 }
 
 /**
- * @param defaults the sampling where the request is silent. @param formatOf returns the form in which the model writes calls.
+ * @param adapter the number of the request's adapter. @param defaults the sampling where the request is silent. @param formatOf returns the form in which the model writes calls.
  * @throws TypeError or RangeError for an invalid request.
  */
 export function generateWork(
   request: GenerateRequest,
+  adapter: number | null,
   vocabulary: VocabularySizes,
   defaults: SamplingOptions,
   formatOf: () => ToolCallFormatName,
@@ -61,7 +63,7 @@ export function generateWork(
   const logprobs = request.topLogprobs !== undefined;
   const chat = tools === null ? request.chat : { ...request.chat, tools: request.tools };
   const source = sourceOf({ ...request, chat }, vocabulary.model);
-  return { kind: 'generate', source, sampling, skipSpecialTokens, echo, logprobs, routing, tools };
+  return { kind: 'generate', source, adapter, sampling, skipSpecialTokens, echo, logprobs, routing, tools };
 }
 
 function sourceOf(request: GenerateRequest, vocabSize: number): TextSource {

@@ -1,6 +1,7 @@
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
+import { Lora } from '../../model/lora';
 import type { MoETransformer } from '../../model/model';
 import { TokenVocabulary } from '../../sampling/constraints/constraint';
 import { RowDraws } from '../../sampling/rowDraws';
@@ -9,7 +10,7 @@ import type { Tokenizer } from '../../text/tokenizer';
 import { CompletionSequence, type CompletionSetup } from './completion';
 import type { WorkerCounters } from './counters';
 import { EmbeddingSequence } from './embedding';
-import type { CompletionWork, EmbeddingWork, ToWorker, WorkerEvent } from './messages';
+import type { AdapterMessage, CompletionWork, EmbeddingWork, ToWorker, WorkerEvent } from './messages';
 import { toWire } from './messages';
 import { commonLength } from './prefixes';
 import type { Sequence, StepResult } from './sequence';
@@ -48,7 +49,9 @@ interface WaitingFollower extends Follower {
 export class Scheduler {
   readonly #decoder: Decoder;
   readonly #slots: Slots;
-  /** The sequences in the order of their slots, which needs the fewest calls of the attention kernel. */
+  /** By number. */
+  readonly #adapters = new Map<number, Lora>();
+  /** The sequences by adapter, so that each has its rows together, then by slot, which needs the fewest calls of the attention kernel. */
   readonly #sequences: Sequence[] = [];
   readonly #followers: WaitingFollower[] = [];
   #events: WorkerEvent[] = [];
@@ -93,6 +96,23 @@ export class Scheduler {
   /** Whether there is something to compute. */
   get active(): boolean {
     return this.#sequences.length > 0;
+  }
+
+  /** Takes or drops an adapter, which no work uses any more. */
+  changeAdapters(message: AdapterMessage): void {
+    if ('addAdapter' in message) {
+      const { id, shared } = message.addAdapter;
+      this.#adapters.set(id, Lora.fromShared(this.model, shared));
+      return;
+    }
+    const adapter = this.#adapters.get(message.dropAdapter);
+    if (adapter !== undefined) this.#slots.forget(adapter);
+    this.#adapters.delete(message.dropAdapter);
+    this.counters.cachedTokens = this.#slots.tokens;
+  }
+
+  #adapterOf({ adapter }: CompletionWork | EmbeddingWork): Lora | null {
+    return adapter === null ? null : this.#adapters.get(adapter)!;
   }
 
   /** Starts or cancels work. It never throws: an error of the work becomes its event. */
@@ -168,10 +188,12 @@ export class Scheduler {
     if (work.vocabulary !== null) this.#vocabulary ??= TokenVocabulary.packed(work.vocabulary);
     for (const each of work.compiled) this.#vocabulary!.take(each);
     let taken: number | null = null;
+    const adapter = this.#adapterOf(work);
     const setup: CompletionSetup = {
       id,
       client,
       work,
+      adapter,
       tokenizer: this.tokenizer,
       vocabulary: work.vocabulary === null ? undefined : this.#vocabulary,
       endTokens: this.#endTokens,
@@ -184,7 +206,7 @@ export class Scheduler {
         this.counters.countGuesses(drafted, accepted);
       },
       takeSlot: (ids, empty) => {
-        const slot = empty ? this.#slots.takeEmpty() : this.#slots.take(ids);
+        const slot = empty ? this.#slots.takeEmpty() : this.#slots.take(ids, adapter);
         taken = slot;
         return { slot, reused: this.#decoder.length(slot) };
       },
@@ -199,10 +221,11 @@ export class Scheduler {
     }
   }
 
-  #beginEmbedding(id: number, client: string, { texts, form }: EmbeddingWork): void {
+  #beginEmbedding(id: number, client: string, work: EmbeddingWork): void {
+    const { texts, form } = work;
     const { contextLength } = this.#decoder;
     const sequence = new EmbeddingSequence(
-      { id, client },
+      { id, client, adapter: this.#adapterOf(work) },
       texts,
       form,
       this.model.config.hiddenDim,
@@ -214,8 +237,15 @@ export class Scheduler {
   }
 
   #join(sequence: Sequence): void {
-    const after = this.#sequences.findIndex(({ slot }) => slot > sequence.slot);
+    const place = this.#placeOf(sequence);
+    const after = this.#sequences.findIndex((other) => this.#placeOf(other) > place);
     this.#sequences.splice(after < 0 ? this.#sequences.length : after, 0, sequence);
+  }
+
+  /** Those of an adapter together, in the order of their slots. */
+  #placeOf({ row, slot }: Sequence): number {
+    const adapters = [...this.#adapters.values()];
+    return (1 + adapters.indexOf(row.adapter!)) * this.#decoder.slots + slot;
   }
 
   /** Lets a completion wait while a running one computes a beginning of its prompt; returns whether it waits. */
@@ -223,9 +253,10 @@ export class Scheduler {
     const { work } = follower;
     if (work.echo && (work.logprobs || work.routing)) return false;
     const { ids } = work.prompt;
-    const held = this.#slots.heldPrefix(ids);
+    const adapter = this.#adapterOf(work);
+    const held = this.#slots.heldPrefix(ids, adapter);
     for (const leader of this.#sequences) {
-      if (!(leader instanceof CompletionSequence)) continue;
+      if (!(leader instanceof CompletionSequence) || leader.row.adapter !== adapter) continue;
       const { prompt, fed } = leader.progress;
       const shared = Math.min(commonLength(prompt, ids), ids.length - 1);
       if (shared <= fed || shared - held < WORTH_TOKENS) continue;

@@ -1,4 +1,5 @@
 import type { Decoder } from '../../model/decoder';
+import type { Lora } from '../../model/lora';
 
 /**
  * The slots of a decoder's cache. The tokens of an ended sequence stay in its slot until the slot is needed. A new sequence
@@ -15,12 +16,12 @@ export class Slots {
 
   /**
    * Takes a free slot for a sequence that begins with `ids`, and fills it with the longest prefix of them that any slot
-   * holds. The last id is left out, since its logits are needed. length(slot) is the length of the prefix.
+   * holds, computed with the same adapter. The last id is left out, since its logits are needed. length(slot) is the length of the prefix.
    * @throws RangeError when none is free.
    */
-  take(ids: Int32Array): number {
+  take(ids: Int32Array, adapter: Lora | null): number {
     const { decoder } = this;
-    const [source, shared] = this.#longestPrefix(ids);
+    const [source, shared] = this.#longestPrefix(ids, adapter);
     // A slot is reused in place only if little else in it is lost, so that common beginnings, such as instructions, stay.
     const inPlace = this.#freeSince[source] !== null && 2 * shared >= decoder.length(source);
     const slot = inPlace ? source : this.#oldest();
@@ -42,6 +43,14 @@ export class Slots {
     this.#freeSince[slot] = ++this.#clock;
   }
 
+  /** Forgets what was computed with an adapter that goes. */
+  forget(adapter: Lora): void {
+    const { decoder } = this;
+    for (let slot = 0; slot < decoder.slots; slot++) {
+      if (decoder.adapterOf(slot) === adapter) decoder.truncate(slot, 0);
+    }
+  }
+
   /** Number of tokens in all slots. */
   get tokens(): number {
     let sum = 0;
@@ -49,21 +58,21 @@ export class Slots {
     return sum;
   }
 
-  /** Length of the longest prefix of `ids` that a slot holds. */
-  heldPrefix(ids: Int32Array): number {
+  /** Length of the longest prefix of `ids` that a slot holds for this adapter. */
+  heldPrefix(ids: Int32Array, adapter: Lora | null): number {
     let longest = 0;
     for (let slot = 0; slot < this.decoder.slots; slot++) {
-      longest = Math.max(longest, this.decoder.commonPrefix(slot, ids));
+      longest = Math.max(longest, this.decoder.commonPrefix(slot, ids, adapter));
     }
     return longest;
   }
 
   /** The slot (taken or free, free ones preferred) with the longest common prefix with `ids`, and the prefix's length. */
-  #longestPrefix(ids: Int32Array): [slot: number, length: number] {
+  #longestPrefix(ids: Int32Array, adapter: Lora | null): [slot: number, length: number] {
     let best = this.#oldest();
     let longest = 0;
     for (let slot = 0; slot < this.decoder.slots; slot++) {
-      const length = Math.min(this.decoder.commonPrefix(slot, ids), ids.length - 1);
+      const length = Math.min(this.decoder.commonPrefix(slot, ids, adapter), ids.length - 1);
       const isFreer = this.#freeSince[slot] !== null && this.#freeSince[best] === null;
       if (length > longest || (length === longest && length > 0 && isFreer)) {
         best = slot;

@@ -31,6 +31,8 @@ export interface RequestControl {
 
 /** A request for a completion. It must have exactly one of `prompt` and `messages`. */
 export interface GenerateRequest extends SamplingOptions, RequestControl {
+  /** Name of the engine's adapter that answers. Default: the model as it is. */
+  adapter?: string | undefined;
   /** Text to continue, or its token ids. */
   prompt?: string | ArrayLike<number> | undefined;
   /** Adds the tokenizer's special tokens, such as a beginning of text, to a prompt text. Default true. */

@@ -7,7 +7,7 @@ import { createKernels } from '../../backend';
 import { MoETransformer } from '../../model/model';
 import { loadTokenizer } from '../../text/loadTokenizer';
 import { WorkerCounters } from './counters';
-import type { FromWorker, TextSetup, ToWorker, WorkerSetup } from './messages';
+import type { AdapterMessage, FromWorker, TextSetup, ToWorker, WorkerSetup } from './messages';
 import { Scheduler } from './scheduler';
 import { runTextThread } from './textProgram';
 
@@ -20,6 +20,7 @@ function runScheduler(port: NonNullable<typeof parentPort>, setup: WorkerSetup):
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);
   const counters = new WorkerCounters(model.config, setup.counters);
   const scheduler = new Scheduler(model, tokenizer, setup, counters);
+  for (const adapter of setup.adapters) scheduler.changeAdapters({ addAdapter: adapter });
   const post = (message: FromWorker) => port.postMessage(message);
   let isScheduled = false;
   let posted = 0;
@@ -41,7 +42,11 @@ function runScheduler(port: NonNullable<typeof parentPort>, setup: WorkerSetup):
     }
     if (scheduler.active) schedule();
   };
-  port.on('message', (message: ToWorker) => {
+  port.on('message', (message: ToWorker | AdapterMessage) => {
+    if (!('work' in message)) {
+      scheduler.changeAdapters(message);
+      return;
+    }
     scheduler.receive(message);
     schedule();
   });

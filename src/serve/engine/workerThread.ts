@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { SgemoeError } from '../../base/errors';
 import { ofThisRealm } from '../../base/realm';
 import type { Job } from './job';
-import type { FromWorker, ToWorker, WorkerSetup } from './messages';
+import type { AdapterMessage, FromWorker, ToWorker, WorkerSetup } from './messages';
 import { RecentPrompts } from './prefixes';
 import { workerProgram } from './workerProgram';
 
@@ -52,13 +52,17 @@ export class WorkerThread {
     this.#places++;
     const { id, client } = job;
     const work = job.prepared!;
-    if (work.kind === 'generate') this.prompts.add(work.prompt.ids);
+    if (work.kind === 'generate') this.prompts.add(work.prompt.ids, work.adapter);
     this.#post({ id, work, client });
   }
 
   /** Cancels a job; its place becomes free when the worker hears of it. */
   cancel(job: Job): void {
     if (this.#jobs.has(job.id)) this.#post({ id: job.id, work: null, cancel: true });
+  }
+
+  changeAdapters(message: AdapterMessage): void {
+    this.#worker.postMessage(message);
   }
 
   /** Sets whether the process stays alive for this worker. */

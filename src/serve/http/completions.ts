@@ -14,13 +14,13 @@ export async function complete(
   call: Call,
   options: ModelOptions,
 ): Promise<Answer> {
-  const { engine, timeoutMs, model } = options;
+  const { engine, timeoutMs, model, adapter } = options;
   const { signal } = call.cancel;
-  const head = newHead(format.idPrefix, model, engine.fingerprint);
+  const head = newHead(format.idPrefix, model, engine.fingerprintOf(adapter));
   // The choices belong together; without keys, each answer counts as a client.
   const { client = head.id } = call.caller;
   const whose = { client, group: head.id };
-  const requests = order.requests.map((each) => ({ ...each, ...whose, signal, timeoutMs }));
+  const requests = order.requests.map((each) => ({ ...each, ...whose, adapter, signal, timeoutMs }));
   const record = new CompletionRecord(order.requests.length);
   const finish = () => {
     call.cancel.abort();

@@ -3,6 +3,7 @@ import {
   boolean,
   choice,
   integer,
+  isRecordOfTexts,
   namesOf,
   type OptionInfo,
   type OptionRow,
@@ -25,7 +26,7 @@ export interface ServedModel {
 }
 
 /**
- * Options of serving one engine (`engine`, `model`) or several (`models`). All are checked when the server or plugin is made.
+ * Options of serving one engine (`engine`, `model`) or several (`models`). Requests name an adapter of an engine 'model:adapter'. All are checked when the server or plugin is made.
  */
 export interface HttpOptions {
   /** The engine that computes. The caller owns it: closing the server leaves it open. Default: those of `models`. */
@@ -93,7 +94,10 @@ type Optional = 'allowedHosts' | 'maxTokens' | 'maxRequestsPerKey' | 'maxTokensP
 /** The options by which the requests for one model are answered. */
 export interface ModelOptions extends ResolvedHttpOptions {
   engine: Engine;
+  /** The name in answers: that of the model, with an adapter 'model:adapter'. */
   model: string;
+  /** The engine's adapter; undefined for the model as it is. */
+  adapter: string | undefined;
   maxTokens: number;
 }
 
@@ -311,12 +315,18 @@ export function resolveHttpOptions(
 /** @throws RangeError for a name that stands twice, or an alias of no model. */
 function checkNames(models: readonly ServedModel[], aliases: Readonly<Record<string, string>>): void {
   const names = models.map(({ name }) => name);
+  const withAdapters = models.flatMap(({ name, engine }) => [
+    name,
+    ...(engine.adapters ?? []).map((adapter) => `${name}:${adapter}`),
+  ]);
   const twice = [...names, ...Object.keys(aliases)].find((name, i, all) => all.indexOf(name) !== i);
   if (twice !== undefined)
     throw new RangeError(`serve: models and aliases must differ, got '${twice}' twice`);
   for (const [alias, name] of Object.entries(aliases)) {
-    if (names.includes(name)) continue;
-    throw new RangeError(`serve: aliases: '${alias}' must name one of ${names.join(', ')}, got '${name}'`);
+    if (withAdapters.includes(name)) continue;
+    throw new RangeError(
+      `serve: aliases: '${alias}' must name one of ${withAdapters.join(', ')}, got '${name}'`,
+    );
   }
 }
 
@@ -327,13 +337,6 @@ function isServedModel(value: unknown): boolean {
 
 function isEngine(value: unknown): boolean {
   return typeof (value as Engine)?.stream === 'function';
-}
-
-function isRecordOfTexts(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  return Object.entries(value).every((entry) =>
-    entry.every((each) => typeof each === 'string' && each !== ''),
-  );
 }
 
 function texts(info: OptionInfo<readonly string[]>): OptionRow<readonly string[]> {

@@ -66,6 +66,7 @@ export function badRequest(
 }
 
 const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>> = {
+  SGEMOE_ADAPTER_NOT_FOUND: [404, 'model_not_found'],
   SGEMOE_QUEUE_FULL: [429, 'queue_full'],
   SGEMOE_ENGINE_CLOSED: [503, 'shutting_down'],
   SGEMOE_CONTEXT_FULL: [400, 'context_length_exceeded'],

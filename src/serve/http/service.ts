@@ -136,11 +136,12 @@ function besideFiles(url: string): WholeAnswer | null {
 
 function modelRoutes({ aliases }: ResolvedHttpOptions, models: Models): Route[] {
   const created = unixSeconds();
-  const describe = ({ engine, model }: ModelOptions) => ({
+  const describe = ({ engine, model, adapter }: ModelOptions) => ({
     id: model,
     object: 'model',
     created,
     owned_by: 'sgemoe',
+    parent: adapter === undefined ? null : model.slice(0, -adapter.length - 1),
     aliases: Object.keys(aliases).filter((alias) => aliases[alias] === model),
     max_model_len: engine.contextLength,
     chat_template: engine.tokenizer?.hasChatTemplate ?? false,
@@ -153,7 +154,7 @@ function modelRoutes({ aliases }: ResolvedHttpOptions, models: Models): Route[] 
     {
       method: 'GET',
       path: '/v1/models',
-      answer: () => ({ body: { object: 'list', data: models.all.map(describe) } }),
+      answer: () => ({ body: { object: 'list', data: models.withAdapters.map(describe) } }),
     },
     {
       method: 'GET',

@@ -21,10 +21,11 @@ function controlOf({ cancel, caller }: Call, { timeoutMs }: ModelOptions): Reque
 }
 
 async function embed(call: Call, options: ModelOptions): Promise<Answer> {
-  const { engine, model } = options;
+  const { engine, model, adapter } = options;
   const { inputs, base64, form } = embeddingOrder(new Fields(asObject(call.body)), options);
   const { embeddings, promptTokens } = await engine.embed(inputs, {
     ...form,
+    adapter,
     ...controlOf(call, options),
   });
   call.caller.charge(promptTokens);

@@ -45,6 +45,7 @@ const MODEL = fields({
   object: { const: 'model' },
   created: integer,
   owned_by: string,
+  parent: { type: ['string', 'null'] },
   aliases: listOf(string),
   max_model_len: integer,
   chat_template: { type: 'boolean' },

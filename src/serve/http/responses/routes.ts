@@ -117,7 +117,7 @@ async function start(
   order: ResponseOrder,
   call: Call,
   id: string,
-  { engine, timeoutMs }: ModelOptions,
+  { engine, adapter, timeoutMs }: ModelOptions,
 ): Promise<{ chunks: Chunks; first: IteratorResult<StreamChunk, undefined> }> {
   const { instructions, truncates } = order;
   // Without keys, each answer counts as a client.
@@ -125,7 +125,7 @@ async function start(
   const system = instructions === undefined ? [] : [{ role: 'system', content: instructions }];
   let left: readonly ChatMessage[] = order.messages;
   for (;;) {
-    const request: GenerateRequest = { ...order.request, messages: [...system, ...left] };
+    const request: GenerateRequest = { ...order.request, adapter, messages: [...system, ...left] };
     const chunks = engine.stream({ ...request, client, signal: call.cancel.signal, timeoutMs });
     try {
       return { chunks, first: await chunks.next() };

@@ -1,0 +1,87 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { inspectCheckpoint, MoETransformer, memoryBytes, saveLora, Tensor, Trainer } from '../../src';
+import { sgemoe } from '../cli/run';
+import { expectError } from '../helpers/expectError';
+import { smallModel } from '../helpers/smallModel';
+
+const LORA = { rank: 3, alpha: 5, targets: ['attention', 'experts'] };
+
+let dir: string;
+let base: string;
+let adapter: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'sgemoe-inspect-'));
+  [base, adapter] = [join(dir, 'base'), join(dir, 'adapter')];
+  await smallModel().save(base);
+  const model = await MoETransformer.load(base);
+  model.addLora(LORA);
+  await saveLora(adapter, model);
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+test('adapters that were asked for are counted as they are made', async () => {
+  const { adapters, memory } = await inspectCheckpoint(base, { batch: 2, seqLen: 8, lora: LORA });
+  const model = await MoETransformer.load(base);
+  const { store, adapters: made } = model.addLora(LORA);
+  expect(adapters).toMatchObject({
+    base: null,
+    rank: 3,
+    alpha: 5,
+    rsLora: false,
+    targets: made.map(({ name }) => name),
+    parameters: store.parameters.reduce((sum, { size }) => sum + size, 0),
+    bytes: store.weightBytes,
+  });
+  const needs = memoryBytes(model.config, { batch: 2, seq: 8, lora: LORA });
+  expect(adapters!.training).toEqual(needs);
+  const ids = Tensor.fromIds([[1, 2, 3]]);
+  new Trainer(model).lossAndGradients(ids, ids);
+  expect(needs.gradients).toBe(store.gradShards.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  expect(needs.gradients).toBeLessThan(memory.training.gradients / 2);
+  const less = await inspectCheckpoint(base, {
+    batch: 2,
+    seqLen: 8,
+    lora: LORA,
+    gradientCheckpointing: true,
+  });
+  expect(less.adapters!.training.activations).toBeLessThan(needs.activations);
+  expect((await inspectCheckpoint(base)).adapters).toBeNull();
+  await expect(inspectCheckpoint(base, { lora: { targets: ['q_porj'] } })).rejects.toThrow(RangeError);
+});
+
+test('beside 16-bit weights, those in memory count, not the mapped ones', async () => {
+  const { adapters, memory } = await inspectCheckpoint(base, { dtype: 'bfloat16', lora: LORA });
+  expect(adapters!.training.weights).toBe(memory.inference.weights + adapters!.bytes);
+  const whole = await inspectCheckpoint(base, { lora: LORA });
+  expect(adapters!.training.weights).toBeLessThan(whole.adapters!.training.weights);
+});
+
+test('a folder of adapters is described with its base', async () => {
+  const found = await inspectCheckpoint(adapter);
+  const asked = await inspectCheckpoint(base, { lora: LORA });
+  expect(found).toEqual({ ...asked, adapters: { ...asked.adapters, base } });
+  await expect(inspectCheckpoint(adapter, { lora: LORA })).rejects.toThrow(TypeError);
+  const other = join(dir, 'other');
+  const model = smallModel({ hiddenDim: 32 });
+  model.addLora(LORA);
+  await saveLora(other, model, { base: '../base' });
+  await expectError('SGEMOE_CHECKPOINT_SHAPE', /lora_A\.weight" has shape/, () => inspectCheckpoint(other));
+  const nowhere = join(dir, 'nowhere');
+  await saveLora(nowhere, model);
+  await expectError('SGEMOE_CONFIG_INVALID', /base_model_name_or_path names no model/, () =>
+    inspectCheckpoint(nowhere),
+  );
+});
+
+test('sgemoe inspect tells of adapters', async () => {
+  const asked = await sgemoe(['inspect', base, '--lora-targets', 'attention', 'experts', '--lora-rank', '3']);
+  const line = /^adapters +12 of rank 3, alpha 6: [\d,]+ parameters, .*\n {2}training them +.*gradients/m;
+  expect(asked.stdout).toMatch(line);
+  const folder = await sgemoe(['inspect', adapter]);
+  expect(folder.stdout).toMatch(/^base +\S*base\nadapters +12 of rank 3, alpha 5: /m);
+  const alone = await sgemoe(['inspect', base, '--lora-rank', '3']);
+  expect([alone.code, alone.stderr]).toEqual([2, expect.stringContaining('--lora-targets says')]);
+});
