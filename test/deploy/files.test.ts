@@ -39,7 +39,7 @@ const numberAfter = (args: readonly string[], flag: string) => Number(args[args.
 describe('the manifests for Kubernetes', () => {
   it('are all of the folder', () => {
     expect(readdirSync(join(DEPLOY, 'kubernetes')).sort()).toEqual(
-      ['deployment', 'hpa', 'prometheus-adapter', 'service'].map((name) => `${name}.yaml`),
+      ['deployment', 'hpa', 'mpijob', 'prometheus-adapter', 'service'].map((name) => `${name}.yaml`),
     );
   });
 
@@ -88,6 +88,42 @@ describe('the manifests for Kubernetes', () => {
     expect(runAsNonRoot).toBe(true);
     expect(read('Dockerfile')).toContain(`\nUSER ${runAsUser}:${runAsGroup}\n`);
     expect(container.securityContext.readOnlyRootFilesystem).toBe(true);
+  });
+});
+
+describe('the job that trains', () => {
+  const [{ spec }] = manifests('mpijob');
+  const { Launcher, Worker } = spec.mpiReplicaSpecs;
+  const [launcher] = Launcher.template.spec.containers;
+  const [worker] = Worker.template.spec.containers;
+  const image = read('training.Dockerfile');
+
+  it('starts a rank for each slot, with flags that `sgemoe train` has', async () => {
+    const [script] = launcher.args;
+    expect(/mpirun -n (\d+) /.exec(script)![1]).toBe(String(Worker.replicas * spec.slotsPerWorker));
+    const train = script.slice(script.indexOf('sgemoe train'));
+    const { stdout } = await sgemoe(['train', '--help']);
+    const flags = train.match(/--[a-z-]+/g);
+    expect(flags).toEqual(['--data', '--out', '--resume']);
+    expect(flags.filter((flag: string) => !stdout.includes(`${flag} `))).toEqual([]);
+  });
+
+  it('has the image, user, key, port and program of its Dockerfile', () => {
+    expect(launcher.image).toBe(worker.image);
+    for (const { securityContext: who } of [launcher, worker])
+      expect(image).toContain(`\nUSER ${who.runAsUser}:${who.runAsGroup}\n`);
+    expect(image).toContain(`'HostKey ${spec.sshAuthMountPath}/id_rsa'`);
+    expect(image.match(/'Port (\d+)'/g)).toEqual(
+      Array(2).fill(`'Port ${worker.readinessProbe.tcpSocket.port}'`),
+    );
+    expect(image).toContain('openmpi-bin');
+    expect(spec.mpiImplementation).toBe('OpenMPI');
+  });
+
+  it('lets all see the folder of the run', () => {
+    const mounts = [launcher, worker].map(({ volumeMounts }) => volumeMounts[0].mountPath);
+    expect(mounts).toEqual(['/data', '/data']);
+    expect(launcher.args[0]).toContain('run=/data/');
   });
 });
 
