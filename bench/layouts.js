@@ -1,0 +1,54 @@
+'use strict';
+/**
+ * node bench/layouts.js [--tokens n] [--gflops n]
+ *
+ * A model on paper of data-parallel training on several machines, one rank each. Prints as Markdown, for 4 to 64 hosts at 10, 25 and 100
+ * Gbit/s: the bytes that a rank sends in a step, and the efficiency, a rank's time alone over its time among the others.
+ *
+ *   compute    6 FLOP a token and active parameter, at --gflops; the backward is two thirds of it
+ *   sent       2 * 4 bytes * parameters * (n - 1) / n: half to sum the gradients in parts, half to hand out the parts
+ *   hidden     the sums, behind the backward as far as it lasts (docs/distributed.md); what is handed out waits for the norm
+ *
+ * It knows no latency, no stragglers, no imbalance and no network that is shared with others, so it is a bound from above.
+ */
+const { command, integer, start } = require('./lib/command');
+
+const WIDE = { nExperts: 8, topKExperts: 2, nKvHeads: 4, headDim: 64, maxSeqLen: 1024 };
+const MODELS = {
+  small: 'small',
+  hidden768: { ...WIDE, hiddenDim: 768, nHeads: 12, nLayers: 12, ffnDim: 2048, vocabSize: 32_000 },
+  default6_9b: 'default6_9b',
+};
+const HOSTS = [4, 8, 16, 64];
+const GBITS = [10, 25, 100];
+const BYTES = 4;
+
+start(async () => {
+  /** @type {any} */
+  const options = command('layouts.js', 'A model on paper of training on several machines.')
+    .option('--tokens <n>', 'tokens of a rank in a step', integer(1), 8192)
+    .option('--gflops <n>', 'GFLOP/s of a host in a train step', integer(1), 2000)
+    .parse()
+    .opts();
+  line(['model', 'hosts', 'sent, GB a step', 'compute, s', ...GBITS.map((gbit) => `${gbit} Gbit/s`)]);
+  line(Array.from({ length: 4 + GBITS.length }, () => '---:'));
+  for (const name of Object.keys(MODELS)) {
+    for (const hosts of HOSTS) line(rowOf(name, hosts, options));
+  }
+});
+
+function rowOf(name, hosts, { tokens, gflops }) {
+  const config = require('./lib/models').configOf(MODELS[name]);
+  const computeS = (6 * tokens * config.activeParams()) / (gflops * 1e9);
+  const sent = (2 * BYTES * config.totalParams() * (hosts - 1)) / hosts;
+  const efficiencies = GBITS.map((gbit) => {
+    const wireS = (8 * sent) / (gbit * 1e9);
+    const shown = Math.max(0, wireS / 2 - (2 / 3) * computeS) + wireS / 2;
+    return `${((100 * computeS) / (computeS + shown)).toFixed(0)} %`;
+  });
+  return [name, hosts, (sent / 1e9).toFixed(2), computeS.toFixed(1), ...efficiencies];
+}
+
+function line(cells) {
+  process.stdout.write(`| ${cells.join(' | ')} |\n`);
+}
