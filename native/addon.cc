@@ -203,7 +203,8 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
   return table;
 }
 
-// What a matrix unit multiplies: with 'fma' nothing, else many rows by matrices in bfloat16; with 'split' all large products.
+// What a matrix unit multiplies: with 'fma' nothing, else operands rounded to bfloat16, and many rows by matrices in bfloat16; with
+// 'split' all large products.
 struct TileChoice {
   const TileWays* ways = nullptr;
   bool splits = false;
@@ -238,12 +239,14 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
     if (context.table == table && context.gemm.serial == serial && context.exact == exact &&
-        context.gemm.split == split && context.bfloat16Tiles == bfloat16) {
+        context.gemm.others == split && context.bfloat16Tiles == bfloat16) {
       return &context;
     }
   }
   const KernelTable* const large = builtin || tiles.splits ? table : nullptr;
-  contexts->push_back({table, {serial, large, split}, builtin, exact, bfloat16, split});
+  const PanelKernels* const rounded = tiles.ways != nullptr ? &tiles.ways->rounded : table->roundedPanels;
+  contexts->push_back(
+      {table, {serial, large, split}, builtin, exact, bfloat16, split, {serial, table, rounded}});
   return &contexts->back();
 }
 

@@ -9,9 +9,9 @@ namespace sgemoe {
 struct Gemm {
   SgemmFn serial;           // cblas_sgemm at one thread, or the built-in kernel
   const KernelTable* large;  // multiplies large matrices; null where `serial` does
-  const PanelKernels* split = nullptr;  // of a matrix unit, which then multiplies large matrices instead
+  const PanelKernels* others = nullptr;  // if not null, these multiply large matrices instead of the table's panels
 
-  const PanelKernels& panels() const { return split != nullptr ? *split : *large->panels; }
+  const PanelKernels& panels() const { return others != nullptr ? *others : *large->panels; }
 };
 
 void sgemm(const Gemm& gemm, bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alpha, const float* a,

@@ -33,6 +33,7 @@ constexpr int kLanes = kVectorBytes / 4;
 constexpr int kDoubleLanes = kVectorBytes / 8;
 typedef float Vf __attribute__((vector_size(kVectorBytes)));
 typedef int32_t Vi __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t Vu __attribute__((vector_size(kVectorBytes)));
 typedef double Vd __attribute__((vector_size(kVectorBytes)));
 
 inline Vf set1(float x) { return x - Vf{}; }  // x - (+0) keeps every bit of x, -0 included
@@ -245,6 +246,14 @@ inline Vf reduceVectors(int64_t n, Vf start, Combine combine, Term term) {
 template <class Term>
 inline Vf sumVectors(int64_t n, Term term) {
   return reduceVectors(n, Vf{}, [](Vf a, Vf b) { return a + b; }, term);
+}
+
+// The bits of the bfloat16 nearest to x, ties to even, in the upper half of each lane; the lower half is 0. Integers keep what is
+// below 2^-126. A NaN stays one: its upper bits, quiet.
+inline Vu roundedBfloat16(Vf x) {
+  const Vu bits = (Vu)x;
+  const Vu nan = (Vu)(x != x), nearest = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return ((nan & (bits | 0x400000u)) | (~nan & nearest)) & 0xffff0000u;
 }
 
 // e^x in every lane, at most 1 ulp off (1.2 ulp without fma; measured over the whole range). e^-inf = 0,

@@ -2,7 +2,7 @@
 // (tiles_amx.cc) or the model of it (tiles_model.cc). Everything is the same source for both, so that tests of the model test what
 // the processor runs; only the instructions themselves differ.
 //
-// float32 by float32 takes the six products of parts i and j with i + j <= 4, which are 1, 2^-8 and 2^-16 of the whole product in
+// bfloat16 by bfloat16 is one product. float32 by float32 takes the six products of parts i and j with i + j <= 4, which are 1, 2^-8 and 2^-16 of the whole product in
 // size; what is left out is below 2^-24 of it, mostly below 2^-26. float32 by bfloat16 takes all three. Each tile instruction adds 16 pairs of products to
 // its sums and rounds as Intel's manual says: two chains of fused multiply-adds from zero, their sum, the sum with the tile.
 #pragma once
@@ -56,7 +56,7 @@ static inline TileTrust trustOf(const TileRange& a, const TileRange& b, int64_t 
   return {TileTrust::byResults, static_cast<float>(error * 0x1p26)};
 }
 
-template <class Unit, int kColumnParts>
+template <class Unit, int kRowParts, int kColumnParts>
 class TileProduct {
  public:
   explicit TileProduct(const PackedProduct& s) : s_(s), steps_(ceilDiv(s.depth, kTileSteps)) {}
@@ -86,14 +86,19 @@ class TileProduct {
     return range;
   }
 
+  // Rounded operands are the unit's own numbers: what it flushes, kernels.ts allows.
+  TileTrust trustIn(const float* a, const float* b) const {
+    if (kRowParts == 1) return {TileTrust::always, 0};
+    return trustOf(rangeOf(a, s_.aAt, kRowParts), rangeOf(b, s_.bAt, kColumnParts), s_.depth);
+  }
+
   // Rows from 32 i and columns from 32 j of C.
   void block(int64_t i, int64_t j) {
     const float* const a = s_.a + i * s_.aStride;
     const float* const b = s_.b + j * s_.bStride;
     const int64_t row = i * kTilePanel, col = j * kTilePanel;
     const int64_t rows = minOf(kTilePanel, s_.rows - row), cols = minOf(kTilePanel, s_.cols - col);
-    const TileTrust trust =
-        trustOf(rangeOf(a, s_.aAt, kSplitParts), rangeOf(b, s_.bAt, kColumnParts), s_.depth);
+    const TileTrust trust = trustIn(a, b);
     if (trust.kind != TileTrust::never) {
       alignas(64) float sums[kTilePanel * kTilePanel];
       (this->*sumsOf(rows > kTileSide, cols > kTileSide))(a, b, sums);
@@ -113,12 +118,12 @@ class TileProduct {
   // sums [32][32] of R by C tiles. The first parts come last: until then the sums are small, and so are their roundings.
   template <int R, int C>
   void sum(const float* panelA, const float* panelB, float* sums) {
-    constexpr int64_t kStepA = 2 * kTileFloats * kSplitParts, kStepB = 2 * kTileFloats * kColumnParts;
+    constexpr int64_t kStepA = 2 * kTileFloats * kRowParts, kStepB = 2 * kTileFloats * kColumnParts;
     unit_.template zero<0>();
     if (C == 2) unit_.template zero<1>();
     if (R == 2) unit_.template zero<2>();
     if (R == 2 && C == 2) unit_.template zero<3>();
-    for (int64_t step = 0; step < steps_; step++) {
+    for (int64_t step = 0; kRowParts > 1 && step < steps_; step++) {
       const float* const a = panelA + step * kStepA;
       const float* const b = panelB + step * kStepB;
       rows<R>(a, 2);
@@ -170,9 +175,9 @@ class TileProduct {
   Unit unit_;
 };
 
-template <class Unit, int kColumnParts>
+template <class Unit, int kRowParts, int kColumnParts>
 void multiplyTiles(const PackedProduct& product) {
-  TileProduct<Unit, kColumnParts>(product).run();
+  TileProduct<Unit, kRowParts, kColumnParts>(product).run();
 }
 
 }  // namespace sgemoe

@@ -9,6 +9,7 @@ struct TileUnit {
   const char* name;                               // 'amx' or 'model'
   void (*multiplySplit)(const PackedProduct&);    // float32 by float32, both in three parts
   void (*multiplyBfloat16)(const PackedProduct&);  // float32 in three parts by bfloat16
+  void (*multiplyRounded)(const PackedProduct&);   // bfloat16 by bfloat16
 };
 
 // The processor's unit, which the system has been asked for once. Null where there is none; `refused` is then a sentence if the
@@ -21,10 +22,10 @@ const TileUnit& modelUnit();
 // Instructions that the model was given and the processor would refuse, in the whole process: 0 in code that is right.
 int64_t modelFaults();
 
-// The ways to multiply on a unit: float32 by float32, and by bfloat16.
+// The ways to multiply on a unit: float32 by float32, float32 by bfloat16, and both operands rounded to bfloat16, of any size.
 struct TileWays {
   const TileUnit* unit;
-  PanelKernels split, bfloat16;
+  PanelKernels split, bfloat16, rounded;
 };
 
 // The ways on `unit` with the packing of `table`; kept for the whole process. Null if one of the two is missing.

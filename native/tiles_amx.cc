@@ -70,7 +70,8 @@ bool systemGivesIt() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-constexpr TileUnit kUnit = {"amx", multiplyTiles<Amx, kSplitParts>, multiplyTiles<Amx, 1>};
+constexpr TileUnit kUnit = {"amx", multiplyTiles<Amx, kSplitParts, kSplitParts>, multiplyTiles<Amx, kSplitParts, 1>,
+                            multiplyTiles<Amx, 1, 1>};
 
 }  // namespace
 

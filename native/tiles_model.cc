@@ -156,7 +156,8 @@ class Model {
   uint32_t tiles_[8][16][16];
 };
 
-constexpr TileUnit kUnit = {"model", multiplyTiles<Model, kSplitParts>, multiplyTiles<Model, 1>};
+constexpr TileUnit kUnit = {"model", multiplyTiles<Model, kSplitParts, kSplitParts>, multiplyTiles<Model, kSplitParts, 1>,
+                            multiplyTiles<Model, 1, 1>};
 
 }  // namespace
 

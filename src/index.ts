@@ -204,7 +204,7 @@ export {
 export type { Tool, ToolChoice } from './text/toolCalls/tools';
 export { type CharacterOptions, trainCharacters } from './text/trainCharacters';
 export { EarlyStopping, type EarlyStoppingOptions, type EarlyStoppingState } from './training/earlyStopping';
-export { type EvalResult, evaluate } from './training/evaluate';
+export { type EvalOptions, type EvalResult, evaluate } from './training/evaluate';
 export {
   type EvaluateTextOptions,
   evaluateBatches,

@@ -21,6 +21,7 @@ struct Context {
   bool exact;  // whether products by block types take the activations as they are
   // Panels of a matrix unit for stored matrices (StoredUnits); null: none.
   const PanelKernels *bfloat16Tiles = nullptr, *floatTiles = nullptr;
+  Gemm rounded = {};  // of operands rounded to bfloat16: its panels multiply all sizes
 };
 
 struct ArgumentError {
@@ -88,6 +89,7 @@ class Args {
 
   const KernelTable& kernels() const { return *context_->table; }
   const Gemm& gemm() const { return context_->gemm; }
+  const Gemm& rounded() const { return context_->rounded; }
   bool packs() const { return context_->packs; }
   StoredUnits storedUnits() const {
     return {*context_->table, context_->exact, context_->bfloat16Tiles, context_->floatTiles};

@@ -44,9 +44,9 @@ struct Groups {
   SGEMOE_INLINE Area rows(double cols, double ld) const { return rowsOfGroups(firstRow(), endRow(), cols, ld); }
 };
 
-}  // namespace
+// The entries of sgemm and gemmBfloat16, which differ in what multiplies.
 
-void sgemm(Args& args) {
+void multiply(Args& args, const Gemm& gemm) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
   const int64_t m = args.size("m"), n = args.size("n"), k = args.size("k");
   const double alpha = args.real("alpha");
@@ -62,9 +62,67 @@ void sgemm(Args& args) {
   areas.writes(c.array, areaC);
   if (m == 0 || n == 0) return;
   areas.requireApart();
-  sgemoe::sgemm(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, b.data(), b.ld,
+  sgemoe::sgemm(gemm, transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, b.data(), b.ld,
                 static_cast<float>(beta), c.data(), c.ld);
 }
+
+void multiplyGroups(Args& args, const Gemm& gemm) {
+  const bool transB = args.flag("transB");
+  const Groups groups(args);
+  const int64_t n = args.size("n"), k = args.size("k");
+  const double alpha = args.real("alpha");
+  const Operand a(args, "a", "lda"), b(args, "b", "ldb", "strideB");
+  const double beta = args.real("beta");
+  const Operand c(args, "c", "ldc");
+  args.done();
+  Areas areas(args);
+  args.requireLd("lda", a.ld, k);
+  const Area oneB = stored(args, b, transB, k, n);
+  args.requireLd("ldc", c.ld, n);
+  groups.require(areas);
+  areas.reads(b.array, repeated(groups.count, oneB, b.stride));
+  groups.requireContents(args);
+  areas.reads(a.array, groups.rows(k, a.ld));
+  areas.writes(c.array, groups.rows(n, c.ld));
+  if (groups.empty() || n == 0) return;
+  areas.requireApart();
+  sgemoe::sgemmGrouped(gemm, transB, groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
+                       a.data(), a.ld, b.data(), b.ld, b.stride, static_cast<float>(beta), c.data(), c.ld);
+}
+
+void multiplyGroupsTransA(Args& args, const Gemm& gemm) {
+  const Groups groups(args);
+  const int64_t m = args.size("m"), n = args.size("n");
+  const double alpha = args.real("alpha");
+  const Operand a(args, "a", "lda"), b(args, "b", "ldb");
+  const double beta = args.real("beta");
+  const Operand c(args, "c", "ldc", "strideC");
+  args.done();
+  Areas areas(args);
+  args.requireLd("lda", a.ld, m);
+  args.requireLd("ldb", b.ld, n);
+  const Area areaC = repeated(groups.count, stored(args, c, false, m, n), c.stride);
+  groups.require(areas);
+  areas.writes(c.array, areaC);
+  groups.requireContents(args);
+  areas.reads(a.array, groups.rows(m, a.ld));
+  areas.reads(b.array, groups.rows(n, b.ld));
+  if (m == 0 || n == 0) return;
+  requireDistinct(args, "strideC", areaC);
+  areas.requireApart();
+  sgemoe::sgemmGroupedTransA(gemm, groups.count, groups.rowStarts.begin(), m, n, static_cast<float>(alpha),
+                             a.data(), a.ld, b.data(), b.ld, static_cast<float>(beta), c.data(), c.ld,
+                             c.stride);
+}
+
+}  // namespace
+
+void sgemm(Args& args) { multiply(args, args.gemm()); }
+void sgemmGrouped(Args& args) { multiplyGroups(args, args.gemm()); }
+void sgemmGroupedTransA(Args& args) { multiplyGroupsTransA(args, args.gemm()); }
+void gemmBfloat16(Args& args) { multiply(args, args.rounded()); }
+void gemmBfloat16Grouped(Args& args) { multiplyGroups(args, args.rounded()); }
+void gemmBfloat16GroupedTransA(Args& args) { multiplyGroupsTransA(args, args.rounded()); }
 
 void sgemmBatch(Args& args) {
   const bool transA = args.flag("transA"), transB = args.flag("transB");
@@ -87,55 +145,6 @@ void sgemmBatch(Args& args) {
   areas.requireApart();
   sgemoe::sgemmBatch(args.gemm(), transA, transB, m, n, k, static_cast<float>(alpha), a.data(), a.ld, a.stride,
                      b.data(), b.ld, b.stride, static_cast<float>(beta), c.data(), c.ld, c.stride, batch);
-}
-
-void sgemmGrouped(Args& args) {
-  const bool transB = args.flag("transB");
-  const Groups groups(args);
-  const int64_t n = args.size("n"), k = args.size("k");
-  const double alpha = args.real("alpha");
-  const Operand a(args, "a", "lda"), b(args, "b", "ldb", "strideB");
-  const double beta = args.real("beta");
-  const Operand c(args, "c", "ldc");
-  args.done();
-  Areas areas(args);
-  args.requireLd("lda", a.ld, k);
-  const Area oneB = stored(args, b, transB, k, n);
-  args.requireLd("ldc", c.ld, n);
-  groups.require(areas);
-  areas.reads(b.array, repeated(groups.count, oneB, b.stride));
-  groups.requireContents(args);
-  areas.reads(a.array, groups.rows(k, a.ld));
-  areas.writes(c.array, groups.rows(n, c.ld));
-  if (groups.empty() || n == 0) return;
-  areas.requireApart();
-  sgemoe::sgemmGrouped(args.gemm(), transB, groups.count, groups.rowStarts.begin(), n, k, static_cast<float>(alpha),
-                       a.data(), a.ld, b.data(), b.ld, b.stride, static_cast<float>(beta), c.data(), c.ld);
-}
-
-void sgemmGroupedTransA(Args& args) {
-  const Groups groups(args);
-  const int64_t m = args.size("m"), n = args.size("n");
-  const double alpha = args.real("alpha");
-  const Operand a(args, "a", "lda"), b(args, "b", "ldb");
-  const double beta = args.real("beta");
-  const Operand c(args, "c", "ldc", "strideC");
-  args.done();
-  Areas areas(args);
-  args.requireLd("lda", a.ld, m);
-  args.requireLd("ldb", b.ld, n);
-  const Area areaC = repeated(groups.count, stored(args, c, false, m, n), c.stride);
-  groups.require(areas);
-  areas.writes(c.array, areaC);
-  groups.requireContents(args);
-  areas.reads(a.array, groups.rows(m, a.ld));
-  areas.reads(b.array, groups.rows(n, b.ld));
-  if (m == 0 || n == 0) return;
-  requireDistinct(args, "strideC", areaC);
-  areas.requireApart();
-  sgemoe::sgemmGroupedTransA(args.gemm(), groups.count, groups.rowStarts.begin(), m, n, static_cast<float>(alpha),
-                             a.data(), a.ld, b.data(), b.ld, static_cast<float>(beta), c.data(), c.ld,
-                             c.stride);
 }
 
 // ---------------------------------------------------------------- packed weights

@@ -55,7 +55,7 @@ struct PanelKernels {
 // What products on a matrix unit need besides the unit (tile_panels.cc). Sums are 32 floats a row.
 struct TileKernels {
   PackPanelsFn packRows, packColumns;  // in three parts
-  PackPanelsFn packBfloat16Columns;    // of numbers that are bfloat16, in one
+  PackPanelsFn packBfloat16Rows, packBfloat16Columns;  // in one, rounded to bfloat16
   float (*least)(const float* sums, int64_t rows, int64_t cols);  // magnitude
   void (*update)(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* c, int64_t ldc);
 };
@@ -119,7 +119,8 @@ struct StoredKernels {
 struct KernelTable {
   const char* instructionSet;
 
-  const PanelKernels* panels;  // the built-in sgemm's way with large matrices
+  const PanelKernels* panels;         // the built-in sgemm's way with large matrices
+  const PanelKernels* roundedPanels;  // the same, of operands of any size rounded to bfloat16
   const StoredKernels* stored;
   const TileKernels* tiles;  // null where no matrix unit can be
 

@@ -201,6 +201,27 @@ void packColumns(bool alongDepth, int64_t depth, int64_t cols, const float* b, i
   (alongDepth ? packColumnsTransposed : packColumnsCopied)(b, ldb, depth, cols, packed, stride);
 }
 
+// ---------------------------------------------------------------- operands rounded to bfloat16
+
+// Rounds panels that were just packed and still lie in the caches.
+void roundPanels(int64_t panels, int64_t floats, float* packed, int64_t stride) {
+  for (int64_t i = 0; i < panels; i++, packed += stride) {
+    forVectors(floats, [=](auto place, int64_t p) { place.store(packed + p, (Vf)roundedBfloat16(place.load(packed + p))); });
+  }
+}
+
+void packRoundedRows(bool alongDepth, int64_t depth, int64_t rows, const float* a, int64_t lda, float* packed,
+                     int64_t stride, int64_t at) {
+  packRows(alongDepth, depth, rows, a, lda, packed, stride, at);
+  roundPanels(ceilDiv(rows, kRows), depth * kRows, packed, stride);
+}
+
+void packRoundedColumns(bool alongDepth, int64_t depth, int64_t cols, const float* b, int64_t ldb, float* packed,
+                        int64_t stride, int64_t at) {
+  packColumns(alongDepth, depth, cols, b, ldb, packed, stride, at);
+  roundPanels(ceilDiv(cols, kPanelCols), depth * kPanelCols, packed, stride);
+}
+
 // ---------------------------------------------------------------- the product
 
 void multiply(const PackedProduct& s) {
@@ -243,6 +264,10 @@ constexpr int64_t kMinSide = 64;
 extern const PanelKernels kPanelKernels;
 const PanelKernels kPanelKernels = {kRows, kPanelCols, kDepth, kMinProducts, kMinProductsTransA, packRows, packColumns,
                                     multiply, kRows, kPanelCols, 1, 0, kMinSide, nullptr};
+
+extern const PanelKernels kRoundedPanelKernels;
+const PanelKernels kRoundedPanelKernels = {kRows, kPanelCols, kDepth, 0, 0, packRoundedRows, packRoundedColumns,
+                                           multiply, kRows, kPanelCols, 1, 0, 0, nullptr};
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

@@ -8,6 +8,7 @@ namespace sgemoe {
 namespace SGEMOE_ISA {
 
 extern const PanelKernels kPanelKernels;
+extern const PanelKernels kRoundedPanelKernels;
 extern const StoredKernels kStoredKernels;
 #if defined(__wasm__)
 constexpr const TileKernels* kTiles = nullptr;
@@ -19,6 +20,7 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     SGEMOE_NAME(SGEMOE_ISA),
     &kPanelKernels,
+    &kRoundedPanelKernels,
     &kStoredKernels,
     kTiles,
 #define SGEMOE_KERNEL(result, name, parameters) name,

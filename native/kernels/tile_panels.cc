@@ -10,20 +10,16 @@ namespace SGEMOE_ISA {
 
 namespace {
 
-typedef uint32_t Vu __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
 
 // ---------------------------------------------------------------- splitting
 
-// To the nearest bfloat16, ties to even; its bits are the upper half of a lane. Integer arithmetic keeps what is below 2^-126.
-inline Vu rounded(Vu bits) { return (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u; }
-
 template <int kParts>
 inline void split(Vf x, Vu (&parts)[kParts]) {
-  parts[0] = rounded((Vu)x);
+  parts[0] = roundedBfloat16(x);
   if (kParts == 1) return;
   Vf rest = x - (Vf)parts[0];
-  parts[1] = rounded((Vu)rest);
+  parts[1] = roundedBfloat16(rest);
   rest -= (Vf)parts[1];
   parts[kParts - 1] = (Vu)rest & 0xffff0000u;
 }
@@ -166,8 +162,8 @@ void updateC(const float* sums, int64_t rows, int64_t cols, float alpha, float b
 }  // namespace
 
 extern const TileKernels kTileKernels;
-const TileKernels kTileKernels = {pack<kSplitParts, true>, pack<kSplitParts, false>, pack<1, false>, leastMagnitude,
-                                  updateC};
+const TileKernels kTileKernels = {pack<kSplitParts, true>, pack<kSplitParts, false>, pack<1, true>, pack<1, false>,
+                                  leastMagnitude,          updateC};
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

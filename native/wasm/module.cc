@@ -17,6 +17,7 @@ namespace sgemoe {
 
 namespace SGEMOE_ISA {
 extern const KernelTable kTable;
+extern const PanelKernels kRoundedPanelKernels;
 }
 
 namespace {
@@ -29,7 +30,9 @@ void serialSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, floa
   SGEMOE_ISA::kTable.sgemm(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
-const Context kContext = {&SGEMOE_ISA::kTable, {serialSgemm, &SGEMOE_ISA::kTable}, true, true};
+const Gemm kGemm = {serialSgemm, &SGEMOE_ISA::kTable};
+const Gemm kRounded = {serialSgemm, &SGEMOE_ISA::kTable, &SGEMOE_ISA::kRoundedPanelKernels};
+const Context kContext = {&SGEMOE_ISA::kTable, kGemm, true, true, nullptr, nullptr, kRounded};
 
 thread_local host::Written written[host::kMaxWritten];
 thread_local uint32_t writtenCount = 0;

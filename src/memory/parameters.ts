@@ -1,6 +1,8 @@
 import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
 import { requireMemory } from '../base/requireMemory';
+import type { Precision } from '../config/precision';
+import { type Products, roundedProducts } from './operations/matmul';
 import { Parameter } from './parameter';
 import { refuseStored, refuseWrite } from './readOnly';
 import { type AttachedTables, attachStored, type StoredTables } from './storedTables';
@@ -63,6 +65,7 @@ export class ParameterStore {
   /** The matrices that are kept as they are stored; null without any. */
   stored: AttachedTables | null = null;
 
+  #rounded: Products | null = null;
   readonly #weights: Weight[] = [];
   readonly #tables: Table[] = [];
   #isStored = false;
@@ -104,7 +107,7 @@ export class ParameterStore {
 
   /** Reserves a matrix as `addMatrix` does that is float32 in every model: a router, whose choices errors would change. */
   addGate(rows: number, cols: number): Matrix {
-    return this.#add(new Matrix(rows, cols, 1));
+    return this.#add(new Matrix(rows, cols, 1, 'matrix', true));
   }
 
   /** Reserves a bias of `size` elements, zeros at first. */
@@ -304,6 +307,13 @@ export class ParameterStore {
   get packed(): Float32Array[] | null {
     if (!this.frozen) return null;
     return this.#matrices().map((matrix) => matrix.packed ?? this.kernels.memory.floats(0, true));
+  }
+
+  /** What multiplies by matrices in a precision. */
+  productsIn(precision: Precision): Products {
+    if (precision === 'float32') return this.kernels;
+    this.#rounded ??= roundedProducts(this.kernels);
+    return this.#rounded;
   }
 
   #matrices(): Matrix[] {

@@ -1,7 +1,14 @@
 import type { Kernels } from '../backend/kernels';
 import type { StoredMatrices } from '../backend/kernels/stored';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
-import { matmul, matmulGrouped, matmulGroupedTransA, matmulTransA, matmulTransB } from './operations/matmul';
+import {
+  matmul,
+  matmulGrouped,
+  matmulGroupedTransA,
+  matmulTransA,
+  matmulTransB,
+  type Products,
+} from './operations/matmul';
 import { gatherRows } from './operations/mixture';
 import { gatherStored, multiplyStored, multiplyStoredGroups } from './operations/stored';
 import type { Planner } from './workspace';
@@ -143,7 +150,14 @@ export class Matrix extends Table {
   /** The packed copy, with which products of many rows are fastest; null if the model keeps none. */
   packed: Float32Array | null = null;
 
-  constructor(rows: number, cols: number, count: number, kind: WeightKind = 'matrix') {
+  /** @param isGate whether it is a router's, which is float32 in every model and in every precision. */
+  constructor(
+    rows: number,
+    cols: number,
+    count: number,
+    kind: WeightKind = 'matrix',
+    readonly isGate = false,
+  ) {
     super(rows, cols, count, kind);
   }
 
@@ -165,17 +179,18 @@ export class Matrix extends Table {
   }
 
   /** y = alpha x W^T + beta y with the first matrix: x [T,cols], y [T,rows]. */
-  multiply(kernels: Kernels, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
+  multiply(kernels: Products, x: MatrixView, y: MatrixView, alpha = 1, beta = 0): void {
     const { rows, cols, packed, stored } = this;
     if (stored !== null) {
       for (const part of stored) multiplyStored(kernels, part.matrices, x, y, part.at, alpha, beta);
       return;
     }
-    if (packed === null || !this.#byPacked(x.rows)) {
+    const { sgemmPacked } = kernels;
+    if (packed === null || sgemmPacked === undefined || !this.#byPacked(x.rows)) {
       matmulTransB(kernels, x, this.values, y, alpha, beta);
       return;
     }
-    kernels.sgemmPacked(x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld);
+    sgemmPacked(x.rows, rows, cols, alpha, x.data, x.at, x.ld, packed, 0, beta, y.data, y.at, y.ld);
   }
 
   /** Reserves what the backwards need if the matrix is stored. */
@@ -186,7 +201,7 @@ export class Matrix extends Table {
 
   /** dx = alpha dy W + beta dx: the backward of `multiply`. A stored matrix needs a panel. */
   multiplyBack(
-    kernels: Kernels,
+    kernels: Products,
     dy: MatrixView,
     dx: MatrixView,
     alpha = 1,
@@ -199,7 +214,7 @@ export class Matrix extends Table {
 
   /** dx = alpha dy W_index + beta dx, widening some rows of the stored W at a time. */
   #multiplyPanels(
-    kernels: Kernels,
+    kernels: Products,
     index: number,
     dy: MatrixView,
     dx: MatrixView,
@@ -221,7 +236,7 @@ export class Matrix extends Table {
   }
 
   /** gradient = alpha dy^T x + gradBeta gradient, for the rows that are trained. */
-  addGradient(kernels: Kernels, dy: MatrixView, x: MatrixView, gradBeta: number, alpha = 1): void {
+  addGradient(kernels: Products, dy: MatrixView, x: MatrixView, gradBeta: number, alpha = 1): void {
     for (const { row, rows, gradient } of this.trained) {
       const upstream = rows === dy.cols ? dy : dy.columns(row, rows);
       matmulTransA(kernels, upstream, x, gradient, alpha, gradBeta);
@@ -230,7 +245,7 @@ export class Matrix extends Table {
 
   /** y = alpha x W_g^T + beta y for the rows of each group g. */
   multiplyGroups(
-    kernels: Kernels,
+    kernels: Products,
     rowStarts: IndexView,
     x: MatrixView,
     y: MatrixView,
@@ -244,11 +259,13 @@ export class Matrix extends Table {
         multiplyStoredGroups(kernels, part.matrices, rowStarts, x, y, part.at, alpha, beta);
       return;
     }
-    if (packed === null || !this.#byPacked((starts[at + count] - starts[at]) / count)) {
+    const { sgemmGroupedPacked } = kernels;
+    const rowsEach = (starts[at + count] - starts[at]) / count;
+    if (packed === null || sgemmGroupedPacked === undefined || !this.#byPacked(rowsEach)) {
       matmulGrouped(kernels, true, rowStarts, x, values, y, alpha, beta);
       return;
     }
-    kernels.sgemmGroupedPacked(
+    sgemmGroupedPacked(
       count,
       starts,
       at,
@@ -269,7 +286,7 @@ export class Matrix extends Table {
 
   /** dx = alpha dy W_g + beta dx for the rows of each group g. A stored matrix needs a panel. */
   multiplyGroupsBack(
-    kernels: Kernels,
+    kernels: Products,
     rowStarts: IndexView,
     dy: MatrixView,
     dx: MatrixView,
@@ -292,7 +309,7 @@ export class Matrix extends Table {
 
   /** gradient_g = alpha dy^T x + gradBeta gradient_g over the rows of each group g, for what is trained. */
   addGroupGradients(
-    kernels: Kernels,
+    kernels: Products,
     rowStarts: IndexView,
     dy: MatrixView,
     x: MatrixView,

@@ -1,5 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import { requireMemory } from '../base/requireMemory';
+import type { Precision } from '../config/precision';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 
 /** Alignment of a slot in elements: 64 bytes of float32, so that different slots share no cache line. */
@@ -38,12 +39,18 @@ export class Planner {
   floatCount = 0;
   intCount = 0;
 
-  /** @param memory the memory of the matrices. Default: none, for plans that are only counted. */
-  constructor(readonly memory: PlannedMemory = new PlannedMemory(new Float32Array(0))) {}
+  /**
+   * @param memory the memory of the matrices. Default: none, for plans that are only counted.
+   * @param precision of the products that the plan is for.
+   */
+  constructor(
+    readonly memory: PlannedMemory = new PlannedMemory(new Float32Array(0)),
+    readonly precision: Precision = 'float32',
+  ) {}
 
   /** A planner of the same memory that starts at this one's end. */
   behind(): Planner {
-    const planner = new Planner(this.memory);
+    const planner = new Planner(this.memory, this.precision);
     planner.floatCount = this.floatCount;
     planner.intCount = this.intCount;
     return planner;

@@ -1,8 +1,15 @@
 import { checkIds, checkInteger, checkOptions, checkTensor } from '../base/checks';
+import { checkPrecision } from '../config/precision';
 import type { Tensor } from '../tensor/tensor';
 import type { ForwardOptions } from './options';
+import type { PassMode } from './pass';
 
-const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = ['training', 'gradientCheckpointing', 'out'];
+const FORWARD_OPTIONS: readonly (keyof ForwardOptions)[] = [
+  'training',
+  'gradientCheckpointing',
+  'precision',
+  'out',
+];
 
 /** The ids of an int32 or int64 tensor as numbers. */
 export function idsOf(ids: Tensor): ArrayLike<number> {
@@ -25,9 +32,16 @@ export function checkForward(
   checkInteger('forwardIds: batch', batch, 0);
   checkInteger('forwardIds: seq', seq, 0);
   checkOptions('forward', options, FORWARD_OPTIONS);
+  checkPrecision('forward', options.precision);
   if (ids.length !== batch * seq) {
     throw new RangeError(`forwardIds: ids must hold batch * seq = ${batch * seq} tokens, got ${ids.length}`);
   }
   checkIds('forwardIds', ids, vocabSize);
   if (options.out) checkTensor('out', options.out, [batch, seq, vocabSize], floatType);
+}
+
+/** What a forward with these options keeps. */
+export function modeOf({ training, gradientCheckpointing }: ForwardOptions): PassMode {
+  if (!training) return 'forward';
+  return gradientCheckpointing ? 'recompute' : 'train';
 }

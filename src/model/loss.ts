@@ -1,4 +1,5 @@
 import type { MemoryNeeds } from '../base/requireMemory';
+import type { Precision } from '../config/precision';
 import { crossEntropy } from '../memory/operations/training';
 import { type AssembledParts, trainedStore } from './assemble';
 import { LossHead } from './lossHead';
@@ -31,6 +32,8 @@ export interface LossTerms extends RouterLosses {
   ignoreIndex: number;
   /** Number of the pass, by which adapters draw their dropout; the same number, the same draws. Default 0. */
   pass?: number | undefined;
+  /** Precision of the products. Default 'float32'. */
+  precision?: Precision | undefined;
   /** Factor of the cross-entropy's gradient: 1 / (number of targets that count in the whole batch). */
   gradScale: number;
 }
@@ -87,7 +90,7 @@ export class ModelLoss {
    */
   forward(part: LossPart, terms: LossTerms, mode: LossMode, sums: LossSums): void {
     const { passes } = this;
-    const pass = this.#enter(part, mode);
+    const pass = this.#enter(part, mode, terms.precision);
     this.#drop(mode !== 'loss', terms.pass ?? 0);
     this.#head.list(pass, terms.ignoreIndex);
     passes.blocks(pass);
@@ -163,15 +166,19 @@ export class ModelLoss {
   }
 
   /** Makes room for a part and copies its ids and targets in. */
-  #enter({ ids, targets, from, batch, seq, positions }: LossPart, mode: LossMode): ModelPass {
+  #enter(
+    { ids, targets, from, batch, seq, positions }: LossPart,
+    mode: LossMode,
+    precision: Precision | undefined,
+  ): ModelPass {
     const { passes } = this;
     if (positions === undefined) {
-      const pass = passes.enter(batch, seq, mode, 'loss');
+      const pass = passes.enter(batch, seq, mode, 'loss', precision);
       passes.copyIds(pass.ids, ids, from);
       passes.copyIds(pass.loss!.targets, targets, from);
       return pass;
     }
-    const pass = passes.enterPacked(positions, from, batch * seq, mode);
+    const pass = passes.enterPacked(positions, from, batch * seq, mode, precision);
     copyTokens(pass.ids, ids, positions, from);
     copyTokens(pass.loss!.targets, targets, positions, from);
     return pass;

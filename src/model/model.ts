@@ -31,7 +31,7 @@ import { Tensor } from '../tensor/tensor';
 import { type AssembledParts, assemble, trainedStore, useLora } from './assemble';
 import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
-import { checkForward, idsOf } from './ids';
+import { checkForward, idsOf, modeOf } from './ids';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { Lora } from './lora';
 import { loadLora } from './loraFiles';
@@ -335,9 +335,8 @@ export class MoETransformer implements NextTokenModel {
   ): Tensor<'float32'> {
     const { vocabSize: V } = this.config;
     checkForward(ids, [batch, seq, V], options, this.#floatType);
-    const training = options.gradientCheckpointing ? 'recompute' : 'train';
     const passes = this.#passes;
-    const pass = passes.enter(batch, seq, options.training ? training : 'forward', 'logits');
+    const pass = passes.enter(batch, seq, modeOf(options), 'logits', options.precision);
     passes.copyIds(pass.ids, ids);
     const logits = options.out ?? this.#newLogits(batch, seq);
     const x = passes.hidden(pass);

@@ -2,6 +2,7 @@ import type { Kernels } from '../backend/kernels';
 import type { MemoryNeeds } from '../base/requireMemory';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import type { ModelConfig } from '../config/modelConfig';
+import type { Precision } from '../config/precision';
 import type { HubOptions } from '../hf/hub/hubOptions';
 import type { ParameterStore, StoreOptions } from '../memory/parameters';
 import type { StoredTables } from '../memory/storedTables';
@@ -66,6 +67,8 @@ export interface ForwardOptions {
   training?: boolean | undefined;
   /** With `training`: whether to keep only each block's input; `backward` then computes the rest again. Default false. */
   gradientCheckpointing?: boolean | undefined;
+  /** Precision of the products by weight matrices, of a `backward` too. Default 'float32'. */
+  precision?: Precision | undefined;
   /** A float32 tensor [B,S,V] that receives the logits and is returned. Default: a new one. */
   out?: Tensor<'float32'> | undefined;
 }

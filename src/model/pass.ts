@@ -1,3 +1,4 @@
+import type { Precision } from '../config/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
@@ -13,6 +14,7 @@ export interface ModelPass {
   seq: number;
   /** Whether the sequences are samples of any lengths, which `fillSamples` finds; then batch is 1 and seq is T. */
   packed: boolean;
+  precision: Precision;
   tokens: number;
   /** [T] token ids */
   ids: IndexView;
@@ -81,18 +83,26 @@ export class PassPlans {
     private readonly memory: PlannedMemory,
   ) {}
 
-  find(batch: number, seq: number, mode: PassMode, end: PassEnd, packed: boolean): ModelPass {
+  find(
+    batch: number,
+    seq: number,
+    mode: PassMode,
+    end: PassEnd,
+    packed: boolean,
+    precision: Precision = 'float32',
+  ): ModelPass {
     const plans = this.#plans;
     const isLoss = end === 'loss';
     for (let i = 0; i < plans.length; i++) {
       const plan = plans[i];
       if (plan.batch !== batch || plan.seq !== seq || plan.mode !== mode || plan.packed !== packed) continue;
-      if ((plan.loss !== null) !== isLoss) continue;
+      if ((plan.loss !== null) !== isLoss || plan.precision !== precision) continue;
       for (let j = i; j > 0; j--) plans[j] = plans[j - 1];
       plans[0] = plan;
       return plan;
     }
-    const plan = planPass(this.parts, new Planner(this.memory), batch, seq, mode, end, packed);
+    const planner = new Planner(this.memory, precision);
+    const plan = planPass(this.parts, planner, batch, seq, mode, end, packed);
     if (plans.length >= MAX_PLANS) plans.pop();
     plans.unshift(plan);
     return plan;
@@ -136,6 +146,7 @@ export function planPass(
     batch,
     seq,
     packed,
+    precision: planner.precision,
     tokens,
     sequence,
     blocks: slots,

@@ -1,4 +1,5 @@
 import { SgemoeError } from '../base/errors';
+import type { Precision } from '../config/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { WeightRange } from '../memory/parameters';
 import { Workspace } from '../memory/workspace';
@@ -33,8 +34,8 @@ export class Passes {
    * Prepares the workspace for a shape and returns its plan. The activations of an earlier pass are lost.
    * @throws RangeError for a sequence longer than maxSeqLen; SgemoeError SGEMOE_MEMORY.
    */
-  enter(batch: number, seq: number, mode: PassMode, end: PassEnd): ModelPass {
-    const pass = this.#enter(this.#plan(batch, seq, mode, end));
+  enter(batch: number, seq: number, mode: PassMode, end: PassEnd, precision?: Precision): ModelPass {
+    const pass = this.#enter(this.#plan(batch, seq, mode, end, precision));
     fillSequence(pass.sequence);
     return pass;
   }
@@ -43,11 +44,17 @@ export class Passes {
    * Prepares the workspace for the loss of the samples of some rows and returns the plan of their tokens, without padding. Their lengths
    * are at most maxSeqLen, which the caller has checked. @throws SgemoeError SGEMOE_MEMORY.
    */
-  enterPacked(positions: ArrayLike<number>, from: number, count: number, mode: PassMode): ModelPass {
+  enterPacked(
+    positions: ArrayLike<number>,
+    from: number,
+    count: number,
+    mode: PassMode,
+    precision?: Precision,
+  ): ModelPass {
     // Room for rows without padding from the first step on: growing with each fuller batch would overshoot them by half.
-    this.workspace.ensure(this.#plans.find(1, count, mode, 'loss', true).planner);
+    this.workspace.ensure(this.#plans.find(1, count, mode, 'loss', true, precision).planner);
     const tokens = countTokens(positions, from, count);
-    const pass = this.#enter(this.#plans.find(1, tokens, mode, 'loss', true));
+    const pass = this.#enter(this.#plans.find(1, tokens, mode, 'loss', true, precision));
     fillSamples(pass.sequence, positions, from, count);
     return pass;
   }
@@ -70,10 +77,10 @@ export class Passes {
     return this.workspace.growthBytes(this.#plan(batch, seq, mode, end).planner);
   }
 
-  #plan(batch: number, seq: number, mode: PassMode, end: PassEnd): ModelPass {
+  #plan(batch: number, seq: number, mode: PassMode, end: PassEnd, precision?: Precision): ModelPass {
     const { maxSeqLen } = this.parts.config;
     if (seq > maxSeqLen) throw new RangeError(`a sequence of ${seq} tokens exceeds maxSeqLen (${maxSeqLen})`);
-    return this.#plans.find(batch, seq, mode, end, false);
+    return this.#plans.find(batch, seq, mode, end, false, precision);
   }
 
   /** Copies T ids (or targets) from `source[from]` on; the caller has checked them. */

@@ -1,5 +1,5 @@
-import type { Kernels } from '../backend/kernels';
 import type { IndexView, MatrixView } from '../memory/matrixView';
+import type { Products } from '../memory/operations/matmul';
 import type { ParameterStore } from '../memory/parameters';
 import type { Matrix, Panel } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
@@ -36,6 +36,8 @@ export interface RowAdapters {
 export interface ProjectionSlots {
   /** One for each part; empty in a model without adapters. */
   readonly adapters: readonly AdapterSlots[];
+  /** What multiplies by the matrix, in the plan's precision. */
+  readonly products: Products;
 }
 
 export interface ProjectionScratch {
@@ -64,14 +66,11 @@ export class Projection {
     readonly parts: readonly ProjectionPart[],
   ) {}
 
-  get #kernels(): Kernels {
-    return this.store.kernels;
-  }
-
   /** @param rows rows of x. */
   plan(planner: Planner, rows: number): ProjectionSlots {
     const adapters = this.#planEach(planner, rows, (u, kept): AdapterSlots => ({ u, kept }));
-    return { adapters };
+    const products = this.store.productsIn(this.matrix.isGate ? 'float32' : planner.precision);
+    return { adapters, products };
   }
 
   planBackward(planner: Planner, rows: number): ProjectionScratch {
@@ -96,7 +95,7 @@ export class Projection {
   }
 
   forwardAt(
-    { adapters }: ProjectionSlots,
+    { adapters, products }: ProjectionSlots,
     x: MatrixView,
     y: MatrixView,
     alpha = 1,
@@ -104,8 +103,8 @@ export class Projection {
     groups: RowGroups | null = null,
   ): void {
     const starts = groups?.rowStarts ?? null;
-    if (starts === null) this.matrix.multiply(this.#kernels, x, y, alpha, beta);
-    else this.matrix.multiplyGroups(this.#kernels, starts, x, y, alpha, beta);
+    if (starts === null) this.matrix.multiply(products, x, y, alpha, beta);
+    else this.matrix.multiplyGroups(products, starts, x, y, alpha, beta);
     for (let i = 0; i < adapters.length; i++) this.adapters[i]?.forwardAt(adapters[i], x, y, alpha, starts);
     this.rowAdapters?.addAt(this, x, y, alpha, groups);
   }
@@ -121,8 +120,8 @@ export class Projection {
     beta = 0,
   ): void {
     const { matrix, store } = this;
-    matrix.addGradient(this.#kernels, dy, x, store.gradBeta, alpha);
-    matrix.multiplyBack(this.#kernels, dy, dx, alpha, beta, panel);
+    matrix.addGradient(slots.products, dy, x, store.gradBeta, alpha);
+    matrix.multiplyBack(slots.products, dy, dx, alpha, beta, panel);
     for (let i = 0; i < adapters.length; i++) {
       this.adapters[i]?.backwardAt(slots.adapters[i], adapters[i], x, dy, dx, alpha, null);
     }
@@ -139,8 +138,8 @@ export class Projection {
     alpha = 1,
   ): void {
     const { matrix, store } = this;
-    matrix.addGroupGradients(this.#kernels, groups, dy, x, store.gradBeta, alpha);
-    matrix.multiplyGroupsBack(this.#kernels, groups, dy, dx, alpha, 0, panel);
+    matrix.addGroupGradients(slots.products, groups, dy, x, store.gradBeta, alpha);
+    matrix.multiplyGroupsBack(slots.products, groups, dy, dx, alpha, 0, panel);
     for (let i = 0; i < adapters.length; i++) {
       this.adapters[i]?.backwardAt(slots.adapters[i], adapters[i], x, dy, dx, alpha, groups);
     }

@@ -1,5 +1,6 @@
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
+import { checkPrecision, type Precision } from '../config/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import { checkBatch } from './checkBatch';
@@ -15,23 +16,32 @@ export interface EvalResult {
   countedTokens: number;
 }
 
+export interface EvalOptions {
+  /** Mean bytes of a token, for bitsPerByte. Default 1, which is right for byte tokens. */
+  bytesPerToken?: number | undefined;
+  /** Targets with this value don't count. Default -100. */
+  ignoreIndex?: number | undefined;
+  /** Precision of the products by weight matrices. Default 'float32'. */
+  precision?: Precision | undefined;
+}
+
 /**
  * Mean cross-entropy of a model over batches, without gradients.
- * @param options.bytesPerToken mean bytes of a token, for bitsPerByte. Default 1, which is right for byte tokens.
  * @throws RangeError when no target counts.
  */
 export function evaluate(
   model: MoETransformer,
   batches: Iterable<Batch>,
-  options: { bytesPerToken?: number | undefined; ignoreIndex?: number | undefined } = {},
+  options: EvalOptions = {},
 ): EvalResult {
-  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX } = options;
-  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex']);
+  const { bytesPerToken = 1, ignoreIndex = IGNORE_INDEX, precision } = options;
+  checkOptions('evaluate', options, ['bytesPerToken', 'ignoreIndex', 'precision']);
+  checkPrecision('evaluate', precision);
   if (!batches?.[Symbol.iterator]) {
     throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
   }
   if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
-  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1 };
+  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1, precision };
   const sums = model.loss.noSums();
   let counted = 0;
   for (const data of batches) {

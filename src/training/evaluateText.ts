@@ -4,7 +4,8 @@ import { soloCollectives } from '../backend/collectives/solo';
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
-import { integer, namesOf, type OptionTable, ownOptions, resolveOptions } from '../base/options';
+import { choice, integer, namesOf, type OptionTable, ownOptions, resolveOptions } from '../base/options';
+import { PRECISIONS, type Precision } from '../config/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';
@@ -21,6 +22,8 @@ export interface TextEvalResult extends EvalResult {
 export interface ScoringOptions {
   /** Counts the bytes. */
   tokenizer: Pick<Tokenizer, 'countBytes'>;
+  /** Precision of the products by weight matrices. Default 'float32'. */
+  precision?: Precision | undefined;
   /** Stops between two batches; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
   /** The ranks that share the batches, in turns; each gets the same ones and the same result. Default: this one alone. */
@@ -39,8 +42,8 @@ export async function evaluateBatches(
   batches: Iterable<Batch>,
   options: ScoringOptions,
 ): Promise<TextEvalResult> {
-  checkOptions('evaluateBatches', options, ['tokenizer', 'signal', 'onProgress', 'collectives']);
-  const { tokenizer, signal, onProgress, collectives: ranks = soloCollectives() } = options;
+  checkOptions('evaluateBatches', options, ['tokenizer', 'precision', 'signal', 'onProgress', 'collectives']);
+  const { tokenizer, precision, signal, onProgress, collectives: ranks = soloCollectives() } = options;
   /** The summed cross-entropy of each batch; 0 for those of other ranks. */
   const sums: number[] = [];
   let tokens = 0;
@@ -50,7 +53,7 @@ export async function evaluateBatches(
     await setImmediate();
     if (turn === 0) await throwIfAnyAborted(ranks, signal);
     const counted = batch.targets.filter((target) => target !== IGNORE_INDEX);
-    sums.push(turn === ranks.rank ? evaluate(model, [batch]).loss * counted.length : 0);
+    sums.push(turn === ranks.rank ? evaluate(model, [batch], { precision }).loss * counted.length : 0);
     tokens += counted.length;
     bytes += tokenizer.countBytes(counted);
     onProgress?.(tokens);
@@ -74,7 +77,7 @@ async function sumInOrder(ranks: Collectives, sums: readonly number[]): Promise<
   return all.reduce((total, each) => total + each, 0);
 }
 
-/** The windows through which a text is scored. */
+/** The windows through which a text is scored, and the precision of that. */
 export interface WindowOptions {
   /** Tokens of a window, in 1..maxSeqLen. Default: maxSeqLen, at most 2048. */
   seqLen?: number | undefined;
@@ -82,6 +85,8 @@ export interface WindowOptions {
   stride?: number | undefined;
   /** Windows computed at once. Default: as many as hold 2,048 tokens, fewer if logits would take more than 256 MB. */
   batchSize?: number | undefined;
+  /** Precision of the products by weight matrices. Default 'float32'. */
+  precision?: Precision | undefined;
 }
 
 /** Flags of `sgemoe eval`. */
@@ -114,6 +119,11 @@ export const WINDOW_OPTIONS: OptionTable<WindowOptions> = {
       cli: { flag: '--batch-size <n>' },
     },
   ),
+  precision: choice(PRECISIONS, {
+    doc: 'what products by weight matrices multiply, as in training',
+    default: 'float32',
+    cli: { flag: '--precision <name>' },
+  }),
 };
 
 export interface EvaluateTextOptions extends WindowOptions, Omit<ScoringOptions, 'tokenizer'> {
@@ -139,12 +149,12 @@ export async function evaluateText(
     'onProgress',
     'collectives',
   ]);
-  const { tokenizer, signal, onProgress, collectives } = options;
+  const { tokenizer, precision, signal, onProgress, collectives } = options;
   const windows = scoringWindows(model, options);
   const dataset = TextDataset.fromText(text, { tokenizer, validationFraction: 0 });
   requireScorable(dataset.trainTokens);
   const batches = dataset.batchesInOrder('train', windows);
-  return evaluateBatches(model, batches, { tokenizer, signal, onProgress, collectives });
+  return evaluateBatches(model, batches, { tokenizer, precision, signal, onProgress, collectives });
 }
 
 const MOST_SEQ_LEN = 2048;

@@ -345,7 +345,7 @@ export class Trainer {
   ): void {
     const { model, config } = this;
     const { ids, targets, positions, batch, seqLen: seq } = data;
-    const { auxLossAlpha, zLossCoef, ignoreIndex, gradAccumulationSteps } = config;
+    const { auxLossAlpha, zLossCoef, ignoreIndex, gradAccumulationSteps, precision } = config;
     const parts = config.microBatches * gradAccumulationSteps;
     const mode = config.gradientCheckpointing ? 'recompute' : 'train';
     const begin = microBatch * gradAccumulationSteps;
@@ -355,7 +355,8 @@ export class Trainer {
       const rows = Math.floor(((part + 1) * batch) / parts) - first;
       const weight = partTokens(first, rows) / tokens;
       const pass = (this.step + this.skippedSteps) * parts + part;
-      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale: 1 / counted, pass };
+      const gradScale = 1 / counted;
+      const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale, pass, precision };
       const rowsOf = { ids, targets, positions, from: first * seq, batch: rows, seq };
       model.loss.forward(rowsOf, terms, mode, sums);
       // The first part overwrites the gradients, the others add to them, the last completes them.

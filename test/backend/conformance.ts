@@ -8,6 +8,7 @@ import { groupedMatmulConformance } from './conformance/groupedMatmul';
 import { lossConformance } from './conformance/loss';
 import { matmulConformance } from './conformance/matmul';
 import { misuseConformance } from './conformance/misuse';
+import { mixedConformance } from './conformance/mixed';
 import { overlapConformance } from './conformance/overlap';
 import { packedConformance } from './conformance/packed';
 import { randomConformance } from './conformance/random';
@@ -70,6 +71,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
 
     matmulConformance(kernels);
     groupedMatmulConformance(kernels);
+    mixedConformance(kernels);
     packedConformance(kernels);
     elementwiseConformance(kernels);
     rowConformance(kernels);

@@ -1,5 +1,5 @@
 /**
- * Matrix products: plain, batched, grouped by experts, by packed weights. Conventions and errors: `Kernels`.
+ * Matrix products: plain, batched, grouped by experts, of operands rounded to bfloat16, by packed weights. Conventions and errors: `Kernels`.
  *
  * Sums are float32. Where `info.matmul` is 'split', large products are sums of six products of bfloat16 parts, a = a1 + a2 + a3:
  * a1 b1 + a1 b2 + a2 b1 + a1 b3 + a2 b2 + a3 b1. What that leaves out is below 2^-24 of |a b|, and the whole error is no larger
@@ -89,6 +89,74 @@ export interface MatmulKernels {
    * group gives beta * C_g.
    */
   sgemmGroupedTransA(
+    groups: number,
+    rowStarts: Int32Array,
+    rowStartsOffset: number,
+    m: number,
+    n: number,
+    alpha: number,
+    a: Float32Array,
+    aOffset: number,
+    lda: number,
+    b: Float32Array,
+    bOffset: number,
+    ldb: number,
+    beta: number,
+    c: Float32Array,
+    cOffset: number,
+    ldc: number,
+    strideC: number,
+  ): void;
+
+  /**
+   * `sgemm` of mixed precision: the elements of A and B are rounded to the nearest bfloat16 (8 bits, ties to even; NaN stays
+   * NaN, what is from 2^128 (1 - 2^-9) on becomes infinite), their products, which float32 holds exactly, are summed in float32.
+   * Arrays, alpha and beta are float32 as ever. On a matrix unit numbers below 2^-126 count as 0, operands, products and sums
+   * alike. The same sums in another order are all that backends differ in.
+   */
+  gemmBfloat16(
+    transA: boolean,
+    transB: boolean,
+    m: number,
+    n: number,
+    k: number,
+    alpha: number,
+    a: Float32Array,
+    aOffset: number,
+    lda: number,
+    b: Float32Array,
+    bOffset: number,
+    ldb: number,
+    beta: number,
+    c: Float32Array,
+    cOffset: number,
+    ldc: number,
+  ): void;
+
+  /** `sgemmGrouped` of operands rounded as those of gemmBfloat16. */
+  gemmBfloat16Grouped(
+    transB: boolean,
+    groups: number,
+    rowStarts: Int32Array,
+    rowStartsOffset: number,
+    n: number,
+    k: number,
+    alpha: number,
+    a: Float32Array,
+    aOffset: number,
+    lda: number,
+    b: Float32Array,
+    bOffset: number,
+    ldb: number,
+    strideB: number,
+    beta: number,
+    c: Float32Array,
+    cOffset: number,
+    ldc: number,
+  ): void;
+
+  /** `sgemmGroupedTransA` of operands rounded as those of gemmBfloat16. */
+  gemmBfloat16GroupedTransA(
     groups: number,
     rowStarts: Int32Array,
     rowStartsOffset: number,

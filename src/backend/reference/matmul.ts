@@ -1,5 +1,6 @@
+import type { Kernels } from '../kernels';
 import { type Area, matrix, reads, repeated, requireApart, requireDistinct, writes } from './areas';
-import { type Definitions, requireLd, requireRowStarts } from './checks';
+import { type Definition, type Definitions, requireLd, requireRowStarts } from './checks';
 import { Scratch } from './scratch';
 
 // A tile of 2 x 4 sums fits the registers; rows of A are packed BLOCK_ROWS at a time, columns of B in panels.
@@ -10,6 +11,18 @@ const BLOCK_ROWS = 64;
 const packedA = new Scratch();
 const packedB = new Scratch();
 const tile = new Float64Array(TILE_ROWS * TILE_COLS);
+
+const rounding = new Float32Array(1);
+const roundingBits = new Uint32Array(rounding.buffer);
+
+/** The bfloat16 nearest to x: ties to even, overflow to infinity, NaN stays NaN. */
+function toBfloat16(x: number): number {
+  if (Number.isNaN(x)) return x;
+  rounding[0] = x;
+  const bits = roundingBits[0];
+  roundingBits[0] = (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000;
+  return rounding[0];
+}
 
 /**
  * Packs a panel in the order in which the tile reads it, whatever the transposition:
@@ -25,6 +38,7 @@ function pack(
   widthStep: number,
   depth: number,
   depthStep: number,
+  rounded: boolean,
 ): void {
   for (let p = 0; p < depth; p++) {
     const to = dstOffset + p * width;
@@ -32,6 +46,8 @@ function pack(
     for (let w = 0; w < used; w++) dst[to + w] = x[from + w * widthStep];
     for (let w = used; w < width; w++) dst[to + w] = 0;
   }
+  if (!rounded) return;
+  for (let i = dstOffset; i < dstOffset + depth * width; i++) dst[i] = toBfloat16(dst[i]);
 }
 
 /** tile[r, c] = sum_p panelA[p, r] * panelB[p, c]. */
@@ -89,8 +105,9 @@ function storeTile(
   }
 }
 
-/** One matmul with the checked arguments of sgemm. As in every BLAS, alpha = 0 reads neither A nor B. */
+/** One matmul with the checked arguments of sgemm or, `rounded`, gemmBfloat16. As in every BLAS, alpha = 0 reads neither A nor B. */
 function multiply(
+  rounded: boolean,
   transA: boolean,
   transB: boolean,
   m: number,
@@ -121,11 +138,11 @@ function multiply(
     for (let i = block; i < blockEnd; i += TILE_ROWS) {
       const rows = Math.min(TILE_ROWS, blockEnd - i);
       const start = aOffset + i * aRowStep;
-      pack(panelA, (i - block) * depth, a, start, TILE_ROWS, rows, aRowStep, depth, aDepthStep);
+      pack(panelA, (i - block) * depth, a, start, TILE_ROWS, rows, aRowStep, depth, aDepthStep, rounded);
     }
     for (let j = 0; j < n; j += TILE_COLS) {
       const cols = Math.min(TILE_COLS, n - j);
-      pack(panelB, 0, b, bOffset + j * bColStep, TILE_COLS, cols, bColStep, depth, bDepthStep);
+      pack(panelB, 0, b, bOffset + j * bColStep, TILE_COLS, cols, bColStep, depth, bDepthStep, rounded);
       for (let i = block; i < blockEnd; i += TILE_ROWS) {
         multiplyPanels(panelA, (i - block) * depth, panelB, depth);
         storeTile(alpha, beta, c, cOffset + i * ldc + j, ldc, Math.min(TILE_ROWS, blockEnd - i), cols);
@@ -171,26 +188,149 @@ type MatmulName =
   | 'sgemmBatch'
   | 'sgemmGrouped'
   | 'sgemmGroupedTransA'
+  | 'gemmBfloat16'
+  | 'gemmBfloat16Grouped'
+  | 'gemmBfloat16GroupedTransA'
   | 'packedSize'
   | 'packWeights'
   | 'sgemmPacked'
   | 'sgemmGroupedPacked';
 
-export const matmul: Definitions<MatmulName> = {
-  sgemm: {
+/** The definition of sgemm or, `rounded`, gemmBfloat16. */
+function plain(name: 'sgemm' | 'gemmBfloat16', rounded: boolean): Definition<Kernels['sgemm']> {
+  return {
     signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda b:floats bOffset ldb
       beta:real c:floats cOffset ldc`,
     run(transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc) {
-      requireLd('sgemm', 'lda', lda, transA ? m : k);
-      requireLd('sgemm', 'ldb', ldb, transB ? k : n);
-      requireLd('sgemm', 'ldc', ldc, n);
-      reads('sgemm', 'a', a, aOffset, transA ? matrix(k, m, lda) : matrix(m, k, lda));
-      reads('sgemm', 'b', b, bOffset, transB ? matrix(n, k, ldb) : matrix(k, n, ldb));
-      writes('sgemm', 'c', c, cOffset, matrix(m, n, ldc));
-      requireApart('sgemm');
-      multiply(transA, transB, m, n, k, alpha, a, aOffset, lda, b, bOffset, ldb, beta, c, cOffset, ldc);
+      requireLd(name, 'lda', lda, transA ? m : k);
+      requireLd(name, 'ldb', ldb, transB ? k : n);
+      requireLd(name, 'ldc', ldc, n);
+      reads(name, 'a', a, aOffset, transA ? matrix(k, m, lda) : matrix(m, k, lda));
+      reads(name, 'b', b, bOffset, transB ? matrix(n, k, ldb) : matrix(k, n, ldb));
+      writes(name, 'c', c, cOffset, matrix(m, n, ldc));
+      requireApart(name);
+      multiply(
+        rounded,
+        transA,
+        transB,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        aOffset,
+        lda,
+        b,
+        bOffset,
+        ldb,
+        beta,
+        c,
+        cOffset,
+        ldc,
+      );
     },
-  },
+  };
+}
+
+/** The definition of sgemmGrouped or, `rounded`, gemmBfloat16Grouped. */
+function grouped(
+  name: 'sgemmGrouped' | 'gemmBfloat16Grouped',
+  rounded: boolean,
+): Definition<Kernels['sgemmGrouped']> {
+  return {
+    signature: `transB:flag groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
+      b:floats bOffset ldb strideB beta:real c:floats cOffset ldc`,
+    run(
+      transB,
+      groups,
+      rowStarts,
+      rowStartsOffset,
+      n,
+      k,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      b,
+      bOffset,
+      ldb,
+      strideB,
+      beta,
+      c,
+      cOffset,
+      ldc,
+    ) {
+      requireLd(name, 'lda', lda, k);
+      requireLd(name, 'ldb', ldb, transB ? k : n);
+      requireLd(name, 'ldc', ldc, n);
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      const oneB = transB ? matrix(n, k, ldb) : matrix(k, n, ldb);
+      reads(name, 'b', b, bOffset, repeated(groups, oneB, strideB));
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
+      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, k, lda));
+      writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
+      requireApart(name);
+      forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
+        const ag = aOffset + first * lda,
+          bg = bOffset + g * strideB,
+          cg = cOffset + first * ldc;
+        multiply(rounded, false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
+      });
+    },
+  };
+}
+
+/** The definition of sgemmGroupedTransA or, `rounded`, gemmBfloat16GroupedTransA. */
+function groupedTransA(
+  name: 'sgemmGroupedTransA' | 'gemmBfloat16GroupedTransA',
+  rounded: boolean,
+): Definition<Kernels['sgemmGroupedTransA']> {
+  return {
+    signature: `groups rowStarts:ints rowStartsOffset m n alpha:real a:floats aOffset lda
+      b:floats bOffset ldb beta:real c:floats cOffset ldc strideC`,
+    run(
+      groups,
+      rowStarts,
+      rowStartsOffset,
+      m,
+      n,
+      alpha,
+      a,
+      aOffset,
+      lda,
+      b,
+      bOffset,
+      ldb,
+      beta,
+      c,
+      cOffset,
+      ldc,
+      strideC,
+    ) {
+      requireLd(name, 'lda', lda, m);
+      requireLd(name, 'ldb', ldb, n);
+      requireLd(name, 'ldc', ldc, n);
+      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
+      const areaC = repeated(groups, matrix(m, n, ldc), strideC);
+      writes(name, 'c', c, cOffset, areaC);
+      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
+      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, m, lda));
+      reads(name, 'b', b, bOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldb));
+      requireDistinct(name, 'strideC', areaC);
+      requireApart(name);
+      forGroups(rowStarts, rowStartsOffset, groups, (g, first, k) => {
+        const ag = aOffset + first * lda,
+          bg = bOffset + first * ldb,
+          cg = cOffset + g * strideC;
+        multiply(rounded, true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
+      });
+    },
+  };
+}
+
+export const matmul: Definitions<MatmulName> = {
+  sgemm: plain('sgemm', false),
+  gemmBfloat16: plain('gemmBfloat16', true),
 
   sgemmBatch: {
     signature: `transA:flag transB:flag m n k alpha:real a:floats aOffset lda strideA
@@ -234,96 +374,16 @@ export const matmul: Definitions<MatmulName> = {
         const ai = aOffset + i * strideA,
           bi = bOffset + i * strideB,
           ci = cOffset + i * strideC;
-        multiply(transA, transB, m, n, k, alpha, a, ai, lda, b, bi, ldb, beta, c, ci, ldc);
+        multiply(false, transA, transB, m, n, k, alpha, a, ai, lda, b, bi, ldb, beta, c, ci, ldc);
       }
     },
   },
 
-  sgemmGrouped: {
-    signature: `transB:flag groups rowStarts:ints rowStartsOffset n k alpha:real a:floats aOffset lda
-      b:floats bOffset ldb strideB beta:real c:floats cOffset ldc`,
-    run(
-      transB,
-      groups,
-      rowStarts,
-      rowStartsOffset,
-      n,
-      k,
-      alpha,
-      a,
-      aOffset,
-      lda,
-      b,
-      bOffset,
-      ldb,
-      strideB,
-      beta,
-      c,
-      cOffset,
-      ldc,
-    ) {
-      const name = 'sgemmGrouped';
-      requireLd(name, 'lda', lda, k);
-      requireLd(name, 'ldb', ldb, transB ? k : n);
-      requireLd(name, 'ldc', ldc, n);
-      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
-      const oneB = transB ? matrix(n, k, ldb) : matrix(k, n, ldb);
-      reads(name, 'b', b, bOffset, repeated(groups, oneB, strideB));
-      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
-      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, k, lda));
-      writes(name, 'c', c, cOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldc));
-      requireApart(name);
-      forGroups(rowStarts, rowStartsOffset, groups, (g, first, m) => {
-        const ag = aOffset + first * lda,
-          bg = bOffset + g * strideB,
-          cg = cOffset + first * ldc;
-        multiply(false, transB, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
-      });
-    },
-  },
+  sgemmGrouped: grouped('sgemmGrouped', false),
+  gemmBfloat16Grouped: grouped('gemmBfloat16Grouped', true),
 
-  sgemmGroupedTransA: {
-    signature: `groups rowStarts:ints rowStartsOffset m n alpha:real a:floats aOffset lda
-      b:floats bOffset ldb beta:real c:floats cOffset ldc strideC`,
-    run(
-      groups,
-      rowStarts,
-      rowStartsOffset,
-      m,
-      n,
-      alpha,
-      a,
-      aOffset,
-      lda,
-      b,
-      bOffset,
-      ldb,
-      beta,
-      c,
-      cOffset,
-      ldc,
-      strideC,
-    ) {
-      const name = 'sgemmGroupedTransA';
-      requireLd(name, 'lda', lda, m);
-      requireLd(name, 'ldb', ldb, n);
-      requireLd(name, 'ldc', ldc, n);
-      reads(name, 'rowStarts', rowStarts, rowStartsOffset, groups + 1);
-      const areaC = repeated(groups, matrix(m, n, ldc), strideC);
-      writes(name, 'c', c, cOffset, areaC);
-      requireRowStarts(name, 'rowStarts', rowStarts, rowStartsOffset, groups);
-      reads(name, 'a', a, aOffset, groupRows(rowStarts, rowStartsOffset, groups, m, lda));
-      reads(name, 'b', b, bOffset, groupRows(rowStarts, rowStartsOffset, groups, n, ldb));
-      requireDistinct(name, 'strideC', areaC);
-      requireApart(name);
-      forGroups(rowStarts, rowStartsOffset, groups, (g, first, k) => {
-        const ag = aOffset + first * lda,
-          bg = bOffset + first * ldb,
-          cg = cOffset + g * strideC;
-        multiply(true, false, m, n, k, alpha, a, ag, lda, b, bg, ldb, beta, c, cg, ldc);
-      });
-    },
-  },
+  sgemmGroupedTransA: groupedTransA('sgemmGroupedTransA', false),
+  gemmBfloat16GroupedTransA: groupedTransA('gemmBfloat16GroupedTransA', true),
 
   packedSize: { signature: 'n k', run: packedSize },
 
@@ -357,7 +417,25 @@ export const matmul: Definitions<MatmulName> = {
       reads(name, 'packed', packed, packedOffset, packedSize(n, k));
       writes(name, 'c', c, cOffset, matrix(m, n, ldc));
       requireApart(name);
-      multiply(false, true, m, n, k, alpha, a, aOffset, lda, packed, packedOffset, k, beta, c, cOffset, ldc);
+      multiply(
+        false,
+        false,
+        true,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        aOffset,
+        lda,
+        packed,
+        packedOffset,
+        k,
+        beta,
+        c,
+        cOffset,
+        ldc,
+      );
     },
   },
 
@@ -395,7 +473,7 @@ export const matmul: Definitions<MatmulName> = {
         const ag = aOffset + first * lda,
           pg = packedOffset + g * size,
           cg = cOffset + first * ldc;
-        multiply(false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);
+        multiply(false, false, true, m, n, k, alpha, a, ag, lda, packed, pg, k, beta, c, cg, ldc);
       });
     },
   },

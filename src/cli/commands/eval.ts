@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
 import type { ModelConfig } from '../../config/modelConfig';
+import type { Precision } from '../../config/precision';
 import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
@@ -47,6 +48,7 @@ interface EvalCliOptions extends DtypeCliOption, HubCliOptions {
   seqLen?: number;
   stride?: number;
   batchSize?: number;
+  precision?: Precision;
   threads?: number;
   json?: boolean;
 }
@@ -112,7 +114,13 @@ async function evalCommand(
   const onProgress = (scored: number) =>
     progress.update(() => `${formatPercent(scored / (tokens - 1))} of ${formatCount(tokens - 1)} tokens`);
   const result = await interruptible(io.signals, (signal) =>
-    evaluateBatches(model, batches, { tokenizer, signal, onProgress, collectives }),
+    evaluateBatches(model, batches, {
+      tokenizer,
+      precision: options.precision,
+      signal,
+      onProgress,
+      collectives,
+    }),
   ).finally(() => progress.clear());
   const seconds = (performance.now() - started) / 1000;
   const told = { ...result, ...windows, files: dataset.files, seconds };

@@ -214,7 +214,7 @@ function describe(
   const rows = dataset.rowsPerEpoch;
   const inputs = dataset.trainTokens - dataset.train.length;
   return [
-    describeRun(dataset, run.trainer.model.config, run.dir),
+    describeRun(dataset, run.trainer, run.dir),
     `Rows:    ${formatCount(dataset.train.length)} samples share ${formatCount(rows)} rows of ${formatCount(seqLen)} tokens ` +
       `(${formatPercent(1 - inputs / (rows * seqLen))} left free); ${formatCount(steps)} steps of ${batchSize} rows are ` +
       `${((steps * batchSize) / rows).toFixed(1)} passes over them`,

@@ -75,7 +75,7 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
 function describeMatrixUnit({ matrixUnit, matmul }: BackendInfo): string {
   if (matrixUnit === 'none') return 'none in use';
   const name = matrixUnit === 'amx' ? 'AMX' : 'a scalar model of AMX, for tests';
-  return `${name}: prompts by bfloat16 matrices${matmul === 'split' ? ', large float32 products' : ''}`;
+  return `${name}: mixed precision, prompts by bfloat16 matrices${matmul === 'split' ? ', large float32 products' : ''}`;
 }
 
 /** One line for the head of a run. */

@@ -98,7 +98,7 @@ async function trainCommand(command: Command, collectives: Collectives, io: CliI
             dataset: (tokenizer) => openChecked({ ...options, tokenizer, vocabSize: undefined }),
           })
         : await TrainingRun.start(out, { ...recipe, ...start, overwrite: overwrite || resume });
-    await showRun(run, describeRun(run.dataset, run.trainer.model.config, run.dir), io);
+    await showRun(run, describeRun(run.dataset, run.trainer, run.dir), io);
     const next = `sgemoe generate ${shellQuote(out)} --prompt "..."`;
     return await finishRun(run, options, { command: 'train', say: 'Let it write', next }, io);
   } finally {

@@ -7,15 +7,46 @@ import type { IndexView, MatrixView } from '../matrixView';
  * leading dimension, rows must be adjacent (ld = cols).
  */
 
+/**
+ * The kernels that multiply by matrices: all of a backend's, or those of `roundedProducts`. Without the forms for packed copies,
+ * matrices are read as they are.
+ */
+export type Products = Pick<
+  Kernels,
+  'sgemm' | 'sgemmGrouped' | 'sgemmGroupedTransA' | 'multiplyStored' | 'multiplyStoredGroups' | 'gatherStored'
+> &
+  Partial<Pick<Kernels, 'sgemmPacked' | 'sgemmGroupedPacked'>>;
+
+/** Products of float32 operands that are rounded to bfloat16, in the place of sgemm's; those of stored matrices stay. */
+export function roundedProducts(kernels: Kernels): Products {
+  const { gemmBfloat16, gemmBfloat16Grouped, gemmBfloat16GroupedTransA } = kernels;
+  const { multiplyStored, multiplyStoredGroups, gatherStored } = kernels;
+  return {
+    sgemm: gemmBfloat16,
+    sgemmGrouped: gemmBfloat16Grouped,
+    sgemmGroupedTransA: gemmBfloat16GroupedTransA,
+    multiplyStored,
+    multiplyStoredGroups,
+    gatherStored,
+  };
+}
+
 /** out = alpha a b + beta out, a [m,k], b [k,n], out [m,n]. */
-export function matmul(k: Kernels, a: MatrixView, b: MatrixView, out: MatrixView, alpha = 1, beta = 0): void {
+export function matmul(
+  k: Products,
+  a: MatrixView,
+  b: MatrixView,
+  out: MatrixView,
+  alpha = 1,
+  beta = 0,
+): void {
   checkInner(a.cols, b.rows);
   multiplyAny(k, false, false, a.cols, a, b, out, alpha, beta);
 }
 
 /** out = alpha a^T b + beta out, a [k,m], b [k,n], out [m,n]. */
 export function matmulTransA(
-  k: Kernels,
+  k: Products,
   a: MatrixView,
   b: MatrixView,
   out: MatrixView,
@@ -28,7 +59,7 @@ export function matmulTransA(
 
 /** out = alpha a b^T + beta out, a [m,k], b [n,k], out [m,n]. */
 export function matmulTransB(
-  k: Kernels,
+  k: Products,
   a: MatrixView,
   b: MatrixView,
   out: MatrixView,
@@ -41,7 +72,7 @@ export function matmulTransB(
 
 /** out = alpha op(a) op(b) + beta out over an inner dimension of `inner`; op transposes or not. */
 function multiplyAny(
-  k: Kernels,
+  k: Products,
   transA: boolean,
   transB: boolean,
   inner: number,
@@ -64,7 +95,7 @@ function checkInner(a: number, b: number): void {
  * `weights` has the matrices W_g, all of one size, one below the other.
  */
 export function matmulGrouped(
-  k: Kernels,
+  k: Products,
   transposed: boolean,
   rowStarts: IndexView,
   a: MatrixView,
@@ -98,7 +129,7 @@ export function matmulGrouped(
 
 /** out_g = alpha a_g^T b_g + beta out_g over the rows of each group g; `out` has the matrices one below the other. */
 export function matmulGroupedTransA(
-  k: Kernels,
+  k: Products,
   rowStarts: IndexView,
   a: MatrixView,
   b: MatrixView,

@@ -5,7 +5,7 @@ import type { IndexView, MatrixView } from '../matrixView';
 
 /** y = alpha x W^T + beta y with the first matrix [rows,cols], in columns [column, column + rows) of y. */
 export function multiplyStored(
-  kernels: Kernels,
+  kernels: Pick<Kernels, 'multiplyStored'>,
   matrices: StoredMatrices,
   x: MatrixView,
   y: MatrixView,
@@ -18,7 +18,7 @@ export function multiplyStored(
 
 /** y = alpha x W_g^T + beta y for the rows of each group g, in columns [column, column + rows) of y. */
 export function multiplyStoredGroups(
-  kernels: Kernels,
+  kernels: Pick<Kernels, 'multiplyStoredGroups'>,
   matrices: StoredMatrices,
   rowStarts: IndexView,
   x: MatrixView,
@@ -46,7 +46,7 @@ export function multiplyStoredGroups(
 
 /** out [n,cols] = the rows ids [n] of matrix `index`. */
 export function gatherStored(
-  kernels: Kernels,
+  kernels: Pick<Kernels, 'gatherStored'>,
   matrices: StoredMatrices,
   ids: IndexView,
   out: MatrixView,

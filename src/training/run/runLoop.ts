@@ -168,7 +168,7 @@ export class RunLoop {
     const { trainer, options } = this.#setup;
     const { dataset, batchSize, seqLen, evalBatches } = options;
     const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(trainer.model, batches, { tokenizer: dataset.tokenizer, collectives: this.#ranks });
+    return validate(trainer, batches, { tokenizer: dataset.tokenizer, collectives: this.#ranks });
   }
 
   /**
@@ -202,7 +202,7 @@ export class RunLoop {
     yield { type: 'finalEvaluation', step: state.done, tokens };
     const batches = dataset.validationBatches({ batchSize, seqLen });
     const { tokenizer } = dataset;
-    const validation = await validate(trainer.model, batches, {
+    const validation = await validate(trainer, batches, {
       tokenizer,
       signal,
       collectives: this.#ranks,

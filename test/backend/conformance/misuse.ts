@@ -86,6 +86,8 @@ const BAD_CONTENTS: readonly (readonly [Signature['kernel'], string, number, num
   ['sgemmGroupedTransA', 'rowStarts', 0, -1],
   ['sgemmGroupedTransA', 'rowStarts', 1, -1],
   ['sgemmGroupedTransA', 'rowStarts', 2, 0],
+  ['gemmBfloat16Grouped', 'rowStarts', 2, 0],
+  ['gemmBfloat16GroupedTransA', 'rowStarts', 0, -1],
   ['sgemmGroupedPacked', 'rowStarts', 0, -1],
   ['sgemmGroupedPacked', 'rowStarts', 2, 0],
   ['rope', 'positions', 0, 5],

@@ -46,6 +46,19 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemmGroupedTransA(groups, starts, 0, d, n, 1, a, 0, d, c, 0, n, 0, grad, 0, n, d * n);
     return [c, grad];
   },
+  'products of mixed precision': (k, dice) => {
+    const [m, n, d] = [260, 253, 261];
+    const [groups, starts] = [3, new Int32Array([0, 100, 101, m])];
+    const a = floats(dice, m * d),
+      b = floats(dice, groups * n * d),
+      c = new Float32Array(m * n),
+      many = c.slice(),
+      grad = new Float32Array(groups * d * n);
+    k.gemmBfloat16(false, true, m, n, d, 1, a, 0, d, b, 0, d, 0, c, 0, n);
+    k.gemmBfloat16Grouped(true, groups, starts, 0, n, d, 1, a, 0, d, b, 0, d, n * d, 0, many, 0, n);
+    k.gemmBfloat16GroupedTransA(groups, starts, 0, d, n, 1, a, 0, d, c, 0, n, 0, grad, 0, n, d * n);
+    return [c, many, grad];
+  },
   'products by packed weights': (k, dice) => {
     const [groups, n, d] = [4, 96, 128],
       starts = new Int32Array([0, 300, 301, 301, 640]);

@@ -3,6 +3,7 @@ import type { Kernels } from '../../../src/backend/kernels';
 import { groupedMatmulConformance } from './groupedMatmul';
 import { Dice, expectClose, hashBits } from './harness';
 import { matmulConformance, product } from './matmul';
+import { mixedConformance } from './mixed';
 import { storedConformance } from './stored';
 
 /** bfloat16 numbers of [-2, 2), and their bytes. */
@@ -27,6 +28,7 @@ export function tilesConformance(
   describe.skipIf(skip)(`tiles: ${name}`, () => {
     matmulConformance(kernels);
     groupedMatmulConformance(kernels);
+    mixedConformance(kernels, false);
     storedConformance(kernels, ['float32', 'bfloat16', 'float16']);
 
     it('bfloat16 matrices are multiplied by every bit of the activations', () => {

@@ -1,0 +1,15 @@
+/**
+ * What products by weight matrices multiply. 'bfloat16' is mixed precision (Micikevicius et al. 2018): both operands are rounded
+ * to bfloat16 (8 significant bits, the exponents of float32) and their products summed in float32, in the forward, for the gradients
+ * of activations and for those of weights. Weights, gradients, moments, activations in memory, routers, norms, attention, softmax
+ * and loss stay float32, so do adapters, and matrices that are kept as they are stored.
+ */
+export type Precision = 'float32' | 'bfloat16';
+
+export const PRECISIONS = ['float32', 'bfloat16'] as const satisfies readonly Precision[];
+
+/** @throws TypeError unless it is undefined, for the default, or a precision. */
+export function checkPrecision(what: string, value: unknown): void {
+  if (value === undefined || PRECISIONS.includes(value as Precision)) return;
+  throw new TypeError(`${what}: precision must be 'float32' or 'bfloat16', got ${String(value)}`);
+}
