@@ -40,6 +40,7 @@ export {
   type ModelConfigOptions,
   type QueryKeyNormKind,
 } from './config/modelConfig';
+export type { Precision } from './config/precision';
 export type {
   LinearRopeScaling,
   Llama3RopeScaling,

@@ -313,6 +313,26 @@ std::string sameOnAllThreads() {
   return "";
 }
 
+// Operands that bfloat16 holds aren't rounded any further: the products are those of float32, of sides below a tile's too.
+std::string multipliesRounded(const TileWays& ways) {
+  std::vector<double> want, magnitudes;
+  for (const int64_t side : {1, 15, 33, 50}) {
+    const Matmul s = {side % 2 == 0, side > 16, side, 64 - side, 3 * side, 1, 0};
+    Array a = normals(s.m * s.k, 7), b = normals(s.k * s.n, 8);
+    for (Array* const x : {&a, &b}) {
+      for (float& value : *x) value = std::round(value * 32) / 32;  // at most 8 bits up to 8
+    }
+    const Gemm gemm{kernels().sgemm, &kernels(), &ways.rounded};
+    Array c(static_cast<size_t>(s.m * s.n));
+    exactly(s, a, b, c, &want, &magnitudes);
+    sgemm(gemm, s.transA, s.transB, s.m, s.n, s.k, s.alpha, a.data(), s.transA ? s.m : s.k, b.data(), s.transB ? s.k : s.n,
+          s.beta, c.data(), s.n);
+    const std::string problem = checkBounds("product", c, want, magnitudes, s.k);
+    if (!problem.empty()) return problem;
+  }
+  return "";
+}
+
 // Large enough that the shared operand takes several stages and pieces of the depth.
 std::string multipliesInPieces(const TileWays& ways) {
   constexpr int64_t kM = 32, kN = 32, kK = 60000;
@@ -356,6 +376,7 @@ void tileTests() {
   test("split products fall back for infinities, NaN and range", [] { return fallsBack(modelWays()); });
   test("split products keep numbers that tiles flush", [] { return keepsSmallNumbers(modelWays()); });
   test("split products of a long depth in pieces", [] { return multipliesInPieces(modelWays()); });
+  test("products of bfloat16 by bfloat16, on the model", [] { return multipliesRounded(modelWays()); });
   test("split products have the same bits on any number of threads", sameOnAllThreads);
   test("the model was given nothing that the processor refuses",
        [] { return modelFaults() == 0 ? std::string() : std::to_string(modelFaults()) + " instructions"; });
@@ -367,6 +388,7 @@ void tileTests() {
   test("the processor's tiles give the model's products", matchesModel);
   test("split products of any sizes and layouts, on the processor", [] { return multipliesAnySizes(processorWays()); });
   test("split products are as exact as float32's, on the processor", [] { return isAsExactAsFloat32(processorWays()); });
+  test("products of bfloat16 by bfloat16, on the processor", [] { return multipliesRounded(processorWays()); });
   test("split products fall back, on the processor", [] { return fallsBack(processorWays()); });
   test("split products keep small numbers, on the processor", [] { return keepsSmallNumbers(processorWays()); });
 }

@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MoETransformer } from '../../src';
+import { backendInfo, MoETransformer } from '../../src';
 import { sgemoe, TINY, temporaryFolder, writeText } from './run';
 
 let folder: string;
@@ -40,6 +40,31 @@ describe('--gradient-checkpointing', () => {
     }
     const run = JSON.parse(readFileSync(join(recomputed, 'run.json'), 'utf8'));
     expect(run.options.gradientCheckpointing).toBe(true);
+  });
+});
+
+describe('--precision', () => {
+  it('trains and evaluates in bfloat16, says at the head what that brings here, and is resumed', async () => {
+    const [single, mixed] = ['single', 'mixed'].map((name) => join(folder, name));
+    expect((await train(single)).stdout).not.toContain('Mixed:');
+    const first = await train(mixed, '--precision', 'bfloat16');
+    expect(first).toMatchObject({ code: 0, stderr: '' });
+    const none = backendInfo().matrixUnit === 'none';
+    expect(first.stdout).toMatch(none ? /Mixed: .*bfloat16, which is no faster here/ : /Mixed: .*bfloat16$/m);
+    expect([single, mixed].map((out) => configOf(out).precision)).toEqual(['float32', 'bfloat16']);
+    const weights = [single, mixed].map((out) => readFileSync(join(out, 'model.safetensors')));
+    expect(weights[1].equals(weights[0])).toBe(false);
+
+    const again = ['train', '--out', mixed, '--resume', '--steps', '8', '--sample-tokens', '0'];
+    expect((await sgemoe(again)).stdout).toContain('Mixed:');
+    expect(configOf(mixed)).toMatchObject({ precision: 'bfloat16', totalSteps: 8 });
+
+    const evaluated = async (...more: string[]) =>
+      JSON.parse((await sgemoe(['eval', single, '--data', text, '--json', ...more])).stdout).loss;
+    const [exact, rounded] = [await evaluated(), await evaluated('--precision', 'bfloat16')];
+    expect(rounded).not.toBe(exact);
+    expect(rounded).toBeCloseTo(exact, 1);
+    expect(await train(mixed, '--precision', 'float16', '--overwrite')).toMatchObject({ code: 2 });
   });
 });
 

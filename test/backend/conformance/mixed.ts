@@ -165,6 +165,7 @@ export function mixedConformance(kernels: () => Kernels, isQuick = true): void {
       it(`multiplies the rounded rows of each group: ${name}`, () => {
         for (const transB of BOTH) {
           everywhere(34, (scene, dice) => check(scene, dice, starts, transB, [7, 5]));
+          if (starts.length > 100) continue;
           everywhere(35, (scene, dice) => check(scene, dice, starts, transB, [33, 40]));
         }
       });
