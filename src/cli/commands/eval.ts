@@ -19,6 +19,7 @@ import {
   type TextEvalResult,
   WINDOW_OPTIONS,
 } from '../../training/evaluateText';
+import { addCommTimeout, type CommTimeoutOption } from '../options/commTimeout';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import {
@@ -40,7 +41,7 @@ import { JobProgress } from '../terminal/liveLine';
 import { asUsage, UsageError } from '../terminal/usageError';
 import { onRanks } from './ranks';
 
-interface EvalCliOptions extends DtypeCliOption, HubCliOptions {
+interface EvalCliOptions extends DtypeCliOption, HubCliOptions, CommTimeoutOption {
   data: string[];
   adapter?: string;
   split?: Split;
@@ -87,11 +88,11 @@ export function addEvalCommand(program: Command, context: CliContext): void {
       decimal({ above: 0, below: 1 }),
     );
   addTableOptions(command, WINDOW_OPTIONS);
-  addHubOptions(addThreadsOption(addAdapterOption(command).addOption(dtypeOption())))
+  addHubOptions(addCommTimeout(addThreadsOption(addAdapterOption(command).addOption(dtypeOption()))))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
     .action(async (name: string, options: EvalCliOptions) => {
-      context.exitCode = await onRanks(context.io, async ({ ranks, io }) => {
+      context.exitCode = await onRanks(context.io, options, async ({ ranks, io }) => {
         await evalCommand(name, options, ranks.collectives, io);
         return EXIT.ok;
       });

@@ -51,7 +51,7 @@ the best weights in best/, the state that --resume goes on from. With --lora-tar
 they are stored, quantised ones too; the folder then has adapter_config.json and adapter_model.safetensors, as Python's peft writes them.
 chat, generate, eval and serve take it as a model, serve also beside its base (--adapter), and merge makes a whole checkpoint of both.
 
-Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130.
+SIGUSR1 saves after the step. Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130.
 
 Examples:
   $ sgemoe finetune SmolLM2-135M-Instruct.Q8_0.gguf --data chats.jsonl --out runs/tuned
@@ -73,7 +73,7 @@ export function addFinetuneCommand(program: Command, context: CliContext): void 
   addFinetuneOptions(command);
   command.addHelpText('after', NOTES).action(async (model: string | undefined) => {
     if (model !== undefined) command.setOptionValueWithSource('initFrom', model, 'cli');
-    context.exitCode = await onRanks(context.io, ({ ranks, io }) =>
+    context.exitCode = await onRanks(context.io, command.opts(), ({ ranks, io }) =>
       finetuneCommand(command, ranks.collectives, io),
     );
   });

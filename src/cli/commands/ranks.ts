@@ -2,6 +2,7 @@
 import { Distributed } from '../../backend/collectives/distributed';
 import { SgemoeError } from '../../base/errors';
 import { isAgreed } from '../../training/distributed/agreement';
+import type { CommTimeoutOption } from '../options/commTimeout';
 import type { CliIo, OutStream } from '../terminal/io';
 import { reportError } from '../terminal/usageError';
 
@@ -17,8 +18,12 @@ interface Rank {
  * Runs a command on the ranks of the launcher that started this process, or as a single process. Returns its exit code, or that of
  * its failure: one that all ranks have is told once, any other with its rank, and then ends them all.
  */
-export async function onRanks(io: CliIo, command: (rank: Rank) => Promise<number>): Promise<number> {
-  const ranks = await Distributed.init();
+export async function onRanks(
+  io: CliIo,
+  { commTimeout }: CommTimeoutOption,
+  command: (rank: Rank) => Promise<number>,
+): Promise<number> {
+  const ranks = await Distributed.init({ timeoutMs: commTimeout && 1000 * commTimeout });
   const own = ranks.rank === 0 ? io : { ...io, stdout: SILENT, stderr: SILENT };
   try {
     const code = await command({ ranks, io: own });

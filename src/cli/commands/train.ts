@@ -60,7 +60,7 @@ One process at a time trains in a folder: .sgemoe-lock in it names the process. 
 A run that was stopped, killed or cut off by a crash goes on with --resume and makes the same steps as without the break. A
 save that fails (disk full) is reported and tried again at the next one; when the last one fails, the exit code is 1.
 
-Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130. A second one, at least half a
+SIGUSR1 saves after the step. Ctrl-C (or SIGTERM) finishes the step and its evaluation, saves and ends with exit code 130. A second one, at least half a
 second later, ends without waiting for the save.
 
 Examples:
@@ -76,7 +76,7 @@ export function addTrainCommand(program: Command, context: CliContext): void {
   const command = program.command('train').description('Train a model on text and save it.');
   addTrainOptions(command);
   command.addHelpText('after', NOTES).action(async () => {
-    context.exitCode = await onRanks(context.io, ({ ranks, io }) =>
+    context.exitCode = await onRanks(context.io, command.opts(), ({ ranks, io }) =>
       trainCommand(command, ranks.collectives, io),
     );
   });

@@ -85,12 +85,15 @@ function sampleOf({ samplePrompt, sampleTokens, seed }: KnownRunOptions): Sample
   return { prompt: samplePrompt, maxTokens: sampleTokens, seed };
 }
 
-/** Makes the run and shows its progress under the lines of `head`. */
+/** Makes the run and shows its progress under the lines of `head`. SIGUSR1 saves after the step. */
 export async function showRun(run: TrainingRun, head: string, io: CliIo): Promise<void> {
   const printer = new RunPrinter(io.stdout, { totalSteps: run.trainer.config.totalSteps, head });
+  const save = () => run.requestSave();
+  io.signals.on('SIGUSR1', save);
   try {
     for await (const event of run) printer.show(event);
   } finally {
+    io.signals.off('SIGUSR1', save);
     printer.clear();
   }
 }

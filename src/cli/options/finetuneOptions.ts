@@ -5,6 +5,7 @@ import { CHAT_DATA_OPTIONS, type ChatDatasetOptions } from '../../text/chats/opt
 import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
 import { RUN_OPTIONS } from '../../training/run/runOptions';
 import { SAMPLE_OPTIONS } from '../../training/run/samples';
+import { addCommTimeout } from './commTimeout';
 import { addHubOptions, type HubCliOptions } from './hubOptions';
 import { addTableOptions } from './tableOptions';
 import { addThreadsOption } from './threads';
@@ -89,5 +90,5 @@ export function addFinetuneOptions(command: Command): void {
   });
   addTableOptions(command, EARLY_STOPPING_OPTIONS);
   addTableOptions(command, SAMPLE_OPTIONS, { changes: SAMPLE_CHANGES });
-  addThreadsOption(command);
+  addCommTimeout(addThreadsOption(command));
 }

@@ -4,7 +4,7 @@ export interface CliIo {
   readonly stdout: OutStream;
   readonly stderr: OutStream;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** The source of SIGINT and SIGTERM. */
+  /** The source of SIGINT, SIGTERM and SIGUSR1. */
   readonly signals: SignalSource;
 }
 

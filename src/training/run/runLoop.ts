@@ -140,7 +140,7 @@ export class RunLoop {
     const samples = this.#logs?.samples;
     if (samples?.isDue(step)) yield { type: 'sample', ...(await samples.add(step)) };
     // The ranks' clocks and signals differ.
-    const isDue = this.#schedule.isDue(step, due);
+    const isDue = this.#schedule.isDue(step, due) || state.saveRequested;
     const [saves, stops] = await anyRank(this.#ranks, isDue, this.#setup.options.signal?.aborted ?? false);
     this.#isStopped ||= stops;
     if (!state.isOver && saves) yield* this.#saveOnTheWay();
@@ -191,6 +191,7 @@ export class RunLoop {
   async *#saveOnTheWay(): Events {
     yield* this.#saver.attempt(this.#checkpoint());
     this.#schedule.tried();
+    this.#setup.state.saveRequested = false;
     yield* this.#draw(null);
   }
 

@@ -23,6 +23,8 @@ export class RunState {
   done: number;
   /** Tokens of the steps of this process. */
   tokens = 0;
+  /** Whether a save is asked for after the current step. */
+  saveRequested = false;
   /** The lowest evaluation whose weights are saved. */
   best: Evaluation | null;
   readonly earlyStopping: EarlyStopping | null;

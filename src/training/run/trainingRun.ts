@@ -171,6 +171,11 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
     }
   }
 
+  /** Asks for a save after the current step, or the next one; of several ranks one is enough. */
+  requestSave(): void {
+    this.#setup.state.saveRequested = true;
+  }
+
   /** Unlocks the folder of a run that is never iterated; an iterated run unlocks it by itself. */
   async close(): Promise<void> {
     if (this.#isIterated) return;

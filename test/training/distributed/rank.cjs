@@ -103,11 +103,11 @@ const scenarios = {
     return { made };
   },
 
-  /** A whole run in a folder; `stopAt` is a step after which the last rank is told to stop, `spoils` what can't be saved. */
+  /** A whole run in a folder; `stopAt` is a step after which the last rank is told to stop, `saveAt` one to save after, `spoils` what can't be saved. */
   async run() {
     const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).join('');
     const controller = new AbortController();
-    const { dir, stopAt, resume, config, save, spoils } = options;
+    const { dir, stopAt, saveAt, resume, config, save, spoils } = options;
     const recipe = {
       dataset: TextDataset.fromText(text),
       batchSize: 4,
@@ -131,6 +131,7 @@ const scenarios = {
         events.push({ type, step, part, loss, text, error: error?.message });
         // A file where a folder belongs.
         if (type === 'start' && rank === 0 && spoils) writeFileSync(join(dir, spoils), '');
+        if (type === 'step' && step === saveAt && rank === size - 1) run.requestSave();
         if (type === 'step' && step === stopAt && rank === size - 1) controller.abort();
       }
       const { steps, interrupted, validation, best } = run.result;

@@ -53,6 +53,13 @@ describe('a run of several ranks', () => {
     expectSameRun('changing', 'one');
   });
 
+  it('saves after a step in which one rank is asked to', async () => {
+    const [first, second] = await run(2, 'asked', { saveAt: 4 });
+    const saved = first.events.filter(({ type, part }) => type === 'saved' && part === 'checkpoint');
+    expect(saved.map(({ step }) => step)).toEqual([3, 4, 6, 8]);
+    expect(second).toEqual(first);
+  });
+
   it('gets more micro-batches where the ranks can not share those of the run', async () => {
     await run(1, 'grows', { stopAt: 2 });
     const ranks = await run(2, 'grows', { resume: true });
