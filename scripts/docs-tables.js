@@ -25,6 +25,7 @@ const TABLES = {
   },
   train: () => withFlags(dist('config/trainConfig.js').TRAIN_OPTIONS, 'train'),
   chats: () => withFlags(dist('text/chats/options.js').CHAT_DATA_OPTIONS, 'finetune'),
+  preferences: () => withFlags(dist('text/chats/options.js').BETA_OPTION, 'finetune'),
   sampling: () => withFlags(dist('sampling/options.js').SAMPLING_OPTIONS, 'generate'),
   run: () => withFlags(dist('training/run/runOptions.js').RUN_OPTIONS, 'train'),
   earlyStopping: () => withFlags(dist('training/earlyStopping.js').EARLY_STOPPING_OPTIONS, 'train'),

@@ -13,7 +13,7 @@ export {
   type ThreadGroupOptions,
 } from './backend/collectives/threads';
 export type { BackendInfo, BackendName, BackendRequest, BlasInfo, Kernels } from './backend/kernels';
-export type { Batch } from './base/batch';
+export type { Batch, Preferences } from './base/batch';
 export type { DType, FloatDType } from './base/dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';
 export { Lcg64 } from './base/random';
@@ -169,7 +169,9 @@ export { bigramConditionalEntropy } from './text/bigram';
 export { type BpeOptions, type BpeProgress, trainBpe } from './text/bpe/trainBpe';
 export { ByteTokenizer } from './text/byteTokenizer';
 export { ChatDataset } from './text/chats/chatDataset';
-export type { ChatDatasetOptions, TooLong } from './text/chats/options';
+export type { ChatDatasetOptions, PreferenceDatasetOptions, TooLong } from './text/chats/options';
+export type { PreferencePair } from './text/chats/pairs';
+export { PreferenceDataset, type ReferenceScores } from './text/chats/preferenceDataset';
 export type { LossOn, Sample } from './text/chats/samples';
 export type { ChatMessage, ChatOptions } from './text/chatTemplate';
 export type {
@@ -213,6 +215,8 @@ export {
   type ScoringOptions,
   type TextEvalResult,
 } from './training/evaluateText';
+export type { PreferenceMetrics, PreferenceResult } from './training/preferenceLoss';
+export { evaluatePreferences, type ScoreOptions, scoreReference } from './training/preferences';
 export type { Evaluation } from './training/run/best';
 export type { LossReference } from './training/run/chart';
 export type {

@@ -10,4 +10,17 @@ export interface Batch {
    * count. Absent where each row is one sample.
    */
   readonly positions?: Int32Array | undefined;
+  /**
+   * Makes the samples pairs, the chosen answer of each before the rejected one: a train step then learns the preference (DPO)
+   * instead of the tokens. Needs positions. Absent where samples stand for themselves.
+   */
+  readonly preferences?: Preferences | undefined;
+}
+
+/** What a loss on pairs of samples needs beside their tokens. */
+export interface Preferences {
+  /** [samples] log-probability of each sample's counted targets under the reference model, in nats. */
+  readonly reference: ArrayLike<number>;
+  /** How strongly the reference holds the model back, > 0. */
+  readonly beta: number;
 }

@@ -1,3 +1,4 @@
+import type { Preferences } from '../base/batch';
 import { checkIds, checkInteger } from '../base/checks';
 import { countTokens, PADDING } from '../model/packing';
 import { Tensor } from '../tensor/tensor';
@@ -9,6 +10,7 @@ export interface BatchIds {
   readonly batch: number;
   readonly seqLen: number;
   readonly positions?: ArrayLike<number> | undefined;
+  readonly preferences?: Preferences | undefined;
 }
 
 /** What `checkBatch` counts. */
@@ -36,6 +38,7 @@ export function checkBatch(
   checkTokens('targets', targets, batch * seqLen);
   checkIds('ids', ids, vocabSize);
   const counted = countTargets(targets, vocabSize, ignoreIndex);
+  if (data.preferences !== undefined) checkPreferences(data, data.preferences);
   if (positions === undefined) {
     return { counted, tokens: batch * seqLen, partTokens: (_, rows) => rows * seqLen };
   }
@@ -45,6 +48,20 @@ export function checkBatch(
   for (let row = 0; row < batch; row++) checkSamples(data, positions, row, ignoreIndex);
   const partTokens = (first: number, rows: number) => countTokens(positions, first * seqLen, rows * seqLen);
   return { counted, tokens: partTokens(0, batch), partTokens };
+}
+
+/** @throws RangeError unless the samples of each row are pairs, with a number for each sample. */
+function checkPreferences({ positions, batch, seqLen }: BatchIds, { reference, beta }: Preferences): void {
+  if (!(beta > 0)) throw new RangeError(`preferences: beta must be > 0, got ${beta}`);
+  let samples = 0;
+  for (let row = 0; row < batch; row++) {
+    for (let i = 0; i < seqLen; i++) if (positions?.[row * seqLen + i] === 0) samples++;
+    if (samples % 2 === 1) throw new RangeError(`preferences: row ${row} must hold pairs of samples`);
+  }
+  if (samples > 0 && reference.length === samples) return;
+  throw new RangeError(
+    `preferences: reference must hold a number for each sample (${samples}), got ${reference.length}`,
+  );
 }
 
 function checkNoTensor(name: string, array: ArrayLike<number>): void {

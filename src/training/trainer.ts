@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Collectives } from '../backend/collectives';
 import { soloCollectives } from '../backend/collectives/solo';
-import type { Batch } from '../base/batch';
+import type { Batch, Preferences } from '../base/batch';
 import { checkInteger, checkOptions, sameShape } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { requireMemory } from '../base/requireMemory';
@@ -18,6 +18,7 @@ import { GradientExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
 import { checksum, StepSums } from './distributed/stepSums';
 import { AdamW, type Moment } from './optimizer';
+import { PreferenceLoss, type PreferenceMetrics } from './preferenceLoss';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
 
@@ -25,7 +26,7 @@ export type { Batch } from '../base/batch';
 export type { ResolvedTrainConfig, TrainConfig } from '../config/trainConfig';
 
 export interface LossResult {
-  /** crossEntropy + auxLoss + zLoss. */
+  /** crossEntropy + auxLoss + zLoss; of a batch of pairs, the loss of their preferences in place of the cross-entropy. */
   loss: number;
   /** Mean cross-entropy of the targets that count, in nats. */
   crossEntropy: number;
@@ -39,6 +40,8 @@ export interface LossResult {
   tokens: number;
   /** [nLayers][E]: each expert's share of its layer's assignments, which add up to 1; empty for a dense layer. */
   expertLoad: number[][];
+  /** Of a batch of pairs, whose loss is `preferences.loss` + auxLoss + zLoss. */
+  preferences?: PreferenceMetrics | undefined;
 }
 
 export interface StepResult extends LossResult {
@@ -70,6 +73,8 @@ export interface TrainerState {
 export interface StepOptions {
   /** int32 [B,S]: the place of each token within its sample where rows hold several, see `Batch`. Default: a row is a sample. */
   positions?: Tensor | undefined;
+  /** Makes the samples pairs of a chosen and a rejected answer, see `Batch`. Default: they stand for themselves. */
+  preferences?: Preferences | undefined;
 }
 
 export interface RunOptions {
@@ -102,6 +107,8 @@ export class Trainer {
   /** The ranks that share each step. */
   readonly collectives: Collectives;
   readonly #optimizer: AdamW;
+  /** The pairs of the batch that a step computes; null of other batches. */
+  #preferences: PreferenceLoss | null = null;
   readonly #sums: StepSums;
   readonly #tree: GradientTree;
   readonly #exchange: GradientExchange;
@@ -161,7 +168,7 @@ export class Trainer {
     targets: Tensor,
     options: StepOptions & { onGradients?: OnGradients | undefined } = {},
   ): LossResult {
-    checkOptions('lossAndGradients', options, ['positions', 'onGradients']);
+    checkOptions('lossAndGradients', options, ['positions', 'preferences', 'onGradients']);
     const { onGradients } = options;
     const isAlone = this.collectives.size === 1;
     const result = this.#lossAndGradients(batchOf(ids, targets, options), isAlone ? onGradients : undefined);
@@ -178,7 +185,7 @@ export class Trainer {
    * @throws SgemoeError SGEMOE_MODEL_FROZEN, SGEMOE_TRAINING_SAVING, SGEMOE_MEMORY before anything is computed.
    */
   trainStep(ids: Tensor, targets: Tensor, options: StepOptions = {}): StepResult {
-    checkOptions('trainStep', options, ['positions']);
+    checkOptions('trainStep', options, ['positions', 'preferences']);
     return this.#trainStep(batchOf(ids, targets, options));
   }
 
@@ -274,8 +281,7 @@ export class Trainer {
       this.#balance(result.expertLoad);
       this.step = step;
     }
-    const { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad } = result;
-    return { loss, crossEntropy, auxLoss, zLoss, gradNorm, tokens, expertLoad, step, lr, skipped };
+    return { ...result, step, lr, skipped };
   }
 
   #lossAndGradients(data: BatchIds, onGradients?: OnGradients): LossResult {
@@ -286,6 +292,7 @@ export class Trainer {
     if (counted === 0) throw new RangeError('the batch has no target that counts');
     this.#requireRows(batch);
     if (this.#optimizer.missingBytes > 0) this.requireMemory(batch, seqLen);
+    this.#preferences = data.preferences ? this.#preferenceLoss(data.preferences) : null;
     this.#exchange.begin();
     const sums = this.#computeOwn(data, counts, onGradients);
     this.#sums.exchange(sums, data, this.#stateNumber());
@@ -293,15 +300,23 @@ export class Trainer {
     this.#exchange.gatherGradients();
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
+    const preferences = this.#preferences?.metrics;
     return {
-      loss: crossEntropy + sums.auxLoss + sums.zLoss,
+      loss: (preferences?.loss ?? crossEntropy) + sums.auxLoss + sums.zLoss,
       crossEntropy,
       auxLoss: sums.auxLoss,
       zLoss: sums.zLoss,
       gradNorm: model.trained.gradNorm(),
       tokens,
       expertLoad: sums.load,
+      ...(preferences && { preferences }),
     };
+  }
+
+  /** @throws RangeError on several ranks, which would have to share the pairs' losses before the gradients. */
+  #preferenceLoss(preferences: Preferences): PreferenceLoss {
+    if (this.collectives.size === 1) return new PreferenceLoss(preferences);
+    throw new RangeError('preferences: pairs are trained by one process, not by several ranks');
   }
 
   #requireRows(batch: number): void {
@@ -317,6 +332,7 @@ export class Trainer {
     const { rank, size } = this.collectives;
     const own = this.config.microBatches / size;
     const sums = this.model.loss.noSums();
+    if (data.preferences) sums.samples = [];
     // A range that is final in the last micro-batch gets what the others have, and leaves.
     const onFinal =
       this.config.microBatches === 1
@@ -359,8 +375,9 @@ export class Trainer {
       const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale, pass, precision };
       const rowsOf = { ids, targets, positions, from: first * seq, batch: rows, seq };
       model.loss.forward(rowsOf, terms, mode, sums);
+      const scales = this.#preferences?.addPart(sums.samples!);
       // The first part overwrites the gradients, the others add to them, the last completes them.
-      model.loss.backward(part === begin, part === end - 1 ? onGradients : undefined);
+      model.loss.backward(part === begin, part === end - 1 ? onGradients : undefined, scales);
     }
   }
 
@@ -448,7 +465,7 @@ function toShares(counts: number[]): void {
   for (let e = 0; e < counts.length; e++) counts[e] /= total;
 }
 
-function batchOf(ids: Tensor, targets: Tensor, { positions }: StepOptions): BatchIds {
+function batchOf(ids: Tensor, targets: Tensor, { positions, preferences }: StepOptions): BatchIds {
   if (!(ids instanceof Tensor) || !(targets instanceof Tensor) || ids.ndim !== 2) {
     throw new TypeError('ids and targets must be Tensors of shape [B,S]; Tensor.fromIds makes them');
   }
@@ -456,7 +473,7 @@ function batchOf(ids: Tensor, targets: Tensor, { positions }: StepOptions): Batc
   if (positions !== undefined) requireShape('positions', positions, ids);
   const [batch, seqLen] = ids.shape;
   const own = positions && idsOf(positions);
-  return { ids: idsOf(ids), targets: idsOf(targets), positions: own, batch, seqLen };
+  return { ids: idsOf(ids), targets: idsOf(targets), positions: own, preferences, batch, seqLen };
 }
 
 function requireShape(name: string, tensor: Tensor, ids: Tensor): void {

@@ -245,3 +245,52 @@ describe('sgemoe finetune --lora-targets', () => {
     expect(wrong.stderr).toContain("'q_porj' is part of no name here");
   });
 });
+
+describe('sgemoe finetune on pairs', () => {
+  const PAIRS = Array.from({ length: 20 }, (_, i) => ({
+    prompt: [{ role: 'user', content: `is ${i} even?` }],
+    chosen: [{ role: 'assistant', content: 'yes' }],
+    rejected: [{ role: 'assistant', content: 'no' }],
+  }));
+  const onPairs = (out: string, ...more: string[]) =>
+    sgemoe(['finetune', model, '--data', write('pairs.jsonl', PAIRS), '--out', join(folder, out), ...more]);
+
+  it('learns to prefer the chosen answers, with adapters, and tells how many', async () => {
+    const options = [
+      '--lora-targets',
+      'all',
+      '--lr',
+      '2e-2',
+      '--epochs',
+      '4',
+      '--beta',
+      '0.2',
+      '--sample-tokens',
+      '4',
+    ];
+    const run = await onPairs('preferred', ...options);
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toContain('18 pairs (beta 0.2) share 9 rows of 160 tokens');
+    expect(run.stdout).toContain('⟦yes<|im_end|>⟧');
+    expect(run.stdout).toMatch(/rejected:\n.*3 of 33 tokens are learnt/);
+    expect(run.stdout).toMatch(/loss 0\.\d+ {2}\d+\.\d % preferred/);
+    expect(run.stdout).toMatch(/Validation loss 0\.\d+, 100\.0 % of the chosen answers preferred, margin \d/);
+    const metrics = readMetrics(join(folder, 'preferred'));
+    const [first, last] = [metrics[0], metrics[metrics.length - 1]].map(
+      ({ preferences }) => preferences as unknown as { loss: number; accuracy: number },
+    );
+    expect(first.loss).toBeCloseTo(Math.LN2, 3);
+    expect(last.accuracy).toBe(1);
+  });
+
+  it('has lower learning rates by default, and refuses options of other rows', async () => {
+    await onPairs('lower', '--steps', '1', '--warmup', '0', '--schedule', 'constant', '--sample-tokens', '0');
+    expect(readMetrics(join(folder, 'lower'))[0].lr).toBe(5e-6);
+    const wrong = await onPairs('wrong', '--loss-on', 'all');
+    expect(wrong).toMatchObject({ code: 2 });
+    expect(wrong.stderr).toContain('--loss-on is not for pairs');
+    const beta = await finetune('beta', '--beta', '0.2');
+    expect(beta).toMatchObject({ code: 2 });
+    expect(beta.stderr).toContain('--beta is for pairs');
+  });
+});

@@ -12,7 +12,7 @@ import { SAMPLING_OPTIONS } from '../../src/sampling/options';
 import { ENGINE_OPTIONS } from '../../src/serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS } from '../../src/serve/http/options';
 import { CHAT_FIELDS, COMMON_FIELDS, COMPLETION_FIELDS } from '../../src/serve/http/requestFields';
-import { CHAT_DATA_OPTIONS } from '../../src/text/chats/options';
+import { BETA_OPTION, CHAT_DATA_OPTIONS } from '../../src/text/chats/options';
 import { EARLY_STOPPING_OPTIONS } from '../../src/training/earlyStopping';
 import { WINDOW_OPTIONS } from '../../src/training/evaluateText';
 import { RUN_OPTIONS } from '../../src/training/run/runOptions';
@@ -63,6 +63,12 @@ const FAMILIES: Family[] = [
     table: CHAT_DATA_OPTIONS,
     source: 'src/text/chats/options.ts',
     type: 'ChatDatasetOptions',
+    page: 'docs/fine-tuning.md',
+  },
+  {
+    table: BETA_OPTION,
+    source: 'src/text/chats/options.ts',
+    type: 'PreferenceDatasetOptions',
     page: 'docs/fine-tuning.md',
   },
   {

@@ -5,14 +5,17 @@ import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
 import { type Inspection, inspectCheckpoint } from '../../model/inspect';
 import type { ChatMessage } from '../../text/chatMessage';
 import { ChatDataset } from '../../text/chats/chatDataset';
-import { CHAT_DATA_OPTIONS } from '../../text/chats/options';
+import { CHAT_DATA_OPTIONS, PREFERENCE_DATA_OPTIONS } from '../../text/chats/options';
+import { holdsPairs } from '../../text/chats/pairs';
+import { PreferenceDataset } from '../../text/chats/preferenceDataset';
+import type { Sample } from '../../text/chats/samples';
 import { readTokenizer } from '../../text/readTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
 import { together } from '../../training/distributed/agreement';
 import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
-import { addFinetuneOptions, type FinetuneCliOptions, LORA_LR } from '../options/finetuneOptions';
+import { addFinetuneOptions, defaultLr, type FinetuneCliOptions } from '../options/finetuneOptions';
 import { checkpointPath, MODEL_ARGUMENT } from '../options/hubOptions';
 import { storableOptions } from '../options/optionFiles';
 import { attributesOf, fromFlags } from '../options/tableOptions';
@@ -43,8 +46,9 @@ const NOTES = `
   {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}   with "tools", if need be
   {"prompt": "...", "completion": "..."}
   {"text": "..."}
-Conversations are rendered by the chat template of the model's tokenizer; the loss counts what the assistant wrote. Rows that can't
-be used are told by line and left out. Samples share the rows of a batch without seeing each other.
+  {"prompt": [messages] or "...", "chosen": ..., "rejected": ...}   pairs of answers: the chosen one becomes more probable (DPO)
+A file has either pairs or other rows. Conversations are rendered by the chat template of the model's tokenizer; the loss counts
+what the assistant wrote. Rows that can't be used are told by line and left out. Samples share the rows of a batch without seeing each other.
 
 All weights are trained, as float32. The run folder (--out) is a model, and has the files of a run of sgemoe train: metrics, curve,
 the best weights in best/, the state that --resume goes on from. With --lora-targets only adapters are trained, beside weights that stay as
@@ -58,11 +62,16 @@ Examples:
   $ sgemoe finetune runs/book --data questions.jsonl --out runs/answers --epochs 10 --lr 1e-4
   $ sgemoe finetune model.Q4_K_M.gguf --data chats.jsonl --out runs/adapter --lora-targets all --gradient-checkpointing
   $ sgemoe merge model.Q4_K_M.gguf runs/adapter --out models/tuned
+  $ sgemoe finetune models/tuned --data pairs.jsonl --out runs/preferred --lora-targets all
   $ sgemoe finetune --out runs/tuned --resume
   $ sgemoe chat runs/tuned
 `;
 
 const SEQ_LEN = 512;
+/** That of pairs, both of whose answers stand in a row. */
+const PAIR_SEQ_LEN = 1024;
+
+type TuningData = ChatDataset | PreferenceDataset;
 
 export function addFinetuneCommand(program: Command, context: CliContext): void {
   const command = program
@@ -142,19 +151,24 @@ async function openChats(
   base: Base | null,
   tokenizer: Tokenizer,
   io: CliIo,
-): Promise<{ dataset: ChatDataset; options: KnownRunOptions & FinetuneCliOptions }> {
+): Promise<{ dataset: TuningData; options: KnownRunOptions & FinetuneCliOptions }> {
   const settle = (name: keyof FinetuneCliOptions, value: unknown) => {
     if (command.getOptionValue(name) === undefined) command.setOptionValueWithSource(name, value, 'default');
   };
-  settle('seqLen', Math.min(SEQ_LEN, base?.maxSeqLen ?? SEQ_LEN));
-  const { data, ...given } = command.opts<FinetuneCliOptions>();
+  const { data } = command.opts<FinetuneCliOptions>();
+  const pairs = await holdsPairs(data[0]);
+  checkOnly(command, pairs);
+  const seqLen = pairs ? PAIR_SEQ_LEN : SEQ_LEN;
+  settle('seqLen', Math.min(seqLen, base?.maxSeqLen ?? seqLen));
+  const given = command.opts<FinetuneCliOptions>();
+  if (command.getOptionValueSource('lr') === 'default') {
+    command.setOptionValueWithSource('lr', defaultLr(given.loraTargets !== undefined, pairs), 'default');
+  }
   const notes = new RowNotes(io.stderr);
-  const dataset = await ChatDataset.fromPaths(data, {
-    ...fromFlags(CHAT_DATA_OPTIONS, given),
-    tokenizer,
-    seqLen: given.seqLen,
-    onNote: (note) => notes.add(note),
-  });
+  const more = { tokenizer, seqLen: given.seqLen, onNote: (note: string) => notes.add(note) };
+  const dataset: TuningData = pairs
+    ? await PreferenceDataset.fromPaths(data, { ...fromFlags(PREFERENCE_DATA_OPTIONS, given), ...more })
+    : await ChatDataset.fromPaths(data, { ...fromFlags(CHAT_DATA_OPTIONS, given), ...more });
   notes.end();
   settle('steps', Math.max(1, Math.ceil((given.epochs * dataset.rowsPerEpoch) / given.batchSize)));
   const options = command.opts<KnownRunOptions & FinetuneCliOptions>();
@@ -163,14 +177,27 @@ async function openChats(
   return { dataset, options: known };
 }
 
+/** @throws UsageError for an option that only the other kind of data has. */
+function checkOnly(command: Command, pairs: boolean): void {
+  const isGiven = (name: string) => command.getOptionValueSource(name) === 'cli';
+  if (pairs && isGiven('lossOn'))
+    throw new UsageError('--loss-on is not for pairs, whose answers alone count.');
+  if (!pairs && isGiven('beta')) throw new UsageError('--beta is for pairs, rows with chosen and rejected.');
+}
+
+/** The first sample of a data set's items. */
+function firstSample([item]: TuningData['train']): Sample {
+  return 'chosen' in item ? item.chosen : item;
+}
+
 /** The text that samples continue: a question in the model's template, or the beginning of a sample. */
-function samplePrompt(question: string | undefined, { tokenizer, validation, train }: ChatDataset): string {
+function samplePrompt(question: string | undefined, { tokenizer, validation, train }: TuningData): string {
   if (question !== undefined) {
     if (!tokenizer.hasChatTemplate) return question;
     const messages: ChatMessage[] = [{ role: 'user', content: question }];
     return tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
   }
-  const { ids, counts } = validation[0] ?? train[0];
+  const { ids, counts } = firstSample(validation.length > 0 ? validation : train);
   return tokenizer.decode(ids.subarray(0, Math.max(1, counts.indexOf(1))));
 }
 
@@ -183,10 +210,7 @@ function loraOf({ loraTargets, ...options }: KnownRunOptions & FinetuneCliOption
 /** @throws UsageError for flags of adapters without --lora-targets. */
 function checkLora(command: Command): void {
   const sourceOf = (name: string) => command.getOptionValueSource(name) ?? 'default';
-  if (command.getOptionValue('loraTargets') !== undefined) {
-    if (sourceOf('lr') === 'default') command.setOptionValueWithSource('lr', LORA_LR, 'default');
-    return;
-  }
+  if (command.getOptionValue('loraTargets') !== undefined) return;
   // A run that goes on has stored all of its flags, and refuses others.
   if (command.getOptionValue('resume') === true) return;
   const [alone] = attributesOf(LORA_OPTIONS).filter((name) => ['cli', 'config'].includes(sourceOf(name)));
@@ -208,17 +232,20 @@ async function newTrainer(
 /** The lines at the head of a run, with an example of what is learnt. */
 function describe(
   run: TrainingRun,
-  dataset: ChatDataset,
+  dataset: TuningData,
   { seqLen, batchSize, steps }: KnownRunOptions,
 ): string {
   const rows = dataset.rowsPerEpoch;
-  const inputs = dataset.trainTokens - dataset.train.length;
+  const isPairs = dataset instanceof PreferenceDataset;
+  const inputs = dataset.trainTokens - (isPairs ? 2 : 1) * dataset.train.length;
+  const what = isPairs ? `pairs (beta ${dataset.beta})` : 'samples';
   return [
     describeRun(dataset, run.trainer, run.dir),
-    `Rows:    ${formatCount(dataset.train.length)} samples share ${formatCount(rows)} rows of ${formatCount(seqLen)} tokens ` +
+    `Rows:    ${formatCount(dataset.train.length)} ${what} share ${formatCount(rows)} rows of ${formatCount(seqLen)} tokens ` +
       `(${formatPercent(1 - inputs / (rows * seqLen))} left free); ${formatCount(steps)} steps of ${batchSize} rows are ` +
       `${((steps * batchSize) / rows).toFixed(1)} passes over them`,
     '',
-    describeExample(dataset.train[0], dataset.tokenizer),
+    describeExample(firstSample(dataset.train), dataset.tokenizer),
+    ...(isPairs ? ['rejected:', describeExample(dataset.train[0].rejected, dataset.tokenizer)] : []),
   ].join('\n');
 }

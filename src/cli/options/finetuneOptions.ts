@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { LORA_OPTIONS } from '../../config/loraOptions';
 import { TRAIN_OPTIONS } from '../../config/trainConfig';
-import { CHAT_DATA_OPTIONS, type ChatDatasetOptions } from '../../text/chats/options';
+import { BETA_OPTION, CHAT_DATA_OPTIONS, type ChatDatasetOptions } from '../../text/chats/options';
 import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
 import { RUN_OPTIONS } from '../../training/run/runOptions';
 import { SAMPLE_OPTIONS } from '../../training/run/samples';
@@ -22,22 +22,31 @@ export interface FinetuneCliOptions
   loraTargets?: string[];
 }
 
-/** The learning rate of adapters, which start at 0 and have little to unlearn. */
-export const LORA_LR = 2e-4;
+/** The learning rates of weights, and of adapters, which start at 0 and have little to unlearn. */
+const LR = { weights: 1e-4, adapters: 1e-3 };
+/** Those of preference pairs, whose loss goes on asking for more. */
+const PAIRS_LR = { weights: 5e-6, adapters: 5e-5 };
+
+export function defaultLr(adapters: boolean, pairs: boolean): number {
+  return (pairs ? PAIRS_LR : LR)[adapters ? 'adapters' : 'weights'];
+}
 
 const DEFAULT_EPOCHS = 3;
 
 /** Where tuning differs from training from scratch: fewer tokens, a lower learning rate, no decay towards 0. */
 const TRAIN_CHANGES = {
   totalSteps: { absent: 'as many as --epochs takes' },
-  lr: { default: 1e-4, note: `with adapters the default is ${LORA_LR}` },
+  lr: {
+    default: LR.weights,
+    note: `with adapters the default is ${LR.adapters}, on pairs ${PAIRS_LR.weights} and ${PAIRS_LR.adapters}`,
+  },
   weightDecay: { default: 0 },
   auxLossAlpha: { absent: "the model's" },
 };
 const RUN_CHANGES = {
   seqLen: {
-    doc: 'tokens of a row, which holds one or more samples',
-    absent: "512, at most the model's context",
+    doc: 'tokens of a row, which holds one or more samples, or both answers of one or more pairs',
+    absent: "512, on pairs 1024, at most the model's context",
   },
   batchSize: { doc: 'rows in a step', default: 2 },
   seed: { doc: 'of the order of the samples, and of the texts of --sample-tokens' },
@@ -73,6 +82,7 @@ export function addFinetuneOptions(command: Command): void {
   addHubOptions(command);
   command.optionsGroup('Data:');
   addTableOptions(command, CHAT_DATA_OPTIONS);
+  addTableOptions(command, BETA_OPTION);
   command.optionsGroup('Training:');
   command.option(
     '--epochs <x>',

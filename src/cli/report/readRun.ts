@@ -11,8 +11,8 @@ import { CurveBuilder } from './curves';
 import { LoadMapBuilder } from './loadMap';
 import type { Curve, CurveName, RunReport, RunSample } from './reportData';
 
-/** The numbers of a line of metrics.jsonl that become curves unchanged. */
-const STEP_FIELDS = [
+/** The numbers of a line of metrics.jsonl that become curves unchanged, those of preference pairs at the end. */
+const VALUES = [
   'crossEntropy',
   'auxLoss',
   'lr',
@@ -20,6 +20,11 @@ const STEP_FIELDS = [
   'tokensPerSec',
   'validationLoss',
   'validationBitsPerByte',
+  'accuracy',
+  'validationAccuracy',
+  'margin',
+  'chosenReward',
+  'rejectedReward',
 ] as const;
 const HEALTH = ['loadEntropy', 'maxOverMean', 'deadExperts'] as const;
 
@@ -72,7 +77,7 @@ class MetricsReader {
   readonly #load = new LoadMapBuilder();
 
   constructor() {
-    for (const name of [...STEP_FIELDS, ...HEALTH]) this.#curves.set(name, new CurveBuilder());
+    for (const name of [...VALUES, ...HEALTH]) this.#curves.set(name, new CurveBuilder());
   }
 
   add(line: Record<string, unknown>): void {
@@ -84,7 +89,15 @@ class MetricsReader {
       this.#skippedSteps++;
       return;
     }
-    for (const name of STEP_FIELDS) this.#curves.get(name)!.add(step, line[name]);
+    const { preferences, validationPreferences } = line as Record<
+      string,
+      Record<string, unknown> | undefined
+    >;
+    // Of pairs, their loss takes the place of the cross-entropy, as it does in the validation.
+    const crossEntropy = preferences?.loss ?? line.crossEntropy;
+    const validationAccuracy = validationPreferences?.accuracy;
+    const values: Record<string, unknown> = { ...line, ...preferences, crossEntropy, validationAccuracy };
+    for (const name of VALUES) this.#curves.get(name)!.add(step, values[name]);
     if (isLoad(expertLoad)) this.#addLoad(step, expertLoad);
   }
 

@@ -29,6 +29,12 @@ export type CurveName =
   | 'validationLoss'
   | 'validationBitsPerByte'
   | 'auxLoss'
+  /** Of preference pairs. */
+  | 'accuracy'
+  | 'validationAccuracy'
+  | 'margin'
+  | 'chosenReward'
+  | 'rejectedReward'
   | 'lr'
   | 'gradNorm'
   | 'tokensPerSec'

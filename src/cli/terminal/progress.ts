@@ -1,4 +1,4 @@
-import { formatDuration, formatLoss, formatRate } from './format';
+import { formatDuration, formatLoss, formatPercent, formatRate } from './format';
 import type { OutStream } from './io';
 import { LIVE_SECONDS, LiveLine, PLAIN_SECONDS } from './liveLine';
 
@@ -6,6 +6,8 @@ export interface ProgressStep {
   /** Steps made, skipped ones included. */
   step: number;
   crossEntropy: number;
+  /** Of preference pairs. */
+  preferences?: { loss: number; accuracy: number } | undefined;
   tokens: number;
   /** Seconds that the step took. */
   seconds: number;
@@ -38,6 +40,8 @@ export class Progress {
   readonly #started: number;
   #shownAt = Number.NEGATIVE_INFINITY;
   #loss = Number.NaN;
+  /** Share of pairs whose chosen answer is preferred; NaN without pairs. */
+  #accuracy = Number.NaN;
   #secondsPerToken = Number.NaN;
   #counted = 0;
   #validationLoss: number | undefined;
@@ -89,14 +93,15 @@ export class Progress {
     this.#line.clear();
   }
 
-  #average({ crossEntropy, tokens, seconds, skipped }: ProgressStep): void {
+  #average({ crossEntropy, preferences, tokens, seconds, skipped }: ProgressStep): void {
     if (skipped) return;
     this.#counted++;
     const share = Math.max(NEWEST_SHARE, 1 / this.#counted);
-    this.#loss = this.#counted === 1 ? crossEntropy : this.#loss + share * (crossEntropy - this.#loss);
-    const pace = seconds / tokens;
-    this.#secondsPerToken =
-      this.#counted === 1 ? pace : this.#secondsPerToken + share * (pace - this.#secondsPerToken);
+    const mean = (old: number, newest: number) =>
+      this.#counted === 1 ? newest : old + share * (newest - old);
+    this.#loss = mean(this.#loss, preferences?.loss ?? crossEntropy);
+    this.#accuracy = mean(this.#accuracy, preferences?.accuracy ?? Number.NaN);
+    this.#secondsPerToken = mean(this.#secondsPerToken, seconds / tokens);
   }
 
   #describe(done: number, now: number): string {
@@ -105,6 +110,7 @@ export class Progress {
     const parts = [
       `step ${String(done).padStart(total.length)}/${total}`,
       `loss ${formatLoss(this.#loss)}`,
+      Number.isNaN(this.#accuracy) ? '' : `${formatPercent(this.#accuracy)} preferred`,
       this.#validationLoss === undefined ? '' : `validation ${formatLoss(this.#validationLoss)}`,
       `${formatRate(1 / this.#secondsPerToken)} tokens/s`,
       `ETA ${formatDuration(left)}`,

@@ -4,9 +4,10 @@ import { layersInWords } from '../../config/layersInWords';
 import type { Precision } from '../../config/precision';
 import type { TokenDataset } from '../../text/data';
 import type { TrainingResult } from '../../training/run/result';
+import type { ValidationResult } from '../../training/run/validation';
 import type { Trainer } from '../../training/trainer';
 import { describeBackend } from '../commands/info';
-import { formatCount, formatDuration, formatLoss, formatRate, shellQuote } from './format';
+import { formatCount, formatDuration, formatLoss, formatPercent, formatRate, shellQuote } from './format';
 
 /** The lines at the head of a run: model, data, backend and folder. */
 export function describeRun(dataset: TokenDataset, trainer: Trainer, dir: string): string {
@@ -53,9 +54,8 @@ export function describeResult(result: TrainingResult, { command, totalSteps, ou
     );
   }
   if (validation !== null) {
-    const bits = validation.bitsPerByte.toFixed(3);
     lines.push(
-      `Validation loss ${validation.loss.toFixed(4)} nats per token, ${bits} bits per byte, over the whole split (earlier figures: over its first batches).`,
+      `Validation loss ${describeValidation(validation)}, over the whole split (earlier figures: over its first batches).`,
     );
   }
   if (result.stoppedEarly) {
@@ -74,4 +74,11 @@ export function describeResult(result: TrainingResult, { command, totalSteps, ou
     );
   }
   return lines.join('\n');
+}
+
+function describeValidation({ loss, bitsPerByte, preferences }: ValidationResult): string {
+  if (preferences === undefined)
+    return `${loss.toFixed(4)} nats per token, ${bitsPerByte!.toFixed(3)} bits per byte`;
+  const { accuracy, margin } = preferences;
+  return `${loss.toFixed(4)}, ${formatPercent(accuracy)} of the chosen answers preferred, margin ${margin.toFixed(3)}`;
 }

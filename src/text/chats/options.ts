@@ -58,3 +58,30 @@ export const CHAT_DATA_OPTIONS: OptionTable<ChatDatasetOptions> = {
     absent: 'nobody is told',
   }),
 };
+
+export interface PreferenceDatasetOptions extends Omit<ChatDatasetOptions, 'lossOn'> {
+  /**
+   * How strongly the reference holds the model back, > 0: a smaller beta lets the model go farther from it for the same gain.
+   * Default 0.1.
+   */
+  beta?: number | undefined;
+}
+
+const { lossOn: _, ...OF_SAMPLES } = CHAT_DATA_OPTIONS;
+
+/** Options of `sgemoe finetune` for pairs. */
+export const BETA_OPTION: OptionTable<Pick<PreferenceDatasetOptions, 'beta'>> = {
+  beta: number(
+    { above: 0 },
+    {
+      doc: 'of preference pairs: how strongly the model that the run starts from holds the tuned one back (DPO)',
+      default: 0.1,
+      cli: { flag: '--beta <x>' },
+    },
+  ),
+};
+
+export const PREFERENCE_DATA_OPTIONS: OptionTable<PreferenceDatasetOptions> = {
+  ...OF_SAMPLES,
+  ...BETA_OPTION,
+};

@@ -2,8 +2,7 @@ import type { Batch } from '../../base/batch';
 import type { DataPosition, TrainingBatches } from '../data';
 import { epochRandom, Shuffle } from '../prepared/shuffle';
 import { bestFit } from './bestFit';
-import { inputs, packRows } from './packRows';
-import type { Sample } from './samples';
+import type { ItemForm } from './itemForm';
 
 const POSITION_KIND = 'packed-samples';
 
@@ -14,17 +13,18 @@ interface PackedOptions {
 }
 
 /**
- * Rows of packed samples for ever. Each pass over the samples packs them by best fit, those of one length in random order, and
+ * Rows of packed items (samples, or pairs) for ever. Each pass over the items packs them by best fit, those of one length in random order, and
  * takes the rows in random order, so that passes differ in what stands together. The order follows from the seed and the
  * number of the pass alone, so a position is three numbers. A batch may hold rows of two passes.
  */
-export class PackedBatches implements TrainingBatches {
+export class PackedBatches<T> implements TrainingBatches {
   #epoch = 0;
   #row = 0;
-  #rows: Sample[][];
+  #rows: T[][];
 
   constructor(
-    private readonly samples: readonly Sample[],
+    private readonly items: readonly T[],
+    private readonly form: ItemForm<T>,
     private readonly options: PackedOptions,
   ) {
     this.#rows = this.#pass();
@@ -32,7 +32,7 @@ export class PackedBatches implements TrainingBatches {
 
   next(): { done: false; value: Batch } {
     const { batchSize, seqLen } = this.options;
-    const rows: Sample[][] = [];
+    const rows: T[][] = [];
     while (rows.length < batchSize) {
       if (this.#row === this.#rows.length) {
         this.#epoch++;
@@ -41,7 +41,7 @@ export class PackedBatches implements TrainingBatches {
       }
       rows.push(this.#rows[this.#row++]);
     }
-    return { done: false, value: packRows(rows, seqLen) };
+    return { done: false, value: this.form.pack(rows, seqLen) };
   }
 
   [Symbol.iterator](): this {
@@ -68,13 +68,13 @@ export class PackedBatches implements TrainingBatches {
   }
 
   /** The rows of the current pass. */
-  #pass(): Sample[][] {
-    const { samples } = this;
+  #pass(): T[][] {
+    const { items, form } = this;
     const { seqLen, seed } = this.options;
     const random = epochRandom(seed, this.#epoch);
-    const shuffle = new Shuffle(samples.length, random);
-    const shuffled = samples.map((_, i) => samples[shuffle.at(i)]);
-    const bins = bestFit(shuffled.map(inputs), seqLen);
+    const shuffle = new Shuffle(items.length, random);
+    const shuffled = items.map((_, i) => items[shuffle.at(i)]);
+    const bins = bestFit(shuffled.map(form.inputs), seqLen);
     const places = new Shuffle(bins.length, random);
     return bins.map((_, i) => bins[places.at(i)].map((index) => shuffled[index]));
   }

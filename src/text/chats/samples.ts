@@ -22,11 +22,9 @@ export interface Sample {
  * or as lists of messages; or `text`.
  * @throws RowError, or SgemoeError SGEMOE_CHAT_TEMPLATE, that says what is wrong with the row.
  */
-export function samplesOf({ place, value }: DataRow, tokenizer: Tokenizer, lossOn: LossOn): Sample[] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new RowError(value === undefined ? 'it is no JSON' : 'it is no JSON object');
-  }
-  const samples = sequencesOf(value as Record<string, unknown>, tokenizer).map(({ ids, counts }) => {
+export function samplesOf(row: DataRow, tokenizer: Tokenizer, lossOn: LossOn): Sample[] {
+  const { place } = row;
+  const samples = sequencesOf(objectOf(row), tokenizer).map(({ ids, counts }) => {
     const all = lossOn === 'all' ? new Uint8Array(ids.length).fill(1) : counts;
     if (all.length > 0) all[0] = 0;
     return { place, ids, counts: all };
@@ -36,21 +34,44 @@ export function samplesOf({ place, value }: DataRow, tokenizer: Tokenizer, lossO
   throw new RowError('it is empty: no token of it would be learnt');
 }
 
+/** The first `inputs` tokens of a sample with their targets; null if none of those counts. */
+export function cutSample({ place, ids, counts }: Sample, inputs: number): Sample | null {
+  const cut = { place, ids: ids.slice(0, inputs + 1), counts: counts.slice(0, inputs + 1) };
+  return cut.counts.includes(1) ? cut : null;
+}
+
+/** The object of a row. @throws RowError for anything else. */
+export function objectOf({ value }: DataRow): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new RowError(value === undefined ? 'it is no JSON' : 'it is no JSON object');
+}
+
 type Sequence = Pick<Sample, 'ids' | 'counts'>;
 
 function sequencesOf(row: Record<string, unknown>, tokenizer: Tokenizer): Sequence[] {
   const { messages, prompt, completion, text, tools } = row;
   if (messages !== undefined) return conversation(tokenizer, checkMessages('messages', messages), tools);
   if (prompt !== undefined || completion !== undefined) {
-    if (typeof prompt === 'string' && typeof completion === 'string') {
-      return [completed(tokenizer, prompt, completion)];
-    }
-    const before = checkMessages('prompt', prompt);
-    const answer = checkMessages('completion', completion);
-    return conversation(tokenizer, [...before, ...answer], tools, before.length);
+    return answerOf(tokenizer, prompt, 'completion', completion, tools);
   }
   if (typeof text === 'string') return [completed(tokenizer, '', text)];
+  if (row.chosen !== undefined) throw new RowError('it is a pair of answers among other rows');
   throw new RowError('it has neither messages, nor prompt and completion, nor text');
+}
+
+/** A prompt with an answer, both texts or both lists of messages; the answer counts. */
+export function answerOf(
+  tokenizer: Tokenizer,
+  prompt: unknown,
+  field: string,
+  answer: unknown,
+  tools: unknown,
+): Sequence[] {
+  if (typeof prompt === 'string' && typeof answer === 'string') return [completed(tokenizer, prompt, answer)];
+  const before = checkMessages('prompt', prompt);
+  const after = checkMessages(field, answer);
+  return conversation(tokenizer, [...before, ...after], tools, before.length);
 }
 
 function conversation(

@@ -1,4 +1,5 @@
 import { JsonLines, keepLines } from '../../checkpoint/jsonLines';
+import type { PreferenceMetrics } from '../preferenceLoss';
 import type { LossResult } from '../trainer';
 import type { ChartData } from './chart';
 import { type RouterHealth, routerHealth } from './routerHealth';
@@ -20,6 +21,8 @@ export interface StepMetrics extends LossResult {
   validationLoss?: number | undefined;
   /** Bits per byte of the same evaluation. */
   validationBitsPerByte?: number | undefined;
+  /** Of preference pairs, those of the same evaluation. */
+  validationPreferences?: PreferenceMetrics | undefined;
 }
 
 const LOSS_BINS = 400;
@@ -50,6 +53,7 @@ export class MetricsLog {
   append(metrics: StepMetrics): void {
     const { step, update, loss, crossEntropy, auxLoss, zLoss, lr, gradNorm, tokens, tokensPerSec } = metrics;
     const { validationLoss, validationBitsPerByte, expertLoad, skipped } = metrics;
+    const { preferences, validationPreferences } = metrics;
     const line = {
       step,
       update,
@@ -63,6 +67,8 @@ export class MetricsLog {
       tokensPerSec: Math.round(tokensPerSec * 10) / 10,
       validationLoss,
       validationBitsPerByte,
+      preferences,
+      validationPreferences,
       expertLoad: expertLoad.map((layer) => layer.map((share) => Math.round(share * 1e4) / 1e4)),
       router: rounded(routerHealth(expertLoad)),
       skipped,
@@ -76,9 +82,9 @@ export class MetricsLog {
     this.#lines.flush();
   }
 
-  #record({ step, crossEntropy, expertLoad, validationLoss, skipped }: StepMetrics): void {
+  #record({ step, crossEntropy, preferences, expertLoad, validationLoss, skipped }: StepMetrics): void {
     if (skipped) return;
-    this.#train.add(step, [crossEntropy]);
+    this.#train.add(step, [preferences?.loss ?? crossEntropy]);
     this.#load.add(step, expertLoad.flat());
     this.#expertsPerLayer = expertLoad.map((layer) => layer.length);
     if (Number.isFinite(validationLoss)) this.#validation.push({ step, loss: validationLoss! });

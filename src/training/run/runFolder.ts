@@ -87,6 +87,8 @@ export class RunFolder {
 export type FolderUse = 'free' | 'run' | 'other' | 'file';
 
 const RUN_FILE = 'run.json';
+/** Log-probabilities of preference pairs under the model that the run started from. */
+export const REFERENCE_FILE = 'reference.json';
 /** Any of these files marks a run. */
 const MARKS = [RUN_FILE, 'model.safetensors', ADAPTER_WEIGHTS, '.saved'];
 /** The files of a run and its checkpoints beside run.json, the marks last. */
@@ -95,6 +97,7 @@ const RUN_ENTRIES = [
   'samples.jsonl',
   'curve.svg',
   'report.html',
+  REFERENCE_FILE,
   'best',
   HISTORY_FOLDER,
   ...(CHECKPOINT_FILES as readonly string[]).filter((name) => !MARKS.includes(name)),

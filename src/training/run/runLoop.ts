@@ -133,8 +133,9 @@ export class RunLoop {
     const starving = result.skipped ? null : this.#starvation.add(result.expertLoad);
     if (starving !== null) yield { type: 'starvingExpert', step, ...starving };
     const validation = evaluated ? await this.#evaluate() : null;
-    const { loss: validationLoss, bitsPerByte: validationBitsPerByte } = validation ?? {};
-    this.#logs?.metrics.append({ ...event, validationLoss, validationBitsPerByte });
+    const { loss: validationLoss, bitsPerByte, preferences: validationPreferences } = validation ?? {};
+    const validationBitsPerByte = bitsPerByte ?? undefined;
+    this.#logs?.metrics.append({ ...event, validationLoss, validationBitsPerByte, validationPreferences });
     alikeOnAll(() => state.skips.check());
     if (validation !== null) yield* this.#takeEvaluation(step, validation);
     const samples = this.#logs?.samples;
@@ -167,8 +168,8 @@ export class RunLoop {
   #evaluate(): Promise<ValidationResult | null> {
     const { trainer, options } = this.#setup;
     const { dataset, batchSize, seqLen, evalBatches } = options;
-    const batches = dataset.validationBatches({ batchSize, seqLen, maxBatches: evalBatches });
-    return validate(trainer, batches, { tokenizer: dataset.tokenizer, collectives: this.#ranks });
+    const batches = { batchSize, seqLen, maxBatches: evalBatches };
+    return validate(trainer, dataset, batches, { collectives: this.#ranks });
   }
 
   /**
@@ -196,18 +197,13 @@ export class RunLoop {
   }
 
   async *#finalValidation(): Events<ValidationResult | null> {
-    const { trainer, state, options } = this.#setup;
-    const { dataset, batchSize, seqLen, signal } = options;
+    const { trainer, state } = this.#setup;
+    const { dataset, batchSize, seqLen, signal } = this.#setup.options;
     const tokens = dataset.validationTokens;
     if (this.#isAborted || tokens === 0) return null;
     yield { type: 'finalEvaluation', step: state.done, tokens };
-    const batches = dataset.validationBatches({ batchSize, seqLen });
-    const { tokenizer } = dataset;
-    const validation = await validate(trainer, batches, {
-      tokenizer,
-      signal,
-      collectives: this.#ranks,
-    });
+    const options = { signal, collectives: this.#ranks };
+    const validation = await validate(trainer, dataset, { batchSize, seqLen }, options);
     if (validation === null) this.#isStopped = true;
     return validation;
   }
@@ -242,8 +238,8 @@ export class RunLoop {
   #chart(metrics: MetricsLog, validation: ValidationResult | null): string {
     const { trainer, folder, state, options } = this.#setup;
     const { config } = trainer.model;
-    const result =
-      validation === null ? '' : `: validation loss ${validation.loss.toFixed(3)} nats per token`;
+    const unit = validation?.preferences ? '' : ' nats per token';
+    const result = validation === null ? '' : `: validation loss ${validation.loss.toFixed(3)}${unit}`;
     return renderChart({
       title: `${basename(resolve(folder.path))}, step ${state.done}${result}`,
       subtitle: `${config.totalParams().toLocaleString('en-US')} parameters, ${layersInWords(config)}`,

@@ -10,6 +10,7 @@ import { fromFirst, isAgreed, together } from '../distributed/agreement';
 import { type ResumedTraining, resumeTraining } from '../saving';
 import type { Trainer } from '../trainer';
 import type { RunEvent } from './events';
+import { prepareReference } from './reference';
 import type { TrainingResult } from './result';
 import { RunFolder } from './runFolder';
 import { RunLoop, type RunSetup } from './runLoop';
@@ -156,6 +157,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
       loop = await RunLoop.open(this.#setup);
       for (const text of this.#notes) yield { type: 'note', text };
       yield { type: 'start', stepsMade: state.doneBefore };
+      yield* prepareReference(this.#setup);
       const result = yield* loop.toTheEnd();
       await fromFirst(ranks, () => folder.writeRun({ ...about, result }));
       this.result = result;

@@ -6,6 +6,21 @@
  */
 const CHARTS = [
   ['validationBitsPerByte', 'Validation bits per byte', '', {}],
+  ['accuracy', 'Preferred', 'share of pairs whose chosen answer has the higher reward', {}],
+  ['validationAccuracy', 'Preferred in the validation', 'share of pairs', {}],
+  ['margin', 'Margin', 'reward of the chosen answers less that of the rejected', {}],
+  [
+    'chosenReward',
+    'Reward of chosen answers',
+    'beta times the log of the probability over the reference',
+    {},
+  ],
+  [
+    'rejectedReward',
+    'Reward of rejected answers',
+    'beta times the log of the probability over the reference',
+    {},
+  ],
   ['lr', 'Learning rate', '', { zero: true }],
   ['gradNorm', 'Gradient norm', 'before clipping', { log: true }],
   ['tokensPerSec', 'Speed', 'tokens/s', { zero: true }],
@@ -31,7 +46,12 @@ function lossChart(runs) {
         made.push({ label: name('validation'), colour: colours[1], curve: validation, kind: 'points' });
       return made;
     });
-  return new Chart({ title: 'Loss', unit: 'cross-entropy, nats per token', lines, wide: true });
+  return new Chart({
+    title: 'Loss',
+    unit: 'cross-entropy, nats per token; of preference pairs, their loss',
+    lines,
+    wide: true,
+  });
 }
 
 /** @param {import('../reportData').RunReport[]} runs */
@@ -51,7 +71,7 @@ function chartsOf(runs) {
 
 /** @param {CurveName} name @returns {'points' | 'line'} */
 function kindOf(name) {
-  return name === 'validationBitsPerByte' ? 'points' : 'line';
+  return name === 'validationBitsPerByte' || name === 'validationAccuracy' ? 'points' : 'line';
 }
 
 /** @param {{ version: string, runs: import('../reportData').RunReport[] }} data */

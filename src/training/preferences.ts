@@ -1,0 +1,91 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Batch } from '../base/batch';
+import { checkOptions } from '../base/checks';
+import { checkPrecision, type Precision } from '../config/precision';
+import { IGNORE_INDEX } from '../config/trainConfig';
+import type { MoETransformer } from '../model/model';
+import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';
+import { checkBatch } from './checkBatch';
+import { type PreferenceResult, PreferenceSums } from './preferenceLoss';
+
+/** -log p of each sample of a batch under a model. */
+function sampleLosses(model: MoETransformer, data: Batch, precision: Precision | undefined): number[] {
+  checkBatch(data, model.config, IGNORE_INDEX);
+  const terms = {
+    auxLossAlpha: 0,
+    zLossCoef: 0,
+    weight: 1,
+    ignoreIndex: IGNORE_INDEX,
+    gradScale: 1,
+    precision,
+  };
+  const { ids, targets, positions, batch, seqLen } = data;
+  const samples: number[] = [];
+  const part = { ids, targets, positions, from: 0, batch, seq: seqLen };
+  model.loss.forward(part, terms, 'loss', { ...model.loss.noSums(), samples });
+  return samples;
+}
+
+export interface ScoreOptions {
+  /** Stops between two batches; the signal's reason is thrown. */
+  signal?: AbortSignal | undefined;
+  /** Precision of the products by weight matrices. Default 'float32'. */
+  precision?: Precision | undefined;
+}
+
+/**
+ * Gives a data set the log-probabilities of its answers under a model, its reference from then on, by one forward of all of
+ * them. Let it score before the first step: the reference is the model that the training starts from, which so needs no copy.
+ * @throws the signal's reason.
+ */
+export async function scoreReference(
+  dataset: PreferenceDataset,
+  model: MoETransformer,
+  options: ScoreOptions & {
+    /** Tokens computed at once. Default: the data set's seqLen. */ seqLen: number;
+  },
+): Promise<ReferenceScores> {
+  checkOptions('scoreReference', options, ['signal', 'precision', 'seqLen']);
+  checkPrecision('scoreReference', options.precision);
+  const scores = { train: [] as [number, number][], validation: [] as [number, number][] };
+  for (const split of ['train', 'validation'] as const) {
+    for (const { batch } of dataset.rowsInOrder(split, options.seqLen)) {
+      await setImmediate();
+      options.signal?.throwIfAborted();
+      const losses = sampleLosses(model, batch, options.precision);
+      for (let i = 0; i < losses.length; i += 2) scores[split].push([-losses[i], -losses[i + 1]]);
+    }
+  }
+  dataset.setReference(scores);
+  return scores;
+}
+
+/**
+ * The metrics of a model over batches of pairs and the tokens of their answers, without gradients; lets the event loop run between them.
+ * @throws RangeError without a pair; the signal's reason.
+ */
+export async function evaluatePreferences(
+  model: MoETransformer,
+  batches: Iterable<Batch>,
+  options: ScoreOptions = {},
+): Promise<PreferenceResult & { tokens: number }> {
+  checkOptions('evaluatePreferences', options, ['signal', 'precision']);
+  checkPrecision('evaluatePreferences', options.precision);
+  const sums = new PreferenceSums();
+  let tokens = 0;
+  for (const batch of batches) {
+    await setImmediate();
+    options.signal?.throwIfAborted();
+    if (batch.preferences === undefined) {
+      throw new TypeError(
+        'evaluatePreferences: batches must have preferences, as those of a PreferenceDataset',
+      );
+    }
+    const losses = sampleLosses(model, batch, options.precision);
+    for (const target of batch.targets) if (target !== IGNORE_INDEX) tokens++;
+    for (let i = 0; i < losses.length; i += 2) sums.add(batch.preferences, losses, i);
+  }
+  const { result } = sums;
+  if (result.pairs === 0) throw new RangeError('evaluatePreferences: the batches hold no pair');
+  return { ...result, tokens };
+}
