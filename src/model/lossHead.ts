@@ -26,7 +26,7 @@ export class LossHead {
     for (let t = 0; t < tokens; t++) {
       if (targets.data[targets.at + t] !== ignoreIndex) counted.data[counted.at + count++] = t;
     }
-    if (count === 0) counted.data[counted.at + count++] = 0;
+    if (count === 0 && tokens > 0) counted.data[counted.at + count++] = 0;
     loss!.count = count;
   }
 
