@@ -18,6 +18,7 @@ const BROWSER = path.join(ROOT, 'src', 'backend', 'browser.ts');
 const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
   path.join(ROOT, 'prebuilds', 'wasm', name),
 );
+const HUB = path.join(ROOT, 'src', 'hf', 'hub') + path.sep;
 const PAGE = path.join(ROOT, 'src', 'web');
 /** Files of the page, copied as they are. */
 const COPIED = [
@@ -36,9 +37,9 @@ const browserPlugin = {
   resolveId(specifier, importer) {
     if (specifier.startsWith('node:')) return SHIM;
     if (!specifier.startsWith('.') || importer === undefined) return null;
-    // A browser has no cache folder: there `loadModel` fetches.
-    if (specifier.includes('/hf/hub/')) return SHIM;
     const target = path.resolve(path.dirname(importer), specifier);
+    // A browser has no cache folder: there `loadModel` fetches.
+    if (target.startsWith(HUB)) return SHIM;
     return target === LOADER || `${target}.ts` === LOADER || path.join(target, 'index.ts') === LOADER
       ? BROWSER
       : null;
