@@ -63,6 +63,8 @@ export {
   type ExportGgufCheckpointOptions,
   exportCheckpoint,
   exportGguf,
+  exportGgufAdapter,
+  exportGgufAdapterCheckpoint,
   exportGgufCheckpoint,
   importCheckpoint,
   mergeCheckpoint,

@@ -91,7 +91,7 @@ export async function writeGguf(
   return target.name;
 }
 
-interface Target {
+export interface Target {
   /** `general.architecture` */
   readonly name: string;
   /** Whether rows of queries and keys pair halves. */
@@ -99,7 +99,7 @@ interface Target {
 }
 
 /** The first architecture that is this model, in `transformers` and in llama.cpp. @throws RangeError with what prevents each. */
-function chooseTarget(config: ModelConfig): Target {
+export function chooseTarget(config: ModelConfig): Target {
   const reasons: string[] = [];
   for (const architecture of ARCHITECTURES) {
     const gguf = ggufNameOf(architecture);

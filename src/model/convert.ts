@@ -6,6 +6,7 @@ import type { ModelConfig } from '../config/modelConfig';
 import { readModelTokenizer } from '../hf/adapterBase';
 import type { Architecture } from '../hf/architectures';
 import { type GgufExportOptions, type Quantize, writeGguf } from '../hf/exportGguf';
+import { type GgufAdapterOptions, writeGgufAdapter } from '../hf/exportGgufAdapter';
 import { type ExportDtype, exportHuggingFace } from '../hf/exportModel';
 import { modelPath } from '../hf/hub/modelPath';
 import { quantized } from '../memory/operations/stored';
@@ -96,6 +97,31 @@ export function exportGguf(
   options: GgufExportOptions = {},
 ): Promise<string> {
   return writeGguf(file, model, blocksOf(model.kernels), options);
+}
+
+/**
+ * Writes a model's adapters as a GGUF file, for llama.cpp's `--lora`: see `writeGgufAdapter`. Returns the `general.architecture` of the base.
+ * @throws TypeError without adapters.
+ */
+export function exportGgufAdapter(
+  file: string,
+  model: MoETransformer,
+  options: GgufAdapterOptions = {},
+): Promise<string> {
+  if (!model.lora) throw new TypeError('exportGgufAdapter: the model has no adapters');
+  return writeGgufAdapter(file, model.config, model.lora, options);
+}
+
+/** Reads a folder of adapters, and the shapes of their base, and writes the adapters as `exportGgufAdapter` does. */
+export async function exportGgufAdapterCheckpoint(
+  from: string,
+  file: string,
+  { name, ...loadOptions }: Omit<LoadOptions, 'dtype'> & GgufAdapterOptions = {},
+): Promise<string> {
+  const path = await modelPath(from, loadOptions.hub);
+  return exportGgufAdapter(file, await MoETransformer.load(path, { ...loadOptions, dtype: 'stored' }), {
+    name,
+  });
 }
 
 export interface ExportGgufCheckpointOptions

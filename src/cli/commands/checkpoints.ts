@@ -7,7 +7,12 @@ import { TRAIN_OPTIONS } from '../../config/trainConfig';
 import { ARCHITECTURES, type Architecture, classNameOf } from '../../hf/architectures';
 import { GGUF_DTYPES, type GgufDtype } from '../../hf/exportGguf';
 import { EXPORT_DTYPES, type ExportDtype } from '../../hf/exportModel';
-import { exportCheckpoint, exportGgufCheckpoint, importCheckpoint } from '../../model/convert';
+import {
+  exportCheckpoint,
+  exportGgufAdapterCheckpoint,
+  exportGgufCheckpoint,
+  importCheckpoint,
+} from '../../model/convert';
 import { type InspectedAdapters, type Inspection, inspectCheckpoint } from '../../model/inspect';
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
@@ -40,6 +45,7 @@ Examples:
   $ sgemoe export runs/book --out exported
   $ sgemoe export runs/book --out exported --dtype bf16 --architecture mixtral
   $ sgemoe export runs/book --out book.gguf --gguf --dtype q8_0
+  $ sgemoe export runs/adapter --out adapter.gguf --gguf --adapter-only
 `;
 
 const INSPECT_NOTES = `
@@ -76,6 +82,10 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     .argument('<model>', RUNNABLE_ARGUMENT)
     .requiredOption('--out <path>', 'folder to write; with --gguf the file, whose name ends in .gguf')
     .option('--gguf', 'write one GGUF file, tokenizer included (default: a folder)')
+    .option(
+      '--adapter-only',
+      'with --gguf, of a folder of adapters: write these alone, for --lora of llama.cpp (default: added to the weights)',
+    )
     .addOption(
       new Option(
         '--architecture <name>',
@@ -90,11 +100,18 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   addHubOptions(exporting)
     .addHelpText('after', EXPORT_NOTES)
     .action(async (name: string, options: ExportCliOptions) => {
-      const { out, gguf, architecture, dtype } = options;
+      const { out, gguf, architecture, dtype, adapterOnly } = options;
+      if (adapterOnly && (!gguf || dtype !== 'f32'))
+        throw new UsageError('--adapter-only goes with --gguf, and writes f32.');
       const dir = await runnablePath(name, options, io);
       if (gguf) {
         if (architecture !== undefined)
           throw new UsageError('--architecture does not go with --gguf, which has one form for a model.');
+        if (adapterOnly) {
+          const base = await usageOf(exportGgufAdapterCheckpoint(dir, out, { onNote: note }));
+          io.stdout.write(`${out}: GGUF, adapters for ${base}, f32\n`);
+          return;
+        }
         const written = await usageOf(exportGgufCheckpoint(dir, out, { dtype, onNote: note }));
         io.stdout.write(`${out}: GGUF, ${written}, ${dtype}\n`);
         return;
@@ -133,6 +150,7 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
 interface ExportCliOptions extends HubCliOptions {
   out: string;
   gguf?: boolean;
+  adapterOnly?: boolean;
   architecture?: Architecture;
   dtype: GgufDtype;
 }
