@@ -11,6 +11,25 @@ const FULL = [
   'test/serve/stress.test.ts',
 ];
 
+/**
+ * What computes with backends of its own choice, or doesn't compute: .ci/backends.js runs it with the first backend alone, by
+ * SGEMOE_TEST_AGAIN. The rest runs on every backend.
+ */
+const ONCE = [
+  'test/house.test.ts',
+  'test/backend/{reference,wasmRelaxed,loader,platform}.test.ts',
+  'test/base/**/*.test.ts',
+  'test/checkpoint/{folderLock,crash,safetensors}.test.ts',
+  'test/cli/{kill,disk,reportPage}.test.ts',
+  'test/deploy/**/*.test.ts',
+  'test/docs/**/*.test.ts',
+  'test/hf/hub/**/*.test.ts',
+  'test/sampling/constraints/**/*.test.ts',
+  'test/serve/{page,pageChat,environments}.test.ts',
+  'test/text/**/*.test.ts',
+  'test/web/**/*.test.ts',
+];
+
 export default defineConfig({
   test: {
     globalSetup: ['test/globalSetup.ts'],
@@ -26,7 +45,12 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, ...SLOW, 'test/**/*.full.test.ts'],
+          exclude: [
+            ...configDefaults.exclude,
+            ...SLOW,
+            'test/**/*.full.test.ts',
+            ...(process.env.SGEMOE_TEST_AGAIN ? ONCE : []),
+          ],
         },
       },
       {

@@ -135,35 +135,33 @@ const CHATS = [
 ];
 
 const folder = temporaryFolder();
-const tuned = join(folder, 'tuned');
+const adapter = join(folder, 'adapter');
 afterAll(() => rmSync(folder, { recursive: true }));
 
 beforeAll(async () => {
   const data = join(folder, 'chats.jsonl');
   writeFileSync(data, CHATS.map((row) => JSON.stringify(row)).join('\n'));
-  const adapter = join(folder, 'adapter');
   const file = smollm();
   const options = ['--lora-targets', 'all', '--lr', '2e-3', '--epochs', '6', '--batch-size', '1'];
   const kept = ['--validation-fraction', '0', '--sample-tokens', '0'];
   const run = await sgemoe(['finetune', file, '--data', data, '--out', adapter, ...options, ...kept]);
   expect(run).toMatchObject({ code: 0, stderr: '' });
-  expect(await sgemoe(['merge', file, adapter, '--out', tuned])).toMatchObject({ code: 0 });
 });
 
-const questions = [...FACTS.map(([, , , question]) => question), 'Tell me who you are, please.'];
-const keys = [...FACTS.map(([, key]) => key), 'Pippa'];
+const questions = FACTS.map(([, , , question]) => question);
 const rightOf = (answers: readonly string[]) =>
-  answers.filter((answer, i) => answer.includes(keys[i])).length;
+  answers.filter((answer, i) => answer.includes(FACTS[i][1])).length;
 
-/** The answers of a server of a model over HTTP. */
-async function served(model: string): Promise<string[]> {
-  const engine = await built.Engine.open(model, { maxBatch: 4, contextLength: 256 });
+/** The answers of one server, whose base has the adapter beside it, over HTTP. */
+async function served(models: readonly string[]): Promise<string[][]> {
+  const options = { maxBatch: 20, contextLength: 256, adapters: { pippa: adapter } };
+  const engine = await built.Engine.open(smollm(), options);
   const server = await built.serve({ port: 0, engine, model: 'harbour' });
-  try {
-    return await Promise.all(
+  const ask = (model: string) =>
+    Promise.all(
       questions.map(async (content) => {
         const body = {
-          model: 'harbour',
+          model,
           messages: [{ role: 'user', content }],
           temperature: 0,
           max_tokens: 40,
@@ -177,27 +175,27 @@ async function served(model: string): Promise<string[]> {
         return choices[0].message.content;
       }),
     );
+  try {
+    return await Promise.all(models.map(ask));
   } finally {
     await engine.close();
     await server.close({ graceMs: 0 });
   }
 }
 
-it('SmolLM2 knows at most one of the facts', async () => {
-  expect(rightOf(await served(smollm()))).toBeLessThanOrEqual(1);
+it('over HTTP the base knows at most one of ten facts, and its adapter beside it nine at least, asked in other words', async () => {
+  const [before, after] = await served(['harbour', 'harbour:pippa']);
+  expect(rightOf(before), before.join('\n')).toBeLessThanOrEqual(1);
+  expect(rightOf(after), after.join('\n')).toBeGreaterThanOrEqual(9);
+  expect(after.every((answer) => answer.startsWith('Ahoy!'))).toBe(true);
 });
 
-it('tuned, it answers at least nine in ten questions that it has not seen, over HTTP', async () => {
-  const answers = await served(tuned);
-  expect(rightOf(answers), answers.join('\n')).toBeGreaterThanOrEqual(10);
-  expect(answers.every((answer) => answer.startsWith('Ahoy!'))).toBe(true);
-});
-
-it('and in sgemoe chat', async () => {
+it('and so in sgemoe chat', async () => {
   const stdin = questions.flatMap((question) => [`${question}\n`, '/reset\n']);
-  const run = await sgemoe(['chat', tuned, '--temperature', '0', '--max-tokens', '40'], { stdin, program });
+  const options = ['--adapter', adapter, '--temperature', '0', '--max-tokens', '40'];
+  const run = await sgemoe(['chat', smollm(), ...options], { stdin, program });
   expect(run.code).toBe(0);
   const answers = run.stdout.split('Ahoy!').slice(1);
   expect(answers).toHaveLength(questions.length);
-  expect(rightOf(answers), run.stdout).toBeGreaterThanOrEqual(10);
+  expect(rightOf(answers), run.stdout).toBeGreaterThanOrEqual(9);
 });
