@@ -16,25 +16,13 @@ const {
   start,
   UsageError,
 } = require('./lib/command');
+const { printRow } = require('./lib/markdown');
 const { median } = require('./lib/stats');
+const { HIDDEN_512, HIDDEN_768 } = require('./peers/scenarios');
 
 const PROGRAM = path.join(__dirname, 'lib', 'rankProgram.js');
 const SEQ = 256;
-const WIDE = { nHeads: 8, nKvHeads: 2, headDim: 64, nExperts: 8, topKExperts: 2, maxSeqLen: SEQ };
-/** Those of bench/peers.js, by name. */
-const MODELS = {
-  small: 'small',
-  hidden512: { ...WIDE, hiddenDim: 512, nLayers: 8, ffnDim: 1024, vocabSize: 1000 },
-  hidden768: {
-    ...WIDE,
-    hiddenDim: 768,
-    nHeads: 12,
-    nKvHeads: 4,
-    nLayers: 12,
-    ffnDim: 2048,
-    vocabSize: 32_000,
-  },
-};
+const MODELS = { small: 'small', hidden512: HIDDEN_512, hidden768: HIDDEN_768 };
 /** What Open MPI's launcher wants; MPICH's has no need of it. */
 const LAUNCHERS = {
   'mpirun.openmpi': ['--oversubscribe', '--bind-to', 'none'],
@@ -60,7 +48,7 @@ start(async () => {
   const unknown = names.find((name) => !(name in MODELS));
   if (unknown !== undefined) throw new UsageError(`--models: there is no ${unknown}.`);
   if (!(options.launcher in LAUNCHERS)) throw new UsageError(`--launcher: unknown ${options.launcher}.`);
-  line([
+  printRow([
     'model',
     'tokens a rank',
     'one process, tokens/s',
@@ -71,8 +59,8 @@ start(async () => {
     'memory, one process',
     'memory, a rank',
   ]);
-  line(Array.from({ length: 9 }, () => '---'));
-  for (const name of names) line(compare(name, options));
+  printRow(Array.from({ length: 9 }, () => '---'));
+  for (const name of names) printRow(compare(name, options));
 });
 
 /** A row of the table. */
@@ -117,8 +105,4 @@ function run(program, args, env) {
   if (error) throw new UsageError(`${program}: ${error.message}`);
   if (status !== 0) throw new Error(`${program} ended with ${status}: ${stderr.slice(-2000)}`);
   return JSON.parse(stdout.slice(stdout.indexOf('{')));
-}
-
-function line(cells) {
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }

@@ -12,13 +12,11 @@
  * It knows no latency, no stragglers, no imbalance and no network that is shared with others, so it is a bound from above.
  */
 const { command, integer, start } = require('./lib/command');
+const { printRow } = require('./lib/markdown');
+const { configOf } = require('./lib/models');
+const { HIDDEN_768 } = require('./peers/scenarios');
 
-const WIDE = { nExperts: 8, topKExperts: 2, nKvHeads: 4, headDim: 64, maxSeqLen: 1024 };
-const MODELS = {
-  small: 'small',
-  hidden768: { ...WIDE, hiddenDim: 768, nHeads: 12, nLayers: 12, ffnDim: 2048, vocabSize: 32_000 },
-  default6_9b: 'default6_9b',
-};
+const MODELS = { small: 'small', hidden768: HIDDEN_768, default6_9b: 'default6_9b' };
 const HOSTS = [4, 8, 16, 64];
 const GBITS = [10, 25, 100];
 const BYTES = 4;
@@ -30,15 +28,15 @@ start(async () => {
     .option('--gflops <n>', 'GFLOP/s of a host in a train step', integer(1), 2000)
     .parse()
     .opts();
-  line(['model', 'hosts', 'sent, GB a step', 'compute, s', ...GBITS.map((gbit) => `${gbit} Gbit/s`)]);
-  line(Array.from({ length: 4 + GBITS.length }, () => '---:'));
+  printRow(['model', 'hosts', 'sent, GB a step', 'compute, s', ...GBITS.map((gbit) => `${gbit} Gbit/s`)]);
+  printRow(Array.from({ length: 4 + GBITS.length }, () => '---:'));
   for (const name of Object.keys(MODELS)) {
-    for (const hosts of HOSTS) line(rowOf(name, hosts, options));
+    for (const hosts of HOSTS) printRow(rowOf(name, hosts, options));
   }
 });
 
 function rowOf(name, hosts, { tokens, gflops }) {
-  const config = require('./lib/models').configOf(MODELS[name]);
+  const config = configOf(MODELS[name]);
   const computeS = (6 * tokens * config.activeParams()) / (gflops * 1e9);
   const sent = (2 * BYTES * config.totalParams() * (hosts - 1)) / hosts;
   const efficiencies = GBITS.map((gbit) => {
@@ -47,8 +45,4 @@ function rowOf(name, hosts, { tokens, gflops }) {
     return `${((100 * computeS) / (computeS + shown)).toFixed(0)} %`;
   });
   return [name, hosts, (sent / 1e9).toFixed(2), computeS.toFixed(1), ...efficiencies];
-}
-
-function line(cells) {
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }

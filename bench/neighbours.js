@@ -10,6 +10,7 @@ const http = require('node:http');
 const { fork } = require('node:child_process');
 const path = require('node:path');
 const { addBackendOptions, applyBackendOptions, command, integer, start } = require('./lib/command');
+const { printRow } = require('./lib/markdown');
 const { quantile, sort } = require('./lib/stats');
 
 const TOKENS = 500;
@@ -48,18 +49,18 @@ start(async () => {
     }
   }
   server.stop();
-  line([
+  printRow([
     "the neighbour's request",
     'answered',
     'between tokens p50 / p95 / p99, ms',
     'p99 more than alone, ms',
   ]);
-  line(['---', '---:', '---:', '---:']);
+  printRow(['---', '---:', '---:', '---:']);
   const p99 = ({ between }) => quantile(sort(between), 0.99);
   for (const [i, { name }] of CASES.entries()) {
     const { between, requests } = seen[i];
     const ms = [0.5, 0.95, 0.99].map((q) => quantile(sort(between), q).toFixed(1)).join(' / ');
-    line([name, requests, ms, (p99(seen[i]) - p99(seen[0])).toFixed(1)]);
+    printRow([name, requests, ms, (p99(seen[i]) - p99(seen[0])).toFixed(1)]);
   }
 });
 
@@ -116,8 +117,4 @@ async function startServer() {
   const child = fork(path.join(__dirname, 'lib', 'serverProcess.js'), [JSON.stringify(options)]);
   const { url } = await new Promise((done) => child.once('message', done));
   return { url, stop: () => child.kill() };
-}
-
-function line(cells) {
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }

@@ -22,6 +22,7 @@ const {
   start,
   UsageError,
 } = require('./lib/command');
+const { printRow } = require('./lib/markdown');
 const { median } = require('./lib/stats');
 const { complete, load, ms } = require('./lib/streamLoad');
 
@@ -50,8 +51,8 @@ start(async () => {
 
 async function measureAlone({ seconds }) {
   const head = ['batch', 'clients', 'requests/s', 'tokens/s', 'first token p50 / p95 / p99, ms'];
-  line([...head, 'between arrivals p50 / p95 / p99, ms', 'timer late p99, ms']);
-  line(Array.from({ length: 7 }, () => '---:'));
+  printRow([...head, 'between arrivals p50 / p95 / p99, ms', 'timer late p99, ms']);
+  printRow(Array.from({ length: 7 }, () => '---:'));
   for (const maxBatch of [64, 1]) {
     for (const clients of CLIENTS) await measure(maxBatch, clients, seconds);
   }
@@ -65,7 +66,7 @@ async function measure(maxBatch, clients, seconds) {
   const all = await load(server.url, clients, seconds, bodyOf, WARM_UP_SECONDS);
   const late = await server.delay();
   server.stop();
-  line([
+  printRow([
     maxBatch,
     clients,
     (all.requests / seconds).toFixed(1),
@@ -94,7 +95,7 @@ async function measureBeside({ peer, model, build, seconds, rounds, threads }) {
     process.stdout.write(
       `${both.threads} threads, ${rounds} rounds of ${seconds} s; medians of the rounds.\n\n`,
     );
-    line([
+    printRow([
       'clients',
       'server',
       'tokens/s',
@@ -102,7 +103,7 @@ async function measureBeside({ peer, model, build, seconds, rounds, threads }) {
       'between arrivals p50 / p99, ms',
       'ratio',
     ]);
-    line(['---:', '---', '---:', '---:', '---:', '---:']);
+    printRow(['---:', '---', '---:', '---:', '---:', '---:']);
     for (const clients of CLIENTS) await compare(servers, clients, seconds, rounds);
   } finally {
     for (const { stop } of servers) stop();
@@ -129,7 +130,7 @@ async function compare(servers, clients, seconds, rounds) {
     const rate = median(rates[i]).toFixed(0);
     const { firsts, between } = times[i];
     const told = i === 0 ? `${ratio.toFixed(2)}x` : '';
-    line([clients, name, rate, ms(firsts, [0.5, 0.99]), ms(between, [0.5, 0.99]), told]);
+    printRow([clients, name, rate, ms(firsts, [0.5, 0.99]), ms(between, [0.5, 0.99]), told]);
   }
 }
 
@@ -146,8 +147,4 @@ async function startServer(maxBatch) {
       return (await next()).delay;
     },
   };
-}
-
-function line(cells) {
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }

@@ -7,6 +7,7 @@
  * tokens/s without guesses, and for each number of guesses the median ratio of the rounds and the part of the guesses that was right.
  */
 const { addBackendOptions, applyBackendOptions, command, integer, start } = require('./lib/command');
+const { printRow } = require('./lib/markdown');
 const { median } = require('./lib/stats');
 
 const TEXT =
@@ -51,11 +52,11 @@ start(async () => {
   applyBackendOptions(options);
   const guesses = options.guesses.split(',').map(Number);
   const engines = await openEngines(program.args[0], options.dtype, [0, ...guesses]);
-  line(['task', 'streams', 'tokens/s', ...guesses.map((n) => `${n} guesses: ratio, right`)]);
-  line(['---', ...guesses.map(() => '---:'), '---:', '---:']);
+  printRow(['task', 'streams', 'tokens/s', ...guesses.map((n) => `${n} guesses: ratio, right`)]);
+  printRow(['---', ...guesses.map(() => '---:'), '---:', '---:']);
   for (const [task, text] of Object.entries(TASKS)) {
     for (const streams of options.streams.split(',').map(Number)) {
-      line([task, streams, ...(await measure(engines, text, streams, options))]);
+      printRow([task, streams, ...(await measure(engines, text, streams, options))]);
     }
   }
   await Promise.all(engines.map((engine) => engine.close()));
@@ -110,8 +111,4 @@ async function answer(engine, text, streams, maxTokens) {
   };
   await Promise.all(Array.from({ length: streams }, write));
   return tokens / ((performance.now() - began) / 1000);
-}
-
-function line(cells) {
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
 }

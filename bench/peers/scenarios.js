@@ -29,6 +29,17 @@ const HIDDEN_512 = {
   maxSeqLen: 512,
 };
 
+const HIDDEN_768 = {
+  ...HIDDEN_512,
+  hiddenDim: 768,
+  nLayers: 12,
+  nHeads: 12,
+  nKvHeads: 4,
+  ffnDim: 2048,
+  vocabSize: 32_000,
+  maxSeqLen: 1024,
+};
+
 /** @returns {PeerScenario} */
 function model(id, work, options, batch, seq, long = false) {
   return { id, work, config: configOf(options).toJSON(), batch, seq, inner: 1, long };
@@ -65,4 +76,4 @@ const LARGE = [
   model('train_512', 'train', HIDDEN_512, 8, 256, true),
 ];
 
-module.exports = { HIDDEN_512, LARGE, STANDARD };
+module.exports = { HIDDEN_512, HIDDEN_768, LARGE, STANDARD };

@@ -81,6 +81,9 @@ export interface Transfer {
   settled(): Promise<void>;
 }
 
+/** Longest wait for the other ranks by default, in milliseconds. */
+export const DEFAULT_TIMEOUT_MS = 300_000;
+
 /** Arrays whose elements can be sent as they are. */
 export type MovableArray = Float32Array | Float64Array | Int32Array | Uint16Array | Uint8Array;
 

@@ -6,7 +6,7 @@ import type { ParameterStore } from '../memory/parameters';
 import { Planner, Workspace } from '../memory/workspace';
 import type { Lora } from './lora';
 import type { LowRankAdapter } from './lowRankAdapter';
-import type { ModelParts } from './parts';
+import { type ModelParts, projectionsOf } from './parts';
 import type { Projection, RowAdapters, RowGroups } from './projection';
 
 /** New tokens of one sequence, and the adapters that they are computed with. */
@@ -69,10 +69,7 @@ export class AdapterMix implements RowAdapters {
   }
 
   #setAll(adapters: RowAdapters | null): void {
-    if (this.#projections.length === 0) {
-      const { blocks, lmHead } = this.parts;
-      this.#projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
-    }
+    if (this.#projections.length === 0) this.#projections = projectionsOf(this.parts);
     for (const projection of this.#projections) projection.rowAdapters = adapters;
   }
 

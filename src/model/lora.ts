@@ -7,7 +7,7 @@ import type { SharedLora } from '../memory/sharedModel';
 import type { Dropout } from './dropout';
 import { LowRankAdapter } from './lowRankAdapter';
 import { chosenNames } from './partNames';
-import type { ModelParts } from './parts';
+import { type ModelParts, projectionsOf } from './parts';
 import type { Projection } from './projection';
 
 /** Words for targets, as patterns of the names of projections' parts. */
@@ -60,8 +60,8 @@ export class Lora {
     this.store = new ParameterStore(parts.store.kernels, { shared });
     this.dropout = { rate: dropout, seed, isOn: false, pass: 0 };
     const scale = alpha / (rsLora ? Math.sqrt(rank) : rank);
-    const { blocks, lmHead } = parts;
-    const projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
+    const { blocks } = parts;
+    const projections = projectionsOf(parts);
     const names = projections.flatMap((each) => each.parts.map(({ name }) => name));
     const chosen = chosenNames('LoRA: targets', targets, names, TARGET_WORDS);
     const adapters: LowRankAdapter[] = [];

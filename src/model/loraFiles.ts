@@ -21,6 +21,7 @@ import {
 import { chooseForExport } from '../hf/writeConfig';
 import { type AdaptableModel, Lora } from './lora';
 import type { LowRankAdapter } from './lowRankAdapter';
+import { projectionsOf } from './parts';
 
 export interface SaveLoraOptions {
   /** The base's path or name, for `base_model_name_or_path`. Default: that of the checkpoint that it was loaded from. */
@@ -136,9 +137,8 @@ function checkShapes(file: SafetensorsFile, { a, b }: LowRankAdapter, tensor: st
 }
 
 /** The parts of all projections, each of which could have an adapter. */
-function partNames({ blocks, lmHead }: LoraLayers): string[] {
-  const projections = [...blocks.flatMap((block) => block.projections), ...lmHead.projections];
-  return projections.flatMap(({ parts }) => parts.map(({ name }) => name));
+function partNames(model: LoraLayers): string[] {
+  return projectionsOf(model).flatMap(({ parts }) => parts.map(({ name }) => name));
 }
 
 /** The parts that the file has adapters of, with the names of their tensors. */

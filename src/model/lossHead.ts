@@ -1,5 +1,5 @@
 import type { MatrixView } from '../memory/matrixView';
-import { embeddingBackward, gatherRows } from '../memory/operations/mixture';
+import { addRows, gatherRows } from '../memory/operations/mixture';
 import { clear } from '../memory/operations/rows';
 import { type AssembledParts, trainedStore } from './assemble';
 import { blockOf, type LossBlock } from './lossPlan';
@@ -103,7 +103,7 @@ export class LossHead {
     }
     norm.backwardAt(block.norm, undefined, gathered, dNorm, normOut, false);
     // The tokens differ, so that adding to zeros puts the rows in their places.
-    embeddingBackward(store.kernels, normOut, loss!.counted.slice(first, normOut.rows), dX);
+    addRows(store.kernels, normOut, loss!.counted.slice(first, normOut.rows), dX);
   }
 }
 

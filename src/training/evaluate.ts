@@ -2,6 +2,7 @@ import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { checkPrecision, type Precision } from '../config/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
+import type { LossSums } from '../model/loss';
 import type { MoETransformer } from '../model/model';
 import { checkBatch } from './checkBatch';
 
@@ -41,16 +42,25 @@ export function evaluate(
     throw new TypeError('evaluate: batches must be an iterable of { ids, targets, batch, seqLen }');
   }
   if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
-  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1, precision };
   const sums = model.loss.noSums();
   let counted = 0;
-  for (const data of batches) {
-    counted += checkBatch(data, model.config, ignoreIndex).counted;
-    const { ids, targets, positions, batch, seqLen } = data;
-    model.loss.forward({ ids, targets, positions, from: 0, batch, seq: seqLen }, terms, 'loss', sums);
-  }
+  for (const data of batches) counted += addLosses(model, data, { ignoreIndex, precision }, sums);
   if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
   const loss = sums.crossEntropy / counted;
   const bitsPerByte = loss / Math.LN2 / bytesPerToken;
   return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
+}
+
+/** Adds the cross-entropy of a batch to `sums`, without gradients. Returns its targets that count. @throws as `checkBatch`. */
+export function addLosses(
+  model: MoETransformer,
+  data: Batch,
+  { ignoreIndex, precision }: { ignoreIndex: number; precision: Precision | undefined },
+  sums: LossSums,
+): number {
+  const { counted } = checkBatch(data, model.config, ignoreIndex);
+  const { ids, targets, positions, batch, seqLen: seq } = data;
+  const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1, precision };
+  model.loss.forward({ ids, targets, positions, from: 0, batch, seq }, terms, 'loss', sums);
+  return counted;
 }

@@ -1,3 +1,4 @@
+import type { Collectives } from '../backend/collectives';
 import type { Preferences } from '../base/batch';
 
 /**
@@ -17,6 +18,12 @@ export interface PreferenceMetrics {
 
 export interface PreferenceResult extends PreferenceMetrics {
   pairs: number;
+}
+
+/** @throws RangeError on several ranks, which would have to share the pairs' losses before the gradients. */
+export function requireOneRank({ size }: Collectives): void {
+  if (size === 1) return;
+  throw new RangeError('preferences: pairs are trained by one process, not by several ranks');
 }
 
 /** Sums of the metrics over pairs. */

@@ -5,25 +5,18 @@ import { checkPrecision, type Precision } from '../config/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';
-import { checkBatch } from './checkBatch';
+import { addLosses } from './evaluate';
 import { type PreferenceResult, PreferenceSums } from './preferenceLoss';
 
-/** -log p of each sample of a batch under a model. */
-function sampleLosses(model: MoETransformer, data: Batch, precision: Precision | undefined): number[] {
-  checkBatch(data, model.config, IGNORE_INDEX);
-  const terms = {
-    auxLossAlpha: 0,
-    zLossCoef: 0,
-    weight: 1,
-    ignoreIndex: IGNORE_INDEX,
-    gradScale: 1,
-    precision,
-  };
-  const { ids, targets, positions, batch, seqLen } = data;
-  const samples: number[] = [];
-  const part = { ids, targets, positions, from: 0, batch, seq: seqLen };
-  model.loss.forward(part, terms, 'loss', { ...model.loss.noSums(), samples });
-  return samples;
+/** -log p of each sample of a batch under a model, and the number of their tokens. */
+function sampleLosses(
+  model: MoETransformer,
+  data: Batch,
+  precision: Precision | undefined,
+): { losses: number[]; tokens: number } {
+  const losses: number[] = [];
+  const sums = { ...model.loss.noSums(), samples: losses };
+  return { losses, tokens: addLosses(model, data, { ignoreIndex: IGNORE_INDEX, precision }, sums) };
 }
 
 export interface ScoreOptions {
@@ -52,7 +45,7 @@ export async function scoreReference(
     for (const { batch } of dataset.rowsInOrder(split, options.seqLen)) {
       await setImmediate();
       options.signal?.throwIfAborted();
-      const losses = sampleLosses(model, batch, options.precision);
+      const { losses } = sampleLosses(model, batch, options.precision);
       for (let i = 0; i < losses.length; i += 2) scores[split].push([-losses[i], -losses[i + 1]]);
     }
   }
@@ -81,9 +74,9 @@ export async function evaluatePreferences(
         'evaluatePreferences: batches must have preferences, as those of a PreferenceDataset',
       );
     }
-    const losses = sampleLosses(model, batch, options.precision);
-    for (const target of batch.targets) if (target !== IGNORE_INDEX) tokens++;
-    for (let i = 0; i < losses.length; i += 2) sums.add(batch.preferences, losses, i);
+    const scored = sampleLosses(model, batch, options.precision);
+    tokens += scored.tokens;
+    for (let i = 0; i < scored.losses.length; i += 2) sums.add(batch.preferences, scored.losses, i);
   }
   const { result } = sums;
   if (result.pairs === 0) throw new RangeError('evaluatePreferences: the batches hold no pair');

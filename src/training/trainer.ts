@@ -13,12 +13,12 @@ import { MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { type BatchCounts, type BatchIds, checkBatch } from './checkBatch';
-import { OtherRankStopped, throwIfAnyAborted } from './distributed/agreement';
+import { isStop, throwIfAnyAborted } from './distributed/agreement';
 import { GradientExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
 import { checksum, StepSums } from './distributed/stepSums';
 import { AdamW, type Moment } from './optimizer';
-import { PreferenceLoss, type PreferenceMetrics } from './preferenceLoss';
+import { PreferenceLoss, type PreferenceMetrics, requireOneRank } from './preferenceLoss';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
 
@@ -212,8 +212,7 @@ export class Trainer {
         if (++made >= steps) return;
       }
     } catch (error) {
-      const isStop = error instanceof OtherRankStopped || (signal?.aborted && error === signal.reason);
-      if (onAbort === 'return' && isStop) return;
+      if (onAbort === 'return' && isStop(error, signal)) return;
       throw error;
     }
   }
@@ -292,7 +291,8 @@ export class Trainer {
     if (counted === 0) throw new RangeError('the batch has no target that counts');
     this.#requireRows(batch);
     if (this.#optimizer.missingBytes > 0) this.requireMemory(batch, seqLen);
-    this.#preferences = data.preferences ? this.#preferenceLoss(data.preferences) : null;
+    if (data.preferences) requireOneRank(this.collectives);
+    this.#preferences = data.preferences ? new PreferenceLoss(data.preferences) : null;
     this.#exchange.begin();
     const sums = this.#computeOwn(data, counts, onGradients);
     this.#sums.exchange(sums, data, this.#stateNumber());
@@ -311,12 +311,6 @@ export class Trainer {
       expertLoad: sums.load,
       ...(preferences && { preferences }),
     };
-  }
-
-  /** @throws RangeError on several ranks, which would have to share the pairs' losses before the gradients. */
-  #preferenceLoss(preferences: Preferences): PreferenceLoss {
-    if (this.collectives.size === 1) return new PreferenceLoss(preferences);
-    throw new RangeError('preferences: pairs are trained by one process, not by several ranks');
   }
 
   #requireRows(batch: number): void {

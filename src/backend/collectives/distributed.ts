@@ -1,7 +1,7 @@
 import { availableParallelism, cpus, hostname } from 'node:os';
 import { checkFactor, checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
-import type { Collectives } from '../collectives';
+import { type Collectives, DEFAULT_TIMEOUT_MS } from '../collectives';
 import { getKernels } from '../index';
 import type { NativeRanks } from '../native';
 import { type Launcher, launcherOf, mpiLibraries } from './launcher';
@@ -22,7 +22,6 @@ export interface MpiLibrary {
   readonly path: string;
 }
 
-const DEFAULT_TIMEOUT_MS = 300_000;
 const MOST_HOST_BYTES = 256;
 
 let isStarted = false;

@@ -1,6 +1,6 @@
 import { checkFactor, checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
-import { addTree, type Collectives, type Transfer } from '../collectives';
+import { addTree, type Collectives, DEFAULT_TIMEOUT_MS, type Transfer } from '../collectives';
 import { CheckedCollectives, type Exchange } from './exchange';
 import { createMailbox, Mailbox } from './mailbox';
 import { abortedBy } from './solo';
@@ -16,7 +16,6 @@ export interface JoinOptions {
 }
 
 const DEFAULT_BYTES_PER_RANK = 2 ** 20;
-const DEFAULT_TIMEOUT_MS = 300_000;
 
 /**
  * Makes a group of `size` ranks, at most 256, that are threads of this process. What it returns is given to each thread, by

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
 import { LORA_OPTIONS, type LoraOptions } from '../../config/loraOptions';
 import { type Inspection, inspectCheckpoint } from '../../model/inspect';
@@ -12,7 +11,6 @@ import type { Sample } from '../../text/chats/samples';
 import { readTokenizer } from '../../text/readTokenizer';
 import type { Tokenizer } from '../../text/tokenizer';
 import { together } from '../../training/distributed/agreement';
-import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { addFinetuneOptions, defaultLr, type FinetuneCliOptions } from '../options/finetuneOptions';
@@ -28,9 +26,8 @@ import { describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
 import { onRanks } from './ranks';
 import {
-  canGoOn,
+  beginRun,
   checkData,
-  checkRunFolder,
   completeOptions,
   finishRun,
   type KnownRunOptions,
@@ -111,13 +108,9 @@ async function finetuneCommand(command: Command, collectives: Collectives, io: C
 async function prepare(command: Command, collectives: Collectives, io: CliIo) {
   const given = await completeOptions<FinetuneCliOptions>(command);
   checkLora(command);
-  const { out, resume, overwrite = false } = given;
-  if (!resume) await checkRunFolder(out, overwrite);
-  if (given.threads !== undefined) getKernels().setThreads(given.threads);
-  const goesOn = resume === true && (await canGoOn(new RunFolder(out), 'the folder as the model'));
-  // A run that has saved nothing can't be resumed; it starts anew.
+  const goesOn = await beginRun(given, 'the folder as the model');
   const base = goesOn ? null : await openBase(given, io);
-  const tokenizer = await readTokenizer(base?.path ?? out);
+  const tokenizer = await readTokenizer(base?.path ?? given.out);
   const { dataset, options } = await openChats(command, base, tokenizer, io);
   const trainer = base && (await newTrainer(base.path, options, tokenizer, collectives));
   return { options, dataset, trainer };

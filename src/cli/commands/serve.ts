@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../../base/formatBytes';
 import { Engine } from '../../serve/engine/engine';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
-import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel } from '../../serve/http/options';
+import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel, servedNames } from '../../serve/http/options';
 import { type RunningServer, serve } from '../../serve/http/server';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
 import { addHubOptions, type HubCliOptions, RUNNABLE_ARGUMENT, runnablePath } from '../options/hubOptions';
@@ -151,10 +151,9 @@ function tellServed(models: ModelToServe[], served: ServedModel[], url: string, 
     formatBytes(served.reduce((sum, { engine }) => sum + engine.weightBytes[of], 0));
   io.stderr.write(`Weights: ${bytes('resident')} in memory, ${bytes('mapped')} mapped from files.\n`);
   const hasNames = models.length > 1 || served.some(({ engine }) => engine.adapters.length > 0);
-  const shown = models.flatMap(({ path, name }, i) => [
-    hasNames ? name : path,
-    ...served[i].engine.adapters.map((adapter) => `${name}:${adapter}`),
-  ]);
+  const shown = hasNames
+    ? models.flatMap(({ name }, i) => servedNames(name, served[i].engine.adapters))
+    : models.map(({ path }) => path);
   io.stderr.write(`${shown.join(', ')} ${shown.length > 1 ? 'are' : 'is'} served at ${url}\n`);
 }
 

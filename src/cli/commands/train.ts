@@ -1,11 +1,9 @@
 import type { Command } from 'commander';
-import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
 import { requireMemory } from '../../base/requireMemory';
 import { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
 import { together } from '../../training/distributed/agreement';
-import { RunFolder } from '../../training/run/runFolder';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { type DataOptions, openData } from '../options/dataOptions';
@@ -20,9 +18,8 @@ import { describeRun } from '../terminal/runSummary';
 import { asUsage, UsageError } from '../terminal/usageError';
 import { onRanks } from './ranks';
 import {
-  canGoOn,
+  beginRun,
   checkData,
-  checkRunFolder,
   completeOptions,
   finishRun,
   loadForTuning,
@@ -109,17 +106,13 @@ async function trainCommand(command: Command, collectives: Collectives, io: CliI
 /** Reads the options, and the data and the model of a run that begins; null for one that goes on. */
 async function prepare(command: Command, collectives: Collectives, io: CliIo) {
   const options = await completeOptions<TrainCliOptions>(command);
-  const { out, resume, overwrite = false } = options;
-  if (!resume) await checkRunFolder(out, overwrite);
-  if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const goesOn = resume === true && (await canGoOn(new RunFolder(out), '--init-from'));
+  const goesOn = await beginRun(options, '--init-from');
   const openChecked = async (source: TrainCliOptions | DataOptions) => {
     const dataset = await openData(source, io);
     checkData(options, dataset);
     return dataset;
   };
   if (goesOn) return { options, openChecked, start: null };
-  // A run that has saved nothing can't be resumed; it starts anew.
   const started = await withInit(options, io);
   const dataset = await openChecked(started);
   const trainer = await newTrainer(started, dataset.tokenizer, collectives);

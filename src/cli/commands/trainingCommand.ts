@@ -1,5 +1,6 @@
 /** What `sgemoe train` and `sgemoe finetune` share: the folder, the recipe, the progress, the sample at the end. */
 import type { Command } from 'commander';
+import { getKernels } from '../../backend';
 import type { MemoryNeeds } from '../../base/requireMemory';
 import type { LoraOptions } from '../../config/loraOptions';
 import type { ModelConfig } from '../../config/modelConfig';
@@ -27,8 +28,20 @@ import { asUsage, UsageError } from '../terminal/usageError';
 /** The options of a command whose steps and sample are known. */
 export type KnownRunOptions = RunCliOptions & { steps: number; samplePrompt: string };
 
+/**
+ * Makes ready for a run: checks its folder and sets the threads. Returns whether it goes on with what the folder has; a run that has
+ * saved nothing can't be resumed, and starts anew.
+ * @param instead what starts a new run from the folder's weights. @throws UsageError
+ */
+export async function beginRun(options: RunCliOptions, instead: string): Promise<boolean> {
+  const { out, resume, overwrite = false, threads } = options;
+  if (!resume) await checkRunFolder(out, overwrite);
+  if (threads !== undefined) getKernels().setThreads(threads);
+  return resume === true && (await canGoOn(new RunFolder(out), instead));
+}
+
 /** @throws UsageError for a folder that can't hold a new run. */
-export async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
+async function checkRunFolder(out: string, overwrite: boolean): Promise<void> {
   const use = await new RunFolder(out).use().catch((error: Error) => {
     throw new UsageError(`--out ${out} can't be used: ${error.message}`);
   });
@@ -50,7 +63,7 @@ export async function checkRunFolder(out: string, overwrite: boolean): Promise<v
  * @param instead what starts a new run from the folder's weights.
  * @throws UsageError if starting anew would remove weights.
  */
-export async function canGoOn(folder: RunFolder, instead: string): Promise<boolean> {
+async function canGoOn(folder: RunFolder, instead: string): Promise<boolean> {
   if (await folder.hasCheckpoint()) return true;
   if (!(await folder.hasWeights())) return false;
   throw new UsageError(

@@ -1,8 +1,6 @@
 import type { Command } from 'commander';
+import { DEFAULT_TIMEOUT_MS } from '../../backend/collectives';
 import { decimal } from './values';
-
-/** Longest wait of `Distributed.init` by default, in seconds. */
-const DEFAULT_SECONDS = 300;
 
 export interface CommTimeoutOption {
   /** Seconds. */
@@ -14,7 +12,7 @@ export function addCommTimeout(command: Command): Command {
   return command.option(
     '--comm-timeout <seconds>',
     'under mpirun: longest wait for another rank before the run ends, a number > 0; longer than a save, or a sample, takes ' +
-      `(default: ${DEFAULT_SECONDS})`,
+      `(default: ${DEFAULT_TIMEOUT_MS / 1000})`,
     decimal({ above: 0 }),
   );
 }

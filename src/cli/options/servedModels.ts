@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
+import { servedNames } from '../../serve/http/options';
 import { UsageError } from '../terminal/usageError';
 
 /** A model of `sgemoe serve`. */
@@ -65,10 +66,7 @@ export function servedAliases(
   models: readonly ModelToServe[],
   adapters: readonly Readonly<Record<string, string>>[],
 ): Record<string, string> {
-  const known = models.flatMap(({ name }, i) => [
-    name,
-    ...Object.keys(adapters[i]).map((each) => `${name}:${each}`),
-  ]);
+  const known = models.flatMap(({ name }, i) => servedNames(name, Object.keys(adapters[i])));
   const pairs = aliases.map((each): [string, string] => {
     const [, alias, name] = /^(.+?)=(.*)$/.exec(each) ?? ['', each, models[0].name];
     if (known.includes(name)) return [alias, name];

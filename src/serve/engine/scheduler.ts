@@ -236,16 +236,13 @@ export class Scheduler {
     this.#join(sequence);
   }
 
+  /** Those of an adapter stand together, in the order of their slots. */
   #join(sequence: Sequence): void {
-    const place = this.#placeOf(sequence);
-    const after = this.#sequences.findIndex((other) => this.#placeOf(other) > place);
+    const adapters = [null, ...this.#adapters.values()];
+    const placeOf = ({ row, slot }: Sequence) => adapters.indexOf(row.adapter!) * this.#decoder.slots + slot;
+    const place = placeOf(sequence);
+    const after = this.#sequences.findIndex((other) => placeOf(other) > place);
     this.#sequences.splice(after < 0 ? this.#sequences.length : after, 0, sequence);
-  }
-
-  /** Those of an adapter together, in the order of their slots. */
-  #placeOf({ row, slot }: Sequence): number {
-    const adapters = [...this.#adapters.values()];
-    return (1 + adapters.indexOf(row.adapter!)) * this.#decoder.slots + slot;
   }
 
   /** Lets a completion wait while a running one computes a beginning of its prompt; returns whether it waits. */

@@ -1,5 +1,5 @@
 import { asObject, Fields } from './fields';
-import type { ModelOptions, ResolvedHttpOptions } from './options';
+import { adaptedName, type ModelOptions, type ResolvedHttpOptions } from './options';
 import { Problem } from './problem';
 import { COMMON_FIELDS } from './requestFields';
 
@@ -28,14 +28,17 @@ export class Models {
 
   /** The model, or model with an adapter, of this name or alias; undefined for none. */
   named(name: string): ModelOptions | undefined {
-    const { aliases } = this.options;
-    const own = Object.hasOwn(aliases, name) ? aliases[name] : name;
+    const own = this.#withoutAlias(name);
     return this.#model(own) ?? this.#adapted(own);
   }
 
-  #model(name: string): ModelOptions | undefined {
+  #withoutAlias(name: string): string {
     const { aliases } = this.options;
-    const own = Object.hasOwn(aliases, name) ? aliases[name] : name;
+    return Object.hasOwn(aliases, name) ? aliases[name] : name;
+  }
+
+  #model(name: string): ModelOptions | undefined {
+    const own = this.#withoutAlias(name);
     return this.all.find(({ model }) => model === own);
   }
 
@@ -72,5 +75,5 @@ export class Models {
 }
 
 function withAdapter(options: ModelOptions, adapter: string): ModelOptions {
-  return { ...options, model: `${options.model}:${adapter}`, adapter };
+  return { ...options, model: adaptedName(options.model, adapter), adapter };
 }

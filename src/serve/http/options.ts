@@ -312,13 +312,20 @@ export function resolveHttpOptions(
   return { ...(resolved as ResolvedHttpOptions), models, basePath };
 }
 
+/** The name by which requests choose a model with an adapter. */
+export function adaptedName(model: string, adapter: string): string {
+  return `${model}:${adapter}`;
+}
+
+/** The names of a model: its own, and with each of its adapters. */
+export function servedNames(model: string, adapters: readonly string[]): string[] {
+  return [model, ...adapters.map((adapter) => adaptedName(model, adapter))];
+}
+
 /** @throws RangeError for a name that stands twice, or an alias of no model. */
 function checkNames(models: readonly ServedModel[], aliases: Readonly<Record<string, string>>): void {
   const names = models.map(({ name }) => name);
-  const withAdapters = models.flatMap(({ name, engine }) => [
-    name,
-    ...(engine.adapters ?? []).map((adapter) => `${name}:${adapter}`),
-  ]);
+  const withAdapters = models.flatMap(({ name, engine }) => servedNames(name, engine.adapters ?? []));
   const twice = [...names, ...Object.keys(aliases)].find((name, i, all) => all.indexOf(name) !== i);
   if (twice !== undefined)
     throw new RangeError(`serve: models and aliases must differ, got '${twice}' twice`);

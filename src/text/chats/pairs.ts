@@ -21,10 +21,12 @@ export function pairInputs({ chosen, rejected }: PreferencePair): number {
 
 /** Whether the first row of a file that is JSON is a pair, complete or not. Errors are those of `readRows`. */
 export async function holdsPairs(path: string): Promise<boolean> {
-  const rows = await readRows(path);
-  const first = rows.find(({ value }) => typeof value === 'object' && value !== null)?.value;
-  const { chosen, rejected } = (first ?? {}) as Record<string, unknown>;
-  return chosen !== undefined || rejected !== undefined;
+  for (const { value } of await readRows(path)) {
+    if (typeof value !== 'object' || value === null) continue;
+    const { chosen, rejected } = value as Record<string, unknown>;
+    return chosen !== undefined || rejected !== undefined;
+  }
+  return false;
 }
 
 /**

@@ -11,11 +11,11 @@ export interface DataRow {
 }
 
 /**
- * Reads the rows of a file: one JSON value a line (empty lines are left out), or one JSON array.
+ * Reads the rows of a file, whose lines are parsed as they are asked for: one JSON value a line (empty lines are left out), or one JSON array.
  * @throws SgemoeError SGEMOE_DATA_NOT_FOUND for a file that is missing or unreadable, SGEMOE_DATA_ENCODING for text that isn't
  * UTF-8, SGEMOE_DATA_ROWS for an array that isn't JSON.
  */
-export async function readRows(path: string): Promise<DataRow[]> {
+export async function readRows(path: string): Promise<Iterable<DataRow>> {
   const bytes = await readFile(path).catch((cause: Error) => {
     throw new SgemoeError('SGEMOE_DATA_NOT_FOUND', `Data file ${path} can not be read: ${cause.message}`, {
       cause,
@@ -24,9 +24,13 @@ export async function readRows(path: string): Promise<DataRow[]> {
   refuseOtherEncodings(path, bytes, true);
   const text = bytes.toString('utf8').replace(/^\uFEFF/, '');
   if (text.trimStart().startsWith('[')) return elementsOf(path, text);
-  return text.split('\n').flatMap((line, i) => {
-    return line.trim() === '' ? [] : [{ place: `${path}, line ${i + 1}`, value: parsed(line) }];
-  });
+  return linesOf(path, text);
+}
+
+function* linesOf(path: string, text: string): Generator<DataRow> {
+  for (const [i, line] of text.split('\n').entries()) {
+    if (line.trim() !== '') yield { place: `${path}, line ${i + 1}`, value: parsed(line) };
+  }
 }
 
 function elementsOf(path: string, text: string): DataRow[] {

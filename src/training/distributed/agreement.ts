@@ -31,9 +31,14 @@ export async function anyRank(ranks: Collectives, ...flags: readonly boolean[]):
 }
 
 /** Another rank was told to stop, this one wasn't. */
-export class OtherRankStopped extends Error {
+class OtherRankStopped extends Error {
   override readonly name = 'AbortError';
   override readonly message = 'another rank was told to stop';
+}
+
+/** Whether an error is the end that `signal` asked for, on this rank or another. */
+export function isStop(error: unknown, signal: AbortSignal | undefined): boolean {
+  return error instanceof OtherRankStopped || (signal?.aborted === true && error === signal.reason);
 }
 
 /** Throws the signal's reason if it is aborted, on every rank if on one. All ranks have a signal, or none. */

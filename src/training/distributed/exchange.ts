@@ -53,7 +53,11 @@ export class GradientExchange {
 
   /** Gives all ranks the sums of all parts. */
   gatherGradients(): void {
-    this.#gather(this.store.gradShards);
+    const { gradShards } = this.store;
+    const transfers = this.#buckets.map(({ shard, offset, counts }) =>
+      this.ranks.allGather(gradShards[shard], offset, counts),
+    );
+    for (const transfer of transfers) transfer.wait();
   }
 
   #cut(): void {
@@ -68,12 +72,5 @@ export class GradientExchange {
     const gradients = this.store.gradShards[bucket.shard];
     const { offset, counts, part } = bucket;
     bucket.transfer = this.ranks.reduceScatter(gradients, offset, counts, gradients, part.offset);
-  }
-
-  #gather(shards: readonly Float32Array[]): void {
-    const transfers = this.#buckets.map(({ shard, offset, counts }) =>
-      this.ranks.allGather(shards[shard], offset, counts),
-    );
-    for (const transfer of transfers) transfer.wait();
   }
 }

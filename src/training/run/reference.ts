@@ -2,6 +2,8 @@ import { SgemoeError } from '../../base/errors';
 import { jsonFile, readJson } from '../../checkpoint/jsonFile';
 import { replaceFiles } from '../../checkpoint/replaceFiles';
 import { PreferenceDataset, type ReferenceScores } from '../../text/chats/preferenceDataset';
+import { isStop } from '../distributed/agreement';
+import { requireOneRank } from '../preferenceLoss';
 import { scoreReference } from '../preferences';
 import type { NoteEvent } from './events';
 import { REFERENCE_FILE } from './runFolder';
@@ -17,9 +19,7 @@ export async function* prepareReference(setup: RunSetup): AsyncGenerator<NoteEve
   const { dataset, seqLen, signal } = options;
   const { precision } = trainer.config;
   if (!(dataset instanceof PreferenceDataset)) return;
-  if (trainer.collectives.size > 1) {
-    throw new RangeError('preferences: pairs are trained by one process, not by several ranks');
-  }
+  requireOneRank(trainer.collectives);
   const known = (await readJson(
     folder.path,
     REFERENCE_FILE,
@@ -43,7 +43,7 @@ export async function* prepareReference(setup: RunSetup): AsyncGenerator<NoteEve
     await replaceFiles(folder.path, [jsonFile(REFERENCE_FILE, scores)]);
   } catch (error) {
     // The run ends before its first step, and saves.
-    if (!(signal?.aborted && error === signal.reason)) throw error;
+    if (!isStop(error, signal)) throw error;
   }
 }
 

@@ -1,6 +1,6 @@
 import { PreferenceDataset } from '../../text/chats/preferenceDataset';
 import type { OrderedBatchOptions, TokenDataset } from '../../text/data';
-import { OtherRankStopped } from '../distributed/agreement';
+import { isStop } from '../distributed/agreement';
 import { evaluateBatches, type ScoringOptions } from '../evaluateText';
 import type { PreferenceMetrics } from '../preferenceLoss';
 import { evaluatePreferences } from '../preferences';
@@ -37,7 +37,7 @@ export async function validate(
     const result = await evaluateBatches(model, batches, { tokenizer, signal, collectives, precision });
     return { loss: result.loss, tokens: result.countedTokens, bitsPerByte: result.bitsPerByte };
   } catch (error) {
-    if (error instanceof OtherRankStopped || (signal?.aborted && error === signal.reason)) return null;
+    if (isStop(error, signal)) return null;
     throw error;
   }
 }
