@@ -19,7 +19,7 @@ const ONCE = [
   'test/house.test.ts',
   'test/backend/{reference,wasmRelaxed,loader,platform}.test.ts',
   'test/base/**/*.test.ts',
-  'test/checkpoint/{folderLock,crash,safetensors}.test.ts',
+  'test/checkpoint/{folderLock,crash,safetensors,crc32}.test.ts',
   'test/cli/{kill,disk,reportPage}.test.ts',
   'test/deploy/**/*.test.ts',
   'test/docs/**/*.test.ts',

@@ -2,7 +2,13 @@ import { crc32 } from 'node:zlib';
 import { jsonFile, readJson } from './jsonFile';
 import { MAX_TOKENIZER_BYTES, readSmallBytes } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
-import { asF32, encodeSafetensors, type NamedTensor, SafetensorsFile, writeChunks } from './safetensors';
+import {
+  type NamedTensor,
+  SafetensorsFile,
+  type StreamedTensor,
+  streamSafetensors,
+  writeChunks,
+} from './safetensors';
 import { corrupt } from './safetensorsHeader';
 
 const STATE_FILE = 'state.json';
@@ -30,36 +36,60 @@ const STATE_KEY = 'state_crc32';
 export interface TrainingContent {
   /** Becomes state.json, with the format's version and the checksums added. */
   state: Readonly<Record<string, unknown>>;
-  /** Become optimizer.safetensors, as F32. They must not change until the save is done. */
-  optimizer: Iterable<NamedTensor>;
+  /** Become optimizer.safetensors. They must not change until the save is done. */
+  optimizer: readonly StreamedTensor[];
   /** `tensorsChecksum` of the weights saved with them. */
   weightsChecksum: string;
 }
 
 export interface StoredTraining {
   state: Record<string, unknown>;
-  /** The open file; the caller closes it. */
+  /** The file, open at first; the caller closes it. */
   optimizer: SafetensorsFile;
 }
 
 /** The files to write. @param beside the other files of the save; those in memory get a checksum. */
 export function trainingFiles(content: TrainingContent, beside: readonly NewFile[]): NewFile[] {
-  const { state, weightsChecksum } = content;
-  const tensors = [...content.optimizer];
-  const moments = encodeSafetensors(asF32(tensors), { [WEIGHTS_KEY]: weightsChecksum });
+  const { state, optimizer, weightsChecksum } = content;
+  const moments = new Checksummed(optimizer);
   const files = beside.flatMap(({ name, bytes }) => (bytes ? [[name, hex(crc32(bytes))] as const] : []));
-  const whole = {
-    format: FORMAT,
-    version: VERSION,
-    [WEIGHTS_KEY]: weightsChecksum,
-    [OPTIMIZER_KEY]: tensorsChecksum(tensors),
-    [FILES_KEY]: Object.fromEntries(files),
-    ...state,
+  const stateFile = () => {
+    const whole = {
+      format: FORMAT,
+      version: VERSION,
+      [WEIGHTS_KEY]: weightsChecksum,
+      [OPTIMIZER_KEY]: hex(moments.crc),
+      [FILES_KEY]: Object.fromEntries(files),
+      ...state,
+    };
+    return jsonFile(STATE_FILE, { ...whole, [STATE_KEY]: stateChecksum(whole) });
   };
+  const header = { [WEIGHTS_KEY]: weightsChecksum };
   return [
-    { name: OPTIMIZER_FILE, write: (handle) => writeChunks(handle, moments) },
-    jsonFile(STATE_FILE, { ...whole, [STATE_KEY]: stateChecksum(whole) }),
+    {
+      name: OPTIMIZER_FILE,
+      write: (handle) => writeChunks(handle, streamSafetensors(moments.tensors, header)),
+    },
+    // Files are written in this order: by now the checksum is known.
+    { name: STATE_FILE, write: (handle) => stateFile().write(handle) },
   ];
+}
+
+/** Tensors whose bytes are checksummed while they are read, once and in their order. */
+class Checksummed {
+  crc = 0;
+  readonly tensors: readonly StreamedTensor[];
+
+  constructor(tensors: readonly StreamedTensor[]) {
+    this.tensors = tensors.map((tensor) => ({ ...tensor, chunks: () => this.#read(tensor) }));
+  }
+
+  async *#read(tensor: StreamedTensor): AsyncGenerator<Uint8Array> {
+    for await (const chunk of tensor.chunks()) {
+      this.crc = crc32(chunk, this.crc);
+      yield chunk;
+    }
+  }
 }
 
 /**
@@ -105,17 +135,17 @@ export async function checkTrainingFiles(dir: string): Promise<void> {
 /**
  * Compares state.json itself and the moments with their checksums. Returns false for a training of an older version, which
  * wrote only the checksum of the weights.
- * @param moments as they were read.
+ * @param momentsCrc the CRC-32 of the moments' bytes as they were read, in the order of the file.
  * @throws SgemoeError SGEMOE_TRAINING_STATE that names the damaged file.
  */
 export async function checkState(
   dir: string,
   { state, optimizer }: StoredTraining,
-  moments: Iterable<NamedTensor>,
+  momentsCrc: number,
 ): Promise<boolean> {
   if (!hasChecksums(state)) return false;
   if (!isWhole(state)) throw damaged(await locateFile(dir, STATE_FILE));
-  if (state[OPTIMIZER_KEY] !== tensorsChecksum(moments)) throw damaged(optimizer.path);
+  if (state[OPTIMIZER_KEY] !== hex(momentsCrc)) throw damaged(optimizer.path);
   return true;
 }
 

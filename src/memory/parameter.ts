@@ -40,7 +40,9 @@ export class Parameter {
   /** The gradient of the last backward: a live view; null before the first backward, and if it isn't trained. */
   get grad(): Float32Array | null {
     const { gradShards } = this.store;
-    if (gradShards.length > 0) this.#grad ??= this.gradViewIn(gradShards);
+    if (this.#grad !== null || gradShards.length === 0) return this.#grad;
+    const place = this.gradPlace;
+    this.#grad = place && gradShards[place.shard].subarray(place.at, place.at + this.size);
     return this.#grad;
   }
 
@@ -49,10 +51,9 @@ export class Parameter {
     this.#grad = null;
   }
 
-  /** This tensor's part of buffers that mirror the gradients, such as AdamW's moments; null if it isn't trained. */
-  gradViewIn(shards: readonly Float32Array[]): Float32Array | null {
-    const place = gradientPlace(this.weight, this.start, this.size);
-    return place && shards[place.shard].subarray(place.at, place.at + this.size);
+  /** Where its gradient lies in the buffers of gradients; null if it isn't trained. @internal */
+  get gradPlace(): { readonly shard: number; readonly at: number } | null {
+    return gradientPlace(this.weight, this.start, this.size);
   }
 
   /** Whether it belongs to a matrix that is kept as it is stored. */

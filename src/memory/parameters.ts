@@ -421,7 +421,7 @@ export class ParameterStore {
 
   /**
    * Sum of the squares of all gradients, or of those in `range`, accumulated in float64. 0 before the first backward. Sums
-   * of ranges may differ from the sum of all in the last bits.
+   * of ranges may differ from the sum of all in the last bits, unless they are those of its blocks (`Kernels.sumSquares`).
    */
   gradSquares(range?: WeightRange): number {
     const { gradShards, kernels } = this;

@@ -1,8 +1,11 @@
+import type { Collectives } from '../backend/collectives';
 import { requireMemory } from '../base/requireMemory';
 import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
-import { type AdamWBuffers, type AdamWStep, adamw } from '../memory/operations/training';
+import { type AdamWBuffers, type AdamWPlaces, type AdamWStep, adamw } from '../memory/operations/training';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
 import type { WeightKind } from '../memory/weight';
+import { floatBytes } from '../memory/workspace';
+import { type Bucket, bucketsOf, partOf, stretchWithin } from './distributed/partition';
 
 /** The option value that excludes each kind of weight from decay; null for kinds that always decay. */
 const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
@@ -14,57 +17,109 @@ const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
 
 const NONE = new Float32Array(0);
 
-/** A view of one parameter's part of a moment. */
-export interface Moment {
-  name: string;
-  shape: Parameter['shape'];
+/** A piece of a parameter's moment: elements [start, start + size) of it, which one rank keeps and updates. */
+export interface MomentPiece {
+  /** `m.<name>` or `v.<name>`. */
+  readonly name: string;
+  /** The shape of the whole parameter. */
+  readonly shape: Parameter['shape'];
+  readonly start: number;
+  readonly size: number;
+  readonly rank: number;
+  /** A view of the piece; null on other ranks. */
+  readonly data: Float32Array | null;
+}
+
+/** A view of what this process keeps of one parameter's moment. */
+export interface Moment extends Pick<MomentPiece, 'name' | 'shape' | 'start'> {
   data: Float32Array;
 }
 
+/** Neighbouring weights of a part with the same decay. */
+interface Run {
+  readonly shard: number;
+  readonly at: AdamWPlaces;
+  readonly size: number;
+  readonly decays: boolean;
+}
+
+/** A bucket with the moments of this rank's part of it. */
+interface OwnedBucket extends Bucket {
+  readonly part: WeightRange;
+  readonly m: Float32Array;
+  readonly v: Float32Array;
+  readonly runs: readonly Run[];
+}
+
 /**
- * AdamW with bias correction (Loshchilov & Hutter 2019, alg. 2) over the trained weights of a store: one kernel call for
- * each buffer, or for each stretch of it where some weights aren't trained or are excluded from decay.
+ * AdamW with bias correction (Loshchilov & Hutter 2019, alg. 2) over the trained weights of a store. Of several ranks each has
+ * the moments of its part of every bucket and updates the weights of these parts (ZeRO, Rajbhandari et al. 2020, stage 1). One
+ * kernel call for each part, or for each stretch of it where some weights aren't trained or are excluded from decay.
  */
 export class AdamW {
-  #m: Float32Array[] = [];
-  #v: Float32Array[] = [];
-  #stretches: Stretch<boolean>[] = [];
-  /** The buffers of the stretch that is updated. */
+  /** null until the moments are needed. */
+  #buckets: OwnedBucket[] | null = null;
   readonly #choices: number;
   readonly #buffers: AdamWBuffers = { param: NONE, grad: NONE, m: NONE, v: NONE };
 
+  /** @param ranks which share the work. Default: this process does all. */
   constructor(
     private readonly store: ParameterStore,
     private readonly config: ResolvedTrainConfig,
+    private readonly ranks: Pick<Collectives, 'rank' | 'size'> = { rank: 0, size: 1 },
   ) {
     this.#choices = store.choices;
   }
 
   /** Bytes of moments that aren't allocated yet. */
   get missingBytes(): number {
-    return this.#m.length > 0 ? 0 : 2 * this.store.mirrorBytes;
+    return this.#buckets === null ? momentBytes(this.store, this.ranks.size, this.ranks.rank) : 0;
   }
 
-  /** Views of both moments of each trained parameter, as `m.<name>` and `v.<name>`. */
+  /** Views of what this rank has of both moments of each trained parameter, as `m.<name>` and `v.<name>`. */
   moments(): Moment[] {
+    return this.pieces().flatMap(({ name, shape, start, data }) => {
+      return data === null ? [] : [{ name, shape, start, data }];
+    });
+  }
+
+  /** The moments of all ranks in the order of the parameters, first m and then v: the same list on every rank. */
+  pieces(): MomentPiece[] {
     this.#ensureMoments();
-    const views = (prefix: string, shards: Float32Array[]) =>
-      this.store.parameters.flatMap((parameter) => {
-        const data = parameter.gradViewIn(shards);
-        return data === null ? [] : [{ name: prefix + parameter.name, shape: parameter.shape, data }];
-      });
-    return [...views('m.', this.#m), ...views('v.', this.#v)];
+    return (['m', 'v'] as const).flatMap((moment) =>
+      this.store.parameters.flatMap((parameter) => this.#piecesOf(parameter, moment)),
+    );
+  }
+
+  #piecesOf({ name, shape, size, gradPlace }: Parameter, moment: 'm' | 'v'): MomentPiece[] {
+    if (gradPlace === null) return [];
+    const { shard, at } = gradPlace;
+    const pieces: MomentPiece[] = [];
+    for (const bucket of this.#ensureMoments()) {
+      const isApart = bucket.offset >= at + size || bucket.offset + bucket.size <= at;
+      if (bucket.shard !== shard || isApart) continue;
+      for (let rank = 0; rank < this.ranks.size; rank++) {
+        const part = partOf(bucket, rank);
+        const from = Math.max(at, part.offset);
+        const end = Math.min(at + size, part.offset + part.size);
+        if (end <= from) continue;
+        const isOwn = rank === this.ranks.rank;
+        const data = isOwn ? bucket[moment].subarray(from - part.offset, end - part.offset) : null;
+        pieces.push({ name: `${moment}.${name}`, shape, start: from - at, size: end - from, rank, data });
+      }
+    }
+    return pieces;
   }
 
   /**
-   * Makes update `step` (from 1) with the store's gradients, scaled by gradClip / gradNorm if gradNorm exceeds gradClip.
+   * Makes update `step` (from 1) of this rank's parts with the store's gradients, scaled by gradClip / gradNorm if gradNorm exceeds
+   * gradClip. The parts' updates, in any order, are bit-identical to the update of one process.
    * @param gradNorm of all gradients.
-   * @param range the weights to update, by their gradients. Default: all that are trained. Updates of disjoint ranges, one after the other, are bit-identical
-   * to one update of all.
+   * @param onPart called after the update of this rank's part of each bucket, with the bucket's number, from 0.
    */
-  update(step: number, lr: number, gradNorm: number, range?: WeightRange): void {
-    const { beta1, beta2, eps, weightDecay, gradClip } = this.config;
-    this.#ensureMoments();
+  update(step: number, lr: number, gradNorm: number, onPart?: (bucket: number) => void): void {
+    const { beta1, beta2, eps, gradClip } = this.config;
+    const buckets = this.#ensureMoments();
     const all: AdamWStep = {
       lr,
       beta1,
@@ -74,19 +129,21 @@ export class AdamW {
       biasCorrection2: 1 - beta2 ** step,
       gradScale: gradNorm > gradClip ? gradClip / gradNorm : 1,
     };
+    for (let b = 0; b < buckets.length; b++) {
+      this.#updatePart(buckets[b], all);
+      onPart?.(b);
+    }
+  }
+
+  #updatePart({ shard: gradShard, m, v, runs }: OwnedBucket, all: AdamWStep): void {
     const { store } = this;
-    for (let i = 0; i < this.#stretches.length; i++) {
-      const { shard, offset, size, gradShard, gradOffset, key: decays } = this.#stretches[i];
-      if (range && range.shard !== gradShard) continue;
-      const from = Math.max(gradOffset, range?.offset ?? 0);
-      const end = Math.min(gradOffset + size, range ? range.offset + range.size : Number.POSITIVE_INFINITY);
-      if (end <= from) continue;
-      const decay = decays ? weightDecay : 0;
+    this.#buffers.grad = store.gradShards[gradShard];
+    this.#buffers.m = m;
+    this.#buffers.v = v;
+    for (let i = 0; i < runs.length; i++) {
+      const { shard, at, size, decays } = runs[i];
       this.#buffers.param = store.shards[shard];
-      this.#buffers.grad = store.gradShards[gradShard];
-      this.#buffers.m = this.#m[gradShard];
-      this.#buffers.v = this.#v[gradShard];
-      adamw(store.kernels, this.#buffers, offset + from - gradOffset, from, end - from, all, decay);
+      adamw(store.kernels, this.#buffers, at, size, all, decays ? this.config.weightDecay : 0);
     }
   }
 
@@ -95,14 +152,33 @@ export class AdamW {
     return exclusion === null || !this.config.weightDecayExclude.includes(exclusion);
   }
 
-  #ensureMoments(): void {
+  #ensureMoments(): OwnedBucket[] {
     if (this.#choices !== this.store.choices) {
       throw new TypeError('the model trains other parameters now: a later Trainer has chosen them');
     }
-    if (this.#m.length > 0) return;
-    requireMemory('AdamW', { moments: this.missingBytes }, this.store.kernels.memory.available);
-    this.#m = this.store.mirror();
-    this.#v = this.store.mirror();
-    this.#stretches = this.store.stretches((kind) => this.#decays(kind));
+    if (this.#buckets !== null) return this.#buckets;
+    const { kernels, mirrorSizes } = this.store;
+    requireMemory('AdamW', { moments: this.missingBytes }, kernels.memory.available);
+    const stretches = this.store.stretches((kind) => this.#decays(kind));
+    this.#buckets = bucketsOf(mirrorSizes, this.ranks.size).map((bucket) => {
+      const part = partOf(bucket, this.ranks.rank);
+      const runs = stretches.flatMap((stretch) => runWithin(stretch, part) ?? []);
+      const [m, v] = [kernels.memory.floats(part.size, true), kernels.memory.floats(part.size, true)];
+      return { ...bucket, part, m, v, runs };
+    });
+    return this.#buckets;
   }
+}
+
+function runWithin(stretch: Stretch<boolean>, part: WeightRange): Run | null {
+  const found = stretchWithin(stretch, part);
+  if (found === null) return null;
+  const { shard, offset, gradOffset, size, key: decays } = found;
+  return { shard, at: { param: offset, grad: gradOffset, moment: gradOffset - part.offset }, size, decays };
+}
+
+/** Bytes of the moments of a rank. */
+export function momentBytes(store: ParameterStore, ranks: number, rank: number): number {
+  const elements = bucketsOf(store.mirrorSizes, ranks).reduce((sum, { counts }) => sum + counts[rank], 0);
+  return 2 * elements * floatBytes(store.kernels);
 }

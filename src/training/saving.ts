@@ -1,14 +1,16 @@
 import type { Collectives } from '../backend/collectives';
+import { soloCollectives } from '../backend/collectives/solo';
 import type { Kernels } from '../backend/kernels';
 import { checkInteger, checkOptions } from '../base/checks';
 import { withChanges } from '../base/options';
-import { CHECKPOINT_FILES, loadTensorsInto, saveCheckpoint } from '../checkpoint/checkpoint';
+import { CHECKPOINT_FILES, saveCheckpoint } from '../checkpoint/checkpoint';
 import { keepInHistory } from '../checkpoint/retention';
 import {
   checkState,
   checkTrainingFiles,
   invalidState,
   openTraining,
+  type StoredTraining,
   tensorsChecksum,
 } from '../checkpoint/trainingFiles';
 import type { ModelConfig } from '../config/modelConfig';
@@ -18,8 +20,9 @@ import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
 import type { Tokenizer } from '../text/tokenizer';
-import { fromFirst } from './distributed/agreement';
+import { fromFirst, together } from './distributed/agreement';
 import { adaptersState, loadAdapted, saveAdapters } from './savingAdapters';
+import { loadMoments, MomentStream, momentsCrc32 } from './savingMoments';
 import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
@@ -58,7 +61,8 @@ export interface ResumedTraining {
  * Saves everything that a bit-identical resume needs: the checkpoint of the model, or its adapters as `saveLora` does, optimizer.safetensors (both moments of
  * AdamW under the parameters' names) and state.json (counters, options, data position, tokenizer hash, and checksums of all
  * of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from the model's own memory,
- * so train steps are refused until the promise settles. Of several ranks all call it, and rank 0 writes.
+ * so train steps are refused until the promise settles. Of several ranks all call it, and rank 0 writes; the others send it their
+ * moments piece by piece.
  * @throws TypeError for adapters on a model that wasn't loaded from a checkpoint; SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
  * train step meanwhile throws SgemoeError SGEMOE_TRAINING_SAVING.
  */
@@ -85,15 +89,17 @@ export async function saveTraining(
     ...(model.lora && { adapters: adaptersState(model) }),
   };
   const tensors = model.trained.checkpointTensors();
-  const training = { state, optimizer: trainer.moments(), weightsChecksum: tensorsChecksum(tensors) };
+  const moments = new MomentStream(trainer.collectives, trainer.momentPieces());
   const write = async () => {
     const { config, generationConfig } = model;
+    const training = { state, optimizer: moments.tensors(), weightsChecksum: tensorsChecksum(tensors) };
     const content = { config: config.toJSON(), generationConfig, tensors, ...tokenizer?.files(), training };
     await (model.lora ? saveAdapters(dir, model, tokenizer, training) : saveCheckpoint(dir, content));
     const step = trainer.step + trainer.skippedSteps;
     if (keep > 1) await keepInHistory(dir, { step, keep, files: CHECKPOINT_FILES });
   };
-  await trainer.whileUnchanged(() => fromFirst(trainer.collectives, write));
+  const writeAndEnd = () => write().finally(() => moments.end());
+  await trainer.whileUnchanged(() => fromFirst(trainer.collectives, writeAndEnd, () => moments.serve()));
 }
 
 /**
@@ -104,7 +110,25 @@ export async function saveTraining(
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
   checkOptions('resumeTraining', options, ['kernels', 'config', 'collectives', 'onNote']);
-  const { kernels, collectives, onNote } = options;
+  const ranks = options.collectives ?? soloCollectives();
+  const { trainer, stored } = await together(ranks, () => readTraining(dir, options));
+  const momentsCrc = await momentsCrc32(ranks, trainer.momentPieces());
+  const isChecked = await together(ranks, () => checkState(dir, stored, momentsCrc));
+  if (!isChecked) options.onNote?.(withoutChecksums(dir));
+  const { data, tokenizerSha256, progress } = stored.state;
+  return {
+    trainer,
+    data: objectOrNull(data) as DataPosition | null,
+    tokenizerHash: typeof tokenizerSha256 === 'string' ? tokenizerSha256 : null,
+    progress: objectOrNull(progress) ?? {},
+  };
+}
+
+/** A trainer with everything that was saved, of the moments this rank's parts; their file is closed. */
+async function readTraining(
+  dir: string,
+  { kernels, collectives, onNote, config: changes = {} }: ResumeOptions,
+): Promise<{ trainer: Trainer; stored: StoredTraining }> {
   // Trainer.requireMemory checks the activations once there is a batch.
   const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
   await checkTrainingFiles(dir);
@@ -112,18 +136,12 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   const stored = await openTraining(dir, tensorsChecksum(model.trained.checkpointTensors()));
   const { state, optimizer } = stored;
   try {
-    const config = withChanges(storedConfig(optimizer.path, state.config), options.config ?? {});
+    const config = withChanges(storedConfig(optimizer.path, state.config), changes);
     const fitting = { ...config, microBatches: fittingMicroBatches(config, collectives, onNote) };
     const trainer = new Trainer(model, fitting, { collectives });
     setCounters(trainer, optimizer.path, state);
-    await loadTensorsInto(optimizer, trainer.moments());
-    if (!(await checkState(dir, stored, trainer.moments()))) onNote?.(withoutChecksums(dir));
-    return {
-      trainer,
-      data: objectOrNull(state.data) as DataPosition | null,
-      tokenizerHash: typeof state.tokenizerSha256 === 'string' ? state.tokenizerSha256 : null,
-      progress: objectOrNull(state.progress) ?? {},
-    };
+    await loadMoments(optimizer, trainer.momentPieces());
+    return { trainer, stored };
   } finally {
     await optimizer.close();
   }

@@ -14,10 +14,10 @@ import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { type BatchCounts, type BatchIds, checkBatch } from './checkBatch';
 import { isStop, throwIfAnyAborted } from './distributed/agreement';
-import { GradientExchange } from './distributed/exchange';
+import { StepExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
 import { checksum, StepSums } from './distributed/stepSums';
-import { AdamW, type Moment } from './optimizer';
+import { AdamW, type Moment, type MomentPiece } from './optimizer';
 import { PreferenceLoss, type PreferenceMetrics, requireOneRank } from './preferenceLoss';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
@@ -95,7 +95,8 @@ export interface RunOptions {
 
 /**
  * Trains a model: cross-entropy + balance loss, hand-derived gradients, global-norm clipping, AdamW, linear warmup,
- * then a schedule. Gradients stay in `param.grad` after a step, unclipped: the clip factor is applied inside the update.
+ * then a schedule. Gradients stay in `param.grad` after a step, unclipped: the clip factor is applied inside the update. Of several
+ * ranks each sums, and updates the weights of, its parts alone; only `lossAndGradients` gives all of them the whole sums.
  */
 export class Trainer {
   readonly model: MoETransformer;
@@ -111,7 +112,7 @@ export class Trainer {
   #preferences: PreferenceLoss | null = null;
   readonly #sums: StepSums;
   readonly #tree: GradientTree;
-  readonly #exchange: GradientExchange;
+  readonly #exchange: StepExchange;
   #savesRunning = 0;
   /** Tells whether the ranks are in the same state; 0 until the first step. */
   #state = 0;
@@ -136,11 +137,11 @@ export class Trainer {
       );
     }
     model.train(train);
-    this.#optimizer = new AdamW(model.trained, this.config);
+    this.#optimizer = new AdamW(model.trained, this.config, ranks);
     const experts = model.loss.noSums().load.flat().length;
     this.#sums = new StepSums(ranks, microBatches, experts);
     this.#tree = new GradientTree(model.trained, microBatches / ranks.size);
-    this.#exchange = new GradientExchange(model.trained, ranks);
+    this.#exchange = new StepExchange(model.trained, ranks);
   }
 
   /**
@@ -172,7 +173,9 @@ export class Trainer {
     const { onGradients } = options;
     const isAlone = this.collectives.size === 1;
     const result = this.#lossAndGradients(batchOf(ids, targets, options), isAlone ? onGradients : undefined);
-    if (!isAlone && onGradients) {
+    if (isAlone) return result;
+    this.#exchange.gatherGradients();
+    if (onGradients) {
       this.model.trained.mirrorSizes.forEach((size, shard) => {
         onGradients({ shard, offset: 0, size });
       });
@@ -232,10 +235,15 @@ export class Trainer {
 
   /**
    * Views of AdamW's two moments of each parameter, as `m.<name>` and `v.<name>`; zeros before the first step. Writing to
-   * them changes the optimizer.
+   * them changes the optimizer. Of several ranks each has its own pieces of them: the elements from `start` on, row-major.
    */
   moments(): Moment[] {
     return this.#optimizer.moments();
+  }
+
+  /** The moments of all ranks, see `AdamW.pieces`. @internal */
+  momentPieces(): MomentPiece[] {
+    return this.#optimizer.pieces();
   }
 
   /**
@@ -276,7 +284,8 @@ export class Trainer {
     const skipped = !(Number.isFinite(result.loss) && Number.isFinite(result.gradNorm));
     if (skipped) this.skippedSteps++;
     else {
-      this.#optimizer.update(step, lr, result.gradNorm);
+      this.#optimizer.update(step, lr, result.gradNorm, (bucket) => this.#exchange.shareWeights(bucket));
+      this.#exchange.finishWeights();
       this.#balance(result.expertLoad);
       this.step = step;
     }
@@ -296,8 +305,7 @@ export class Trainer {
     this.#exchange.begin();
     const sums = this.#computeOwn(data, counts, onGradients);
     this.#sums.exchange(sums, data, this.#stateNumber());
-    this.#exchange.finish();
-    this.#exchange.gatherGradients();
+    const gradNorm = this.#exchange.finish();
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
     const preferences = this.#preferences?.metrics;
@@ -306,7 +314,7 @@ export class Trainer {
       crossEntropy,
       auxLoss: sums.auxLoss,
       zLoss: sums.zLoss,
-      gradNorm: model.trained.gradNorm(),
+      gradNorm,
       tokens,
       expertLoad: sums.load,
       ...(preferences && { preferences }),

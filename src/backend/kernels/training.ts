@@ -1,3 +1,6 @@
+/** Elements of which `sumSquares` makes one sum before it adds these. */
+export const SQUARES_BLOCK = 65_536;
+
 /** Loss, norms of gradients, optimizer, initial weights. Conventions and errors: `Kernels`. */
 export interface TrainingKernels {
   /**
@@ -19,7 +22,10 @@ export interface TrainingKernels {
     writeGradient: boolean,
   ): number;
 
-  /** sum_i x[i]^2, accumulated in float64. */
+  /**
+   * sum_i x[i]^2, accumulated in float64: a sum of each SQUARES_BLOCK elements from the first on, then of these sums in their order.
+   * So it can be computed block by block, to the same bits.
+   */
   sumSquares(x: Float32Array, xOffset: number, n: number): number;
 
   /** x *= factor. */

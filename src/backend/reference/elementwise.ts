@@ -1,3 +1,4 @@
+import { SQUARES_BLOCK } from '../kernels/training';
 import { reads, requireApart, writes } from './areas';
 import type { Definitions } from './checks';
 
@@ -82,7 +83,12 @@ export const elementwise: Definitions<ElementwiseKernel> = {
     run(x, xOffset, n) {
       reads('sumSquares', 'x', x, xOffset, n);
       let sum = 0;
-      for (let i = 0; i < n; i++) sum += x[xOffset + i] * x[xOffset + i];
+      for (let block = 0; block < n; block += SQUARES_BLOCK) {
+        const end = xOffset + Math.min(n, block + SQUARES_BLOCK);
+        let ofBlock = 0;
+        for (let i = xOffset + block; i < end; i++) ofBlock += x[i] * x[i];
+        sum += ofBlock;
+      }
       return sum;
     },
   },

@@ -20,7 +20,7 @@ export function crossEntropy(
   return k.crossEntropy(x, xAt, ids, idsAt, out, outAt, rows, cols, ignoreIndex, factor, gradScale !== null);
 }
 
-/** Weights with their gradients and moments; the latter three lie alike. */
+/** Weights with their gradients and moments. */
 export interface AdamWBuffers {
   param: Float32Array;
   grad: Float32Array;
@@ -39,12 +39,18 @@ export interface AdamWStep {
   readonly gradScale: number;
 }
 
-/** Updates elements [paramAt, paramAt + size) of the weights by those from `at` on of gradients and moments. */
+/** Where the elements of an update begin in weights, gradients and both moments. */
+export interface AdamWPlaces {
+  readonly param: number;
+  readonly grad: number;
+  readonly moment: number;
+}
+
+/** Updates `size` elements of the weights. */
 export function adamw(
   kernels: Kernels,
   { param, grad, m, v }: AdamWBuffers,
-  paramAt: number,
-  at: number,
+  at: AdamWPlaces,
   size: number,
   step: AdamWStep,
   decay: number,
@@ -52,13 +58,13 @@ export function adamw(
   const { lr, beta1, beta2, eps, biasCorrection1: c1, biasCorrection2: c2, gradScale } = step;
   kernels.adamw(
     param,
-    paramAt,
+    at.param,
     grad,
-    at,
+    at.grad,
     m,
-    at,
+    at.moment,
     v,
-    at,
+    at.moment,
     size,
     lr,
     beta1,

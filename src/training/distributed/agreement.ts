@@ -51,10 +51,16 @@ export async function throwIfAnyAborted(ranks: Collectives, signal: AbortSignal 
 
 /**
  * Runs a job on rank 0 and gives all ranks what it returns, which must be a value of JSON.
+ * @param meanwhile what the others do until then, if the job needs them.
  * @throws what the job throws, on every rank; others than rank 0 throw a copy.
  */
-export async function fromFirst<T = void>(ranks: Collectives, job: () => Promise<T>): Promise<T> {
+export async function fromFirst<T = void>(
+  ranks: Collectives,
+  job: () => Promise<T>,
+  meanwhile?: () => Promise<void>,
+): Promise<T> {
   if (ranks.size === 1) return job();
+  if (ranks.rank !== 0) await meanwhile?.();
   const outcome = ranks.rank === 0 ? await outcomeOf(job) : null;
   const texts = await exchangeTexts(ranks, outcome === null ? '' : JSON.stringify(told(outcome)));
   const first = outcome ?? heard<T>(JSON.parse(texts[0]), '');
@@ -63,7 +69,8 @@ export async function fromFirst<T = void>(ranks: Collectives, job: () => Promise
 }
 
 /**
- * Runs a job on every rank, which calls no collectives, and returns once it has succeeded on all.
+ * Runs a job on every rank, and returns once it has succeeded on all. The job calls no collectives once it may have failed on one
+ * rank alone.
  * @throws on every rank when it failed on one: the rank's own error, else a copy of the first rank's that has one, with its number.
  */
 export async function together<T>(ranks: Collectives, job: () => Promise<T>): Promise<T> {

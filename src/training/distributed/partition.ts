@@ -1,7 +1,5 @@
-import type { WeightRange } from '../../memory/parameters';
-
-/** Elements of which `Kernels.sumSquares` makes one sum before it adds these: a rank's part consists of whole blocks. */
-export const BLOCK_ELEMENTS = 65_536;
+import { SQUARES_BLOCK } from '../../backend/kernels/training';
+import type { Stretch, WeightRange } from '../../memory/parameters';
 
 /** Blocks that are exchanged at once, if there are not more ranks: 16 MB of float32. */
 const BUCKET_BLOCKS = 64;
@@ -12,21 +10,24 @@ export interface Bucket extends WeightRange {
   readonly counts: readonly number[];
 }
 
-/** Cuts buffers into buckets, and these into a part for each rank: whole blocks, as even as these allow. */
+/**
+ * Cuts buffers into buckets, and these into a part for each rank: whole blocks of `sumSquares`, as even as these allow. With one rank
+ * each buffer is a bucket.
+ */
 export function bucketsOf(shardSizes: readonly number[], ranks: number): Bucket[] {
-  const most = Math.max(BUCKET_BLOCKS, ranks) * BLOCK_ELEMENTS;
-  return shardSizes.flatMap((length, shard) =>
-    Array.from({ length: Math.ceil(length / most) }, (_, i) => {
+  return shardSizes.flatMap((length, shard) => {
+    const most = ranks === 1 ? Math.max(1, length) : Math.max(BUCKET_BLOCKS, ranks) * SQUARES_BLOCK;
+    return Array.from({ length: Math.ceil(length / most) }, (_, i) => {
       const offset = i * most;
       const size = Math.min(most, length - offset);
-      return { shard, offset, size, counts: partsOf(size, ranks) };
-    }),
-  );
+      return { shard, offset, size, counts: countsOf(size, ranks) };
+    });
+  });
 }
 
-function partsOf(size: number, ranks: number): number[] {
-  const blocks = Math.ceil(size / BLOCK_ELEMENTS);
-  const end = (rank: number) => Math.min(size, Math.floor((rank * blocks) / ranks) * BLOCK_ELEMENTS);
+function countsOf(size: number, ranks: number): number[] {
+  const blocks = Math.ceil(size / SQUARES_BLOCK);
+  const end = (rank: number) => Math.min(size, Math.floor((rank * blocks) / ranks) * SQUARES_BLOCK);
   return Array.from({ length: ranks }, (_, r) => (r === ranks - 1 ? size : end(r + 1)) - end(r));
 }
 
@@ -35,4 +36,13 @@ export function partOf({ shard, offset, counts }: Bucket, rank: number): WeightR
   let from = offset;
   for (let r = 0; r < rank; r++) from += counts[r];
   return { shard, offset: from, size: counts[rank] };
+}
+
+/** What of a stretch has its gradients in a range; null if nothing has. */
+export function stretchWithin<Key>(stretch: Stretch<Key>, range: WeightRange): Stretch<Key> | null {
+  const { gradShard, gradOffset } = stretch;
+  const from = Math.max(gradOffset, range.offset);
+  const size = Math.min(gradOffset + stretch.size, range.offset + range.size) - from;
+  if (gradShard !== range.shard || size <= 0) return null;
+  return { ...stretch, offset: stretch.offset + from - gradOffset, gradOffset: from, size };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
+import { SQUARES_BLOCK } from '../../../src/backend/kernels/training';
 import { bound, everywhere, expectClose, expectSame, grid, SIZES, U } from './harness';
 
 const INF = Number.POSITIVE_INFINITY;
@@ -186,6 +187,16 @@ export function elementwiseConformance(kernels: () => Kernels): void {
           scene.expectOnlyWritten('sumSquares');
         });
       }
+    });
+
+    it('adds the sums of its blocks in their order, to the bit', () => {
+      const n = 3 * SQUARES_BLOCK + 77;
+      const x = Float32Array.from({ length: n }, (_, i) => Math.sin(i + 1) * 10 ** (i % 5));
+      let want = 0;
+      for (let at = 0; at < n; at += SQUARES_BLOCK) {
+        want += kernels().sumSquares(x, at, Math.min(SQUARES_BLOCK, n - at));
+      }
+      expect(kernels().sumSquares(x, 0, n)).toBe(want);
     });
 
     it('keeps what float32 would lose: 2^24 + 1, and squares beyond its range', () => {

@@ -1,8 +1,11 @@
-/** How gradients are summed on a rank, and cut among ranks. */
+/** How gradients are summed on a rank, and gradients, moments and updates cut among ranks. */
 import { describe, expect, it } from 'vitest';
+import { Trainer } from '../../../src';
 import { addTree } from '../../../src/backend/collectives';
+import { SQUARES_BLOCK } from '../../../src/backend/kernels/training';
 import { GradientTree } from '../../../src/training/distributed/gradientTree';
-import { BLOCK_ELEMENTS, bucketsOf, partOf } from '../../../src/training/distributed/partition';
+import { bucketsOf, partOf } from '../../../src/training/distributed/partition';
+import { AdamW, momentBytes } from '../../../src/training/optimizer';
 import { sameBits } from '../../helpers/close';
 import { smallModel } from '../../helpers/smallModel';
 
@@ -38,7 +41,7 @@ describe('the tree over the micro-batches of a rank', () => {
 
 describe('the parts of ranks', () => {
   it.each([1, 2, 3, 4, 7, 100])('are whole blocks that cover everything once: %i ranks', (ranks) => {
-    const sizes = [5 * BLOCK_ELEMENTS + 16, 130 * BLOCK_ELEMENTS, 0];
+    const sizes = [5 * SQUARES_BLOCK + 16, 130 * SQUARES_BLOCK, 0];
     const buckets = bucketsOf(sizes, ranks);
     const end = sizes.map(() => 0);
     for (const bucket of buckets) {
@@ -46,13 +49,71 @@ describe('the parts of ranks', () => {
       for (let rank = 0; rank < ranks; rank++) {
         const { shard, offset, size } = partOf(bucket, rank);
         expect([shard, offset]).toEqual([bucket.shard, end[bucket.shard]]);
-        if (size > 0) expect(offset % BLOCK_ELEMENTS).toBe(0);
+        if (size > 0) expect(offset % SQUARES_BLOCK).toBe(0);
         end[shard] += size;
       }
       expect(end[bucket.shard]).toBe(bucket.offset + bucket.size);
-      const blocks = bucket.counts.map((count) => Math.ceil(count / BLOCK_ELEMENTS));
+      const blocks = bucket.counts.map((count) => Math.ceil(count / SQUARES_BLOCK));
       expect(Math.max(...blocks) - Math.min(...blocks)).toBeLessThanOrEqual(1);
     }
     expect(end).toEqual(sizes);
+  });
+});
+
+describe('AdamW on the parts of ranks', () => {
+  const SIZE = { hiddenDim: 64, headDim: 32, ffnDim: 128, vocabSize: 3000 };
+  /** A model with gradients that are the same each time. */
+  function prepared(train: string[] | undefined) {
+    const model = smallModel(SIZE);
+    const { config } = new Trainer(model, { train, weightDecayExclude: ['norms', 'biases'] });
+    model.store.ensureGradients();
+    for (const shard of model.store.gradShards) {
+      for (let i = 0; i < shard.length; i++) shard[i] = Math.sin(i + 1);
+    }
+    return { store: model.store, config };
+  }
+
+  it.each([
+    [2, 'all', undefined],
+    [3, 'all', undefined],
+    [3, 'some', ['experts.*.w2', 'embed_tokens', 'norm']],
+  ])('is that of one process, with every moment kept once: %i ranks, %s parameters', (size, _, train) => {
+    const whole = prepared(train);
+    const one = new AdamW(whole.store, whole.config);
+    const parts = prepared(train);
+    const ranks = Array.from(
+      { length: size },
+      (_, rank) => new AdamW(parts.store, parts.config, { rank, size }),
+    );
+    const bytes = ranks.map(({ missingBytes }) => missingBytes);
+    expect(bytes.reduce((sum, each) => sum + each)).toBe(one.missingBytes);
+    expect(Math.min(...bytes)).toBeGreaterThan(0);
+    expect(Math.max(...bytes)).toBeLessThan((2 / 3) * one.missingBytes);
+    for (let step = 1; step <= 2; step++) {
+      one.update(step, 0.1, 3);
+      for (const each of ranks) each.update(step, 0.1, 3);
+    }
+    expect(sameBits(parts.store.shards[0], whole.store.shards[0])).toBe(true);
+    expect(ranks.map((each) => each.missingBytes)).toEqual(ranks.map(() => 0));
+
+    const found = ranks.flatMap((each) => each.moments());
+    // What is allocated, each array with the bytes that align it; WebAssembly's arrays have no buffers of their own.
+    if (whole.store.kernels.info.backend !== 'wasm') {
+      const held = [...new Set(found.map(({ data }) => data.buffer))];
+      const heldBytes = held.reduce((sum, { byteLength }) => sum + byteLength, 0);
+      expect(heldBytes).toBe(momentBytes(whole.store, 1, 0) + 64 * held.length);
+    }
+    for (const { name, shape, data } of one.moments()) {
+      const pieces = found.filter((piece) => piece.name === name).sort((a, b) => a.start - b.start);
+      const joined = new Float32Array(data.length);
+      let end = 0;
+      for (const piece of pieces) {
+        expect([piece.start, piece.shape]).toEqual([end, shape]);
+        joined.set(piece.data, piece.start);
+        end += piece.data.length;
+      }
+      expect(end).toBe(data.length);
+      expect(sameBits(joined, data), name).toBe(true);
+    }
   });
 });

@@ -1,10 +1,12 @@
 /** What every rank of test/training/distributed runs in a thread of its own. Posts what its trainer has in the end. */
 const { createHash } = require('node:crypto');
-const { writeFileSync } = require('node:fs');
+const { readFileSync, writeFileSync } = require('node:fs');
+const { open } = require('node:fs/promises');
 const { join } = require('node:path');
 const { parentPort, workerData } = require('node:worker_threads');
 const { dist, group, rank, size, scenario, options } = workerData;
-const { joinThreadGroup, Lcg64, MoETransformer, Tensor, TextDataset, Trainer, TrainingRun } = require(dist);
+const sgemoe = require(dist);
+const { joinThreadGroup, Lcg64, MoETransformer, Tensor, TextDataset, Trainer, TrainingRun } = sgemoe;
 
 const collectives = group === null ? undefined : joinThreadGroup(group, rank, { timeoutMs: 60_000 });
 
@@ -31,7 +33,7 @@ function newModel() {
 /** Rows of random tokens; some targets don't count, so that micro-batches have different numbers of them. */
 function batchOf(step) {
   const random = new Lcg64(100 + step);
-  const rows = (draw) => Array.from({ length: 8 }, () => Array.from({ length: 6 }, draw));
+  const rows = (draw) => Array.from({ length: options.rows ?? 8 }, () => Array.from({ length: 6 }, draw));
   const id = () => Math.floor(random.nextFloat() * 256);
   return [rows(id), rows((_, s) => (random.nextFloat() < s / 16 ? -100 : id()))];
 }
@@ -48,6 +50,30 @@ function weightsOf(model) {
   return hashOf([...model.trained.shards, model.store.bufferData]);
 }
 
+const bytesOf = (arrays) => arrays.reduce((sum, { byteLength }) => sum + byteLength, 0);
+
+/** Counts the writes of this thread's files from now on, and lets number `failAt` fail. */
+async function spoilWrites(path) {
+  const handle = await open(`${path}-${rank}`, 'w');
+  const files = Object.getPrototypeOf(handle);
+  await handle.close();
+  const { write } = files;
+  const writes = { count: 0, failAt: Number.NaN };
+  files.write = function (...args) {
+    if (++writes.count === writes.failAt) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+    return write.apply(this, args);
+  };
+  return writes;
+}
+
+/** Changes one bit of a file, `fromEnd` bytes before its end; none without a number. */
+function damage(path, fromEnd) {
+  if (fromEnd === undefined) return;
+  const bytes = readFileSync(path);
+  bytes[bytes.length - fromEnd] ^= 4;
+  writeFileSync(path, bytes);
+}
+
 const scenarios = {
   /** Losses of the steps, and hashes of what they lead to. */
   async train() {
@@ -56,6 +82,37 @@ const scenarios = {
     const steps = [];
     for (let step = 0; step < options.steps; step++) steps.push(trainer.trainStep(...tensorsOf(step)));
     return { steps, weights: weightsOf(model), elements: model.trained.mirrorSizes };
+  },
+
+  /** Steps after `resume`, or from the start; then a save. */
+  async saveTraining() {
+    const { dir, resume, until, train } = options;
+    const trainer = resume
+      ? (await sgemoe.resumeTraining(dir, { collectives })).trainer
+      : new Trainer(newModel(), { lr: 0.01, warmupSteps: 0, ...train }, { collectives });
+    while (trainer.step < until) trainer.trainStep(...tensorsOf(trainer.step));
+    await sgemoe.saveTraining(dir, trainer);
+    return { weights: weightsOf(trainer.model), moments: bytesOf(trainer.moments().map(({ data }) => data)) };
+  },
+
+  /** A save that fails on rank 0 while it writes the others' moments, one that doesn't, and a resume from what that wrote. */
+  async failingSave() {
+    const { dir, damages } = options;
+    const trainer = new Trainer(newModel(), { lr: 0.01, warmupSteps: 0 }, { collectives });
+    trainer.trainStep(...tensorsOf(0));
+    const writes = await spoilWrites(join(dir, 'probe'));
+    await sgemoe.saveTraining(join(dir, 'first'), trainer);
+    // The last is state.json, before it come the last pieces of moments.
+    writes.failAt = writes.count - 2;
+    writes.count = 0;
+    const failed = await sgemoe.saveTraining(join(dir, 'second'), trainer).catch((error) => error);
+    writes.failAt = Number.NaN;
+    await sgemoe.saveTraining(join(dir, 'second'), trainer);
+    if (rank === 0) damage(join(dir, 'second', 'optimizer.safetensors'), damages);
+    await collectives.barrier().settled();
+    const resumed = await sgemoe.resumeTraining(join(dir, 'second'), { collectives }).catch((error) => error);
+    const told = ({ code, message }) => ({ code, message });
+    return { failed: told(failed), ...(resumed instanceof Error && { refused: told(resumed) }) };
   },
 
   /** The gradients of a step, which is not made. */
