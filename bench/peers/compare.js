@@ -13,7 +13,7 @@ const PAUSE_MS = 60;
  * @property {import('./session').Session} session
  */
 
-/** @typedef {{ trials: number, rounds: number }} Plan */
+/** @typedef {{ trials: number, rounds: number, warmup?: number, untimed?: number }} Plan */
 
 /**
  * Times a scenario on every member in turn, round after round, so that other work of the machine hits all of them alike.
@@ -61,11 +61,11 @@ async function those(members, onFailure, act) {
  * @param {import('./scenarios').PeerScenario} scenario
  * @param {Plan} plan
  */
-function countsOf({ long }, { trials, rounds }) {
+function countsOf({ long }, { trials, rounds, warmup = WARMUP, untimed = 3 }) {
   if (long) return { rounds: Math.min(LONG_ROUNDS, rounds, trials), block: 1, warmup: 1, untimed: 0 };
   const most = Math.min(rounds, trials);
   // The first runs of a block find the caches as another process left them.
-  return { rounds: most, block: Math.ceil(trials / most), warmup: WARMUP, untimed: 3 };
+  return { rounds: most, block: Math.ceil(trials / most), warmup, untimed };
 }
 
 /** Time of a run over all trials, and its ratio to ours: the ratio of the medians, round by round. */

@@ -2,7 +2,8 @@
 
 First the process says who it is. Then it answers each request:
 
-    {"op": "prepare", "scenario": {...}, "warmup": n}   builds the scenario and runs it n times -> {}
+    {"op": "prepare", "scenario": {...}, "warmup": n}   builds the scenario and runs it n times
+                                                         -> {"value": what the last run returned, if it is a number}
     {"op": "block", "trials": n, "inner": m, "untimed": u}  runs it u times, then n trials of m runs each
                                                          -> {"timings_ns": [time of a run, for each trial]}
     {"op": "drop"}                                       forgets the scenario and its memory -> {}
@@ -19,7 +20,7 @@ import time
 
 
 def serve(hello, prepare):
-    """Serves until stdin ends. `prepare(scenario)` returns a function without arguments: one run."""
+    """Serves until stdin ends. `prepare(scenario)` returns a function without arguments: one run, whose number is told."""
     # Whatever a library prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -36,13 +37,13 @@ def serve(hello, prepare):
             if request["op"] == "block":
                 answer({"timings_ns": time_trials(run, request)})
                 continue
-            run = None  # before the next one is built: two large models need not fit
+            run, value = None, None  # before the next one is built: two large models need not fit
             gc.collect()
             if request["op"] == "prepare":
                 run = prepare(request["scenario"])
                 for _ in range(request["warmup"]):
-                    run()
-            answer({})
+                    value = run()
+            answer({"value": value} if isinstance(value, float) else {})
         except Exception as error:  # the session goes on without this scenario
             answer({"error": f"{type(error).__name__}: {error}"})
 

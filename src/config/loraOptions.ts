@@ -4,7 +4,7 @@ import { boolean, integer, number, type OptionTable, resolveOptions, texts } fro
 export interface LoraOptions {
   /**
    * The matrices that get an adapter: 'attention', 'experts' (every routed and shared expert, and dense feed-forwards), 'router',
-   * 'all' (these three), or parts of names as in TrainConfig's `train`: 'q_proj', 'layers.3.*.experts.down', 'lm_head'.
+   * 'all' (these three), 'embedding', or parts of names as in TrainConfig's `train`: 'q_proj', 'layers.3.*.experts.down', 'lm_head'.
    * Default ['all'].
    */
   targets?: readonly string[] | undefined;
@@ -14,7 +14,7 @@ export interface LoraOptions {
   alpha?: number | undefined;
   /** Divides alpha by sqrt(r) instead of r (Kalajdzievski 2023), so that ranks can be large. Default false. */
   rsLora?: boolean | undefined;
-  /** Share of an adapter's inputs that a train step sets to 0; not with targets among experts. Default 0. */
+  /** Share of an adapter's inputs that a train step sets to 0; not with targets among experts, without effect on the embedding's. Default 0. */
   dropout?: number | undefined;
   /** Seed of the initial A and of the dropout, an integer in [0, 2^53). Default 42. */
   seed?: number | undefined;
@@ -25,7 +25,7 @@ export type ResolvedLoraOptions = { readonly [K in keyof LoraOptions]-?: Exclude
 
 export const LORA_OPTIONS: OptionTable<LoraOptions> = {
   targets: texts({
-    doc: 'the matrices that get an adapter: attention, experts (shared ones and dense feed-forwards too), router, all, or parts of names such as q_proj or lm_head',
+    doc: 'the matrices that get an adapter: attention, experts (shared ones and dense feed-forwards too), router, all (these three), embedding, or parts of names such as q_proj or lm_head',
     default: ['all'],
     absent: 'all',
     cli: { flag: '--lora-targets <parts...>', absent: 'no adapters: the weights themselves are trained' },

@@ -13,6 +13,8 @@ import { ggufTensorPlace } from './ggufNames';
 export interface ExportableAdapters {
   readonly options: { readonly rank: number; readonly alpha: number; readonly rsLora: boolean };
   readonly adapters: readonly ExportableAdapter[];
+  /** A is [V,r] here, B [H,r]; null without one. */
+  readonly embedding: ExportableAdapter | null;
 }
 
 interface ExportableAdapter {
@@ -38,8 +40,9 @@ export interface GgufAdapterOptions {
  * Writes adapters as a GGUF file, which llama.cpp takes by `--lora` beside a GGUF of their base, in float32: tensors `<weight>.lora_a` [r,in]
  * and `.lora_b` [out,r], stacked for experts, of which gate and up share A. llama.cpp scales by alpha / r, so that of rsLoRA is written as
  * alpha sqrt(r). Returns the `general.architecture`.
- * @throws RangeError for a base that has no form in a GGUF, for adapters of a tied lm_head or of a shared expert's gate, which a GGUF has
- * no matrix for; SgemoeError SGEMOE_CHECKPOINT_WRITE.
+ * The embedding's A is written transposed, [V,r], as llama.cpp reads rows of it.
+ * @throws RangeError for a base that has no form in a GGUF, for adapters of a tied lm_head, of a tied embedding or of a shared expert's
+ * gate, which a GGUF has no matrix for; SgemoeError SGEMOE_CHECKPOINT_WRITE.
  */
 export async function writeGgufAdapter(
   file: string,
@@ -61,7 +64,8 @@ export async function writeGgufAdapter(
     ['adapter.type', { type: 'string', value: 'lora' }],
     ['adapter.lora.alpha', { type: 'float32', value: rsLora ? alpha * Math.sqrt(rank) : alpha }],
   ]);
-  const tensors = lora.adapters.flatMap((adapter) => tensorsOf(adapter, config, target.halves));
+  const all = lora.embedding === null ? lora.adapters : [...lora.adapters, lora.embedding];
+  const tensors = all.flatMap((adapter) => tensorsOf(adapter, config, target.halves));
   const write = (handle: Parameters<typeof writeChunks>[0]) =>
     writeChunks(handle, streamGguf(metadata, tensors));
   await replaceFiles(dirname(file), [{ name: basename(file), write }]);
@@ -110,8 +114,8 @@ function partsOf(name: string, rows: number, config: ModelConfig): Part[] {
     const F = rows / 2;
     return [whole(`${prefix}.0.w1`, 0, F), whole(`${prefix}.0.w3`, F, F)];
   }
-  if (name === 'lm_head' && config.tieEmbeddings)
-    throw new RangeError('exportGgufAdapter: a tied lm_head has no matrix of its own in a GGUF');
+  if (config.tieEmbeddings && ['lm_head', 'model.embed_tokens'].includes(name))
+    throw new RangeError(`exportGgufAdapter: a tied ${name} has no matrix of its own in a GGUF`);
   if (name.endsWith('.shared_expert_gate'))
     throw new RangeError(`exportGgufAdapter: ${name} is a vector in a GGUF, which has no adapter`);
   return [whole(name)];

@@ -100,7 +100,7 @@ function targetNames(
     modules.filter(({ parameter }) => (parameter !== null) === asParameters).map(fullName);
   const [chosen, possible] = [new Set(namesOf(adapted)), namesOf(all)];
   const names = [...chosen].map((name) => {
-    const suffix = name.replace(/^model\.layers\.\d+\./, '');
+    const suffix = name.replace(/^model\.(layers\.\d+\.)?/, '');
     const meant = possible.filter((other) => other === suffix || other.endsWith(`.${suffix}`));
     return meant.every((other) => chosen.has(other)) ? suffix : name;
   });

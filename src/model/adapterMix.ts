@@ -38,7 +38,7 @@ export class AdapterMix implements RowAdapters {
   readonly #needs = new WeakMap<Lora, Need>();
 
   constructor(
-    private readonly parts: Pick<ModelParts, 'config' | 'blocks' | 'lmHead'>,
+    private readonly parts: Pick<ModelParts, 'config' | 'embedding' | 'blocks' | 'lmHead'>,
     private readonly store: Pick<ParameterStore, 'kernels'>,
   ) {
     this.#memory = new Workspace(store.kernels);
@@ -71,6 +71,7 @@ export class AdapterMix implements RowAdapters {
   #setAll(adapters: RowAdapters | null): void {
     if (this.#projections.length === 0) this.#projections = projectionsOf(this.parts);
     for (const projection of this.#projections) projection.rowAdapters = adapters;
+    this.parts.embedding.rowAdapters = adapters;
   }
 
   #add(lora: Lora, rows: number): void {
@@ -108,7 +109,7 @@ export class AdapterMix implements RowAdapters {
     if (known !== undefined) return known;
     const { topKExperts: K } = this.parts.config;
     const floats = lora.adapters.map(({ a, b }) => (a.count > 1 ? K * (a.cols + a.rows + b.rows) : a.rows));
-    const need = { floats: Math.max(...floats), ints: K };
+    const need = { floats: Math.max(...floats, lora.options.rank), ints: K };
     this.#needs.set(lora, need);
     return need;
   }
@@ -124,6 +125,15 @@ export class AdapterMix implements RowAdapters {
         if (groups !== null && !isAll) this.#addGathered(adapter, segment, x, y, alpha, groups);
         else this.#addRows(adapter, segment, x, y, alpha, groups);
       }
+    }
+  }
+
+  addEmbeddedAt(ids: IndexView, y: MatrixView): void {
+    for (let i = 0; i < this.#used; i++) {
+      const { lora, first, rows } = this.#segments[i];
+      if (lora.embedding === null) continue;
+      const u = viewIn(this.#memory.floatSpace, 0, rows, lora.embedding.a.cols);
+      lora.embedding.forwardAt(ids.slice(first, rows), u, y.slice(first, rows));
     }
   }
 

@@ -10,7 +10,6 @@ import type { ModelParts } from './parts';
 /** A model's layers and the places of their weights. */
 export interface AssembledParts extends ModelParts {
   readonly store: ParameterStore;
-  readonly embedding: Embedding;
   /** The losses whose gradients the routers add while a whole model's backward runs. */
   readonly routerLosses: RouterLosses;
   readonly owned: OwnedWeights;

@@ -9,7 +9,6 @@ import { copyOut } from '../memory/operations/rows';
 import type { ParameterStore } from '../memory/parameters';
 import { floatBytes, Planner, Workspace } from '../memory/workspace';
 import { AdapterMix } from './adapterMix';
-import type { Embedding } from './layers';
 import type { Lora } from './lora';
 import { decoderBytes, defaultStepTokens } from './memoryBytes';
 import type { ModelParts } from './parts';
@@ -18,7 +17,6 @@ import { type HeadPlan, planHead, planStep, type StepPlan } from './stepPlan';
 /** The part of a MoETransformer that a decoder needs. */
 export interface DecodableModel extends ModelParts {
   readonly kernels: Kernels;
-  readonly embedding: Embedding;
   readonly store: ParameterStore;
 }
 
@@ -307,7 +305,7 @@ export class Decoder {
     const { embedding, blocks, config } = this.#model;
     const { residual } = plan;
     const choices = tokens * config.topKExperts;
-    embedding.forwardAt(plan.ids, residual[0]);
+    embedding.forwardAt(plan.embedding, plan.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
       blocks[i].forwardAt(plan.blocks[i], residual[i], residual[i + 1]);
       const { routing } = plan.blocks[i];

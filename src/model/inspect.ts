@@ -120,7 +120,7 @@ export async function inspectCheckpoint(dir: string, options: InspectOptions = {
 }
 
 function describeLora(
-  { options, adapters, store }: Lora,
+  { options, names, store }: Lora,
   base: string | null,
   weights: number,
   { config, batch, seqLen: seq }: Omit<Inspection, 'adapters'>,
@@ -133,8 +133,8 @@ function describeLora(
     rank,
     alpha,
     rsLora,
-    targets: adapters.map(({ name }) => name),
-    parameters: adapters.reduce((sum, { a, b }) => sum + a.size + b.size, 0),
+    targets: names,
+    parameters: store.parameters.reduce((sum, { size }) => sum + size, 0),
     bytes: store.weightBytes,
     training: withWeights(training, weights + store.weightBytes),
   };

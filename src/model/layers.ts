@@ -18,7 +18,8 @@ import { type Parameter, ParameterStore } from '../memory/parameters';
 import { type Bias, Matrix, type Ones, planOnes, type Table, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
-import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
+import type { EmbeddingAdapter } from './embeddingAdapter';
+import { Projection, type ProjectionScratch, type ProjectionSlots, type RowAdapters } from './projection';
 
 /** Options of every layer. A layer of a model shares the model's store; a layer used alone has its own. */
 export interface LayerOptions {
@@ -178,12 +179,28 @@ export interface EmbeddingOptions extends LayerOptions {
   tied?: boolean | undefined;
 }
 
+export interface EmbeddingSlots {
+  /** [T,r] rows of the adapter's A^T; null without an adapter */
+  u: MatrixView | null;
+}
+
+export interface EmbeddingScratch {
+  /** [T,r] gradient of u; null without an adapter */
+  du: MatrixView | null;
+}
+
 /**
  * y[t] = m W[ids[t]], W [vocabSize,dim] with initial std sqrt(2/dim). Backward: dW[ids[t]] += m dy[t]; repeated ids add up.
  * The gradient of a table that a Linear shares is the sum of both uses (Press & Wolf 2017); the Linear's backward
- * comes first.
+ * comes first. An adapter adds its rows to those of W.
  */
 export class Embedding {
+  /** The module's name: the prefix without its last dot. */
+  readonly name: string;
+  /** null without one */
+  adapter: EmbeddingAdapter | null = null;
+  /** Set while a step runs some of whose rows have adapters of their own. */
+  rowAdapters: RowAdapters | null = null;
   readonly kernels: Kernels;
   readonly store: ParameterStore;
   readonly weight: Parameter;
@@ -207,7 +224,9 @@ export class Embedding {
     this.#table = options.tied
       ? this.store.addMatrix(vocabSize, dim, 1, 'embedding')
       : this.store.addTable(vocabSize, dim);
-    this.weight = this.store.expose(`${options.prefix ?? ''}weight`, [vocabSize, dim], this.#table);
+    const { prefix = '' } = options;
+    this.name = prefix.slice(0, -1);
+    this.weight = this.store.expose(`${prefix}weight`, [vocabSize, dim], this.#table);
     if (options.store === undefined) {
       this.store.allocate();
       this.store.initialise(options.seed ?? DEFAULT_SEED);
@@ -219,25 +238,47 @@ export class Embedding {
     return this.#table instanceof Matrix ? this.#table : null;
   }
 
+  /** W += the product of the adapter's matrices. */
+  merge(adapter: EmbeddingAdapter): void {
+    this.store.requireWritable();
+    adapter.addTo(this.#table);
+  }
+
   /** Whether a training changes the table. */
   get isTrained(): boolean {
     return this.#table.isTrained;
   }
 
+  plan(planner: Planner, tokens: number): EmbeddingSlots {
+    return { u: this.#planOfRank(planner, tokens) };
+  }
+
+  planBackward(planner: Planner, tokens: number): EmbeddingScratch {
+    return { du: this.#planOfRank(planner, tokens) };
+  }
+
+  #planOfRank(planner: Planner, tokens: number): MatrixView | null {
+    return this.adapter && planner.floats(tokens, this.adapter.a.cols);
+  }
+
   /** y [T,dim] from ids [T]. */
-  forwardAt(ids: IndexView, y: MatrixView): void {
+  forwardAt({ u }: EmbeddingSlots, ids: IndexView, y: MatrixView): void {
     this.#table.gather(this.kernels, ids, y);
+    if (u !== null) this.adapter?.forwardAt(ids, u, y);
+    this.rowAdapters?.addEmbeddedAt(ids, y);
     if (this.multiplier !== 1) scale(this.kernels, y, this.multiplier);
   }
 
-  /** Adds to the table's gradient. It multiplies dy [T,dim] by m in place. */
-  backwardAt(ids: IndexView, dy: MatrixView): void {
-    const { kernels, multiplier } = this;
+  /** Adds to the gradient of the table or of its adapter. It multiplies dy [T,dim] by m in place. */
+  backwardAt({ u }: EmbeddingSlots, { du }: EmbeddingScratch, ids: IndexView, dy: MatrixView): void {
+    const { adapter, kernels, multiplier } = this;
     const { gradient, isTrained } = this.#table;
+    if (!isTrained && adapter === null) return;
+    if (multiplier !== 1) scale(kernels, dy, multiplier);
+    if (u !== null && du !== null) adapter?.backwardAt(ids, u, du, dy);
     if (!isTrained) return;
     // A tied Linear has already written this gradient: add to it.
     if (this.store.gradBeta === 0 && this.tiedMatrix === null) clearShared(kernels, gradient);
-    if (multiplier !== 1) scale(kernels, dy, multiplier);
     embeddingBackward(kernels, dy, ids, gradient);
   }
 
@@ -253,7 +294,7 @@ export class Embedding {
     // See Kernels.floatType: float64 hides behind the same type.
     const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType as 'float32' });
     this.#ids = indicesOf(ids.data.slice());
-    this.forwardAt(this.#ids, matrixOf(y.data, this.#ids.rows, this.dim));
+    this.forwardAt({ u: null }, this.#ids, matrixOf(y.data, this.#ids.rows, this.dim));
     this.#shape = y.shape;
     return y;
   }

@@ -19,6 +19,7 @@ import {
   writePeftConfig,
 } from '../hf/peft';
 import { chooseForExport } from '../hf/writeConfig';
+import type { EmbeddingAdapter } from './embeddingAdapter';
 import { type AdaptableModel, Lora } from './lora';
 import type { LowRankAdapter } from './lowRankAdapter';
 import { projectionsOf } from './parts';
@@ -54,10 +55,11 @@ export function loraFiles(model: AdaptableModel, options: SaveLoraOptions = {}):
   if (!lora) throw new TypeError('saveLora: the model has no adapters');
   const architecture = chooseForExport(config, options.architecture);
   const moduleOf = (name: string) => peftModule(config, architecture, name);
-  const modules = lora.adapters.map(({ name }) => moduleOf(name));
+  const modules = lora.names.map(moduleOf);
   const all = partNames(model).map(moduleOf);
   const names = peftTensors(modules);
   const tensors = lora.adapters.flatMap((adapter, i) => peftMatrices(adapter, names[i], config.headDim));
+  if (lora.embedding !== null) tensors.push(...embeddingMatrices(lora.embedding, names.at(-1)!));
   const chunks = encodeSafetensors(asF32(tensors), { format: 'pt', ...options.metadata });
   const base = options.base ?? (model.origin && resolve(model.origin.path));
   const json = writePeftConfig({ ...lora.options, base }, modules, all);
@@ -97,6 +99,7 @@ export async function readLora(
   return openLora(dir, model, async (file, found, scale) => {
     const lora = Lora.create(model, { ...options, ...scale, targets: [...found.keys()] });
     for (const adapter of lora.adapters) await readMatrices(file, adapter, found.get(adapter.name)!, model);
+    if (lora.embedding !== null) await readEmbedding(file, lora.embedding, found.get(lora.embedding.name)!);
     return lora;
   });
 }
@@ -106,11 +109,12 @@ export async function inspectLora(dir: string, model: LoraLayers): Promise<Lora>
   return openLora(dir, model, async (file, found, scale) => {
     const lora = new Lora(model, { ...scale, targets: [...found.keys()] });
     for (const adapter of lora.adapters) checkShapes(file, adapter, found.get(adapter.name)!);
+    if (lora.embedding !== null) checkEmbedding(file, lora.embedding, found.get(lora.embedding.name)!);
     return lora;
   });
 }
 
-type LoraLayers = Pick<AdaptableModel, 'config' | 'store' | 'blocks' | 'lmHead'>;
+type LoraLayers = Pick<AdaptableModel, 'config' | 'store' | 'embedding' | 'blocks' | 'lmHead'>;
 
 /** @param use gets the file, the name in it of each part that has an adapter, and what all of them have in common. */
 async function openLora(
@@ -136,9 +140,12 @@ function checkShapes(file: SafetensorsFile, { a, b }: LowRankAdapter, tensor: st
   checkTensorInfo(file, `${tensor}.lora_B.weight`, [b.rows, a.rows * a.count]);
 }
 
-/** The parts of all projections, each of which could have an adapter. */
+/** The embedding and the parts of all projections, each of which could have an adapter. */
 function partNames(model: LoraLayers): string[] {
-  return projectionsOf(model).flatMap(({ parts }) => parts.map(({ name }) => name));
+  return [
+    model.embedding.name,
+    ...projectionsOf(model).flatMap(({ parts }) => parts.map(({ name }) => name)),
+  ];
 }
 
 /** The parts that the file has adapters of, with the names of their tensors. */
@@ -154,14 +161,12 @@ function findParts(
   const listed = Array.isArray(targets) ? targets : [];
   const isTarget = (name: string) =>
     listed.some((each) => name === each || name.endsWith(`.${String(each)}`));
-  const has = (name: string) => tensors.has(`${name}.lora_A.weight`);
+  const has = (name: string) => tensorNames(name).some((tensor) => tensors.has(tensor));
   parts.forEach((part, i) => {
     const name = tensorOf(modules, i, has, isTarget);
     if (name !== null) found.set(part, name);
   });
-  const known = new Set(
-    [...found.values()].flatMap((name) => [`${name}.lora_A.weight`, `${name}.lora_B.weight`]),
-  );
+  const known = new Set([...found.values()].flatMap(tensorNames));
   // peft copies an adapted embedding or lm_head into the file.
   const extra = [...tensors.keys()].filter(
     (name) => !known.has(name) && !name.endsWith('.base_layer.weight'),
@@ -194,6 +199,13 @@ function tensorOf(
   if (at < 0) return null;
   const name = peftTensors(beside)[at];
   return has(name) ? name : null;
+}
+
+/** The tensors that a module's adapter may have in a file: those of a matrix, or of the embedding. */
+function tensorNames(module: string): string[] {
+  return ['lora_A.weight', 'lora_B.weight', 'lora_embedding_A', 'lora_embedding_B'].map(
+    (name) => `${module}.${name}`,
+  );
 }
 
 interface NamedMatrix {
@@ -239,4 +251,40 @@ async function readMatrices(
       for (let i = 0; i < r; i++) b.data[(e * out + row) * r + i] = read[rowOf(row) * r * E + i * E + e];
     }
   }
+}
+
+/** A [r,V], which is kept transposed here, and B [H,r]. */
+function embeddingMatrices({ a, b }: EmbeddingAdapter, tensor: string): NamedMatrix[] {
+  return [
+    { name: `${tensor}.lora_embedding_A`, shape: [a.cols, a.rows], data: transposed(a.data, a.rows, a.cols) },
+    { name: `${tensor}.lora_embedding_B`, shape: [b.rows, b.cols], data: Float32Array.from(b.data) },
+  ];
+}
+
+function checkEmbedding(file: SafetensorsFile, { a, b }: EmbeddingAdapter, tensor: string): void {
+  checkTensorInfo(file, `${tensor}.lora_embedding_A`, [a.cols, a.rows]);
+  checkTensorInfo(file, `${tensor}.lora_embedding_B`, [b.rows, b.cols]);
+}
+
+async function readEmbedding(
+  file: SafetensorsFile,
+  adapter: EmbeddingAdapter,
+  tensor: string,
+): Promise<void> {
+  const { a, b } = adapter;
+  checkEmbedding(file, adapter, tensor);
+  const read = new Float32Array(Math.max(a.size, b.size));
+  await file.readPartInto(`${tensor}.lora_embedding_A`, 0, read.subarray(0, a.size));
+  a.data.set(transposed(read, a.cols, a.rows));
+  await file.readPartInto(`${tensor}.lora_embedding_B`, 0, read.subarray(0, b.size));
+  b.data.set(read.subarray(0, b.size));
+}
+
+/** [cols,rows] of a matrix [rows,cols]. */
+function transposed(matrix: Float32Array, rows: number, cols: number): Float32Array {
+  const out = new Float32Array(rows * cols);
+  for (let row = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++) out[col * rows + row] = matrix[row * cols + col];
+  }
+  return out;
 }

@@ -1,11 +1,12 @@
 import type { ModelConfig } from '../config/modelConfig';
 import type { TransformerBlock } from './block';
-import type { Linear, RMSNorm } from './layers';
+import type { Embedding, Linear, RMSNorm } from './layers';
 import type { Projection } from './projection';
 
 /** The parts of a model, for which passes are planned. */
 export interface ModelParts {
   readonly config: ModelConfig;
+  readonly embedding: Embedding;
   readonly blocks: readonly TransformerBlock[];
   readonly norm: RMSNorm;
   readonly lmHead: Linear;

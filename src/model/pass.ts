@@ -3,7 +3,7 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
 import { type BlockScratch, type BlockSlots, forEachKind, type TransformerBlock } from './block';
-import type { LinearScratch, LinearSlots, RMSNormSlots } from './layers';
+import type { EmbeddingScratch, EmbeddingSlots, LinearScratch, LinearSlots, RMSNormSlots } from './layers';
 import { type LossSlots, planLoss } from './lossPlan';
 import type { ModelParts } from './parts';
 
@@ -19,6 +19,7 @@ export interface ModelPass {
   /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
+  embedding: EmbeddingSlots;
   /** Slots of each block; all blocks of a kind (mixture or dense) share one object unless 'train' keeps them for a backward. */
   blocks: BlockSlots[];
   /** [T,H] input of each block, followed by the output of the last. */
@@ -65,6 +66,7 @@ export interface LastSlots {
 export interface BackwardSlots {
   /** [T,H] gradient of the residual stream */
   dX: MatrixView;
+  embedding: EmbeddingScratch;
   /** Scratch of each block; all blocks of a kind share one object. */
   blocks: BlockScratch[];
 }
@@ -118,7 +120,7 @@ export function planPass(
   end: PassEnd,
   packed = false,
 ): ModelPass {
-  const { blocks } = parts;
+  const { blocks, embedding } = parts;
   const { hiddenDim: H, nLayers } = parts.config;
   const training = mode === 'train' || mode === 'recompute';
   const tokens = batch * seq;
@@ -130,6 +132,7 @@ export function planPass(
   const buffers = Array.from({ length: training ? nLayers + 1 : 2 }, () => planner.floats(tokens, H));
   const residual = Array.from({ length: nLayers + 1 }, (_, i) => buffers[i % buffers.length]);
   const ids = planner.ints(tokens);
+  const embedded = embedding.plan(planner, tokens);
   const dX = training ? planner.floats(tokens, H) : null;
   const isLoss = end === 'loss';
   const head = isLoss ? null : planHead(parts, planner, residual[nLayers], training);
@@ -138,9 +141,10 @@ export function planPass(
     dX === null
       ? null
       : forEachKind<BlockScratch>(blocks, (block, first) => block.planBackward(planner, batch, seq, first));
+  const ofIds = training ? embedding.planBackward(planner, tokens) : null;
   // The loss is done when the first block's backward begins, so its memory is the same.
   if (loss !== null) planner.include(loss.blocks[0].planner);
-  const backward = scratch && { dX: dX!, blocks: scratch };
+  const backward = scratch && { dX: dX!, embedding: ofIds!, blocks: scratch };
   return {
     mode,
     batch,
@@ -149,6 +153,7 @@ export function planPass(
     precision: planner.precision,
     tokens,
     sequence,
+    embedding: embedded,
     blocks: slots,
     planner,
     ids,

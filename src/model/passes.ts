@@ -92,7 +92,7 @@ export class Passes {
   blocks(pass: ModelPass): MatrixView {
     const { embedding, blocks } = this.parts;
     const { residual } = pass;
-    embedding.forwardAt(pass.ids, residual[0]);
+    embedding.forwardAt(pass.embedding, pass.ids, residual[0]);
     for (let i = 0; i < blocks.length; i++) {
       blocks[i].forwardAt(pass.blocks[i], residual[i], residual[i + 1]);
     }
@@ -154,7 +154,7 @@ export class Passes {
 
   #backward(pass: ModelPass, onGradients?: OnGradients): void {
     const { embedding, blocks, owned, lora } = this.parts;
-    const { dX, blocks: scratch } = pass.backward!;
+    const { dX, embedding: scratchOfIds, blocks: scratch } = pass.backward!;
     const { residual, mode } = pass;
     const last = blocks.length - 1;
     const first = this.#firstTrained();
@@ -168,7 +168,7 @@ export class Passes {
       if (onGradients) this.#announce(owned.blocks[i], onGradients);
     }
     // The gradient of a tied table is complete only here.
-    if (first === 0) embedding.backwardAt(pass.ids, dX);
+    if (first === 0) embedding.backwardAt(pass.embedding, scratchOfIds, pass.ids, dX);
     if (onGradients) this.#announce(owned.embedding, onGradients);
     if (onGradients && lora) lora.store.rangesOf(0, lora.store.weightCount).forEach(onGradients);
   }

@@ -31,6 +31,8 @@ export interface RowGroups {
 export interface RowAdapters {
   /** y += alpha adapter(x) in the rows that have an adapter at this projection. */
   addAt(projection: Projection, x: MatrixView, y: MatrixView, alpha: number, groups: RowGroups | null): void;
+  /** y += adapter(ids) in the rows that have an adapter at the embedding. */
+  addEmbeddedAt(ids: IndexView, y: MatrixView): void;
 }
 
 export interface ProjectionSlots {

@@ -3,7 +3,7 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { Planner } from '../memory/workspace';
 import { atLayer, planSequence, type SequenceSlots } from './attention';
 import { type BlockSlots, forEachKind } from './block';
-import type { LinearSlots, RMSNormSlots } from './layers';
+import type { EmbeddingSlots, LinearSlots, RMSNormSlots } from './layers';
 import type { ModelParts } from './parts';
 
 /** The memory of a step of T tokens: matrices in the decoder's workspace. */
@@ -11,6 +11,7 @@ export interface StepPlan {
   /** [T] token ids */
   ids: IndexView;
   sequence: SequenceSlots;
+  embedding: EmbeddingSlots;
   /** Slots of each block; those of one kind (mixture or dense) only differ in the layer. */
   blocks: BlockSlots[];
   /** [T,H] input of each block, followed by the output of the last; two buffers alternate. */
@@ -33,7 +34,7 @@ export interface HeadPlan {
 
 /** @param cached the sequences; null to plan only the size. @param before the planner whose end this plan starts at. */
 export function planStep(
-  { config, blocks }: ModelParts,
+  { config, embedding, blocks }: ModelParts,
   cached: CachedSequences | null,
   before: Planner,
   tokens: number,
@@ -48,6 +49,7 @@ export function planStep(
     planner,
     sequence,
     ids: planner.ints(tokens),
+    embedding: embedding.plan(planner, tokens),
     blocks: shared.map((slots, layer) => {
       return cached ? { ...slots, attention: atLayer(slots.attention, cached, layer) } : slots;
     }),

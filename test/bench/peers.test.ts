@@ -136,6 +136,43 @@ describe('bench/peers.js', () => {
   });
 });
 
+describe('bench/finetune.js', () => {
+  const folder = temporaryFolder();
+  afterAll(folder.remove);
+  const short = ['--filter', '64', '--trials', '1', '--rounds', '1', '--threads', '1'];
+
+  test('times a step of adapters on both bases, and tells the share of the bytes', async () => {
+    const out = join(folder.path, 'finetune.json');
+    const { code, stdout, stderr } = await runBench('finetune.js', [...short, '--out', out]);
+    expect(code, stderr).toBe(0);
+    const { members, scenarios, bytes } = JSON.parse(readFileSync(out, 'utf8'));
+    expect(Object.keys(members)).toEqual(['ours', 'q4_0']);
+    expect(scenarios[0].figures.q4_0.ratio.median).toBeGreaterThan(0);
+    expect(bytes[0].stored).toBeLessThan(0.2 * bytes[0].float);
+    expect(stdout).toContain(`adapters_64: weights of ${bytes[0].stored} bytes in q4_0`);
+  });
+
+  test.skipIf(process.platform === 'win32')(
+    'refuses to compare with a peer that computes another loss',
+    async () => {
+      const bin = join(folder.path, 'venv', 'bin');
+      mkdirSync(bin, { recursive: true });
+      const answers = STUB.replace(': {}));', ': { value: 1 }));');
+      writeFileSync(join(bin, 'stub.js'), answers);
+      writeFileSync(
+        join(bin, 'python'),
+        `#!/bin/sh\nexec "${process.execPath}" "${join(bin, 'stub.js')}"\n`,
+        {
+          mode: 0o755,
+        },
+      );
+      const { code, stderr } = await runBench('finetune.js', [...short, '--venv', join(folder.path, 'venv')]);
+      expect(stderr).toMatch(/adapters_64: the losses differ after 3 steps, [\d.]+ and peft's 1/);
+      expect(code).toBe(1);
+    },
+  );
+});
+
 describe.skipIf(!pythonHasNumPy())('the NumPy twin', () => {
   const fixtures = ['micro', 'gqa'].map((name) => join(ROOT, 'test', 'fixtures', name)).filter(existsSync);
 

@@ -75,7 +75,7 @@ describe('what llama.cpp adds to the weights of a GGUF is what mergeLora adds', 
     [
       'mixtral',
       () => MoETransformer.load(hfDir('mixtral')),
-      { targets: ['all', 'lm_head'], rank: 3, alpha: 5 },
+      { targets: ['all', 'lm_head', 'embedding'], rank: 3, alpha: 5 },
       'llama',
     ],
     [
@@ -117,6 +117,17 @@ describe('what llama.cpp adds to the weights of a GGUF is what mergeLora adds', 
         continue;
       }
       changed++;
+      if (name === 'token_embd.weight') {
+        // llama.cpp reads rows of A there, and checks [r, vocabulary] and [r, hidden].
+        expect([a.dims, b.dims]).toEqual([
+          [rank, w.dims[1]],
+          [rank, w.dims[0]],
+        ]);
+        const H = w.dims[0];
+        const transposed = b.data.map((_, i) => b.data[(i % H) * rank + Math.floor(i / H)]);
+        expectRelative(name, merged(w.data, transposed, a.data, [H, rank], scaled / rank), want, 1e-5);
+        continue;
+      }
       // The dimensions that llama.cpp checks: [in, r] and [r, out].
       expect([a.dims[0], b.dims[1], a.dims[1]], name).toEqual([w.dims[0], w.dims[1], b.dims[0]]);
       expectRelative(name, merged(w.data, a.data, b.data, a.dims, scaled / rank), want, 1e-5);
@@ -132,6 +143,11 @@ it('refuses what a GGUF has no matrix for, and models without adapters', async (
   expect(() => exportGgufAdapter(path('x'), tied)).toThrow(TypeError);
   tied.addLora({ targets: ['lm_head'] });
   await expect(exportGgufAdapter(path('x'), tied)).rejects.toThrow(/a tied lm_head has no matrix/);
+  tied.removeLora();
+  tied.addLora({ targets: ['embedding'] });
+  await expect(exportGgufAdapter(path('x'), tied)).rejects.toThrow(
+    /a tied model\.embed_tokens has no matrix/,
+  );
   const gated = await MoETransformer.load(hfDir('qwen2_moe'));
   gated.addLora({ targets: ['shared_expert_gate'] });
   await expect(exportGgufAdapter(path('x'), gated)).rejects.toThrow(

@@ -45,7 +45,7 @@ describe.each([
     ['dense layers alone', ALL_DENSE],
   ])('compute what each computes alone: %s', (_, extra) => {
     const model = MoETransformer.create({ ...SMALL, ...extra }, { kernels, seed: 3 });
-    const all = { targets: ['all', 'lm_head'] };
+    const all = { targets: ['all', 'lm_head', 'embedding'] };
     const [a, b] = [
       makeLora(model, { ...all, rank: 3, seed: 1 }),
       makeLora(model, { ...all, rank: 5, alpha: 3, seed: 2 }),
@@ -78,7 +78,7 @@ describe.each([
 test('adapters of a few matrices, and rows that ask for all logits or none', () => {
   const model = smallModel(SOME_DENSE);
   const a = makeLora(model, { targets: ['layers.1.*.experts.down', 'k_proj'], rank: 2 });
-  const b = makeLora(model, { targets: ['lm_head'], rank: 2, seed: 1 });
+  const b = makeLora(model, { targets: ['lm_head', 'embedding'], rank: 2, seed: 1 });
   const decoder = new Decoder(model, SLOTS);
   const logits = floatsFor(model, 6);
   const asked = ['all', 'last', 'none', 'last'] as const;
@@ -152,7 +152,7 @@ test('adapters of another model are refused', () => {
 
 test('shared models carry their adapters, and adapters are shared without a copy', () => {
   const model = smallModel();
-  const a = makeLora(model, { rank: 2, targets: ['all', 'lm_head'] });
+  const a = makeLora(model, { rank: 2, targets: ['all', 'lm_head', 'embedding'] });
   const want = logitsAlone(model, a, [1, 2, 3]);
   const twin = MoETransformer.fromShared(model.share());
   expect(twin.lora).toBeNull();
@@ -167,7 +167,9 @@ test('shared models carry their adapters, and adapters are shared without a copy
 test('a step whose numbers of tokens have occurred before allocates nothing, with adapters or without', () => {
   const kernels = createReferenceKernels();
   const model = MoETransformer.create(SMALL, { kernels });
-  const [a, b] = [1, 2].map((seed) => makeLora(model, { rank: 2, seed, targets: ['all', 'lm_head'] }));
+  const [a, b] = [1, 2].map((seed) =>
+    makeLora(model, { rank: 2, seed, targets: ['all', 'lm_head', 'embedding'] }),
+  );
   const decoder = new Decoder(model, SLOTS);
   const logits = floatsFor(model, 4);
   let asked = 0;

@@ -50,6 +50,12 @@ describe('finite differences in float64, random upstream', () => {
       ALL_DENSE,
       { rank: 2, targets: ['layers.1.*.k_proj', 'w2'] },
     ],
+    ['the embedding alone', {}, { rank: 3, targets: ['embedding'] }],
+    [
+      'the embedding, tied and with a multiplier, and a few others',
+      EVERYTHING,
+      { rank: 2, targets: ['embed_tokens', 'q_proj'] },
+    ],
     ['experts of one layer', {}, { rank: 2, targets: ['layers.0.*.experts.down'] }],
   ])('%s', (_, extra, options) => {
     const model = MoETransformer.create({ ...SIZES, ...extra }, { kernels, seed: 7 });
@@ -132,6 +138,26 @@ test('new adapters change nothing, a step trains them alone, and merged weights 
   expect(new Trainer(model).moments()).toHaveLength(2 * model.store.parameters.length);
 });
 
+test('an adapter of the embedding is added to the table, unless lm_head is the same matrix', () => {
+  const model = smallModel();
+  const plain = model.forward(ids);
+  model.addLora({ rank: 4, targets: ['embedding', 'lm_head'] });
+  expect(sameBits(model.forward(ids).data, plain.data)).toBe(true);
+  stir(model);
+  const adapted = model.forward(ids);
+  model.mergeLora();
+  expectRelative('merged', model.forward(ids).data, adapted.data, 1e-4);
+  expect(() => expectRelative('', adapted.data, plain.data, 1e-2)).toThrow();
+  for (const target of ['embedding', 'lm_head']) {
+    const tied = smallModel({ tieEmbeddings: true });
+    const table = tied.store.shards[0].slice();
+    tied.addLora({ targets: ['attention', target] });
+    stir(tied);
+    expect(() => tied.mergeLora()).toThrow(/model\.embed_tokens and lm_head are one matrix in this model/);
+    expect(sameBits(tied.store.shards[0], table)).toBe(true);
+  }
+});
+
 test('removed adapters leave the base', () => {
   const model = smallModel();
   const plain = model.forward(ids);
@@ -146,7 +172,7 @@ test('removed adapters leave the base', () => {
 
 test('a sequence is decoded token by token with adapters as a whole forward computes it', () => {
   const model = smallModel();
-  model.addLora({ rank: 3, targets: ['all', 'lm_head'] });
+  model.addLora({ rank: 3, targets: ['all', 'lm_head', 'embedding'] });
   stir(model);
   const sequence = model.openSequence(8);
   const logits = new Float32Array(model.vocabSize);
@@ -154,7 +180,7 @@ test('a sequence is decoded token by token with adapters as a whole forward comp
   expectRelative('decoded', logits, model.nextTokenLogits([3, 1, 4]), 1e-4);
 });
 
-test('seeds: A starts within +-1/sqrt(in), B at 0, the same for the same seed', () => {
+test('seeds: A starts within +-1/sqrt(in), B at 0, the same for the same seed; of the embedding A at 0', () => {
   const make = (seed: number) => smallModel().addLora({ rank: 8, seed, targets: ['experts'] });
   const [first, same, other] = [make(1), make(1), make(2)];
   const a = first.adapters[0].a.data;
@@ -166,6 +192,10 @@ test('seeds: A starts within +-1/sqrt(in), B at 0, the same for the same seed', 
   expect(first.adapters.every(({ b }) => b.data.every((x) => x === 0))).toBe(true);
   expect(sameBits(a, same.adapters[0].a.data)).toBe(true);
   expect(sameBits(a, other.adapters[0].a.data)).toBe(false);
+  const { embedding } = smallModel().addLora({ rank: 4, targets: ['embedding'] });
+  expect(embedding!.a.data.every((x) => x === 0)).toBe(true);
+  expect(Math.max(...embedding!.b.data.map(Math.abs))).toBeLessThanOrEqual(1 / 2);
+  expect(new Set(embedding!.b.data).size).toBeGreaterThan(1);
 });
 
 test('refusals name the target or the option', () => {
