@@ -9,6 +9,7 @@ const FULL = [
   'test/backend/lifecycle.test.ts',
   'test/cli/kill.test.ts',
   'test/serve/stress.test.ts',
+  'test/training/distributed/kill.slow.test.ts',
 ];
 
 /**

@@ -36,6 +36,8 @@ system_packages() {
   # Both kinds, side by side, for the tests of ranks.
   command -v mpirun.openmpi >/dev/null || missing+=(openmpi-bin)
   command -v mpirun.mpich >/dev/null || missing+=(mpich)
+  # For the tests of two hosts.
+  PATH=$PATH:/usr/sbin command -v tc >/dev/null || missing+=(iproute2)
   [ ${#missing[@]} -eq 0 ] && return 0
   install_packages "${missing[@]}"
 }

@@ -1,13 +1,16 @@
 'use strict';
 /**
  * node bench/distributed.js [--models small,hidden512] [--tokens n] [--ranks n] [--steps n] [--rounds n] [--launcher command]
+ *                           [--bandwidth Gbit/s] [--peer python]
  *
  * Times train steps of one process with as many threads as there are ranks, and of ranks with one thread each under mpirun, in turns, on
  * the same batch. Prints as Markdown: tokens/s of both, their ratio (the efficiency), the bytes that a rank sends in a step over the least
  * that summing and handing out gradients needs, and the memory of a process. docs/distributed.md shows the results.
+ *
+ * --bandwidth puts two ranks on two hosts that are network namespaces, joined by a link of so many Gbit/s, and prints the efficiency
+ * that the model on paper of bench/layouts.js has for it, from the bandwidth and the time of one process. --peer takes turns with
+ * PyTorch's DistributedDataParallel over gloo with the same model, in the Python that is named; of PyTorch's wheels any will do.
  */
-const { spawnSync } = require('node:child_process');
-const path = require('node:path');
 const {
   addBackendOptions,
   applyBackendOptions,
@@ -16,21 +19,38 @@ const {
   start,
   UsageError,
 } = require('./lib/command');
+const { efficiencyOnPaper, leastSentBytes } = require('./lib/dataParallel');
 const { printRow } = require('./lib/markdown');
+const { configOf } = require('./lib/models');
+const { LAUNCHERS, runAlone, runPeers, runRanks } = require('./lib/rankRuns');
 const { median } = require('./lib/stats');
+const { TwoHosts } = require('./lib/twoHosts');
 const { HIDDEN_512, HIDDEN_768 } = require('./peers/scenarios');
 
-const PROGRAM = path.join(__dirname, 'lib', 'rankProgram.js');
 const SEQ = 256;
 const MODELS = { small: 'small', hidden512: HIDDEN_512, hidden768: HIDDEN_768 };
-/** What Open MPI's launcher wants; MPICH's has no need of it. */
-const LAUNCHERS = {
-  'mpirun.openmpi': ['--oversubscribe', '--bind-to', 'none'],
-  'mpirun.mpich': [],
-};
 
 start(async () => {
-  const program = command('distributed.js', 'Measures training on several ranks of one machine.')
+  const options = readOptions();
+  applyBackendOptions(options);
+  const hosts = options.bandwidth === undefined ? null : await hostsFor(options.bandwidth);
+  if (hosts === undefined) return;
+  try {
+    const columns = columnsOf(options);
+    printRow(['model', ...columns.map(([title]) => title)]);
+    printRow(['---', ...columns.map(() => '---')]);
+    for (const name of options.models.split(',')) {
+      const measured = await measure(name, options, hosts);
+      printRow([name, ...columns.map(([, cell]) => cell(measured))]);
+    }
+  } finally {
+    hosts?.close();
+  }
+});
+
+/** @returns {any} */
+function readOptions() {
+  const program = command('distributed.js', 'Measures training on several ranks.')
     .option(
       '--models <names>',
       `which, with commas between: ${Object.keys(MODELS).join(', ')}`,
@@ -40,69 +60,86 @@ start(async () => {
     .option('--ranks <n>', 'number of ranks', integer(2, 64), 2)
     .option('--steps <n>', 'timed steps of each run', integer(1, 1000), 3)
     .option('--rounds <n>', 'turns', integer(1, 100), 3)
-    .option('--launcher <command>', Object.keys(LAUNCHERS).join(' or '), 'mpirun.openmpi');
+    .option('--launcher <command>', Object.keys(LAUNCHERS).join(' or '), 'mpirun.openmpi')
+    .option('--bandwidth <gbit>', 'two hosts, joined by a link of so many Gbit/s', integer(1, 1000))
+    .option('--peer <python>', 'a Python with PyTorch, whose DistributedDataParallel takes turns');
   /** @type {any} */
   const options = addBackendOptions(program).parse().opts();
-  applyBackendOptions(options);
-  const names = options.models.split(',');
-  const unknown = names.find((name) => !(name in MODELS));
+  const unknown = options.models.split(',').find((name) => !(name in MODELS));
   if (unknown !== undefined) throw new UsageError(`--models: there is no ${unknown}.`);
   if (!(options.launcher in LAUNCHERS)) throw new UsageError(`--launcher: unknown ${options.launcher}.`);
-  printRow([
-    'model',
-    'tokens a rank',
-    'one process, tokens/s',
-    `${options.ranks} ranks, tokens/s`,
-    'efficiency',
-    'sent by a rank, MB a step',
-    'over the least',
-    'memory, one process',
-    'memory, a rank',
-  ]);
-  printRow(Array.from({ length: 9 }, () => '---'));
-  for (const name of names) printRow(compare(name, options));
-});
-
-/** A row of the table. */
-function compare(name, { tokens, ranks, steps, rounds, launcher }) {
-  const batch = ranks * Math.floor(tokens / SEQ);
-  const job = JSON.stringify({ model: MODELS[name], batch, seq: SEQ, microBatches: ranks, steps });
-  /** @type {any[]} */
-  const alone = [];
-  /** @type {any[]} */
-  const together = [];
-  for (let round = 0; round < rounds; round++) {
-    alone.push(run(process.execPath, [PROGRAM, job], { SGEMOE_THREADS: String(ranks), SGEMOE_MPI: 'none' }));
-    const args = [...LAUNCHERS[launcher], '-n', String(ranks), process.execPath, PROGRAM, job];
-    together.push(run(launcher, args, { SGEMOE_THREADS: '1' }));
-  }
-  if (together[0].loss !== alone[0].loss)
-    throw new Error(`${name}: ranks end at another loss than one process`);
-  const rate = ({ times }) => (1000 * batch * SEQ) / median(times);
-  const ratios = together.map((each, round) => rate(each) / rate(alone[round]));
-  const { sentBytes, parameters, memoryBytes } = together[0];
-  const least = (2 * 4 * parameters * (ranks - 1)) / ranks;
-  const gb = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
-  return [
-    name,
-    (batch * SEQ) / ranks,
-    median(alone.map(rate)).toFixed(0),
-    median(together.map(rate)).toFixed(0),
-    median(ratios).toFixed(2),
-    (sentBytes / 1e6).toFixed(1),
-    (sentBytes / least).toFixed(3),
-    gb(alone[0].memoryBytes),
-    gb(memoryBytes),
-  ];
+  if (options.bandwidth !== undefined && options.ranks !== 2)
+    throw new UsageError('--bandwidth: two hosts have --ranks 2.');
+  return options;
 }
 
-function run(program, args, env) {
-  const rights = { OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
-  const { status, stdout, stderr, error } = spawnSync(program, args, {
-    env: { ...process.env, ...rights, ...env },
-    encoding: 'utf8',
-  });
-  if (error) throw new UsageError(`${program}: ${error.message}`);
-  if (status !== 0) throw new Error(`${program} ended with ${status}: ${stderr.slice(-2000)}`);
-  return JSON.parse(stdout.slice(stdout.indexOf('{')));
+/** Two hosts with such a link; undefined, after a sentence, where this machine can't have them. */
+async function hostsFor(bandwidth) {
+  const obstacle = TwoHosts.obstacle();
+  if (obstacle !== null) {
+    process.stderr.write(`distributed: skipped, since this machine has no two hosts: ${obstacle}\n`);
+    return undefined;
+  }
+  const hosts = await TwoHosts.make();
+  hosts.limit(bandwidth);
+  return hosts;
+}
+
+/** Times one process, ranks and the peer in turns. */
+async function measure(name, { tokens, ranks, steps, rounds, launcher, bandwidth, peer }, hosts) {
+  const batch = ranks * Math.floor(tokens / SEQ);
+  const job = { model: MODELS[name], batch, seq: SEQ, microBatches: ranks, steps };
+  const peerJob = { config: configOf(MODELS[name]).toJSON(), batch, seq: SEQ, steps };
+  const runs = { alone: [], together: [], peer: [] };
+  for (let round = 0; round < rounds; round++) {
+    runs.alone.push(await runAlone(job, ranks));
+    runs.together.push(await runRanks(job, { ranks, launcher, hosts }));
+    if (peer !== undefined) runs.peer.push(await runPeers(peerJob, { ranks, python: peer, hosts }));
+  }
+  if (runs.together[0].loss !== runs.alone[0].loss)
+    throw new Error(`${name}: ranks end at another loss than one process`);
+  if (peer !== undefined && runs.peer[0].parameters !== runs.together[0].parameters)
+    throw new Error(`${name}: the peer has ${runs.peer[0].parameters} parameters`);
+  return { runs, batchTokens: batch * SEQ, ranks, bandwidth };
+}
+
+const gb = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
+const rateOf = ({ batchTokens }, run) => (1000 * batchTokens) / median(run.times);
+/** The median over the turns of a's tokens/s over b's. */
+function ratio(measured, a, b) {
+  const { runs } = measured;
+  return median(
+    runs[a].map((run, round) => rateOf(measured, run) / rateOf(measured, runs[b][round])),
+  ).toFixed(2);
+}
+const rate = (measured, key) => median(measured.runs[key].map((run) => rateOf(measured, run))).toFixed(0);
+
+/** Titles, and what is below them. */
+function columnsOf({ ranks, bandwidth, peer }) {
+  const all = [
+    ['tokens a rank', (m) => m.batchTokens / m.ranks],
+    ['one process, tokens/s', (m) => rate(m, 'alone')],
+    [`${ranks} ranks, tokens/s`, (m) => rate(m, 'together')],
+    ['efficiency', (m) => ratio(m, 'together', 'alone')],
+    bandwidth && [`on paper at ${bandwidth} Gbit/s`, onPaper],
+    ['sent by a rank, MB a step', (m) => (m.runs.together[0].sentBytes / 1e6).toFixed(1)],
+    ['over the least', overLeast],
+    ['memory, one process', (m) => gb(m.runs.alone[0].memoryBytes)],
+    ['memory, a rank', (m) => gb(m.runs.together[0].memoryBytes)],
+    peer && ['PyTorch DDP, tokens/s', (m) => rate(m, 'peer')],
+    peer && ['ours over it', (m) => ratio(m, 'together', 'peer')],
+  ];
+  return all.filter((column) => Array.isArray(column));
+}
+
+/** What one process takes for the batch, a rank alone takes for its part. */
+function onPaper({ runs, bandwidth }) {
+  const computeS = median(runs.alone.map(({ times }) => median(times))) / 1000;
+  const { sentBytes } = runs.together[0];
+  return efficiencyOnPaper({ computeS, sentBytes, gbitPerSecond: bandwidth }).toFixed(2);
+}
+
+function overLeast({ runs, ranks }) {
+  const { sentBytes, parameters } = runs.together[0];
+  return (sentBytes / leastSentBytes(parameters, ranks)).toFixed(3);
 }

@@ -10,8 +10,10 @@
  *   hidden     the sums, behind the backward as far as it lasts (docs/distributed.md); what is handed out waits for the norm
  *
  * It knows no latency, no stragglers, no imbalance and no network that is shared with others, so it is a bound from above.
+ * bench/distributed.js --bandwidth prints it beside what it measures.
  */
 const { command, integer, start } = require('./lib/command');
+const { efficiencyOnPaper, leastSentBytes } = require('./lib/dataParallel');
 const { printRow } = require('./lib/markdown');
 const { configOf } = require('./lib/models');
 const { HIDDEN_768 } = require('./peers/scenarios');
@@ -19,7 +21,6 @@ const { HIDDEN_768 } = require('./peers/scenarios');
 const MODELS = { small: 'small', hidden768: HIDDEN_768, default6_9b: 'default6_9b' };
 const HOSTS = [4, 8, 16, 64];
 const GBITS = [10, 25, 100];
-const BYTES = 4;
 
 start(async () => {
   /** @type {any} */
@@ -38,11 +39,9 @@ start(async () => {
 function rowOf(name, hosts, { tokens, gflops }) {
   const config = configOf(MODELS[name]);
   const computeS = (6 * tokens * config.activeParams()) / (gflops * 1e9);
-  const sent = (2 * BYTES * config.totalParams() * (hosts - 1)) / hosts;
-  const efficiencies = GBITS.map((gbit) => {
-    const wireS = (8 * sent) / (gbit * 1e9);
-    const shown = Math.max(0, wireS / 2 - (2 / 3) * computeS) + wireS / 2;
-    return `${((100 * computeS) / (computeS + shown)).toFixed(0)} %`;
+  const sentBytes = leastSentBytes(config.totalParams(), hosts);
+  const efficiencies = GBITS.map((gbitPerSecond) => {
+    return `${(100 * efficiencyOnPaper({ computeS, sentBytes, gbitPerSecond })).toFixed(0)} %`;
   });
-  return [name, hosts, (sent / 1e9).toFixed(2), computeS.toFixed(1), ...efficiencies];
+  return [name, hosts, (sentBytes / 1e9).toFixed(2), computeS.toFixed(1), ...efficiencies];
 }

@@ -61,8 +61,7 @@ void ringBell() { bell->ring(); }
 // Ends the run with a process that ends without having closed it: some launchers would take it for a success.
 void atProcessExit() {
   bell->mute();
-  const int code = exitCode;
-  ranks->endProcess(code == 0 ? 1 : code);
+  ranks->endProcess(exitCode);
 }
 
 // ---------------------------------------------------------------- values

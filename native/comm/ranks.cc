@@ -20,6 +20,8 @@ constexpr size_t kMostMessageBytes = size_t{1} << 30;
 // Two pieces of a sum are on their way at once.
 constexpr size_t kScratchBytes = size_t{8} << 20;
 constexpr size_t kLeastPieceBytes = size_t{64} << 10;
+// It takes milliseconds.
+constexpr std::chrono::seconds kMostFinalizing{10};
 
 // These are vectors by hand, since this folder is compiled for size.
 template <class T>
@@ -104,13 +106,15 @@ void Ranks::abort(const std::string& reason) {
 
 void Ranks::endProcess(int code) {
   std::unique_lock<std::mutex> lock(mutex_);
+  // The library's own end at exit would meet the thread that is still in it.
+  if (isStuck_) std::_Exit(code);
   if (isOver_) return;
-  exitCode_ = code;
+  exitCode_ = code == 0 ? 1 : code;
   mustLeave_ = true;
   work_.notify_one();
   // The thread ends the process. Where MPI can't any more, the launcher notices that this one has ended.
   progress_.wait_for(lock, std::chrono::seconds(5), [] { return false; });
-  std::_Exit(code);
+  std::_Exit(exitCode_);
 }
 
 // ---------------------------------------------------------------- the communication thread
@@ -130,17 +134,37 @@ void Ranks::loop() {
   Exchange exchange;
   while (waitForWork(&exchange)) {
     if (!carryOut(exchange)) continue;
-    if (exchange.isLast) mpi_->finalize();
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      done_++;
-      isOver_ = exchange.isLast;
-    }
-    progress_.notify_all();
-    onProgress_();
-    if (exchange.isLast) return;
+    if (exchange.isLast) return finalize();
+    finish(false);
   }
   leave();
+}
+
+// The exchange in hand is done.
+void Ranks::finish(bool isLast) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (isOver_) return;
+    done_++;
+    isOver_ = isLast;
+  }
+  progress_.notify_all();
+  onProgress_();
+}
+
+// All ranks have agreed to end. MPICH before 4.2 may wait for ever here where UCX sends by TCP: one rank blocks in a barrier while
+// another needs its help to disconnect (pmodels/mpich#6596). Nothing is left to do for MPI, so close() doesn't wait for that.
+void Ranks::finalize() {
+  std::thread([this] {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      if (progress_.wait_for(lock, kMostFinalizing, [this] { return isOver_; })) return;
+      isStuck_ = true;
+    }
+    finish(true);
+  }).detach();
+  mpi_->finalize();
+  finish(true);
 }
 
 // Takes the next exchange; false when the process is to end. MPI moves on only while it is called, and what other ranks wait

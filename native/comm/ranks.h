@@ -61,7 +61,7 @@ class Ranks {
   // Tells all ranks that this one ends the run.
   void abort(const std::string& reason);
 
-  // For exit(): where the run isn't closed, MPI ends all its processes. Doesn't return then.
+  // For exit(): where the run isn't closed, MPI ends all its processes, with a code other than 0. Doesn't return then.
   void endProcess(int code);
 
  private:
@@ -73,6 +73,8 @@ class Ranks {
   using Pendings = std::vector<Pending>;
 
   void loop();
+  void finish(bool isLast);
+  void finalize();
   bool waitForWork(Exchange* exchange);
   bool carryOut(const Exchange& exchange);
   bool exchangeHeads(const Exchange& exchange);
@@ -109,7 +111,7 @@ class Ranks {
   uint64_t posted_ = 0, done_ = 0;
   Failure failure_;
   std::string startError_, abortReason_;
-  bool isStarted_ = false, isOver_ = false;
+  bool isStarted_ = false, isOver_ = false, isStuck_ = false;
   int exitCode_ = 0;
   // Set under the mutex, looked at without it.
   std::atomic<bool> mustAbort_{false}, mustLeave_{false};

@@ -6,6 +6,8 @@ import { SafetensorsFile } from '../../src/checkpoint/safetensors';
 export interface Fixture {
   name: string;
   dir: string;
+  /** config.json */
+  config: Record<string, number>;
   tensors: Map<string, { shape: readonly number[]; data: ArrayLike<number> }>;
   train: {
     train_config: Record<string, number>;
@@ -43,5 +45,12 @@ export async function loadFixture(dir: string): Promise<Fixture> {
   await file.close();
   const json = (name: string) => JSON.parse(readFileSync(join(dir, name), 'utf8'));
   const greedy = existsSync(join(dir, 'greedy.json')) ? json('greedy.json') : null;
-  return { name: dir.split('/').pop()!, dir, tensors, train: json('train.json'), greedy };
+  return {
+    name: dir.split('/').pop()!,
+    dir,
+    config: json('config.json'),
+    tensors,
+    train: json('train.json'),
+    greedy,
+  };
 }

@@ -1,5 +1,7 @@
 /** Ranks over MPI: what `Collectives` promises, and how a run ends when a rank or the set-up fails. */
-import { hostname } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ROOT } from '../child';
@@ -116,6 +118,34 @@ describe.skipIf(!canRun(__filename)).each(FOUND.map((mpi) => ({ ...mpi, mpi })))
       expect(message).toMatch(/started 2 processes, and .*libmpi.* knows of 1: each would run alone\./);
     }
     expect(code).not.toBe(0);
+  });
+});
+
+/** MPICH's library, whose last function never returns. */
+function endlessLibrary(folder: string, library: string): string {
+  const file = join(folder, 'libendless.so');
+  const input = '#include <unistd.h>\nextern "C" int MPI_Finalize() { for (;;) pause(); }';
+  const link = ['-Wl,--no-as-needed', `-l:${library}`];
+  execFileSync('g++', ['-shared', '-fPIC', '-x', 'c++', '-', '-o', file, ...link], { input });
+  return file;
+}
+
+describe.skipIf(!canRun(__filename))('MPI that does not end', () => {
+  const mpich = FOUND.find(({ name }) => name === 'mpich');
+  it.skipIf(mpich === undefined)('keeps no rank that has closed', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'sgemoe-endless-'));
+    try {
+      const env = { SGEMOE_MPI: endlessLibrary(folder, mpich!.library) };
+      const { code, said, stderr } = await run(mpich!, 2, 'waits', env);
+      expect(
+        said.map(({ results }) => results),
+        stderr,
+      ).toEqual([0, 1].map((r) => plain(expectedOf(r, 2))));
+      expect(code).toBe(0);
+      expect(leftOver(MARK)).toEqual([]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 

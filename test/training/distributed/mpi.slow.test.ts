@@ -1,11 +1,11 @@
 /** `mpirun -n 2 sgemoe train`: the weights of one process, and failures that are told with their rank. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Ended, ROOT } from '../../backend/child';
 import { canRun, FOUND, leftOver, type Mpi, runRanks } from '../../backend/collectives/mpirun';
+import { processOf, until } from './processes';
 
 const CLI = join(ROOT, 'dist', 'cli', 'main.js');
 
@@ -21,60 +21,41 @@ afterAll(() => {
 });
 
 const SIZES = '--hidden-dim 64 --layers 2 --experts 4 --ffn-dim 128 --seq-len 16 --batch-size 4';
-const RECIPE = `${SIZES} --micro-batches 2 --eval-interval 4 --sample-tokens 0`.split(' ');
+const RECIPE = `${SIZES} --micro-batches 4 --eval-interval 4 --sample-tokens 0`.split(' ');
 const train = (out: string, ...more: string[]) => {
   return [CLI, 'train', '--data', join(folder, 'book.txt'), '--out', join(folder, out), ...RECIPE, ...more];
 };
-/** The process of a rank that writes to `out`; null until it runs. */
-function processOf(out: string, rank: number): number | null {
-  const isRank = (pid: string) => {
-    try {
-      const [command, env] = ['cmdline', 'environ'].map((name) =>
-        readFileSync(`/proc/${pid}/${name}`, 'utf8').split('\0'),
-      );
-      const isNamed = [`OMPI_COMM_WORLD_RANK=${rank}`, `PMI_RANK=${rank}`].some((each) => env.includes(each));
-      return command[0] === process.execPath && command.includes(join(folder, out)) && isNamed;
-    } catch {
-      return false; // it has ended
-    }
-  };
-  return Number(readdirSync('/proc').find((pid) => /^\d+$/.test(pid) && isRank(pid)) ?? 0) || null;
-}
-
-async function until<T>(found: () => T | null): Promise<T> {
-  for (;;) {
-    const value = found();
-    if (value !== null) return value;
-    await sleep(20);
-  }
-}
-
 const read = (out: string, file: string) => readFileSync(join(folder, out, file));
 
 describe.skipIf(!canRun(__filename))('sgemoe train', () => {
   let one: Ended;
   beforeAll(async () => {
-    one = await runRanks(FOUND[0], 1, train('one', '--steps', '6'), { SGEMOE_MPI: 'none' });
+    one = await runRanks(FOUND[0], 1, train('one', '--steps', '20'), { SGEMOE_MPI: 'none' });
     expect(one.code, one.stderr).toBe(0);
   });
 
-  it.each(FOUND.map((mpi): [string, Mpi] => [mpi.name, mpi]))(
-    'under mpirun of %s trains the weights of one process, and evaluates them',
-    async (name, mpi) => {
-      const whole = await runRanks(mpi, 2, train(name, '--steps', '6'));
+  const eachSize = FOUND.flatMap((mpi) =>
+    [2, 4].map((ranks): [number, string, Mpi] => [ranks, mpi.name, mpi]),
+  );
+  it.each(eachSize)(
+    'on %i ranks under mpirun of %s trains 20 steps to the weights of one process',
+    async (ranks, name, mpi) => {
+      const out = `${name}-${ranks}`;
+      const whole = await runRanks(mpi, ranks, train(out, '--steps', '20'));
       expect(whole.code, whole.stderr).toBe(0);
       for (const file of ['model.safetensors', 'optimizer.safetensors', 'best/model.safetensors']) {
-        expect(read(name, file).equals(read('one', file)), file).toBe(true);
+        expect(read(out, file).equals(read('one', file)), file).toBe(true);
       }
       // Rank 0 alone speaks.
       expect(whole.stdout.match(/Next|Let it write/g)).toEqual(one.stdout.match(/Next|Let it write/g));
-      const evaluated = await runRanks(mpi, 2, [
-        CLI,
-        'eval',
-        join(folder, name),
-        '--data',
-        join(folder, 'book.txt'),
-      ]);
+    },
+  );
+
+  it.each(FOUND.map((mpi): [string, Mpi] => [mpi.name, mpi]))(
+    'under mpirun of %s evaluates together, and says it once',
+    async (_, mpi) => {
+      const argv = [CLI, 'eval', join(folder, 'one'), '--data', join(folder, 'book.txt')];
+      const evaluated = await runRanks(mpi, 2, argv);
       expect(evaluated.stdout.match(/^loss +\d/gm), evaluated.stderr).toHaveLength(1);
     },
   );
@@ -85,12 +66,24 @@ describe.skipIf(!canRun(__filename))('sgemoe train', () => {
       const out = `wrong-${name}`;
       const { code, stderr } = await runRanks(mpi, 2, train(out, '--steps', '6', '--batch-size', '1'));
       expect(stderr.match(/^sgemoe: .*$/gm)).toEqual([
-        'sgemoe: --micro-batches times --grad-accumulation (2) must be at most --batch-size (1).',
+        'sgemoe: --micro-batches times --grad-accumulation (4) must be at most --batch-size (1).',
       ]);
       expect(code).toBe(2);
       expect(existsSync(join(folder, out, 'model.safetensors'))).toBe(false);
     },
   );
+
+  it('without a library of MPI tells what it has tried, and trains nothing', async () => {
+    const library = join(folder, 'none.so');
+    const { code, stderr } = await runRanks(FOUND[0], 2, train('without', '--steps', '6'), {
+      SGEMOE_MPI: library,
+    });
+    expect(stderr).toMatch(
+      /started this process as one of 2, and no library of MPI can be used\. Tried:\n {2}\S*none\.so: /,
+    );
+    expect(code).not.toBe(0);
+    expect(existsSync(join(folder, 'without'))).toBe(false);
+  });
 
   it.each(FOUND.map((mpi): [string, Mpi] => [mpi.name, mpi]))(
     'under mpirun of %s saves when a rank gets SIGUSR1, and ends when one no longer answers',
@@ -100,7 +93,7 @@ describe.skipIf(!canRun(__filename))('sgemoe train', () => {
       const endless = ['--steps', '1000000', '--save-interval', '1000000', '--eval-interval', '1000000'];
       const run = runRanks(mpi, 2, train(out, ...endless, '--comm-timeout', '3'));
       await until(() => has('metrics.jsonl'));
-      const second = await until(() => processOf(out, 1));
+      const second = await until(() => processOf(join(folder, out), 1));
       process.kill(second, 'SIGUSR1');
       await until(() => has('state.json'));
       process.kill(second, 'SIGSTOP');

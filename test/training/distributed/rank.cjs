@@ -124,6 +124,20 @@ const scenarios = {
     return { result, ranges, gradients: model.store.gradShards.map((shard) => shard.slice()) };
   },
 
+  /** Gradients of a batch, and what training steps on it lead to. */
+  async oracle() {
+    const model = await MoETransformer.load(options.dir);
+    const trainer = new Trainer(model, options.train, { collectives });
+    const batch = [options.ids, options.targets].map((rows) => Tensor.fromIds(rows));
+    const named = (key) => [...model.namedParameters()].map(([name, each]) => [name, each[key].slice()]);
+    const result = trainer.lossAndGradients(...batch);
+    const gradients = named('grad');
+    const steps = Array.from({ length: options.steps }, () => {
+      return { result: trainer.trainStep(...batch), weights: named('data') };
+    });
+    return { result, gradients, steps, after: trainer.lossAndGradients(...batch) };
+  },
+
   /** One rank differs from the others. */
   async differ() {
     const model = newModel();
