@@ -336,6 +336,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   napi_value open = nullptr;
   napi_create_function(env, "openRanks", NAPI_AUTO_LENGTH, openRanks, nullptr, &open);
   exports["openRanks"] = Napi::Value(env, open);
+  napi_value join = nullptr;
+  napi_create_function(env, "joinRanks", NAPI_AUTO_LENGTH, joinRanks, nullptr, &join);
+  exports["joinRanks"] = Napi::Value(env, join);
   exports["mappingState"] = Napi::Function::New(env, mappingState, "mappingState");
   // In a bundle only the addon itself knows the path of its file, and workers load the same file.
   exports["path"] = Napi::String::New(env, fileOfAddress(reinterpret_cast<void*>(&fileOfAddress)));

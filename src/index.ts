@@ -1,11 +1,19 @@
 export { backendInfo, createKernels, setThreads } from './backend';
-export { addTree, type Collectives, type MovableArray, type Transfer } from './backend/collectives';
+export {
+  addTree,
+  type Collectives,
+  type MovableArray,
+  type SharedRank,
+  type Transfer,
+} from './backend/collectives';
+
 export {
   Distributed,
   type DistributedOptions,
   type MpiLibrary,
 } from './backend/collectives/distributed';
 export { soloCollectives } from './backend/collectives/solo';
+export { takeOver } from './backend/collectives/takeOver';
 export {
   createThreadGroup,
   type JoinOptions,
@@ -76,6 +84,8 @@ export {
   type DecoderOptions,
   type StepOutputs,
 } from './model/decoder';
+export type { ExpertExchange, ExpertRanks } from './model/expertExchange';
+export { ExpertShard, type ExpertShardOptions } from './model/expertShard';
 export {
   type InspectedAdapters,
   type Inspection,

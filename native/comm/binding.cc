@@ -200,6 +200,12 @@ napi_value describe(napi_env env) {
 
 }  // namespace
 
+napi_value joinRanks(napi_env env, napi_callback_info) {
+  if (ranks != nullptr) return describe(env);
+  napi_throw_error(env, nullptr, "MPI was not started in this process");
+  return nullptr;
+}
+
 napi_value openRanks(napi_env env, napi_callback_info info) {
   const Call call(env, info);
   std::string reason = "MPI can be started once in a process";

@@ -308,7 +308,8 @@ bool Ranks::receive(Part part, int from, int tag, Pendings* pendings) {
   return true;
 }
 
-// Waits for messages: yields at first, then sleeps, since a rank that spins takes a core from those that compute.
+// Waits for messages: yields at first, then sleeps, the longer the longer nothing has come, since a rank that spins takes a core
+// from those that compute.
 bool Ranks::drive(Pendings* pendings) {
   Clock::time_point since = Clock::now();
   while (!pendings->empty()) {
@@ -321,7 +322,7 @@ bool Ranks::drive(Pendings* pendings) {
       std::this_thread::yield();
       continue;
     }
-    std::this_thread::sleep_for(microseconds(50));
+    std::this_thread::sleep_for(now - since < milliseconds(20) ? microseconds(50) : microseconds(400));
     if (!mayWait(*pendings, since)) return false;
   }
   return true;

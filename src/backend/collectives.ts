@@ -70,7 +70,24 @@ export interface Collectives {
 
   /** Ends the run in order: is done when all ranks have called it, and is the last call. A rank that ends without it aborts. */
   close(): Transfer;
+
+  /**
+   * This rank in a form for another thread of the process, where `takeOver` makes it anew. Only one thread calls at a time, none while
+   * a transfer of another isn't done.
+   */
+  share(): SharedRank;
 }
+
+/** A rank in a form for another thread of its process. */
+export type SharedRank =
+  | { readonly kind: 'solo' }
+  | {
+      readonly kind: 'threads';
+      readonly group: SharedArrayBuffer;
+      readonly rank: number;
+      readonly timeoutMs: number;
+    }
+  | { readonly kind: 'mpi'; readonly timeoutMs: number; readonly addonPath: string };
 
 /** A transfer that has been started. */
 export interface Transfer {

@@ -56,6 +56,8 @@ interface Addon {
   mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
   openRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks;
+  /** The ranks that another thread has opened; this one may not `listen`. */
+  joinRanks(): NativeRanks;
 }
 
 /** The ranks of a run over MPI, as the addon has them. Transfers are known by tickets and done in the order of these. */
@@ -223,9 +225,18 @@ function toKernels(
  * Opens a library of MPI and starts it in a thread of its own, once in a process.
  * @throws Error with the reason; SgemoeError SGEMOE_BACKEND_UNAVAILABLE when no addon loads.
  */
-export function openNativeRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks {
-  const { addon } = loadAddon(process.env.SGEMOE_ADDON || undefined);
-  return addon.openRanks(path, timeoutMs, onProgress);
+export function openNativeRanks(
+  path: string,
+  timeoutMs: number,
+  onProgress: () => void,
+): { ranks: NativeRanks; addonPath: string } {
+  const { addon, path: addonPath } = loadAddon(process.env.SGEMOE_ADDON || undefined);
+  return { ranks: addon.openRanks(path, timeoutMs, onProgress), addonPath };
+}
+
+/** The ranks that another thread of the process has opened by the addon at `addonPath`. @throws Error if none has. */
+export function joinNativeRanks(addonPath: string): NativeRanks {
+  return loadAddon(addonPath).addon.joinRanks();
 }
 
 function mapFile(addon: Addon, path: string, ranges: Float64Array): FileMapping | null {

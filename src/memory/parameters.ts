@@ -62,6 +62,9 @@ export class ParameterStore {
   /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without copies. */
   packedBytes = 0;
 
+  /** Whether other ranks have weights of the model that this store hasn't. */
+  isPart = false;
+
   /** The matrices that are kept as they are stored; null without any. */
   stored: AttachedTables | null = null;
 
@@ -241,8 +244,10 @@ export class ParameterStore {
   /**
    * The tensors of a checkpoint: the parameters, and the buffers unless all of them are 0. Only read them: they are the
    * weights themselves even if the model is frozen, since files are written from an array's buffer.
+   * @throws TypeError if they are a part of the model's.
    */
   checkpointTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
+    if (this.isPart) throw new TypeError('a model whose experts are divided over ranks can not be saved');
     const viewsIn = (tensors: readonly Parameter[], shards: readonly Float32Array[]) =>
       tensors.map((each) => ({ name: each.name, shape: each.shape, data: each.viewIn(shards) }));
     const parameters = viewsIn(this.parameters, this.shards);

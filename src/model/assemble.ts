@@ -1,7 +1,9 @@
+import type { Kernels } from '../backend/kernels';
 import type { ModelConfig } from '../config/modelConfig';
-import type { ParameterStore } from '../memory/parameters';
+import { ParameterStore } from '../memory/parameters';
 import { RopeTable } from './attention';
 import { type BlockDims, TransformerBlock } from './block';
+import type { ExpertExchange } from './expertExchange';
 import { Embedding, Linear, RMSNorm } from './layers';
 import type { Lora } from './lora';
 import type { RouterLosses } from './moe';
@@ -38,8 +40,15 @@ export function useLora(parts: AssembledParts, lora: Lora | null): void {
   parts.store.choose(() => lora === null);
 }
 
-/** Makes the layers of a model. Their weights are reserved in `store` in the order of checkpoints; nothing is allocated. */
-export function assemble(config: ModelConfig, store: ParameterStore): AssembledParts {
+/**
+ * Makes the layers of a model. Their weights are reserved in `store` in the order of checkpoints; nothing is allocated.
+ * @param exchange divides the experts over ranks: `store` gets those of this rank.
+ */
+export function assemble(
+  config: ModelConfig,
+  store: ParameterStore,
+  exchange: ExpertExchange | null = null,
+): AssembledParts {
   const routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
   const {
     hiddenDim: H,
@@ -56,8 +65,9 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
   const embeddingEnd = store.weightCount;
   const blockEnds: number[] = [];
   const blocks = Array.from({ length: config.nLayers }, (_, i) => {
-    const prefix = `model.layers.${i}.`;
-    const block = new TransformerBlock(dimsOf(config, i), { store, prefix, rope, losses: routerLosses });
+    const prefix = layerPrefix(i);
+    const options = { store, prefix, rope, losses: routerLosses, exchange };
+    const block = new TransformerBlock(dimsOf(config, i), options);
     blockEnds.push(store.weightCount);
     return block;
   });
@@ -71,6 +81,18 @@ export function assemble(config: ModelConfig, store: ParameterStore): AssembledP
     head: [starts[starts.length - 1], store.weightCount],
   };
   return { config, store, embedding, blocks, norm, lmHead, routerLosses, owned, lora: null };
+}
+
+/** The parameters of a whole model, without memory. */
+export function undividedStore(config: ModelConfig, kernels: Kernels): ParameterStore {
+  const store = new ParameterStore(kernels);
+  assemble(config, store);
+  return store;
+}
+
+/** Prefix of the names of a block's parameters. */
+export function layerPrefix(layer: number): string {
+  return `model.layers.${layer}.`;
 }
 
 /** The sizes of a layer: those of its feed-forward depend on whether it is dense. */

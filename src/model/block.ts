@@ -10,6 +10,7 @@ import {
   type RopeTable,
   type SequenceSlots,
 } from './attention';
+import type { ExpertExchange } from './expertExchange';
 import {
   Layer,
   type LayerOptions,
@@ -19,7 +20,14 @@ import {
   type SwiGLUScratch,
   type SwiGLUSlots,
 } from './layers';
-import { type MoEDims, MoELayer, type MoEScratch, type MoESlots, type RouterLosses } from './moe';
+import {
+  MIXTURE_PREFIX,
+  type MoEDims,
+  MoELayer,
+  type MoEScratch,
+  type MoESlots,
+  type RouterLosses,
+} from './moe';
 import type { Projection } from './projection';
 
 export interface BlockSlots {
@@ -70,9 +78,13 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
 
   constructor(
     readonly dims: BlockDims,
-    options: LayerOptions & { rope?: RopeTable | undefined; losses?: RouterLosses | undefined } = {},
+    options: LayerOptions & {
+      rope?: RopeTable | undefined;
+      losses?: RouterLosses | undefined;
+      exchange?: ExpertExchange | null | undefined;
+    } = {},
   ) {
-    super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses']);
+    super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses', 'exchange']);
     const prefix = options.prefix ?? '';
     const { store } = this;
     const eps = dims.rmsNormEps;
@@ -80,9 +92,10 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
     this.attention = new MQAttention(dims, { store, prefix: `${prefix}self_attn.`, rope: options.rope });
     this.norm2 = new RMSNorm(dims.hiddenDim, { store, prefix: `${prefix}post_attention_layernorm.`, eps });
     const { denseFfnDim = 0, residualMultiplier: scale } = dims;
+    const { losses, exchange } = options;
     this.moe =
       denseFfnDim === 0
-        ? new MoELayer(dims, { store, prefix: `${prefix}block_sparse_moe.`, losses: options.losses })
+        ? new MoELayer(dims, { store, prefix: `${prefix}${MIXTURE_PREFIX}`, losses, exchange })
         : null;
     this.feedForward =
       this.moe ?? new SwiGLU(dims.hiddenDim, denseFfnDim, { store, prefix: `${prefix}mlp.`, scale });

@@ -13,7 +13,6 @@ import { ModelConfig, type ModelConfigOptions } from '../config/modelConfig';
 import { adapterBase } from '../hf/adapterBase';
 import { endTokensOf } from '../hf/endTokens';
 import { modelPath } from '../hf/hub/modelPath';
-import { modelSource } from '../hf/source';
 import { matrixOf } from '../memory/matrixView';
 import { type Parameter, ParameterStore } from '../memory/parameters';
 import { freezeAsShared, type SharedModel, shareModel } from '../memory/sharedModel';
@@ -31,6 +30,7 @@ import { Tensor } from '../tensor/tensor';
 import { type AssembledParts, assemble, trainedStore, useLora } from './assemble';
 import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
+import { ExpertExchange } from './expertExchange';
 import { checkForward, idsOf, modeOf } from './ids';
 import type { Embedding, Linear, RMSNorm } from './layers';
 import { Lora } from './lora';
@@ -48,13 +48,15 @@ import type {
 } from './options';
 import { chosenNames } from './partNames';
 import { Passes } from './passes';
+import { beginReading } from './reading';
 import { saveModel } from './saveModel';
-import { checkModelDtype, planStorage, readWeights, type StoragePlan } from './storedWeights';
+import { checkModelDtype } from './storedWeights';
 import { traceOf } from './trace';
 
 export type { ForwardOptions, FreezeOptions, LoadOptions, ModelOptions, NeedsOf, Trace } from './options';
 
 const NO_OPTIONS = Object.freeze({});
+const LOAD_OPTIONS = ['kernels', 'onNote', 'needs', 'dtype', 'expertRanks', 'hub'] as const;
 
 /**
  * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
@@ -78,6 +80,8 @@ export class MoETransformer implements NextTokenModel {
   readonly blocks: readonly TransformerBlock[];
   readonly norm: RMSNorm;
   readonly lmHead: Linear;
+  /** By which other ranks compute their part of the experts; null where all are here. */
+  readonly expertExchange: ExpertExchange | null;
   /**
    * Forward with loss, and its backward, for trainings and evaluations.
    * @internal
@@ -96,6 +100,7 @@ export class MoETransformer implements NextTokenModel {
       planOf,
       stored = null,
       origin = null,
+      expertRanks,
       ...storeOptions
     } = options;
     this.origin = origin;
@@ -106,7 +111,8 @@ export class MoETransformer implements NextTokenModel {
     this.kernels = kernels;
     this.store = new ParameterStore(kernels, storeOptions);
     const { store } = this;
-    const parts: AssembledParts = assemble(config, store);
+    this.expertExchange = expertRanks ? new ExpertExchange(kernels, config.nExperts, expertRanks) : null;
+    const parts: AssembledParts = assemble(config, store, this.expertExchange);
     this.#parts = parts;
     this.embedding = parts.embedding;
     this.blocks = parts.blocks;
@@ -162,7 +168,7 @@ export class MoETransformer implements NextTokenModel {
    * @throws SgemoeError with a SGEMOE_CHECKPOINT_* or SGEMOE_CONFIG_INVALID code, or SGEMOE_MEMORY; as `pull` for the hub, `loadLora`.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<MoETransformer> {
-    checkOptions('MoETransformer.load', options, ['kernels', 'onNote', 'needs', 'dtype', 'hub']);
+    checkOptions('MoETransformer.load', options, LOAD_OPTIONS);
     if (options.dtype !== undefined) checkModelDtype('MoETransformer.load: dtype', options.dtype);
     const path = await modelPath(dir, options.hub);
     const from = (await adapterBase(path, options.hub)) ?? path;
@@ -178,23 +184,9 @@ export class MoETransformer implements NextTokenModel {
     options: LoadOptions = {},
   ): Promise<MoETransformer> {
     try {
-      const source = modelSource(checkpoint);
-      const tell = options.onNote ?? ((note: string) => process.emitWarning(note, 'SgemoeWarning'));
-      source.notes.forEach(tell);
-      // Checked before memory is allocated: a config.json may claim any size, but the file's tensors are real.
-      const onExpose = (name: string, shape: readonly number[]) => source.check(name, shape);
-      const { generationConfig } = source;
-      const { kernels = getKernels(), dtype = 'float32', needs } = options;
-      const what = `The model in ${name}`;
-      let plan: StoragePlan | null = null;
-      const planOf = (store: ParameterStore) => {
-        plan = planStorage(store, source, dtype);
-        return plan;
-      };
-      const origin = { path: name, dtype };
-      const construction = { what, onExpose, needs, generationConfig, planOf, origin };
-      const model = new MoETransformer(source.config, kernels, construction);
-      (await readWeights(model.store, source, plan!)).forEach(tell);
+      const { config, construction, fill } = beginReading(name, checkpoint, options);
+      const model = new MoETransformer(config, options.kernels ?? getKernels(), construction);
+      await fill(model.store);
       return model;
     } finally {
       await checkpoint.tensors.close();
@@ -210,9 +202,15 @@ export class MoETransformer implements NextTokenModel {
     return { ...shareModel(this.config, this.generationConfig, this.store), lora };
   }
 
-  /** A model with the weights of another thread's, frozen if that is. @throws TypeError for what `share` didn't return. */
-  static fromShared(shared: SharedModel, options: Pick<ModelOptions, 'kernels'> = {}): MoETransformer {
-    checkOptions('MoETransformer.fromShared', options, ['kernels']);
+  /**
+   * A model with the weights of another thread's, frozen if that is. One with divided experts takes `expertRanks` with the same counts.
+   * @throws TypeError for what `share` didn't return.
+   */
+  static fromShared(
+    shared: SharedModel,
+    options: Pick<LoadOptions, 'kernels' | 'expertRanks'> = {},
+  ): MoETransformer {
+    checkOptions('MoETransformer.fromShared', options, ['kernels', 'expertRanks']);
     const own = inThisRealm(shared);
     const { config, generationConfig = null, shards, bufferData, stored = null } = own;
     if (!shards) throw new TypeError('MoETransformer.fromShared: shared must be what model.share() gives');
@@ -221,6 +219,7 @@ export class MoETransformer implements NextTokenModel {
       shared: { shards, bufferData },
       stored,
       generationConfig,
+      expertRanks: options.expertRanks,
     });
     freezeAsShared(model.store, own);
     if (own.lora) model.addLora(Lora.fromShared(model.#parts, own.lora));

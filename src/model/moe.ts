@@ -8,11 +8,13 @@ import {
   scatterAddRows,
   scatterAddRowsBackward,
 } from '../memory/operations/mixture';
-import { clear, copy, sumSquares, swiglu, swigluBackward } from '../memory/operations/rows';
+import { clear, copy, sumSquares } from '../memory/operations/rows';
 import type { Parameter } from '../memory/parameters';
 import type { Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
+import type { ExpertExchange } from './expertExchange';
+import { Experts, type RowExperts } from './experts';
 import { Layer, type LayerOptions } from './layers';
 import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
@@ -216,6 +218,9 @@ export class Router extends Layer<RouterSlots, RouterScratch> {
   }
 }
 
+/** Prefix of the names of a block's mixture, behind the block's own. */
+export const MIXTURE_PREFIX = 'block_sparse_moe.';
+
 export interface MoEDims {
   hiddenDim: number;
   nExperts: number;
@@ -230,54 +235,49 @@ export interface MoEDims {
 }
 
 export interface MoESlots {
-  products: { gateUp: ProjectionSlots; down: ProjectionSlots };
   router: RouterSlots;
+  /** What `RowExperts` keeps. */
+  experts: unknown;
   /** [T*K, H] inputs of the experts, sorted by expert */
   gathered: MatrixView;
-  /** [T*K, 2F] gate|up */
-  gateUp: MatrixView;
-  /** [T*K, F] silu(gate) up */
-  act: MatrixView;
   /** [T*K, H] outputs of the experts */
   expertOut: MatrixView;
   shared: SharedExpertSlots | null;
 }
 
 export interface MoEScratch {
-  products: { gateUp: ProjectionScratch; down: ProjectionScratch };
   router: RouterScratch;
+  experts: unknown;
   shared: SharedExpertScratch | null;
   /** [T,K] gradient of the gate weights */
   dWeights: MatrixView;
   /** [T*K, H] gradient of the experts' outputs, then of their inputs */
   dExpertOut: MatrixView;
-  /** [T*K, F] gradient of act */
-  dAct: MatrixView;
-  /** [T*K, 2F] gradient of gateUp */
-  dGateUp: MatrixView;
 }
 
 /**
  * y_t = r (sum_j w_tj SwiGLU_e(t,j)(x_t) + Shared(x_t)): K of E experts for each token, no token is dropped (Shazeer et al.
- * 2017). Tokens are sorted by expert, so that one grouped matmul for each weight matrix computes all experts. Parameters:
- * gate.weight (router) [E,H], experts.{e}.w1 (gate), w3 (up) [F,H], w2 (down) [H,F]. Memory holds one gate|up matrix [2F,H]
- * for each expert, with experts stacked. With sharedFfnDim there is a SharedExpert too. Backward: docs/gradients/moe.md
+ * 2017). Tokens are sorted by expert, for `Experts` or, where the experts are divided over ranks, for the exchange that has them
+ * computed. Parameters: gate.weight (router) [E,H], and those of the experts. With sharedFfnDim there is a SharedExpert too.
+ * Backward: docs/gradients/moe.md
  */
 export class MoELayer extends Layer<MoESlots, MoEScratch> {
   readonly router: Router;
   readonly shared: SharedExpert | null;
-  readonly #scale: number;
-  readonly #gateUp: Projection;
-  readonly #down: Projection;
+  readonly #experts: RowExperts;
 
   constructor(
     readonly dims: MoEDims,
-    options: LayerOptions & { losses?: RouterLosses | undefined } = {},
+    options: LayerOptions & {
+      losses?: RouterLosses | undefined;
+      /** Divides the experts over ranks. Default: all are here. */
+      exchange?: ExpertExchange | null | undefined;
+    } = {},
   ) {
-    super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses']);
+    super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses', 'exchange']);
     for (const name of ['nExperts', 'topKExperts', 'ffnDim'] as const)
       checkInteger(`MoELayer: ${name}`, dims[name], 1);
-    const { hiddenDim: H, nExperts: E, ffnDim: F } = dims;
+    const { hiddenDim: H, nExperts: E, residualMultiplier: scale = 1 } = dims;
     const prefix = options.prefix ?? '';
     const { store, kernels } = this;
     this.router = new Router(H, E, dims.topKExperts, {
@@ -287,58 +287,40 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
       losses: options.losses,
       renormalise: dims.normTopkProb,
     });
-    this.#scale = dims.residualMultiplier ?? 1;
-    checkFactor('MoELayer: residualMultiplier', this.#scale);
-    const gateUp = store.addMatrix(2 * F, H, E);
-    const down = store.addMatrix(H, F, E);
-    for (let e = 0; e < E; e++) {
-      const name = `${prefix}experts.${e}.`;
-      store.expose(`${name}w1.weight`, [F, H], gateUp, e * 2 * F * H);
-      store.expose(`${name}w2.weight`, [H, F], down, e * H * F);
-      store.expose(`${name}w3.weight`, [F, H], gateUp, (e * 2 + 1) * F * H);
-    }
-    this.#gateUp = new Projection(store, gateUp, [{ name: `${prefix}experts.gate_up`, rows: 2 * F }]);
-    this.#down = new Projection(store, down, [{ name: `${prefix}experts.down`, rows: H }]);
-    this.shared = dims.sharedFfnDim
-      ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale: this.#scale })
-      : null;
+    checkFactor('MoELayer: residualMultiplier', scale);
+    this.#experts =
+      options.exchange?.addLayer(store, prefix, dims, scale) ?? new Experts(store, prefix, dims, scale);
+    this.shared = dims.sharedFfnDim ? new SharedExpert(H, dims.sharedFfnDim, { store, prefix, scale }) : null;
     this.built();
   }
 
   override get projections(): readonly Projection[] {
     const shared = this.shared?.projections ?? [];
-    return [...this.router.projections, this.#gateUp, this.#down, ...shared];
+    return [...this.router.projections, ...this.#experts.projections, ...shared];
   }
 
   plan(planner: Planner, batch: number, seq: number): MoESlots {
-    const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
+    const { hiddenDim: H, topKExperts: K } = this.dims;
     const rows = batch * seq * K;
     return {
-      products: { gateUp: this.#gateUp.plan(planner, rows), down: this.#down.plan(planner, rows) },
+      experts: this.#experts.plan(planner, rows),
       router: this.router.plan(planner, batch, seq),
       gathered: planner.floats(rows, H),
-      gateUp: planner.floats(rows, 2 * F),
-      act: planner.floats(rows, F),
       expertOut: planner.floats(rows, H),
       shared: this.shared?.plan(planner, batch, seq) ?? null,
     };
   }
 
   planBackward(planner: Planner, batch: number, seq: number): MoEScratch {
-    const { hiddenDim: H, topKExperts: K, ffnDim: F } = this.dims;
+    const { hiddenDim: H, topKExperts: K } = this.dims;
     const tokens = batch * seq;
     const rows = tokens * K;
     return {
-      products: {
-        gateUp: this.#gateUp.planBackward(planner, rows),
-        down: this.#down.planBackward(planner, rows),
-      },
+      experts: this.#experts.planBackward(planner, rows),
       router: this.router.planBackward(planner, batch, seq),
       shared: this.shared?.planBackward(planner, batch, seq) ?? null,
       dWeights: planner.floats(tokens, K),
       dExpertOut: planner.floats(rows, H),
-      dAct: planner.floats(rows, F),
-      dGateUp: planner.floats(rows, 2 * F),
     };
   }
 
@@ -347,9 +329,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     const { weights, slotToToken, tokenToSlots } = s.router;
     this.router.forwardAt(s.router, x, weights);
     gatherRows(kernels, x, slotToToken, s.gathered);
-    this.#gateUp.forwardAt(s.products.gateUp, s.gathered, s.gateUp, 1, 0, s.router);
-    swiglu(kernels, s.gateUp, s.act);
-    this.#down.forwardAt(s.products.down, s.act, s.expertOut, this.#scale, 0, s.router);
+    this.#experts.forwardAt(s.experts, s.router, s.gathered, s.expertOut);
     if (!accumulate) clear(y);
     scatterAddRows(kernels, s.expertOut, tokenToSlots, weights, y);
     this.shared?.forwardAt(s.shared!, x, y, true);
@@ -365,21 +345,12 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
   ): void {
     const { kernels } = this;
     const { dExpertOut, dWeights } = scratch;
-    const { tokenToSlots, weights } = s.router;
+    const { tokenToSlots, weights, rowStarts } = s.router;
     scatterAddRowsBackward(kernels, dy, s.expertOut, tokenToSlots, weights, dExpertOut, dWeights);
-    this.#expertsBackward(s, scratch);
+    this.#experts.backwardAt(s.experts, scratch.experts, rowStarts, s.gathered, dExpertOut);
     if (!accumulate) clear(dx);
     scatterAddRows(kernels, dExpertOut, tokenToSlots, null, dx);
     this.router.backwardAt(s.router, scratch.router, x, dWeights, dx, true);
     this.shared?.backwardAt(s.shared!, scratch.shared!, x, dy, dx, true);
-  }
-
-  /** Replaces dExpertOut [T*K, H], the gradient of expertOut, by the gradient of gathered. */
-  #expertsBackward(s: MoESlots, { products, dExpertOut, dAct, dGateUp }: MoEScratch): void {
-    const { rowStarts } = s.router;
-    const { gateUp, down } = s.products;
-    this.#down.groupsBackwardAt(down, products.down, rowStarts, s.act, dExpertOut, dAct, this.#scale);
-    swigluBackward(this.kernels, s.gateUp, dAct, dGateUp);
-    this.#gateUp.groupsBackwardAt(gateUp, products.gateUp, rowStarts, s.gathered, dGateUp, dExpertOut);
   }
 }

@@ -7,6 +7,7 @@ import type { HubOptions } from '../hf/hub/hubOptions';
 import type { ParameterStore, StoreOptions } from '../memory/parameters';
 import type { StoredTables } from '../memory/storedTables';
 import type { Tensor } from '../tensor/tensor';
+import type { ExpertRanks } from './expertExchange';
 import type { Routing } from './moe';
 import type { ModelDtype, StoragePlan } from './storedWeights';
 
@@ -39,6 +40,12 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
    * a storage type such as 'q8_0' rounds while loading. All but 'float32' only serve. Default 'float32'.
    */
   dtype?: ModelDtype | undefined;
+  /**
+   * Ranks over which the experts are divided: this one loads its own, and those of the others are computed by the others, which load
+   * the same model so, or answer by `answerExperts`. Such a model has no backward, can't be saved and takes no adapters of experts.
+   * Default: all experts are here.
+   */
+  expertRanks?: ExpertRanks | undefined;
   /** How a model of the hub is downloaded, where its name is given instead of a path. */
   hub?: HubOptions | undefined;
 }
@@ -80,7 +87,7 @@ export interface Origin {
 }
 
 /** What the constructor of a model takes. @internal */
-export interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs'> {
+export interface ConstructionOptions extends StoreOptions, Pick<LoadOptions, 'needs' | 'expertRanks'> {
   origin?: Origin | undefined;
   /** What becomes of the store's tables. Default: float32. */
   planOf?: ((store: ParameterStore) => StoragePlan) | undefined;

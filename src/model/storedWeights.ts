@@ -123,14 +123,16 @@ function ofOneType(matrices: readonly PlannedMatrix[]): readonly PlannedMatrix[]
 /**
  * Reads all weights of a model from its source, after the store has allocated. Returns sentences about float32 weights that
  * aren't finite (what stays in its file isn't looked at) and about mapped ones that the memory has no room for.
+ * @param whole has all parameters of the source's model, where the store has a part of them.
  * @throws SgemoeError as `FileBytes.open` and the source's `checkAll` and `read`.
  */
 export async function readWeights(
   store: ParameterStore,
   source: ModelSource,
   plan: StoragePlan,
+  whole: Pick<ParameterStore, 'parameters' | 'buffers'> = store,
 ): Promise<string[]> {
-  const hasBuffers = await source.checkAll(store.parameters, store.buffers);
+  const hasBuffers = await source.checkAll(whole.parameters, whole.buffers);
   const all = [...store.parameters, ...(hasBuffers ? store.buffers : [])];
   const floats = all.filter(({ isStored }) => !isStored);
   for (const tensor of floats) await source.read(tensor, 0, tensor.data);

@@ -6,6 +6,7 @@ import { getKernels } from '../index';
 import type { NativeRanks } from '../native';
 import { type Launcher, launcherOf, mpiLibraries } from './launcher';
 import { MpiCollectives } from './mpi';
+import { hasEnded, processSpace } from './processes';
 import { soloCollectives } from './solo';
 
 export interface DistributedOptions {
@@ -22,7 +23,17 @@ export interface MpiLibrary {
   readonly path: string;
 }
 
-const MOST_HOST_BYTES = 256;
+const MOST_PLACE_BYTES = 320;
+
+/** Milliseconds between two looks at the processes of other ranks. */
+const WATCH_MS = 100;
+
+/** Where a rank runs. */
+interface Place {
+  readonly pid: number;
+  readonly space: string;
+  readonly host: string;
+}
 
 let isStarted = false;
 
@@ -36,12 +47,14 @@ export class Distributed {
   readonly hosts: readonly string[];
   /** What connects them; null for a single process. */
   readonly mpi: MpiLibrary | null;
+  readonly #places: readonly Place[];
 
-  private constructor(collectives: Collectives, hosts: string[], native: NativeRanks | null) {
+  private constructor(collectives: Collectives, places: readonly Place[], native: NativeRanks | null) {
     this.collectives = collectives;
     this.localRank = native?.localRank ?? 0;
     this.localSize = native?.localSize ?? 1;
-    this.hosts = hosts;
+    this.#places = places;
+    this.hosts = places.map(({ host }) => host);
     this.mpi = native && { abi: native.abi, version: native.version, path: native.path };
   }
 
@@ -67,7 +80,7 @@ export class Distributed {
     const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     if (timeoutMs !== Number.POSITIVE_INFINITY) checkFactor('timeoutMs', timeoutMs);
     const launcher = launcherOf(process.env);
-    if (launcher === null) return new Distributed(soloCollectives(), [hostname()], null);
+    if (launcher === null) return new Distributed(soloCollectives(), [ownPlace()], null);
     if (isStarted) throw new TypeError('Distributed.init: MPI can be started once in a process');
     const collectives = openFirst(launcher, timeoutMs);
     isStarted = true;
@@ -77,7 +90,27 @@ export class Distributed {
       throw mismatch(launcher, native);
     }
     shareProcessors(native);
-    return new Distributed(collectives, await hostsOf(collectives), native);
+    return new Distributed(collectives, await placesOf(collectives), native);
+  }
+
+  /**
+   * Aborts the run as soon as the process of another rank on this host has ended, which MPI doesn't notice, nor every launcher. It
+   * looks whenever the event loop turns. Returns what stops it: call that before `close`.
+   */
+  watch(): () => void {
+    const { rank, collectives } = this;
+    const own = this.#places[rank];
+    const timer = setInterval(() => {
+      const ended = this.#places.findIndex(
+        ({ pid, space, host }, r) =>
+          r !== rank && host === own.host && space === own.space && pid > 0 && hasEnded(pid),
+      );
+      if (ended < 0) return;
+      clearInterval(timer);
+      collectives.abort(`the process of rank ${ended} has ended`);
+    }, WATCH_MS);
+    timer.unref();
+    return () => clearInterval(timer);
   }
 
   /** Ends the run in order, when all ranks have called it. */
@@ -132,14 +165,19 @@ function shareProcessors({ localRank, localSize }: NativeRanks): void {
   }
 }
 
-async function hostsOf(collectives: Collectives): Promise<string[]> {
+function ownPlace(): Place {
+  return { pid: process.pid, space: processSpace(), host: hostname() };
+}
+
+async function placesOf(collectives: Collectives): Promise<Place[]> {
   const { rank, size } = collectives;
-  const names = new Uint8Array(size * MOST_HOST_BYTES);
-  new TextEncoder().encodeInto(
-    hostname(),
-    names.subarray(rank * MOST_HOST_BYTES, (rank + 1) * MOST_HOST_BYTES),
-  );
-  await collectives.allGather(names, 0, new Array(size).fill(MOST_HOST_BYTES)).settled();
-  const hostOf = (r: number) => names.subarray(r * MOST_HOST_BYTES, (r + 1) * MOST_HOST_BYTES);
-  return Array.from({ length: size }, (_, r) => new TextDecoder().decode(hostOf(r)).replace(/\0+$/, ''));
+  const texts = new Uint8Array(size * MOST_PLACE_BYTES);
+  const textOf = (r: number) => texts.subarray(r * MOST_PLACE_BYTES, (r + 1) * MOST_PLACE_BYTES);
+  const { pid, space, host } = ownPlace();
+  new TextEncoder().encodeInto([pid, space, host].join('\n'), textOf(rank));
+  await collectives.allGather(texts, 0, new Array(size).fill(MOST_PLACE_BYTES)).settled();
+  return Array.from({ length: size }, (_, r) => {
+    const [pid, space, host] = new TextDecoder().decode(textOf(r)).replace(/\0+$/, '').split('\n');
+    return { pid: Number(pid), space, host };
+  });
 }

@@ -1,4 +1,4 @@
-import type { Collectives, MovableArray, Transfer } from '../collectives';
+import type { Collectives, MovableArray, SharedRank, Transfer } from '../collectives';
 import { arrayType, requireInteger, wrongType } from '../reference/checks';
 
 /** Functions of `Collectives` that move something or wait, in the order of their numbers in messages between ranks. */
@@ -73,6 +73,8 @@ export abstract class CheckedCollectives implements Collectives {
   protected abstract post(exchange: Exchange): Transfer;
 
   abstract abort(reason: string): void;
+
+  abstract share(): SharedRank;
 
   reduceScatter(
     x: Float32Array,

@@ -65,7 +65,14 @@ export class Mailbox {
   #slot = 0;
   #phase = 0;
 
-  /** @throws TypeError, RangeError for memory that no `createMailbox` made, or a rank that is none or is taken. */
+  /** The mailbox of a rank that nobody has taken. @throws as the constructor, and RangeError if it is taken. */
+  static take(buffer: SharedArrayBuffer, rank: number): Mailbox {
+    const mailbox = new Mailbox(buffer, rank);
+    if (Atomics.exchange(mailbox.#words, RANKS + 2 * rank + 1, 1) === 0) return mailbox;
+    throw new RangeError(`rank ${rank} of this group has been taken by another thread or call`);
+  }
+
+  /** @throws TypeError, RangeError for memory that no `createMailbox` made, or a rank that is none. */
   constructor(buffer: SharedArrayBuffer, rank: number) {
     if (!types.isSharedArrayBuffer(buffer)) {
       throw new TypeError('group must be the SharedArrayBuffer of createThreadGroup');
@@ -78,9 +85,6 @@ export class Mailbox {
     }
     checkInteger('rank', rank, 0);
     if (rank >= size) throw new RangeError(`rank must be in [0, ${size}), got ${rank}`);
-    if (Atomics.exchange(words, RANKS + 2 * rank + 1, 1) !== 0) {
-      throw new RangeError(`rank ${rank} of this group has been taken by another thread or call`);
-    }
     this.rank = rank;
     this.size = size;
     this.cellBytes = cellBytes;
@@ -96,6 +100,12 @@ export class Mailbox {
     this.#cells = [0, 1].map((slot) =>
       ranks.map((from) => ranks.map((to) => new Uint8Array(buffer, cellAt(slot, from, to), cellBytes))),
     );
+  }
+
+  /** Goes on where this rank is, which another thread may have brought there: a slot for each phase, in turn. */
+  resume(): void {
+    this.#phase = Atomics.load(this.#words, RANKS + 2 * this.rank);
+    this.#slot = this.#phase & 1;
   }
 
   /** The cell of the current slot that carries from one rank to another. */

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SgemoeError } from '../../base/errors';
-import type { Transfer } from '../collectives';
-import { type NativeRanks, openNativeRanks } from '../native';
+import type { SharedRank, Transfer } from '../collectives';
+import { joinNativeRanks, type NativeRanks, openNativeRanks } from '../native';
 import {
   CheckedCollectives,
   contradictionOf,
@@ -12,6 +13,8 @@ import { abortedBy } from './solo';
 
 const DONE = 1;
 const MOST_REASON_BYTES = 1023;
+
+type SharedMpiRank = Extract<SharedRank, { kind: 'mpi' }>;
 
 interface Waiting {
   readonly ticket: number;
@@ -26,19 +29,20 @@ interface Waiting {
  */
 export class MpiCollectives extends CheckedCollectives {
   readonly native: NativeRanks;
-  readonly #timeoutMs: number;
+  readonly #shared: SharedMpiRank;
   /** By ticket, until they are done: memory that the communication thread uses. */
   readonly #held: Map<number, Exchange>;
-  readonly #waiting: Set<Waiting>;
+  /** null in a thread that has taken over, which the addon doesn't call. */
+  readonly #waiting: Set<Waiting> | null;
   #failure: SgemoeError | null = null;
 
-  private constructor(native: NativeRanks, timeoutMs: number, waiting: Set<Waiting>) {
+  private constructor(native: NativeRanks, shared: SharedMpiRank, waiting: Set<Waiting> | null) {
     super(native.rank, native.size);
     this.native = native;
-    this.#timeoutMs = timeoutMs;
+    this.#shared = shared;
     this.#held = new Map();
     this.#waiting = waiting;
-    process.on('exit', (code) => native.setExitCode(code));
+    if (waiting !== null) process.on('exit', (code) => native.setExitCode(code));
   }
 
   /**
@@ -47,9 +51,19 @@ export class MpiCollectives extends CheckedCollectives {
    */
   static open(path: string, timeoutMs: number): MpiCollectives {
     const waiting = new Set<Waiting>();
-    const onProgress = () => ranks.#settle();
-    const ranks = new MpiCollectives(openNativeRanks(path, timeoutMs, onProgress), timeoutMs, waiting);
-    return ranks;
+    const onProgress = () => opened.#settle(waiting);
+    const { ranks, addonPath } = openNativeRanks(path, timeoutMs, onProgress);
+    const opened = new MpiCollectives(ranks, { kind: 'mpi', timeoutMs, addonPath }, waiting);
+    return opened;
+  }
+
+  /** Goes on as the rank that another thread of the process has opened. @throws Error if none has. */
+  static takeOver(shared: SharedMpiRank): MpiCollectives {
+    return new MpiCollectives(joinNativeRanks(shared.addonPath), shared, null);
+  }
+
+  override share(): SharedRank {
+    return this.#shared;
   }
 
   override abort(reason: string): void {
@@ -73,26 +87,33 @@ export class MpiCollectives extends CheckedCollectives {
   }
 
   #settled(ticket: number): Promise<void> {
+    const all = this.#waiting;
+    if (all === null) return this.#polled(ticket);
     return new Promise((resolve, reject) => {
-      this.#waiting.add({ ticket, resolve, reject });
+      all.add({ ticket, resolve, reject });
       // Before the look at what is done already: after it, progress is heard.
       this.native.listen(true);
-      this.#settle();
+      this.#settle(all);
     });
   }
 
+  async #polled(ticket: number): Promise<void> {
+    while (this.native.state(ticket) === 0) await sleep(1);
+    this.#wait(ticket);
+  }
+
   /** Answers those whose transfers are done or never will be. */
-  #settle(): void {
-    for (const waiting of this.#waiting) {
+  #settle(all: Set<Waiting>): void {
+    for (const waiting of all) {
       const state = this.native.state(waiting.ticket);
       if (state === 0) continue;
-      this.#waiting.delete(waiting);
+      all.delete(waiting);
       if (state === DONE) {
         this.#release(waiting.ticket);
         waiting.resolve();
       } else waiting.reject(this.#failed());
     }
-    if (this.#waiting.size === 0) this.native.listen(false);
+    if (all.size === 0) this.native.listen(false);
   }
 
   /** Lets the memory of transfers up to this one go. */
@@ -113,7 +134,7 @@ export class MpiCollectives extends CheckedCollectives {
     if (kind === 'aborted') return abortedBy(rank, text);
     if (kind === 'timeout') {
       const name = [...this.#held].find(([ticket]) => this.native.state(ticket) !== DONE)?.[1].name;
-      const waited = `waited ${this.#timeoutMs} ms for rank ${rank} in ${name}`;
+      const waited = `waited ${this.#shared.timeoutMs} ms for rank ${rank} in ${name}`;
       return new SgemoeError('SGEMOE_RANKS_TIMEOUT', `Rank ${this.rank} ${waited}.`);
     }
     if (kind === 'mismatch') {

@@ -1,5 +1,5 @@
 import { SgemoeError } from '../../base/errors';
-import type { Collectives, Transfer } from '../collectives';
+import type { Collectives, SharedRank, Transfer } from '../collectives';
 import { CheckedCollectives, type Exchange } from './exchange';
 
 /** The collectives of a run that has one rank: its transfers are done when the call returns. */
@@ -17,6 +17,10 @@ class SoloCollectives extends CheckedCollectives {
 
   override abort(reason: string): void {
     if (!this.#isClosed) this.#failure ??= abortedBy(0, reason);
+  }
+
+  override share(): SharedRank {
+    return { kind: 'solo' };
   }
 
   protected override post({ name, sends, receives }: Exchange): Transfer {

@@ -1,6 +1,12 @@
 import { checkFactor, checkOptions } from '../../base/checks';
 import { SgemoeError } from '../../base/errors';
-import { addTree, type Collectives, DEFAULT_TIMEOUT_MS, type Transfer } from '../collectives';
+import {
+  addTree,
+  type Collectives,
+  DEFAULT_TIMEOUT_MS,
+  type SharedRank,
+  type Transfer,
+} from '../collectives';
 import { CheckedCollectives, type Exchange } from './exchange';
 import { createMailbox, Mailbox } from './mailbox';
 import { abortedBy } from './solo';
@@ -43,7 +49,19 @@ export function joinThreadGroup(
   checkOptions('joinThreadGroup', options, ['timeoutMs']);
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   if (timeoutMs !== Number.POSITIVE_INFINITY) checkFactor('timeoutMs', timeoutMs);
-  return new ThreadCollectives(new Mailbox(group, rank), timeoutMs);
+  const joined = new ThreadCollectives(group, Mailbox.take(group, rank), timeoutMs);
+  if (open.size === 0) process.on('exit', abortOpenGroups);
+  open.add(joined);
+  return joined;
+}
+
+/** Goes on as a rank that another thread of the process has joined as, and that aborts it when it ends. */
+export function takeOverThread({
+  group,
+  rank,
+  timeoutMs,
+}: Extract<SharedRank, { kind: 'threads' }>): Collectives {
+  return new ThreadCollectives(group, new Mailbox(group, rank), timeoutMs);
 }
 
 /** A call that is on its way: `steps` stops wherever other ranks have to come first. */
@@ -53,7 +71,7 @@ interface Job {
   isDone: boolean;
 }
 
-/** Groups of this thread that have not been closed. */
+/** Groups that this thread has joined and not closed. */
 const open = new Set<ThreadCollectives>();
 
 function abortOpenGroups(): void {
@@ -61,26 +79,31 @@ function abortOpenGroups(): void {
 }
 
 class ThreadCollectives extends CheckedCollectives {
+  readonly #group: SharedArrayBuffer;
   readonly #mailbox: Mailbox;
   readonly #timeoutMs: number;
   /** In the order of the calls, which is the order in which they are done. */
   readonly #jobs: Job[] = [];
   #failure: SgemoeError | null = null;
+  #isOver = false;
   /** When this rank last went on, or began to wait. */
   #movedMs = 0;
 
-  constructor(mailbox: Mailbox, timeoutMs: number) {
+  constructor(group: SharedArrayBuffer, mailbox: Mailbox, timeoutMs: number) {
     super(mailbox.rank, mailbox.size);
+    this.#group = group;
     this.#mailbox = mailbox;
     this.#timeoutMs = timeoutMs;
-    if (open.size === 0) process.on('exit', abortOpenGroups);
-    open.add(this);
   }
 
   override abort(reason: string): void {
-    if (!open.has(this)) return;
+    if (this.#isOver) return;
     this.#mailbox.abort(String(reason));
     this.#advance();
+  }
+
+  override share(): SharedRank {
+    return { kind: 'threads', group: this.#group, rank: this.rank, timeoutMs: this.#timeoutMs };
   }
 
   protected override post(exchange: Exchange): Transfer {
@@ -143,14 +166,14 @@ class ThreadCollectives extends CheckedCollectives {
   }
 
   #leave(): void {
-    open.delete(this);
-    if (open.size === 0) process.off('exit', abortOpenGroups);
+    this.#isOver = true;
+    if (open.delete(this) && open.size === 0) process.off('exit', abortOpenGroups);
   }
 
   #advance(): void {
     if (this.#failure === null) this.#step();
     // Only now: what a rank had completed before it aborted is done on the others, too.
-    const aborted = open.has(this) ? this.#mailbox.aborted() : null;
+    const aborted = this.#isOver ? null : this.#mailbox.aborted();
     if (aborted !== null) this.#fail(abortedBy(aborted.rank, aborted.reason));
     if (this.#failure !== null) this.#jobs.length = 0;
   }
@@ -175,6 +198,7 @@ class ThreadCollectives extends CheckedCollectives {
 
   *#run(exchange: Exchange): Generator<void, void> {
     const mailbox = this.#mailbox;
+    mailbox.resume();
     mailbox.writeHead(exchange);
     for (let round = 0, rounds = 1; round < rounds; round++) {
       const at = round * mailbox.cellBytes;

@@ -1,11 +1,14 @@
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import type { Distributed } from '../../backend/collectives/distributed';
 import { SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
 import type { ModelConfig } from '../../config/modelConfig';
 import { adapterBase, readModelTokenizer } from '../../hf/adapterBase';
+import type { ExpertRanks } from '../../model/expertExchange';
+import { ExpertShard } from '../../model/expertShard';
 import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
@@ -18,12 +21,12 @@ import type { TextStream } from '../../text/textStream';
 import type { Tokenizer } from '../../text/tokenizer';
 import { generateText } from '../../training/generateText';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
+import { addExpertOptions, type ExpertCliOptions } from '../options/expertOptions';
 import {
   addAdapterOption,
   addHubOptions,
   type HubCliOptions,
   RUNNABLE_ARGUMENT,
-  runnablePath,
 } from '../options/hubOptions';
 import { requireOneCheckpoint } from '../options/oneCheckpoint';
 import { addSamplingOptions, overCheckpoint, samplingOptions } from '../options/samplingOptions';
@@ -32,9 +35,11 @@ import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage } from '../terminal/usageError';
+import { followRank0, loadOnRanks } from './expertRanks';
+import { onRanks } from './ranks';
 
 /** The options of `generate` that SAMPLING_OPTIONS lacks. */
-interface GenerateCliOptions extends DtypeCliOption, HubCliOptions {
+interface GenerateCliOptions extends DtypeCliOption, HubCliOptions, ExpertCliOptions {
   prompt: string;
   adapter?: string;
   chat?: boolean;
@@ -81,16 +86,51 @@ export function addGenerateCommand(program: Command, context: CliContext): void 
     '--logprobs <file>',
     'append a line of JSON for each token: its id, text and log-probability (default: none)',
   );
-  addHubOptions(addTableOptions(addAdapterOption(command).addOption(dtypeOption()), DECODER_OPTIONS))
+  addExpertOptions(
+    addHubOptions(addTableOptions(addAdapterOption(command).addOption(dtypeOption()), DECODER_OPTIONS)),
+  )
     .addHelpText('after', NOTES)
     .action(async (name: string, options: GenerateCliOptions) => {
-      context.exitCode = await generateCommand(name, options, context.io);
+      context.exitCode = await onRanks(context.io, options, ({ ranks, io }) =>
+        generateCommand(name, options, ranks, io),
+      );
     });
 }
 
-async function generateCommand(name: string, options: GenerateCliOptions, io: CliIo): Promise<number> {
+async function generateCommand(
+  name: string,
+  options: GenerateCliOptions,
+  ranks: Distributed,
+  io: CliIo,
+): Promise<number> {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
-  const dir = await runnablePath(name, options, io);
+  const loaded = await loadOnRanks(ranks, name, options, io, (dir, expertRanks) =>
+    prepare(dir, options, expertRanks, io),
+  );
+  if (loaded instanceof ExpertShard) return followRank0(loaded, ranks, io);
+  const exchange = loaded.model.expertExchange;
+  // An error shows at the next token, too.
+  const stopWaiting = exchange?.keepWaiting(() => {});
+  const code = await write(loaded, options, io);
+  stopWaiting?.();
+  exchange?.end();
+  return code;
+}
+
+interface Prepared {
+  readonly model: MoETransformer;
+  readonly tokenizer: Tokenizer;
+  readonly ids: Int32Array;
+  readonly flags: ReturnType<typeof samplingOptions>;
+}
+
+/** Reads the prompt and loads the model. */
+async function prepare(
+  dir: string,
+  options: GenerateCliOptions,
+  expertRanks: ExpertRanks | undefined,
+  io: CliIo,
+): Promise<Prepared> {
   const tokenizer = await readTokenizer(dir);
   const prompt = options.prompt === '-' ? await readAll(io.stdin) : new TextEncoder().encode(options.prompt);
   if (options.echo) io.stdout.write(new TextDecoder().decode(prompt));
@@ -105,9 +145,18 @@ async function generateCommand(name: string, options: GenerateCliOptions, io: Cl
       contextLength: Math.min(length, config.maxSeqLen),
       kvCacheDtype: options.kvCacheDtype,
     });
-  const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
+  const model = await MoETransformer.load(dir, { needs, dtype: options.dtype, expertRanks });
   if (options.adapter !== undefined) await loadLora(options.adapter, model);
   requireOneCheckpoint(dir, model, tokenizer);
+  return { model, tokenizer, ids, flags };
+}
+
+/** Writes the text to stdout and its figures to stderr. */
+async function write(
+  { model, tokenizer, ids, flags }: Prepared,
+  options: GenerateCliOptions,
+  io: CliIo,
+): Promise<number> {
   const isIgnored = options.generationConfig === 'ignore';
   const sampling = overCheckpoint(isIgnored ? {} : checkpointSampling(model.generationConfig), flags);
   const log = options.logprobs === undefined ? null : new JsonLines(options.logprobs);

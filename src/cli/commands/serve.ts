@@ -1,12 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
+import type { Distributed } from '../../backend/collectives/distributed';
+import type { SgemoeError } from '../../base/errors';
 import { formatBytes } from '../../base/formatBytes';
+import { ExpertShard } from '../../model/expertShard';
 import { Engine } from '../../serve/engine/engine';
+import { loadToServe } from '../../serve/engine/loadToServe';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel, servedNames } from '../../serve/http/options';
 import { type RunningServer, serve } from '../../serve/http/server';
+import { alikeOnAll } from '../../training/distributed/agreement';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
+import { addExpertOptions, type ExpertCliOptions } from '../options/expertOptions';
 import { addHubOptions, type HubCliOptions, RUNNABLE_ARGUMENT, runnablePath } from '../options/hubOptions';
 import { applyOptions, readConfigFile } from '../options/optionFiles';
 import { type ModelToServe, modelsToServe, servedAdapters, servedAliases } from '../options/servedModels';
@@ -15,9 +21,11 @@ import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { asUsage, UsageError } from '../terminal/usageError';
+import { followRank0, LOST_SECONDS, loadOnRanks } from './expertRanks';
+import { onRanks } from './ranks';
 
 /** ENGINE_OPTIONS, HTTP_OPTIONS and LISTEN_OPTIONS have the others. */
-interface ServeCliOptions extends DtypeCliOption, HubCliOptions {
+interface ServeCliOptions extends DtypeCliOption, HubCliOptions, ExpertCliOptions {
   config?: string;
   alias?: string[];
   adapter?: string[];
@@ -43,11 +51,15 @@ Python's peft save them, are served beside it by the names MODEL:NAME; requests 
 a list of models: { "models": ["runs/book", "chat=model.gguf"], "port": 80, "apiKey": ["..."], "playground": false }. What the
 command line says takes precedence.
 
+Under mpirun the experts of one model are divided over the ranks, for a model that is too large for one machine: rank 0 answers, all
+compute (docs/distributed.md).
+
 Examples:
   $ sgemoe serve runs/book
   $ sgemoe serve runs/book chat=model.gguf --alias gpt-4o-mini=chat
   $ sgemoe serve models/chat --adapter polite=runs/polite --adapter short=runs/short
   $ sgemoe serve runs/book --host 0.0.0.0 --port 80 --api-key-file keys.txt
+  $ mpirun --bind-to none --map-by ppr:1:node -n 4 sgemoe serve models/large
   $ curl http://127.0.0.1:8000/v1/completions -H "content-type: application/json" -d '{"prompt":"Once"}'
 `;
 
@@ -78,7 +90,7 @@ export function addServeCommand(program: Command, context: CliContext): void {
     COLLECTED,
   );
   command.option('--api-key-file <file>', 'file with a key on each line (default: none)', someText);
-  addHubOptions(addTableOptions(command, ENGINE_OPTIONS).addOption(dtypeOption()))
+  addHubOptions(addExpertOptions(addTableOptions(command, ENGINE_OPTIONS).addOption(dtypeOption())))
     .option(
       '--grace <s>',
       'seconds that requests have to end after SIGTERM, an integer >= 0',
@@ -93,7 +105,11 @@ export function addServeCommand(program: Command, context: CliContext): void {
     )
     .addHelpText('after', NOTES)
     .action(async (names: string[]) => {
-      context.exitCode = await serveCommand(await withConfigFile(command, names), command.opts(), context.io);
+      const models = await withConfigFile(command, names);
+      const options = command.opts<ServeCliOptions>();
+      context.exitCode = await onRanks(context.io, options, ({ ranks, io }) =>
+        serveCommand(models, options, ranks, io),
+      );
     });
 }
 
@@ -113,37 +129,90 @@ async function withConfigFile(command: Command, names: string[]): Promise<string
   return names.length > 0 ? names : models;
 }
 
-async function serveCommand(names: string[], options: ServeCliOptions, io: CliIo): Promise<number> {
-  const apiKeys = keysOf(options, io);
-  const models = modelsToServe(names, options.modelName);
-  const adapters = servedAdapters(options.adapter ?? [], models);
-  const aliases = servedAliases(options.alias ?? [], models, adapters);
-  if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
-    const what = models.length > 1 ? 'models' : 'model';
-    io.stderr.write(`Anybody who reaches ${options.host} can use the ${what}: --api-key asks for a key.\n`);
-  }
-  const paths: string[] = [];
-  for (const { path } of models) paths.push(await runnablePath(path, options, io));
+async function serveCommand(
+  names: string[],
+  options: ServeCliOptions,
+  ranks: Distributed,
+  io: CliIo,
+): Promise<number> {
+  const { apiKeys, models, adapters, aliases } = alikeOnAll(() => planned(names, options, ranks, io));
+  // A wrong path is told before any model is loaded.
+  if (ranks.size === 1) for (const { path } of models) await runnablePath(path, options, io);
   const interrupt = new Interrupt(io.signals);
   const served: ServedModel[] = [];
+  let stopWatching = () => {};
   try {
-    for (const [i, { name }] of models.entries()) {
+    for (const [i, { name, path }] of models.entries()) {
       const own = { ...fromFlags(ENGINE_OPTIONS, options), dtype: options.dtype, adapters: adapters[i] };
-      served.push({ name, engine: await Engine.open(paths[i], own).catch(blameOption) });
+      const loaded = await loadOnRanks(ranks, path, options, io, (found, expertRanks) =>
+        loadToServe(found, { ...own, expertRanks }).catch(blameOption),
+      );
+      if (loaded instanceof ExpertShard) {
+        interrupt.release();
+        return await followRank0(loaded, ranks, io, lostSeconds(options));
+      }
+      const { model, tokenizer, engineOptions } = loaded;
+      const engine = await Engine.create(model, tokenizer, engineOptions).catch(blameOption);
+      served.push({ name, engine });
     }
+    if (ranks.size > 1) stopWatching = ranks.watch();
     const { model: _, ...http } = fromFlags(HTTP_OPTIONS, options);
     const listening = { ...fromFlags(LISTEN_OPTIONS, options), log: io.stdout };
     const all = { ...listening, ...http, models: served, aliases, apiKeys };
     const server = await serve(all).catch(blameOption);
     tellServed(models, served, server.url, io);
-    await aborted(interrupt.signal);
-    await leaveBalancer(server, options.drainDelay, io);
+    const lost = await Promise.race([aborted(interrupt.signal), ...served.map(({ engine }) => engine.lost)]);
+    if (lost) await tellLost(server, lost, lostSeconds(options), io);
+    else await leaveBalancer(server, options.drainDelay, io);
     await drain(server, served, options.grace, io);
+    if (lost) throw lost;
   } finally {
+    stopWatching();
     await Promise.all(served.map(({ engine }) => engine.close()));
     interrupt.release();
   }
   return EXIT.ok;
+}
+
+/** What the command line says, checked without a look at the models. */
+function planned(names: string[], options: ServeCliOptions, { size, rank }: Distributed, io: CliIo) {
+  const models = modelsToServe(names, options.modelName);
+  if (size > 1 && models.length > 1) {
+    throw new UsageError(
+      `mpirun divides the experts of one model over its ranks, got ${models.length} models.`,
+    );
+  }
+  if (size > 1 && (options as { workers?: number }).workers !== 1) {
+    throw new UsageError('--workers must be 1 under mpirun: one thread computes with the other ranks.');
+  }
+  const adapters = servedAdapters(options.adapter ?? [], models);
+  const aliases = servedAliases(options.alias ?? [], models, adapters);
+  // Only rank 0 listens, and files of keys may be only there.
+  const apiKeys = rank === 0 ? keysOf(options, io) : [];
+  if (apiKeys.length === 0 && !['127.0.0.1', 'localhost', '::1'].includes(options.host)) {
+    const what = models.length > 1 ? 'models' : 'model';
+    io.stderr.write(`Anybody who reaches ${options.host} can use the ${what}: --api-key asks for a key.\n`);
+  }
+  return { apiKeys, models, adapters, aliases };
+}
+
+/** How long clients and balancers are told that a rank is lost before the server ends. */
+function lostSeconds({ drainDelay }: ServeCliOptions): number {
+  return Math.max(LOST_SECONDS, drainDelay);
+}
+
+/** Requests have failed with the error; new ones and /ready are 503 until the server ends. */
+async function tellLost(
+  server: RunningServer,
+  { message }: SgemoeError,
+  seconds: number,
+  io: CliIo,
+): Promise<void> {
+  server.startDraining();
+  io.stderr.write(
+    `${message.replace(/\.$/, '')}: requests are answered by 503 for ${seconds} s. Then start all ranks again.\n`,
+  );
+  await sleep(seconds * 1000);
 }
 
 function tellServed(models: ModelToServe[], served: ServedModel[], url: string, io: CliIo): void {
@@ -195,10 +264,10 @@ const FLAGS = new Map([
   ['aliases', '--alias'],
 ]);
 
-function aborted(signal: AbortSignal): Promise<void> {
+function aborted(signal: AbortSignal): Promise<null> {
   return new Promise((done) => {
-    if (signal.aborted) done();
-    else signal.addEventListener('abort', () => done());
+    if (signal.aborted) done(null);
+    else signal.addEventListener('abort', () => done(null));
   });
 }
 

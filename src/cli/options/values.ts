@@ -38,6 +38,12 @@ export function saveInterval(text: string): SaveInterval {
   throw new InvalidArgumentError('It must be more than 0 minutes.');
 }
 
+/** Parses '0,2,2' as numbers >= 0. */
+export function counts(text: string): number[] {
+  if (/^\d{1,9}(,\d{1,9})*$/.test(text)) return text.split(',').map(Number);
+  throw new InvalidArgumentError('It must be integers >= 0 with commas between them.');
+}
+
 /** Takes an option's value that may not be empty. */
 export function someText(text: string): string {
   if (text !== '') return text;

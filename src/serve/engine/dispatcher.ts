@@ -1,6 +1,7 @@
-import { SgemoeError } from '../../base/errors';
+import { type ErrorCode, SgemoeError } from '../../base/errors';
 import type { Job } from './job';
 import type { AdapterMessage, AdapterSetup, StepWork, WorkerSetup } from './messages';
+import type { Outcome } from './metrics';
 import { WaitingJobs } from './queue';
 import type { TextListener, Texts } from './texts';
 import { type WorkerListener, WorkerThread } from './workerThread';
@@ -12,7 +13,16 @@ export interface DispatcherOptions {
   setups: readonly Omit<WorkerSetup, 'adapters'>[];
   /** Makes the reader of texts. */
   texts(listener: TextListener): Texts;
+  /** Ranks that compute with the only worker are lost. */
+  onLost(error: SgemoeError): void;
 }
+
+const LOST_CODES: readonly ErrorCode[] = [
+  'SGEMOE_RANKS_ABORTED',
+  'SGEMOE_RANKS_TIMEOUT',
+  'SGEMOE_RANKS_MISMATCH',
+  'SGEMOE_MPI_FAILED',
+];
 
 /** Consecutive failed starts after which a worker counts as unable to start. */
 const MOST_FAILED_STARTS = 3;
@@ -32,6 +42,8 @@ export class Dispatcher implements WorkerListener, TextListener {
   /** Those that a worker gets which starts now. */
   #adapters: readonly AdapterSetup[] = [];
   #closing = false;
+  /** Why no worker computes any more; null while they do. */
+  #lost: SgemoeError | null = null;
   #ended: Promise<void> | null = null;
   #onReady: { done: () => void; fail: (error: unknown) => void } | null = null;
   #onDrained: (() => void) | null = null;
@@ -62,7 +74,7 @@ export class Dispatcher implements WorkerListener, TextListener {
   }
 
   get ready(): number {
-    return this.#threads.filter((thread) => thread?.ready).length;
+    return this.#lost ? 0 : this.#threads.filter((thread) => thread?.ready).length;
   }
 
   get closing(): boolean {
@@ -72,6 +84,7 @@ export class Dispatcher implements WorkerListener, TextListener {
   /** @throws SgemoeError when a new job can't be taken. */
   checkAccepting(takesPlace: boolean): void {
     if (this.#closing) throw closed();
+    if (this.#lost) throw this.#lost;
     if (this.#threads.every((thread) => thread === null)) {
       throw new SgemoeError('SGEMOE_WORKER_DIED', 'No worker of the engine could be started again.');
     }
@@ -124,10 +137,7 @@ export class Dispatcher implements WorkerListener, TextListener {
   /** Ends the workers: at once, which fails all jobs, or with `drain` after the accepted jobs have ended. */
   close(drain: boolean): Promise<void> {
     this.#closing = true;
-    if (!drain) {
-      const jobs = [...this.#texts.jobs, ...this.#waiting, ...this.#running.keys()];
-      for (const job of jobs) job.fail(closed(), 'aborted');
-    }
+    if (!drain) this.#failAll(closed(), 'aborted');
     this.#ended ??= this.#end();
     return this.#ended;
   }
@@ -147,11 +157,26 @@ export class Dispatcher implements WorkerListener, TextListener {
     this.#pump();
   }
 
+  onLost(error: Error): void {
+    if (this.#lost) return;
+    this.#lost = asLost(error);
+    this.#failAll(this.#lost);
+    this.#options.onLost(this.#lost);
+  }
+
   onExit(thread: WorkerThread, cause: SgemoeError): void {
     const at = this.#threads.indexOf(thread);
     this.#threads[at] = null;
     if (this.#onReady !== null) this.#onReady.fail(cause);
+    else if (this.#lost) return;
+    // Another worker wouldn't know where the ranks are that answered this one.
+    else if (this.#options.setups[at].experts !== null && this.#ended === null) this.onLost(cause);
     else if (this.#ended === null || this.#size > 0) this.#replace(at, cause);
+  }
+
+  #failAll(error: SgemoeError, outcome?: Outcome): void {
+    const jobs = [...this.#texts.jobs, ...this.#waiting, ...this.#running.keys()];
+    for (const job of jobs) job.fail(error, outcome);
   }
 
   get #size(): number {
@@ -214,6 +239,14 @@ export class Dispatcher implements WorkerListener, TextListener {
     }
     await Promise.all([...this.#threads, this.#texts].map((thread) => thread?.terminate()));
   }
+}
+
+/** The error with one of the codes that say that a run's ranks are lost. */
+function asLost(error: Error): SgemoeError {
+  if (error instanceof SgemoeError && LOST_CODES.includes(error.code)) return error;
+  return new SgemoeError('SGEMOE_RANKS_ABORTED', `Rank 0 aborted the run: ${error.message}`, {
+    cause: error,
+  });
 }
 
 function closed(): SgemoeError {

@@ -5,14 +5,11 @@ import { namesOf } from '../../base/options';
 import { requireMemory } from '../../base/requireMemory';
 import { packageVersion } from '../../base/version';
 import type { ModelConfig } from '../../config/modelConfig';
-import { readModelTokenizer } from '../../hf/adapterBase';
-import { modelPath } from '../../hf/hub/modelPath';
 import { MoETransformer } from '../../model/model';
 import { checkpointSampling } from '../../sampling/checkpointSampling';
 import { isConstrained } from '../../sampling/constraints/options';
 import type { SamplingOptions } from '../../sampling/options';
 import type { ChatMessage, ChatOptions } from '../../text/chatTemplate';
-import { loadTokenizer } from '../../text/loadTokenizer';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from '../../text/tokenizer';
 import type { ToolCallFormatName } from '../../text/toolCalls/formats';
 import { listen, unlisten } from './abortListeners';
@@ -23,6 +20,7 @@ import { Dispatcher } from './dispatcher';
 import { EMBEDDING_OPTIONS, type EmbedOptions, resolveEmbeddingForm } from './embedOptions';
 import { engineBytes } from './engineBytes';
 import { Job, type JobOwner } from './job';
+import { loadToServe } from './loadToServe';
 import { type EmbeddingResult, fromWire, type Work, type WorkerSetup } from './messages';
 import { EngineCounters } from './metrics';
 import { countCache, promisedBytes } from './openCaches';
@@ -71,6 +69,11 @@ export class Engine implements AsyncDisposable {
   readonly fingerprint: string;
   /** Bytes of the model's weights in memory, and of those that are mapped from files. */
   readonly weightBytes: { readonly resident: number; readonly mapped: number };
+  /**
+   * Resolves with the reason once ranks that have a part of the experts are lost: then requests have failed with it, new ones do,
+   * and only starting all ranks again helps. Never without `expertRanks`.
+   */
+  readonly lost: Promise<SgemoeError>;
   readonly #dispatcher: Dispatcher;
   readonly #adapters: EngineAdapters;
   readonly #counters = new EngineCounters();
@@ -115,10 +118,19 @@ export class Engine implements AsyncDisposable {
       maxStepTokens,
       kvCacheDtype,
       speculateTokens,
+      experts: expertsOf(model),
     };
     const setups = this.#workerCounters.map(({ data }) => ({ ...setup, counters: data }));
     const texts = (listener: TextListener) => new Texts(tokenizer, contextLength, options, listener);
-    this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups, texts });
+    let onLost: (error: SgemoeError) => void;
+    this.lost = new Promise((resolve) => {
+      onLost = (error) => {
+        // The ranks that are left must not wait for this one.
+        model.expertExchange?.ranks.abort(error.message);
+        resolve(error);
+      };
+    });
+    this.#dispatcher = new Dispatcher({ maxBatch, maxQueue, setups, texts, onLost: onLost! });
     this.#adapters = new EngineAdapters(model, this.#dispatcher);
   }
 
@@ -128,15 +140,8 @@ export class Engine implements AsyncDisposable {
    * @throws the errors of MoETransformer.load and Engine.create.
    */
   static async open(dir: string, options: OpenEngineOptions = {}): Promise<Engine> {
-    const { onNote, hub, dtype = 'stored', ...engineOptions } = options;
-    const needs = (config: ModelConfig) => {
-      const own = engineBytes(config, resolveEngineOptions('Engine', engineOptions, config.maxSeqLen));
-      return { ...own, engines: promisedBytes() };
-    };
-    const path = await modelPath(dir, hub);
-    const model = await MoETransformer.load(path, { onNote, needs, dtype });
-    const { tokenizer, ...beside } = await readModelTokenizer(path, hub);
-    return Engine.create(model, tokenizer === null ? null : loadTokenizer(tokenizer, beside), engineOptions);
+    const { model, tokenizer, engineOptions } = await loadToServe(dir, options);
+    return Engine.create(model, tokenizer, engineOptions);
   }
 
   /**
@@ -154,6 +159,11 @@ export class Engine implements AsyncDisposable {
       throw new TypeError('Engine.create: model must be a MoETransformer');
     checkTokenizer('Engine.create: tokenizer', tokenizer);
     const resolved = resolveEngineOptions('Engine', options, model.config.maxSeqLen);
+    if (model.expertExchange !== null && resolved.workers > 1) {
+      throw new RangeError(
+        `Engine: workers must be 1 where experts are divided over ranks, got ${resolved.workers}`,
+      );
+    }
     if (tokenizer !== null && tokenizer.vocabSize > model.vocabSize) {
       throw new RangeError(
         `Engine: the tokenizer must have at most as many tokens as the model (${model.vocabSize}), got ${tokenizer.vocabSize}`,
@@ -429,6 +439,11 @@ export class Engine implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+/** What a worker needs to go on as this rank of those that have the experts. */
+function expertsOf({ expertExchange }: MoETransformer): WorkerSetup['experts'] {
+  return expertExchange && { rank: expertExchange.ranks.share(), counts: expertExchange.counts };
 }
 
 function fingerprintOf(parts: readonly unknown[]): string {

@@ -1,5 +1,6 @@
 /** Messages between the engine's thread and its workers. */
 
+import type { SharedRank } from '../../backend/collectives';
 import type { BackendRequest } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
 import type { KvCacheDtype } from '../../base/storageTypes';
@@ -39,6 +40,8 @@ export interface WorkerSetup {
   speculateTokens: number;
   /** The memory of WorkerCounters. */
   counters: Float64Array;
+  /** The rank as which the worker goes on, and the experts of each rank; null where all experts are here. */
+  experts: { readonly rank: SharedRank; readonly counts: readonly number[] } | null;
 }
 
 /** The source of a prompt or a text. */
@@ -147,6 +150,11 @@ export interface EmbeddingWork extends Omit<EmbedWork, 'sources'> {
 /** Work that takes part in steps, which begins once its texts are ids. */
 export type StepWork = CompletionWork | EmbeddingWork;
 
+/** Ends a worker between two steps, so that the ranks that answer it are let go. */
+export interface EndMessage {
+  readonly end: true;
+}
+
 export type ToWorker =
   | { id: number; work: StepWork; client: string }
   | { id: number; work: null /** Ends it. */; cancel: true };
@@ -186,7 +194,11 @@ export interface WorkerEvent {
   error?: WireError | undefined;
 }
 
-export type FromWorker = { ready: true } | { ready: false; events: WorkerEvent[] };
+export type FromWorker =
+  | { ready: true }
+  | { ready: false; events: WorkerEvent[] }
+  /** The other ranks don't answer any more, so it computes nothing from now on. */
+  | { ready: false; lost: WireError };
 
 /** An error as plain data, since structured cloning drops codes. */
 export interface WireError {

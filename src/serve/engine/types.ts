@@ -6,7 +6,9 @@ import type { ToolCallDelta } from '../../text/toolCalls/parser';
 import type { Tool, ToolChoice } from '../../text/toolCalls/tools';
 import type { EngineOptions } from './options';
 
-export interface OpenEngineOptions extends EngineOptions, Pick<LoadOptions, 'onNote' | 'hub'> {
+export interface OpenEngineOptions
+  extends EngineOptions,
+    Pick<LoadOptions, 'onNote' | 'hub' | 'expertRanks'> {
   /** The type of the matrices, as `LoadOptions.dtype`. Default 'stored': what the files have in 16 bits or in blocks stays there. */
   dtype?: ModelDtype | undefined;
 }

@@ -2,7 +2,14 @@ import { Worker } from 'node:worker_threads';
 import { SgemoeError } from '../../base/errors';
 import { ofThisRealm } from '../../base/realm';
 import type { Job } from './job';
-import type { AdapterMessage, FromWorker, ToWorker, WorkerSetup } from './messages';
+import {
+  type AdapterMessage,
+  type EndMessage,
+  type FromWorker,
+  fromWire,
+  type ToWorker,
+  type WorkerSetup,
+} from './messages';
 import { RecentPrompts } from './prefixes';
 import { workerProgram } from './workerProgram';
 
@@ -11,6 +18,8 @@ export interface WorkerListener {
   onReady(thread: WorkerThread): void;
   /** Jobs have ended and left room. */
   onRoom(thread: WorkerThread): void;
+  /** The worker computes nothing any more. */
+  onLost(error: Error): void;
   /** The worker has ended, and with it all of its jobs. */
   onExit(thread: WorkerThread, cause: SgemoeError): void;
 }
@@ -23,11 +32,15 @@ export class WorkerThread {
   readonly #jobs = new Map<number, Job>();
   #places = 0;
   #error: unknown;
+  readonly #ended: Promise<unknown>;
+  readonly #leadsRanks: boolean;
 
   /** @param listener its methods are called on later turns of the event loop. */
   constructor(setup: WorkerSetup, listener: WorkerListener) {
     this.prompts = new RecentPrompts(setup.slots);
     this.#worker = new Worker(workerProgram(), { eval: true, workerData: setup, name: 'sgemoe engine' });
+    this.#ended = new Promise((done) => this.#worker.once('exit', done));
+    this.#leadsRanks = setup.experts !== null;
     this.#worker.on('message', (message: FromWorker) => this.#receive(ofThisRealm(message), listener));
     this.#worker.on('error', (error) => {
       this.#error = error;
@@ -72,7 +85,14 @@ export class WorkerThread {
   }
 
   async terminate(): Promise<void> {
-    await this.#worker.terminate();
+    if (!this.#leadsRanks) {
+      await this.#worker.terminate();
+      return;
+    }
+    // Ranks that answer must not be left in the middle of a step.
+    this.keepAlive(true);
+    this.#worker.postMessage({ end: true } satisfies EndMessage);
+    await this.#ended;
   }
 
   #post(message: ToWorker): void {
@@ -83,6 +103,10 @@ export class WorkerThread {
     if (message.ready) {
       this.ready = true;
       listener.onReady(this);
+      return;
+    }
+    if ('lost' in message) {
+      listener.onLost(fromWire(message.lost));
       return;
     }
     let hasRoom = false;

@@ -79,6 +79,10 @@ const STATUS: Partial<Record<ErrorCode, readonly [status: number, code: string]>
   SGEMOE_TEXT_LIMIT: [400, 'text_limit'],
   SGEMOE_TIMEOUT: [504, 'timeout'],
   SGEMOE_WORKER_DIED: [500, 'worker_died'],
+  SGEMOE_RANKS_ABORTED: [503, 'ranks_lost'],
+  SGEMOE_RANKS_TIMEOUT: [503, 'ranks_lost'],
+  SGEMOE_RANKS_MISMATCH: [503, 'ranks_lost'],
+  SGEMOE_MPI_FAILED: [503, 'ranks_lost'],
 };
 
 /** Log messages of codes whose own sentences may quote the request. */

@@ -42,6 +42,14 @@ export function canRun(file: string): boolean {
   return false;
 }
 
+/** The environment of a launcher: this process's without what is sgemoe's. */
+export function environmentOf(mpi: Mpi): Record<string, string | undefined> {
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('SGEMOE_') && name !== 'NODE_OPTIONS'),
+  );
+  return { ...inherited, ...mpi.env, SGEMOE_THREADS: '1' };
+}
+
 const MOST_MS = 240_000;
 
 /** Runs node with `args` on `ranks` processes. All of them end, at the latest by the time limit. */
@@ -51,12 +59,9 @@ export function runRanks(
   args: readonly string[],
   env: Record<string, string> = {},
 ): Promise<Ended> {
-  const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith('SGEMOE_') && name !== 'NODE_OPTIONS'),
-  );
   const argv = [...mpi.args, '-n', String(ranks), process.execPath, ...args];
   const child = spawn(mpi.launcher, argv, {
-    env: { ...inherited, ...mpi.env, SGEMOE_THREADS: '1', ...env },
+    env: { ...environmentOf(mpi), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // A launcher that is told to end ends its ranks; one that is killed leaves them.
