@@ -1,5 +1,5 @@
 import { getKernels } from '../backend';
-import { checkOptions } from '../base/checks';
+import { checkInteger, checkOptions } from '../base/checks';
 import type { KvCacheDtype } from '../base/storageTypes';
 import { type Checkpoint, loadCheckpoint } from '../checkpoint/checkpoint';
 import type { GgufFacts } from '../checkpoint/gguf/ggufCheckpoint';
@@ -35,6 +35,9 @@ export interface Inspection {
   /** The batch and sequence length that the memory is counted for (`memoryBytes`). */
   batch: number;
   seqLen: number;
+  /** The ranks that share a training's steps, and the micro-batches into which its batch is cut; the memory is that of one rank. */
+  ranks: number;
+  microBatches: number;
   memory: {
     training: MemoryBytes;
     /** With matrices of the type asked for; its weights are those in memory. */
@@ -57,6 +60,8 @@ const OPTIONS: readonly (keyof InspectOptions)[] = [
   'kvCacheDtype',
   'lora',
   'gradientCheckpointing',
+  'ranks',
+  'microBatches',
   'hub',
 ];
 
@@ -90,6 +95,10 @@ export interface InspectOptions {
   lora?: LoraOptions | undefined;
   /** Whether trainings keep the blocks' inputs alone, as in TrainConfig. Default false. */
   gradientCheckpointing?: boolean | undefined;
+  /** Ranks that share the steps of trainings, whose batch is that of all ranks. Default 1. */
+  ranks?: number | undefined;
+  /** Micro-batches of a training's batch, as in TrainConfig. Default: one for each rank. */
+  microBatches?: number | undefined;
   /** As `LoadOptions.hub`. */
   hub?: HubOptions | undefined;
 }
@@ -123,11 +132,18 @@ function describeLora(
   { options, names, store }: Lora,
   base: string | null,
   weights: number,
-  { config, batch, seqLen: seq }: Omit<Inspection, 'adapters'>,
+  { config, batch, seqLen: seq, ranks, microBatches }: Omit<Inspection, 'adapters'>,
   { gradientCheckpointing }: InspectOptions,
 ): InspectedAdapters {
   const { rank, alpha, rsLora } = options;
-  const training = memoryBytes(config, { batch, seq, lora: options, gradientCheckpointing });
+  const training = memoryBytes(config, {
+    batch: Math.ceil(batch / microBatches),
+    seq,
+    lora: options,
+    gradientCheckpointing,
+    ranks,
+    microBatches,
+  });
   return {
     base,
     rank,
@@ -158,14 +174,17 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspected {
     dtype = 'stored',
     kvCacheDtype,
     gradientCheckpointing,
+    ranks = 1,
+    microBatches = ranks,
   } = options;
   const plan = planStorage(store, source, dtype);
   store.keepStored(store.tables.filter((_, i) => plan.tables[i] !== null));
   if (seqLen > config.maxSeqLen) {
     throw new RangeError(`inspect: seqLen must be at most maxSeqLen (${config.maxSeqLen}), got ${seqLen}`);
   }
-  const memory = (mode: 'forward' | 'train') =>
-    memoryBytes(config, { batch, seq: seqLen, mode, gradientCheckpointing });
+  checkInteger('inspectCheckpoint: ranks', ranks, 1);
+  checkInteger('inspectCheckpoint: microBatches', microBatches, 1);
+  const training = { batch: Math.ceil(batch / microBatches), seq: seqLen, gradientCheckpointing };
   const tensors = Array.from(checkpoint.tensors.tensors.values(), ({ name, dtype, shape, byteLength }) => {
     return { name, dtype, shape, byteLength };
   });
@@ -179,9 +198,11 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspected {
     storedBytes: tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
     batch,
     seqLen,
+    ranks,
+    microBatches,
     memory: {
-      training: memory('train'),
-      inference: withWeights(memory('forward'), weights),
+      training: memoryBytes(config, { ...training, ranks, microBatches }),
+      inference: withWeights(memoryBytes(config, { batch, seq: seqLen, mode: 'forward' }), weights),
       mapped: plan.mappedBytes,
       keyValueCache: memoryBytes(config, {
         mode: 'decode',

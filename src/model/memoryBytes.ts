@@ -6,6 +6,7 @@ import type { LoraOptions } from '../config/loraOptions';
 import type { ModelConfig } from '../config/modelConfig';
 import { cacheBytes, checkKvCacheDtype, planCache } from '../memory/keyValueCache';
 import { ParameterStore } from '../memory/parameters';
+import { momentBytes, treeLevels } from '../memory/partition';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
 import { Lora } from './lora';
@@ -14,14 +15,17 @@ import type { ModelParts } from './parts';
 import { planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
-/** Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
+/**
+ * Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB) and of the exchange between ranks (about 16 MB),
+ * results and Node itself are not counted.
+ */
 export interface MemoryBytes {
   weights: number;
   /** Copies of the weights that `freeze({ pack: true })` keeps (`model.packedBytes`); 0 unless `pack`. */
   packed: number;
-  /** Gradients; 0 unless training. */
+  /** Gradients, and those of earlier micro-batches that wait to be summed; 0 unless training. */
   gradients: number;
-  /** AdamW's two moments; 0 unless training. */
+  /** AdamW's two moments, of several ranks the most that one keeps; 0 unless training. */
   moments: number;
   /** Keys, values and ids of a Decoder's tokens; 0 unless decoding. */
   cache: number;
@@ -37,12 +41,16 @@ export interface MemoryOptions {
    * `seq`. 'decode' is a Decoder and takes `slots`, `contextLength` and `maxStepTokens`. Default 'train'.
    */
   mode?: 'forward' | 'loss' | 'train' | 'decode' | undefined;
-  /** B, sequences in a batch; with gradAccumulationSteps, sequences in the largest part. */
+  /** B, sequences in a batch; with microBatches or gradAccumulationSteps, sequences in the largest part. */
   batch?: number | undefined;
   /** S, tokens in a sequence. */
   seq?: number | undefined;
   /** For 'train', as in TrainConfig. Default false. */
   gradientCheckpointing?: boolean | undefined;
+  /** For 'train': the ranks that share each step; the figures are those of one. Default 1. */
+  ranks?: number | undefined;
+  /** For 'train': micro-batches of all ranks, as in TrainConfig. Default: one for each rank. */
+  microBatches?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default 1. */
   slots?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default: the model's maxSeqLen. */
@@ -66,6 +74,8 @@ const OPTIONS: readonly (keyof MemoryOptions)[] = [
   'batch',
   'seq',
   'gradientCheckpointing',
+  'ranks',
+  'microBatches',
   'slots',
   'contextLength',
   'maxStepTokens',
@@ -86,7 +96,7 @@ export function defaultStepTokens(slots: number, contextLength: number): number 
 /**
  * The memory of a model before it exists. The model's own layers, without weights, plan the pass that `mode` names, so the
  * figure is exact for the first pass. A workspace that grows later may get up to half larger than its largest pass.
- * @throws TypeError or RangeError for an unknown mode or a size that isn't a positive integer.
+ * @throws TypeError or RangeError for an unknown mode, a size that isn't a positive integer, or micro-batches that the ranks can't share.
  */
 export function memoryBytes(config: ModelConfig, options: MemoryOptions): MemoryBytes {
   checkOptions('memoryBytes', options, OPTIONS);
@@ -99,8 +109,7 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
   const { cache, activations } =
     mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
   const weights = parts.store.weightBytes + (parts.lora?.store.weightBytes ?? 0);
-  const gradients = mode === 'train' ? trained.mirrorBytes : 0;
-  const moments = 2 * gradients;
+  const { gradients, moments } = mode === 'train' ? updating(trained, options) : NOTHING;
   const packed = pack ? parts.store.copyBytes() : 0;
   const total = weights + packed + gradients + moments + cache + activations;
   return { weights, packed, gradients, moments, cache, activations, total };
@@ -118,6 +127,24 @@ function chooseTrained(parts: AssembledParts, { train, lora }: MemoryOptions): P
   const chosen = chosenNames('memoryBytes: train', train, names);
   parts.store.choose((name) => chosen.has(name));
   return parts.store;
+}
+
+const NOTHING = { gradients: 0, moments: 0 };
+
+/** What the largest of the ranks keeps beside weights and activations. */
+function updating(
+  trained: ParameterStore,
+  { ranks = 1, microBatches = ranks }: MemoryOptions,
+): Pick<MemoryBytes, 'gradients' | 'moments'> {
+  checkInteger('memoryBytes: ranks', ranks, 1);
+  checkInteger('memoryBytes: microBatches', microBatches, 1);
+  if (microBatches % ranks !== 0) {
+    throw new RangeError(
+      `microBatches must be a multiple of the number of ranks (${ranks}), got ${microBatches}`,
+    );
+  }
+  const gradients = (1 + treeLevels(microBatches / ranks)) * trained.mirrorBytes;
+  return { gradients, moments: Math.max(...momentBytes(trained, ranks)) };
 }
 
 type Working = Pick<MemoryBytes, 'cache' | 'activations'>;

@@ -3,9 +3,8 @@ import { requireMemory } from '../base/requireMemory';
 import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
 import { type AdamWBuffers, type AdamWPlaces, type AdamWStep, adamw } from '../memory/operations/training';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
+import { type Bucket, bucketsOf, momentBytes, partOf, stretchWithin } from '../memory/partition';
 import type { WeightKind } from '../memory/weight';
-import { floatBytes } from '../memory/workspace';
-import { type Bucket, bucketsOf, partOf, stretchWithin } from './distributed/partition';
 
 /** The option value that excludes each kind of weight from decay; null for kinds that always decay. */
 const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
@@ -73,7 +72,7 @@ export class AdamW {
 
   /** Bytes of moments that aren't allocated yet. */
   get missingBytes(): number {
-    return this.#buckets === null ? momentBytes(this.store, this.ranks.size, this.ranks.rank) : 0;
+    return this.#buckets === null ? momentBytes(this.store, this.ranks.size)[this.ranks.rank] : 0;
   }
 
   /** Views of what this rank has of both moments of each trained parameter, as `m.<name>` and `v.<name>`. */
@@ -175,10 +174,4 @@ function runWithin(stretch: Stretch<boolean>, part: WeightRange): Run | null {
   if (found === null) return null;
   const { shard, offset, gradOffset, size, key: decays } = found;
   return { shard, at: { param: offset, grad: gradOffset, moment: gradOffset - part.offset }, size, decays };
-}
-
-/** Bytes of the moments of a rank. */
-export function momentBytes(store: ParameterStore, ranks: number, rank: number): number {
-  const elements = bucketsOf(store.mirrorSizes, ranks).reduce((sum, { counts }) => sum + counts[rank], 0);
-  return 2 * elements * floatBytes(store.kernels);
 }

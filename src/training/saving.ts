@@ -130,7 +130,8 @@ async function readTraining(
   { kernels, collectives, onNote, config: changes = {} }: ResumeOptions,
 ): Promise<{ trainer: Trainer; stored: StoredTraining }> {
   // Trainer.requireMemory checks the activations once there is a batch.
-  const needs = (config: ModelConfig) => memoryBytes(config, { batch: 1, seq: 1, kernels });
+  const needs = (config: ModelConfig) =>
+    memoryBytes(config, { batch: 1, seq: 1, kernels, ranks: collectives?.size });
   await checkTrainingFiles(dir);
   const model = (await loadAdapted(dir, kernels)) ?? (await MoETransformer.load(dir, { kernels, needs }));
   const stored = await openTraining(dir, tensorsChecksum(model.trained.checkpointTensors()));

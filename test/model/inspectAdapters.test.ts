@@ -52,6 +52,28 @@ test('adapters that were asked for are counted as they are made', async () => {
   await expect(inspectCheckpoint(base, { lora: { targets: ['q_porj'] } })).rejects.toThrow(RangeError);
 });
 
+test('ranks and micro-batches are counted, of adapters, too', async () => {
+  const sharing = { ranks: 2, microBatches: 8 };
+  const found = await inspectCheckpoint(base, { batch: 20, seqLen: 8, lora: LORA, ...sharing });
+  const { config } = await MoETransformer.load(base);
+  // 20 sequences in 8 micro-batches: at most 3 in one.
+  const needs = { batch: 3, seq: 8, ...sharing };
+  expect(found).toMatchObject(sharing);
+  expect(found.memory.training).toEqual(memoryBytes(config, needs));
+  expect(found.adapters!.training).toEqual(memoryBytes(config, { ...needs, lora: LORA }));
+  expect(found.memory.inference.activations).toBe(
+    memoryBytes(config, { batch: 20, seq: 8, mode: 'forward' }).activations,
+  );
+  await expect(inspectCheckpoint(base, { microBatches: 0 })).rejects.toThrow(/microBatches must be .* >= 1/);
+  const flags = ['--batch', '20', '--seq-len', '8', '--ranks', '2', '--micro-batches', '8'];
+  const { stdout } = await sgemoe(['inspect', base, ...flags]);
+  expect(stdout).toMatch(/^ {2}training .*\), in 8 micro-batches, on each of 2 ranks$/m);
+  const json = JSON.parse((await sgemoe(['inspect', base, ...flags, '--json'])).stdout);
+  expect(json.memory.training).toEqual(found.memory.training);
+  const { code, stderr } = await sgemoe(['inspect', base, '--ranks', '2', '--micro-batches', '3']);
+  expect([code, stderr]).toEqual([2, expect.stringMatching(/multiple of the number of ranks \(2\), got 3/)]);
+});
+
 test('beside 16-bit weights, those in memory count, not the mapped ones', async () => {
   const { adapters, memory } = await inspectCheckpoint(base, { dtype: 'bfloat16', lora: LORA });
   expect(adapters!.training.weights).toBe(memory.inference.weights + adapters!.bytes);

@@ -7,9 +7,11 @@ import {
   ModelConfig,
   MoETransformer,
   memoryBytes,
+  soloCollectives,
   Tensor,
   Trainer,
 } from '../../src';
+import { getKernels } from '../../src/backend';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { ALL_DENSE } from '../helpers/smallModel';
 
@@ -121,6 +123,52 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
       expect(told.total).toBe(told.weights + told.packed + told.cache + told.activations);
     },
   );
+});
+
+test('counts what each of several ranks keeps of the moments', () => {
+  const config = ModelConfig.tiny();
+  const model = MoETransformer.create(config);
+  const size = 3;
+  const held = [0, 1, 2].map((rank) => {
+    const collectives = { ...soloCollectives(), rank, size };
+    return momentBytes(new Trainer(model, {}, { collectives })) - 2 * ALIGNMENT_BYTES;
+  });
+  const told = memoryBytes(config, { batch: 2, seq: 8, ranks: size });
+  const one = memoryBytes(config, { batch: 2, seq: 8 });
+  if (model.kernels.info.backend !== 'wasm') {
+    expect(told.moments).toBe(Math.max(...held));
+    expect(one.moments).toBe(held.reduce((total, bytes) => total + bytes));
+  }
+  expect(told).toEqual({ ...one, moments: told.moments, total: one.total - one.moments + told.moments });
+});
+
+test('counts the gradients of micro-batches that wait to be summed, as a step allocates them', () => {
+  const config = ModelConfig.tiny();
+  /** Bytes of floats that a step of `microBatches` sequences allocates, one a pass. */
+  const allocated = (microBatches: number) => {
+    let bytes = 0;
+    const { memory } = getKernels();
+    const floats = (length: number, shared?: boolean) => {
+      bytes += 4 * length;
+      return memory.floats(length, shared);
+    };
+    const counting = Object.create(memory, { floats: { value: floats } });
+    const kernels = Object.create(getKernels(), { memory: { value: counting } });
+    const ids = idsOf(config, microBatches, 8);
+    new Trainer(MoETransformer.create(config, { kernels }), { microBatches }).trainStep(ids, ids);
+    return bytes;
+  };
+  const told = (microBatches: number, ranks = 1) =>
+    memoryBytes(config, { batch: 1, seq: 8, microBatches, ranks }).total;
+  for (const microBatches of [2, 5]) {
+    expect(told(microBatches) - told(1), `${microBatches}`).toBe(allocated(microBatches) - allocated(1));
+  }
+  // Micro-batches of a rank count, not those of all.
+  const gradients = (microBatches: number, ranks: number) =>
+    memoryBytes(config, { batch: 1, seq: 8, microBatches, ranks }).gradients;
+  expect(gradients(20, 4)).toBe(gradients(5, 1));
+  expect(() => gradients(6, 4)).toThrow('microBatches must be a multiple of the number of ranks (4), got 6');
+  expect(() => gradients(1, 0)).toThrow(/ranks must be an integer >= 1/);
 });
 
 test('counts for the kernels given: packed copies, and numbers of 8 bytes where they compute in float64', () => {

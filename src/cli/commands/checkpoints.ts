@@ -52,12 +52,14 @@ const INSPECT_NOTES = `
 Only headers are read, no weights. Memory is counted from the configuration: a forward takes weights and activations, and
 generation also the keys and values of all tokens; a train step takes weights, gradients, AdamW's moments and activations. Of adapters,
 those of a folder or of --lora-targets, it tells their parameters, bytes, and what training them beside the weights as stored takes.
+With --ranks, the figures of trainings are those of one rank, whose batch is its share of --batch.
 
 Examples:
   $ sgemoe inspect runs/book
   $ sgemoe inspect downloads/OLMoE-1B-7B --batch 4 --seq-len 1024 --tensors
   $ sgemoe inspect model.Q4_K_M.gguf --lora-targets all --lora-rank 16 --gradient-checkpointing
   $ sgemoe inspect runs/adapter
+  $ sgemoe inspect runs/book --batch 32 --ranks 4 --micro-batches 8
   $ sgemoe inspect runs/book --json
 `;
 
@@ -135,7 +137,13 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
   addTableOptions(inspecting, INSPECTED_LORA, {
     changes: { targets: { absent: 'no adapters are counted' } },
   });
-  addTableOptions(inspecting, { gradientCheckpointing })
+  addTableOptions(inspecting, { gradientCheckpointing }).option(
+    '--ranks <n>',
+    'ranks that share the steps of trainings, an integer >= 1',
+    integer(1),
+    1,
+  );
+  addTableOptions(inspecting, { microBatches })
     .option('--tensors', 'list every tensor (default: one line for all)')
     .option('--json', 'print one JSON object, tensors included (default: lines)');
   addHubOptions(inspecting)
@@ -162,7 +170,7 @@ function isExportDtype(dtype: GgufDtype): dtype is ExportDtype {
 const { targets, rank } = LORA_OPTIONS;
 const INSPECTED_LORA = { targets, rank };
 
-const { gradientCheckpointing } = TRAIN_OPTIONS;
+const { gradientCheckpointing, microBatches } = TRAIN_OPTIONS;
 
 interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   batch: number;
@@ -170,17 +178,28 @@ interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   kvCacheDtype?: KvCacheDtype;
   loraTargets?: string[];
   gradientCheckpointing?: boolean;
+  ranks: number;
+  microBatches?: number;
   tensors?: boolean;
   json?: boolean;
 }
 
 async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
-  const { batch, seqLen, dtype, kvCacheDtype, gradientCheckpointing } = options;
+  const { batch, seqLen, dtype, kvCacheDtype, gradientCheckpointing, ranks, microBatches } = options;
   const lora: LoraOptions | undefined =
     options.loraTargets === undefined ? undefined : fromFlags(INSPECTED_LORA, options);
   const dir = await runnablePath(name, options, io);
   const found = await usageOf(
-    inspectCheckpoint(dir, { batch, seqLen, dtype, kvCacheDtype, lora, gradientCheckpointing }),
+    inspectCheckpoint(dir, {
+      batch,
+      seqLen,
+      dtype,
+      kvCacheDtype,
+      lora,
+      gradientCheckpointing,
+      ranks,
+      microBatches,
+    }),
   );
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
@@ -217,11 +236,18 @@ function describe({
     ['  inference', memoryOf(memory.inference)],
     ['  mapped', `${formatBytes(memory.mapped)} of the files on top, as much as there is room for`],
     ['  generation', `${formatBytes(memory.keyValueCache)} of keys and values on top`],
-    ['  training', memoryOf(memory.training)],
+    ['  training', `${memoryOf(memory.training)}${sharing(rest)}`],
     ...(rest.adapters === null ? [] : adapterRows(rest.adapters)),
     ...rest.notes.map((text): [string, string] => ['note', text]),
   );
   return table(rows);
+}
+
+/** How a training is divided, unless it is one process's whole batch. */
+function sharing({ ranks, microBatches }: Pick<Inspection, 'ranks' | 'microBatches'>): string {
+  if (microBatches === 1) return '';
+  const each = ranks === 1 ? '' : `, on each of ${formatCount(ranks)} ranks`;
+  return `, in ${formatCount(microBatches)} micro-batches${each}`;
 }
 
 function adapterRows({

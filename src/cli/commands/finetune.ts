@@ -218,7 +218,10 @@ async function newTrainer(
   tokenizer: Tokenizer,
   collectives: Collectives,
 ): Promise<Trainer> {
-  const model = await loadForTuning(path, options, tokenizer, loraOf(options));
+  const model = await loadForTuning(path, options, tokenizer, {
+    ranks: collectives.size,
+    lora: loraOf(options),
+  });
   return asUsage(() => new Trainer(model, trainConfigOf(options), { collectives }));
 }
 

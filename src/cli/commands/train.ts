@@ -136,14 +136,17 @@ async function newTrainer(
   collectives: Collectives,
 ): Promise<Trainer> {
   const { initFrom } = options;
+  const ranks = collectives.size;
   const model =
-    initFrom === undefined ? newModel(options, tokenizer) : await loadForTuning(initFrom, options, tokenizer);
+    initFrom === undefined
+      ? newModel(options, tokenizer, ranks)
+      : await loadForTuning(initFrom, options, tokenizer, { ranks });
   const trainConfig = trainConfigOf(options);
   return asUsage(() => new Trainer(model, trainConfig, { collectives }));
 }
 
-function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer): MoETransformer {
+function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer, ranks: number): MoETransformer {
   const config = modelConfig(options, vocabSize, options.seqLen);
-  requireMemory('The training', trainingBytes(config, options));
+  requireMemory('The training', trainingBytes(config, options, { ranks }));
   return MoETransformer.create(config, { seed: options.seed });
 }

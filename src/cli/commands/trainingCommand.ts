@@ -203,21 +203,31 @@ export function trainConfigOf(options: RunCliOptions & { steps: number }): Train
   };
 }
 
-/** The memory that the steps need. */
+/** Who computes the steps, and of what. */
+interface Sharing {
+  /** Number of ranks that share them. */
+  ranks: number;
+  /** Adapters that are trained in place of the weights. */
+  lora?: LoraOptions | undefined;
+}
+
+/** The memory that the steps need, on each rank. */
 export function trainingBytes(
   config: ModelConfig,
   options: KnownRunOptions,
-  lora?: LoraOptions,
+  { ranks, lora }: Sharing,
 ): MemoryNeeds {
   const {
-    microBatches = 1,
+    microBatches = ranks,
     gradAccumulationSteps = 1,
     gradientCheckpointing,
     train,
   } = trainConfigOf(options);
   const batch = Math.ceil(options.batchSize / (microBatches * gradAccumulationSteps));
   const seq = options.seqLen;
-  return asUsage(() => memoryBytes(config, { batch, seq, gradientCheckpointing, train, lora }));
+  return asUsage(() =>
+    memoryBytes(config, { batch, seq, gradientCheckpointing, train, lora, ranks, microBatches }),
+  );
 }
 
 /**
@@ -228,12 +238,13 @@ export async function loadForTuning(
   from: string,
   options: KnownRunOptions,
   tokenizer: Tokenizer,
-  lora?: LoraOptions,
+  sharing: Sharing,
 ): Promise<MoETransformer> {
   const { seqLen } = options;
+  const { lora } = sharing;
   const model = await MoETransformer.load(from, {
     dtype: lora === undefined ? 'float32' : 'stored',
-    needs: (config) => trainingBytes(config, options, lora),
+    needs: (config) => trainingBytes(config, options, sharing),
   });
   const { maxSeqLen, vocabSize } = model.config;
   if (seqLen > maxSeqLen) {

@@ -1,7 +1,7 @@
 import type { Collectives, Transfer } from '../../backend/collectives';
 import { SQUARES_BLOCK } from '../../backend/kernels/training';
 import type { ParameterStore, WeightRange } from '../../memory/parameters';
-import { type Bucket, bucketsOf, partOf, stretchWithin } from './partition';
+import { type Bucket, bucketsOf, partOf, stretchWithin } from '../../memory/partition';
 
 /** Neighbouring weights of a bucket, which the ranks update: elements from `offset` on of a buffer of weights. */
 interface UpdatedWeights {

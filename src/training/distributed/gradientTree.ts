@@ -1,4 +1,5 @@
 import type { ParameterStore, WeightRange } from '../../memory/parameters';
+import { treeLevels } from '../../memory/partition';
 
 /**
  * Sums the gradients of a rank's micro-batches in the tree of `addTree`: 0 + 1, 2 + 3, ..; then (0 + 1) + (2 + 3), and so on.
@@ -53,9 +54,4 @@ export class GradientTree {
     this.#choices = store.choices;
     while (this.#levels.length < treeLevels(this.microBatches)) this.#levels.push(store.mirror());
   }
-}
-
-/** Buffers of gradients that summing n micro-batches takes beside the gradients themselves. */
-export function treeLevels(n: number): number {
-  return n < 2 ? 0 : 32 - Math.clz32(n - 1);
 }

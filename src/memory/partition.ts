@@ -1,5 +1,6 @@
-import { SQUARES_BLOCK } from '../../backend/kernels/training';
-import type { Stretch, WeightRange } from '../../memory/parameters';
+import { SQUARES_BLOCK } from '../backend/kernels/training';
+import type { ParameterStore, Stretch, WeightRange } from './parameters';
+import { floatBytes } from './workspace';
 
 /** Blocks that are exchanged at once, if there are not more ranks: 16 MB of float32. */
 const BUCKET_BLOCKS = 64;
@@ -45,4 +46,18 @@ export function stretchWithin<Key>(stretch: Stretch<Key>, range: WeightRange): S
   const size = Math.min(gradOffset + stretch.size, range.offset + range.size) - from;
   if (gradShard !== range.shard || size <= 0) return null;
   return { ...stretch, offset: stretch.offset + from - gradOffset, gradOffset: from, size };
+}
+
+/** Bytes of AdamW's moments on each rank, which keeps those of its part of every bucket. */
+export function momentBytes(store: ParameterStore, ranks: number): number[] {
+  const elements: number[] = new Array(ranks).fill(0);
+  for (const { counts } of bucketsOf(store.mirrorSizes, ranks)) {
+    for (let r = 0; r < ranks; r++) elements[r] += counts[r];
+  }
+  return elements.map((count) => 2 * count * floatBytes(store.kernels));
+}
+
+/** Buffers of gradients that summing n micro-batches of a rank in a tree takes beside the gradients themselves. */
+export function treeLevels(n: number): number {
+  return n < 2 ? 0 : 32 - Math.clz32(n - 1);
 }
