@@ -27,6 +27,7 @@ const ONCE = [
   'test/hf/hub/**/*.test.ts',
   'test/sampling/constraints/**/*.test.ts',
   'test/serve/{page,pageChat,environments}.test.ts',
+  'test/training/distributed/saving.test.ts',
   'test/text/**/!(trainCharacters).test.ts',
   'test/web/**/*.test.ts',
 ];

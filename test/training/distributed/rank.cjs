@@ -66,9 +66,9 @@ async function spoilWrites(path) {
   return writes;
 }
 
-/** Changes one bit of a file, `fromEnd` bytes before its end; none without a number. */
-function damage(path, fromEnd) {
-  if (fromEnd === undefined) return;
+/** Changes one bit of a file, `fromEnd` bytes before its end, or changes it back; nothing if that is null. */
+function changeBit(path, fromEnd) {
+  if (fromEnd === null) return;
   const bytes = readFileSync(path);
   bytes[bytes.length - fromEnd] ^= 4;
   writeFileSync(path, bytes);
@@ -95,7 +95,7 @@ const scenarios = {
     return { weights: weightsOf(trainer.model), moments: bytesOf(trainer.moments().map(({ data }) => data)) };
   },
 
-  /** A save that fails on rank 0 while it writes the others' moments, one that doesn't, and a resume from what that wrote. */
+  /** A save that fails on rank 0 while it writes the others' moments, one that doesn't, and resumes from what that wrote. */
   async failingSave() {
     const { dir, damages } = options;
     const trainer = new Trainer(newModel(), { lr: 0.01, warmupSteps: 0 }, { collectives });
@@ -108,11 +108,15 @@ const scenarios = {
     const failed = await sgemoe.saveTraining(join(dir, 'second'), trainer).catch((error) => error);
     writes.failAt = Number.NaN;
     await sgemoe.saveTraining(join(dir, 'second'), trainer);
-    if (rank === 0) damage(join(dir, 'second', 'optimizer.safetensors'), damages);
-    await collectives.barrier().settled();
-    const resumed = await sgemoe.resumeTraining(join(dir, 'second'), { collectives }).catch((error) => error);
     const told = ({ code, message }) => ({ code, message });
-    return { failed: told(failed), ...(resumed instanceof Error && { refused: told(resumed) }) };
+    const resumed = [];
+    for (const at of [null, ...damages]) {
+      if (rank === 0) changeBit(join(dir, 'second', 'optimizer.safetensors'), at);
+      await collectives.barrier().settled();
+      resumed.push(await sgemoe.resumeTraining(join(dir, 'second'), { collectives }).then(() => null, told));
+      if (rank === 0) changeBit(join(dir, 'second', 'optimizer.safetensors'), at);
+    }
+    return { failed: told(failed), resumed };
   },
 
   /** The gradients of a step, which is not made. */
