@@ -195,3 +195,30 @@ test('a run learns to prefer the chosen answers, resumes to the bit, and its rep
   const lost = await TrainingRun.resume(cut, { ...run, config: { totalSteps: 30 }, dataset: await pairs() });
   await expectError('SGEMOE_TRAINING_STATE', /has no reference\.json/, () => toTheEnd(lost));
 });
+
+test.each(['float32', 'q8_0'] as const)(
+  'adapters on a base in %s prefer, too, and resume to the bit',
+  async (dtype) => {
+    const base = join(folder, `base-${dtype}`);
+    const sizes = { ...SMALL, hiddenDim: 32, headDim: 16, ffnDim: 32, vocabSize: tokenizer.vocabSize };
+    await MoETransformer.create({ ...sizes, maxSeqLen: 64 }, { seed: 4 }).save(base);
+    const settings = { lr: 1e-2, warmupSteps: 0, schedule: 'constant', auxLossAlpha: 0 } as const;
+    const start = async (out: string, totalSteps: number) => {
+      const adapted = await MoETransformer.load(base, { dtype });
+      adapted.addLora({ rank: 2, targets: ['all', 'embedding'] });
+      const trainer = new Trainer(adapted, { ...settings, totalSteps });
+      return toTheEnd(await TrainingRun.start(out, { ...run, dataset: await pairs(), trainer }));
+    };
+    const [whole, cut] = ['whole', 'cut'].map((name) => join(folder, `${name}-${dtype}`));
+    const one = await start(whole, 12);
+    expect(one.result!.validation!.preferences!.loss).toBeLessThan(0.9 * Math.LN2);
+    await start(cut, 5);
+    const more = { ...run, config: { totalSteps: 12 }, dataset: await pairs() };
+    const resumed = await toTheEnd(await TrainingRun.resume(cut, more));
+    expect(resumed.trainer.step).toBe(12);
+    expect(resumed.trainer.model.store.isStored).toBe(dtype === 'q8_0');
+    resumed.trainer.model.lora!.store.shards.forEach((shard, i) => {
+      expect(sameBits(shard, one.trainer.model.lora!.store.shards[i])).toBe(true);
+    });
+  },
+);
