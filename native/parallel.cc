@@ -1,10 +1,11 @@
 // How a region runs. Each thread of the pool starts at its own place in the range of chunks, the same in every region, so
 // that its cache holds what it wrote for the same chunks of the previous region. When its part is done, it takes chunks
 // from the ends of the others' parts. The caller publishes a job by opening the gate, then works like everybody else. A
-// worker that finds the gate open adds itself to the gate's count, works until no chunk is left, and leaves. When the
-// caller finds no chunk left, it closes the gate, so that no one joins late, and waits for those inside. Nobody waits for
-// a worker that didn't join, so a worker whose core is taken by another process delays nothing, unless it loses the core
-// inside a chunk; the caller then computes alone for a while.
+// worker that finds the gate open says on its own cache line that it is inside, looks at the gate again, works until no
+// chunk is left, and takes the word back. When the caller finds no chunk left, it closes the gate, so that no one joins late,
+// and waits for those inside. Only the caller writes the gate: with many cores, one line that each of them writes twice in
+// a region would cost more than the region. Nobody waits for a worker that didn't join, so a worker whose core is taken by
+// another process delays nothing, unless it loses the core inside a chunk; the caller then computes alone for a while.
 #include "parallel.h"
 
 #include <atomic>
@@ -42,11 +43,14 @@ constexpr auto kLostCore = std::chrono::microseconds(500);
 constexpr int kTimesLost = 32;
 constexpr Clock::duration kLongestLoss = std::chrono::milliseconds(10);  // more was no other thread's turn
 
-// The gate: who may join the current job, and who is inside.
-constexpr uint64_t kInsideMask = 0xffff;      // workers inside
-constexpr uint64_t kOpen = uint64_t{1} << 16;  // workers may join
-constexpr uint64_t kCallerSleeps = uint64_t{1} << 17;
+// The gate: who may join the current job.
+constexpr uint64_t kHelpersMask = 0xffff;      // the first so many workers
+constexpr uint64_t kOpen = uint64_t{1} << 16;  // they may
+constexpr uint64_t kWake = uint64_t{1} << 17;  // it is worth waking them
 constexpr uint64_t kEpochUnit = uint64_t{1} << 32;  // the rest counts jobs
+
+// The caller wakes the first workers, each worker as many others: 64 threads are awake after three rounds.
+constexpr int kWakes = 4;
 
 // The range of chunks that nobody has taken yet: its first in the low half, its end in the high half.
 struct alignas(64) Range {
@@ -55,7 +59,8 @@ struct alignas(64) Range {
 constexpr int64_t kMaxChunks = UINT32_MAX;
 
 struct Worker {
-  std::mutex mutex;
+  alignas(64) std::atomic<bool> inside{false};  // it works on a job, or is about to look whether it may
+  alignas(64) std::mutex mutex;
   std::condition_variable wake;
   std::atomic<bool> parked{false};
 };
@@ -73,7 +78,8 @@ struct Pool {
 
   Range range[kMaxThreads];
 
-  alignas(64) std::mutex doneMutex;
+  alignas(64) std::atomic<bool> callerSleeps{false};
+  std::mutex doneMutex;
   std::condition_variable done;
 
   alignas(64) std::atomic<int> threads{0};  // 0: not chosen yet
@@ -145,38 +151,62 @@ int64_t takeChunks(Pool& p, int home) {
   return done;
 }
 
-// Joins the job behind the gate unless it is closed or was already worked on. lastEpoch is the worker's memory.
-bool tryJoin(Pool& p, uint64_t& lastEpoch) {
-  uint64_t gate = p.gate.load(std::memory_order_seq_cst);
-  while ((gate & kOpen) && gate / kEpochUnit != lastEpoch) {
-    if (p.gate.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
-      lastEpoch = gate / kEpochUnit;
-      return true;
-    }
-  }
-  return false;
+bool mayJoin(uint64_t gate, int index, uint64_t lastEpoch) {
+  return (gate & kOpen) && index < static_cast<int>(gate & kHelpersMask) && gate / kEpochUnit != lastEpoch;
 }
 
-void leave(Pool& p) {
-  const uint64_t before = p.gate.fetch_sub(1, std::memory_order_acq_rel);
-  if ((before & kCallerSleeps) && (before & kInsideMask) == 1) {
-    std::lock_guard<std::mutex> lock(p.doneMutex);
-    p.done.notify_one();
-  }
+void leave(Pool& p, Worker& self) {
+  self.inside.store(false, std::memory_order_seq_cst);
+  if (!p.callerSleeps.load(std::memory_order_seq_cst)) return;
+  std::lock_guard<std::mutex> lock(p.doneMutex);
+  p.done.notify_one();
 }
 
-void park(Pool& p, Worker& self, uint64_t lastEpoch) {
+// Joins the job behind the gate; returns the gate, or 0 if it is closed, for others, or was already worked on.
+uint64_t tryJoin(Pool& p, int index, uint64_t lastEpoch) {
+  const uint64_t gate = p.gate.load(std::memory_order_acquire);
+  if (!mayJoin(gate, index, lastEpoch)) return 0;
+  Worker& self = *p.workers[index];
+  // Either the caller, who closes the gate first, sees this worker inside, or this worker sees the gate closed.
+  self.inside.store(true, std::memory_order_seq_cst);
+  if (p.gate.load(std::memory_order_seq_cst) == gate) return gate;
+  leave(p, self);
+  return 0;
+}
+
+void park(Pool& p, int index, uint64_t lastEpoch) {
+  Worker& self = *p.workers[index];
   std::unique_lock<std::mutex> lock(self.mutex);
   self.parked.store(true, std::memory_order_seq_cst);
   p.awake.fetch_sub(1, std::memory_order_relaxed);
-  // Either this load sees the new job, or the caller, who opens the gate first, sees parked.
-  const uint64_t gate = p.gate.load(std::memory_order_seq_cst);
-  if ((gate & kOpen) && gate / kEpochUnit != lastEpoch) {
+  // Either this load sees the new job, or whoever wakes, after the gate was opened, sees parked.
+  if (mayJoin(p.gate.load(std::memory_order_seq_cst), index, lastEpoch)) {
     self.parked.store(false, std::memory_order_relaxed);
     p.awake.fetch_add(1, std::memory_order_relaxed);
     return;
   }
   self.wake.wait(lock, [&] { return !self.parked.load(std::memory_order_relaxed); });
+}
+
+void wakeWorkers(Pool& p, int first, int end) {
+  for (int i = first; i < end; i++) {
+    Worker& worker = *p.workers[i];
+    if (!worker.parked.load(std::memory_order_seq_cst)) continue;
+    {
+      std::lock_guard<std::mutex> lock(worker.mutex);
+      if (!worker.parked.load(std::memory_order_relaxed)) continue;
+      worker.parked.store(false, std::memory_order_relaxed);
+      p.awake.fetch_add(1, std::memory_order_relaxed);
+    }
+    worker.wake.notify_one();
+  }
+}
+
+// Those that a thread wakes: the caller (-1) the first ones.
+void wakeNext(Pool& p, int index, uint64_t gate) {
+  if (!(gate & kWake)) return;
+  const int helpers = static_cast<int>(gate & kHelpersMask), first = (index + 1) * kWakes;
+  wakeWorkers(p, first, first + kWakes < helpers ? first + kWakes : helpers);
 }
 
 // Linux may wake a worker on the caller's core and leave it there for seconds, however idle the other cores are.
@@ -187,17 +217,16 @@ void leaveCallerAlone(Pool& p) {
 
 void workerLoop(Pool& p, int index) {
   insideRegion = true;
-  Worker& self = *p.workers[index];
-  uint64_t lastEpoch = 0;
+  uint64_t lastEpoch = 0, gate = 0;
   for (;;) {
-    const auto join = [&] {
-      return index < p.threads.load(std::memory_order_relaxed) - 1 && tryJoin(p, lastEpoch);
-    };
+    const auto join = [&] { return (gate = tryJoin(p, index, lastEpoch)) != 0; };
     if (spinUntil(join, [&] { leaveCallerAlone(p); })) {
+      lastEpoch = gate / kEpochUnit;
+      wakeNext(p, index, gate);
       takeChunks(p, index + 1);
-      leave(p);
+      leave(p, *p.workers[index]);
     } else {
-      park(p, self, lastEpoch);
+      park(p, index, lastEpoch);
     }
   }
 }
@@ -218,19 +247,6 @@ void startWorkers(Pool& p, int wanted) {
   }
 }
 
-void wakeWorkers(Pool& p, int wanted) {
-  for (int i = 0; i < wanted; i++) {
-    Worker& worker = *p.workers[i];
-    if (!worker.parked.load(std::memory_order_seq_cst)) continue;
-    {
-      std::lock_guard<std::mutex> lock(worker.mutex);
-      worker.parked.store(false, std::memory_order_relaxed);
-      p.awake.fetch_add(1, std::memory_order_relaxed);
-    }
-    worker.wake.notify_one();
-  }
-}
-
 // A wake pays if enough work follows. The region alone may be enough. Otherwise history decides: many small regions in a
 // row, or a burst of them (a step of a small model) that was worth it the last time.
 bool worthWaking(Pool& p, double totalWork, Clock::time_point now) {
@@ -243,20 +259,27 @@ bool worthWaking(Pool& p, double totalWork, Clock::time_point now) {
   return p.work >= kMinWakeNanoseconds || p.workBefore >= kMinWakeNanoseconds;
 }
 
-// Returns how long the caller had to wait; 0 if it was too short to be measured.
+// Returns how long the caller had to wait for those inside; 0 if it was too short to be measured.
 Clock::duration waitForWorkers(Pool& p) {
-  const auto empty = [&] { return (p.gate.load(std::memory_order_acquire) & kInsideMask) == 0; };
+  const int helpers = p.ranges - 1;
+  int gone = 0;  // whoever comes late finds the gate closed
+  const auto empty = [&] {
+    while (gone < helpers && !p.workers[gone]->inside.load(std::memory_order_seq_cst)) gone++;
+    return gone == helpers;
+  };
   if (empty()) return Clock::duration::zero();
   const Clock::time_point start = Clock::now();
   if (!spinUntil(empty, [] {})) {
     std::unique_lock<std::mutex> lock(p.doneMutex);
-    p.gate.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
+    p.callerSleeps.store(true, std::memory_order_seq_cst);
     p.done.wait(lock, empty);
+    p.callerSleeps.store(false, std::memory_order_relaxed);
   }
   return Clock::now() - start;
 }
 
-void publish(Pool& p, int64_t chunks, int helpers, ChunkFn fn, void* context) {
+// Returns the gate.
+uint64_t publish(Pool& p, int64_t chunks, int helpers, bool wake, ChunkFn fn, void* context) {
   const int ranges = helpers + 1;
   p.fn = fn;
   p.context = context;
@@ -266,7 +289,9 @@ void publish(Pool& p, int64_t chunks, int helpers, ChunkFn fn, void* context) {
   }
   p.callerCore.store(currentCore(), std::memory_order_relaxed);
   const uint64_t epoch = p.gate.load(std::memory_order_relaxed) / kEpochUnit + 1;
-  p.gate.store(epoch * kEpochUnit | kOpen, std::memory_order_seq_cst);
+  const uint64_t gate = epoch * kEpochUnit | kOpen | (wake ? kWake : 0) | static_cast<uint64_t>(helpers);
+  p.gate.store(gate, std::memory_order_seq_cst);
+  return gate;
 }
 
 // Runs the job that was published at `start`.
@@ -274,7 +299,7 @@ void work(Pool& p, Clock::time_point start) {
   insideRegion = true;
   const int64_t done = takeChunks(p, 0);
   insideRegion = false;
-  p.gate.fetch_and(~kOpen, std::memory_order_acq_rel);
+  p.gate.store(p.gate.load(std::memory_order_relaxed) & ~kOpen, std::memory_order_seq_cst);
   const Clock::duration waited = waitForWorkers(p);
   if (waited < kLostCore || done == 0) return;
   const Clock::time_point now = Clock::now();
@@ -307,8 +332,8 @@ void parallelFor(int64_t chunks, double totalWork, ChunkFn fn, void* context) {
     lock.unlock();
     return runInline(chunks, fn, context);
   }
-  publish(p, chunks, helpers, fn, context);
-  if (wake) wakeWorkers(p, helpers);
+  const uint64_t gate = publish(p, chunks, helpers, wake, fn, context);
+  wakeNext(p, -1, gate);
   work(p, start);
 }
 
