@@ -20,7 +20,7 @@ const STATUS = path.join(BUILD_FOLDER, 'native-status.json');
 const TIME_LIMIT_MINUTES = 15;
 const LOAD_LIMIT_MS = 60_000;
 /** Folders that other scripts and tests keep in build/. */
-const KEPT = ['zig', 'prebuild', 'platforms', 'reproducible'];
+const KEPT = ['zig', 'prebuild', 'platforms', 'reproducible', 'regions'];
 /** The package that npx fetches: pinned, known to work here and to run on Node 20.17. */
 const FETCHED = { cmake: 'cmake-js@8.0.0', gyp: 'node-gyp@12.1.0' };
 
