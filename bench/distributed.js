@@ -90,6 +90,7 @@ async function measure(name, { tokens, ranks, steps, rounds, launcher, bandwidth
   const batch = ranks * Math.floor(tokens / SEQ);
   const job = { model: MODELS[name], batch, seq: SEQ, microBatches: ranks, steps };
   const peerJob = { config: configOf(MODELS[name]).toJSON(), batch, seq: SEQ, steps };
+  /** @type {Record<'alone' | 'together' | 'peer', any[]>} */
   const runs = { alone: [], together: [], peer: [] };
   for (let round = 0; round < rounds; round++) {
     runs.alone.push(await runAlone(job, ranks));

@@ -84,6 +84,7 @@ export {
   type DecoderOptions,
   type StepOutputs,
 } from './model/decoder';
+export { Embedding, type EmbeddingOptions } from './model/embedding';
 export type { ExpertExchange, ExpertRanks } from './model/expertExchange';
 export { ExpertShard, type ExpertShardOptions } from './model/expertShard';
 export {
@@ -93,8 +94,6 @@ export {
   inspectCheckpoint,
 } from './model/inspect';
 export {
-  Embedding,
-  type EmbeddingOptions,
   type LayerOptions,
   Linear,
   type LinearOptions,

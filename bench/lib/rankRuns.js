@@ -24,6 +24,7 @@ function runAlone(job, threads) {
 }
 
 /**
+ * @param {object} job
  * @param {{ ranks: number, launcher: string, hosts: TwoHosts | null }} where
  * @returns {Promise<any>} what rankProgram.js prints
  */
@@ -35,6 +36,7 @@ function runRanks(job, { ranks, launcher, hosts }) {
 }
 
 /**
+ * @param {object} job
  * @param {{ ranks: number, python: string, hosts: TwoHosts | null }} where
  * @returns {Promise<any>} what ddp_peer.py prints
  */
@@ -54,7 +56,10 @@ async function answerOf(line, env) {
   return JSON.parse(text.slice(text.indexOf('{')));
 }
 
-/** @returns {Promise<string>} */
+/**
+ * @param {string[]} line the program and its arguments
+ * @returns {Promise<string>}
+ */
 function outputOf([program, ...args], env) {
   return new Promise((done, fail) => {
     const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });

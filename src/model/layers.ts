@@ -1,25 +1,16 @@
 import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
-import { checkFactor, checkIds, checkInteger, checkOptions, checkTensor } from '../base/checks';
+import { checkFactor, checkInteger, checkOptions, checkTensor } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { DEFAULT_SEED } from '../base/random';
-import { elementsOf, type IndexView, indicesOf, type MatrixView, matrixOf } from '../memory/matrixView';
-import { embeddingBackward } from '../memory/operations/mixture';
-import {
-  clear,
-  clearShared,
-  rmsNorm,
-  rmsNormBackward,
-  scale,
-  swiglu,
-  swigluBackward,
-} from '../memory/operations/rows';
+import { elementsOf, type MatrixView } from '../memory/matrixView';
+import { clear, rmsNorm, rmsNormBackward, swiglu, swigluBackward } from '../memory/operations/rows';
 import { type Parameter, ParameterStore } from '../memory/parameters';
-import { type Bias, Matrix, type Ones, planOnes, type Table, type Weight } from '../memory/weight';
+import { type Bias, type Matrix, type Ones, planOnes, type Weight } from '../memory/weight';
 import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
-import type { EmbeddingAdapter } from './embeddingAdapter';
-import { Projection, type ProjectionScratch, type ProjectionSlots, type RowAdapters } from './projection';
+import type { Embedding } from './embedding';
+import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 
 /** Options of every layer. A layer of a model shares the model's store; a layer used alone has its own. */
 export interface LayerOptions {
@@ -33,7 +24,7 @@ export interface LayerOptions {
   store?: ParameterStore | undefined;
 }
 
-const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
+export const LAYER_OPTIONS: readonly (keyof LayerOptions)[] = ['seed', 'prefix', 'kernels', 'store'];
 
 /**
  * A layer works on matrices in a workspace: `plan` reserves what forward must keep (slots), `planBackward` the temporary
@@ -170,145 +161,6 @@ export interface TensorPass<Slots, Scratch> {
   dy: MatrixView;
   slots: Slots;
   scratch: Scratch;
-}
-
-export interface EmbeddingOptions extends LayerOptions {
-  /** Factor m, a number > 0. Default 1. */
-  multiplier?: number | undefined;
-  /** Whether a Linear shares the table (`LinearOptions.tiedTo`). Default false. */
-  tied?: boolean | undefined;
-}
-
-export interface EmbeddingSlots {
-  /** [T,r] rows of the adapter's A^T; null without an adapter */
-  u: MatrixView | null;
-}
-
-export interface EmbeddingScratch {
-  /** [T,r] gradient of u; null without an adapter */
-  du: MatrixView | null;
-}
-
-/**
- * y[t] = m W[ids[t]], W [vocabSize,dim] with initial std sqrt(2/dim). Backward: dW[ids[t]] += m dy[t]; repeated ids add up.
- * The gradient of a table that a Linear shares is the sum of both uses (Press & Wolf 2017); the Linear's backward
- * comes first. An adapter adds its rows to those of W.
- */
-export class Embedding {
-  /** The module's name: the prefix without its last dot. */
-  readonly name: string;
-  /** null without one */
-  adapter: EmbeddingAdapter | null = null;
-  /** Set while a step runs some of whose rows have adapters of their own. */
-  rowAdapters: RowAdapters | null = null;
-  readonly kernels: Kernels;
-  readonly store: ParameterStore;
-  readonly weight: Parameter;
-  readonly multiplier: number;
-  readonly #table: Table;
-  #ids: IndexView | null = null;
-  #shape: readonly number[] = [];
-
-  constructor(
-    readonly vocabSize: number,
-    readonly dim: number,
-    options: EmbeddingOptions = {},
-  ) {
-    checkOptions('Embedding', options, [...LAYER_OPTIONS, 'multiplier', 'tied']);
-    checkInteger('Embedding: vocabSize', vocabSize, 1);
-    checkInteger('Embedding: dim', dim, 1);
-    this.multiplier = options.multiplier ?? 1;
-    checkFactor('Embedding: multiplier', this.multiplier);
-    this.kernels = options.store?.kernels ?? options.kernels ?? getKernels();
-    this.store = options.store ?? new ParameterStore(this.kernels);
-    this.#table = options.tied
-      ? this.store.addMatrix(vocabSize, dim, 1, 'embedding')
-      : this.store.addTable(vocabSize, dim);
-    const { prefix = '' } = options;
-    this.name = prefix.slice(0, -1);
-    this.weight = this.store.expose(`${prefix}weight`, [vocabSize, dim], this.#table);
-    if (options.store === undefined) {
-      this.store.allocate();
-      this.store.initialise(options.seed ?? DEFAULT_SEED);
-    }
-  }
-
-  /** The table, for the Linear that shares it; null unless `tied`. */
-  get tiedMatrix(): Matrix | null {
-    return this.#table instanceof Matrix ? this.#table : null;
-  }
-
-  /** W += the product of the adapter's matrices. */
-  merge(adapter: EmbeddingAdapter): void {
-    this.store.requireWritable();
-    adapter.addTo(this.#table);
-  }
-
-  /** Whether a training changes the table. */
-  get isTrained(): boolean {
-    return this.#table.isTrained;
-  }
-
-  plan(planner: Planner, tokens: number): EmbeddingSlots {
-    return { u: this.#planOfRank(planner, tokens) };
-  }
-
-  planBackward(planner: Planner, tokens: number): EmbeddingScratch {
-    return { du: this.#planOfRank(planner, tokens) };
-  }
-
-  #planOfRank(planner: Planner, tokens: number): MatrixView | null {
-    return this.adapter && planner.floats(tokens, this.adapter.a.cols);
-  }
-
-  /** y [T,dim] from ids [T]. */
-  forwardAt({ u }: EmbeddingSlots, ids: IndexView, y: MatrixView): void {
-    this.#table.gather(this.kernels, ids, y);
-    if (u !== null) this.adapter?.forwardAt(ids, u, y);
-    this.rowAdapters?.addEmbeddedAt(ids, y);
-    if (this.multiplier !== 1) scale(this.kernels, y, this.multiplier);
-  }
-
-  /** Adds to the gradient of the table or of its adapter. It multiplies dy [T,dim] by m in place. */
-  backwardAt({ u }: EmbeddingSlots, { du }: EmbeddingScratch, ids: IndexView, dy: MatrixView): void {
-    const { adapter, kernels, multiplier } = this;
-    const { gradient, isTrained } = this.#table;
-    if (!isTrained && adapter === null) return;
-    if (multiplier !== 1) scale(kernels, dy, multiplier);
-    if (u !== null && du !== null) adapter?.backwardAt(ids, u, du, dy);
-    if (!isTrained) return;
-    // A tied Linear has already written this gradient: add to it.
-    if (this.store.gradBeta === 0 && this.tiedMatrix === null) clearShared(kernels, gradient);
-    embeddingBackward(kernels, dy, ids, gradient);
-  }
-
-  /**
-   * int32 ids of any shape -> [...shape, dim].
-   * @throws RangeError for an id outside [0, vocabSize).
-   */
-  forward(ids: Tensor): Tensor<'float32'> {
-    if (!(ids?.data instanceof Int32Array)) {
-      throw new TypeError(`Embedding: ids must be an int32 tensor, got ${ids?.dtype}`);
-    }
-    checkIds('Embedding', ids.data, this.vocabSize);
-    // See Kernels.floatType: float64 hides behind the same type.
-    const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType as 'float32' });
-    this.#ids = indicesOf(ids.data.slice());
-    this.forwardAt({ u: null }, this.#ids, matrixOf(y.data, this.#ids.rows, this.dim));
-    this.#shape = y.shape;
-    return y;
-  }
-
-  /** Adds to the table's gradient. dy [...shape, dim] of the last forward. */
-  backward(dy: Tensor): void {
-    if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
-    checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
-    this.store.ensureGradients();
-    if (!this.#table.isTrained) return;
-    const scaled = this.multiplier === 1 ? dy : dy.mul(this.multiplier);
-    const upstream = matrixOf(scaled.data as Float32Array, this.#ids.rows, this.dim);
-    embeddingBackward(this.kernels, upstream, this.#ids, this.#table.gradient);
-  }
 }
 
 export interface LinearSlots {

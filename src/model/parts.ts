@@ -1,6 +1,7 @@
 import type { ModelConfig } from '../config/modelConfig';
 import type { TransformerBlock } from './block';
-import type { Embedding, Linear, RMSNorm } from './layers';
+import type { Embedding } from './embedding';
+import type { Linear, RMSNorm } from './layers';
 import type { Projection } from './projection';
 
 /** The parts of a model, for which passes are planned. */

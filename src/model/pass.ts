@@ -3,7 +3,8 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
 import { type BlockScratch, type BlockSlots, forEachKind, type TransformerBlock } from './block';
-import type { EmbeddingScratch, EmbeddingSlots, LinearScratch, LinearSlots, RMSNormSlots } from './layers';
+import type { EmbeddingScratch, EmbeddingSlots } from './embedding';
+import type { LinearScratch, LinearSlots, RMSNormSlots } from './layers';
 import { type LossSlots, planLoss } from './lossPlan';
 import type { ModelParts } from './parts';
 

@@ -3,7 +3,8 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { Planner } from '../memory/workspace';
 import { atLayer, planSequence, type SequenceSlots } from './attention';
 import { type BlockSlots, forEachKind } from './block';
-import type { EmbeddingSlots, LinearSlots, RMSNormSlots } from './layers';
+import type { EmbeddingSlots } from './embedding';
+import type { LinearSlots, RMSNormSlots } from './layers';
 import type { ModelParts } from './parts';
 
 /** The memory of a step of T tokens: matrices in the decoder's workspace. */
