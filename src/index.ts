@@ -93,13 +93,8 @@ export {
   type InspectOptions,
   inspectCheckpoint,
 } from './model/inspect';
-export {
-  type LayerOptions,
-  Linear,
-  type LinearOptions,
-  RMSNorm,
-  SwiGLU,
-} from './model/layers';
+export type { LayerOptions } from './model/layer';
+export { Linear, type LinearOptions, RMSNorm, SwiGLU } from './model/layers';
 export { Lora } from './model/lora';
 export { loadLora, readLora, type SaveLoraOptions, saveLora } from './model/loraFiles';
 export { type MemoryBytes, type MemoryOptions, memoryBytes } from './model/memoryBytes';

@@ -10,7 +10,7 @@
  *
  * @typedef {{ begin: number, work: number, chunks: number[] }} Region nanoseconds
  * @typedef {{ begin: number, end: number }} Step
- * @typedef {{ outside: number, handOver: number, longest: number, total: number }} Path nanoseconds
+ * @typedef {{ regions: number, outside: number, handOver: number, longest: number, total: number }} Path shared regions; nanoseconds
  */
 
 /** Regions of less estimated work run on one thread (native/parallel.cc). */
@@ -64,9 +64,10 @@ function takeChunk(first, end, thread) {
  * @returns {Path}
  */
 function pathOf(step, regions, threads) {
-  const path = { outside: step.end - step.begin, handOver: 0, longest: 0, total: 0 };
+  const path = { regions: 0, outside: step.end - step.begin, handOver: 0, longest: 0, total: 0 };
   for (const { begin, work, chunks } of regions) {
     if (begin < step.begin || begin >= step.end || work < LEAST_SHARED_NS) continue;
+    path.regions++;
     path.outside -= chunks.reduce((sum, ns) => sum + ns, 0);
     path.longest += longestOf(chunks, threads);
     if (threads > 1) path.handOver += REGION_NS + THREAD_NS * (Math.min(threads, chunks.length) - 1);

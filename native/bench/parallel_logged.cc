@@ -1,5 +1,5 @@
 // A pool of one thread in place of native/parallel.cc (option SGEMOE_REGIONS): it runs each region on the calling thread and
-// appends to the file SGEMOE_REGION_LOG, as doubles: when the region began (nanoseconds of the monotonic clock), its estimated
+// appends to the file REGION_LOG, as doubles: when the region began (nanoseconds of the monotonic clock), its estimated
 // work, its number of chunks, and the nanoseconds of each chunk. bench/scaling.js computes from them what more threads would give.
 #include <chrono>
 #include <cstdio>
@@ -19,7 +19,7 @@ double now() {
 // Never closed: exit() writes what is left in its buffer.
 std::FILE* logFile() {
   static std::FILE* const file = [] {
-    const char* path = std::getenv("SGEMOE_REGION_LOG");
+    const char* path = std::getenv("REGION_LOG");
     return path == nullptr ? nullptr : std::fopen(path, "wb");
   }();
   return file;

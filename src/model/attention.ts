@@ -16,7 +16,7 @@ import {
 import type { Parameter } from '../memory/parameters';
 import { type Bias, type Ones, planOnes } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
-import { Layer, type LayerOptions } from './layers';
+import { Layer, type LayerOptions } from './layer';
 import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 import { type QueriesAndKeys, QueryKeyNorm, type QueryKeyNormSlots } from './queryKeyNorm';
 import { ropeAttentionFactor, ropeFrequencies } from './ropeFrequencies';

@@ -11,15 +11,8 @@ import {
   type SequenceSlots,
 } from './attention';
 import type { ExpertExchange } from './expertExchange';
-import {
-  Layer,
-  type LayerOptions,
-  RMSNorm,
-  type RMSNormSlots,
-  SwiGLU,
-  type SwiGLUScratch,
-  type SwiGLUSlots,
-} from './layers';
+import { Layer, type LayerOptions } from './layer';
+import { RMSNorm, type RMSNormSlots, SwiGLU, type SwiGLUScratch, type SwiGLUSlots } from './layers';
 import {
   MIXTURE_PREFIX,
   type MoEDims,

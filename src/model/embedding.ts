@@ -11,7 +11,7 @@ import { Matrix, type Table } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 import type { EmbeddingAdapter } from './embeddingAdapter';
-import { LAYER_OPTIONS, type LayerOptions } from './layers';
+import { LAYER_OPTIONS, type LayerOptions } from './layer';
 import type { RowAdapters } from './projection';
 
 export interface EmbeddingOptions extends LayerOptions {

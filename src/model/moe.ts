@@ -15,7 +15,7 @@ import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 import type { ExpertExchange } from './expertExchange';
 import { Experts, type RowExperts } from './experts';
-import { Layer, type LayerOptions } from './layers';
+import { Layer, type LayerOptions } from './layer';
 import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 import { SharedExpert, type SharedExpertScratch, type SharedExpertSlots } from './sharedExpert';
 

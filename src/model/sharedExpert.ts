@@ -2,7 +2,8 @@ import type { IndexView, MatrixView } from '../memory/matrixView';
 import { scatterAddRows, scatterAddRowsBackward } from '../memory/operations/mixture';
 import { clear } from '../memory/operations/rows';
 import type { Planner } from '../memory/workspace';
-import { Layer, type LayerOptions, SwiGLU } from './layers';
+import { Layer, type LayerOptions } from './layer';
+import { SwiGLU } from './layers';
 import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
 
 export interface SharedExpertSlots {

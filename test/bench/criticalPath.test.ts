@@ -20,6 +20,7 @@ describe('critical path', () => {
       { begin: 40_000, work: 1e6, chunks: [1_000, 2_000, 3_000, 4_000] },
     ];
     expect(pathOf(step, regions, 1)).toEqual({
+      regions: 2,
       outside: 20_000,
       handOver: 0,
       longest: 30_000,

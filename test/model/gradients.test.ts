@@ -13,7 +13,7 @@ import {
 } from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { matrixOf } from '../../src/memory/matrixView';
-import type { Layer } from '../../src/model/layers';
+import type { Layer } from '../../src/model/layer';
 import { Passes } from '../../src/model/passes';
 import { SharedExpert } from '../../src/model/sharedExpert';
 import { expectRelative } from '../helpers/close';
