@@ -28,7 +28,7 @@ describe('critical path', () => {
     });
     const two = pathOf(step, regions, 2);
     expect(two.outside).toBe(20_000);
-    expect(two.longest).toBe(10_000 + 5_000);
+    expect(two.longest).toBe(10_000 + 7_000);
     expect(two.handOver).toBe(2 * 660);
     expect(two.total).toBe(two.outside + two.longest + two.handOver);
     expect(pathOf(step, regions, 64).longest).toBe(10_000 + 4_000);
