@@ -81,7 +81,7 @@ class DividedExperts implements RowExperts<null, null> {
  * those of an expert rank by rank, in the order in which each sent them, and sends the outputs back. So a row's output is that of
  * one process, where the kernels' sums don't depend on the number of rows.
  *
- * Ranks compute the same layers at the same time, or answer (`answer`) those that another one computes: a rank without tokens needs
+ * Ranks compute the same layers at the same time, or answer (`answerAll`) those that another one computes: a rank without tokens needs
  * nothing but its experts.
  */
 export class ExpertExchange {
