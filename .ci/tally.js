@@ -4,7 +4,7 @@
  * "N passed, N failed".
  * A run without a report, a report without tests and a test file that couldn't be loaded each count as a failure. So does a
  * run that failed, as <name>.failed says, without a failed test: no report counts tests that a crash cut off.
- * Failed tests are named here again, since often only the end of a long log is kept.
+ * Failed tests are named here again, since often only the end of a long log is kept; so are the files that took longest.
  */
 const fs = require('node:fs');
 const path = require('node:path');
@@ -20,7 +20,7 @@ for (const name of expected) {
     counts.failed = 1;
   }
   console.log(
-    `${name}: ${counts.note ?? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`}`,
+    `${name}: ${counts.note ?? `${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped${counts.times}`}`,
   );
   passed += counts.passed;
   failed += counts.failed;
@@ -45,8 +45,22 @@ function count(file) {
     passed: report.numPassedTests,
     failed: report.numFailedTests + broken,
     skipped: report.numPendingTests + report.numTodoTests,
+    times: timesOf(report),
     failures: report.testResults.flatMap(failuresOf),
   };
+}
+
+/** How long the run took, and its slowest files. */
+function timesOf({ startTime, testResults }) {
+  if (testResults.length === 0) return '';
+  const seconds = (from, to) => `${Math.round((to - from) / 1000)} s`;
+  const taken = (file) => file.endTime - file.startTime;
+  const slowest = testResults.toSorted((a, b) => taken(b) - taken(a)).slice(0, 6);
+  const end = Math.max(...testResults.map((file) => file.endTime));
+  const files = slowest.map(
+    (file) => `${path.relative('.', file.name)} ${seconds(file.startTime, file.endTime)}`,
+  );
+  return `; ${seconds(startTime, end)}, longest ${files.join(', ')}`;
 }
 
 /** A line for each failed test of a file, or for the file if none could run: its name and the first line of its message. */

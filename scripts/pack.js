@@ -44,7 +44,7 @@ const LINKED = [
   {
     name: 'wasi-libc, with musl',
     license: 'MIT',
-    what: 'the .wasm files of prebuilds/wasm and dist/web',
+    what: 'the .wasm.gz files of dist/web',
     texts: ['LICENSE', 'LICENSE-MIT', 'libc-top-half/musl/COPYRIGHT'].map((file) => `lib/libc/wasi/${file}`),
   },
 ];

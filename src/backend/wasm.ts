@@ -2,10 +2,11 @@
  * The kernels as WebAssembly, in Node: the addon's C++, compiled for machines on which no addon loads. Threads of a process
  * share one memory, so that they share weights; each thread that computes has helping threads of its own.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { getEnvironmentData, SHARE_ENV, setEnvironmentData, Worker } from 'node:worker_threads';
+import { gunzipSync } from 'node:zlib';
 import { SgemoeError } from '../base/errors';
 import type { Kernels } from './kernels';
 import { platformName } from './platform';
@@ -36,17 +37,26 @@ interface Inherited {
 
 const INHERITED = 'sgemoe wasm';
 
-/** The paths are `__dirname` and literals, so that tools which trace files find them. */
+/**
+ * Where the kernels are in a clone, and in the package, which has them once, gzipped, beside the module for browsers. The paths are
+ * `__dirname` and literals, so that tools which trace files find them.
+ */
 const FILES =
   typeof __dirname === 'string'
     ? {
-        simd128: join(__dirname, '../../prebuilds/wasm/kernels.wasm'),
-        'relaxed-simd': join(__dirname, '../../prebuilds/wasm/kernels-relaxed.wasm'),
+        simd128: [
+          join(__dirname, '../../prebuilds/wasm/kernels.wasm'),
+          join(__dirname, '../web/kernels.wasm.gz'),
+        ],
+        'relaxed-simd': [
+          join(__dirname, '../../prebuilds/wasm/kernels-relaxed.wasm'),
+          join(__dirname, '../web/kernels-relaxed.wasm.gz'),
+        ],
       }
     : null;
 
 /**
- * The kernels of prebuilds/wasm/. If the thread that started this one computes with them too, both use its memory.
+ * The kernels of `FILES`. If the thread that started this one computes with them too, both use its memory.
  * @throws SgemoeError SGEMOE_BACKEND_UNAVAILABLE when the file is missing or of another version, or this engine can't run it.
  */
 export function loadWasmKernels(options: WasmOptions = {}): Kernels {
@@ -57,11 +67,11 @@ export function loadWasmKernels(options: WasmOptions = {}): Kernels {
 export function loadWasmInstance({ notes = [], instructionSet }: WasmOptions = {}): WasmInstance {
   const inherited = getEnvironmentData(INHERITED) as unknown as Inherited | undefined;
   const set = inherited?.instructionSet ?? instructionSet ?? bestInstructionSet();
-  const file = FILES?.[set] ?? 'kernels.wasm (this is a bundle)';
+  const file = fileOf(set) ?? 'kernels.wasm (this is a bundle)';
   let made: WasmInstance;
   let module: Module;
   try {
-    module = inherited?.module ?? new WebAssembly.Module(readFileSync(FILES?.[set] ?? ''));
+    module = inherited?.module ?? new WebAssembly.Module(readKernels(fileOf(set) ?? ''));
     const info = { platform: platformName(), instructionSet: set, addonPath: null, notes: [...notes] };
     made = instantiate(module, { shared: inherited?.shared, info, threads: threads(), startHelper });
   } catch (error) {
@@ -73,6 +83,17 @@ export function loadWasmInstance({ notes = [], instructionSet }: WasmOptions = {
     setEnvironmentData(INHERITED, { module, shared: made.shared, instructionSet: set } as never);
   }
   return made;
+}
+
+/** The first that is there; the first of all where none is, for the message. */
+function fileOf(set: WasmInstructionSet): string | undefined {
+  const files = FILES?.[set];
+  return files?.find((file) => existsSync(file)) ?? files?.[0];
+}
+
+function readKernels(file: string): Buffer {
+  const bytes = readFileSync(file);
+  return file.endsWith('.gz') ? gunzipSync(bytes) : bytes;
 }
 
 /** SGEMOE_THREADS, which index.ts has checked, or what the process may use. */

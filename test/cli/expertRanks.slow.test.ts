@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ROOT } from '../backend/child';
-import { canRun, environmentOf, FOUND, leftOver, type Mpi, runRanks } from '../backend/collectives/mpirun';
+import { canRun, environmentOf, FOUND, type Mpi, runRanks, staying } from '../backend/collectives/mpirun';
 import { built } from '../helpers/built';
 import { byteModel } from '../serve/engines';
 import { errorOf, post } from '../serve/servers';
@@ -18,8 +18,8 @@ beforeAll(async () => {
   const tokenizer = new built.ByteTokenizer().files().tokenizer;
   await byteModel({ maxSeqLen: 4096, nExperts: 5 }).save(model, { tokenizer });
 });
-afterAll(() => {
-  expect(leftOver(model)).toEqual([]);
+afterAll(async () => {
+  expect(await staying(model)).toEqual([]);
   rmSync(model, { recursive: true, force: true });
 });
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ROOT } from '../child';
 import { expectedOf } from './expected';
-import { canRun, FOUND, leftOver, type Mpi, runRanks } from './mpirun';
+import { canRun, FOUND, type Mpi, runRanks, staying } from './mpirun';
 
 const PROGRAM = join(__dirname, 'mpiProgram.cjs');
 /** On the command line of every rank. */
@@ -35,7 +35,7 @@ async function run(mpi: Mpi, ranks: number, scenario: string, env: Record<string
 }
 
 describe.skipIf(!canRun(__filename)).each(FOUND.map((mpi) => ({ ...mpi, mpi })))('$name', ({ name, mpi }) => {
-  afterAll(() => expect(leftOver(MARK)).toEqual([]));
+  afterAll(async () => expect(await staying(MARK)).toEqual([]));
 
   it('moves and sums between 2 ranks that block', async () => {
     const { code, said, stderr } = await run(mpi, 2, 'waits');
@@ -142,7 +142,7 @@ describe.skipIf(!canRun(__filename))('MPI that does not end', () => {
         stderr,
       ).toEqual([0, 1].map((r) => plain(expectedOf(r, 2))));
       expect(code).toBe(0);
-      expect(leftOver(MARK)).toEqual([]);
+      expect(await staying(MARK)).toEqual([]);
     } finally {
       rmSync(folder, { recursive: true });
     }

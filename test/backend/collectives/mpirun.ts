@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ADDON, type Ended } from '../child';
 
 export interface Mpi {
@@ -95,4 +96,17 @@ export function leftOver(mark: string): string[] {
     }
   });
   return commands.filter((command) => command.includes(mark));
+}
+
+/** The longest that ranks outlive their launcher: it signals them, and doesn't wait for each to be gone. */
+const OUTLIVED_MS = 30_000;
+
+/** The command lines of processes with this mark that stay. */
+export async function staying(mark: string): Promise<string[]> {
+  const begun = performance.now();
+  for (;;) {
+    const left = leftOver(mark);
+    if (left.length === 0 || performance.now() - begun > OUTLIVED_MS) return left;
+    await sleep(50);
+  }
 }

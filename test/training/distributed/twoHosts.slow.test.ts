@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TwoHosts } from '../../../bench/lib/twoHosts';
 import { Lcg64 } from '../../../src';
 import { type Ended, ROOT } from '../../backend/child';
-import { canRun, FOUND, leftOver, type Mpi, runRanks } from '../../backend/collectives/mpirun';
+import { canRun, FOUND, leftOver, type Mpi, runRanks, staying } from '../../backend/collectives/mpirun';
 import { savedStep, until } from './processes';
 
 const CLI = join(ROOT, 'dist', 'cli', 'main.js');
@@ -68,9 +68,9 @@ describe.skipIf(!hasTwoHosts())('two hosts', () => {
     const one = await runRanks(FOUND[0], 1, train('one', '--steps', '20'), { SGEMOE_MPI: 'none' });
     expect(one.code, one.stderr).toBe(0);
   });
-  afterAll(() => {
+  afterAll(async () => {
     hosts?.close();
-    expect(leftOver(folder)).toEqual([]);
+    expect(await staying(folder)).toEqual([]);
     rmSync(folder, { recursive: true, force: true });
   });
 
