@@ -18,7 +18,7 @@ const FULL = [
  */
 const ONCE = [
   'test/house.test.ts',
-  'test/backend/{reference,wasmRelaxed,loader,platform}.test.ts',
+  'test/backend/**/*.test.ts',
   'test/base/**/*.test.ts',
   'test/checkpoint/{folderLock,crash,safetensors,crc32}.test.ts',
   'test/cli/{kill,disk,reportPage}.test.ts',
