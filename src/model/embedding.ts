@@ -8,7 +8,7 @@ import { embeddingBackward } from '../memory/operations/mixture';
 import { clearShared, scale } from '../memory/operations/rows';
 import { type Parameter, ParameterStore } from '../memory/parameters';
 import { Matrix, type Table } from '../memory/weight';
-import type { Planner } from '../memory/workspace';
+import { Planner, Workspace } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
 import type { EmbeddingAdapter } from './embeddingAdapter';
 import { LAYER_OPTIONS, type LayerOptions } from './layer';
@@ -48,8 +48,8 @@ export class Embedding {
   readonly weight: Parameter;
   readonly multiplier: number;
   readonly #table: Table;
-  #ids: IndexView | null = null;
-  #shape: readonly number[] = [];
+  #workspace: Workspace | null = null;
+  #pass: TensorPass | null = null;
 
   constructor(
     readonly vocabSize: number,
@@ -135,20 +135,36 @@ export class Embedding {
     checkIds('Embedding', ids.data, this.vocabSize);
     // See Kernels.floatType: float64 hides behind the same type.
     const y = Tensor.zeros([...ids.shape, this.dim], { dtype: this.kernels.floatType as 'float32' });
-    this.#ids = indicesOf(ids.data.slice());
-    this.forwardAt({ u: null }, this.#ids, matrixOf(y.data, this.#ids.rows, this.dim));
-    this.#shape = y.shape;
+    const pass = this.#enter(ids.data.slice(), y.shape);
+    this.forwardAt(pass.slots, pass.ids, matrixOf(y.data, pass.ids.rows, this.dim));
     return y;
   }
 
-  /** Adds to the table's gradient. dy [...shape, dim] of the last forward. */
+  /** Adds to the gradient of the table or of its adapter. dy [...shape, dim] of the last forward. */
   backward(dy: Tensor): void {
-    if (this.#ids === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
-    checkTensor('backward: dy', dy, this.#shape, this.kernels.floatType);
+    const pass = this.#pass;
+    if (pass === null) throw new SgemoeError('SGEMOE_NO_FORWARD', 'backward needs a forward before it');
+    checkTensor('backward: dy', dy, pass.shape, this.kernels.floatType);
     this.store.ensureGradients();
-    if (!this.#table.isTrained) return;
-    const scaled = this.multiplier === 1 ? dy : dy.mul(this.multiplier);
-    const upstream = matrixOf(scaled.data as Float32Array, this.#ids.rows, this.dim);
-    embeddingBackward(this.kernels, upstream, this.#ids, this.#table.gradient);
+    const upstream = matrixOf(dy.data.slice() as Float32Array, pass.ids.rows, this.dim);
+    this.backwardAt(pass.slots, pass.scratch, pass.ids, upstream);
   }
+
+  #enter(ids: Int32Array, shape: readonly number[]): TensorPass {
+    this.#workspace ??= new Workspace(this.kernels);
+    const planner = new Planner(this.#workspace);
+    const slots = this.plan(planner, ids.length);
+    const scratch = this.planBackward(planner, ids.length);
+    this.#workspace.ensure(planner);
+    this.#pass = { ids: indicesOf(ids), shape, slots, scratch };
+    return this.#pass;
+  }
+}
+
+/** What backward needs of the last forward on Tensors. */
+interface TensorPass {
+  readonly ids: IndexView;
+  readonly shape: readonly number[];
+  readonly slots: EmbeddingSlots;
+  readonly scratch: EmbeddingScratch;
 }

@@ -138,6 +138,22 @@ test('new adapters change nothing, a step trains them alone, and merged weights 
   expect(new Trainer(model).moments()).toHaveLength(2 * model.store.parameters.length);
 });
 
+test("the embedding's own passes on Tensors have its adapter: finite differences of its gradients", () => {
+  const model = MoETransformer.create({ ...SIZES, embeddingMultiplier: 2 }, { kernels, seed: 7 });
+  const { store } = model.addLora({ rank: 3, targets: ['embedding'] });
+  stir(model);
+  const u = Tensor.randn([2, 5, SIZES.hiddenDim], { seed: 5, dtype: 'float64' });
+  const loss = () =>
+    dot(u.data as unknown as Float32Array, model.embedding.forward(ids).data as Float32Array);
+  loss();
+  model.zeroGradients();
+  model.embedding.backward(u);
+  for (const { name, data, grad } of store.parameters) {
+    expect(Math.max(...grad!.map(Math.abs)), name).toBeGreaterThan(0);
+    checkGradient(name, data, grad!.slice(), loss);
+  }
+});
+
 test('an adapter of the embedding is added to the table, unless lm_head is the same matrix', () => {
   const model = smallModel();
   const plain = model.forward(ids);
