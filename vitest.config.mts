@@ -32,7 +32,7 @@ const ONCE = [
   'test/serve/{ai,body,endTokens,ends,environments,fields,generationConfig,http,log,messages,models,openai,openapi}.test.ts',
   'test/serve/{page,pageChat,plugin,prompt,rateLimits,realms,requestId,responses,texts,toolCalls,turns}.test.ts',
   'test/serve/realms/**/*.test.ts',
-  'test/training/distributed/saving.test.ts',
+  'test/training/distributed/{saving,experts}.test.ts',
   'test/text/**/!(trainCharacters).test.ts',
   'test/web/**/*.test.ts',
 ];

@@ -85,7 +85,8 @@ export {
   type StepOutputs,
 } from './model/decoder';
 export { Embedding, type EmbeddingOptions } from './model/embedding';
-export type { ExpertExchange, ExpertRanks } from './model/expertExchange';
+export type { ExpertExchange } from './model/expertExchange';
+export type { ExpertRanks } from './model/expertLayout';
 export { ExpertShard, type ExpertShardOptions } from './model/expertShard';
 export {
   type InspectedAdapters,

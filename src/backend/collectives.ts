@@ -72,6 +72,14 @@ export interface Collectives {
   close(): Transfer;
 
   /**
+   * Some ranks as ranks of their own, numbered in the order of `members`, which are ascending and have this rank among them. All
+   * ranks call the same function at the same time, each on the subset that it is in; a subset of one does nothing for it. `abort` ends
+   * the whole run.
+   * @throws TypeError, RangeError for other members; TypeError at its `close` and `share`, which are the whole's.
+   */
+  subset(members: readonly number[]): Collectives;
+
+  /**
    * This rank in a form for another thread of the process, where `takeOver` makes it anew. Only one thread calls at a time, none while
    * a transfer of another isn't done.
    */

@@ -181,7 +181,8 @@ function stateChecksum(state: object): string {
   return hex(crc32(JSON.stringify(state)));
 }
 
-function hex(crc: number): string {
+/** A CRC-32 as 8 hexadecimal digits. */
+export function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }
 

@@ -108,6 +108,17 @@ export class ParameterStore {
     return this.#addTable(new Matrix(rows, cols, count, kind));
   }
 
+  /**
+   * Reserves `count` of the matrices of all ranks, which are divided over them; `first` is the number of the first. The values of
+   * `initialise` are those that `addMatrix` of all would get.
+   */
+  addDivided(rows: number, cols: number, { first, count }: { first: number; count: number }): Matrix {
+    this.isPart = true;
+    const matrix = new Matrix(rows, cols, count);
+    matrix.dividedFrom = first;
+    return this.#addTable(matrix);
+  }
+
   /** Reserves a matrix as `addMatrix` does that is float32 in every model: a router, whose choices errors would change. */
   addGate(rows: number, cols: number): Matrix {
     return this.#add(new Matrix(rows, cols, 1, 'matrix', true));
@@ -141,7 +152,7 @@ export class ParameterStore {
 
   #place(weight: Weight): void {
     if (weight.isStored) return;
-    Object.assign(weight, this.#places.place(weight.size));
+    Object.assign(weight, this.#places.place(weight.size, weight));
   }
 
   /** The tables and matrices that may be kept as they are stored, in the order they were added. */
@@ -247,12 +258,16 @@ export class ParameterStore {
    * @throws TypeError if they are a part of the model's.
    */
   checkpointTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
-    if (this.isPart) throw new TypeError('a model whose experts are divided over ranks can not be saved');
-    const viewsIn = (tensors: readonly Parameter[], shards: readonly Float32Array[]) =>
-      tensors.map((each) => ({ name: each.name, shape: each.shape, data: each.viewIn(shards) }));
-    const parameters = viewsIn(this.parameters, this.shards);
-    if (this.bufferData.every((value) => value === 0)) return parameters;
-    return [...parameters, ...viewsIn(this.buffers, [this.bufferData])];
+    if (this.isPart)
+      throw new TypeError(
+        'a model whose experts are divided over ranks can not be saved by itself: saveTraining does, on all ranks',
+      );
+    return [...viewsIn(this.shards, this.parameters), ...this.bufferTensors()];
+  }
+
+  /** The buffers of a checkpoint: none if all of them are 0. Only read them. */
+  bufferTensors(): { name: string; shape: readonly number[]; data: Float32Array }[] {
+    return this.bufferData.every((value) => value === 0) ? [] : viewsIn([this.bufferData], this.buffers);
   }
 
   #checkShards(shards: readonly Float32Array[], sizes: readonly number[]): void {
@@ -275,7 +290,14 @@ export class ParameterStore {
     this.#weights.forEach((weight, stream) => {
       const { init, data, size } = weight;
       if (init.kind === 'kaiming') {
-        this.kernels.randomNormal(data, 0, size, low, high, stream, Math.sqrt(2 / init.fanIn));
+        // A stream has no other begin than that of the whole.
+        const before = (weight.dividedFrom ?? 0) * weight.form.rows * weight.form.cols;
+        const drawn = before === 0 || size === 0 ? data : this.kernels.memory.floats(before + size);
+        this.kernels.randomNormal(drawn, 0, drawn.length, low, high, stream, Math.sqrt(2 / init.fanIn));
+        if (drawn !== data) {
+          data.set(drawn.subarray(before));
+          this.kernels.memory.release(drawn);
+        }
       } else {
         data.fill(init.kind === 'ones' ? 1 : 0);
       }
@@ -376,9 +398,19 @@ export class ParameterStore {
     return (sum(this.#places.shardSizes) + this.#bufferSize) * floatBytes(this.kernels);
   }
 
+  /** Whether each of the buffers of weights has those that are divided over ranks. */
+  get shardDivided(): readonly boolean[] {
+    return this.#places.isDivided;
+  }
+
   /** Elements of each buffer that `mirror` makes. */
   get mirrorSizes(): readonly number[] {
     return this.#placeGradients().shardSizes;
+  }
+
+  /** Whether each of these buffers mirrors weights that are divided over ranks. */
+  get mirrorDivided(): readonly boolean[] {
+    return this.#placeGradients().isDivided;
   }
 
   /** Bytes of the buffers that `mirror` makes: of the gradients, or of one moment. */
@@ -441,6 +473,10 @@ export class ParameterStore {
   gradNorm(): number {
     return Math.sqrt(this.gradSquares());
   }
+}
+
+function viewsIn(shards: readonly Float32Array[], tensors: readonly Parameter[]) {
+  return tensors.map((each) => ({ name: each.name, shape: each.shape, data: each.viewIn(shards) }));
 }
 
 function sum(sizes: readonly number[]): number {

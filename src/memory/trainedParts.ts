@@ -30,16 +30,25 @@ export interface Stretch<Key> extends WeightRange {
   readonly key: Key;
 }
 
-/** Places of weights one behind the other, each padded, in buffers of at most `maxShardElements`. */
+/**
+ * Places of weights one behind the other, each padded, in buffers of at most `maxShardElements`. What is divided over ranks has
+ * buffers of its own, so that the others are the same on all ranks.
+ */
 export class Places {
   readonly shardSizes: number[] = [0];
+  /** Whether a buffer's weights are divided over ranks. */
+  readonly isDivided: boolean[] = [false];
 
   constructor(readonly maxShardElements: number) {}
 
-  place(size: number): { shard: number; offset: number } {
+  place(size: number, { dividedFrom }: Pick<Weight, 'dividedFrom'>): { shard: number; offset: number } {
     const room = padded(size);
-    let shard = this.shardSizes.length - 1;
-    if (this.shardSizes[shard] + room > this.maxShardElements) shard = this.shardSizes.push(0) - 1;
+    const isDivided = dividedFrom !== null;
+    let shard = this.isDivided.lastIndexOf(isDivided);
+    if (shard < 0 || this.shardSizes[shard] + room > this.maxShardElements) {
+      shard = this.shardSizes.push(0) - 1;
+      this.isDivided.push(isDivided);
+    }
     const offset = this.shardSizes[shard];
     this.shardSizes[shard] += room;
     return { shard, offset };
@@ -84,7 +93,7 @@ function partsOf(weight: Weight, parameters: readonly Tensor[], places: Places):
     for (const { from, end: last } of ofMatrix[first]) {
       const size = (end - first) * (last - from) * cols;
       const gradient = size === weight.size ? weight.gradient : weight.emptyRows(size / cols);
-      const place = places.place(size);
+      const place = places.place(size, weight);
       parts.push({ matrix: first, count: end - first, row: from, rows: last - from, gradient, ...place });
     }
     first = end;
@@ -141,10 +150,9 @@ export function stretchesOf<Key>(
   for (const weight of weights) {
     for (const piece of piecesOf(weight)) {
       const key = keyOf(weight.kind);
-      const last = found.at(-1);
+      const last = found.findLast(({ shard }) => shard === piece.shard);
       const follows =
         last?.key === key &&
-        last.shard === piece.shard &&
         last.offset + last.size === piece.offset &&
         last.gradShard === piece.gradShard &&
         last.gradOffset + last.size === piece.gradOffset;

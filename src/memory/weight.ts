@@ -44,6 +44,8 @@ export class Weight {
   frozen = false;
   /** Whether it is kept as it is stored (a Table), which takes no room in the store's buffers. */
   isStored = false;
+  /** Of matrices that are divided over ranks the number of the first one here; null for a weight that all ranks have. */
+  dividedFrom: number | null = null;
   /** Index of the store's buffer, followed by the offset in it. */
   shard = 0;
   offset = 0;

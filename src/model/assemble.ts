@@ -1,10 +1,10 @@
 import type { Kernels } from '../backend/kernels';
 import type { ModelConfig } from '../config/modelConfig';
-import { ParameterStore } from '../memory/parameters';
+import { type Parameter, ParameterStore } from '../memory/parameters';
 import { RopeTable } from './attention';
 import { type BlockDims, TransformerBlock } from './block';
 import { Embedding } from './embedding';
-import type { ExpertExchange } from './expertExchange';
+import { type ExpertDivision, type ExpertLayout, rangeOfExperts } from './expertLayout';
 import { Linear, RMSNorm } from './layers';
 import type { Lora } from './lora';
 import type { RouterLosses } from './moe';
@@ -48,7 +48,7 @@ export function useLora(parts: AssembledParts, lora: Lora | null): void {
 export function assemble(
   config: ModelConfig,
   store: ParameterStore,
-  exchange: ExpertExchange | null = null,
+  exchange: ExpertDivision | null = null,
 ): AssembledParts {
   const routerLosses: RouterLosses = { auxLossAlpha: 0, zLossCoef: 0, weight: 1 };
   const {
@@ -89,6 +89,42 @@ export function undividedStore(config: ModelConfig, kernels: Kernels): Parameter
   const store = new ParameterStore(kernels);
   assemble(config, store);
   return store;
+}
+
+/** A parameter of a whole model, where the ranks have it. */
+export interface PlacedParameter {
+  readonly parameter: Parameter;
+  /** This rank's store, or one without memory that has the places of the rank that has it. */
+  readonly store: ParameterStore;
+  /** The place in its group of a rank that has it; of what all ranks have, this rank's. */
+  readonly position: number;
+}
+
+/** The parameters of a store that has all of them. */
+export function placedIn(store: ParameterStore): PlacedParameter[] {
+  return store.parameters.map((parameter) => ({ parameter, store, position: 0 }));
+}
+
+/**
+ * The parameters of a model whose experts are divided as `layout` tells, in the order of the whole model.
+ * @param store this rank's.
+ */
+export function placedParameters(
+  config: ModelConfig,
+  store: ParameterStore,
+  layout: ExpertLayout,
+): PlacedParameter[] {
+  const found = new Map<string, PlacedParameter>();
+  for (let position = 0; position < layout.groupSize; position++) {
+    const isOwn = position === layout.position;
+    const placed = isOwn ? store : new ParameterStore(store.kernels);
+    if (!isOwn) assemble(config, placed, rangeOfExperts(layout.rangeOf(position)));
+    for (const parameter of placed.parameters) {
+      if (isOwn || !found.has(parameter.name))
+        found.set(parameter.name, { parameter, store: placed, position });
+    }
+  }
+  return undividedStore(config, store.kernels).parameters.map(({ name }) => found.get(name)!);
 }
 
 /** Prefix of the names of a block's parameters. */

@@ -10,7 +10,7 @@ import {
   type RopeTable,
   type SequenceSlots,
 } from './attention';
-import type { ExpertExchange } from './expertExchange';
+import type { ExpertDivision } from './expertLayout';
 import { Layer, type LayerOptions } from './layer';
 import { RMSNorm, type RMSNormSlots, SwiGLU, type SwiGLUScratch, type SwiGLUSlots } from './layers';
 import {
@@ -74,7 +74,7 @@ export class TransformerBlock extends Layer<BlockSlots, BlockScratch> {
     options: LayerOptions & {
       rope?: RopeTable | undefined;
       losses?: RouterLosses | undefined;
-      exchange?: ExpertExchange | null | undefined;
+      exchange?: ExpertDivision | null | undefined;
     } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['rope', 'losses', 'exchange']);

@@ -1,22 +1,15 @@
 import type { Collectives } from '../backend/collectives';
 import type { Kernels } from '../backend/kernels';
-import { checkInteger } from '../base/checks';
 import { SgemoeError } from '../base/errors';
+import { PRECISIONS, type Precision } from '../config/precision';
 import { type IndexView, type MatrixView, viewIn } from '../memory/matrixView';
-import { gatherRows } from '../memory/operations/mixture';
 import type { ParameterStore } from '../memory/parameters';
 import { Planner, Workspace } from '../memory/workspace';
-import { type ExpertRange, Experts, type ExpertsDims, type ExpertsSlots, type RowExperts } from './experts';
+import { type ExpertDivision, ExpertLayout, type ExpertRanks } from './expertLayout';
+import { ExpertRows } from './expertRows';
+import { Experts, type ExpertsDims, type RowExperts } from './experts';
 
-/** Ranks over which the experts of each layer are divided. */
-export interface ExpertRanks {
-  /** What connects them. While a model uses them, nothing else may. */
-  readonly collectives: Collectives;
-  /** The number of experts of each rank, 0 or more, which add up to the model's. Default: as even as can be. */
-  readonly counts?: readonly number[] | undefined;
-}
-
-/** What a rank says at the begin of an exchange: the number of the layer that it computes, or one of these. */
+/** What a rank says at the begin of an exchange: which layer it computes and in which precision (`wordOf`), or one of these. */
 const FOLLOWS = -1;
 const WAITS = -2;
 const ENDS = -3;
@@ -24,29 +17,24 @@ const ENDS = -3;
 /** Milliseconds between two words that say to go on waiting: far below any time limit that makes sense. */
 const WAIT_MS = 500;
 
-/** What the ranks agree on: the number of a layer; 'wait' to go on waiting for one; 'end'. */
-type Agreed = number | 'wait' | 'end';
+/** What the ranks agree on: a layer's word; 'wait' to go on waiting for one; 'none' where all follow; 'end'. */
+type Agreed = number | 'wait' | 'none' | 'end';
 
-/** The exchange of a layer's rows: its memory is the exchange's workspace. */
-interface ExchangeSlots {
-  /** Rows that came, R of them. */
-  readonly rows: number;
-  /** [count+1] rows of each expert of this rank. */
-  readonly rowStarts: IndexView;
-  /** [R,H] rows as they came: rank by rank, each rank's by expert. */
-  readonly received: MatrixView;
-  /** [R,H] the same by expert, those of an expert rank by rank. */
-  readonly sorted: MatrixView;
-  /** [R,H] outputs, by expert. */
-  readonly outputs: MatrixView;
-  /** [R] place among the received of each sorted row, and the other way round. */
-  readonly order: IndexView;
-  readonly places: IndexView;
-  readonly experts: ExpertsSlots;
+const WORDS = new Map<number, Agreed>([
+  [FOLLOWS, 'none'],
+  [WAITS, 'wait'],
+  [ENDS, 'end'],
+]);
+
+/** Which memory a layer's rows take, and in which precision they are computed. */
+interface DividedSlots {
+  /** The layer whose plan this is: that of every layer where no forward has to keep anything. */
+  readonly place: number;
+  readonly precision: Precision;
 }
 
-/** The experts of a layer of which this rank has a part: rows go to their owners and come back computed. */
-class DividedExperts implements RowExperts<null, null> {
+/** The experts of a layer of which this rank has a part: rows go to their owners and come back computed, gradients likewise. */
+class DividedExperts implements RowExperts<DividedSlots, null> {
   /** Adapters would need the token of each row, which stays with its rank. */
   readonly projections = [];
 
@@ -55,86 +43,69 @@ class DividedExperts implements RowExperts<null, null> {
     private readonly layer: number,
   ) {}
 
-  plan({ precision }: Planner): null {
-    if (precision === 'float32') return null;
-    throw new TypeError(
-      `precision must be 'float32' where experts are divided over ranks, got '${precision}'`,
-    );
+  plan({ precision }: Planner): DividedSlots {
+    return { place: this.layer, precision };
   }
 
   planBackward(): null {
-    throw new TypeError('a model whose experts are divided over ranks has no backward');
+    return null;
   }
 
-  forwardAt(_: null, { rowStarts }: { rowStarts: IndexView }, x: MatrixView, y: MatrixView): void {
-    this.exchange.forward(this.layer, rowStarts, x, y);
+  forwardAt(s: DividedSlots, { rowStarts }: { rowStarts: IndexView }, x: MatrixView, y: MatrixView): void {
+    this.exchange.forward(this.layer, s, rowStarts, x, y);
   }
 
-  backwardAt(): void {
-    this.planBackward();
+  backwardAt(s: DividedSlots, _: null, __: IndexView, ___: MatrixView, dy: MatrixView): void {
+    this.exchange.backward(this.layer, s, dy);
   }
 }
 
 /**
- * Has the experts of a model's mixtures computed by the ranks that have them. Rank r has experts
- * starts[r] .. starts[r+1] of each layer. Each rank sends its rows, sorted by expert, to the experts' owners; an owner computes
- * those of an expert rank by rank, in the order in which each sent them, and sends the outputs back. So a row's output is that of
- * one process, where the kernels' sums don't depend on the number of rows.
+ * Has the experts of a model's mixtures computed by the ranks that have them (`ExpertLayout`). Each rank sends its rows, sorted by
+ * expert, to the experts' owners in its group; an owner computes those of an expert rank by rank, in the order in which each sent
+ * them, and sends the outputs back. So a row's output is that of one process, where the kernels' sums don't depend on the number of
+ * rows. In a backward the outputs' gradients go the same way, and those of the rows come back.
  *
- * Ranks compute the same layers at the same time, or answer (`answerAll`) those that another one computes: a rank without tokens needs
- * nothing but its experts.
+ * Ranks compute the same layers at the same time, or follow what others compute (`follow`, `answerAll`): a rank without tokens needs
+ * nothing but its experts. All ranks of all groups agree on the layer.
  */
-export class ExpertExchange {
+export class ExpertExchange implements ExpertDivision {
   readonly ranks: Collectives;
-  /** [size+1] */
-  readonly starts: readonly number[];
-  /** This rank's experts. */
-  readonly own: ExpertRange;
+  readonly layout: ExpertLayout;
   readonly #kernels: Kernels;
   readonly #layers: Experts[] = [];
+  /** The rows of each layer, by its place in `DividedSlots`; undefined where none was needed yet. */
+  readonly #rows: (ExpertRows | undefined)[] = [];
+  readonly #scratch: Workspace;
   #width = 0;
   /** Has the experts. */
   #store: ParameterStore | null = null;
-  readonly #memory: Workspace;
-  /** Reused while exchanges have as many rows. */
-  #slots: ExchangeSlots | null = null;
   /** For each rank what is said to it: a word, followed by the rows of each of its experts; and what it said. */
   readonly #said: Int32Array;
   readonly #heard: Int32Array;
   readonly #saidCounts: readonly number[];
   readonly #heardCounts: readonly number[];
-  /** Elements of the rows that go to each rank, and that come from it. */
-  readonly #sent: number[];
-  readonly #came: number[];
 
-  /** @throws TypeError or RangeError for a model without experts, or counts that aren't `nExperts` in sum. */
-  constructor(kernels: Kernels, nExperts: number, { collectives, counts }: ExpertRanks) {
+  /** @throws TypeError or RangeError as `ExpertLayout`. */
+  constructor(kernels: Kernels, nExperts: number, { collectives, ...division }: ExpertRanks) {
     this.ranks = collectives;
-    const { rank, size } = collectives;
-    this.starts = startsOf(nExperts, size, counts);
-    const { starts } = this;
-    this.own = { first: starts[rank], count: starts[rank + 1] - starts[rank] };
+    const layout = new ExpertLayout(nExperts, collectives, division);
+    this.layout = layout;
     this.#kernels = kernels;
-    this.#memory = new Workspace(kernels);
-    this.#saidCounts = Array.from({ length: size }, (_, r) => 1 + starts[r + 1] - starts[r]);
-    this.#heardCounts = new Array(size).fill(1 + this.own.count);
-    this.#said = new Int32Array(size + nExperts);
-    this.#heard = new Int32Array(size * (1 + this.own.count));
-    this.#sent = new Array(size).fill(0);
-    this.#came = new Array(size).fill(0);
-  }
-
-  /** The number of experts of each rank. */
-  get counts(): number[] {
-    return this.#saidCounts.map((words) => words - 1);
+    this.#scratch = new Workspace(kernels);
+    const ranks = Array.from({ length: layout.size }, (_, r) => r);
+    const isNear = (r: number) => r >= layout.first && r < layout.first + layout.groupSize;
+    this.#saidCounts = ranks.map((r) => 1 + layout.of(r).count);
+    this.#heardCounts = ranks.map((r) => 1 + (isNear(r) ? layout.own.count : 0));
+    this.#said = new Int32Array(sum(this.#saidCounts));
+    this.#heard = new Int32Array(sum(this.#heardCounts));
   }
 
   /** Makes this rank's experts of the next layer. */
   addExperts(store: ParameterStore, prefix: string, dims: ExpertsDims, scale: number): void {
-    this.#layers.push(new Experts(store, prefix, dims, scale, this.own));
+    this.#layers.push(new Experts(store, prefix, dims, scale, this.layout.own));
     this.#width = dims.hiddenDim;
     this.#store = store;
-    store.isPart = true;
   }
 
   /** Makes this rank's experts of the next layer, for a model that sends its rows to all. */
@@ -147,19 +118,48 @@ export class ExpertExchange {
    * y [T*K,H] = the outputs of a layer's experts for the rows x [T*K,H] of this rank; expert e has rows
    * rowStarts[e] .. rowStarts[e+1]. @throws SgemoeError as `Collectives`.
    */
-  forward(layer: number, rowStarts: IndexView, x: MatrixView, y: MatrixView): void {
-    this.#agree(layer, rowStarts);
-    this.#compute(layer, x, y);
+  forward(
+    layer: number,
+    { place, precision }: DividedSlots,
+    rowStarts: IndexView,
+    x: MatrixView,
+    y: MatrixView,
+  ): void {
+    const word = wordOf(layer, precision);
+    this.#agree(word, rowStarts);
+    this.#compute(word, place, x, y);
+  }
+
+  /** After `forward` with these slots: replaces dy [T*K,H], the gradient of y, by that of x. @throws SgemoeError as `Collectives`. */
+  backward(layer: number, { place }: DividedSlots, dy: MatrixView): void {
+    this.#rowsAt(place).backward(this.#layers[layer], this.#scratch, dy);
+  }
+
+  /**
+   * Computes what the other ranks compute, until all follow: for ranks that do different numbers of forwards. Those that have
+   * done theirs call it, and all return together. @throws SgemoeError as `Collectives`.
+   */
+  follow(): void {
+    for (;;) {
+      const agreed = this.#agree(FOLLOWS, null);
+      if (agreed === 'none') return;
+      this.#computeForOthers(agreed);
+    }
   }
 
   /** Answers what the other ranks compute, until they end. @throws SgemoeError as `Collectives`. */
   answerAll(): void {
-    const none = viewIn(this.#memory.floatSpace, 0, 0, this.#width);
     for (;;) {
       const agreed = this.#agree(FOLLOWS, null);
       if (agreed === 'end') return;
-      if (agreed !== 'wait') this.#compute(agreed, none, none);
+      this.#computeForOthers(agreed);
     }
+  }
+
+  #computeForOthers(agreed: Agreed): void {
+    if (typeof agreed !== 'number') return;
+    const none = viewIn(this.#scratch.floatSpace, 0, 0, this.#width);
+    this.#compute(agreed, 0, none, none);
   }
 
   /** Tells ranks that answer to go on waiting, before they give up this one. @throws SgemoeError as `Collectives`. */
@@ -191,157 +191,82 @@ export class ExpertExchange {
     this.#say(word, rowStarts);
     const [said, heard] = [this.#said, this.#heard];
     this.ranks.allToAll(said, 0, this.#saidCounts, heard, 0, this.#heardCounts).wait();
-    const stride = 1 + this.own.count;
     let agreed = FOLLOWS;
-    for (let r = 0; r < this.ranks.size; r++) {
-      const other = heard[r * stride];
+    for (let r = 0, at = 0; r < this.ranks.size; at += this.#heardCounts[r++]) {
+      const other = heard[at];
       if (agreed === FOLLOWS) agreed = other;
       else if (other !== FOLLOWS && other !== agreed) throw disagree(agreed, r, other);
     }
-    return agreed === WAITS ? 'wait' : agreed === ENDS ? 'end' : agreed;
+    return WORDS.get(agreed) ?? agreed;
   }
 
   #say(word: number, rowStarts: IndexView | null): void {
-    const { starts } = this;
     let at = 0;
     for (let r = 0; r < this.ranks.size; r++) {
       this.#said[at++] = word;
-      let rows = 0;
-      for (let e = starts[r]; e < starts[r + 1]; e++) {
-        const ofExpert = rowStarts === null ? 0 : rowsOf(rowStarts, e);
-        this.#said[at++] = ofExpert;
-        rows += ofExpert;
+      const { first, count } = this.layout.of(r);
+      for (let e = first; e < first + count; e++) {
+        this.#said[at++] = rowStarts === null ? 0 : rowsOf(rowStarts, e);
       }
-      this.#sent[r] = rows * this.#width;
     }
   }
 
   /** Has this rank's rows x computed, and computes those that come, as `#agree` has told. */
-  #compute(layer: number, x: MatrixView, y: MatrixView): void {
-    const s = this.#enter(this.#countRows());
-    const { received, sorted, outputs, rowStarts, order, places } = s;
-    this.#move(x, this.#sent, received, this.#came);
-    // Rows of a single rank are sorted as they come.
-    const isSorted = this.#came.filter((elements) => elements > 0).length < 2;
-    if (!isSorted) {
-      this.#listRows(s);
-      gatherRows(this.#kernels, received, order, sorted);
+  #compute(word: number, place: number, x: MatrixView, y: MatrixView): void {
+    const rows = this.#rowsAt(place);
+    for (let r = 0, said = 0, heard = 0; r < this.ranks.size; r++) {
+      const [saidEnd, heardEnd] = [said + this.#saidCounts[r], heard + this.#heardCounts[r]];
+      let sent = 0;
+      for (let i = said + 1; i < saidEnd; i++) sent += this.#said[i];
+      rows.noteSent(r, sent);
+      if (heardEnd > heard + 1) rows.noteCame(r, this.#heard, heard + 1);
+      [said, heard] = [saidEnd, heardEnd];
     }
-    const input = isSorted ? received : sorted;
-    if (s.rows > 0) {
-      this.#layers[layer].forwardAt(s.experts, { rowStarts, slotToToken: order }, input, outputs);
-    }
-    if (!isSorted) gatherRows(this.#kernels, outputs, places, received);
+    const { layer, precision } = computedBy(word);
+    rows.forward(this.#layers[layer], precision, x, y);
     this.#store!.requireUnchanged();
-    this.#move(isSorted ? outputs : received, this.#came, y, this.#sent);
   }
 
-  /** Counts the rows that come from each rank; returns their sum. */
-  #countRows(): number {
-    const { count } = this.own;
-    let all = 0;
-    for (let r = 0; r < this.ranks.size; r++) {
-      let rows = 0;
-      for (let e = 0; e < count; e++) rows += this.#rowsFrom(r, e);
-      this.#came[r] = rows * this.#width;
-      all += rows;
-    }
-    return all;
+  /** Bytes that a forward and its backward would allocate for so many rows that come; they keep those of each layer unless `recomputes`. */
+  growthBytes(rows: number, recomputes: boolean): number {
+    const places = recomputes ? 1 : this.#layers.length;
+    let bytes = 0;
+    for (let place = 0; place < places; place++)
+      bytes += this.#rowsAt(place).growthBytes(this.#layers[0], rows);
+    const planner = new Planner();
+    this.#layers[0].planBackward(planner, rows);
+    return bytes + this.#scratch.growthBytes(planner);
   }
 
-  /** The rows that come from rank r for this rank's expert e. */
-  #rowsFrom(r: number, e: number): number {
-    return this.#heard[r * (1 + this.own.count) + 1 + e];
-  }
-
-  /** Makes room for so many rows, and notes how many each expert has. */
-  #enter(rows: number): ExchangeSlots {
-    if (this.#slots?.rows !== rows) this.#slots = this.#plan(rows);
-    const { rowStarts } = this.#slots;
-    const { data, at } = rowStarts;
-    data[at] = 0;
-    for (let e = 0; e < this.own.count; e++) {
-      let ofExpert = 0;
-      for (let r = 0; r < this.ranks.size; r++) ofExpert += this.#rowsFrom(r, e);
-      data[at + e + 1] = data[at + e] + ofExpert;
-    }
-    return this.#slots;
-  }
-
-  #plan(rows: number): ExchangeSlots {
-    const planner = new Planner(this.#memory);
-    const H = this.#width;
-    const slots = {
-      rows,
-      rowStarts: planner.ints(this.own.count + 1),
-      received: planner.floats(rows, H),
-      sorted: planner.floats(rows, H),
-      outputs: planner.floats(rows, H),
-      order: planner.ints(rows),
-      places: planner.ints(rows),
-      experts: this.#layers[0].plan(planner, rows),
-    };
-    this.#memory.ensure(planner);
-    return slots;
-  }
-
-  /** Fills `order` and `places`. */
-  #listRows({ order, places }: ExchangeSlots): void {
-    const { size } = this.ranks;
-    const next = this.#came.map((_, r) => {
-      let before = 0;
-      for (let q = 0; q < r; q++) before += this.#came[q] / this.#width;
-      return before;
-    });
-    let row = 0;
-    for (let e = 0; e < this.own.count; e++) {
-      for (let r = 0; r < size; r++) {
-        for (let left = this.#rowsFrom(r, e); left > 0; left--) {
-          const place = next[r]++;
-          places.data[places.at + place] = row;
-          order.data[order.at + row++] = place;
-        }
-      }
-    }
-  }
-
-  #move(from: MatrixView, sent: readonly number[], to: MatrixView, came: readonly number[]): void {
-    this.ranks.allToAll(from.data, from.at, sent, to.data, to.at, came).wait();
+  #rowsAt(place: number): ExpertRows {
+    this.#rows[place] ??= new ExpertRows(this.#kernels, this.ranks, this.layout.own.count, this.#width);
+    return this.#rows[place];
   }
 }
 
-/** The first expert of each rank, and their number. */
-function startsOf(nExperts: number, size: number, counts: readonly number[] | undefined): number[] {
-  if (nExperts === 0)
-    throw new RangeError('expertRanks: the model must have experts, all its layers are dense');
-  if (counts === undefined) {
-    return Array.from({ length: size + 1 }, (_, r) => Math.floor((r * nExperts) / size));
-  }
-  if (!Array.isArray(counts))
-    throw new TypeError(`expertRanks: counts must be an array, got ${String(counts)}`);
-  if (counts.length !== size) {
-    throw new RangeError(
-      `expertRanks: counts must have a number for each of ${size} ranks, has ${counts.length}`,
-    );
-  }
-  const starts = [0];
-  for (const [r, count] of counts.entries()) {
-    checkInteger(`expertRanks: counts[${r}]`, count, 0);
-    starts.push(starts[r] + count);
-  }
-  if (starts[size] === nExperts) return starts;
-  throw new RangeError(
-    `expertRanks: counts must add up to the model's ${nExperts} experts, got ${starts[size]}`,
-  );
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
 }
 
 function rowsOf({ data, at }: IndexView, expert: number): number {
   return data[at + expert + 1] - data[at + expert];
 }
 
+function wordOf(layer: number, precision: Precision): number {
+  return layer * PRECISIONS.length + PRECISIONS.indexOf(precision);
+}
+
+function computedBy(word: number): { layer: number; precision: Precision } {
+  const { length } = PRECISIONS;
+  return { layer: Math.floor(word / length), precision: PRECISIONS[word % length] };
+}
+
 function disagree(agreed: number, rank: number, other: number): SgemoeError {
-  const words = (word: number) =>
-    word === WAITS ? 'waits' : word === ENDS ? 'ends' : `computes layer ${word}`;
+  const words = (word: number) => {
+    if (word < 0) return word === WAITS ? 'waits' : 'ends';
+    const { layer, precision } = computedBy(word);
+    return `computes layer ${layer} in ${precision}`;
+  };
   const message = `Rank ${rank} ${words(other)}, one before it ${words(agreed)}.`;
   return new SgemoeError('SGEMOE_RANKS_MISMATCH', message);
 }

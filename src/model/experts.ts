@@ -56,19 +56,22 @@ export class Experts implements RowExperts<ExpertsSlots, ExpertsScratch> {
   readonly #ffnDim: number;
   readonly #scale: number;
 
-  /** @param scale r. @param range default: all experts. */
+  /** @param scale r. @param range of the experts here, where they are divided over ranks. */
   constructor(
     store: ParameterStore,
     prefix: string,
     { hiddenDim: H, ffnDim: F, nExperts }: ExpertsDims,
     scale: number,
-    { first, count }: ExpertRange = { first: 0, count: nExperts },
+    range?: ExpertRange,
   ) {
     this.#store = store;
     this.#ffnDim = F;
     this.#scale = scale;
-    const gateUp = store.addMatrix(2 * F, H, count);
-    const down = store.addMatrix(H, F, count);
+    const { first, count } = range ?? { first: 0, count: nExperts };
+    const reserve = (rows: number, cols: number) =>
+      range ? store.addDivided(rows, cols, range) : store.addMatrix(rows, cols, count);
+    const gateUp = reserve(2 * F, H);
+    const down = reserve(H, F);
     for (let e = 0; e < count; e++) {
       const name = `${prefix}experts.${first + e}.`;
       store.expose(`${name}w1.weight`, [F, H], gateUp, e * 2 * F * H);

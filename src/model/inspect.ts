@@ -38,6 +38,8 @@ export interface Inspection {
   /** The ranks that share a training's steps, and the micro-batches into which its batch is cut; the memory is that of one rank. */
   ranks: number;
   microBatches: number;
+  /** Neighbouring ranks that together have each expert once. */
+  expertParallel: number;
   memory: {
     training: MemoryBytes;
     /** With matrices of the type asked for; its weights are those in memory. */
@@ -62,6 +64,7 @@ const OPTIONS: readonly (keyof InspectOptions)[] = [
   'gradientCheckpointing',
   'ranks',
   'microBatches',
+  'expertParallel',
   'hub',
 ];
 
@@ -99,6 +102,8 @@ export interface InspectOptions {
   ranks?: number | undefined;
   /** Micro-batches of a training's batch, as in TrainConfig. Default: one for each rank. */
   microBatches?: number | undefined;
+  /** Neighbouring ranks that together have each expert once, see `MemoryOptions`. Default 1: each has all. */
+  expertParallel?: number | undefined;
   /** As `LoadOptions.hub`. */
   hub?: HubOptions | undefined;
 }
@@ -176,6 +181,7 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspected {
     gradientCheckpointing,
     ranks = 1,
     microBatches = ranks,
+    expertParallel = 1,
   } = options;
   const plan = planStorage(store, source, dtype);
   store.keepStored(store.tables.filter((_, i) => plan.tables[i] !== null));
@@ -200,8 +206,9 @@ function inspect(checkpoint: Checkpoint, options: InspectOptions): Inspected {
     seqLen,
     ranks,
     microBatches,
+    expertParallel,
     memory: {
-      training: memoryBytes(config, { ...training, ranks, microBatches }),
+      training: memoryBytes(config, { ...training, ranks, microBatches, expertParallel }),
       inference: withWeights(memoryBytes(config, { batch, seq: seqLen, mode: 'forward' }), weights),
       mapped: plan.mappedBytes,
       keyValueCache: memoryBytes(config, {

@@ -9,6 +9,8 @@ import { ParameterStore } from '../memory/parameters';
 import { momentBytes, treeLevels } from '../memory/partition';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
+import { type ExpertLayout, expertLayoutOf } from './expertLayout';
+import { plannedExperts } from './expertRows';
 import { Lora } from './lora';
 import { chosenNames } from './partNames';
 import type { ModelParts } from './parts';
@@ -51,6 +53,11 @@ export interface MemoryOptions {
   ranks?: number | undefined;
   /** For 'train': micro-batches of all ranks, as in TrainConfig. Default: one for each rank. */
   microBatches?: number | undefined;
+  /**
+   * Neighbouring ranks that together have each expert once, a divisor of `ranks`; the figures are those of one that has most experts,
+   * for an even load. Default 1: each has all.
+   */
+  expertParallel?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default 1. */
   slots?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default: the model's maxSeqLen. */
@@ -76,6 +83,7 @@ const OPTIONS: readonly (keyof MemoryOptions)[] = [
   'gradientCheckpointing',
   'ranks',
   'microBatches',
+  'expertParallel',
   'slots',
   'contextLength',
   'maxStepTokens',
@@ -104,12 +112,13 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
   if (!MODES.includes(mode)) {
     throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
-  const parts = assemble(config, new ParameterStore(kernels));
+  const fullest = fullestRank(config, options);
+  const parts = assemble(config, new ParameterStore(kernels), fullest && plannedExperts(fullest.own));
   const trained = chooseTrained(parts, options);
   const { cache, activations } =
     mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
   const weights = parts.store.weightBytes + (parts.lora?.store.weightBytes ?? 0);
-  const { gradients, moments } = mode === 'train' ? updating(trained, options) : NOTHING;
+  const { gradients, moments } = mode === 'train' ? updating(trained, options, fullest) : NOTHING;
   const packed = pack ? parts.store.copyBytes() : 0;
   const total = weights + packed + gradients + moments + cache + activations;
   return { weights, packed, gradients, moments, cache, activations, total };
@@ -131,12 +140,23 @@ function chooseTrained(parts: AssembledParts, { train, lora }: MemoryOptions): P
 
 const NOTHING = { gradients: 0, moments: 0 };
 
+/** The layout of a rank that has most experts; null where each has all. */
+function fullestRank(
+  { nExperts }: ModelConfig,
+  { ranks = 1, expertParallel: groupSize = 1 }: MemoryOptions,
+): ExpertLayout | null {
+  checkInteger('memoryBytes: ranks', ranks, 1);
+  const layoutOf = (rank: number) => expertLayoutOf(nExperts, { rank, size: ranks }, groupSize);
+  const counts = layoutOf(0)?.counts ?? [];
+  return layoutOf(Math.max(0, counts.indexOf(Math.max(...counts))));
+}
+
 /** What the largest of the ranks keeps beside weights and activations. */
 function updating(
   trained: ParameterStore,
   { ranks = 1, microBatches = ranks }: MemoryOptions,
+  fullest: ExpertLayout | null,
 ): Pick<MemoryBytes, 'gradients' | 'moments'> {
-  checkInteger('memoryBytes: ranks', ranks, 1);
   checkInteger('memoryBytes: microBatches', microBatches, 1);
   if (microBatches % ranks !== 0) {
     throw new RangeError(
@@ -144,7 +164,11 @@ function updating(
     );
   }
   const gradients = (1 + treeLevels(microBatches / ranks)) * trained.mirrorBytes;
-  return { gradients, moments: Math.max(...momentBytes(trained, ranks)) };
+  const { groupSize = 1, position = 0 } = fullest ?? {};
+  const moments = Array.from({ length: ranks / groupSize }, (_, i) =>
+    momentBytes(trained, { rank: i * groupSize + position, size: ranks, groupSize }),
+  );
+  return { gradients, moments: Math.max(...moments) };
 }
 
 type Working = Pick<MemoryBytes, 'cache' | 'activations'>;

@@ -144,10 +144,10 @@ export class MoETransformer implements NextTokenModel {
    * @throws TypeError or RangeError for an invalid config or seed; SgemoeError SGEMOE_MEMORY.
    */
   static create(config: ModelConfig | ModelConfigOptions, options: ModelOptions = {}): MoETransformer {
-    checkOptions('MoETransformer.create', options, ['seed', 'kernels', 'generationConfig']);
-    const { kernels = getKernels(), generationConfig } = options;
+    checkOptions('MoETransformer.create', options, ['seed', 'kernels', 'generationConfig', 'expertRanks']);
+    const { kernels = getKernels(), generationConfig, expertRanks } = options;
     const checked = config instanceof ModelConfig ? config : new ModelConfig(config);
-    const model = new MoETransformer(checked, kernels, { generationConfig });
+    const model = new MoETransformer(checked, kernels, { generationConfig, expertRanks });
     model.store.initialise(options.seed ?? DEFAULT_SEED);
     return model;
   }

@@ -13,7 +13,7 @@ import type { Parameter } from '../memory/parameters';
 import type { Weight } from '../memory/weight';
 import type { Planner } from '../memory/workspace';
 import { Tensor } from '../tensor/tensor';
-import type { ExpertExchange } from './expertExchange';
+import type { ExpertDivision } from './expertLayout';
 import { Experts, type RowExperts } from './experts';
 import { Layer, type LayerOptions } from './layer';
 import { Projection, type ProjectionScratch, type ProjectionSlots } from './projection';
@@ -271,7 +271,7 @@ export class MoELayer extends Layer<MoESlots, MoEScratch> {
     options: LayerOptions & {
       losses?: RouterLosses | undefined;
       /** Divides the experts over ranks. Default: all are here. */
-      exchange?: ExpertExchange | null | undefined;
+      exchange?: ExpertDivision | null | undefined;
     } = {},
   ) {
     super(dims?.hiddenDim, dims?.hiddenDim, options, ['losses', 'exchange']);

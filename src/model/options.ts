@@ -7,7 +7,7 @@ import type { HubOptions } from '../hf/hub/hubOptions';
 import type { ParameterStore, StoreOptions } from '../memory/parameters';
 import type { StoredTables } from '../memory/storedTables';
 import type { Tensor } from '../tensor/tensor';
-import type { ExpertRanks } from './expertExchange';
+import type { ExpertRanks } from './expertLayout';
 import type { Routing } from './moe';
 import type { ModelDtype, StoragePlan } from './storedWeights';
 
@@ -18,12 +18,18 @@ export interface ModelOptions {
   kernels?: Kernels | undefined;
   /** The content of generation_config.json, with the tokens that end a text. Default null: none. */
   generationConfig?: GenerationConfig | null | undefined;
+  /**
+   * Ranks over which the experts are divided: this one has its own, and those of the others are computed by the others, which have
+   * the same model so, or an `ExpertShard`. All of them compute and train at the same time. Such a model takes no adapters of experts.
+   * Default: all experts are here.
+   */
+  expertRanks?: ExpertRanks | undefined;
 }
 
 /** The memory that a model of this config will need for its purpose, as `memoryBytes` counts it. */
 export type NeedsOf = (config: ModelConfig) => MemoryNeeds;
 
-export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
+export interface LoadOptions extends Pick<ModelOptions, 'kernels' | 'expertRanks'> {
   /**
    * Called with a sentence for each thing ignored in config.json and generation_config.json, and for weights that aren't
    * finite. Default: process warnings.
@@ -40,12 +46,6 @@ export interface LoadOptions extends Pick<ModelOptions, 'kernels'> {
    * a storage type such as 'q8_0' rounds while loading. All but 'float32' only serve. Default 'float32'.
    */
   dtype?: ModelDtype | undefined;
-  /**
-   * Ranks over which the experts are divided: this one loads its own, and those of the others are computed by the others, which load
-   * the same model so, or answer by `answerExperts`. Such a model has no backward, can't be saved and takes no adapters of experts.
-   * Default: all experts are here.
-   */
-  expertRanks?: ExpertRanks | undefined;
   /** How a model of the hub is downloaded, where its name is given instead of a path. */
   hub?: HubOptions | undefined;
 }

@@ -58,6 +58,8 @@ export async function evaluateBatches(
     bytes += tokenizer.countBytes(counted);
     onProgress?.(tokens);
   }
+  // Ranks with experts compute those of others' batches, too.
+  model.expertExchange?.follow();
   if (tokens === 0) throw new RangeError('evaluateBatches: the batches hold no target that counts');
   const sum = await sumInOrder(ranks, sums);
   const loss = sum / tokens;

@@ -1,10 +1,18 @@
-import type { Collectives } from '../backend/collectives';
 import { requireMemory } from '../base/requireMemory';
 import type { DecayExclusion, ResolvedTrainConfig } from '../config/trainConfig';
 import { type AdamWBuffers, type AdamWPlaces, type AdamWStep, adamw } from '../memory/operations/training';
 import type { Parameter, ParameterStore, Stretch, WeightRange } from '../memory/parameters';
-import { type Bucket, bucketsOf, momentBytes, partOf, stretchWithin } from '../memory/partition';
+import {
+  type Bucket,
+  bucketsOf,
+  momentBytes,
+  ownPartOf,
+  partOf,
+  type SharingRank,
+  stretchWithin,
+} from '../memory/partition';
 import type { WeightKind } from '../memory/weight';
+import { type PlacedParameter, placedIn } from '../model/assemble';
 
 /** The option value that excludes each kind of weight from decay; null for kinds that always decay. */
 const EXCLUSION: Record<WeightKind, DecayExclusion | null> = {
@@ -61,18 +69,22 @@ export class AdamW {
   readonly #choices: number;
   readonly #buffers: AdamWBuffers = { param: NONE, grad: NONE, m: NONE, v: NONE };
 
-  /** @param ranks which share the work. Default: this process does all. */
+  /**
+   * @param ranks which share the work. Default: this process does all.
+   * @param parameters those of all ranks, in the order of checkpoints. Default: the store's.
+   */
   constructor(
     private readonly store: ParameterStore,
     private readonly config: ResolvedTrainConfig,
-    private readonly ranks: Pick<Collectives, 'rank' | 'size'> = { rank: 0, size: 1 },
+    private readonly ranks: SharingRank = { rank: 0, size: 1 },
+    private readonly parameters: () => readonly PlacedParameter[] = () => placedIn(store),
   ) {
     this.#choices = store.choices;
   }
 
   /** Bytes of moments that aren't allocated yet. */
   get missingBytes(): number {
-    return this.#buckets === null ? momentBytes(this.store, this.ranks.size)[this.ranks.rank] : 0;
+    return this.#buckets === null ? momentBytes(this.store, this.ranks) : 0;
   }
 
   /** Views of what this rank has of both moments of each trained parameter, as `m.<name>` and `v.<name>`. */
@@ -84,26 +96,37 @@ export class AdamW {
 
   /** The moments of all ranks in the order of the parameters, first m and then v: the same list on every rank. */
   pieces(): MomentPiece[] {
-    this.#ensureMoments();
+    const parameters = this.parameters();
+    const own = this.#ensureMoments();
+    const found = new Map<ParameterStore, readonly (Bucket & Partial<OwnedBucket>)[]>([[this.store, own]]);
+    for (const { store } of parameters) {
+      if (!found.has(store)) found.set(store, bucketsOf(store, this.ranks));
+    }
     return (['m', 'v'] as const).flatMap((moment) =>
-      this.store.parameters.flatMap((parameter) => this.#piecesOf(parameter, moment)),
+      parameters.flatMap((each) => this.#piecesOf(each, found.get(each.store)!, moment)),
     );
   }
 
-  #piecesOf({ name, shape, size, gradPlace }: Parameter, moment: 'm' | 'v'): MomentPiece[] {
+  #piecesOf(
+    { parameter: { name, shape, size, gradPlace }, position }: PlacedParameter,
+    buckets: readonly (Bucket & Partial<OwnedBucket>)[],
+    moment: 'm' | 'v',
+  ): MomentPiece[] {
     if (gradPlace === null) return [];
     const { shard, at } = gradPlace;
+    const { groupSize = 1 } = this.ranks;
     const pieces: MomentPiece[] = [];
-    for (const bucket of this.#ensureMoments()) {
+    for (const bucket of buckets) {
       const isApart = bucket.offset >= at + size || bucket.offset + bucket.size <= at;
       if (bucket.shard !== shard || isApart) continue;
-      for (let rank = 0; rank < this.ranks.size; rank++) {
-        const part = partOf(bucket, rank);
+      for (let sharer = 0; sharer < bucket.counts.length; sharer++) {
+        const part = partOf(bucket, sharer);
         const from = Math.max(at, part.offset);
         const end = Math.min(at + size, part.offset + part.size);
         if (end <= from) continue;
+        const rank = bucket.isDivided ? sharer * groupSize + position : sharer;
         const isOwn = rank === this.ranks.rank;
-        const data = isOwn ? bucket[moment].subarray(from - part.offset, end - part.offset) : null;
+        const data = isOwn ? bucket[moment]!.subarray(from - part.offset, end - part.offset) : null;
         pieces.push({ name: `${moment}.${name}`, shape, start: from - at, size: end - from, rank, data });
       }
     }
@@ -156,11 +179,11 @@ export class AdamW {
       throw new TypeError('the model trains other parameters now: a later Trainer has chosen them');
     }
     if (this.#buckets !== null) return this.#buckets;
-    const { kernels, mirrorSizes } = this.store;
+    const { kernels } = this.store;
     requireMemory('AdamW', { moments: this.missingBytes }, kernels.memory.available);
     const stretches = this.store.stretches((kind) => this.#decays(kind));
-    this.#buckets = bucketsOf(mirrorSizes, this.ranks.size).map((bucket) => {
-      const part = partOf(bucket, this.ranks.rank);
+    this.#buckets = bucketsOf(this.store, this.ranks).map((bucket) => {
+      const part = ownPartOf(bucket, this.ranks);
       const runs = stretches.flatMap((stretch) => runWithin(stretch, part) ?? []);
       const [m, v] = [kernels.memory.floats(part.size, true), kernels.memory.floats(part.size, true)];
       return { ...bucket, part, m, v, runs };

@@ -11,7 +11,6 @@ import {
   invalidState,
   openTraining,
   type StoredTraining,
-  tensorsChecksum,
 } from '../checkpoint/trainingFiles';
 import type { ModelConfig } from '../config/modelConfig';
 import { resolveTrainConfig, type TrainConfig } from '../config/trainConfig';
@@ -21,8 +20,9 @@ import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
 import type { Tokenizer } from '../text/tokenizer';
 import { fromFirst, together } from './distributed/agreement';
+import { expertRanksOf } from './distributed/divided';
 import { adaptersState, loadAdapted, saveAdapters } from './savingAdapters';
-import { loadMoments, MomentStream, momentsCrc32 } from './savingMoments';
+import { loadMoments, PieceStream, piecesCrc32, weightPieces, weightsChecksum } from './savingPieces';
 import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
@@ -43,6 +43,8 @@ export interface ResumeOptions {
   config?: TrainConfig | undefined;
   /** The ranks that share the steps, see `TrainerOptions`; all resume, from the same folder. Default: this one alone. */
   collectives?: Collectives | undefined;
+  /** Neighbouring ranks that together have each expert once, see `ExpertRanks.groupSize`. Default 1: each has all. */
+  expertParallel?: number | undefined;
   /** Called with a sentence about what a training saved by an earlier version lacks, or what changes. */
   onNote?: ((note: string) => void) | undefined;
 }
@@ -88,18 +90,24 @@ export async function saveTraining(
     progress,
     ...(model.lora && { adapters: adaptersState(model) }),
   };
-  const tensors = model.trained.checkpointTensors();
-  const moments = new MomentStream(trainer.collectives, trainer.momentPieces());
-  const write = async () => {
+  const isDivided = model.trained.isPart;
+  const moments = trainer.momentPieces();
+  const weights = isDivided ? weightPieces(model) : [];
+  const stream = new PieceStream(trainer.collectives, [...weights, ...moments]);
+  const write = async (checksum: string) => {
     const { config, generationConfig } = model;
-    const training = { state, optimizer: moments.tensors(), weightsChecksum: tensorsChecksum(tensors) };
+    const tensors = isDivided ? stream.tensors(weights) : model.trained.checkpointTensors();
+    const training = { state, optimizer: stream.tensors(moments), weightsChecksum: checksum };
     const content = { config: config.toJSON(), generationConfig, tensors, ...tokenizer?.files(), training };
     await (model.lora ? saveAdapters(dir, model, tokenizer, training) : saveCheckpoint(dir, content));
     const step = trainer.step + trainer.skippedSteps;
     if (keep > 1) await keepInHistory(dir, { step, keep, files: CHECKPOINT_FILES });
   };
-  const writeAndEnd = () => write().finally(() => moments.end());
-  await trainer.whileUnchanged(() => fromFirst(trainer.collectives, writeAndEnd, () => moments.serve()));
+  await trainer.whileUnchanged(async () => {
+    const checksum = await weightsChecksum(model);
+    const writeAndEnd = () => write(checksum).finally(() => stream.end());
+    await fromFirst(trainer.collectives, writeAndEnd, () => stream.serve());
+  });
 }
 
 /**
@@ -109,10 +117,12 @@ export async function saveTraining(
  * of the training; the errors of `MoETransformer.load`; TypeError or RangeError for `config`.
  */
 export async function resumeTraining(dir: string, options: ResumeOptions = {}): Promise<ResumedTraining> {
-  checkOptions('resumeTraining', options, ['kernels', 'config', 'collectives', 'onNote']);
+  checkOptions('resumeTraining', options, ['kernels', 'config', 'collectives', 'expertParallel', 'onNote']);
   const ranks = options.collectives ?? soloCollectives();
-  const { trainer, stored } = await together(ranks, () => readTraining(dir, options));
-  const momentsCrc = await momentsCrc32(ranks, trainer.momentPieces());
+  const model = await together(ranks, () => readModel(dir, options));
+  const checksum = await weightsChecksum(model);
+  const { trainer, stored } = await together(ranks, () => readTraining(dir, model, checksum, options));
+  const momentsCrc = await piecesCrc32(ranks, trainer.momentPieces());
   const isChecked = await together(ranks, () => checkState(dir, stored, momentsCrc));
   if (!isChecked) options.onNote?.(withoutChecksums(dir));
   const { data, tokenizerSha256, progress } = stored.state;
@@ -124,17 +134,31 @@ export async function resumeTraining(dir: string, options: ResumeOptions = {}): 
   };
 }
 
+/** The model of a training, with this rank's experts where they are divided. */
+async function readModel(
+  dir: string,
+  { kernels, collectives, expertParallel = 1 }: ResumeOptions,
+): Promise<MoETransformer> {
+  // Trainer.requireMemory checks the activations once there is a batch.
+  const needs = (config: ModelConfig) =>
+    memoryBytes(config, { batch: 1, seq: 1, kernels, ranks: collectives?.size, expertParallel });
+  const expertRanks = expertRanksOf(collectives, expertParallel);
+  await checkTrainingFiles(dir);
+  const adapted = await loadAdapted(dir, kernels);
+  if (adapted === null) return MoETransformer.load(dir, { kernels, needs, expertRanks });
+  if (expertRanks !== undefined)
+    throw new RangeError(`expertParallel must be 1 for a training of adapters, got ${expertParallel}`);
+  return adapted;
+}
+
 /** A trainer with everything that was saved, of the moments this rank's parts; their file is closed. */
 async function readTraining(
   dir: string,
-  { kernels, collectives, onNote, config: changes = {} }: ResumeOptions,
+  model: MoETransformer,
+  checksum: string,
+  { collectives, onNote, config: changes = {} }: ResumeOptions,
 ): Promise<{ trainer: Trainer; stored: StoredTraining }> {
-  // Trainer.requireMemory checks the activations once there is a batch.
-  const needs = (config: ModelConfig) =>
-    memoryBytes(config, { batch: 1, seq: 1, kernels, ranks: collectives?.size });
-  await checkTrainingFiles(dir);
-  const model = (await loadAdapted(dir, kernels)) ?? (await MoETransformer.load(dir, { kernels, needs }));
-  const stored = await openTraining(dir, tensorsChecksum(model.trained.checkpointTensors()));
+  const stored = await openTraining(dir, checksum);
   const { state, optimizer } = stored;
   try {
     const config = withChanges(storedConfig(optimizer.path, state.config), changes);

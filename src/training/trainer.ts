@@ -14,6 +14,7 @@ import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { type BatchCounts, type BatchIds, checkBatch } from './checkBatch';
 import { isStop, throwIfAnyAborted } from './distributed/agreement';
+import { parametersOf, sharingOf } from './distributed/divided';
 import { StepExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
 import { checksum, StepSums } from './distributed/stepSums';
@@ -114,8 +115,8 @@ export class Trainer {
   readonly #tree: GradientTree;
   readonly #exchange: StepExchange;
   #savesRunning = 0;
-  /** Tells whether the ranks are in the same state; 0 until the first step. */
-  #state = 0;
+  /** Tells whether the ranks are in the same state: what all have, and their experts; null until the first step. */
+  #state: readonly [number, number] | null = null;
 
   /**
    * @throws TypeError for an unknown or non-numeric option, RangeError for one out of range, or a number of micro-batches that
@@ -126,7 +127,7 @@ export class Trainer {
       throw new TypeError(`Trainer: model must be a MoETransformer, got ${typeof model}`);
     }
     checkOptions('Trainer', options, ['collectives']);
-    const ranks = options.collectives ?? soloCollectives();
+    const ranks = options.collectives ?? model.expertExchange?.ranks ?? soloCollectives();
     this.model = model;
     this.collectives = ranks;
     this.config = resolveTrainConfig(config, model.config.routerAuxLossCoef, ranks.size);
@@ -136,12 +137,13 @@ export class Trainer {
         `microBatches must be a multiple of the number of ranks (${ranks.size}), got ${microBatches}`,
       );
     }
+    const sharing = sharingOf(model, ranks, train);
     model.train(train);
-    this.#optimizer = new AdamW(model.trained, this.config, ranks);
+    this.#optimizer = new AdamW(model.trained, this.config, sharing, () => parametersOf(model));
     const experts = model.loss.noSums().load.flat().length;
-    this.#sums = new StepSums(ranks, microBatches, experts);
+    this.#sums = new StepSums(ranks, microBatches, experts, sharing.groupSize);
     this.#tree = new GradientTree(model.trained, microBatches / ranks.size);
-    this.#exchange = new StepExchange(model.trained, ranks);
+    this.#exchange = new StepExchange(model.trained, ranks, sharing.groupSize);
   }
 
   /**
@@ -269,7 +271,11 @@ export class Trainer {
     const rows = Math.ceil(batch / (microBatches * gradAccumulationSteps));
     const growth = this.model.loss.growthBytes(rows, seqLen, gradientCheckpointing ? 'recompute' : 'train');
     const gradients = growth.gradients! + this.#tree.missingBytes;
-    const needs = { ...growth, gradients, moments: this.#optimizer.missingBytes };
+    // As many rows come to a rank's experts as it sends, where the load is even.
+    const sent = rows * seqLen * this.model.config.topKExperts;
+    const received = this.model.expertExchange?.growthBytes(sent, gradientCheckpointing) ?? 0;
+    const activations = growth.activations! + received;
+    const needs = { activations, gradients, moments: this.#optimizer.missingBytes };
     requireMemory('The training', needs, this.model.kernels.memory.available);
   }
 
@@ -304,7 +310,7 @@ export class Trainer {
     this.#preferences = data.preferences ? new PreferenceLoss(data.preferences) : null;
     this.#exchange.begin();
     const sums = this.#computeOwn(data, counts, onGradients);
-    this.#sums.exchange(sums, data, this.#stateNumber());
+    this.#sums.exchange(sums, data, this.#stateNumbers());
     const gradNorm = this.#exchange.finish();
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
@@ -384,15 +390,16 @@ export class Trainer {
   }
 
   /** The same on ranks that began with the same weights, options and counters. */
-  #stateNumber(): number {
-    if (this.collectives.size === 1 || this.#state !== 0) return this.#state;
+  #stateNumbers(): readonly [number, number] {
+    if (this.collectives.size === 1) return [0, 0];
     const { model, config } = this;
-    const about = new TextEncoder().encode(JSON.stringify([model.config, config, this.getState()]));
-    const { shards } = model.trained;
-    const weights = shards.map(
-      ({ buffer, byteOffset, length }) => new Int32Array(buffer, byteOffset, length),
-    );
-    this.#state = 1 + checksum([about, ...weights]);
+    const { shards, shardDivided } = model.trained;
+    const weightsWhere = (isDivided: boolean) =>
+      shards
+        .filter((_, shard) => shardDivided[shard] === isDivided)
+        .map(({ buffer, byteOffset, length }) => new Int32Array(buffer, byteOffset, length));
+    const about = () => new TextEncoder().encode(JSON.stringify([model.config, config, this.getState()]));
+    this.#state ??= [checksum([about(), ...weightsWhere(false)]), checksum(weightsWhere(true))];
     return this.#state;
   }
 

@@ -48,6 +48,11 @@ describe('a wrong command line', () => {
     ['a surplus argument', () => ['info', 'x'], /too many arguments/],
     ['text for an integer', () => train('--steps', 'many'), /--steps[\s\S]*'many'[\s\S]*integer >= 1/],
     ['a fraction for an integer', () => train('--batch-size', '1.5'), /--batch-size[\s\S]*integer >= 1/],
+    [
+      'experts divided over one rank',
+      () => train('--expert-parallel', '2'),
+      /--expert-parallel must be a divisor of the number of ranks \(1\), got 2/,
+    ],
     ['a negative rate', () => train('--lr', '-1'), /--lr[\s\S]*number >= 0/],
     ['a fraction of 1', () => train('--validation-fraction', '1'), /number >= 0 and < 1/],
     ['an unknown preset', () => train('--preset', 'huge'), /Allowed choices are tiny, small/],

@@ -74,6 +74,22 @@ test('ranks and micro-batches are counted, of adapters, too', async () => {
   expect([code, stderr]).toEqual([2, expect.stringMatching(/multiple of the number of ranks \(2\), got 3/)]);
 });
 
+test('experts divided over ranks are counted', async () => {
+  const sharing = { ranks: 4, expertParallel: 2 };
+  const found = await inspectCheckpoint(base, { batch: 8, seqLen: 8, ...sharing });
+  const { config } = await MoETransformer.load(base);
+  expect(found.expertParallel).toBe(2);
+  expect(found.memory.training).toEqual(memoryBytes(config, { batch: 2, seq: 8, ...sharing }));
+  const inspect = (n: number) =>
+    sgemoe(['inspect', base, '--batch', '8', '--seq-len', '8', '--ranks', '4', '--expert-parallel', `${n}`]);
+  expect((await inspect(2)).stdout).toMatch(
+    /^ {2}training .*\), in 4 micro-batches, on each of 4 ranks, experts divided over 2$/m,
+  );
+  const { code, stderr } = await inspect(3);
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/--expert-parallel must be a divisor of the number of ranks \(4\), got 3/);
+});
+
 test('beside 16-bit weights, those in memory count, not the mapped ones', async () => {
   const { adapters, memory } = await inspectCheckpoint(base, { dtype: 'bfloat16', lora: LORA });
   expect(adapters!.training.weights).toBe(memory.inference.weights + adapters!.bytes);

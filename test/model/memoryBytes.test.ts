@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import {
+  type Collectives,
   Decoder,
   evaluate,
   type Kernels,
@@ -140,6 +141,30 @@ test('counts what each of several ranks keeps of the moments', () => {
     expect(one.moments).toBe(held.reduce((total, bytes) => total + bytes));
   }
   expect(told).toEqual({ ...one, moments: told.moments, total: one.total - one.moments + told.moments });
+});
+
+test('counts what a rank with most experts keeps where they are divided', () => {
+  const config = ModelConfig.tiny({ nExperts: 3 });
+  const ranks = 4;
+  const held = Array.from({ length: ranks }, (_, rank) => {
+    const collectives: Collectives = { ...soloCollectives(), rank, size: ranks, subset: () => collectives };
+    const model = MoETransformer.create(config, { expertRanks: { collectives, groupSize: 2 } });
+    // Two moments of what all have, two of the experts.
+    const moments = momentBytes(new Trainer(model, {}, { collectives })) - 4 * ALIGNMENT_BYTES;
+    return { weights: model.store.weightBytes, gradients: model.store.mirrorBytes, moments };
+  });
+  const options = { batch: 2, seq: 8, ranks };
+  const told = memoryBytes(config, { ...options, expertParallel: 2 });
+  const most = (key: 'weights' | 'gradients' | 'moments') => Math.max(...held.map((each) => each[key]));
+  // One or two of three experts.
+  expect(Math.min(...held.map(({ weights }) => weights))).toBeLessThan(most('weights'));
+  expect(told).toMatchObject({ weights: most('weights'), gradients: most('gradients') });
+  if (getKernels().info.backend !== 'wasm') expect(told.moments).toBe(most('moments'));
+  // Rows that come take memory where they are kept.
+  expect(told.activations).toBeGreaterThan(memoryBytes(config, options).activations);
+  expect(() => memoryBytes(config, { ...options, expertParallel: 3 })).toThrow(
+    'expertParallel must be a divisor of the number of ranks (4), got 3',
+  );
 });
 
 test('counts the gradients of micro-batches that wait to be summed, as a step allocates them', () => {

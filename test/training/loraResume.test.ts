@@ -45,7 +45,7 @@ test.each([
     expect(sameBits(shard, model.lora!.store.shards[i])).toBe(true);
   });
   const best = join(dir, `best-${dtype}`);
-  await saveBest(best, model, new ByteTokenizer(), { step: 6, loss: 1.5 });
+  await saveBest(trainer.collectives, best, model, new ByteTokenizer(), { step: 6, loss: 1.5 });
   expect(await readBest(best)).toEqual({ step: 6, loss: 1.5 });
 });
 

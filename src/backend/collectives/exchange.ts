@@ -1,4 +1,4 @@
-import type { Collectives, MovableArray, SharedRank, Transfer } from '../collectives';
+import { addTree, type Collectives, type MovableArray, type SharedRank, type Transfer } from '../collectives';
 import { arrayType, requireInteger, wrongType } from '../reference/checks';
 
 /** Functions of `Collectives` that move something or wait, in the order of their numbers in messages between ranks. */
@@ -156,6 +156,13 @@ export abstract class CheckedCollectives implements Collectives {
     return this.#postEmpty('barrier');
   }
 
+  subset(members: readonly number[]): Collectives {
+    return new Subset(this.rank, this.size, members, {
+      post: (exchange) => this.post(exchange),
+      abort: (reason) => this.abort(reason),
+    });
+  }
+
   close(): Transfer {
     this.#requireOpen('close');
     this.#isClosing = true;
@@ -174,6 +181,95 @@ export abstract class CheckedCollectives implements Collectives {
   #requireOpen(name: string): void {
     if (this.#isClosing) throw new TypeError(`${name}: called after close`);
   }
+}
+
+/** What a subset has done by the whole. */
+interface Whole {
+  post(exchange: Exchange): Transfer;
+  abort(reason: string): void;
+}
+
+/** Some of the ranks: to the others nothing is sent, and nothing comes from them. */
+class Subset extends CheckedCollectives {
+  constructor(
+    rank: number,
+    private readonly wholeSize: number,
+    private readonly members: readonly number[],
+    private readonly whole: Whole,
+  ) {
+    checkMembers(members, rank, wholeSize);
+    super(members.indexOf(rank), members.length);
+  }
+
+  override abort(reason: string): void {
+    this.whole.abort(reason);
+  }
+
+  override close(): Transfer {
+    throw new TypeError('close: a subset of the ranks ends with the whole');
+  }
+
+  override share(): SharedRank {
+    throw new TypeError('share: a subset of the ranks can not be shared; share the whole');
+  }
+
+  protected override post({ sends, receives, ...call }: Exchange): Transfer {
+    if (call.summed) return this.#sum({ sends, receives, ...call });
+    return this.whole.post({ ...call, sends: this.#ofAll(sends), receives: this.#ofAll(receives) });
+  }
+
+  /** Gets the members' parts and sums them here, since the whole would sum those of all ranks. */
+  #sum({ sends, receives, ...call }: Exchange): Transfer {
+    const [sum] = receives;
+    const addends = this.members.map(() => new Uint8Array(sum.length));
+    const exchange = { ...call, sends: this.#ofAll(sends), receives: this.#ofAll(addends), summed: false };
+    const transfer = this.whole.post(exchange);
+    let isSummed = false;
+    const finish = () => {
+      if (!isSummed) addInto(sum, addends, call.type);
+      isSummed = true;
+    };
+    return {
+      wait() {
+        transfer.wait();
+        finish();
+      },
+      async settled() {
+        await transfer.settled();
+        finish();
+      },
+    };
+  }
+
+  #ofAll(parts: readonly Uint8Array[]): Uint8Array[] {
+    const all: Uint8Array[] = new Array(this.wholeSize).fill(EMPTY);
+    for (const [i, part] of parts.entries()) all[this.members[i]] = part;
+    return all;
+  }
+}
+
+function addInto(sum: Uint8Array, addends: readonly Uint8Array[], type: MovableType): void {
+  if (type === 'Float64Array') {
+    addTree(
+      addends.map(({ buffer }) => new Float64Array(buffer)),
+      sum.length / Float64Array.BYTES_PER_ELEMENT,
+    );
+  } else {
+    addTree(
+      addends.map(({ buffer }) => new Float32Array(buffer)),
+      sum.length / Float32Array.BYTES_PER_ELEMENT,
+    );
+  }
+  sum.set(addends[0]);
+}
+
+function checkMembers(members: readonly number[], rank: number, size: number): void {
+  if (!Array.isArray(members)) throw wrongType('subset', 'members', 'an array', members);
+  for (const [i, member] of members.entries()) {
+    requireInteger('subset', `members[${i}]`, member, i === 0 ? 0 : members[i - 1] + 1, size);
+  }
+  if (members.includes(rank)) return;
+  throw new RangeError(`subset: members must have rank ${rank} among them, got ${members.join(', ')}`);
 }
 
 /** Checks that `x` is an array of one of these types, and returns which. */

@@ -17,6 +17,7 @@ import { type InspectedAdapters, type Inspection, inspectCheckpoint } from '../.
 import type { MemoryBytes } from '../../model/memoryBytes';
 import { ENGINE_OPTIONS } from '../../serve/engine/options';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
+import { inExpertFlags } from '../options/expertOptions';
 import {
   addHubOptions,
   checkpointPath,
@@ -52,7 +53,8 @@ const INSPECT_NOTES = `
 Only headers are read, no weights. Memory is counted from the configuration: a forward takes weights and activations, and
 generation also the keys and values of all tokens; a train step takes weights, gradients, AdamW's moments and activations. Of adapters,
 those of a folder or of --lora-targets, it tells their parameters, bytes, and what training them beside the weights as stored takes.
-With --ranks, the figures of trainings are those of one rank, whose batch is its share of --batch.
+With --ranks, the figures of trainings are those of one rank, whose batch is its share of --batch; with --expert-parallel, those of one
+with most experts, to which as many rows come as it sends.
 
 Examples:
   $ sgemoe inspect runs/book
@@ -144,6 +146,11 @@ export function addCheckpointCommands(program: Command, { io }: CliContext): voi
     1,
   );
   addTableOptions(inspecting, { microBatches })
+    .option(
+      '--expert-parallel <n>',
+      'of these ranks neighbouring ones that together have each expert once, a divisor of their number (default: 1, each has all)',
+      integer(1),
+    )
     .option('--tensors', 'list every tensor (default: one line for all)')
     .option('--json', 'print one JSON object, tensors included (default: lines)');
   addHubOptions(inspecting)
@@ -180,12 +187,14 @@ interface InspectCliOptions extends DtypeCliOption, HubCliOptions {
   gradientCheckpointing?: boolean;
   ranks: number;
   microBatches?: number;
+  expertParallel?: number;
   tensors?: boolean;
   json?: boolean;
 }
 
 async function inspectCommand(name: string, options: InspectCliOptions, io: CliIo): Promise<void> {
-  const { batch, seqLen, dtype, kvCacheDtype, gradientCheckpointing, ranks, microBatches } = options;
+  const { batch, seqLen, dtype, kvCacheDtype, gradientCheckpointing } = options;
+  const { ranks, microBatches, expertParallel } = options;
   const lora: LoraOptions | undefined =
     options.loraTargets === undefined ? undefined : fromFlags(INSPECTED_LORA, options);
   const dir = await runnablePath(name, options, io);
@@ -199,7 +208,9 @@ async function inspectCommand(name: string, options: InspectCliOptions, io: CliI
       gradientCheckpointing,
       ranks,
       microBatches,
+      expertParallel,
     }),
+    inExpertFlags,
   );
   if (options.json) {
     io.stdout.write(`${JSON.stringify(found, null, 2)}\n`);
@@ -244,10 +255,15 @@ function describe({
 }
 
 /** How a training is divided, unless it is one process's whole batch. */
-function sharing({ ranks, microBatches }: Pick<Inspection, 'ranks' | 'microBatches'>): string {
+function sharing({
+  ranks,
+  microBatches,
+  expertParallel,
+}: Pick<Inspection, 'ranks' | 'microBatches' | 'expertParallel'>): string {
   if (microBatches === 1) return '';
   const each = ranks === 1 ? '' : `, on each of ${formatCount(ranks)} ranks`;
-  return `, in ${formatCount(microBatches)} micro-batches${each}`;
+  const experts = expertParallel === 1 ? '' : `, experts divided over ${formatCount(expertParallel)}`;
+  return `, in ${formatCount(microBatches)} micro-batches${each}${experts}`;
 }
 
 function adapterRows({

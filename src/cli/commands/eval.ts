@@ -19,9 +19,14 @@ import {
   type TextEvalResult,
   WINDOW_OPTIONS,
 } from '../../training/evaluateText';
-import { addCommTimeout, type CommTimeoutOption } from '../options/commTimeout';
 import { DEFAULT_VALIDATION_FRACTION } from '../options/dataOptions';
 import { type DtypeCliOption, dtypeOption } from '../options/dtypeOption';
+import {
+  addSharingOptions,
+  inExpertFlags,
+  type SharingCliOptions,
+  sharedExperts,
+} from '../options/expertOptions';
 import {
   addAdapterOption,
   addHubOptions,
@@ -38,10 +43,10 @@ import { formatCount, formatDuration, formatPercent, formatRate } from '../termi
 import { interruptible } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
-import { asUsage, UsageError } from '../terminal/usageError';
+import { asUsage, UsageError, usageOf } from '../terminal/usageError';
 import { onRanks } from './ranks';
 
-interface EvalCliOptions extends DtypeCliOption, HubCliOptions, CommTimeoutOption {
+interface EvalCliOptions extends DtypeCliOption, HubCliOptions, SharingCliOptions {
   data: string[];
   adapter?: string;
   split?: Split;
@@ -88,7 +93,7 @@ export function addEvalCommand(program: Command, context: CliContext): void {
       decimal({ above: 0, below: 1 }),
     );
   addTableOptions(command, WINDOW_OPTIONS);
-  addHubOptions(addCommTimeout(addThreadsOption(addAdapterOption(command).addOption(dtypeOption()))))
+  addHubOptions(addSharingOptions(addThreadsOption(addAdapterOption(command).addOption(dtypeOption()))))
     .option('--json', 'print one JSON object (default: lines)')
     .addHelpText('after', NOTES)
     .action(async (name: string, options: EvalCliOptions) => {
@@ -108,7 +113,7 @@ async function evalCommand(
   io: CliIo,
 ): Promise<void> {
   const { model, tokenizer, dataset, windows, batches, tokens } = await together(collectives, () =>
-    prepare(name, options, io),
+    prepare(name, options, collectives, io),
   );
   const progress = new JobProgress(io.stderr);
   const started = performance.now();
@@ -129,7 +134,7 @@ async function evalCommand(
 }
 
 /** Loads the model and opens the text. */
-async function prepare(name: string, options: EvalCliOptions, io: CliIo) {
+async function prepare(name: string, options: EvalCliOptions, collectives: Collectives, io: CliIo) {
   if (options.threads !== undefined) getKernels().setThreads(options.threads);
   const dir = await runnablePath(name, options, io);
   const tokenizer = await tokenizerOf(dir);
@@ -138,9 +143,12 @@ async function prepare(name: string, options: EvalCliOptions, io: CliIo) {
   const windowsOf = (config: ModelConfig) => asUsage(() => scoringWindows({ config }, options), inFlags);
   const needs = (config: ModelConfig) => {
     const { batchSize: batch, seqLen: seq } = windowsOf(config);
-    return memoryBytes(config, { mode: 'loss', batch, seq });
+    const { size: ranks } = collectives;
+    return memoryBytes(config, { mode: 'loss', batch, seq, ranks, expertParallel: options.expertParallel });
   };
-  const model = await MoETransformer.load(dir, { needs, dtype: options.dtype });
+  const expertRanks = sharedExperts(options, collectives);
+  const loading = MoETransformer.load(dir, { needs, dtype: options.dtype, expertRanks });
+  const model = await (expertRanks ? usageOf(loading, inExpertFlags) : loading);
   if (options.adapter !== undefined) await loadLora(options.adapter, model);
   requireOneCheckpoint(dir, model, tokenizer);
   const windows = windowsOf(model.config);

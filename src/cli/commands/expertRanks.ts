@@ -1,7 +1,7 @@
 /** Commands that serve a model over several ranks: rank 0 has the model and a part of the experts, the others answer it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Distributed } from '../../backend/collectives/distributed';
-import type { ExpertRanks } from '../../model/expertExchange';
+import type { ExpertRanks } from '../../model/expertLayout';
 import { ExpertShard } from '../../model/expertShard';
 import { fromFirst, together } from '../../training/distributed/agreement';
 import type { DtypeCliOption } from '../options/dtypeOption';

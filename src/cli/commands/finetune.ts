@@ -219,7 +219,7 @@ async function newTrainer(
   collectives: Collectives,
 ): Promise<Trainer> {
   const model = await loadForTuning(path, options, tokenizer, {
-    ranks: collectives.size,
+    collectives,
     lora: loraOf(options),
   });
   return asUsage(() => new Trainer(model, trainConfigOf(options), { collectives }));

@@ -7,7 +7,7 @@ import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
 import type { ModelConfig } from '../../config/modelConfig';
 import { adapterBase, readModelTokenizer } from '../../hf/adapterBase';
-import type { ExpertRanks } from '../../model/expertExchange';
+import type { ExpertRanks } from '../../model/expertLayout';
 import { ExpertShard } from '../../model/expertShard';
 import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';

@@ -7,6 +7,7 @@ import { together } from '../../training/distributed/agreement';
 import { TrainingRun } from '../../training/run/trainingRun';
 import { Trainer } from '../../training/trainer';
 import { type DataOptions, openData } from '../options/dataOptions';
+import { sharedExperts } from '../options/expertOptions';
 import { checkpointPath } from '../options/hubOptions';
 import { storableOptions } from '../options/optionFiles';
 import { MODEL_FLAGS, modelConfig } from '../options/recipe';
@@ -136,17 +137,21 @@ async function newTrainer(
   collectives: Collectives,
 ): Promise<Trainer> {
   const { initFrom } = options;
-  const ranks = collectives.size;
   const model =
     initFrom === undefined
-      ? newModel(options, tokenizer, ranks)
-      : await loadForTuning(initFrom, options, tokenizer, { ranks });
+      ? newModel(options, tokenizer, collectives)
+      : await loadForTuning(initFrom, options, tokenizer, { collectives });
   const trainConfig = trainConfigOf(options);
   return asUsage(() => new Trainer(model, trainConfig, { collectives }));
 }
 
-function newModel(options: TrainCliOptions, { vocabSize }: Tokenizer, ranks: number): MoETransformer {
+function newModel(
+  options: TrainCliOptions,
+  { vocabSize }: Tokenizer,
+  collectives: Collectives,
+): MoETransformer {
   const config = modelConfig(options, vocabSize, options.seqLen);
-  requireMemory('The training', trainingBytes(config, options, { ranks }));
-  return MoETransformer.create(config, { seed: options.seed });
+  const expertRanks = sharedExperts(options, collectives);
+  requireMemory('The training', trainingBytes(config, options, { collectives }));
+  return MoETransformer.create(config, { seed: options.seed, expertRanks });
 }

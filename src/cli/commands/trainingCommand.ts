@@ -1,6 +1,8 @@
 /** What `sgemoe train` and `sgemoe finetune` share: the folder, the recipe, the progress, the sample at the end. */
 import type { Command } from 'commander';
 import { getKernels } from '../../backend';
+import type { Collectives } from '../../backend/collectives';
+import { soloCollectives } from '../../backend/collectives/solo';
 import type { MemoryNeeds } from '../../base/requireMemory';
 import type { LoraOptions } from '../../config/loraOptions';
 import type { ModelConfig } from '../../config/modelConfig';
@@ -15,6 +17,7 @@ import { RunFolder } from '../../training/run/runFolder';
 import { type ResumeRunOptions, RUN_OPTIONS, type TrainingRunOptions } from '../../training/run/runOptions';
 import { type SampleText, sampleText, type Writer } from '../../training/run/samples';
 import { TrainingRun } from '../../training/run/trainingRun';
+import { inExpertFlags, sharedExperts } from '../options/expertOptions';
 import { applyConfigFile, applyStoredOptions } from '../options/optionFiles';
 import { defaultWarmup } from '../options/recipe';
 import { fromFlags } from '../options/tableOptions';
@@ -23,7 +26,7 @@ import { Interrupt } from '../terminal/interrupt';
 import { type CliIo, EXIT } from '../terminal/io';
 import { RunPrinter } from '../terminal/runPrinter';
 import { describeResult } from '../terminal/runSummary';
-import { asUsage, UsageError } from '../terminal/usageError';
+import { asUsage, UsageError, usageOf } from '../terminal/usageError';
 
 /** The options of a command whose steps and sample are known. */
 export type KnownRunOptions = RunCliOptions & { steps: number; samplePrompt: string };
@@ -146,6 +149,8 @@ async function showSample(writer: Writer, sample: SampleText, io: CliIo): Promis
     for await (const text of sampleText(writer, sample, interrupt.signal)) io.stdout.write(text);
   } finally {
     interrupt.release();
+    // An interrupt that reached this rank alone leaves the others with its experts to ask for.
+    writer.model.expertExchange?.follow();
   }
   io.stdout.write('\n');
 }
@@ -176,7 +181,9 @@ export async function completeOptions<T extends RunCliOptions>(command: Command)
 export async function resumeRun(options: KnownRunOptions, recipe: ResumeRunOptions): Promise<TrainingRun> {
   const { out, steps } = options;
   const isFinished = await new RunFolder(out).isFinished();
-  const run = await TrainingRun.resume(out, { ...recipe, config: trainConfigOf(options) });
+  sharedExperts(options, recipe.collectives ?? soloCollectives());
+  const { expertParallel } = options;
+  const run = await TrainingRun.resume(out, { ...recipe, config: trainConfigOf(options), expertParallel });
   if (!(isFinished && run.isOver)) return run;
   await run.close();
   throw new UsageError(
@@ -205,8 +212,8 @@ export function trainConfigOf(options: RunCliOptions & { steps: number }): Train
 
 /** Who computes the steps, and of what. */
 interface Sharing {
-  /** Number of ranks that share them. */
-  ranks: number;
+  /** The ranks that share them. */
+  collectives: Collectives;
   /** Adapters that are trained in place of the weights. */
   lora?: LoraOptions | undefined;
 }
@@ -215,8 +222,9 @@ interface Sharing {
 export function trainingBytes(
   config: ModelConfig,
   options: KnownRunOptions,
-  { ranks, lora }: Sharing,
+  { collectives: { size: ranks }, lora }: Sharing,
 ): MemoryNeeds {
+  const { expertParallel } = options;
   const {
     microBatches = ranks,
     gradAccumulationSteps = 1,
@@ -225,9 +233,8 @@ export function trainingBytes(
   } = trainConfigOf(options);
   const batch = Math.ceil(options.batchSize / (microBatches * gradAccumulationSteps));
   const seq = options.seqLen;
-  return asUsage(() =>
-    memoryBytes(config, { batch, seq, gradientCheckpointing, train, lora, ranks, microBatches }),
-  );
+  const how = { gradientCheckpointing, train, lora, ranks, microBatches, expertParallel };
+  return asUsage(() => memoryBytes(config, { batch, seq, ...how }), inExpertFlags);
 }
 
 /**
@@ -241,11 +248,16 @@ export async function loadForTuning(
   sharing: Sharing,
 ): Promise<MoETransformer> {
   const { seqLen } = options;
-  const { lora } = sharing;
-  const model = await MoETransformer.load(from, {
+  const { lora, collectives } = sharing;
+  const expertRanks = sharedExperts(options, collectives);
+  if (lora !== undefined && expertRanks !== undefined)
+    throw new UsageError('--expert-parallel divides experts that are trained; leave out --lora-targets.');
+  const loading = MoETransformer.load(from, {
     dtype: lora === undefined ? 'float32' : 'stored',
     needs: (config) => trainingBytes(config, options, sharing),
+    expertRanks,
   });
+  const model = await (expertRanks ? usageOf(loading, inExpertFlags) : loading);
   const { maxSeqLen, vocabSize } = model.config;
   if (seqLen > maxSeqLen) {
     throw new UsageError(`--seq-len must be at most ${maxSeqLen}, the context of the model in ${from}.`);

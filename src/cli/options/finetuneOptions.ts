@@ -5,7 +5,7 @@ import { BETA_OPTION, CHAT_DATA_OPTIONS, type ChatDatasetOptions } from '../../t
 import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
 import { RUN_OPTIONS } from '../../training/run/runOptions';
 import { SAMPLE_OPTIONS } from '../../training/run/samples';
-import { addCommTimeout } from './commTimeout';
+import { addSharingOptions } from './expertOptions';
 import { addHubOptions, type HubCliOptions } from './hubOptions';
 import { addTableOptions } from './tableOptions';
 import { addThreadsOption } from './threads';
@@ -100,5 +100,5 @@ export function addFinetuneOptions(command: Command): void {
   });
   addTableOptions(command, EARLY_STOPPING_OPTIONS);
   addTableOptions(command, SAMPLE_OPTIONS, { changes: SAMPLE_CHANGES });
-  addCommTimeout(addThreadsOption(command));
+  addSharingOptions(addThreadsOption(command));
 }

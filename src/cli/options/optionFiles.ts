@@ -11,7 +11,7 @@ import { MODEL_FLAGS } from './recipe';
 import { isRepeatable } from './tableOptions';
 
 /** Options that belong to one start of a run, not to the run. */
-const NOT_STORED = ['config', 'resume', 'overwrite', 'help', 'commTimeout'];
+const NOT_STORED = ['config', 'resume', 'overwrite', 'help', 'commTimeout', 'expertParallel'];
 
 /** Options that can't change when a run is resumed: the model, the data and their order. */
 const FIXED = [

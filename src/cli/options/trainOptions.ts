@@ -4,15 +4,15 @@ import { TRAIN_OPTIONS } from '../../config/trainConfig';
 import { EARLY_STOPPING_OPTIONS } from '../../training/earlyStopping';
 import { RUN_OPTIONS } from '../../training/run/runOptions';
 import { SAMPLE_OPTIONS } from '../../training/run/samples';
-import { addCommTimeout, type CommTimeoutOption } from './commTimeout';
 import { DEFAULT_VALIDATION_FRACTION, DEFAULT_VOCAB_SIZE } from './dataOptions';
+import { addSharingOptions, type SharingCliOptions } from './expertOptions';
 import type { ModelCliOptions } from './recipe';
 import { addTableOptions } from './tableOptions';
 import { addThreadsOption } from './threads';
 import { decimal, integer, saveInterval } from './values';
 
 /** The parsed options of a training that modules read one by one; the tables of options have more. */
-export interface RunCliOptions extends CommTimeoutOption {
+export interface RunCliOptions extends SharingCliOptions {
   /** Paths of the data; required unless a resumed run's file names them. */
   data: string[];
   out: string;
@@ -109,5 +109,5 @@ function addRunOptions(command: Command): void {
     decimal({ min: 0, below: 1 }),
   );
   addTableOptions(command, SAMPLE_OPTIONS);
-  addCommTimeout(addThreadsOption(command));
+  addSharingOptions(addThreadsOption(command));
 }

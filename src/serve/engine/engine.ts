@@ -443,7 +443,9 @@ export class Engine implements AsyncDisposable {
 
 /** What a worker needs to go on as this rank of those that have the experts. */
 function expertsOf({ expertExchange }: MoETransformer): WorkerSetup['experts'] {
-  return expertExchange && { rank: expertExchange.ranks.share(), counts: expertExchange.counts };
+  if (expertExchange === null) return null;
+  const { ranks, layout } = expertExchange;
+  return { rank: ranks.share(), counts: layout.counts, groupSize: layout.groupSize };
 }
 
 function fingerprintOf(parts: readonly unknown[]): string {

@@ -41,7 +41,11 @@ export interface WorkerSetup {
   /** The memory of WorkerCounters. */
   counters: Float64Array;
   /** The rank as which the worker goes on, and the experts of each rank; null where all experts are here. */
-  experts: { readonly rank: SharedRank; readonly counts: readonly number[] } | null;
+  experts: {
+    readonly rank: SharedRank;
+    readonly counts: readonly number[];
+    readonly groupSize: number;
+  } | null;
 }
 
 /** The source of a prompt or a text. */

@@ -26,7 +26,9 @@ const GATHER_MS = 2;
 function runScheduler(port: NonNullable<typeof parentPort>, setup: WorkerSetup): void {
   const kernels = createKernels(setup.backend, setup.addonPath ?? undefined);
   const { experts } = setup;
-  const expertRanks = experts ? { collectives: takeOver(experts.rank), counts: experts.counts } : undefined;
+  const expertRanks = experts
+    ? { collectives: takeOver(experts.rank), counts: experts.counts, groupSize: experts.groupSize }
+    : undefined;
   const model = MoETransformer.fromShared(setup.model, { kernels, expertRanks });
   const exchange = model.expertExchange;
   const tokenizer = setup.tokenizer && loadTokenizer(setup.tokenizer.tokenizer, setup.tokenizer);

@@ -1,7 +1,7 @@
 import type { Collectives, Transfer } from '../../backend/collectives';
 import { SQUARES_BLOCK } from '../../backend/kernels/training';
 import type { ParameterStore, WeightRange } from '../../memory/parameters';
-import { type Bucket, bucketsOf, partOf, stretchWithin } from '../../memory/partition';
+import { type Bucket, bucketsOf, ownPartOf, partOf, stretchWithin } from '../../memory/partition';
 
 /** Neighbouring weights of a bucket, which the ranks update: elements from `offset` on of a buffer of weights. */
 interface UpdatedWeights {
@@ -25,9 +25,16 @@ interface OpenBucket extends Bucket {
  * What the ranks exchange in a step. Gradients are summed bucket by bucket while the backward still runs: a bucket leaves once all of
  * it is final, and each rank gets the sum of its part, in the tree over ranks. Then each updates the weights of its parts and gets the
  * others' (ZeRO, Rajbhandari et al. 2020, stage 1): as many bytes as handing out the sums takes. With one rank nothing moves.
+ *
+ * Of experts that are divided over groups of ranks the same happens among those that have the same ones, after the backward: their
+ * number may differ within a group, and all ranks have to make each call at the same time.
  */
 export class StepExchange {
   #buckets: OpenBucket[] = [];
+  /** The ranks that have the same experts as this one. */
+  readonly #peers: Collectives;
+  /** The buckets of divided weights of the rank that has most of them. */
+  #mostDivided = 0;
   /** The choice of trained weights whose gradients the buckets are. */
   #choices = -1;
   /** For each buffer of gradients the sums of squares of its blocks. */
@@ -35,10 +42,16 @@ export class StepExchange {
   /** Weights on their way. */
   #sharing: Transfer[] = [];
 
+  /** @param groupSize neighbouring ranks that together have what is divided once. */
   constructor(
     private readonly store: ParameterStore,
     private readonly ranks: Collectives,
-  ) {}
+    private readonly groupSize = 1,
+  ) {
+    const { rank, size } = ranks;
+    const members = Array.from({ length: size / groupSize }, (_, i) => (rank % groupSize) + i * groupSize);
+    this.#peers = groupSize === 1 ? ranks : ranks.subset(members);
+  }
 
   /** Begins a step. */
   begin(): void {
@@ -50,10 +63,14 @@ export class StepExchange {
     }
   }
 
+  get #divided(): OpenBucket[] {
+    return this.#buckets.filter(({ isDivided }) => isDivided);
+  }
+
   /** This rank's gradients of a range are final. Every element becomes so once, in the same order on all ranks. */
   complete({ shard, offset, size }: WeightRange): void {
     for (const bucket of this.#buckets) {
-      if (bucket.shard !== shard) continue;
+      if (bucket.shard !== shard || bucket.isDivided) continue;
       const from = Math.max(offset, bucket.offset);
       const end = Math.min(offset + size, bucket.offset + bucket.size);
       if (end <= from) continue;
@@ -68,54 +85,100 @@ export class StepExchange {
    */
   finish(): number {
     if (this.ranks.size === 1) return this.store.gradNorm();
+    // One after another: a sum among some of the ranks takes memory of its own.
+    this.#eachDivided((bucket) => {
+      this.#reduce(bucket);
+      bucket.transfer!.wait();
+    });
     for (const { transfer, part } of this.#buckets) {
-      transfer!.wait();
+      transfer?.wait();
       this.#squareBlocks(part);
     }
-    for (const squares of this.#squares) this.ranks.sumDoubles(squares, 0, squares.length).wait();
-    let total = 0;
-    for (const squares of this.#squares) total += squares.reduce((sum, ofBlock) => sum + ofBlock, 0);
+    const isShared = (_: Float64Array, shard: number) => !this.store.mirrorDivided[shard];
+    let total = this.#sumOfDivided();
+    for (const squares of this.#squares.filter(isShared)) {
+      this.ranks.sumDoubles(squares, 0, squares.length).wait();
+      total += sumOf(squares);
+    }
     for (const squares of this.#squares) squares.fill(0);
     return Math.sqrt(total);
+  }
+
+  /** The sum of the squares of the divided gradients of all ranks, in their order. */
+  #sumOfDivided(): number {
+    if (!this.store.isPart) return 0;
+    const { rank, size } = this.ranks;
+    const sums = new Float64Array(size);
+    for (const [shard, squares] of this.#squares.entries()) {
+      if (this.store.mirrorDivided[shard]) sums[rank] += sumOf(squares);
+    }
+    this.ranks.sumDoubles(sums, 0, size).wait();
+    return sumOf(sums);
+  }
+
+  /** Calls `job` as often on all ranks: with each bucket of divided weights, where others have more of them with an empty one. */
+  #eachDivided(job: (bucket: OpenBucket) => void): void {
+    if (this.#peers.size === 1) return;
+    const own = this.#divided;
+    for (let b = 0; b < this.#mostDivided; b++) job(own[b] ?? noBucket(this.#peers.size));
   }
 
   /** Gives all ranks the sums of all parts of the gradients. */
   gatherGradients(): void {
     const { gradShards } = this.store;
-    const transfers = this.#buckets.map(({ shard, offset, counts }) =>
-      this.ranks.allGather(gradShards[shard], offset, counts),
-    );
+    const transfers: Transfer[] = [];
+    for (const { isDivided, shard, offset, counts } of this.#buckets) {
+      if (!isDivided) transfers.push(this.ranks.allGather(gradShards[shard], offset, counts));
+    }
+    this.#eachDivided(({ shard, offset, counts }) => {
+      transfers.push(this.#peers.allGather(gradShards[shard], offset, counts));
+    });
     for (const transfer of transfers) transfer.wait();
   }
 
   /** This rank has updated the weights of its part of a bucket: begins to give them to the others, and to get theirs. */
   shareWeights(bucket: number): void {
-    if (this.ranks.size === 1) return;
-    for (const { shard, offset, counts } of this.#buckets[bucket].weights) {
-      this.#sharing.push(this.ranks.allGather(this.store.shards[shard], offset, counts));
+    if (this.ranks.size === 1 || this.#buckets[bucket].isDivided) return;
+    this.#share(this.#buckets[bucket], this.ranks);
+  }
+
+  #share({ weights }: OpenBucket, ranks: Collectives): void {
+    for (const { shard, offset, counts } of weights) {
+      this.#sharing.push(ranks.allGather(this.store.shards[shard], offset, counts));
     }
   }
 
-  /** Waits until this rank has all weights that `shareWeights` began to share. */
+  /** Waits until this rank has all weights that `shareWeights` began to share, and those of its experts. */
   finishWeights(): void {
+    this.#eachDivided((bucket) => this.#share(bucket, this.#peers));
     for (const transfer of this.#sharing) transfer.wait();
     this.#sharing.length = 0;
   }
 
   #cut(): void {
-    const { store } = this;
+    const { store, groupSize } = this;
     const { rank, size } = this.ranks;
     this.#choices = store.choices;
     const stretches = store.stretches(() => null);
-    this.#buckets = bucketsOf(store.mirrorSizes, size).map((bucket) => {
+    this.#buckets = bucketsOf(store, { size, groupSize }).map((bucket) => {
       const weights = stretches.flatMap((stretch) => {
         const found = stretchWithin(stretch, bucket);
         const countOf = (r: number) => stretchWithin(stretch, partOf(bucket, r))?.size ?? 0;
         return found === null ? [] : { ...found, counts: bucket.counts.map((_, r) => countOf(r)) };
       });
-      return { ...bucket, part: partOf(bucket, rank), weights, missing: 0, transfer: null };
+      const part = ownPartOf(bucket, { rank, size, groupSize });
+      return { ...bucket, part, weights, missing: 0, transfer: null };
     });
+    this.#countDivided();
     this.#squares = store.mirrorSizes.map((length) => new Float64Array(Math.ceil(length / SQUARES_BLOCK)));
+  }
+
+  #countDivided(): void {
+    if (this.#peers.size === 1 || !this.store.isPart) return;
+    const counts = new Int32Array(this.ranks.size);
+    counts[this.ranks.rank] = this.#divided.length;
+    this.ranks.allGather(counts, 0, new Array(this.ranks.size).fill(1)).wait();
+    this.#mostDivided = Math.max(...counts);
   }
 
   #squareBlocks({ shard, offset, size }: WeightRange): void {
@@ -127,7 +190,20 @@ export class StepExchange {
 
   #reduce(bucket: OpenBucket): void {
     const gradients = this.store.gradShards[bucket.shard];
-    const { offset, counts, part } = bucket;
-    bucket.transfer = this.ranks.reduceScatter(gradients, offset, counts, gradients, part.offset);
+    const { offset, counts, part, isDivided } = bucket;
+    const ranks = isDivided ? this.#peers : this.ranks;
+    bucket.transfer = ranks.reduceScatter(gradients, offset, counts, gradients, part.offset);
   }
+}
+
+function sumOf(numbers: Float64Array): number {
+  return numbers.reduce((sum, each) => sum + each, 0);
+}
+
+/** A bucket of divided weights that has none. */
+function noBucket(ranks: number): OpenBucket {
+  const none = { shard: 0, offset: 0, size: 0 };
+  const counts = new Array(ranks).fill(0);
+  const weights = [{ shard: 0, offset: 0, counts }];
+  return { ...none, isDivided: true, counts, part: none, weights, missing: 0, transfer: null };
 }

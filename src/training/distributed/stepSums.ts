@@ -6,26 +6,30 @@ import type { BatchIds } from '../checkBatch';
 /** Numbers of a micro-batch: cross-entropy, balance loss, z-loss. */
 const LOSSES = 3;
 
+/** Checksums of a rank: its batch, its state without what is divided over ranks, and that. */
+const CHECKS = 3;
+
 /**
  * The sums of a step over the micro-batches of all ranks. Each micro-batch has its own numbers, which are added in their order, so
  * that the sums have the same bits for any number of ranks.
  */
 export class StepSums {
-  /** The losses of each micro-batch; with several ranks the experts' loads and two checksums of each rank follow. */
+  /** The losses of each micro-batch; with several ranks the experts' loads and three checksums of each rank follow. */
   readonly #numbers: Float64Array;
   readonly #loadAt: number;
   readonly #checksAt: number;
 
-  /** @param loads number of experts in all layers. */
+  /** @param loads number of experts in all layers. @param groupSize neighbouring ranks that together have what is divided once. */
   constructor(
     private readonly ranks: Collectives,
     private readonly microBatches: number,
     loads: number,
+    private readonly groupSize = 1,
   ) {
     this.#loadAt = LOSSES * microBatches;
     this.#checksAt = this.#loadAt + loads;
     const { size } = ranks;
-    this.#numbers = new Float64Array(size === 1 ? this.#loadAt : this.#checksAt + 2 * size);
+    this.#numbers = new Float64Array(size === 1 ? this.#loadAt : this.#checksAt + CHECKS * size);
   }
 
   /** Keeps the losses of a micro-batch, and begins those of the next. */
@@ -41,10 +45,10 @@ export class StepSums {
 
   /**
    * Replaces this rank's sums, whose losses were taken, by those of all ranks.
-   * @param state a number below 2^53 that says in which state this rank began the step.
+   * @param state numbers below 2^53 that say in which state this rank began the step: what all ranks have, and what is divided.
    * @throws SgemoeError SGEMOE_RANKS_MISMATCH on all ranks if they don't have the same batch, or not the same state.
    */
-  exchange(sums: LossSums, batch: BatchIds, state: number): void {
+  exchange(sums: LossSums, batch: BatchIds, state: readonly [number, number]): void {
     if (this.ranks.size > 1) this.#exchange(sums.load, batch, state);
     for (let m = 0; m < this.microBatches; m++) {
       sums.crossEntropy += this.#numbers[LOSSES * m];
@@ -54,12 +58,12 @@ export class StepSums {
     this.#numbers.fill(0);
   }
 
-  #exchange(load: number[][], batch: BatchIds, state: number): void {
+  #exchange(load: number[][], batch: BatchIds, state: readonly [number, number]): void {
     const numbers = this.#numbers;
     const { rank } = this.ranks;
     numbers.set(load.flat(), this.#loadAt);
-    numbers[this.#checksAt + 2 * rank] = checksum([batch.ids, batch.targets, batch.positions ?? []]);
-    numbers[this.#checksAt + 2 * rank + 1] = state;
+    const batchSum = checksum([batch.ids, batch.targets, batch.positions ?? []]);
+    numbers.set([batchSum, ...state], this.#checksAt + CHECKS * rank);
     this.ranks.sumDoubles(numbers, 0, numbers.length).wait();
     this.#requireAlike();
     let at = this.#loadAt;
@@ -67,18 +71,20 @@ export class StepSums {
   }
 
   #requireAlike(): void {
-    const at = this.#checksAt;
-    const numbers = this.#numbers;
+    const differ = (check: number, a: number, b: number) =>
+      this.#numbers[this.#checksAt + CHECKS * a + check] !==
+      this.#numbers[this.#checksAt + CHECKS * b + check];
     for (let r = 1; r < this.ranks.size; r++) {
-      const what =
-        numbers[at + 2 * r] !== numbers[at]
-          ? 'another batch'
-          : numbers[at + 2 * r + 1] !== numbers[at + 1]
-            ? 'other weights, options or counters'
-            : null;
-      if (what !== null) throw new SgemoeError('SGEMOE_RANKS_MISMATCH', `Rank ${r} has ${what} than rank 0.`);
+      if (differ(0, r, 0)) throw mismatch(r, 'another batch', 0);
+      if (differ(1, r, 0)) throw mismatch(r, 'other weights, options or counters', 0);
+      const like = r % this.groupSize;
+      if (this.groupSize > 1 && differ(2, r, like)) throw mismatch(r, 'other experts', like);
     }
   }
+}
+
+function mismatch(rank: number, what: string, like: number): SgemoeError {
+  return new SgemoeError('SGEMOE_RANKS_MISMATCH', `Rank ${rank} has ${what} than rank ${like}.`);
 }
 
 /** FNV-1a over integers: a number in [0, 2^32). */

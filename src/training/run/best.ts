@@ -1,3 +1,4 @@
+import type { Collectives } from '../../backend/collectives';
 import { SgemoeError } from '../../base/errors';
 import { ADAPTER_WEIGHTS, WEIGHTS_FILE } from '../../checkpoint/checkpoint';
 import { locateFile } from '../../checkpoint/replaceFiles';
@@ -5,6 +6,8 @@ import { SafetensorsFile } from '../../checkpoint/safetensors';
 import { saveLora } from '../../model/loraFiles';
 import type { MoETransformer } from '../../model/model';
 import type { Tokenizer } from '../../text/tokenizer';
+import { fromFirst } from '../distributed/agreement';
+import { saveWhole } from '../savingPieces';
 
 /** An evaluation during a run. */
 export interface Evaluation {
@@ -14,16 +17,22 @@ export interface Evaluation {
   loss: number;
 }
 
-/** Saves the weights, or the adapters, of the best evaluation, with the evaluation in their header so that the two always match. */
+/**
+ * Saves the weights, or the adapters, of the best evaluation, with the evaluation in their header so that the two always match. All
+ * ranks call it.
+ */
 export async function saveBest(
+  ranks: Collectives,
   dir: string,
   model: MoETransformer,
   tokenizer: Tokenizer,
   { step, loss }: Evaluation,
 ): Promise<void> {
   const metadata = { step: String(step), validation_loss: String(loss) };
-  if (model.lora) await saveLora(dir, model, { metadata });
-  else await model.save(dir, { ...tokenizer.files(), metadata });
+  const files = { ...tokenizer.files(), metadata };
+  if (model.lora) await fromFirst(ranks, () => saveLora(dir, model, { metadata }));
+  else if (model.expertExchange) await saveWhole(dir, model, files);
+  else await fromFirst(ranks, () => model.save(dir, files));
 }
 
 /**

@@ -138,13 +138,22 @@ export class RunLoop {
     this.#logs?.metrics.append({ ...event, validationLoss, validationBitsPerByte, validationPreferences });
     alikeOnAll(() => state.skips.check());
     if (validation !== null) yield* this.#takeEvaluation(step, validation);
-    const samples = this.#logs?.samples;
-    if (samples?.isDue(step)) yield { type: 'sample', ...(await samples.add(step)) };
+    const sample = await this.#sample(step);
+    if (sample !== null) yield { type: 'sample', ...sample };
     // The ranks' clocks and signals differ.
     const isDue = this.#schedule.isDue(step, due) || state.saveRequested;
     const [saves, stops] = await anyRank(this.#ranks, isDue, this.#setup.options.signal?.aborted ?? false);
     this.#isStopped ||= stops;
     if (!state.isOver && saves) yield* this.#saveOnTheWay();
+  }
+
+  /** The sample that is due after a step, on rank 0; ranks over which the experts are divided compute theirs of it. */
+  async #sample(step: number): Promise<{ step: number; prompt: string; text: string } | null> {
+    const { options, trainer } = this.#setup;
+    if (options.samples === undefined || step % options.samples.interval !== 0) return null;
+    const sample = (await this.#logs?.samples?.add(step)) ?? null;
+    trainer.model.expertExchange?.follow();
+    return sample;
   }
 
   /** Whether the run is to end early: all ranks know it at the same place. */
@@ -184,8 +193,8 @@ export class RunLoop {
     state.earlyStopping?.add(loss);
     if (!isBest) return;
     const best = { step, loss };
-    const write = () =>
-      fromFirst(this.#ranks, () => saveBest(folder.best, trainer.model, options.dataset.tokenizer, best));
+    const { tokenizer } = options.dataset;
+    const write = () => saveBest(this.#ranks, folder.best, trainer.model, tokenizer, best);
     if (yield* this.#saver.attempt({ part: 'best', step, write })) state.best = best;
   }
 

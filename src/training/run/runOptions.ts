@@ -164,6 +164,8 @@ export interface ResumeRunOptions extends Omit<TrainingRunOptions, 'dataset'> {
   kernels?: Kernels | undefined;
   /** The ranks that share the steps, see `TrainerOptions`. Default: this one alone. */
   collectives?: Collectives | undefined;
+  /** As in `ResumeOptions`. */
+  expertParallel?: number | undefined;
 }
 
 export type CompleteRunOptions = TrainingRunOptions &
@@ -177,7 +179,8 @@ export function checkStart(options: StartRunOptions): CompleteRunOptions {
 
 /** @param dataset what `options.dataset` is, or has opened */
 export function checkResume(options: ResumeRunOptions, dataset: TokenDataset): CompleteRunOptions {
-  return checkRun('TrainingRun.resume', { ...options, dataset }, ['config', 'kernels', 'collectives']);
+  const own = ['config', 'kernels', 'collectives', 'expertParallel'];
+  return checkRun('TrainingRun.resume', { ...options, dataset }, own);
 }
 
 /** Checks the options before anything is done. @throws TypeError or RangeError */

@@ -84,10 +84,6 @@ export class SampleLog {
     this.#lines = new JsonLines(path);
   }
 
-  isDue(stepsDone: number): boolean {
-    return stepsDone % this.options.interval === 0;
-  }
-
   async add(step: number): Promise<{ step: number; prompt: string; text: string }> {
     let text = '';
     for await (const piece of sampleText(this.writer, this.options)) text += piece;

@@ -86,7 +86,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
    */
   static async resume(dir: string, options: ResumeRunOptions): Promise<TrainingRun> {
     checkDir('TrainingRun.resume', dir);
-    const { dataset: data, config, kernels, collectives = soloCollectives() } = options;
+    const { dataset: data, config, kernels, collectives = soloCollectives(), expertParallel } = options;
     if (typeof data !== 'function') checkResume(options, data);
     const folder = new RunFolder(dir);
     const notes: string[] = [];
@@ -95,6 +95,7 @@ export class TrainingRun implements AsyncIterable<RunEvent> {
         config,
         kernels,
         collectives,
+        expertParallel,
         onNote: (note) => notes.push(note),
       });
       const dataset = typeof data === 'function' ? await data(await readTokenizer(dir)) : data;

@@ -83,6 +83,20 @@ describe('collectives', () => {
   });
 });
 
+describe('a subset of ranks', () => {
+  it('has this rank, ascending members, and no end of its own', () => {
+    const whole = soloCollectives();
+    for (const members of [[1], [0, 0], [-1, 0]]) expect(() => whole.subset(members)).toThrow(RangeError);
+    expect(() => whole.subset([])).toThrow('subset: members must have rank 0 among them');
+    expect(() => whole.subset(0 as never)).toThrow(TypeError);
+    const own = whole.subset([0]);
+    expect(() => own.close()).toThrow('close: a subset of the ranks ends with the whole');
+    expect(() => own.share()).toThrow(TypeError);
+    own.abort('for a reason');
+    expect(() => whole.barrier().wait()).toThrow('for a reason');
+  });
+});
+
 describe('sums in a fixed tree', () => {
   it('pair neighbours, whatever their number', () => {
     for (let count = 1; count <= 9; count++) {

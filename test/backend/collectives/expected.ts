@@ -37,6 +37,16 @@ export function expectedOf(rank: number, size: number) {
         )
       : numberOf(rank, i),
   );
+  const members = ranks.filter((r) => r % 2 === rank % 2);
+  const ofFew = (length: number, round?: (value: number) => number) =>
+    Array.from({ length }, (_, i) => treeOf(members.length, (k) => numberOf(members[k], i), round));
+  const subset = {
+    rank: members.indexOf(rank),
+    size: members.length,
+    summed: Float32Array.from(ofFew(sum(members.map((r) => 2 * r + 1)))),
+    doubles: Float64Array.from(ofFew(3, (value) => value)),
+    named: Uint8Array.of(members[members.length - 1]),
+  };
   const text = Array.from('from the last', (c) => c.charCodeAt(0));
   const isLast = rank === size - 1;
   return {
@@ -49,6 +59,7 @@ export function expectedOf(rank: number, size: number) {
     receive: Int32Array.from([-1, ...received, -1]),
     doubles,
     text: Uint16Array.from(isLast ? text : [7, ...text.slice(1, 12), 7]),
+    subset,
     largeIsRight: true,
   };
 }

@@ -51,6 +51,20 @@ async function program(collectives, done) {
   for (const transfer of transfers) await done(transfer);
   Object.assign(results, { receive, doubles, text });
 
+  // Ranks of one parity, while the others do the same.
+  const members = ranks.filter((r) => r % 2 === rank % 2);
+  const few = collectives.subset(members);
+  const fewCounts = members.map((r) => 2 * r + 1);
+  const summed = Float32Array.from({ length: sum(fewCounts) }, (_, i) => numberOf(rank, i));
+  await done(few.reduceScatter(summed, 0, fewCounts, summed, sum(fewCounts.slice(0, few.rank))));
+  await done(few.allGather(summed, 0, fewCounts));
+  const fewDoubles = Float64Array.from({ length: 3 }, (_, i) => numberOf(rank, i));
+  await done(few.sumDoubles(fewDoubles, 0, 3));
+  const named = Uint8Array.of(rank);
+  await done(few.broadcast(named, 0, 1, few.size - 1));
+  await done(few.barrier());
+  results.subset = { rank: few.rank, size: few.size, summed, doubles: fewDoubles, named };
+
   const nothing = new Float32Array(0);
   const zeros = counts.map(() => 0);
   await done(collectives.reduceScatter(nothing, 0, zeros, nothing, 0));

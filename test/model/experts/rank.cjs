@@ -49,14 +49,8 @@ const scenarios = {
   /** What such a model refuses. */
   async refusals() {
     const model = await MoETransformer.load(path, { expertRanks });
-    const ids = Tensor.fromIds([[1, 2]]);
     const messages = [];
-    for (const call of [
-      () => model.forward(ids, { training: true }),
-      () => model.forward(ids, { precision: 'bfloat16' }),
-      () => model.save('nowhere'),
-      () => model.addLora({ targets: ['experts'] }),
-    ]) {
+    for (const call of [() => model.save('nowhere'), () => model.addLora({ targets: ['experts'] })]) {
       try {
         await call();
         messages.push(null);

@@ -60,6 +60,28 @@ describe.skipIf(!canRun(__filename))('sgemoe train', () => {
     },
   );
 
+  it.each(eachSize)(
+    'on %i ranks under mpirun of %s whose experts are divided over two trains to the losses of one process',
+    async (ranks, name, mpi) => {
+      const out = `experts-${name}-${ranks}`;
+      const divided = ['--expert-parallel', '2'];
+      const whole = await runRanks(mpi, ranks, train(out, '--steps', '20', ...divided));
+      expect(whole.code, whole.stderr).toBe(0);
+      expect(read(out, 'model.safetensors').length).toBe(read('one', 'model.safetensors').length);
+      const lossesOf = (folder: string) =>
+        read(folder, 'metrics.jsonl')
+          .toString()
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line).loss as number);
+      // 20 steps of rounding that differs in the last bits.
+      for (const [i, loss] of lossesOf(out).entries()) expect(loss).toBeCloseTo(lossesOf('one')[i], 3);
+      const argv = [CLI, 'eval', join(folder, out), '--data', join(folder, 'book.txt'), ...divided];
+      const evaluated = await runRanks(mpi, ranks, argv);
+      expect(evaluated.stdout.match(/^loss +\d/gm), evaluated.stderr).toHaveLength(1);
+    },
+  );
+
   it.each(FOUND.map((mpi): [string, Mpi] => [mpi.name, mpi]))(
     'under mpirun of %s evaluates together, and says it once',
     async (_, mpi) => {

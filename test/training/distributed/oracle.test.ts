@@ -24,7 +24,7 @@ describe.each(fixtureDirs().map((dir) => [dir.split('/').pop()!, dir]))(
   'float64 oracle, case %s',
   (_, dir) => {
     /** The fixture's batch, `copies` times. */
-    async function train(ranks: number, copies: number, options: object = {}) {
+    async function train(ranks: number, copies: number, options: object = {}, groupSize?: number) {
       const fixture = await loadFixture(dir);
       const rowsOf = (name: string) => {
         const { shape, data } = fixture.tensors.get(name)!;
@@ -35,7 +35,7 @@ describe.each(fixtureDirs().map((dir) => [dir.split('/').pop()!, dir]))(
       };
       const batch = { ids: rowsOf('input_ids'), targets: rowsOf('targets') };
       const config = { ...trainConfigOf(fixture), ...options };
-      const scenario = { dir, ...batch, train: config, steps: copies === ranks ? 5 : 0 };
+      const scenario = { dir, ...batch, train: config, groupSize, steps: copies === ranks ? 5 : 0 };
       return { fixture, trained: await onRanks<Trained>(ranks, { scenario: 'oracle', options: scenario }) };
     }
 
@@ -51,6 +51,33 @@ describe.each(fixtureDirs().map((dir) => [dir.split('/').pop()!, dir]))(
       }
       expect(trained[0].steps).toHaveLength(fixture.train.steps.length);
     });
+
+    it.each([
+      [2, 2],
+      [4, 2],
+    ])(
+      'gradients and five steps agree on %i ranks whose experts are divided over %i',
+      async (ranks, groupSize) => {
+        const { fixture, trained } = await train(ranks, ranks, {}, groupSize);
+        const ofAll = (of: (each: Trained) => Named) => new Map(trained.flatMap(of));
+        for (const { result, steps, after } of trained) {
+          expectLossAndGradients(
+            fixture,
+            result,
+            ofAll(({ gradients }) => gradients),
+          );
+          for (const step of steps) expectStep(fixture, step.result);
+          expectLossAfter(fixture, after);
+        }
+        for (const step of [0, 4]) {
+          expectWeights(
+            fixture,
+            `step${step + 1}`,
+            ofAll(({ steps }) => steps[step].weights),
+          );
+        }
+      },
+    );
 
     it('cross-entropy agrees where the batch is cut over 2 ranks, and its gradients are those of the whole', async () => {
       const noBalance = { auxLossAlpha: 0 };

@@ -24,8 +24,14 @@ const CONFIG = {
   maxSeqLen: 32,
 };
 
+/** Divides the experts where the options say so and there are ranks. */
+const { groupSize, counts } = options;
+const expertRanks = groupSize && collectives ? { collectives, groupSize, counts } : undefined;
+
+const namedOf = (model, key) => [...model.namedParameters()].map(([name, each]) => [name, each[key].slice()]);
+
 function newModel() {
-  const model = MoETransformer.create({ ...CONFIG, ...options.model }, { seed: 7 });
+  const model = MoETransformer.create({ ...CONFIG, ...options.model }, { seed: 7, expertRanks });
   if (options.lora) model.addLora(options.lora);
   return model;
 }
@@ -88,7 +94,7 @@ const scenarios = {
   async saveTraining() {
     const { dir, resume, until, train } = options;
     const trainer = resume
-      ? (await sgemoe.resumeTraining(dir, { collectives })).trainer
+      ? (await sgemoe.resumeTraining(dir, { collectives, expertParallel: collectives && groupSize })).trainer
       : new Trainer(newModel(), { lr: 0.01, warmupSteps: 0, ...train }, { collectives });
     while (trainer.step < until) trainer.trainStep(...tensorsOf(trainer.step));
     await sgemoe.saveTraining(dir, trainer);
@@ -130,10 +136,10 @@ const scenarios = {
 
   /** Gradients of a batch, and what training steps on it lead to. */
   async oracle() {
-    const model = await MoETransformer.load(options.dir);
+    const model = await MoETransformer.load(options.dir, { expertRanks });
     const trainer = new Trainer(model, options.train, { collectives });
     const batch = [options.ids, options.targets].map((rows) => Tensor.fromIds(rows));
-    const named = (key) => [...model.namedParameters()].map(([name, each]) => [name, each[key].slice()]);
+    const named = (key) => namedOf(model, key);
     const result = trainer.lossAndGradients(...batch);
     const gradients = named('grad');
     const steps = Array.from({ length: options.steps }, () => {
@@ -142,9 +148,48 @@ const scenarios = {
     return { result, gradients, steps, after: trainer.lossAndGradients(...batch) };
   },
 
+  /**
+   * By name, of divided experts this rank's: first weights, gradients of two batches, weights after steps. Before the second batch `starved`
+   * experts become such that no token chooses them.
+   */
+  async named() {
+    const model = newModel();
+    const trainer = new Trainer(model, { lr: 1e-3, warmupSteps: 0, ...options.train }, { collectives });
+    const initial = namedOf(model, 'data');
+    const results = [trainer.lossAndGradients(...tensorsOf(0))];
+    const gradients = [namedOf(model, 'grad')];
+    for (const [, { data }] of model.namedBuffers()) for (const e of options.starved ?? []) data[e] = -10;
+    results.push(trainer.lossAndGradients(...tensorsOf(1)));
+    gradients.push(namedOf(model, 'grad'));
+    for (let step = 0; step < 3; step++) results.push(trainer.trainStep(...tensorsOf(step)));
+    return { results, initial, gradients, weights: namedOf(model, 'data') };
+  },
+
+  /** What a trainer of divided experts refuses. */
+  async refusals() {
+    const messages = [];
+    const refused = (call) => {
+      try {
+        call();
+      } catch ({ name, message }) {
+        messages.push(`${name}: ${message}`);
+      }
+    };
+    const model = newModel();
+    refused(() => new Trainer(model, { train: ['router'] }, { collectives }));
+    refused(() => new Trainer(model, {}, { collectives: sgemoe.soloCollectives() }));
+    model.addLora({ targets: ['attention'] });
+    refused(() => new Trainer(model, {}, { collectives }));
+    return { messages };
+  },
+
   /** One rank differs from the others. */
   async differ() {
     const model = newModel();
+    if (options.what === 'experts' && rank === size - 1) {
+      const own = [...model.namedParameters()].find(([name]) => name.includes('experts'));
+      own[1].data[3] = 2;
+    }
     if (options.what === 'weights' && rank === size - 1) model.parameter('model.norm.weight').data[3] = 2;
     const trainer = new Trainer(model, options.train, { collectives });
     if (options.what === 'counters' && rank === 0) trainer.step = 3;
@@ -197,7 +242,12 @@ const scenarios = {
     const events = [];
     try {
       const run = resume
-        ? await TrainingRun.resume(dir, { ...recipe, config, collectives })
+        ? await TrainingRun.resume(dir, {
+            ...recipe,
+            config,
+            collectives,
+            expertParallel: collectives && groupSize,
+          })
         : await TrainingRun.start(dir, {
             ...recipe,
             trainer: new Trainer(newModel(), train, { collectives }),
