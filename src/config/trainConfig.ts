@@ -60,6 +60,12 @@ export interface TrainConfig {
    */
   microBatches?: number | undefined;
   /**
+   * As what gradients travel between ranks. 'bfloat16' rounds what a rank sends: half of the bytes of the gradients, three quarters of
+   * all that a step sends, for an error of at most 2^-9 of each gradient that came from another rank. Runs on other numbers of ranks then
+   * differ by that. Sums, weights and moments are float32. Default 'float32'.
+   */
+  commDtype?: Precision | undefined;
+  /**
    * Parts of a micro-batch: its sequences pass the model in this many parts, one after the other, and need the
    * memory of one part. The cross-entropy gradient equals that of the whole batch. Balance loss and z-loss are computed for
    * each part and weighted by its tokens, which differs from the whole batch (f and P are means of the part). Default 1.
@@ -205,6 +211,11 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
       cli: { flag: '--micro-batches <n>' },
     },
   ),
+  commDtype: choice(PRECISIONS, {
+    doc: 'as what gradients travel between ranks; bfloat16 takes half of their bytes, and other numbers of ranks then differ by its rounding',
+    default: 'float32',
+    cli: { flag: '--comm-dtype <name>' },
+  }),
   gradAccumulationSteps: integer(
     { min: 1 },
     {

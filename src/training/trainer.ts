@@ -143,7 +143,7 @@ export class Trainer {
     const experts = model.loss.noSums().load.flat().length;
     this.#sums = new StepSums(ranks, microBatches, experts, sharing.groupSize);
     this.#tree = new GradientTree(model.trained, microBatches / ranks.size);
-    this.#exchange = new StepExchange(model.trained, ranks, sharing.groupSize);
+    this.#exchange = new StepExchange(model.trained, ranks, sharing.groupSize, this.config.commDtype);
   }
 
   /**

@@ -1,7 +1,9 @@
 import type { Collectives, Transfer } from '../../backend/collectives';
 import { SQUARES_BLOCK } from '../../backend/kernels/training';
+import type { Precision } from '../../config/precision';
 import type { ParameterStore, WeightRange } from '../../memory/parameters';
 import { type Bucket, bucketsOf, ownPartOf, partOf, stretchWithin } from '../../memory/partition';
+import { reduceScatterRounded } from './roundedSums';
 
 /** Neighbouring weights of a bucket, which the ranks update: elements from `offset` on of a buffer of weights. */
 interface UpdatedWeights {
@@ -42,11 +44,12 @@ export class StepExchange {
   /** Weights on their way. */
   #sharing: Transfer[] = [];
 
-  /** @param groupSize neighbouring ranks that together have what is divided once. */
+  /** @param groupSize neighbouring ranks that together have what is divided once. @param commDtype as what gradients travel. */
   constructor(
     private readonly store: ParameterStore,
     private readonly ranks: Collectives,
     private readonly groupSize = 1,
+    private readonly commDtype: Precision = 'float32',
   ) {
     const { rank, size } = ranks;
     const members = Array.from({ length: size / groupSize }, (_, i) => (rank % groupSize) + i * groupSize);
@@ -192,7 +195,10 @@ export class StepExchange {
     const gradients = this.store.gradShards[bucket.shard];
     const { offset, counts, part, isDivided } = bucket;
     const ranks = isDivided ? this.#peers : this.ranks;
-    bucket.transfer = ranks.reduceScatter(gradients, offset, counts, gradients, part.offset);
+    bucket.transfer =
+      this.commDtype === 'bfloat16'
+        ? reduceScatterRounded(this.store.kernels, ranks, gradients, offset, counts)
+        : ranks.reduceScatter(gradients, offset, counts, gradients, part.offset);
   }
 }
 

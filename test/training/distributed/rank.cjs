@@ -165,6 +165,15 @@ const scenarios = {
     return { results, initial, gradients, weights: namedOf(model, 'data') };
   },
 
+  /** What a rank has of a rounded sum, of parts of these sizes. */
+  async roundedSums() {
+    const { reduceScatterRounded } = require(join(dist, 'training', 'distributed', 'roundedSums.js'));
+    const { counts, addends, at } = options;
+    const x = Float32Array.from(addends[rank]);
+    reduceScatterRounded(sgemoe.createKernels('reference'), collectives, x, at, counts).wait();
+    return { x };
+  },
+
   /** What a trainer of divided experts refuses. */
   async refusals() {
     const messages = [];
