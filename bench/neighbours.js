@@ -1,13 +1,14 @@
 'use strict';
 /**
  * Measures what one client's worst requests cost another client's running stream: the time between two of its tokens, alone and
- * while a neighbour sends a prompt of 1 MB, has 1 MB tokenized, or has a chat template loop for ever, one request after the
- * other. Rounds of all cases alternate, so that the machine's other work meets them alike. Prints Markdown.
+ * while a neighbour, a process of its own, sends a prompt of 1 MB, has 1 MB tokenized, or has a chat template loop for ever, one
+ * request after the other. Rounds of all cases alternate, so that the machine's other work meets them alike. Prints Markdown.
  *
  *   node bench/neighbours.js
  */
 const http = require('node:http');
 const { fork } = require('node:child_process');
+const { once } = require('node:events');
 const path = require('node:path');
 const { addBackendOptions, applyBackendOptions, command, integer, start } = require('./lib/command');
 const { printRow } = require('./lib/markdown');
@@ -64,24 +65,14 @@ start(async () => {
   }
 });
 
-/** Sends a request again and again, until the returned function is called, which tells how many were answered. */
+/** Has a process of its own send a request again and again, until the returned function is called, which tells how many were answered. */
 function pester(url, body) {
-  const abort = new AbortController();
-  let answered = 0;
-  const done = (async () => {
-    while (!abort.signal.aborted) {
-      const answer = await fetch(url, {
-        method: 'POST',
-        body: JSON.stringify(body),
-        headers: { 'content-type': 'application/json' },
-        signal: abort.signal,
-      }).catch(() => null);
-      if ((await answer?.text().catch(() => undefined)) !== undefined) answered++;
-    }
-  })();
+  const child = fork(path.join(__dirname, 'lib', 'pesterProcess.js'));
+  child.send({ url, body });
   return async () => {
-    abort.abort();
-    await done;
+    child.send('stop');
+    const [answered] = await once(child, 'message');
+    child.disconnect();
     return answered;
   };
 }
