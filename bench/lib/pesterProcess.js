@@ -6,7 +6,7 @@
 const os = require('node:os');
 
 os.setPriority(os.constants.priority.PRIORITY_LOW);
-process.on('message', (message) => {
+process.on('message', (/** @type {any} */ message) => {
   if (message === 'stop') abort.abort();
   else void pester(message);
 });
