@@ -67,3 +67,23 @@ export function quantized(
   kernels.quantize(type, rows, cols, values, 0, cols, bytes, 0);
   return bytes;
 }
+
+/** Rounds numbers to a storage type without blocks; `bytes` has room for just these. */
+export function roundTo(
+  kernels: Pick<Kernels, 'quantize'>,
+  type: StorageType,
+  values: Float32Array,
+  bytes: Uint8Array,
+): void {
+  kernels.quantize(type, 1, values.length, values, 0, values.length, bytes, 0);
+}
+
+/** The other way round: the numbers that `roundTo` has left. */
+export function widenTo(
+  kernels: Pick<Kernels, 'dequantize'>,
+  type: StorageType,
+  bytes: Uint8Array,
+  values: Float32Array,
+): void {
+  kernels.dequantize(type, 1, values.length, bytes, 0, values, 0, values.length);
+}

@@ -1,5 +1,6 @@
 import { addTree, type Collectives, type Transfer } from '../../backend/collectives';
 import type { Kernels } from '../../backend/kernels';
+import { roundTo, widenTo } from '../../memory/operations/stored';
 
 /** Of a bfloat16. */
 const BYTES = 2;
@@ -24,7 +25,8 @@ export function reduceScatterRounded(
   let [from, to] = [xAt, 0];
   for (const [r, bytes] of sentBytes.entries()) {
     const count = counts[r];
-    if (bytes > 0) kernels.quantize('bfloat16', 1, count, x, from, count, sent, to);
+    if (bytes > 0)
+      roundTo(kernels, 'bfloat16', x.subarray(from, from + count), sent.subarray(to, to + bytes));
     from += count;
     to += bytes;
   }
@@ -36,7 +38,7 @@ export function reduceScatterRounded(
     const addends = Array.from({ length: size }, (_, r) => {
       if (r === rank) return own;
       const widened = new Float32Array(each);
-      kernels.dequantize('bfloat16', 1, each, came, at, widened, 0, each);
+      widenTo(kernels, 'bfloat16', came.subarray(at, at + BYTES * each), widened);
       at += BYTES * each;
       return widened;
     });
