@@ -18,6 +18,11 @@ const BROWSER = path.join(ROOT, 'src', 'backend', 'browser.ts');
 const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
   path.join(ROOT, 'prebuilds', 'wasm', name),
 );
+/** Modules of which a page has others. */
+const REPLACED = new Map([
+  [LOADER, BROWSER],
+  [path.join(ROOT, 'src', 'model', 'expertExchange.ts'), path.join(__dirname, 'web', 'experts.js')],
+]);
 const HUB = path.join(ROOT, 'src', 'hf', 'hub') + path.sep;
 const PAGE = path.join(ROOT, 'src', 'web');
 /** Files of the page, copied as they are. */
@@ -40,9 +45,8 @@ const browserPlugin = {
     const target = path.resolve(path.dirname(importer), specifier);
     // A browser has no cache folder: there `loadModel` fetches.
     if (target.startsWith(HUB)) return SHIM;
-    return target === LOADER || `${target}.ts` === LOADER || path.join(target, 'index.ts') === LOADER
-      ? BROWSER
-      : null;
+    const files = [target, `${target}.ts`, path.join(target, 'index.ts')];
+    return REPLACED.get(files.find((file) => REPLACED.has(file)) ?? '') ?? null;
   },
 };
 
@@ -81,7 +85,7 @@ async function main(out) {
   for (const file of COPIED)
     fs.copyFileSync(path.join(ROOT, 'src', file), path.join(out, path.basename(file)));
   const page = await rolldown({ input: path.join(PAGE, 'demo.js'), platform: 'browser', logLevel: 'silent' });
-  await page.write({ file: path.join(out, 'demo.js'), format: 'esm' });
+  await page.write({ file: path.join(out, 'demo.js'), format: 'esm', minify: true });
   report(out);
 }
 
