@@ -1,6 +1,6 @@
 /** Ranks over MPI: what `Collectives` promises, and how a run ends when a rank or the set-up fails. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -25,12 +25,14 @@ const plain = (value: unknown) =>
   );
 
 async function run(mpi: Mpi, ranks: number, scenario: string, env: Record<string, string> = {}) {
-  const ended = await runRanks(mpi, ranks, [PROGRAM, MARK, scenario], env);
-  const said = ended.stdout
-    .split('\n')
+  const folder = mkdtempSync(join(tmpdir(), 'sgemoe-said-'));
+  const ended = await runRanks(mpi, ranks, [PROGRAM, MARK, scenario, folder], env);
+  const said = readdirSync(folder)
+    .flatMap((file) => readFileSync(join(folder, file), 'utf8').split('\n'))
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as Said)
     .sort((a, b) => a.rank - b.rank);
+  rmSync(folder, { recursive: true });
   return { ...ended, said };
 }
 

@@ -1,10 +1,14 @@
-/** What each rank of test/backend/collectives/mpi.slow.test.ts runs: node mpiProgram.cjs <mark> <scenario>. Prints lines of JSON. */
+/**
+ * What each rank of test/backend/collectives/mpi.slow.test.ts runs: node mpiProgram.cjs <mark> <scenario> <folder>. Writes lines of JSON
+ * to a file of its own in the folder: launchers mix long lines that ranks print.
+ */
+const { appendFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Distributed } = require(join(__dirname, '..', '..', '..', 'dist'));
 const { program } = require('./program.cjs');
 
-const [, , , scenario] = process.argv;
-const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
+const [, , , scenario, folder] = process.argv;
+const say = (what) => appendFileSync(join(folder, `${process.pid}`), `${JSON.stringify(what)}\n`);
 const plain = (value) => JSON.parse(JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? [...v] : v)));
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
