@@ -112,6 +112,25 @@ export const DEFAULT_TIMEOUT_MS = 300_000;
 /** Arrays whose elements can be sent as they are. */
 export type MovableArray = Float32Array | Float64Array | Int32Array | Uint16Array | Uint8Array;
 
+/** A transfer that is done once `finish` has run after it. */
+export function afterTransfer(transfer: Transfer, finish: () => void): Transfer {
+  let isFinished = false;
+  const once = () => {
+    if (!isFinished) finish();
+    isFinished = true;
+  };
+  return {
+    wait() {
+      transfer.wait();
+      once();
+    },
+    async settled() {
+      await transfer.settled();
+      once();
+    },
+  };
+}
+
 /**
  * Sums arrays pairwise into the first: 0 += 1, 2 += 3, ..; 0 += 2, 4 += 6, ..; and so on, each sum rounded to the arrays' type.
  * The others are overwritten. So a sum over a power of two of arrays is the tree over ranks of the trees within each rank,

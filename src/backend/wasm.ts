@@ -67,11 +67,12 @@ export function loadWasmKernels(options: WasmOptions = {}): Kernels {
 export function loadWasmInstance({ notes = [], instructionSet }: WasmOptions = {}): WasmInstance {
   const inherited = getEnvironmentData(INHERITED) as unknown as Inherited | undefined;
   const set = inherited?.instructionSet ?? instructionSet ?? bestInstructionSet();
-  const file = fileOf(set) ?? 'kernels.wasm (this is a bundle)';
+  const found = fileOf(set);
+  const file = found ?? 'kernels.wasm (this is a bundle)';
   let made: WasmInstance;
   let module: Module;
   try {
-    module = inherited?.module ?? new WebAssembly.Module(readKernels(fileOf(set) ?? ''));
+    module = inherited?.module ?? new WebAssembly.Module(readKernels(found ?? ''));
     const info = { platform: platformName(), instructionSet: set, addonPath: null, notes: [...notes] };
     made = instantiate(module, { shared: inherited?.shared, info, threads: threads(), startHelper });
   } catch (error) {

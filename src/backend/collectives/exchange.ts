@@ -1,4 +1,11 @@
-import { addTree, type Collectives, type MovableArray, type SharedRank, type Transfer } from '../collectives';
+import {
+  addTree,
+  afterTransfer,
+  type Collectives,
+  type MovableArray,
+  type SharedRank,
+  type Transfer,
+} from '../collectives';
 import { arrayType, requireInteger, wrongType } from '../reference/checks';
 
 /** Functions of `Collectives` that move something or wait, in the order of their numbers in messages between ranks. */
@@ -223,22 +230,7 @@ class Subset extends CheckedCollectives {
     const [sum] = receives;
     const addends = this.members.map(() => new Uint8Array(sum.length));
     const exchange = { ...call, sends: this.#ofAll(sends), receives: this.#ofAll(addends), summed: false };
-    const transfer = this.whole.post(exchange);
-    let isSummed = false;
-    const finish = () => {
-      if (!isSummed) addInto(sum, addends, call.type);
-      isSummed = true;
-    };
-    return {
-      wait() {
-        transfer.wait();
-        finish();
-      },
-      async settled() {
-        await transfer.settled();
-        finish();
-      },
-    };
+    return afterTransfer(this.whole.post(exchange), () => addInto(sum, addends, call.type));
   }
 
   #ofAll(parts: readonly Uint8Array[]): Uint8Array[] {

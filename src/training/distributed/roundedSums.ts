@@ -1,4 +1,4 @@
-import { addTree, type Collectives, type Transfer } from '../../backend/collectives';
+import { addTree, afterTransfer, type Collectives, type Transfer } from '../../backend/collectives';
 import type { Kernels } from '../../backend/kernels';
 import { roundTo, widenTo } from '../../memory/operations/stored';
 
@@ -31,7 +31,7 @@ export function reduceScatterRounded(
     to += bytes;
   }
   const came = new Uint8Array(sum(cameBytes));
-  return then(ranks.allToAll(sent, 0, sentBytes, came, 0, cameBytes), () => {
+  return afterTransfer(ranks.allToAll(sent, 0, sentBytes, came, 0, cameBytes), () => {
     const each = own.length;
     if (each === 0) return;
     let at = 0;
@@ -45,25 +45,6 @@ export function reduceScatterRounded(
     addTree(addends, each);
     if (rank !== 0) own.set(addends[0]);
   });
-}
-
-/** A transfer that is done once `finish` has run after it. */
-function then(transfer: Transfer, finish: () => void): Transfer {
-  let isFinished = false;
-  const once = () => {
-    if (!isFinished) finish();
-    isFinished = true;
-  };
-  return {
-    wait() {
-      transfer.wait();
-      once();
-    },
-    async settled() {
-      await transfer.settled();
-      once();
-    },
-  };
 }
 
 function sum(numbers: readonly number[]): number {
