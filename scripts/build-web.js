@@ -21,7 +21,10 @@ const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
 /** Modules of which a page has others. */
 const REPLACED = new Map([
   [LOADER, BROWSER],
-  [path.join(ROOT, 'src', 'model', 'expertExchange.ts'), path.join(__dirname, 'web', 'experts.js')],
+  ...['model/expertExchange.ts', 'training/distributed/roundedSums.ts'].map((file) => [
+    path.join(ROOT, 'src', file),
+    path.join(__dirname, 'web', 'ranks.js'),
+  ]),
 ]);
 const HUB = path.join(ROOT, 'src', 'hf', 'hub') + path.sep;
 const PAGE = path.join(ROOT, 'src', 'web');

@@ -10,6 +10,7 @@ export interface MemoryNeeds {
   moments?: number | undefined;
   cache?: number | undefined;
   activations?: number | undefined;
+  exchange?: number | undefined;
   /** What the caches of engines that are open may still take. */
   engines?: number | undefined;
 }
@@ -21,6 +22,7 @@ const NAMES: Readonly<Record<keyof MemoryNeeds, string>> = {
   moments: 'moments',
   cache: 'key-value cache',
   activations: 'activations',
+  exchange: 'exchange between ranks',
   engines: 'caches of other engines',
 };
 

@@ -288,14 +288,12 @@ export class ParameterStore {
     this.requireWritable();
     const [low, high] = splitSeed(seed);
     this.#weights.forEach((weight, stream) => {
-      const { init, data, size } = weight;
+      const { init, data, drawnApart } = weight;
       if (init.kind === 'kaiming') {
-        // A stream has no other begin than that of the whole.
-        const before = (weight.dividedFrom ?? 0) * weight.form.rows * weight.form.cols;
-        const drawn = before === 0 || size === 0 ? data : this.kernels.memory.floats(before + size);
+        const drawn = drawnApart === 0 ? data : this.kernels.memory.floats(drawnApart);
         this.kernels.randomNormal(drawn, 0, drawn.length, low, high, stream, Math.sqrt(2 / init.fanIn));
         if (drawn !== data) {
-          data.set(drawn.subarray(before));
+          data.set(drawn.subarray(drawnApart - data.length));
           this.kernels.memory.release(drawn);
         }
       } else {

@@ -74,6 +74,15 @@ export class Weight {
     return { count: 1, rows: this.size, cols: 1 };
   }
 
+  /**
+   * Elements to draw apart for the initial values of a part: from the begin of the whole, since a stream of random numbers has no other;
+   * 0 for what begins there.
+   */
+  get drawnApart(): number {
+    const { dividedFrom, size, form } = this;
+    return dividedFrom && size ? dividedFrom * form.rows * form.cols + size : 0;
+  }
+
   /** A view for the gradient of `rows` such rows, without memory yet. */
   emptyRows(rows: number): MatrixView {
     return viewIn(new Space(new Float32Array(0)), 0, 1, rows);

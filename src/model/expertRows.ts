@@ -3,9 +3,10 @@ import type { Kernels } from '../backend/kernels';
 import type { Precision } from '../config/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { gatherRows } from '../memory/operations/mixture';
+import type { ParameterStore } from '../memory/parameters';
 import { Planner, Workspace } from '../memory/workspace';
 import type { ExpertDivision } from './expertLayout';
-import { type ExpertRange, Experts, type ExpertsSlots, type RowExperts } from './experts';
+import { type ExpertRange, Experts, type ExpertsDims, type ExpertsSlots, type RowExperts } from './experts';
 
 /** The memory of the rows that came, R of them. */
 interface ReceivedSlots {
@@ -162,7 +163,7 @@ export class ExpertRows {
 }
 
 /** @param count experts of this rank. @param width H */
-export function planReceived(
+function planReceived(
   planner: Planner,
   experts: Experts,
   rows: number,
@@ -182,20 +183,42 @@ export function planReceived(
   };
 }
 
-/** Experts of a rank that are only planned, with the memory of the rows that come to them where the load is even. */
-export function plannedExperts(range: ExpertRange): ExpertDivision {
-  return {
-    addLayer(store, prefix, dims, scale) {
-      const experts = new Experts(store, prefix, dims, scale, range);
-      return {
-        projections: [],
-        plan: (planner, rows) => planReceived(planner, experts, rows, range.count, dims.hiddenDim),
-        planBackward: (planner, rows) => experts.planBackward(planner, rows),
-        forwardAt: notPlanned,
-        backwardAt: notPlanned,
-      } satisfies RowExperts;
-    },
-  };
+/**
+ * Experts of a rank that are only planned, with the memory of the rows that come to them where the load is even. As in an exchange that
+ * memory is its own: it shares none with the rest of a pass.
+ */
+export class PlannedExperts implements ExpertDivision {
+  readonly #plans: Planner[] = [];
+
+  constructor(private readonly range: ExpertRange) {}
+
+  /** Floats and integers of all that was planned. */
+  get counts(): { floatCount: number; intCount: number } {
+    const total = { floatCount: 0, intCount: 0 };
+    for (const { floatCount, intCount } of this.#plans) {
+      total.floatCount += floatCount;
+      total.intCount += intCount;
+    }
+    return total;
+  }
+
+  addLayer(store: ParameterStore, prefix: string, dims: ExpertsDims, scale: number): RowExperts {
+    const { range } = this;
+    const experts = new Experts(store, prefix, dims, scale, range);
+    const apart = (plan: (planner: Planner) => unknown) => {
+      const planner = new Planner();
+      plan(planner);
+      this.#plans.push(planner);
+    };
+    return {
+      projections: [],
+      plan: (_, rows) =>
+        apart((planner) => planReceived(planner, experts, rows, range.count, dims.hiddenDim)),
+      planBackward: (_, rows) => apart((planner) => experts.planBackward(planner, rows)),
+      forwardAt: notPlanned,
+      backwardAt: notPlanned,
+    };
+  }
 }
 
 function notPlanned(): never {

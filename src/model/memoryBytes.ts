@@ -10,17 +10,14 @@ import { momentBytes, treeLevels } from '../memory/partition';
 import { floatBytes, Planner } from '../memory/workspace';
 import { type AssembledParts, assemble } from './assemble';
 import { type ExpertLayout, expertLayoutOf } from './expertLayout';
-import { plannedExperts } from './expertRows';
+import { PlannedExperts } from './expertRows';
 import { Lora } from './lora';
 import { chosenNames } from './partNames';
 import type { ModelParts } from './parts';
 import { planPass } from './pass';
 import { planHead, planStep } from './stepPlan';
 
-/**
- * Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB) and of the exchange between ranks (about 16 MB),
- * results and Node itself are not counted.
- */
+/** Bytes of a model's arrays, its adapters' included. Scratch of the kernels (at most some MB), results and Node itself are not counted. */
 export interface MemoryBytes {
   weights: number;
   /** Copies of the weights that `freeze({ pack: true })` keeps (`model.packedBytes`); 0 unless `pack`. */
@@ -33,7 +30,12 @@ export interface MemoryBytes {
   cache: number;
   /** The workspace (activations, in training with those kept for the backward) and the table of rotary angles. */
   activations: number;
-  /** The sum of the above. */
+  /** What the library of several ranks keeps to sum what comes from the others over MPI, 16 MiB of up to 128 ranks; 0 for one. */
+  exchange: number;
+  /**
+   * The peak: the sum of the above or, of experts that are divided over ranks, weights and the array from which a rank takes the initial
+   * values of one matrix of its experts, if that is more.
+   */
   total: number;
 }
 
@@ -49,7 +51,7 @@ export interface MemoryOptions {
   seq?: number | undefined;
   /** For 'train', as in TrainConfig. Default false. */
   gradientCheckpointing?: boolean | undefined;
-  /** For 'train': the ranks that share each step; the figures are those of one. Default 1. */
+  /** For 'train' and 'loss': the ranks that share each step; the figures are those of one. Default 1. */
   ranks?: number | undefined;
   /** For 'train': micro-batches of all ranks, as in TrainConfig. Default: one for each rank. */
   microBatches?: number | undefined;
@@ -113,15 +115,25 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
     throw new RangeError(`memoryBytes: mode must be ${MODES.join(', ')}, got ${String(mode)}`);
   }
   const fullest = fullestRank(config, options);
-  const parts = assemble(config, new ParameterStore(kernels), fullest && plannedExperts(fullest.own));
+  const experts = fullest && new PlannedExperts(fullest.own);
+  const parts = assemble(config, new ParameterStore(kernels), experts);
   const trained = chooseTrained(parts, options);
-  const { cache, activations } =
+  const { cache, ...working } =
     mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
   const weights = parts.store.weightBytes + (parts.lora?.store.weightBytes ?? 0);
   const { gradients, moments } = mode === 'train' ? updating(trained, options, fullest) : NOTHING;
   const packed = pack ? parts.store.copyBytes() : 0;
-  const total = weights + packed + gradients + moments + cache + activations;
-  return { weights, packed, gradients, moments, cache, activations, total };
+  const activations = working.activations + (experts ? planned(experts.counts, kernels) : 0);
+  const exchange = mode === 'train' || mode === 'loss' ? exchangeBytes(options) : 0;
+  const kept = packed + gradients + moments + cache + activations + exchange;
+  const drawn = mode === 'train' ? drawnBytes(parts.store) : 0;
+  const total = weights + Math.max(kept, drawn);
+  return { weights, packed, gradients, moments, cache, activations, exchange, total };
+}
+
+/** Bytes of the longest array beside the weights that their first values take for a while. */
+function drawnBytes({ tables, kernels }: ParameterStore): number {
+  return Math.max(...tables.map(({ drawnApart }) => drawnApart)) * floatBytes(kernels);
 }
 
 /** Adds the adapters, and returns the store of what is trained. */
@@ -140,15 +152,18 @@ function chooseTrained(parts: AssembledParts, { train, lora }: MemoryOptions): P
 
 const NOTHING = { gradients: 0, moments: 0 };
 
-/** The layout of a rank that has most experts; null where each has all. */
+/** The layout of the last rank, which has as many experts as any; null where each has all. */
 function fullestRank(
   { nExperts }: ModelConfig,
-  { ranks = 1, expertParallel: groupSize = 1 }: MemoryOptions,
+  { ranks = 1, expertParallel = 1 }: MemoryOptions,
 ): ExpertLayout | null {
   checkInteger('memoryBytes: ranks', ranks, 1);
-  const layoutOf = (rank: number) => expertLayoutOf(nExperts, { rank, size: ranks }, groupSize);
-  const counts = layoutOf(0)?.counts ?? [];
-  return layoutOf(Math.max(0, counts.indexOf(Math.max(...counts))));
+  return expertLayoutOf(nExperts, { rank: ranks - 1, size: ranks }, expertParallel);
+}
+
+/** Bytes of two pieces of each rank's part of a sum, of 64 KiB or what is more (native/comm/ranks.cc). */
+function exchangeBytes({ ranks = 1 }: MemoryOptions): number {
+  return ranks === 1 ? 0 : 2 ** 17 * Math.max(ranks, 128);
 }
 
 /** What the largest of the ranks keeps beside weights and activations. */
@@ -164,10 +179,11 @@ function updating(
     );
   }
   const gradients = (1 + treeLevels(microBatches / ranks)) * trained.mirrorBytes;
-  const { groupSize = 1, position = 0 } = fullest ?? {};
-  const moments = Array.from({ length: ranks / groupSize }, (_, i) =>
-    momentBytes(trained, { rank: i * groupSize + position, size: ranks, groupSize }),
+  const { groupSize = 1, counts = [0], own } = fullest ?? {};
+  const asFull = Array.from({ length: ranks }, (_, rank) => rank).filter(
+    (rank) => counts[rank % groupSize] === (own?.count ?? 0),
   );
+  const moments = asFull.map((rank) => momentBytes(trained, { rank, size: ranks, groupSize }));
   return { gradients, moments: Math.max(...moments) };
 }
 
@@ -217,7 +233,10 @@ export function decoderBytes(
   return { cache: keysAndValues + ids, activations };
 }
 
-function planned({ floatCount, intCount }: Planner, kernels: Kernels): number {
+function planned(
+  { floatCount, intCount }: Pick<Planner, 'floatCount' | 'intCount'>,
+  kernels: Kernels,
+): number {
   return floatCount * floatBytes(kernels) + intCount * Int32Array.BYTES_PER_ELEMENT;
 }
 

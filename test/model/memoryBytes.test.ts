@@ -5,6 +5,7 @@ import {
   evaluate,
   type Kernels,
   type LoraOptions,
+  type MemoryBytes,
   ModelConfig,
   MoETransformer,
   memoryBytes,
@@ -73,7 +74,7 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
       const trainer = new Trainer(model, { gradientCheckpointing });
       trainer.trainStep(ids, ids);
       const { total, moments, ...told } = memoryBytes(config, { batch, seq, gradientCheckpointing });
-      expect(told).toEqual({ ...heldBytes(model), cache: 0 });
+      expect(told).toEqual({ ...heldBytes(model), cache: 0, exchange: 0 });
       // WebAssembly's arrays have no buffers of their own.
       if (model.kernels.info.backend !== 'wasm') {
         expect(moments).toBe(momentBytes(trainer) - 2 * ALIGNMENT_BYTES);
@@ -102,6 +103,7 @@ describe.each(Object.entries(SHAPES))('memoryBytes: %s', (_, config) => {
         moments: 0,
         cache: 0,
         activations,
+        exchange: 0,
         total: weights + activations,
       });
     }
@@ -140,7 +142,11 @@ test('counts what each of several ranks keeps of the moments', () => {
     expect(told.moments).toBe(Math.max(...held));
     expect(one.moments).toBe(held.reduce((total, bytes) => total + bytes));
   }
-  expect(told).toEqual({ ...one, moments: told.moments, total: one.total - one.moments + told.moments });
+  const exchange = 2 ** 24;
+  const total = one.total - one.moments + told.moments + exchange;
+  expect(told).toEqual({ ...one, moments: told.moments, exchange, total });
+  // A piece of a sum has at least 64 KiB for each rank.
+  expect(memoryBytes(config, { batch: 2, seq: 8, ranks: 256 }).exchange).toBe(2 * exchange);
 });
 
 test('counts what a rank with most experts keeps where they are divided', () => {
@@ -165,6 +171,25 @@ test('counts what a rank with most experts keeps where they are divided', () => 
   expect(() => memoryBytes(config, { ...options, expertParallel: 3 })).toThrow(
     'expertParallel must be a divisor of the number of ranks (4), got 3',
   );
+});
+
+test('counts the array from which a rank takes the initial values of its experts, where nothing later takes as much', () => {
+  const sizes = { nExperts: 64, ffnDim: 2048, vocabSize: 256 };
+  const told = (nLayers: number, expertParallel: number) => {
+    const config = ModelConfig.tiny({ ...sizes, nLayers });
+    return memoryBytes(config, { batch: 1, seq: 8, ranks: 64, expertParallel });
+  };
+  const later = ({ gradients, moments, activations, exchange }: MemoryBytes) =>
+    gradients + moments + activations + exchange;
+  // Gate and up of all experts, of width 64.
+  const drawn = 4 * sizes.nExperts * 2 * sizes.ffnDim * 64;
+  const one = told(1, 64);
+  expect(later(one)).toBeLessThan(drawn);
+  expect(one.total).toBe(one.weights + drawn);
+  for (const other of [told(64, 64), told(1, 1)]) {
+    expect(later(other)).toBeGreaterThan(drawn);
+    expect(other.total).toBe(other.weights + later(other));
+  }
 });
 
 test('counts the gradients of micro-batches that wait to be summed, as a step allocates them', () => {

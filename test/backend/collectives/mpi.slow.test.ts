@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { ModelConfig, memoryBytes } from '../../../src';
 import { ROOT } from '../child';
 import { expectedOf } from './expected';
 import { canRun, FOUND, type Mpi, runRanks, staying } from './mpirun';
@@ -61,6 +62,17 @@ describe.skipIf(!canRun(__filename)).each(FOUND.map((mpi) => ({ ...mpi, mpi })))
       expect((library as { version: string }).version).toMatch(name === 'mpich' ? /MPICH/ : /Open MPI/);
     }
     expect(code).toBe(0);
+  });
+
+  it('keeps the memory for sums that memoryBytes tells', async () => {
+    const { said, stderr } = await run(mpi, 3, 'scratch');
+    const { exchange } = memoryBytes(ModelConfig.tiny(), { batch: 1, seq: 1, ranks: 3 });
+    expect(said, stderr).toHaveLength(3);
+    // Its first and last page may be there before, and MPI keeps something for each message.
+    for (const { bytes } of said) {
+      expect(bytes).toBeGreaterThan(exchange - 8192);
+      expect(bytes).toBeLessThan(exchange + 2 ** 19);
+    }
   });
 
   it('lets the event loop go on while a rank waits', async () => {

@@ -2,7 +2,7 @@
  * What each rank of test/backend/collectives/mpi.slow.test.ts runs: node mpiProgram.cjs <mark> <scenario> <folder>. Writes lines of JSON
  * to a file of its own in the folder: launchers mix long lines that ranks print.
  */
-const { appendFileSync } = require('node:fs');
+const { appendFileSync, readFileSync } = require('node:fs');
 const { join } = require('node:path');
 const { Distributed } = require(join(__dirname, '..', '..', '..', 'dist'));
 const { program } = require('./program.cjs');
@@ -40,6 +40,18 @@ const scenarios = {
     await collectives.barrier().settled();
     clearInterval(timer);
     say({ rank, ticks });
+    await collectives.close().settled();
+  },
+
+  /** Bytes by which the first sum enlarges the process. */
+  async scratch({ rank, collectives }) {
+    const ownBytes = () =>
+      1024 * Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
+    const x = new Float64Array(1);
+    collectives.barrier().wait();
+    const before = ownBytes();
+    collectives.sumDoubles(x, 0, 1).wait();
+    say({ rank, bytes: ownBytes() - before });
     await collectives.close().settled();
   },
 

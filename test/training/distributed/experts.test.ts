@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LossResult, SafetensorsFile } from '../../../src';
+import { type LossResult, type MemoryBytes, SafetensorsFile } from '../../../src';
 import { expectClose, expectRelative } from '../../helpers/close';
 import { onRanks } from './ranks';
 
@@ -13,6 +13,14 @@ interface Trained {
   initial: Named;
   gradients: [Named, Named];
   weights: Named;
+}
+
+/** Bytes: see rank.cjs. */
+interface TakenMemory {
+  making: number;
+  made: number;
+  trained: number;
+  told: MemoryBytes;
 }
 
 /** Of float32 oracles (test/fixtures/README.md): other numbers of rows change the order of sums in products, as another backend does. */
@@ -117,6 +125,25 @@ describe('experts divided over ranks', () => {
       expect(ofExpert.every(([, data]) => data.every((x) => x === 0))).toBe(true);
     }
   });
+
+  it.each([false, true])(
+    'take the memory that memoryBytes tells where the load is even; gradientCheckpointing: %s',
+    async (gradientCheckpointing) => {
+      const sharing = { ranks: 4, microBatches: 4 };
+      const told = { ...sharing, expertParallel: 2, batch: 2, seq: 6, gradientCheckpointing };
+      const train = { microBatches: 4, gradientCheckpointing };
+      // Every token goes to every expert.
+      const options = { groupSize: 2, rows: 8, model: { topKExperts: 4 }, train, told };
+      const each = await onRanks<TakenMemory>(4, { scenario: 'memory', options });
+      const { total, exchange, weights } = each[0].told;
+      // Threads have no library that sums.
+      expect(Math.max(...each.map(({ trained }) => trained))).toBe(total - exchange);
+      // Ranks that begin with the third of 4 experts draw gate and up of those before, too.
+      const drawn = 4 * 4 * 2 * 128 * 64;
+      expect(each.map(({ making, made }) => making - made)).toEqual([0, drawn, 0, drawn]);
+      for (const { made } of each) expect(made).toBe(weights);
+    },
+  );
 
   it('a rank that has other experts than the one that shares them is told', async () => {
     const options = { what: 'experts', groupSize: 2, model: LAYERS };

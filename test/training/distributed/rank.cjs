@@ -165,6 +165,30 @@ const scenarios = {
     return { results, initial, gradients, weights: namedOf(model, 'data') };
   },
 
+  /** Bytes of arrays from the kernels: the most while a model was made, those after it, and those after a step; and what is told before. */
+  async memory() {
+    const kernels = sgemoe.createKernels();
+    const { memory } = kernels;
+    const bytes = { now: 0, most: 0 };
+    const taking = (make) => (length, isShared) => {
+      const array = make.call(memory, length, isShared);
+      bytes.now += array.byteLength;
+      bytes.most = Math.max(bytes.most, bytes.now);
+      return array;
+    };
+    const release = (array) => {
+      bytes.now -= array.byteLength;
+      memory.release(array);
+    };
+    const counting = { ...memory, floats: taking(memory.floats), ints: taking(memory.ints), release };
+    const counted = Object.create(kernels, { memory: { value: counting } });
+    const model = MoETransformer.create({ ...CONFIG, ...options.model }, { kernels: counted, expertRanks });
+    const made = { ...bytes };
+    new Trainer(model, options.train, { collectives }).trainStep(...tensorsOf(0));
+    const told = sgemoe.memoryBytes(model.config, options.told);
+    return { making: made.most, made: made.now, trained: bytes.now, told };
+  },
+
   /** What a rank has of a rounded sum, of parts of these sizes. */
   async roundedSums() {
     const { reduceScatterRounded } = require(join(dist, 'training', 'distributed', 'roundedSums.js'));
