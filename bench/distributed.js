@@ -1,7 +1,7 @@
 'use strict';
 /**
  * node bench/distributed.js [--models small,hidden512] [--tokens n] [--ranks n] [--steps n] [--rounds n] [--launcher command]
- *                           [--bandwidth Gbit/s] [--peer python]
+ *                           [--gradient-checkpointing] [--bandwidth Gbit/s] [--peer python]
  *
  * Times train steps of one process with as many threads as there are ranks, and of ranks with one thread each under mpirun, in turns, on
  * the same batch. Prints as Markdown: tokens/s of both, their ratio (the efficiency), the bytes that a rank sends in a step over the least
@@ -60,6 +60,10 @@ function readOptions() {
     .option('--ranks <n>', 'number of ranks', integer(2, 64), 2)
     .option('--steps <n>', 'timed steps of each run', integer(1, 1000), 3)
     .option('--rounds <n>', 'turns', integer(1, 100), 3)
+    .option(
+      '--gradient-checkpointing',
+      'keep the inputs of blocks alone: both ranks of a large model fit into one machine',
+    )
     .option('--launcher <command>', Object.keys(LAUNCHERS).join(' or '), 'mpirun.openmpi')
     .option('--bandwidth <gbit>', 'two hosts, joined by a link of so many Gbit/s', integer(1, 1000))
     .option('--peer <python>', 'a Python with PyTorch, whose DistributedDataParallel takes turns');
@@ -86,9 +90,10 @@ async function hostsFor(bandwidth) {
 }
 
 /** Times one process, ranks and the peer in turns. */
-async function measure(name, { tokens, ranks, steps, rounds, launcher, bandwidth, peer }, hosts) {
+async function measure(name, options, hosts) {
+  const { tokens, ranks, steps, rounds, launcher, gradientCheckpointing, bandwidth, peer } = options;
   const batch = ranks * Math.floor(tokens / SEQ);
-  const job = { model: MODELS[name], batch, seq: SEQ, microBatches: ranks, steps };
+  const job = { model: MODELS[name], batch, seq: SEQ, microBatches: ranks, gradientCheckpointing, steps };
   const peerJob = { config: configOf(MODELS[name]).toJSON(), batch, seq: SEQ, steps };
   /** @type {Record<'alone' | 'together' | 'peer', any[]>} */
   const runs = { alone: [], together: [], peer: [] };

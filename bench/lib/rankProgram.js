@@ -1,11 +1,12 @@
 'use strict';
 /**
  * A rank of bench/distributed.js: makes train steps, and rank 0 prints one line of JSON. Its argument is JSON, too: the model (a
- * preset's name or a ModelConfig's options), `batch` (of all ranks), `seq`, `microBatches`, `steps`.
+ * preset's name or a ModelConfig's options), `batch` (of all ranks), `seq`, `microBatches`, `gradientCheckpointing`, `steps`.
  */
 const { Distributed, MoETransformer, Trainer } = require('../..');
 const { batchOf, configOf, SEED } = require('./models');
 
+/** At most. */
 const WARM_UPS = 2;
 
 main(JSON.parse(process.argv[2])).catch((error) => {
@@ -13,14 +14,15 @@ main(JSON.parse(process.argv[2])).catch((error) => {
   process.exit(1);
 });
 
-async function main({ model: shape, batch, seq, microBatches, steps }) {
+async function main({ model: shape, batch, seq, microBatches, gradientCheckpointing, steps }) {
   const ranks = await Distributed.init();
   const sent = { bytes: 0 };
   const model = MoETransformer.create(configOf(shape), { seed: SEED });
   const collectives = counted(ranks.collectives, sent);
-  const trainer = new Trainer(model, { microBatches, warmupSteps: 0, totalSteps: 100 }, { collectives });
+  const config = { microBatches, gradientCheckpointing, warmupSteps: 0, totalSteps: 100 };
+  const trainer = new Trainer(model, config, { collectives });
   const { ids, targets } = batchOf(batch, seq, model.config.vocabSize);
-  for (let step = 0; step < WARM_UPS; step++) trainer.trainStep(ids, targets);
+  for (let step = 0; step < Math.min(WARM_UPS, steps); step++) trainer.trainStep(ids, targets);
   sent.bytes = 0;
   const times = [];
   let loss = 0;
