@@ -49,6 +49,8 @@ export interface GgufExportOptions extends Some<TokenizerFiles> {
   name?: string | undefined;
   /** Its end tokens are written. Default: the model's. */
   generationConfig?: GenerationConfig | null | undefined;
+  /** Told what llama.cpp does otherwise than the tokenizer. Default: a process warning. */
+  onNote?: ((note: string) => void) | undefined;
 }
 
 /** Rounds rows of numbers to blocks: `Kernels.quantize`. */
@@ -66,7 +68,15 @@ export async function writeGguf(
   quantize: Quantize,
   options: GgufExportOptions = {},
 ): Promise<string> {
-  const known = ['dtype', 'name', 'generationConfig', 'tokenizer', 'tokenizerConfig', 'chatTemplate'];
+  const known = [
+    'dtype',
+    'name',
+    'generationConfig',
+    'onNote',
+    'tokenizer',
+    'tokenizerConfig',
+    'chatTemplate',
+  ];
   checkOptions('exportGguf', options, known);
   if (!isGgufPath(file)) throw new RangeError(`exportGguf: the file's name must end in .gguf, got ${file}`);
   const { generationConfig = model.generationConfig ?? null } = options;
@@ -208,9 +218,10 @@ function modelEntries(architecture: string, config: ModelConfig): [string, GgufE
 function tokenEntries(model: ExportableModel, options: GgufExportOptions): Map<string, GgufEntry> {
   const { vocabSize } = model.config;
   const { generationConfig = model.generationConfig ?? null } = options;
+  const { onNote = (note: string) => process.emitWarning(note, 'SgemoeWarning') } = options;
   const { bos, eos, pad } = specialTokenIds(options);
   const ends = joinIds(eos === null ? [] : [eos], endTokensOf(generationConfig, vocabSize));
-  return tokenizerEntries(options, vocabSize, { bos, ends, pad });
+  return tokenizerEntries(options, vocabSize, { bos, ends, pad }, onNote);
 }
 
 /** The tensors of the file; matrices of a layer's experts stand in one. */

@@ -137,7 +137,8 @@ export async function exportGgufCheckpoint(
   const { dtype, name, ...loadOptions } = options;
   const path = await modelPath(from, options.hub);
   const model = await loadWhole(path, loadOptions);
-  return exportGguf(file, model, { dtype, name, ...(await tokenizerOf(path)) });
+  const { onNote } = options;
+  return exportGguf(file, model, { dtype, name, onNote, ...(await tokenizerOf(path)) });
 }
 
 function blocksOf(kernels: Pick<Kernels, 'quantize'>): Quantize {

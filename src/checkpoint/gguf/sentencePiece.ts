@@ -1,5 +1,5 @@
 /** The sign that SentencePiece writes for a space. */
-const SPACE_SIGN = '▁';
+export const SPACE_SIGN = '▁';
 
 /**
  * A SentencePiece vocabulary as the parts of a tokenizer.json: its pieces merge by their scores, the highest first, and

@@ -1,18 +1,10 @@
 import { quoteName } from '../safetensorsHeader';
 import type { TokenizerFiles } from '../tokenizerFiles';
 import { preTokenizerName } from './preTokenizers';
+import { sentencePieceForm } from './sentencePieceForm';
+import { type AddedToken, type Json, mergePairs, noForm, stagesOf } from './tokenizerJson';
 import { TOKEN_KINDS } from './tokenKinds';
 import type { GgufEntry } from './writer';
-
-type Json = Readonly<Record<string, unknown>>;
-interface AddedToken {
-  id: number;
-  content: string;
-  special?: boolean;
-  single_word?: boolean;
-  lstrip?: boolean;
-  rstrip?: boolean;
-}
 
 /** Ids of a text's ends; null for a missing one. */
 export interface WrittenEnds {
@@ -23,8 +15,10 @@ export interface WrittenEnds {
 }
 
 /**
- * The metadata of a byte-level tokenizer.json, as llama.cpp reads it: the inverse of `ggufTokenizer`. Ids from the
- * tokenizer's up to `vocabSize`, which the model has alone, become unused tokens.
+ * The metadata of a tokenizer.json, as llama.cpp reads it: the inverse of `ggufTokenizer`. A byte-level BPE becomes `gpt2`,
+ * one whose characters fall back on bytes (SentencePiece) `llama`. Ids from the tokenizer's up to `vocabSize`, which the
+ * model has alone, become unused tokens.
+ * @param onNote is told what llama.cpp does otherwise than the tokenizer.
  * @throws RangeError with what has no form in a GGUF: another kind of tokenizer, another pre-tokenizer, added tokens that
  * take spaces along, tokens around a text other than its beginning and end.
  */
@@ -32,21 +26,19 @@ export function tokenizerEntries(
   { tokenizer, tokenizerConfig, chatTemplate }: Partial<TokenizerFiles>,
   vocabSize: number,
   ends: WrittenEnds,
+  onNote: (note: string) => void,
 ): Map<string, GgufEntry> {
   const entries = new Map<string, GgufEntry>();
   if (tokenizer === undefined) return entries.set('tokenizer.ggml.model', { type: 'string', value: 'none' });
   const json = tokenizer as Json;
   refuseOtherKinds(json);
-  const pre = preTokenizerName(json);
-  if (pre === null) throw noForm('its pre-tokenizer or normalizer is none that GGUF has a name for');
   const { tokens, kinds } = tokensOf(json, vocabSize);
   const around = aroundOf(json);
   const put = (key: string, entry: GgufEntry) => entries.set(`tokenizer.ggml.${key}`, entry);
-  put('model', { type: 'string', value: 'gpt2' });
-  put('pre', { type: 'string', value: pre });
   put('tokens', { type: 'strings', value: tokens });
+  const own = fallsBackOnBytes(json) ? pieceEntries(json, kinds, onNote) : bytePairEntries(json);
+  for (const [key, entry] of Object.entries(own)) put(key, entry);
   put('token_type', { type: 'int32s', value: kinds });
-  put('merges', { type: 'strings', value: mergesOf(json) });
   const bos = around.before ?? ends.bos;
   const [eos = around.after, eot, eom] = ends.ends;
   for (const [key, id] of Object.entries({ bos, eos, eot, eom, padding: ends.pad })) {
@@ -66,10 +58,46 @@ function refuseOtherKinds(json: Json): void {
   const model = json.model as Json | null | undefined;
   if (model?.type !== 'BPE') throw noForm(`a ${String(model?.type)} tokenizer isn't byte-level BPE`);
   const isByteLevel = (json.decoder as Json | null)?.type === 'ByteLevel';
-  if (!isByteLevel) throw noForm("a BPE of characters isn't byte-level BPE");
+  if (!isByteLevel && !fallsBackOnBytes(json)) throw noForm("a BPE of characters isn't byte-level BPE");
   for (const key of ['continuing_subword_prefix', 'end_of_word_suffix']) {
     if (model[key]) throw noForm(`its ${key} has no place there`);
   }
+}
+
+function fallsBackOnBytes({ model, decoder }: Json): boolean {
+  return (model as Json).byte_fallback === true && (decoder as Json | null)?.type !== 'ByteLevel';
+}
+
+function bytePairEntries(json: Json): Record<string, GgufEntry> {
+  const pre = preTokenizerName(json);
+  if (pre === null) throw noForm('its pre-tokenizer or normalizer is none that GGUF has a name for');
+  const merges = mergePairs(json).map((pair) => pair.join(' '));
+  return {
+    model: { type: 'string', value: 'gpt2' },
+    pre: { type: 'string', value: pre },
+    merges: { type: 'strings', value: merges },
+  };
+}
+
+/** Changes the kinds of bytes and of the unknown token. */
+function pieceEntries(
+  json: Json,
+  kinds: Int32Array,
+  onNote: (note: string) => void,
+): Record<string, GgufEntry> {
+  const { scores, bytes, unknown, addsSpace, note } = sentencePieceForm(json, kinds.length);
+  for (const id of bytes) kinds[id] = TOKEN_KINDS.byte;
+  if (note !== null) onNote(note);
+  const entries: Record<string, GgufEntry> = {
+    model: { type: 'string', value: 'llama' },
+    scores: { type: 'float32s', value: scores },
+    add_space_prefix: { type: 'bool', value: addsSpace },
+  };
+  if (unknown !== null) {
+    entries.unknown_token_id = { type: 'uint32', value: unknown };
+    if (kinds[unknown] !== TOKEN_KINDS.normal) kinds[unknown] = TOKEN_KINDS.unknown;
+  }
+  return entries;
 }
 
 function tokensOf(json: Json, vocabSize: number): { tokens: string[]; kinds: Int32Array } {
@@ -90,14 +118,9 @@ function tokensOf(json: Json, vocabSize: number): { tokens: string[]; kinds: Int
   return { tokens, kinds };
 }
 
-function mergesOf(json: Json): string[] {
-  const { merges } = json.model as { merges: (string | [string, string])[] };
-  return merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')));
-}
-
 /** The tokens that the post-processor puts before and after a text. */
 function aroundOf(json: Json): { before: number | null; after: number | null } {
-  const stages = flatten(json.post_processor as Json | null | undefined);
+  const stages = stagesOf(json.post_processor, 'processors');
   const [template, ...more] = stages.filter(({ type }) => type !== 'ByteLevel');
   if (template === undefined) return { before: null, after: null };
   if (more.length > 0 || template.type !== 'TemplateProcessing')
@@ -112,11 +135,6 @@ function aroundOf(json: Json): { before: number | null; after: number | null } {
   return { before: before[0] ?? null, after: after[0] ?? null };
 }
 
-function flatten(processor: Json | null | undefined): Json[] {
-  if (processor === null || processor === undefined) return [];
-  return processor.type === 'Sequence' ? (processor.processors as Json[]).flatMap(flatten) : [processor];
-}
-
 function addTemplates(entries: Map<string, GgufEntry>, config: Json, jinja: string | undefined): void {
   const given = config.chat_template;
   const named = Array.isArray(given) ? (given as { name: string; template: string }[]) : [];
@@ -128,8 +146,4 @@ function addTemplates(entries: Map<string, GgufEntry>, config: Json, jinja: stri
   if (others.length > 0)
     entries.set('tokenizer.chat_templates', { type: 'strings', value: others.map(({ name }) => name) });
   for (const { name, template } of others) entries.set(`${key}.${name}`, { type: 'string', value: template });
-}
-
-function noForm(why: string): RangeError {
-  return new RangeError(`export: this tokenizer has no form in a GGUF: ${why}`);
 }

@@ -8,7 +8,7 @@ export type GgufEntry =
   | { readonly type: 'bool'; readonly value: boolean }
   | { readonly type: 'string'; readonly value: string }
   | { readonly type: 'strings'; readonly value: readonly string[] }
-  | { readonly type: 'int32s'; readonly value: ArrayLike<number> };
+  | { readonly type: 'int32s' | 'float32s'; readonly value: ArrayLike<number> };
 
 /** A tensor whose bytes are produced in pieces, on demand. Rows must be whole blocks of the type. */
 export interface WrittenTensor {
@@ -62,20 +62,16 @@ function encoded(entry: GgufEntry): Buffer[] {
     case 'string':
       return [uint32(VALUE.string), text(entry.value)];
     case 'strings':
-      return [
-        uint32(VALUE.array),
-        uint32(VALUE.string),
-        uint64(entry.value.length),
-        ...entry.value.map(text),
-      ];
+      return [...arrayStart(VALUE.string, entry.value), ...entry.value.map(text)];
     case 'int32s':
-      return [
-        uint32(VALUE.array),
-        uint32(VALUE.int32),
-        uint64(entry.value.length),
-        words(entry.value, 'writeInt32LE'),
-      ];
+      return [...arrayStart(VALUE.int32, entry.value), words(entry.value, 'writeInt32LE')];
+    case 'float32s':
+      return [...arrayStart(VALUE.float32, entry.value), words(entry.value, 'writeFloatLE')];
   }
+}
+
+function arrayStart(type: number, { length }: ArrayLike<unknown>): Buffer[] {
+  return [uint32(VALUE.array), uint32(type), uint64(length)];
 }
 
 function bytesOf({ type, shape }: WrittenTensor): number {
