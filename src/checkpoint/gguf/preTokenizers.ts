@@ -1,6 +1,6 @@
 /**
  * How the text of a byte-level vocabulary is cut into words, by `tokenizer.ggml.pre`, as the settings of a tokenizer.json. The
- * names are llama.cpp's (src/llama-vocab.cpp); each was compared with it.
+ * names are llama.cpp's (src/llama-vocab.cpp); each was compared with it, or with Python's tokenizers where it only comes near.
  */
 export interface GgufPreTokenizer {
   /** The pre-tokenizer of tokenizer.json. */
@@ -53,6 +53,36 @@ const llama3: GgufPreTokenizer = {
 
 const qwen2: GgufPreTokenizer = { ...PLAIN, preTokenizer: sequence([split(modern('\\p{N}'))]) };
 
+const MARKS = '\\p{Lm}\\p{Lo}\\p{M}';
+/** Words of o200k's family, which end where capitals begin; `after` follows a word, `numbers` as in `modern`. */
+const capitalised = (after: string, numbers: string) => {
+  const [before, upper, lower] = ['[^\\r\\n\\p{L}\\p{N}]?', `[\\p{Lu}\\p{Lt}${MARKS}]`, `[\\p{Ll}${MARKS}]`];
+  const words = `${before}${upper}*${lower}+${after}|${before}${upper}+${lower}*${after}`;
+  return `${words}|${numbers}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+};
+
+/** Mistral's, from Nemo on. llama.cpp takes a capital for one of A to Z only, and marks for signs. */
+const tekken: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence([split(capitalised('', '\\p{N}'))]),
+  ignoreMerges: true,
+  addsBos: true,
+};
+
+const gpt4o: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence([split(capitalised(`${CONTRACTIONS}?`, '\\p{N}{1,3}'))]),
+};
+
+const seedCoder: GgufPreTokenizer = {
+  ...PLAIN,
+  preTokenizer: sequence([
+    split(
+      `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+    ),
+  ]),
+};
+
 /** The pre-tokenizer of files that name none. */
 const fallback: GgufPreTokenizer = {
   ...PLAIN,
@@ -75,6 +105,14 @@ const PRE_TOKENIZERS: ReadonlyMap<string, GgufPreTokenizer> = new Map(
     'smaug-bpe': { ...llama3, ignoreMerges: false, addsBos: false },
     qwen2: { ...qwen2, normalizer: NFC },
     'deepseek-r1-qwen': qwen2,
+    tekken,
+    'gpt-4o': gpt4o,
+    'seed-coder': seedCoder,
+    falcon3: llama3,
+    megrez: qwen2,
+    mellum: gpt2,
+    'a.x-4.0': gpt2,
+    'minerva-7b': digits,
   }),
 );
 
@@ -130,8 +168,11 @@ function patternsOf(stage: Stage): string[] | null {
     case 'Digits':
       return stage.individual_digits ? ['\\p{N}'] : null;
     case 'Split': {
-      const regex = stage.pattern?.Regex;
-      if (regex === undefined || stage.behavior !== 'Isolated' || stage.invert) return null;
+      if (stage.pattern?.Regex === undefined) return null;
+      const regex = stage.pattern.Regex.replaceAll('\r', '\\r').replaceAll('\n', '\\n');
+      // Leaving out what isn't matched is the same for patterns that match every text.
+      const isWhole = regex.endsWith('|\\s+') && stage.behavior === 'Removed' && stage.invert;
+      if (!isWhole && (stage.behavior !== 'Isolated' || stage.invert)) return null;
       // What no pattern matches is a word as well, so the last alternative, \s+, may be left out of GPT-2's.
       return [regex === `${GPT2}|\\s+` ? GPT2 : regex];
     }
