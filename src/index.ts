@@ -24,6 +24,7 @@ export type { BackendInfo, BackendName, BackendRequest, BlasInfo, Kernels } from
 export type { Batch, Preferences } from './base/batch';
 export type { DType, FloatDType } from './base/dtype';
 export { ERROR_CODES, type ErrorCode, SgemoeError } from './base/errors';
+export type { Precision } from './base/precision';
 export { Lcg64 } from './base/random';
 export type { MemoryNeeds } from './base/requireMemory';
 export type { KvCacheDtype } from './base/storageTypes';
@@ -48,7 +49,6 @@ export {
   type ModelConfigOptions,
   type QueryKeyNormKind,
 } from './config/modelConfig';
-export type { Precision } from './config/precision';
 export type {
   LinearRopeScaling,
   Llama3RopeScaling,

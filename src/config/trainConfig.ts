@@ -8,7 +8,7 @@ import {
   someOf,
   texts,
 } from '../base/options';
-import { PRECISIONS, type Precision } from './precision';
+import { PRECISIONS, type Precision } from '../base/precision';
 
 export const SCHEDULES = ['cosine', 'linear', 'constant'] as const;
 export type Schedule = (typeof SCHEDULES)[number];

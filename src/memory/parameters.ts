@@ -1,7 +1,7 @@
 import { types } from 'node:util';
 import type { Kernels } from '../backend/kernels';
+import type { Precision } from '../base/precision';
 import { requireMemory } from '../base/requireMemory';
-import type { Precision } from '../config/precision';
 import { type Products, roundedProducts } from './operations/matmul';
 import { Parameter } from './parameter';
 import { refuseStored, refuseWrite } from './readOnly';

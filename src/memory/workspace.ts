@@ -1,6 +1,6 @@
 import type { Kernels } from '../backend/kernels';
+import type { Precision } from '../base/precision';
 import { requireMemory } from '../base/requireMemory';
-import type { Precision } from '../config/precision';
 import { type IndexView, type MatrixView, Space, viewIn } from './matrixView';
 
 /** Alignment of a slot in elements: 64 bytes of float32, so that different slots share no cache line. */
@@ -49,8 +49,8 @@ export class Planner {
   ) {}
 
   /** A planner of the same memory that starts at this one's end. */
-  behind(): Planner {
-    const planner = new Planner(this.memory, this.precision);
+  behind(precision = this.precision): Planner {
+    const planner = new Planner(this.memory, precision);
     planner.floatCount = this.floatCount;
     planner.intCount = this.intCount;
     return planner;

@@ -1,5 +1,6 @@
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkInteger, checkOptions } from '../base/checks';
+import { checkPrecision, type Precision, promptPrecision } from '../base/precision';
 import { requireMemory } from '../base/requireMemory';
 import type { KvCacheDtype } from '../base/storageTypes';
 import { CachedSequences, cacheBytes, checkKvCacheDtype, KeyValueCache } from '../memory/keyValueCache';
@@ -36,6 +37,12 @@ export interface DecoderOptions {
    * of 32. Attention computes in float32 on what was kept. Default 'float32'.
    */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /**
+   * What products by float32 weight matrices multiply in steps that bring 32 or more new tokens of one sequence, as prompts do; other
+   * steps, and the logits of fewer than 32 tokens, are computed in float32. 'bfloat16' is mixed precision, as in TrainConfig.
+   * Matrices that are kept as they are stored are multiplied as ever. Default 'float32'.
+   */
+  precision?: Precision | undefined;
 }
 
 /** New tokens of one sequence. */
@@ -87,6 +94,7 @@ export class Decoder {
   readonly contextLength: number;
   readonly maxStepTokens: number;
   readonly kvCacheDtype: KvCacheDtype;
+  readonly precision: Precision;
   readonly #model: DecodableModel;
   readonly #cache: KeyValueCache;
   readonly #cached: CachedSequences;
@@ -94,9 +102,9 @@ export class Decoder {
   /** Planner state after the cache (where a step's plan starts) and after the largest step (where a head's plan starts). */
   readonly #cacheEnd: Planner;
   readonly #stepEnd: Planner;
-  /** Plans of steps by number of tokens, followed by plans of heads by number of rows. */
-  readonly #steps: (StepPlan | undefined)[];
-  readonly #heads: (HeadPlan | undefined)[];
+  /** Plans of steps by number of tokens, followed by plans of heads by number of rows, in each precision. */
+  readonly #steps: Record<Precision, StepPlan[]> = { float32: [], bfloat16: [] };
+  readonly #heads: Record<Precision, HeadPlan[]> = { float32: [], bfloat16: [] };
   /** For each slot, the last step that it took part in. */
   readonly #seen: Float64Array;
   /** The adapters that each slot's tokens were computed with. */
@@ -106,9 +114,15 @@ export class Decoder {
 
   /** @throws TypeError or RangeError for an option out of range; SgemoeError SGEMOE_MEMORY. */
   constructor(model: DecodableModel, options: DecoderOptions = {}) {
-    checkOptions('Decoder', options, ['slots', 'contextLength', 'maxStepTokens', 'kvCacheDtype']);
+    checkOptions('Decoder', options, [
+      'slots',
+      'contextLength',
+      'maxStepTokens',
+      'kvCacheDtype',
+      'precision',
+    ]);
     const { config, kernels } = model;
-    const { slots = 1, contextLength = config.maxSeqLen, kvCacheDtype = 'float32' } = options;
+    const { slots = 1, contextLength = config.maxSeqLen, kvCacheDtype = 'float32', precision } = options;
     const { maxStepTokens = defaultStepTokens(slots, contextLength) } = options;
     checkInteger('Decoder: slots', slots, 1);
     checkInteger('Decoder: contextLength', contextLength, 1);
@@ -119,6 +133,8 @@ export class Decoder {
       );
     }
     checkKvCacheDtype('Decoder: kvCacheDtype', kvCacheDtype, config.headDim);
+    checkPrecision('Decoder', precision);
+    this.precision = precision ?? 'float32';
     const needs = decoderBytes(model, { slots, contextLength, maxStepTokens, kvCacheDtype });
     requireMemory('The decoder', needs, kernels.memory.available);
     this.slots = slots;
@@ -131,14 +147,12 @@ export class Decoder {
     const perFloat = floatBytes(kernels);
     this.#cache = new KeyValueCache(config, kvCacheDtype, slots, contextLength, this.#cacheEnd, perFloat);
     this.#cached = new CachedSequences(this.#cache);
-    this.#steps = new Array(maxStepTokens + 1).fill(undefined);
-    this.#heads = new Array(maxStepTokens + 1).fill(undefined);
     this.#seen = new Float64Array(slots);
     this.#adapters = new Array(slots).fill(null);
     this.#mix = new AdapterMix(model, model.store);
     // The largest plans come first: all others lie within them, so the workspace never grows, which would lose the cache.
-    this.#stepEnd = this.#planStep(maxStepTokens).planner;
-    this.#workspace.ensure(this.#planHead(maxStepTokens).planner);
+    this.#stepEnd = this.#planStep(maxStepTokens, 'float32').planner;
+    this.#workspace.ensure(this.#planHead(maxStepTokens, 'float32').planner);
     model.blocks[0].attention.rope.ensure(contextLength);
   }
 
@@ -197,14 +211,15 @@ export class Decoder {
     const wanted = countLogits(rows);
     this.#checkOutputs(outputs, tokens, wanted);
     if (tokens === 0) return 0;
-    const plan = this.#planStep(tokens);
+    const precision = promptPrecision(this.precision, mostTokens(rows));
+    const plan = this.#planStep(tokens, precision);
     this.#layOut(rows, plan);
     try {
       this.#mix.begin(rows, newTokensOf);
       const last = this.#blocksAt(plan, tokens, outputs);
       this.#mix.end();
       if (outputs.hidden) this.#writeHidden(last, outputs.hidden);
-      if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, outputs.logits);
+      if (outputs.logits && wanted > 0) this.#writeLogits(rows, last, wanted, precision, outputs.logits);
     } finally {
       this.#mix.end();
     }
@@ -322,14 +337,20 @@ export class Decoder {
   }
 
   #writeHidden(last: MatrixView, out: Float32Array): void {
-    const head = this.#planHead(last.rows);
+    const head = this.#planHead(last.rows, 'float32');
     this.#model.norm.forwardAt(head.norm, last, head.normOut);
     copyOut(head.normOut, out);
   }
 
-  #writeLogits(rows: readonly DecodeRow[], last: MatrixView, wanted: number, out: Float32Array): void {
+  #writeLogits(
+    rows: readonly DecodeRow[],
+    last: MatrixView,
+    wanted: number,
+    precision: Precision,
+    out: Float32Array,
+  ): void {
     const { kernels, norm, lmHead, config } = this.#model;
-    const head = this.#planHead(wanted);
+    const head = this.#planHead(wanted, promptPrecision(precision, wanted));
     let from = last;
     if (wanted < last.rows) {
       listWanted(rows, head.rows);
@@ -341,14 +362,16 @@ export class Decoder {
     lmHead.forwardAt(head.lmHead, head.normOut, matrixOf(out, wanted, config.vocabSize), false);
   }
 
-  #planStep(tokens: number): StepPlan {
-    this.#steps[tokens] ??= planStep(this.#model, this.#cached, this.#cacheEnd, tokens);
-    return this.#steps[tokens];
+  #planStep(tokens: number, precision: Precision): StepPlan {
+    const plans = this.#steps[precision];
+    plans[tokens] ??= planStep(this.#model, this.#cached, this.#cacheEnd.behind(precision), tokens);
+    return plans[tokens];
   }
 
-  #planHead(rows: number): HeadPlan {
-    this.#heads[rows] ??= planHead(this.#model, this.#stepEnd, rows);
-    return this.#heads[rows];
+  #planHead(rows: number, precision: Precision): HeadPlan {
+    const plans = this.#heads[precision];
+    plans[rows] ??= planHead(this.#model, this.#stepEnd.behind(precision), rows);
+    return plans[rows];
   }
 }
 
@@ -359,6 +382,13 @@ const OUTPUTS: readonly (keyof StepOutputs)[] = ['logits', 'hidden', 'experts', 
 
 function newTokensOf({ tokens, start = 0, end = tokens.length }: DecodeRow): number {
   return end - start;
+}
+
+/** New tokens of the row that has most. */
+function mostTokens(rows: readonly DecodeRow[]): number {
+  let most = 0;
+  for (let i = 0; i < rows.length; i++) most = Math.max(most, newTokensOf(rows[i]));
+  return most;
 }
 
 /** Lists the tokens whose logits are wanted, in order. */

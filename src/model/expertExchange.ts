@@ -1,7 +1,7 @@
 import type { Collectives } from '../backend/collectives';
 import type { Kernels } from '../backend/kernels';
 import { SgemoeError } from '../base/errors';
-import { PRECISIONS, type Precision } from '../config/precision';
+import { PRECISIONS, type Precision } from '../base/precision';
 import { type IndexView, type MatrixView, viewIn } from '../memory/matrixView';
 import type { ParameterStore } from '../memory/parameters';
 import { Planner, Workspace } from '../memory/workspace';

@@ -1,6 +1,6 @@
 import type { Collectives } from '../backend/collectives';
 import type { Kernels } from '../backend/kernels';
-import type { Precision } from '../config/precision';
+import type { Precision } from '../base/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { gatherRows } from '../memory/operations/mixture';
 import type { ParameterStore } from '../memory/parameters';

@@ -1,5 +1,5 @@
 import { checkIds, checkInteger, checkOptions, checkTensor } from '../base/checks';
-import { checkPrecision } from '../config/precision';
+import { checkPrecision } from '../base/precision';
 import type { Tensor } from '../tensor/tensor';
 import type { ForwardOptions } from './options';
 import type { PassMode } from './pass';

@@ -1,5 +1,5 @@
+import type { Precision } from '../base/precision';
 import type { MemoryNeeds } from '../base/requireMemory';
-import type { Precision } from '../config/precision';
 import { crossEntropy } from '../memory/operations/training';
 import { type AssembledParts, trainedStore } from './assemble';
 import { LossHead } from './lossHead';

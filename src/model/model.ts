@@ -2,6 +2,7 @@ import { getKernels } from '../backend';
 import type { Kernels } from '../backend/kernels';
 import { checkIds, checkOptions, checkTensor, checkWeight } from '../base/checks';
 import { allocateUnset } from '../base/dtype';
+import { checkPrecision, type Precision, promptPrecision } from '../base/precision';
 import { DEFAULT_SEED } from '../base/random';
 import { inThisRealm } from '../base/realm';
 import { requireMemory } from '../base/requireMemory';
@@ -61,8 +62,7 @@ const LOAD_OPTIONS = ['kernels', 'onNote', 'needs', 'dtype', 'expertRanks', 'hub
 
 /**
  * Mixture-of-Experts transformer: ids [B,S] -> embedding -> N x { x + Attention(RMSNorm(x)); h + MoE(RMSNorm(h)) } ->
- * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout. In the config's denseLayers one SwiGLU stands in place
- * of MoE; with all layers dense it is an ordinary transformer.
+ * RMSNorm -> lm_head -> logits [B,S,V]. Causal, pre-norm, no dropout. The config's denseLayers have one SwiGLU in place of MoE.
  */
 export class MoETransformer implements NextTokenModel {
   readonly config: ModelConfig;
@@ -373,9 +373,8 @@ export class MoETransformer implements NextTokenModel {
    * copies. Gradients aren't weights: `backward` still works.
    *
    * @param options.pack also keeps a copy of the weights in the layout that is fastest for matmuls of many rows. It takes
-   * `packedBytes`, about as much as the weights without the embedding, or nothing if a BLAS library does every matmul.
-   * forward, evaluate and steps of many sequences get faster; matmuls of fewer than 17 rows by large matrices still read the
-   * weights as they are (docs/performance.md). Logits may differ in the last bits. Default false: no copy.
+   * `packedBytes`, about the weights without the embedding, or nothing if a BLAS library does every matmul. Fewer than 17 rows by
+   * large matrices still read the weights as they are (docs/performance.md). Logits may differ in the last bits. Default false.
    * @throws SgemoeError SGEMOE_MEMORY if there is no room for the copy.
    */
   freeze(options: FreezeOptions = NO_OPTIONS): void {
@@ -419,17 +418,19 @@ export class MoETransformer implements NextTokenModel {
     return traceOf(this.blocks, this.#passes.kept('logits'), logits);
   }
 
-  /** Logits [V] of the token after `tokens`; lm_head only computes the last position. */
+  /** Logits [V] of the token after `tokens`; lm_head only computes the last position. `precision` is as in DecoderOptions. */
   nextTokenLogits(
     tokens: ArrayLike<number>,
     out: Float32Array = new Float32Array(this.vocabSize),
+    precision: Precision = 'float32',
   ): Float32Array {
-    if (tokens.length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
+    const { length } = tokens;
+    if (length === 0) throw new RangeError('nextTokenLogits: tokens must not be empty');
     checkIds('nextTokenLogits', tokens, this.vocabSize);
-    const passes = this.#passes;
-    const pass = passes.enter(1, tokens.length, 'forward', 'logits');
-    passes.copyIds(pass.ids, tokens);
-    passes.blocks(pass);
+    checkPrecision('nextTokenLogits', precision);
+    const pass = this.#passes.enter(1, length, 'forward', 'logits', promptPrecision(precision, length));
+    this.#passes.copyIds(pass.ids, tokens);
+    this.#passes.blocks(pass);
     const { x, norm, normOut, lmHead } = pass.head!.last;
     this.norm.forwardAt(norm, x, normOut);
     this.lmHead.forwardAt(lmHead, normOut, matrixOf(out, 1, this.vocabSize), false);
@@ -438,8 +439,8 @@ export class MoETransformer implements NextTokenModel {
   }
 
   /** A sequence with its own key-value cache; a Decoder serves several sequences. */
-  openSequence(contextLength: number, kvCacheDtype?: KvCacheDtype): TokenSequence {
-    const decoder = new Decoder(this, { contextLength, kvCacheDtype });
+  openSequence(contextLength: number, kvCacheDtype?: KvCacheDtype, precision?: Precision): TokenSequence {
+    const decoder = new Decoder(this, { contextLength, kvCacheDtype, precision });
     return {
       append: (tokens, start, logits) => decoder.prefill(0, tokens, logits, start),
       appendAll: (tokens, start, logits) =>

@@ -1,8 +1,8 @@
 import type { Kernels } from '../backend/kernels';
+import type { Precision } from '../base/precision';
 import type { MemoryNeeds } from '../base/requireMemory';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
 import type { ModelConfig } from '../config/modelConfig';
-import type { Precision } from '../config/precision';
 import type { HubOptions } from '../hf/hub/hubOptions';
 import type { ParameterStore, StoreOptions } from '../memory/parameters';
 import type { StoredTables } from '../memory/storedTables';

@@ -1,4 +1,4 @@
-import type { Precision } from '../config/precision';
+import type { Precision } from '../base/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import { type PlannedMemory, Planner } from '../memory/workspace';
 import { planSequence, type SequenceSlots } from './attention';
@@ -174,16 +174,14 @@ function planHead(
 ): HeadSlots {
   const { rows } = last;
   const normOut = planner.floats(rows, config.hiddenDim);
+  const head = { norm: norm.plan(planner, rows, 1), normOut, lmHead: lmHead.plan(planner, rows, 1) };
+  // One row by a rounded lm_head would cost the rounding of all of it.
+  const single = planner.behind('float32');
+  const ofLast = { norm: norm.plan(single, 1, 1), lmHead: lmHead.plan(single, 1, 1) };
+  planner.include(single);
   return {
-    norm: norm.plan(planner, rows, 1),
-    normOut,
-    lmHead: lmHead.plan(planner, rows, 1),
-    last: {
-      x: last.slice(rows - 1, 1),
-      norm: norm.plan(planner, 1, 1),
-      normOut: normOut.slice(0, 1),
-      lmHead: lmHead.plan(planner, 1, 1),
-    },
+    ...head,
+    last: { x: last.slice(rows - 1, 1), normOut: normOut.slice(0, 1), ...ofLast },
     backward: training
       ? { dNorm: planner.floats(rows, config.hiddenDim), lmHead: lmHead.planBackward(planner, rows, 1) }
       : null,

@@ -1,5 +1,5 @@
 import { SgemoeError } from '../base/errors';
-import type { Precision } from '../config/precision';
+import type { Precision } from '../base/precision';
 import type { IndexView, MatrixView } from '../memory/matrixView';
 import type { WeightRange } from '../memory/parameters';
 import { Workspace } from '../memory/workspace';

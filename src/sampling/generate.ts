@@ -1,4 +1,5 @@
 import { checkInteger, checkOptions } from '../base/checks';
+import { checkPrecision, type Precision } from '../base/precision';
 import type { Lcg64 } from '../base/random';
 import type { KvCacheDtype } from '../base/storageTypes';
 import type { NextTokenModel, SamplingStrategy } from './nextToken';
@@ -86,6 +87,8 @@ export interface GenerateOptions {
   endTokens?: readonly number[] | undefined;
   /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /** What products of the prompt multiply, as in DecoderOptions; so those of a sliding window's tokens. Default 'float32'. */
+  precision?: Precision | undefined;
   /**
    * The most tokens that are guessed at once from what followed the same tokens earlier in the text, an integer in [0, 128]. The
    * chosen tokens are the same, except for the rounding of steps with more rows. It pays where answers repeat their prompt.
@@ -126,13 +129,14 @@ export function* generateTokens(
   const tokens = Array.from(prompt);
   const logits = new Float32Array(vocabSize);
   const fits = tokens.length < maxLen && tokens.length <= maxSeqLen;
-  const sequence = fits ? model.openSequence?.(Math.min(maxLen, maxSeqLen), options.kvCacheDtype) : undefined;
-  const { speculateTokens: most = 0 } = options;
+  const { speculateTokens: most = 0, kvCacheDtype, precision } = options;
+  const room = Math.min(maxLen, maxSeqLen);
+  const sequence = fits ? model.openSequence?.(room, kvCacheDtype, precision) : undefined;
   let computed = 0;
   while (tokens.length < maxLen && !strategy.ended) {
-    if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits);
+    if (tokens.length > maxSeqLen) model.nextTokenLogits(tokens.slice(-maxSeqLen), logits, precision);
     else if (sequence) sequence.append(tokens, computed, logits);
-    else model.nextTokenLogits(tokens, logits);
+    else model.nextTokenLogits(tokens, logits, precision);
     computed = tokens.length;
     const token = strategy.pickToken(logits);
     if (ends.has(token)) return;
@@ -140,10 +144,18 @@ export function* generateTokens(
     yield token;
     if (most === 0 || !canSpeculate(sequence) || tokens.length > maxSeqLen) continue;
     const setup = { vocabSize, ends, most };
-    if (yield* speculateTokens(sequence, tokens, Math.min(maxLen, maxSeqLen), strategy, setup)) return;
+    if (yield* speculateTokens(sequence, tokens, room, strategy, setup)) return;
     computed = tokens.length - 1;
   }
 }
+
+const OPTIONS: readonly (keyof GenerateOptions)[] = [
+  'slidingWindow',
+  'endTokens',
+  'kvCacheDtype',
+  'precision',
+  'speculateTokens',
+];
 
 function checkGenerate(
   model: NextTokenModel,
@@ -152,7 +164,8 @@ function checkGenerate(
   strategy: SamplingStrategy,
   options: GenerateOptions,
 ): void {
-  checkOptions('generate', options, ['slidingWindow', 'endTokens', 'kvCacheDtype', 'speculateTokens']);
+  checkOptions('generate', options, OPTIONS);
+  checkPrecision('generate', options.precision);
   const { speculateTokens: most = 0 } = options;
   checkInteger('generate: speculateTokens', most, 0);
   if (most > MOST_DRAFTED) {

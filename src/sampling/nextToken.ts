@@ -1,3 +1,4 @@
+import type { Precision } from '../base/precision';
 import type { KvCacheDtype } from '../base/storageTypes';
 
 /** The part of a model that generation needs. */
@@ -6,13 +7,16 @@ export interface NextTokenModel {
   readonly maxSeqLen: number;
   /** Tokens that end a text. Default: none. */
   readonly endTokens?: readonly number[] | undefined;
-  /** Logits [vocabSize] of the token after `tokens`, written to `out` and returned. */
-  nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array): Float32Array;
+  /**
+   * Logits [vocabSize] of the token after `tokens`, written to `out` and returned. `precision` is that of many tokens' products
+   * (default 'float32').
+   */
+  nextTokenLogits(tokens: ArrayLike<number>, out: Float32Array, precision?: Precision): Float32Array;
   /**
    * A sequence of up to `contextLength` tokens that keeps their keys and values, as `kvCacheDtype` says (default 'float32').
    * For a model without it, every new token costs `nextTokenLogits` of the whole text.
    */
-  openSequence?(contextLength: number, kvCacheDtype?: KvCacheDtype): TokenSequence;
+  openSequence?(contextLength: number, kvCacheDtype?: KvCacheDtype, precision?: Precision): TokenSequence;
 }
 
 /** A growing text. The model's weights must not change meanwhile. */

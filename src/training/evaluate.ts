@@ -1,6 +1,6 @@
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
-import { checkPrecision, type Precision } from '../config/precision';
+import { checkPrecision, type Precision } from '../base/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { LossSums } from '../model/loss';
 import type { MoETransformer } from '../model/model';

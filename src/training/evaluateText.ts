@@ -5,7 +5,7 @@ import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { SgemoeError } from '../base/errors';
 import { choice, integer, namesOf, type OptionTable, ownOptions, resolveOptions } from '../base/options';
-import { PRECISIONS, type Precision } from '../config/precision';
+import { PRECISIONS, type Precision } from '../base/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';

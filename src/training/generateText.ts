@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import type { Precision } from '../base/precision';
 import type { KvCacheDtype } from '../base/storageTypes';
 import { TokenVocabulary } from '../sampling/constraints/constraint';
 import { isConstrained } from '../sampling/constraints/options';
@@ -15,6 +16,8 @@ export interface GenerateTextOptions {
   sampling: SamplingOptions & { maxTokens: number };
   /** How keys and values are kept, as in DecoderOptions. Default 'float32'. */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /** What products of the prompt multiply, as in GenerateOptions. Default 'float32'. */
+  precision?: Precision | undefined;
   /** The most tokens that are guessed at once, as in GenerateOptions. Default 0. */
   speculateTokens?: number | undefined;
   /** Ends the text early. */
@@ -32,7 +35,7 @@ export async function* generateText(
   model: NextTokenModel,
   tokenizer: Tokenizer,
   prompt: ArrayLike<number>,
-  { sampling, kvCacheDtype, speculateTokens, signal, onToken }: GenerateTextOptions,
+  { sampling, kvCacheDtype, precision, speculateTokens, signal, onToken }: GenerateTextOptions,
 ): AsyncGenerator<string, void, void> {
   const ends = sampling.ignoreEos ? [] : allEndTokens(model, tokenizer);
   const sampler = new Sampler(sampling, {
@@ -44,7 +47,7 @@ export async function* generateText(
   const stream = new TextStream(tokenizer, { stop, prompt });
   const total = prompt.length + maxTokens;
   const endTokens = [...ends, ...stopTokens];
-  const options = { slidingWindow: true, endTokens, kvCacheDtype, speculateTokens };
+  const options = { slidingWindow: true, endTokens, kvCacheDtype, precision, speculateTokens };
   let made = 0;
   for (const token of generateTokens(model, prompt, total, sampler, options)) {
     onToken?.(sampler.last, stream);

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Batch } from '../base/batch';
 import { checkOptions } from '../base/checks';
-import { checkPrecision, type Precision } from '../config/precision';
+import { checkPrecision, type Precision } from '../base/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';

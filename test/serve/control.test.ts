@@ -204,6 +204,22 @@ describe('requests side by side', () => {
       ),
   );
 
+  test('precision rounds in long prompts and leaves short ones as they are', async () => {
+    const logprobsOf = async (prompt: string, precision: 'float32' | 'bfloat16') => {
+      const seen: number[] = [];
+      await withEngine({ precision }, async (engine) => {
+        const { logprobs } = await engine.generate({ prompt, maxTokens: 4, temperature: 0, topLogprobs: 0 });
+        seen.push(...logprobs!.map(({ logprob }) => logprob));
+      });
+      return seen;
+    };
+    const long = 'instructions '.repeat(5);
+    const [mixed, single] = [await logprobsOf(long, 'bfloat16'), await logprobsOf(long, 'float32')];
+    expect(mixed).not.toEqual(single);
+    expect(mixed[0]).toBeCloseTo(single[0], 1);
+    expect(await logprobsOf('instructions', 'bfloat16')).toEqual(await logprobsOf('instructions', 'float32'));
+  });
+
   test('a request whose choice is impossible fails alone', () =>
     withEngine({}, async (engine) => {
       const banned = Object.fromEntries(Array.from({ length: 256 }, (_, i) => [i, Number.NEGATIVE_INFINITY]));

@@ -18,6 +18,7 @@ import { someText } from '../options/values';
 import { Chat, type ChatAnswerer } from '../terminal/chat';
 import { ChatServer } from '../terminal/chatServer';
 import type { CliContext, CliIo } from '../terminal/io';
+import { tellPrecision } from '../terminal/precisionNote';
 import { UsageError } from '../terminal/usageError';
 
 interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
@@ -31,8 +32,8 @@ interface ChatCliOptions extends DtypeCliOption, HubCliOptions {
 const ADAPTER = 'adapter';
 
 /** The options of an engine that answers one conversation. */
-const { contextLength, kvCacheDtype, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
-const CHAT_OPTIONS = { contextLength, kvCacheDtype, speculateTokens, generationConfig, threads };
+const { contextLength, kvCacheDtype, precision, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
+const CHAT_OPTIONS = { contextLength, kvCacheDtype, precision, speculateTokens, generationConfig, threads };
 
 const NOTES = `
 Each line is a message; the model answers with its tokenizer's chat template, and remembers the conversation. Answers go to
@@ -85,8 +86,10 @@ async function chatCommand(model: string | undefined, options: ChatCliOptions, i
   if (options.apiKey !== undefined) throw new UsageError('--api-key goes with --url.');
   const dir = await runnablePath(model, options, io);
   const onNote = (text: string) => io.stderr.write(`${text}\n`);
+  const own = fromFlags<Pick<EngineOptions, keyof typeof CHAT_OPTIONS>>(CHAT_OPTIONS, options);
+  tellPrecision(own.precision, io);
   const engine = await Engine.open(dir, {
-    ...fromFlags<Pick<EngineOptions, keyof typeof CHAT_OPTIONS>>(CHAT_OPTIONS, options),
+    ...own,
     maxBatch: 1,
     dtype: options.dtype,
     adapters: options.adapter === undefined ? {} : { [ADAPTER]: options.adapter },

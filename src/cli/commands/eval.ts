@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
 import { getKernels } from '../../backend';
 import type { Collectives } from '../../backend/collectives';
+import type { Precision } from '../../base/precision';
 import type { ModelConfig } from '../../config/modelConfig';
-import type { Precision } from '../../config/precision';
 import { loadLora } from '../../model/loraFiles';
 import { memoryBytes } from '../../model/memoryBytes';
 import { MoETransformer } from '../../model/model';
@@ -43,6 +43,7 @@ import { formatCount, formatDuration, formatPercent, formatRate } from '../termi
 import { interruptible } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
 import { JobProgress } from '../terminal/liveLine';
+import { tellPrecision } from '../terminal/precisionNote';
 import { asUsage, UsageError, usageOf } from '../terminal/usageError';
 import { onRanks } from './ranks';
 
@@ -115,6 +116,7 @@ async function evalCommand(
   const { model, tokenizer, dataset, windows, batches, tokens } = await together(collectives, () =>
     prepare(name, options, collectives, io),
   );
+  tellPrecision(options.precision, io);
   const progress = new JobProgress(io.stderr);
   const started = performance.now();
   const onProgress = (scored: number) =>

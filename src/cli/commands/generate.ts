@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { getKernels } from '../../backend';
 import type { Distributed } from '../../backend/collectives/distributed';
 import { SgemoeError } from '../../base/errors';
+import type { Precision } from '../../base/precision';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import { loadCheckpoint } from '../../checkpoint/checkpoint';
 import { JsonLines } from '../../checkpoint/jsonLines';
@@ -34,6 +35,7 @@ import { addTableOptions } from '../options/tableOptions';
 import { formatRate } from '../terminal/format';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
+import { tellPrecision } from '../terminal/precisionNote';
 import { asUsage } from '../terminal/usageError';
 import { followRank0, loadOnRanks } from './expertRanks';
 import { onRanks } from './ranks';
@@ -47,12 +49,13 @@ interface GenerateCliOptions extends DtypeCliOption, HubCliOptions, ExpertCliOpt
   logprobs?: string;
   threads?: number;
   kvCacheDtype?: KvCacheDtype;
+  precision?: Precision;
   speculate?: number;
   generationConfig: 'model' | 'ignore';
 }
 
-const { kvCacheDtype, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
-const DECODER_OPTIONS = { kvCacheDtype, speculateTokens, generationConfig, threads };
+const { kvCacheDtype, precision, speculateTokens, generationConfig, threads } = ENGINE_OPTIONS;
+const DECODER_OPTIONS = { kvCacheDtype, precision, speculateTokens, generationConfig, threads };
 
 /** Replaces an empty prompt: a line break, after which a text may begin. */
 const EMPTY_PROMPT = '\n';
@@ -108,6 +111,7 @@ async function generateCommand(
     prepare(dir, options, expertRanks, io),
   );
   if (loaded instanceof ExpertShard) return followRank0(loaded, ranks, io);
+  tellPrecision(options.precision, io);
   const exchange = loaded.model.expertExchange;
   // An error shows at the next token, too.
   const stopWaiting = exchange?.keepWaiting(() => {});
@@ -170,6 +174,7 @@ async function write(
   const writing = {
     sampling,
     kvCacheDtype: options.kvCacheDtype,
+    precision: options.precision,
     speculateTokens: options.speculate,
     signal: interrupt.signal,
     onToken,

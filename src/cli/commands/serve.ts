@@ -7,7 +7,7 @@ import { formatBytes } from '../../base/formatBytes';
 import { ExpertShard } from '../../model/expertShard';
 import { Engine } from '../../serve/engine/engine';
 import { loadToServe } from '../../serve/engine/loadToServe';
-import { ENGINE_OPTIONS } from '../../serve/engine/options';
+import { ENGINE_OPTIONS, type EngineOptions } from '../../serve/engine/options';
 import { HTTP_OPTIONS, LISTEN_OPTIONS, type ServedModel, servedNames } from '../../serve/http/options';
 import { type RunningServer, serve } from '../../serve/http/server';
 import { alikeOnAll } from '../../training/distributed/agreement';
@@ -20,6 +20,7 @@ import { addRepeatable, addTableOptions, flagsOf, fromFlags } from '../options/t
 import { integer, someText } from '../options/values';
 import { Interrupt } from '../terminal/interrupt';
 import { type CliContext, type CliIo, EXIT } from '../terminal/io';
+import { tellPrecision } from '../terminal/precisionNote';
 import { asUsage, UsageError } from '../terminal/usageError';
 import { followRank0, LOST_SECONDS, loadOnRanks } from './expertRanks';
 import { onRanks } from './ranks';
@@ -138,12 +139,14 @@ async function serveCommand(
   const { apiKeys, models, adapters, aliases } = alikeOnAll(() => planned(names, options, ranks, io));
   // A wrong path is told before any model is loaded.
   if (ranks.size === 1) for (const { path } of models) await runnablePath(path, options, io);
+  const ofEngine = fromFlags<EngineOptions>(ENGINE_OPTIONS, options);
+  tellPrecision(ofEngine.precision, io);
   const interrupt = new Interrupt(io.signals);
   const served: ServedModel[] = [];
   let stopWatching = () => {};
   try {
     for (const [i, { name, path }] of models.entries()) {
-      const own = { ...fromFlags(ENGINE_OPTIONS, options), dtype: options.dtype, adapters: adapters[i] };
+      const own = { ...ofEngine, dtype: options.dtype, adapters: adapters[i] };
       const loaded = await loadOnRanks(ranks, path, options, io, (found, expertRanks) =>
         loadToServe(found, { ...own, expertRanks }).catch(blameOption),
       );

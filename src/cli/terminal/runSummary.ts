@@ -1,18 +1,17 @@
 import { backendInfo } from '../../backend';
-import type { BackendInfo } from '../../backend/kernels';
+import type { Precision } from '../../base/precision';
 import { layersInWords } from '../../config/layersInWords';
-import type { Precision } from '../../config/precision';
 import type { TokenDataset } from '../../text/data';
 import type { TrainingResult } from '../../training/run/result';
 import type { ValidationResult } from '../../training/run/validation';
 import type { Trainer } from '../../training/trainer';
 import { describeBackend } from '../commands/info';
 import { formatCount, formatDuration, formatLoss, formatPercent, formatRate, shellQuote } from './format';
+import { slowPrecision } from './precisionNote';
 
 /** The lines at the head of a run: model, data, backend and folder. */
 export function describeRun(dataset: TokenDataset, trainer: Trainer, dir: string): string {
   const { config } = trainer.model;
-  const backend = backendInfo();
   const { trainTokens, validationTokens, tokenizer, files } = dataset;
   const source = files.length === 1 ? files[0] : `${formatCount(files.length)} files`;
   return [
@@ -20,16 +19,16 @@ export function describeRun(dataset: TokenDataset, trainer: Trainer, dir: string
       `vocabulary ${formatCount(tokenizer.vocabSize)}`,
     `Model:   ${formatCount(config.totalParams())} parameters, ${formatCount(config.activeParams())} used by a token; ` +
       `hidden ${config.hiddenDim}, ${layersInWords(config)}`,
-    `Backend: ${describeBackend(backend)}`,
-    ...describePrecision(trainer.config.precision, backend),
+    `Backend: ${describeBackend(backendInfo())}`,
+    ...describePrecision(trainer.config.precision),
     `Run:     ${dir}`,
   ].join('\n');
 }
 
-function describePrecision(precision: Precision, { matrixUnit }: BackendInfo): string[] {
+function describePrecision(precision: Precision): string[] {
   if (precision === 'float32') return [];
-  const note = ', which is no faster here: there is no matrix unit in use (sgemoe info)';
-  return [`Mixed:   products by weight matrices in ${precision}${matrixUnit === 'none' ? note : ''}`];
+  const note = slowPrecision(precision);
+  return [`Mixed:   products by weight matrices in ${precision}${note === null ? '' : `, which is ${note}`}`];
 }
 
 export interface RunEnd {

@@ -85,8 +85,8 @@ export class Engine implements AsyncDisposable {
   #uncount: () => void = () => undefined;
 
   private constructor(model: MoETransformer, tokenizer: Tokenizer | null, options: ResolvedEngineOptions) {
-    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens, kvCacheDtype, speculateTokens } =
-      options;
+    const { workers, maxBatch, maxQueue, contextLength, maxStepTokens } = options;
+    const { kvCacheDtype, precision, speculateTokens } = options;
     this.#options = options;
     this.config = model.config;
     this.tokenizer = tokenizer;
@@ -117,6 +117,7 @@ export class Engine implements AsyncDisposable {
       contextLength,
       maxStepTokens,
       kvCacheDtype,
+      precision,
       speculateTokens,
       experts: expertsOf(model),
     };

@@ -3,6 +3,7 @@
 import type { SharedRank } from '../../backend/collectives';
 import type { BackendRequest } from '../../backend/kernels';
 import { ERROR_CODES, type ErrorCode, SgemoeError } from '../../base/errors';
+import type { Precision } from '../../base/precision';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { TokenizerFiles } from '../../checkpoint/tokenizerFiles';
 import type { SharedLora, SharedModel } from '../../memory/sharedModel';
@@ -37,6 +38,7 @@ export interface WorkerSetup {
   contextLength: number;
   maxStepTokens: number;
   kvCacheDtype: KvCacheDtype;
+  precision: Precision;
   speculateTokens: number;
   /** The memory of WorkerCounters. */
   counters: Float64Array;

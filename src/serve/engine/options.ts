@@ -7,6 +7,7 @@ import {
   other,
   resolveOptions,
 } from '../../base/options';
+import { PRECISIONS, type Precision } from '../../base/precision';
 import { KV_CACHE_DTYPES, type KvCacheDtype } from '../../base/storageTypes';
 import { MOST_DRAFTED } from '../../sampling/promptLookup';
 import { TOOL_CALL_FORMAT_NAMES, type ToolCallFormatName } from '../../text/toolCalls/formats';
@@ -37,6 +38,11 @@ export interface EngineOptions {
    * Default 'float32'.
    */
   kvCacheDtype?: KvCacheDtype | undefined;
+  /**
+   * What products of prompts multiply, as in DecoderOptions: 'float32', or 'bfloat16' for float32 weights on a processor with a
+   * matrix unit. What decodes in the same step as 32 or more tokens of a prompt is rounded, too. Default 'float32'.
+   */
+  precision?: Precision | undefined;
   /**
    * Where a request is silent: 'model' takes temperature, top_k, top_p, min_p, repetition_penalty and do_sample of the
    * checkpoint's generation_config.json, 'ignore' the defaults of SamplingOptions. Default 'model'.
@@ -123,6 +129,11 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
     doc: 'how keys and values are kept: `float16` takes half the memory of `float32`, `q8_0` about a quarter',
     default: 'float32',
     cli: { flag: '--kv-cache-dtype <type>', doc: 'how keys and values are kept' },
+  }),
+  precision: choice(PRECISIONS, {
+    doc: 'what products of 32 or more tokens of a prompt by float32 weights multiply; `bfloat16` is faster on a processor with a matrix unit alone',
+    default: 'float32',
+    cli: { flag: '--precision <name>' },
   }),
   generationConfig: choice(['model', 'ignore'], {
     doc: "where a request is silent, `model` samples as the checkpoint's generation_config.json says, `ignore` by the defaults",

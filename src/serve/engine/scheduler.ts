@@ -1,3 +1,4 @@
+import type { Precision } from '../../base/precision';
 import type { KvCacheDtype } from '../../base/storageTypes';
 import type { DecodeRow, StepOutputs } from '../../model/decoder';
 import { Decoder } from '../../model/decoder';
@@ -22,6 +23,7 @@ export interface SchedulerOptions {
   contextLength: number;
   maxStepTokens: number;
   kvCacheDtype: KvCacheDtype;
+  precision: Precision;
   speculateTokens: number;
 }
 
@@ -72,8 +74,8 @@ export class Scheduler {
     options: SchedulerOptions,
     private readonly counters: WorkerCounters,
   ) {
-    const { slots, contextLength, maxStepTokens, kvCacheDtype, speculateTokens } = options;
-    this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens, kvCacheDtype });
+    const { slots, contextLength, maxStepTokens, kvCacheDtype, precision, speculateTokens } = options;
+    this.#decoder = new Decoder(model, { slots, contextLength, maxStepTokens, kvCacheDtype, precision });
     this.#slots = new Slots(this.#decoder);
     this.#speculateTokens = speculateTokens;
     this.#shares = new Int32Array(slots);

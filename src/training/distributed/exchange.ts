@@ -1,6 +1,6 @@
 import type { Collectives, Transfer } from '../../backend/collectives';
 import { SQUARES_BLOCK } from '../../backend/kernels/training';
-import type { Precision } from '../../config/precision';
+import type { Precision } from '../../base/precision';
 import type { ParameterStore, WeightRange } from '../../memory/parameters';
 import { type Bucket, bucketsOf, ownPartOf, partOf, stretchWithin } from '../../memory/partition';
 import { reduceScatterRounded } from './roundedSums';

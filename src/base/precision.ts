@@ -8,6 +8,14 @@ export type Precision = 'float32' | 'bfloat16';
 
 export const PRECISIONS = ['float32', 'bfloat16'] as const satisfies readonly Precision[];
 
+/** Tokens from which a matrix unit pays (kTiledRows in native/stored.cc): fewer wait for the weights to be read, whatever multiplies. */
+const LEAST_ROUNDED = 32;
+
+/** The precision of products of `tokens` rows where mixed precision is for prompts: few rows, as in decoding, stay float32. */
+export function promptPrecision(precision: Precision, tokens: number): Precision {
+  return tokens < LEAST_ROUNDED ? 'float32' : precision;
+}
+
 /** @throws TypeError unless it is undefined, for the default, or a precision. */
 export function checkPrecision(what: string, value: unknown): void {
   if (value === undefined || PRECISIONS.includes(value as Precision)) return;
