@@ -8,15 +8,15 @@ import { BLOCK_TYPE_NAMES } from './gguf/blockTypes';
 import { type GgufFacts, openGgufCheckpoint } from './gguf/ggufCheckpoint';
 import { isGgufPath } from './gguf/ggufFile';
 import { jsonFile, readJson } from './jsonFile';
-import { locateFile, replaceFiles } from './replaceFiles';
+import { locateFile, type NewFile, replaceFiles } from './replaceFiles';
 import {
   asF32,
   encodeSafetensors,
   type NamedTensor,
+  type PlacedTensors,
   SafetensorsFile,
-  type StreamedTensor,
-  streamSafetensors,
   writeChunks,
+  writePlaced,
 } from './safetensors';
 import { corrupt, quoteName } from './safetensorsHeader';
 import { INDEX_FILE, SafetensorsShards } from './shards';
@@ -60,7 +60,7 @@ export interface CheckpointContent extends Some<TokenizerFiles> {
   /** Becomes generation_config.json: the tokens that end a text (`eos_token_id`), and keys of other tools. null counts as none. */
   generationConfig?: GenerationConfig | null | undefined;
   /** Become model.safetensors, as F32. They must not change until the save is done. */
-  tensors: Iterable<NamedTensor> | readonly StreamedTensor[];
+  tensors: Iterable<NamedTensor> | PlacedTensors;
   /** String pairs for the header of model.safetensors. */
   metadata?: Readonly<Record<string, string>> | undefined;
   /** The state from which a training resumes. */
@@ -90,18 +90,20 @@ export interface Checkpoint extends StoredTokenizer {
  */
 export async function saveCheckpoint(dir: string, content: CheckpointContent): Promise<void> {
   const { config, generationConfig = null, tensors, metadata = {} } = content;
-  const weights = isStreamed(tensors)
-    ? streamSafetensors(tensors, metadata)
-    : encodeSafetensors(asF32(tensors), metadata);
   const files = [jsonFile(CONFIG_FILE, config), ...tokenizerFiles(content)];
   if (generationConfig !== null) files.push(jsonFile(GENERATION_FILE, generationConfig));
-  files.push({ name: WEIGHTS_FILE, write: (handle) => writeChunks(handle, weights) });
+  files.push({ name: WEIGHTS_FILE, write: weightsWriter(tensors, metadata) });
   if (content.training !== undefined) files.push(...trainingFiles(content.training, files));
   await replaceFiles(dir, files);
 }
 
-function isStreamed(tensors: CheckpointContent['tensors']): tensors is readonly StreamedTensor[] {
-  return Array.isArray(tensors) && tensors.length > 0 && 'chunks' in tensors[0];
+function weightsWriter(
+  tensors: CheckpointContent['tensors'],
+  metadata: Readonly<Record<string, string>>,
+): NewFile['write'] {
+  if ('write' in tensors) return (handle, path) => writePlaced(tensors, metadata, handle, path);
+  const chunks = encodeSafetensors(asF32(tensors), metadata);
+  return (handle) => writeChunks(handle, chunks);
 }
 
 /**

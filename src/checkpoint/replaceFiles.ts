@@ -25,7 +25,8 @@ export interface NewFile {
   readonly name: string;
   /** The whole content, if it is in memory. */
   readonly bytes?: Uint8Array | undefined;
-  write(handle: FileHandle): Promise<void>;
+  /** Writes the content into the new file, whose path this is for now. */
+  write(handle: FileHandle, path: string): Promise<void>;
 }
 
 /** Where the committed version of a file is now. The file itself may not exist. */
@@ -104,12 +105,14 @@ async function replaceNow(folder: string, files: readonly NewFile[]): Promise<vo
 }
 
 async function stageFiles(folder: string, files: readonly NewFile[]): Promise<string> {
-  const staging = join(folder, `${STAGING_PREFIX}${process.pid}-${Date.now()}`);
+  // A name that no other host has, where a rank might take another disk's folder for this one.
+  const staging = join(folder, `${STAGING_PREFIX}${crypto.randomUUID()}`);
   await mkdir(staging);
   for (const { name, write } of files) {
-    const handle = await open(join(staging, name), 'wx');
+    const path = join(staging, name);
+    const handle = await open(path, 'wx');
     try {
-      await write(handle);
+      await write(handle, path);
       await handle.sync();
     } finally {
       await handle.close();

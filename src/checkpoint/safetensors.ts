@@ -265,18 +265,18 @@ export function encodeSafetensors(
   sources.forEach(checkSource);
   checkUnique(sources);
   sources.sort((a, b) => b.data.BYTES_PER_ELEMENT - a.data.BYTES_PER_ELEMENT);
-  const header = headerOf(
-    sources.map(({ name, dtype, shape, data }) => ({ name, dtype, shape, byteLength: data.byteLength })),
-    metadata,
-  );
-  return [header, ...sources.map(({ data }) => bytesOf(data))];
+  return [headerOf(sources, metadata), ...sources.map(({ data }) => bytesOf(data))];
 }
 
-/** A tensor whose bytes are produced in pieces, on demand. */
-export interface StreamedTensor {
+/** What a header says of a tensor. */
+export interface TensorHead {
   readonly name: string;
   readonly dtype: Dtype;
   readonly shape: readonly number[];
+}
+
+/** A tensor whose bytes are produced in pieces, on demand. */
+export interface StreamedTensor extends TensorHead {
   chunks(): Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 }
 
@@ -285,41 +285,53 @@ export async function* streamSafetensors(
   tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
 ): AsyncGenerator<Uint8Array> {
-  const entries = tensors.map(({ name, dtype, shape }) => {
-    return { name, dtype, shape, byteLength: elementCount(shape) * arrayType(dtype).BYTES_PER_ELEMENT };
-  });
-  yield headerOf(entries, metadata);
+  yield headerOf(tensors, metadata);
   for (const tensor of tensors) yield* tensor.chunks();
 }
 
-interface HeaderEntry {
-  name: string;
-  dtype: Dtype;
-  shape: readonly number[];
-  byteLength: number;
+/** Tensors whose data come into a file in a way of their own. */
+export interface PlacedTensors {
+  readonly tensors: readonly TensorHead[];
+  /** Writes an empty file whose path this is: the header, and behind it the data of all. */
+  write(handle: FileHandle, path: string, header: Uint8Array): Promise<void>;
 }
 
-function headerOf(tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>>): Uint8Array {
+/** Writes a safetensors file of such tensors. Names must differ. */
+export function writePlaced(
+  { tensors, write }: PlacedTensors,
+  metadata: Readonly<Record<string, string>>,
+  handle: FileHandle,
+  path: string,
+): Promise<void> {
+  return write(handle, path, headerOf(tensors, metadata));
+}
+
+function headerOf(tensors: readonly TensorHead[], metadata: Readonly<Record<string, string>>): Uint8Array {
   const entries: string[] = [];
   if (Object.keys(metadata).length > 0) entries.push(encodeMetadata(metadata));
   let offset = 0;
-  for (const { name, dtype, shape, byteLength } of tensors) {
-    const entry = { dtype, shape, data_offsets: [offset, offset + byteLength] };
+  for (const { name, dtype, shape } of tensors) {
+    const end = offset + elementCount(shape) * arrayType(dtype).BYTES_PER_ELEMENT;
+    const entry = { dtype, shape, data_offsets: [offset, end] };
     entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-    offset += byteLength;
+    offset = end;
   }
   return encodeHeader(`{${entries.join(',')}}`);
 }
 
-/** Writes pieces one after another at the handle's position. */
+/** Writes pieces one after another, from a position of the file on, or from the handle's. */
 export async function writeChunks(
   handle: FileHandle,
   chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  position: number | null = null,
 ): Promise<void> {
+  let next = position;
   for await (const chunk of chunks) {
     for (let done = 0; done < chunk.length; ) {
-      const { bytesWritten } = await handle.write(chunk, done, Math.min(MAX_IO_BYTES, chunk.length - done));
+      const length = Math.min(MAX_IO_BYTES, chunk.length - done);
+      const { bytesWritten } = await handle.write(chunk, done, length, next);
       done += bytesWritten;
+      if (next !== null) next += bytesWritten;
     }
   }
 }

@@ -2,13 +2,7 @@ import { crc32 } from 'node:zlib';
 import { jsonFile, readJson } from './jsonFile';
 import { MAX_TOKENIZER_BYTES, readSmallBytes } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
-import {
-  type NamedTensor,
-  SafetensorsFile,
-  type StreamedTensor,
-  streamSafetensors,
-  writeChunks,
-} from './safetensors';
+import { type NamedTensor, type PlacedTensors, SafetensorsFile, writePlaced } from './safetensors';
 import { corrupt } from './safetensorsHeader';
 
 const STATE_FILE = 'state.json';
@@ -37,7 +31,9 @@ export interface TrainingContent {
   /** Becomes state.json, with the format's version and the checksums added. */
   state: Readonly<Record<string, unknown>>;
   /** Become optimizer.safetensors. They must not change until the save is done. */
-  optimizer: readonly StreamedTensor[];
+  optimizer: PlacedTensors;
+  /** The CRC-32 of their bytes, as 8 hexadecimal digits. */
+  optimizerChecksum: string;
   /** `tensorsChecksum` of the weights saved with them. */
   weightsChecksum: string;
 }
@@ -50,46 +46,21 @@ export interface StoredTraining {
 
 /** The files to write. @param beside the other files of the save; those in memory get a checksum. */
 export function trainingFiles(content: TrainingContent, beside: readonly NewFile[]): NewFile[] {
-  const { state, optimizer, weightsChecksum } = content;
-  const moments = new Checksummed(optimizer);
+  const { state, optimizer, optimizerChecksum, weightsChecksum } = content;
   const files = beside.flatMap(({ name, bytes }) => (bytes ? [[name, hex(crc32(bytes))] as const] : []));
-  const stateFile = () => {
-    const whole = {
-      format: FORMAT,
-      version: VERSION,
-      [WEIGHTS_KEY]: weightsChecksum,
-      [OPTIMIZER_KEY]: hex(moments.crc),
-      [FILES_KEY]: Object.fromEntries(files),
-      ...state,
-    };
-    return jsonFile(STATE_FILE, { ...whole, [STATE_KEY]: stateChecksum(whole) });
+  const whole = {
+    format: FORMAT,
+    version: VERSION,
+    [WEIGHTS_KEY]: weightsChecksum,
+    [OPTIMIZER_KEY]: optimizerChecksum,
+    [FILES_KEY]: Object.fromEntries(files),
+    ...state,
   };
   const header = { [WEIGHTS_KEY]: weightsChecksum };
   return [
-    {
-      name: OPTIMIZER_FILE,
-      write: (handle) => writeChunks(handle, streamSafetensors(moments.tensors, header)),
-    },
-    // Files are written in this order: by now the checksum is known.
-    { name: STATE_FILE, write: (handle) => stateFile().write(handle) },
+    { name: OPTIMIZER_FILE, write: (handle, path) => writePlaced(optimizer, header, handle, path) },
+    jsonFile(STATE_FILE, { ...whole, [STATE_KEY]: stateChecksum(whole) }),
   ];
-}
-
-/** Tensors whose bytes are checksummed while they are read, once and in their order. */
-class Checksummed {
-  crc = 0;
-  readonly tensors: readonly StreamedTensor[];
-
-  constructor(tensors: readonly StreamedTensor[]) {
-    this.tensors = tensors.map((tensor) => ({ ...tensor, chunks: () => this.#read(tensor) }));
-  }
-
-  async *#read(tensor: StreamedTensor): AsyncGenerator<Uint8Array> {
-    for await (const chunk of tensor.chunks()) {
-      this.crc = crc32(chunk, this.crc);
-      yield chunk;
-    }
-  }
 }
 
 /**

@@ -8,6 +8,7 @@ import { keepInHistory } from '../checkpoint/retention';
 import {
   checkState,
   checkTrainingFiles,
+  hex,
   invalidState,
   openTraining,
   type StoredTraining,
@@ -19,10 +20,11 @@ import { MoETransformer } from '../model/model';
 import type { DataPosition } from '../text/data';
 import { tokenizerHash } from '../text/readTokenizer';
 import type { Tokenizer } from '../text/tokenizer';
-import { fromFirst, together } from './distributed/agreement';
+import { together } from './distributed/agreement';
 import { expertRanksOf } from './distributed/divided';
+import { PieceFiles } from './pieceFiles';
 import { adaptersState, loadAdapted, saveAdapters } from './savingAdapters';
-import { loadMoments, PieceStream, piecesCrc32, weightPieces, weightsChecksum } from './savingPieces';
+import { loadMoments, piecesCrc32, weightPieces, weightsChecksum } from './savingPieces';
 import { Trainer } from './trainer';
 
 export interface SaveTrainingOptions {
@@ -63,8 +65,8 @@ export interface ResumedTraining {
  * Saves everything that a bit-identical resume needs: the checkpoint of the model, or its adapters as `saveLora` does, optimizer.safetensors (both moments of
  * AdamW under the parameters' names) and state.json (counters, options, data position, tokenizer hash, and checksums of all
  * of it). All files are replaced together or not at all, see `saveCheckpoint`. They are written from the model's own memory,
- * so train steps are refused until the promise settles. Of several ranks all call it, and rank 0 writes; the others send it their
- * moments piece by piece.
+ * so train steps are refused until the promise settles. Of several ranks all call it: those that see
+ * rank 0's folder as their `dir` write their moments into its files, the others send them to rank 0, which commits.
  * @throws TypeError for adapters on a model that wasn't loaded from a checkpoint; SgemoeError SGEMOE_CHECKPOINT_WRITE; the training in memory is unchanged and can go on and be saved again. A
  * train step meanwhile throws SgemoeError SGEMOE_TRAINING_SAVING.
  */
@@ -93,11 +95,12 @@ export async function saveTraining(
   const isDivided = model.trained.isPart;
   const moments = trainer.momentPieces();
   const weights = isDivided ? weightPieces(model) : [];
-  const stream = new PieceStream(trainer.collectives, [...weights, ...moments]);
-  const write = async (checksum: string) => {
+  const ranks = trainer.collectives;
+  const files = new PieceFiles(ranks, dir, [weights, moments]);
+  const write = async (checksum: string, optimizerChecksum: string) => {
     const { config, generationConfig } = model;
-    const tensors = isDivided ? stream.tensors(weights) : model.trained.checkpointTensors();
-    const training = { state, optimizer: stream.tensors(moments), weightsChecksum: checksum };
+    const tensors = isDivided ? files.tensors(0) : model.trained.checkpointTensors();
+    const training = { state, optimizer: files.tensors(1), optimizerChecksum, weightsChecksum: checksum };
     const content = { config: config.toJSON(), generationConfig, tensors, ...tokenizer?.files(), training };
     await (model.lora ? saveAdapters(dir, model, tokenizer, training) : saveCheckpoint(dir, content));
     const step = trainer.step + trainer.skippedSteps;
@@ -105,8 +108,8 @@ export async function saveTraining(
   };
   await trainer.whileUnchanged(async () => {
     const checksum = await weightsChecksum(model);
-    const writeAndEnd = () => write(checksum).finally(() => stream.end());
-    await fromFirst(trainer.collectives, writeAndEnd, () => stream.serve());
+    const optimizerChecksum = hex(await piecesCrc32(ranks, moments));
+    await files.save(() => write(checksum, optimizerChecksum));
   });
 }
 

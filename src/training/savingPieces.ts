@@ -2,26 +2,11 @@ import { crc32 } from 'node:zlib';
 import type { Collectives } from '../backend/collectives';
 import { checkNames, checkTensorInfo, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import { joinedCrc32 } from '../checkpoint/crc32';
-import type { StreamedTensor } from '../checkpoint/safetensors';
 import type { TensorReader } from '../checkpoint/tensorReader';
 import { hex, tensorsChecksum } from '../checkpoint/trainingFiles';
 import type { MoETransformer } from '../model/model';
-import { fromFirst } from './distributed/agreement';
 import { parametersOf } from './distributed/divided';
-
-const NONE = new Float32Array(0);
-
-/** A piece of a tensor: elements [start, start + size) of it, which one rank gives. */
-export interface TensorPiece {
-  readonly name: string;
-  /** The shape of the whole tensor. */
-  readonly shape: readonly number[];
-  readonly start: number;
-  readonly size: number;
-  readonly rank: number;
-  /** A view of the piece; null on other ranks. */
-  readonly data: Float32Array | null;
-}
+import { bytesOf, PieceFiles, type TensorPiece } from './pieceFiles';
 
 /** Elements of a piece of a weight: 8 MB. */
 const MOST_ELEMENTS = 2 ** 21;
@@ -64,92 +49,12 @@ export async function weightsChecksum(model: MoETransformer): Promise<string> {
   return hex(await piecesCrc32(expertExchange.ranks, weightPieces(model)));
 }
 
-/** What `model.save` does, for a model whose experts are divided over ranks: all call it, and rank 0 writes. */
+/** What `model.save` does, for a model whose experts are divided over ranks: all call it, and rank 0 commits. */
 export async function saveWhole(dir: string, model: MoETransformer, options: SaveOptions): Promise<void> {
-  const { ranks } = model.expertExchange!;
-  const pieces = weightPieces(model);
-  const stream = new PieceStream(ranks, pieces);
+  const files = new PieceFiles(model.expertExchange!.ranks, dir, [weightPieces(model)]);
   const { config, generationConfig } = model;
-  const content = { config: config.toJSON(), generationConfig, ...options };
-  const write = () => saveCheckpoint(dir, { ...content, tensors: stream.tensors(pieces) });
-  const writeAndEnd = () => write().finally(() => stream.end());
-  await fromFirst(ranks, writeAndEnd, () => stream.serve());
-}
-
-/**
- * Tensors of all ranks on their way to rank 0, which writes them: it gets each piece when it wants it, so that it holds one
- * beside its own. Before each, rank 0 says whether it goes on: its write may have failed.
- */
-export class PieceStream {
-  /** Pieces of others that rank 0 has not got yet. */
-  #expected: number;
-  /** Whether rank 0 wants the next one. */
-  readonly #goesOn = new Uint8Array(1);
-  readonly #received: Float32Array;
-
-  constructor(
-    private readonly ranks: Collectives,
-    private readonly pieces: readonly TensorPiece[],
-  ) {
-    const others = pieces.filter(({ rank }) => rank !== 0);
-    this.#expected = others.length;
-    const most = others.reduce((size, piece) => Math.max(size, piece.size), 0);
-    this.#received = ranks.rank === 0 ? new Float32Array(most) : NONE;
-  }
-
-  /** On rank 0: the tensors of some of the pieces. All chunks are read once and in the order of the pieces. */
-  tensors(some: readonly TensorPiece[]): StreamedTensor[] {
-    const found = new Map<string, TensorPiece[]>();
-    for (const piece of some) {
-      const ofName = found.get(piece.name);
-      if (ofName) ofName.push(piece);
-      else found.set(piece.name, [piece]);
-    }
-    return Array.from(found, ([name, pieces]) => {
-      return { name, dtype: 'F32', shape: pieces[0].shape, chunks: () => this.#chunksOf(pieces) };
-    });
-  }
-
-  async *#chunksOf(pieces: readonly TensorPiece[]): AsyncGenerator<Uint8Array> {
-    for (const piece of pieces) {
-      if (piece.rank === 0) yield bytesOf(piece.data!);
-      else {
-        await this.#say(1);
-        await this.#move(piece);
-        yield bytesOf(this.#received.subarray(0, piece.size));
-      }
-    }
-  }
-
-  /** On rank 0, after its write, in which every piece was read or none will be any more. */
-  async end(): Promise<void> {
-    if (this.#expected > 0) await this.#say(0);
-  }
-
-  /** On the other ranks: gives rank 0 what it wants. */
-  async serve(): Promise<void> {
-    for (const piece of this.pieces) {
-      if (piece.rank === 0) continue;
-      await this.#say(0);
-      if (this.#goesOn[0] === 0) return;
-      await this.#move(piece);
-    }
-  }
-
-  /** Rank 0 tells, the others hear. */
-  async #say(goesOn: 0 | 1): Promise<void> {
-    this.#goesOn[0] = goesOn;
-    await this.ranks.broadcast(this.#goesOn, 0, 1, 0).settled();
-  }
-
-  async #move({ rank: from, size, data }: TensorPiece): Promise<void> {
-    this.#expected--;
-    const counts = (rank: number, count: number) =>
-      Array.from({ length: this.ranks.size }, (_, r) => (r === rank ? count : 0));
-    const sent = counts(0, data === null ? 0 : size);
-    const received = counts(from, this.ranks.rank === 0 ? size : 0);
-    await this.ranks.allToAll(data ?? NONE, 0, sent, this.#received, 0, received).settled();
-  }
+  const content = { config: config.toJSON(), generationConfig, ...options, tensors: files.tensors(0) };
+  await files.save(() => saveCheckpoint(dir, content));
 }
 
 /**
@@ -175,8 +80,4 @@ export async function piecesCrc32(ranks: Collectives, pieces: readonly TensorPie
   return pieces.reduce((crc, { rank, size }) => {
     return joinedCrc32(crc, crcs[nextOf[rank]++], size * Float32Array.BYTES_PER_ELEMENT);
   }, 0);
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }

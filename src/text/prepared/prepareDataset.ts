@@ -280,9 +280,10 @@ function packerFor(vocabSize: number): (ids: Int32Array) => Uint8Array {
 }
 
 async function writeFlushed(folder: string, { name, write }: NewFile): Promise<void> {
-  const handle = await open(join(folder, name), 'wx');
+  const path = join(folder, name);
+  const handle = await open(path, 'wx');
   try {
-    await write(handle);
+    await write(handle, path);
     await handle.sync();
   } finally {
     await handle.close();

@@ -1,9 +1,10 @@
 /** What every rank of test/training/distributed runs in a thread of its own. Posts what its trainer has in the end. */
 const { createHash } = require('node:crypto');
-const { readFileSync, writeFileSync } = require('node:fs');
-const { open } = require('node:fs/promises');
+const { constants, existsSync, readFileSync, writeFileSync } = require('node:fs');
+const files = require('node:fs/promises');
 const { join } = require('node:path');
 const { parentPort, workerData } = require('node:worker_threads');
+const { open } = files;
 const { dist, group, rank, size, scenario, options } = workerData;
 const sgemoe = require(dist);
 const { joinThreadGroup, Lcg64, MoETransformer, Tensor, TextDataset, Trainer, TrainingRun } = sgemoe;
@@ -58,19 +59,30 @@ function weightsOf(model) {
 
 const bytesOf = (arrays) => arrays.reduce((sum, { byteLength }) => sum + byteLength, 0);
 
-/** Counts the writes of this thread's files from now on, and lets number `failAt` fail. */
+/**
+ * Counts the writes of this thread's files from now on, and their bytes, and lets number `failAt` fail. With `copies` a file that is
+ * opened to write into it is a copy, as layered file systems make one.
+ */
 async function spoilWrites(path) {
   const handle = await open(`${path}-${rank}`, 'w');
-  const files = Object.getPrototypeOf(handle);
+  const handles = Object.getPrototypeOf(handle);
   await handle.close();
-  const { write } = files;
-  const writes = { count: 0, failAt: Number.NaN };
-  files.write = function (...args) {
+  const { write } = handles;
+  const writes = { count: 0, bytes: 0, failAt: Number.NaN, copies: false };
+  handles.write = function (...args) {
     if (++writes.count === writes.failAt) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+    writes.bytes += args[2];
     return write.apply(this, args);
+  };
+  files.open = async (from, flags, ...more) => {
+    const isCopy = writes.copies && flags === constants.O_WRONLY;
+    if (isCopy) await files.copyFile(from, `${path}-${rank}`);
+    return open(isCopy ? `${path}-${rank}` : from, flags, ...more);
   };
   return writes;
 }
+
+const told = ({ code, message }) => ({ code, message });
 
 /** Changes one bit of a file, `fromEnd` bytes before its end, or changes it back; nothing if that is null. */
 function changeBit(path, fromEnd) {
@@ -101,28 +113,37 @@ const scenarios = {
     return { weights: weightsOf(trainer.model), moments: bytesOf(trainer.moments().map(({ data }) => data)) };
   },
 
-  /** A save that fails on rank 0 while it writes the others' moments, one that doesn't, and resumes from what that wrote. */
-  async failingSave() {
-    const { dir, damages } = options;
-    const trainer = new Trainer(newModel(), { lr: 0.01, warmupSteps: 0 }, { collectives });
+  /**
+   * Saves of one training: `unseen` ranks look elsewhere, `copies` write into copies, and one that `fails` finds the disk full two writes before
+   * the last of the save before.
+   */
+  async saves() {
+    const { dir, saves, train } = options;
+    const trainer = new Trainer(newModel(), { lr: 0.01, warmupSteps: 0, ...train }, { collectives });
     trainer.trainStep(...tensorsOf(0));
     const writes = await spoilWrites(join(dir, 'probe'));
-    await sgemoe.saveTraining(join(dir, 'first'), trainer);
-    // The last is state.json, before it come the last pieces of moments.
-    writes.failAt = writes.count - 2;
-    writes.count = 0;
-    const failed = await sgemoe.saveTraining(join(dir, 'second'), trainer).catch((error) => error);
-    writes.failAt = Number.NaN;
-    await sgemoe.saveTraining(join(dir, 'second'), trainer);
-    const told = ({ code, message }) => ({ code, message });
+    const results = [];
+    for (const { name, unseen = [], copies = [], fails } of saves) {
+      const failAt = fails === rank ? writes.count - 2 : Number.NaN;
+      Object.assign(writes, { count: 0, bytes: 0, failAt, copies: copies.includes(rank) });
+      const path = join(dir, unseen.includes(rank) ? 'elsewhere' : '', name);
+      const error = await sgemoe.saveTraining(path, trainer).then(() => null, told);
+      results.push({ error, bytes: writes.bytes, exists: existsSync(path) });
+    }
+    return { results, moments: bytesOf(trainer.moments().map(({ data }) => data)) };
+  },
+
+  /** Resumes from what was saved, as it was and with each damage of its moments. */
+  async damages() {
+    const { dir, damages } = options;
     const resumed = [];
     for (const at of [null, ...damages]) {
-      if (rank === 0) changeBit(join(dir, 'second', 'optimizer.safetensors'), at);
+      if (rank === 0) changeBit(join(dir, 'optimizer.safetensors'), at);
       await collectives.barrier().settled();
-      resumed.push(await sgemoe.resumeTraining(join(dir, 'second'), { collectives }).then(() => null, told));
-      if (rank === 0) changeBit(join(dir, 'second', 'optimizer.safetensors'), at);
+      resumed.push(await sgemoe.resumeTraining(dir, { collectives }).then(() => null, told));
+      if (rank === 0) changeBit(join(dir, 'optimizer.safetensors'), at);
     }
-    return { failed: told(failed), resumed };
+    return { resumed };
   },
 
   /** The gradients of a step, which is not made. */
