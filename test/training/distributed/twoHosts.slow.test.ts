@@ -7,6 +7,8 @@ import { TwoHosts } from '../../../bench/lib/twoHosts';
 import { Lcg64 } from '../../../src';
 import { type Ended, ROOT } from '../../backend/child';
 import { canRun, FOUND, leftOver, type Mpi, runRanks, staying } from '../../backend/collectives/mpirun';
+import { readMetrics } from '../../cli/run';
+import { expectClose } from '../../helpers/close';
 import { savedStep, until } from './processes';
 
 const CLI = join(ROOT, 'dist', 'cli', 'main.js');
@@ -29,6 +31,15 @@ function play(): string {
     ).join(' ');
   const speech = () => `${pick('KING QUEEN FOOL GHOST')}:\n${verse()},\n${verse()}.\n\n`;
   return Array.from({ length: 120 }, speech).join('');
+}
+
+/** How far the losses of divided experts may be from one process's, as in experts.test.ts. */
+const RUN_LOSS = 1e-4;
+
+interface Measured {
+  step: number;
+  loss: number;
+  validationLoss?: number;
 }
 
 let folder: string;
@@ -88,6 +99,30 @@ describe.skipIf(!hasTwoHosts())('two hosts', () => {
     const carried = hosts.carriedBytes() - before;
     expect(carried).toBeGreaterThan(19 * 2 * statSync(join(folder, name, 'model.safetensors')).size);
   });
+
+  it.each(EACH)(
+    'train divided experts to the losses of one process under mpirun of %s',
+    async (name, mpi) => {
+      const out = `experts-${name}`;
+      const before = hosts.carriedBytes();
+      expectEnd(mpi, await onHosts(mpi, train(out, '--steps', '20', '--expert-parallel', '2')));
+      const { size } = statSync(join(folder, out, 'model.safetensors'));
+      expect(size).toBe(read('one', 'model.safetensors').length);
+      const [got, want] = [out, 'one'].map(
+        (each) => readMetrics(join(folder, each)) as unknown[] as Measured[],
+      );
+      expect(got.map(({ step }) => step)).toEqual(want.map(({ step }) => step));
+      for (const [i, { loss, validationLoss }] of got.entries()) {
+        expectClose(`loss of step ${i + 1}`, loss, want[i].loss, RUN_LOSS);
+        if (want[i].validationLoss !== undefined)
+          expectClose(`validation at ${i + 1}`, validationLoss!, want[i].validationLoss!, RUN_LOSS);
+      }
+      // Rows travel in place of most gradients and weights, which are the experts': fewer bytes here.
+      const carried = hosts.carriedBytes() - before;
+      expect(carried).toBeGreaterThan(0);
+      expect(carried).toBeLessThan(19 * 2 * size);
+    },
+  );
 
   it.each(EACH)(
     'end when their link is cut, and go on from the last save under mpirun of %s',
