@@ -99,6 +99,13 @@ const PackedTileFn kPackedTiles[kRows + 1] = {
 // Rows of the source that are copied to all panels before the next rows, so that address translation keeps their pages.
 constexpr int64_t kCopiedRows = 8;
 
+// Stores the first n lanes. If the next step of the panel is packed later, all of them, which end within it: Zen 3 takes a
+// dozen cycles for a store of some lanes.
+inline void storeRest(float* to, Vf rest, int n, bool hasNext) {
+  if (hasNext) return store(to, rest);
+  storePartial(to, rest, n);
+}
+
 void packRowsCopied(const float* a, int64_t lda, int64_t depth, int64_t rows, float* packed, int64_t stride) {
   for (int64_t p0 = 0; p0 < depth; p0 += kCopiedRows) {
     const int64_t end = minOf(depth, p0 + kCopiedRows);
@@ -109,7 +116,7 @@ void packRowsCopied(const float* a, int64_t lda, int64_t depth, int64_t rows, fl
         float* to = packed + i / kRows * stride + p * kRows;
         int j = 0;
         for (; j + kLanes <= count; j += kLanes) store(to + j, load(from + j));
-        if (j < count) storePartial(to + j, loadPartial(from + j, count - j), count - j);
+        if (j < count) storeRest(to + j, loadPartial(from + j, count - j), count - j, p + 1 < depth);
       }
     }
   }
@@ -158,6 +165,20 @@ inline void transposeRows(const float* src, int64_t step, int rows, float* dst) 
   __m512 columns[16];
   transposeSquare(src, step, rows, columns);
   UNROLL for (int j = 0; j < 16; j++) storePartial(dst + j * kRows, columns[j], kRows);
+}
+#elif defined(__AVX2__)
+constexpr int kSquare = 8;
+
+// dst[j*kRows + i] = src[i*step + j] for i < kRows, j < 8. If there are fewer than kRows rows, the last one is repeated.
+inline void transposeRows(const float* src, int64_t step, int rows, float* dst) {
+  static_assert(kRows == 6, "four lanes and two");
+  const auto rowOf = [=](int i) { return src + (i < rows ? i : rows - 1) * step; };
+  transposeEight(rowOf, [=](int j, __m256 lanes) {
+    float* const to = dst + j * kRows;
+    if (j + 1 < kSquare) return store(to, lanes);  // the next j is stored over the end
+    _mm_storeu_ps(to, _mm256_castps256_ps128(lanes));
+    _mm_storel_pi(reinterpret_cast<__m64*>(to + 4), _mm256_extractf128_ps(lanes, 1));
+  });
 }
 #else
 constexpr int kSquare = kTransposeBlock;

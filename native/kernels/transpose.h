@@ -8,24 +8,29 @@ namespace SGEMOE_ISA {
 #if defined(__AVX2__)
 constexpr int kTransposeBlock = 8;
 
-// dst[j*dstStep + i] = src[i*srcStep + j] for i, j < kTransposeBlock. Rows i and i+4 meet in one register while
-// loading, so that the two rounds of shuffles stay within its halves.
-inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
-  for (int half = 0; half < 2; ++half) {
+// put(j, v) for j = 0 .. 7 in turn, with v[i] = rowOf(i)[j] for i < 8. Rows i and i+4 meet in one register while loading, so that
+// the two rounds of shuffles stay within its halves.
+template <class RowOf, class Put>
+inline void transposeEight(RowOf rowOf, Put put) {
+  for (int at = 0; at < 8; at += 4) {
     __m256 rows[4];
     for (int i = 0; i < 4; ++i) {
-      const __m128 low = _mm_loadu_ps(src + i * srcStep + 4 * half);
-      const __m128 high = _mm_loadu_ps(src + (i + 4) * srcStep + 4 * half);
+      const __m128 low = _mm_loadu_ps(rowOf(i) + at), high = _mm_loadu_ps(rowOf(i + 4) + at);
       rows[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
     }
     const __m256 low01 = _mm256_unpacklo_ps(rows[0], rows[1]), high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
     const __m256 low23 = _mm256_unpacklo_ps(rows[2], rows[3]), high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
-    float* const to = dst + 4 * half * dstStep;
-    _mm256_storeu_ps(to, _mm256_shuffle_ps(low01, low23, 0x44));
-    _mm256_storeu_ps(to + dstStep, _mm256_shuffle_ps(low01, low23, 0xee));
-    _mm256_storeu_ps(to + 2 * dstStep, _mm256_shuffle_ps(high01, high23, 0x44));
-    _mm256_storeu_ps(to + 3 * dstStep, _mm256_shuffle_ps(high01, high23, 0xee));
+    put(at, _mm256_shuffle_ps(low01, low23, 0x44));
+    put(at + 1, _mm256_shuffle_ps(low01, low23, 0xee));
+    put(at + 2, _mm256_shuffle_ps(high01, high23, 0x44));
+    put(at + 3, _mm256_shuffle_ps(high01, high23, 0xee));
   }
+}
+
+// dst[j*dstStep + i] = src[i*srcStep + j] for i, j < kTransposeBlock.
+inline void transposeBlock(const float* src, int64_t srcStep, float* dst, int64_t dstStep) {
+  transposeEight([=](int i) { return src + i * srcStep; },
+                 [=](int j, __m256 lanes) { _mm256_storeu_ps(dst + j * dstStep, lanes); });
 }
 #else
 constexpr int kTransposeBlock = 4;
