@@ -441,7 +441,8 @@ export async function readFully(
   return done;
 }
 
-function bytesOf(data: TensorArray): Uint8Array {
+/** A view of an array's bytes. */
+export function bytesOf(data: TensorArray): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 

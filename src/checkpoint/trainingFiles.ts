@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { jsonFile, readJson } from './jsonFile';
 import { MAX_TOKENIZER_BYTES, readSmallBytes } from './regularFile';
 import { locateFile, type NewFile } from './replaceFiles';
-import { type NamedTensor, type PlacedTensors, SafetensorsFile, writePlaced } from './safetensors';
+import { bytesOf, type NamedTensor, type PlacedTensors, SafetensorsFile, writePlaced } from './safetensors';
 import { corrupt } from './safetensorsHeader';
 
 const STATE_FILE = 'state.json';
@@ -142,7 +142,7 @@ export async function hasTraining(dir: string): Promise<boolean> {
 export function tensorsChecksum(tensors: Iterable<NamedTensor>): string {
   let crc = 0;
   for (const { data } of tensors) {
-    crc = crc32(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), crc);
+    crc = crc32(bytesOf(data), crc);
   }
   return hex(crc);
 }

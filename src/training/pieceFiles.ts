@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Collectives } from '../backend/collectives';
 import { systemReason } from '../checkpoint/replaceFiles';
-import { type PlacedTensors, writeChunks } from '../checkpoint/safetensors';
+import { bytesOf, type PlacedTensors, writeChunks } from '../checkpoint/safetensors';
 import { fromFirst, isAgreed, together } from './distributed/agreement';
 
 /** A piece of a tensor: elements [start, start + size) of it, which one rank gives. */
@@ -210,8 +210,4 @@ async function writeAndClose(handle: FileHandle, pieces: readonly PlacedPiece[])
   } catch (cause) {
     throw new Error(systemReason(cause), { cause });
   }
-}
-
-export function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }

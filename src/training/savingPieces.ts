@@ -2,11 +2,12 @@ import { crc32 } from 'node:zlib';
 import type { Collectives } from '../backend/collectives';
 import { checkNames, checkTensorInfo, type SaveOptions, saveCheckpoint } from '../checkpoint/checkpoint';
 import { joinedCrc32 } from '../checkpoint/crc32';
+import { bytesOf } from '../checkpoint/safetensors';
 import type { TensorReader } from '../checkpoint/tensorReader';
 import { hex, tensorsChecksum } from '../checkpoint/trainingFiles';
 import type { MoETransformer } from '../model/model';
 import { parametersOf } from './distributed/divided';
-import { bytesOf, PieceFiles, type TensorPiece } from './pieceFiles';
+import { PieceFiles, type TensorPiece } from './pieceFiles';
 
 /** Elements of a piece of a weight: 8 MB. */
 const MOST_ELEMENTS = 2 ** 21;
