@@ -1,18 +1,11 @@
-import { rmSync } from 'node:fs';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { type Inspection, inspectCheckpoint } from '../../src';
-import { saveByteModel, sgemoe, temporaryFolder } from './run';
+import { byteModel, sgemoe } from './run';
 
-let folder: string;
-let model: string;
-beforeAll(async () => {
-  folder = temporaryFolder();
-  model = await saveByteModel(folder);
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const saved = byteModel();
 
 const generate = (...flags: string[]) =>
-  sgemoe(['generate', model, '--prompt', 'a', '--max-tokens', '20', ...flags]);
+  sgemoe(['generate', saved.model, '--prompt', 'a', '--max-tokens', '20', ...flags]);
 
 it('generate keeps keys and values as --kv-cache-dtype says', async () => {
   const { code, stdout } = await generate('--kv-cache-dtype', 'float16');
@@ -26,17 +19,17 @@ it('generate keeps keys and values as --kv-cache-dtype says', async () => {
 
 it('inspect tells the memory of keys and values of --kv-cache-dtype', async () => {
   const bytesOf = async (dtype: string) => {
-    const { stdout } = await sgemoe(['inspect', model, '--json', '--kv-cache-dtype', dtype]);
+    const { stdout } = await sgemoe(['inspect', saved.model, '--json', '--kv-cache-dtype', dtype]);
     return (JSON.parse(stdout) as Inspection).memory.keyValueCache;
   };
-  const { nLayers, nKvHeads, headDim, maxSeqLen } = (await inspectCheckpoint(model)).config;
+  const { nLayers, nKvHeads, headDim, maxSeqLen } = (await inspectCheckpoint(saved.model)).config;
   const numbers = 2 * nLayers * nKvHeads * headDim * maxSeqLen;
   const ids = 4 * maxSeqLen;
   expect([await bytesOf('float32'), await bytesOf('float16')]).toEqual([
     4 * numbers + ids,
     2 * numbers + ids,
   ]);
-  await expect(inspectCheckpoint(model, { kvCacheDtype: 'q8_0' })).rejects.toThrow(/multiple of 32/);
+  await expect(inspectCheckpoint(saved.model, { kvCacheDtype: 'q8_0' })).rejects.toThrow(/multiple of 32/);
 });
 
 it('generate refuses a type that no cache has', async () => {

@@ -1,20 +1,14 @@
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { backendInfo } from '../../src/backend';
-import { saveByteModel, sgemoe, temporaryFolder } from './run';
+import { byteModel, sgemoe } from './run';
 
-let folder: string;
-let model: string;
-beforeAll(async () => {
-  folder = temporaryFolder();
-  model = await saveByteModel(folder);
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const saved = byteModel();
 
 /** The first token's log-probability after a prompt of `length` bytes, and what was said beside the text. */
 async function firstAfter(length: number, ...flags: string[]) {
-  const log = join(folder, `${length}${flags.join('')}.jsonl`);
+  const log = join(saved.folder, `${length}${flags.join('')}.jsonl`);
   const own = [
     '--prompt',
     'ab'.repeat(length / 2),
@@ -25,7 +19,7 @@ async function firstAfter(length: number, ...flags: string[]) {
     '--logprobs',
     log,
   ];
-  const { code, stderr } = await sgemoe(['generate', model, ...own, ...flags]);
+  const { code, stderr } = await sgemoe(['generate', saved.model, ...own, ...flags]);
   expect(code).toBe(0);
   const { logprob } = JSON.parse(readFileSync(log, 'utf8')) as { logprob: number };
   return { logprob, stderr };
@@ -44,7 +38,7 @@ it('generate --precision bfloat16 rounds in long prompts, and says so once where
 });
 
 it.each(['generate', 'chat', 'serve'])('%s refuses a precision that there is not', async (command) => {
-  const { code, stderr } = await sgemoe([command, model, '--precision', 'float16']);
+  const { code, stderr } = await sgemoe([command, saved.model, '--precision', 'float16']);
   expect(code).toBe(2);
   expect(stderr).toMatch(/--precision .*float16.*float32.*bfloat16/s);
 });

@@ -1,8 +1,9 @@
 /** Command lines run in this process against a stand-in for the terminal. */
 import { EventEmitter } from 'node:events';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll, beforeAll } from 'vitest';
 import { ByteTokenizer, MoETransformer } from '../../src';
 import { main } from '../../src/cli/program';
 import type { InStream } from '../../src/cli/terminal/io';
@@ -90,4 +91,15 @@ export async function saveByteModel(folder: string): Promise<string> {
   const model = MoETransformer.create({ ...SMALL, vocabSize: 256, maxSeqLen: 128 }, { seed: 1 });
   await model.save(path, new ByteTokenizer().files());
   return path;
+}
+
+/** Such a model in a folder of its own, from before the tests of the file that calls this until after them. */
+export function byteModel(): { readonly folder: string; readonly model: string } {
+  const saved = { folder: '', model: '' };
+  beforeAll(async () => {
+    saved.folder = temporaryFolder();
+    saved.model = await saveByteModel(saved.folder);
+  });
+  afterAll(() => rmSync(saved.folder, { recursive: true, force: true }));
+  return saved;
 }

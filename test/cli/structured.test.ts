@@ -1,23 +1,17 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { saveByteModel, sgemoe, temporaryFolder } from './run';
+import { describe, expect, it } from 'vitest';
+import { byteModel, sgemoe } from './run';
 
-let folder: string;
-let model: string;
-beforeAll(async () => {
-  folder = temporaryFolder();
-  model = await saveByteModel(folder);
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const saved = byteModel();
 
 function file(name: string, text: string): string {
-  writeFileSync(join(folder, name), text);
-  return join(folder, name);
+  writeFileSync(join(saved.folder, name), text);
+  return join(saved.folder, name);
 }
 
 const generate = (...flags: string[]) =>
-  sgemoe(['generate', model, '--prompt', 'a', '--max-tokens', '100', ...flags]);
+  sgemoe(['generate', saved.model, '--prompt', 'a', '--max-tokens', '100', ...flags]);
 
 describe('sgemoe generate', () => {
   it('writes what a schema, a grammar, a pattern or a choice allows', async () => {
@@ -34,7 +28,7 @@ describe('sgemoe generate', () => {
   });
 
   it('ends with exit code 2 for a file that is not there or two constraints, and 1 for what is wrong in a file', async () => {
-    const missing = await generate('--grammar', join(folder, 'none'));
+    const missing = await generate('--grammar', join(saved.folder, 'none'));
     expect([missing.code, missing.stderr]).toEqual([2, expect.stringContaining("can't be read")]);
     const both = await generate('--regex', 'a', '--choice', 'b');
     expect([both.code, both.stderr]).toEqual([2, expect.stringContaining('at most one constraint')]);
