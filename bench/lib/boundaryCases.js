@@ -58,7 +58,7 @@ function rope(k, a, rows, cols) {
   const angles = a.zeros((POSITIONS * dim) / 2);
   const [cos, sin] = [angles.slice().fill(0.6), angles.slice().fill(0.8)];
   const positions = a.integers(rows, (i) => i % POSITIONS);
-  return () => k.rope(x, 0, cols, cos, 0, sin, 0, POSITIONS, positions, 0, rows, HEADS, dim, false);
+  return () => k.rope(x, 0, cols, cos, 0, sin, 0, POSITIONS, positions, 0, rows, HEADS, dim, false, false);
 }
 
 function routing(k, a, tokens, experts) {

@@ -105,7 +105,8 @@ function rope(k, { floats, integers }, total) {
   const x = floats(rows * width);
   const at = integers(rows, (i) => i % positions);
   return {
-    run: () => k.rope(x, 0, width, cos, 0, sin, 0, positions, at, 0, rows, HEADS.query, HEADS.dim, false),
+    run: () =>
+      k.rope(x, 0, width, cos, 0, sin, 0, positions, at, 0, rows, HEADS.query, HEADS.dim, false, false),
     output: x,
     bytes: 2 * FLOAT * rows * width,
   };

@@ -12,7 +12,7 @@ void rope(Args& args) {
   const int64_t maxPositions = args.size("maxPositions");
   const Ints positions = args.ints("positions");
   const int64_t rows = args.size("rows"), nHeads = args.size("nHeads"), headDim = args.size("headDim");
-  const bool inverse = args.flag("inverse");
+  const bool halves = args.flag("halves"), inverse = args.flag("inverse");
   args.done();
   Areas areas(args);
   if (headDim % 2 != 0) args.throwRange("headDim must be even, got " + args.text(headDim));
@@ -25,7 +25,8 @@ void rope(Args& args) {
   args.requireIndices(positions, rows, maxPositions);
   if (rows == 0 || cols == 0) return;
   areas.requireApart();
-  args.kernels().rope(x.begin(), ldx, cos.begin(), sin.begin(), positions.begin(), rows, nHeads, headDim, inverse);
+  args.kernels().rope(x.begin(), ldx, cos.begin(), sin.begin(), positions.begin(), rows, nHeads, headDim, halves,
+                      inverse);
 }
 
 namespace {

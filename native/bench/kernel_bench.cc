@@ -122,7 +122,7 @@ Case rope(const KernelTable& k, int64_t rows, int64_t cols) {
   std::fill_n(sin, kPositions * dim / 2, 0.8f);
   const int32_t* const positions = integers(rows, [](int64_t i) { return i % kPositions; });
   return {[=] { sgemoe::loops::rope(x, cos, sin, positions, rows, kHeads, dim); },
-          [=] { k.rope(x, cols, cos, sin, positions, rows, kHeads, dim, false); }};
+          [=] { k.rope(x, cols, cos, sin, positions, rows, kHeads, dim, false, false); }};
 }
 
 struct Routing {

@@ -1,28 +1,49 @@
-// Rotary position embedding on interleaved pairs, in place (Su et al. 2021, eq. 34).
+// Rotary position embedding in place (Su et al. 2021, eq. 34): (a, b) -> (a, b) cos + (-b, a) sin for pairs that are
+// neighbours, or lie half a head apart.
 #include "internal.h"
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
-void rope(float* x, int64_t ldx, const float* cos, const float* sin, const int32_t* positions, int64_t rows,
-          int64_t nHeads, int64_t headDim, bool inverse) {
-  // In a vector (a0,b0,a1,b1,..): (a,b) cos + (b,a) (-sin, sin), the sign turned round for the inverse.
-  Vf sign = set1(inverse ? -1.0f : 1.0f);
+// One row of heads. cos and sin: [headDim / 2]; direction: 1, or -1 for the inverse.
+static void turnNeighbours(float* row, const float* cos, const float* sin, int64_t nHeads, int64_t headDim,
+                           float direction) {
+  // In a vector (a0,b0,a1,b1,..): (a,b) cos + (b,a) (-sin, sin).
+  Vf sign = set1(direction);
   for (int i = 0; i < kLanes; i += 2) sign[i] = -sign[i];
+  forVectors(headDim, [=](auto place, int64_t i) {
+    const int pairs = (int)minOf(kLanes, headDim - i) / 2;
+    const Vf c = spreadPairs(loadPartial(cos + i / 2, pairs));
+    const Vf s = spreadPairs(loadPartial(sin + i / 2, pairs)) * sign;
+    float* at = row + i;
+    for (int64_t h = 0; h < nHeads; ++h, at += headDim) {
+      const Vf v = place.load(at);
+      place.store(at, fma(v, c, swapPairs(v) * s));
+    }
+  });
+}
+
+static void turnHalves(float* row, const float* cos, const float* sin, int64_t nHeads, int64_t headDim,
+                       float direction) {
+  const int64_t half = headDim / 2;
+  forVectors(half, [=](auto place, int64_t i) {
+    const Vf c = place.load(cos + i), s = place.load(sin + i) * set1(direction);
+    float *first = row + i, *second = first + half;
+    for (int64_t h = 0; h < nHeads; ++h, first += headDim, second += headDim) {
+      const Vf a = place.load(first), b = place.load(second);
+      place.store(first, fma(a, c, b * -s));
+      place.store(second, fma(b, c, a * s));
+    }
+  });
+}
+
+void rope(float* x, int64_t ldx, const float* cos, const float* sin, const int32_t* positions, int64_t rows,
+          int64_t nHeads, int64_t headDim, bool halves, bool inverse) {
+  const auto turn = halves ? turnHalves : turnNeighbours;
   forChunks(rows, cost::kRopeRow + cost::kRope * (double)(nHeads * headDim), 1, [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* const cosRow = cos + positions[r] * (headDim / 2);
-      const float* const sinRow = sin + positions[r] * (headDim / 2);
-      forVectors(headDim, [=](auto place, int64_t i) {
-        const int pairs = (int)minOf(kLanes, headDim - i) / 2;
-        const Vf c = spreadPairs(loadPartial(cosRow + i / 2, pairs));
-        const Vf s = spreadPairs(loadPartial(sinRow + i / 2, pairs)) * sign;
-        float* at = x + r * ldx + i;
-        for (int64_t h = 0; h < nHeads; ++h, at += headDim) {
-          const Vf v = place.load(at);
-          place.store(at, fma(v, c, swapPairs(v) * s));
-        }
-      });
+      const int64_t angles = positions[r] * (headDim / 2);
+      turn(x + r * ldx, cos + angles, sin + angles, nHeads, headDim, inverse ? -1.0f : 1.0f);
     }
   });
 }

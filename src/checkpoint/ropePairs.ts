@@ -4,6 +4,11 @@
  * The rows of the two projections, their biases and the gains of their norms are therefore reordered,
  *   neighbours[2i] = halves[i], neighbours[2i+1] = halves[i + D/2],
  * which leaves the model the same. Values and the output projection stay.
+ *
+ * Weights of our own always pair neighbours: those that are trained, saved and exported. A model whose files are mapped uses
+ * their rows where they lie. If these pair halves, then so does everything of it that has their order: float32 biases and gains,
+ * adapters and their moments, keys in a cache. `ParameterStore.pairsHalves` tells the kernel `rope` and whoever reads or
+ * writes such rows.
  */
 
 /** The index, in the order of halves, of the row with index `row` in the order of neighbours. */

@@ -1,5 +1,6 @@
 import { basename, dirname } from 'node:path';
 import { checkOptions } from '../base/checks';
+import type { NamedTensor } from '../checkpoint/checkpoint';
 import { isGgufPath } from '../checkpoint/gguf/ggufFile';
 import { type GgufEntry, streamGguf, type WrittenTensor } from '../checkpoint/gguf/writer';
 import { replaceFiles } from '../checkpoint/replaceFiles';
@@ -11,6 +12,8 @@ import { ggufTensorPlace } from './ggufNames';
 
 /** The adapters of a model: A [count,r,in] and B [count,out,r] beside each matrix. */
 export interface ExportableAdapters {
+  /** Tells the order of rows of queries and keys. */
+  readonly base: { readonly pairsHalves: boolean };
   readonly options: { readonly rank: number; readonly alpha: number; readonly rsLora: boolean };
   readonly adapters: readonly ExportableAdapter[];
   /** A is [V,r] here, B [H,r]; null without one. */
@@ -65,7 +68,9 @@ export async function writeGgufAdapter(
     ['adapter.lora.alpha', { type: 'float32', value: rsLora ? alpha * Math.sqrt(rank) : alpha }],
   ]);
   const all = lora.embedding === null ? lora.adapters : [...lora.adapters, lora.embedding];
-  const tensors = all.flatMap((adapter) => tensorsOf(adapter, config, target.halves));
+  const { pairsHalves } = lora.base;
+  const inOrder = (matrix: NamedTensor) => valuesOf(matrix, config.headDim, target.halves, pairsHalves);
+  const tensors = all.flatMap((adapter) => tensorsOf(adapter, config, inOrder));
   const write = (handle: Parameters<typeof writeChunks>[0]) =>
     writeChunks(handle, streamGguf(metadata, tensors));
   await replaceFiles(dirname(file), [{ name: basename(file), write }]);
@@ -79,7 +84,12 @@ interface Part {
   readonly rows: number;
 }
 
-function tensorsOf({ name, a, b }: ExportableAdapter, config: ModelConfig, halves: boolean): WrittenTensor[] {
+/** @param inOrder gives a matrix in the file's order of rows. */
+function tensorsOf(
+  { name, a, b }: ExportableAdapter,
+  config: ModelConfig,
+  inOrder: (matrix: NamedTensor) => Iterable<Float32Array>,
+): WrittenTensor[] {
   return partsOf(name, b.rows, config).flatMap((part): WrittenTensor[] => {
     const stacked = a.count > 1 ? [a.count] : [];
     const chunksOfB = function* () {
@@ -87,7 +97,7 @@ function tensorsOf({ name, a, b }: ExportableAdapter, config: ModelConfig, halve
         const start = (e * b.rows + part.first) * b.cols;
         const data = b.data.slice(start, start + part.rows * b.cols);
         const matrix = { name: `${name}.weight`, shape: [part.rows, b.cols], data };
-        for (const values of valuesOf(matrix, config.headDim, halves)) yield floatBytes(values, 'float32');
+        for (const values of inOrder(matrix)) yield floatBytes(values, 'float32');
       }
     };
     return [

@@ -1,7 +1,7 @@
 import { convertInto } from '../base/dtype';
 import type { NamedTensor } from '../checkpoint/checkpoint';
 import type { GenerationConfig } from '../checkpoint/generationConfig';
-import { isRotated, neighboursRow } from '../checkpoint/ropePairs';
+import { halvesRow, isRotated, neighboursRow } from '../checkpoint/ropePairs';
 import type { ModelConfig } from '../config/modelConfig';
 
 /** A model, or anything else with a configuration, parameters and buffers. */
@@ -50,9 +50,18 @@ function refuse(model: ExportableModel, isWrong: (element: number) => boolean, d
   }
 }
 
-/** The values of a parameter, whole rows at a time; rows of queries and keys in the order of halves where asked. */
-export function valuesOf(parameter: NamedTensor, headDim: number, halves: boolean): Iterable<Float32Array> {
-  return halves && isRotated(parameter.name) ? inHalves(parameter, headDim) : inOrder(parameter);
+/**
+ * The values of a parameter, whole rows at a time; rows of queries and keys in the order of halves where asked.
+ * @param haveHalves whether they are in that order already.
+ */
+export function valuesOf(
+  parameter: NamedTensor,
+  headDim: number,
+  halves: boolean,
+  haveHalves = false,
+): Iterable<Float32Array> {
+  if (halves === haveHalves || !isRotated(parameter.name)) return inOrder(parameter);
+  return reordered(parameter, headDim, halves ? neighboursRow : halvesRow);
 }
 
 function* inOrder({ data, shape }: NamedTensor): Generator<Float32Array> {
@@ -62,14 +71,18 @@ function* inOrder({ data, shape }: NamedTensor): Generator<Float32Array> {
   for (let start = 0; start < data.length; start += step) yield data.slice(start, start + step);
 }
 
-/** Rows of queries or keys in the order of `transformers`, one head at a time. */
-function* inHalves({ data, shape }: NamedTensor, headDim: number): Generator<Float32Array> {
+/** Rows of queries or keys in another order, one head at a time. @param rowOf tells which row of `data` comes at a place. */
+function* reordered(
+  { data, shape }: NamedTensor,
+  headDim: number,
+  rowOf: typeof halvesRow,
+): Generator<Float32Array> {
   const cols = shape[1] ?? 1;
   for (let first = 0; first < shape[0]; first += headDim) {
     const ours = data.slice(first * cols, (first + headDim) * cols);
     const head = new Float32Array(ours.length);
     for (let row = 0; row < headDim; row++) {
-      const from = neighboursRow(row, headDim) * cols;
+      const from = rowOf(row, headDim) * cols;
       head.set(ours.subarray(from, from + cols), row * cols);
     }
     yield head;

@@ -20,7 +20,7 @@ export type NamedShape = Pick<NamedTensor, 'name' | 'shape'>;
 
 /** A part of a file that holds a parameter as it is stored. */
 export interface SourceSpan extends Omit<StoredSpan, 'neighbours'> {
-  /** Whether its rows pair halves (ropePairs.ts), where the model pairs neighbours. */
+  /** Whether it has rows of queries or keys that pair halves (ropePairs.ts). A file's pair alike, all or none. */
   readonly halves: boolean;
 }
 
@@ -37,8 +37,11 @@ export interface ModelSource {
   check(name: string, shape: readonly number[]): void;
   /** Checks that the files hold all parameters and nothing that the model doesn't know. Returns whether they hold the buffers. */
   checkAll(parameters: readonly NamedShape[], buffers: readonly NamedShape[]): Promise<boolean>;
-  /** Reads elements from `start` on of a parameter or buffer; for queries and keys whole heads. */
-  read(tensor: NamedShape, start: number, destination: Float32Array): Promise<void>;
+  /**
+   * Reads elements from `start` on of a parameter or buffer; for queries and keys whole heads, whose rows pair neighbours.
+   * @param halves leaves them in pairs of halves, for a source whose spans have such. Default false.
+   */
+  read(tensor: NamedShape, start: number, destination: Float32Array, halves?: boolean): Promise<void>;
   /** Where a parameter lies, if it is in one piece; null if not, and for files in memory. */
   span(tensor: NamedShape): SourceSpan | null;
 }
@@ -102,11 +105,16 @@ class HuggingFaceSource implements ModelSource {
     return false;
   }
 
-  async read({ name, shape }: NamedShape, start: number, destination: Float32Array): Promise<void> {
+  async read(
+    { name, shape }: NamedShape,
+    start: number,
+    destination: Float32Array,
+    halves = false,
+  ): Promise<void> {
     const place = this.#placeOf(name, shape);
     await this.tensors.readPartInto(place.name, place.start + start, destination);
     // A bias or gain counts as rows of one number.
-    if (isRotated(name)) halvesToNeighbours(destination, this.config.headDim, shape[1] ?? 1);
+    if (isRotated(name) && !halves) halvesToNeighbours(destination, this.config.headDim, shape[1] ?? 1);
   }
 
   span({ name, shape }: NamedShape): SourceSpan | null {

@@ -56,15 +56,12 @@ export class ParameterStore {
    * zeroing takes. It is 0 only while a whole model's backward runs, which reaches every weight.
    */
   gradBeta: 0 | 1 = 1;
-
   /** Whether writing to the weights is an error, as it is between `freeze` and `unfreeze`. */
   frozen = false;
   /** Bytes of the packed copies that a frozen model keeps beside its weights; 0 without copies. */
   packedBytes = 0;
-
   /** Whether other ranks have weights of the model that this store hasn't. */
   isPart = false;
-
   /** The matrices that are kept as they are stored; null without any. */
   stored: AttachedTables | null = null;
 
@@ -213,6 +210,11 @@ export class ParameterStore {
   /** Gives the tables of `keepStored` their contents. @throws SgemoeError as `FileBytes.open`. */
   attachStored(stored: StoredTables): void {
     this.stored = attachStored(this.kernels, this.#tables, stored);
+  }
+
+  /** Whether rows of queries and keys pair halves of a head, as mapped files have them (ropePairs.ts); if not, neighbours. */
+  get pairsHalves(): boolean {
+    return this.stored?.shared.halves ?? false;
   }
 
   /** Bytes of the weights and buffers in memory, and of those that are mapped from files. */

@@ -25,6 +25,8 @@ export interface StoredTables {
   }[];
   /** For each of the store's `tables` its parts; null for float32. */
   readonly tables: readonly (readonly StoredPart[] | null)[];
+  /** Whether the rows of all queries and keys pair halves of a head, float32 ones too; if not, neighbours. */
+  readonly halves: boolean;
 }
 
 /** Bytes that can be passed to other threads. */
@@ -50,7 +52,7 @@ export interface AttachedTables {
 export function attachStored(
   kernels: Kernels,
   all: readonly Table[],
-  { files, tables }: StoredTables,
+  { files, tables, halves }: StoredTables,
 ): AttachedTables {
   const opened = files.map(({ file, ranges, read }) =>
     read === null ? FileBytes.open(kernels.memory, file, ranges) : FileBytes.of(file, ranges, read),
@@ -70,7 +72,11 @@ export function attachStored(
     ranges,
     read: mapped ? null : parts,
   }));
-  return { files: opened, residentBytes: residentBytes(opened, tables), shared: { files: read, tables } };
+  return {
+    files: opened,
+    residentBytes: residentBytes(opened, tables),
+    shared: { files: read, tables, halves },
+  };
 }
 
 function residentBytes(files: readonly FileBytes[], tables: StoredTables['tables']): number {

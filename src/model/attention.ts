@@ -357,9 +357,9 @@ export class MQAttention extends Layer<AttentionSlots, AttentionScratch> {
     }
   }
 
-  /** Rotates q and k, which lie side by side: nHeads + nKvHeads heads of one row. */
+  /** Rotates q and k, which lie side by side: nHeads + nKvHeads heads of one row; pairs as the weights' rows have them. */
   #rotate(qk: MatrixView, { reach, positions }: SequenceSlots, inverse: boolean): void {
     this.rope.ensure(reach);
-    rope(this.kernels, qk, this.rope, positions, inverse);
+    rope(this.kernels, qk, this.rope, positions, this.store.pairsHalves, inverse);
   }
 }

@@ -58,7 +58,9 @@ export function loraFiles(model: AdaptableModel, options: SaveLoraOptions = {}):
   const modules = lora.names.map(moduleOf);
   const all = partNames(model).map(moduleOf);
   const names = peftTensors(modules);
-  const tensors = lora.adapters.flatMap((adapter, i) => peftMatrices(adapter, names[i], config.headDim));
+  const tensors = lora.adapters.flatMap((adapter, i) => {
+    return peftMatrices(adapter, names[i], rowOrder(model, adapter.name, neighboursRow));
+  });
   if (lora.embedding !== null) tensors.push(...embeddingMatrices(lora.embedding, names.at(-1)!));
   const chunks = encodeSafetensors(asF32(tensors), { format: 'pt', ...options.metadata });
   const base = options.base ?? (model.origin && resolve(model.origin.path));
@@ -214,12 +216,25 @@ interface NamedMatrix {
   readonly data: Float32Array;
 }
 
-/** A [r E,in] and B [out,r E], in which column i E + e belongs to row i of expert e's A. */
-function peftMatrices({ name, a, b }: LowRankAdapter, tensor: string, headDim: number): NamedMatrix[] {
+/** `reorder` for B of queries and keys, unless the model's rows pair halves as those of files do; all else stays in order. */
+function rowOrder(
+  { config: { headDim }, store }: AdaptableModel,
+  name: string,
+  reorder: typeof halvesRow,
+): (row: number) => number {
+  return isRotated(`${name}.weight`) && !store.pairsHalves ? (row) => reorder(row, headDim) : (row) => row;
+}
+
+/**
+ * A [r E,in] and B [out,r E], in which column i E + e belongs to row i of expert e's A. @param rowOf tells which row of ours
+ * comes at a place.
+ */
+function peftMatrices(
+  { a, b }: LowRankAdapter,
+  tensor: string,
+  rowOf: (row: number) => number,
+): NamedMatrix[] {
   const [r, E, out] = [a.rows, a.count, b.rows];
-  const rowOf = isRotated(`${name}.weight`)
-    ? (row: number) => neighboursRow(row, headDim)
-    : (row: number) => row;
   const data = new Float32Array(b.size);
   for (let e = 0; e < E; e++) {
     for (let row = 0; row < out; row++) {
@@ -236,7 +251,7 @@ async function readMatrices(
   file: SafetensorsFile,
   adapter: LowRankAdapter,
   tensor: string,
-  { config: { headDim } }: AdaptableModel,
+  model: AdaptableModel,
 ): Promise<void> {
   const { name, a, b } = adapter;
   const [r, E, out] = [a.rows, a.count, b.rows];
@@ -245,7 +260,7 @@ async function readMatrices(
   await file.readPartInto(`${tensor}.lora_A.weight`, 0, read.subarray(0, a.size));
   a.data.set(read.subarray(0, a.size));
   await file.readPartInto(`${tensor}.lora_B.weight`, 0, read.subarray(0, b.size));
-  const rowOf = isRotated(`${name}.weight`) ? (row: number) => halvesRow(row, headDim) : (row: number) => row;
+  const rowOf = rowOrder(model, name, halvesRow);
   for (let e = 0; e < E; e++) {
     for (let row = 0; row < out; row++) {
       for (let i = 0; i < r; i++) b.data[(e * out + row) * r + i] = read[rowOf(row) * r * E + i * E + e];

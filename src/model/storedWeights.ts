@@ -1,10 +1,10 @@
 import type { Kernels } from '../backend/kernels';
 import { formatBytes } from '../base/formatBytes';
 import { type StorageType, storedBytes } from '../base/storageTypes';
-import { halvesRow, isRotated } from '../checkpoint/ropePairs';
+import { isRotated } from '../checkpoint/ropePairs';
 import { MATRIX_TYPES, type MatrixTypes, matrixTypeOf } from '../config/matrixTypes';
 import type { ModelSource, SourceSpan } from '../hf/source';
-import { type ByteRange, FileBytes } from '../memory/fileBytes';
+import type { ByteRange } from '../memory/fileBytes';
 import { quantized } from '../memory/operations/stored';
 import type { Parameter, ParameterStore } from '../memory/parameters';
 import { type BytesPlace, type StoredPart, type StoredTables, sharedBytes } from '../memory/storedTables';
@@ -50,7 +50,9 @@ interface PlannedPart {
 /** What becomes of each of a store's `tables`: its parts, or null for float32 in the store. */
 export interface StoragePlan {
   readonly tables: readonly (readonly PlannedPart[] | null)[];
-  /** Bytes in memory of what is converted or put into another order. */
+  /** Whether the model's queries and keys pair halves (ropePairs.ts), since a file's are used where they lie and do. */
+  readonly halves: boolean;
+  /** Bytes in memory of what is converted. */
   readonly residentBytes: number;
   /** Bytes that are used where they lie. */
   readonly mappedBytes: number;
@@ -68,15 +70,14 @@ export function planStorage(store: ParameterStore, source: ModelSource, dtype: M
   const tables = store.tables.map((table) =>
     isFloat ? null : planTable(table, ofTable.get(table) ?? [], source, dtype),
   );
+  const all = tables.flatMap((parts) => parts?.flatMap(({ matrices }) => matrices) ?? []);
   let [residentBytes, mappedBytes] = [0, 0];
-  for (const { parameter, type, span } of tables.flatMap(
-    (parts) => parts?.flatMap(({ matrices }) => matrices) ?? [],
-  )) {
+  for (const { parameter, type, span } of all) {
     const bytes = storedBytes(type, parameter.size);
-    if (span !== null && !span.halves) mappedBytes += bytes;
+    if (span !== null) mappedBytes += bytes;
     else residentBytes += bytes;
   }
-  return { tables, residentBytes, mappedBytes };
+  return { tables, halves: all.some(({ span }) => span?.halves), residentBytes, mappedBytes };
 }
 
 function planTable(
@@ -135,7 +136,7 @@ export async function readWeights(
   const hasBuffers = await source.checkAll(whole.parameters, whole.buffers);
   const all = [...store.parameters, ...(hasBuffers ? store.buffers : [])];
   const floats = all.filter(({ isStored }) => !isStored);
-  for (const tensor of floats) await source.read(tensor, 0, tensor.data);
+  for (const tensor of floats) await source.read(tensor, 0, tensor.data, plan.halves);
   if (store.isStored) store.attachStored(await loadStored(plan, source, store));
   const notes = [notFiniteNote(store.kernels, floats), tooLargeNote(store)];
   return notes.filter((note) => note !== null);
@@ -148,7 +149,7 @@ function tooLargeNote({ allBytes, kernels }: ParameterStore): string | null {
   return `The model is larger than the memory: ${figures}. What doesn't fit is read from the disk again and again.`;
 }
 
-/** Maps, copies and converts what a plan says. @throws SgemoeError as `FileBytes.open` and the source's `read`. */
+/** Maps and converts what a plan says. @throws SgemoeError as `FileBytes.open` and the source's `read`. */
 async function loadStored(
   plan: StoragePlan,
   source: ModelSource,
@@ -156,21 +157,19 @@ async function loadStored(
 ): Promise<StoredTables> {
   const files = new FileList();
   const tables: (StoredPart[] | null)[] = [];
-  for (const [i, parts] of plan.tables.entries()) {
-    const { cols } = store.tables[i];
+  for (const parts of plan.tables) {
     const loaded: StoredPart[] = [];
     for (const { at, rows, matrices } of parts ?? []) {
       const places: BytesPlace[] = [];
       for (const { parameter, type, span } of matrices) {
-        if (span === null) places.push(await converted(parameter, type, source, store.kernels));
-        else if (span.halves) places.push(inNeighbours(span, cols, source.config.headDim, store.kernels));
-        else places.push(files.add(span));
+        if (span !== null) places.push(files.add(span));
+        else places.push(await converted(parameter, type, source, store.kernels, plan.halves));
       }
       loaded.push({ at, rows, type: matrices[0].type, matrices: places });
     }
     tables.push(parts === null ? null : loaded);
   }
-  return { files: files.all, tables };
+  return { files: files.all, tables, halves: plan.halves };
 }
 
 /** The ranges of each file that are used where they lie. */
@@ -188,25 +187,6 @@ class FileList {
   }
 }
 
-/** Rows of queries or keys, copied into the order that pairs neighbours. Rows are whole blocks, so no number changes. */
-function inNeighbours(
-  { file, offset, bytes, type }: SourceSpan,
-  cols: number,
-  headDim: number,
-  { memory }: Kernels,
-): Uint8Array {
-  const found = FileBytes.open(memory, file, [{ offset, bytes }]);
-  const [stored] = found.parts;
-  const ordered = sharedBytes(bytes);
-  const rowBytes = storedBytes(type, cols);
-  for (let row = 0; row < bytes / rowBytes; row++) {
-    const from = halvesRow(row, headDim) * rowBytes;
-    ordered.set(stored.subarray(from, from + rowBytes), row * rowBytes);
-  }
-  found.requireUnchanged();
-  return ordered;
-}
-
 /** About so many numbers are converted at a time. */
 const CHUNK = 2 ** 20;
 
@@ -216,22 +196,24 @@ async function converted(
   type: StorageType,
   source: ModelSource,
   kernels: Kernels,
+  halves: boolean,
 ): Promise<Uint8Array> {
   const bytes = sharedBytes(storedBytes(type, parameter.size));
   let at = 0;
-  for await (const chunk of roundedChunks(parameter, type, source, kernels)) {
+  for await (const chunk of roundedChunks(parameter, type, source, kernels, halves)) {
     bytes.set(chunk, at);
     at += chunk.length;
   }
   return bytes;
 }
 
-/** The bytes of a parameter rounded to `type`, some rows at a time; a new array each time. */
+/** The bytes of a parameter rounded to `type`, some rows at a time; a new array each time. @param halves as in `ModelSource.read`. */
 export async function* roundedChunks(
   parameter: Parameter,
   type: StorageType,
   source: ModelSource,
   kernels: Kernels,
+  halves = false,
 ): AsyncGenerator<Uint8Array> {
   const cols = parameter.shape[parameter.shape.length - 1];
   const rows = parameter.size / cols;
@@ -242,7 +224,7 @@ export async function* roundedChunks(
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const chunk = numbers.subarray(0, count * cols);
-    await source.read(parameter, row * cols, chunk);
+    await source.read(parameter, row * cols, chunk, halves);
     yield quantized(kernels, type, count, cols, chunk);
   }
 }

@@ -167,7 +167,7 @@ describe('finite differences in float64', () => {
     expectGradient('dGateUp', dGateUp, differences(gateUp, forward, dy));
   });
 
-  it('rope with inverse', () => {
+  it.each([false, true])('rope with inverse, of halves: %s', (halves) => {
     const angles = dice.values(6, 3),
       positions = new Int32Array([2, 0]);
     const cos = real(angles.map(Math.cos)),
@@ -177,10 +177,10 @@ describe('finite differences in float64', () => {
       dy = dx.slice();
     const forward = (): F => {
       const y = x.slice();
-      k.rope(y, 0, 8, cos, 0, sin, 0, 3, positions, 0, 2, 2, 4, false);
+      k.rope(y, 0, 8, cos, 0, sin, 0, 3, positions, 0, 2, 2, 4, halves, false);
       return y;
     };
-    k.rope(dx, 0, 8, cos, 0, sin, 0, 3, positions, 0, 2, 2, 4, true);
+    k.rope(dx, 0, 8, cos, 0, sin, 0, 3, positions, 0, 2, 2, 4, halves, true);
     expectGradient('dx', dx, differences(x, forward, dy));
   });
 

@@ -2,7 +2,17 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadLora, MoETransformer, quantizeCheckpoint, saveLora, Tensor, Trainer } from '../../src';
+import {
+  Decoder,
+  exportGgufAdapter,
+  exportHuggingFace,
+  loadLora,
+  MoETransformer,
+  quantizeCheckpoint,
+  saveLora,
+  Tensor,
+  Trainer,
+} from '../../src';
 import { createReferenceKernels } from '../../src/backend/reference';
 import { SafetensorsFile, writeSafetensors } from '../../src/checkpoint/safetensors';
 import { sgemoe } from '../cli/run';
@@ -208,3 +218,68 @@ describe.each(['bfloat16', 'q8_0', 'q4_0', 'q4_k'] as const)('a base in %s', (dt
     expect(() => new Trainer(stored.model).trainStep(ids, targets)).toThrow(/serves only/);
   });
 });
+
+describe.each(['qwen2_moe', 'mixtral'] as const)(
+  'a base whose queries and keys stay in halves: %s',
+  (name) => {
+    let base: string;
+    beforeAll(async () => {
+      base = join(dir, `halves-${name}`);
+      await exportHuggingFace(base, await load(name), { architecture: name, dtype: 'bf16' });
+    });
+
+    /** The base as it is stored and in float32, with the adapters of peft. */
+    async function both() {
+      const models = await Promise.all(
+        (['stored', 'float32'] as const).map((dtype) => MoETransformer.load(base, { dtype })),
+      );
+      for (const model of models) await loadLora(join(FIXTURES, name), model);
+      expect(models.map(({ store }) => store.pairsHalves)).toEqual([true, false]);
+      return models;
+    }
+
+    test('computes, trains and saves adapters as the base in float32 does', async () => {
+      const [stored, floats] = await both();
+      const { ids, targets } = await expectedOf(name);
+      expectRelative('logits', stored.forward(ids).data, floats.forward(ids).data, 5e-5);
+      const folders = [stored, floats].map((model, i) => {
+        // Steps by plain gradients, which unlike Adam's leave a rounding what it is.
+        new Trainer(model, { auxLossAlpha: 0 }).lossAndGradients(ids, targets);
+        for (const { data, grad } of model.lora!.store.parameters)
+          for (let j = 0; j < data.length; j++) data[j] -= grad![j];
+        return join(dir, `halves-${name}-${i}`);
+      });
+      await saveLora(folders[0], stored);
+      await saveLora(folders[1], floats);
+      const files = await Promise.all(
+        folders.map((folder) => SafetensorsFile.open(join(folder, 'adapter_model.safetensors'))),
+      );
+      for (const tensor of files[0].tensors.keys()) {
+        const [got, want] = await Promise.all(files.map((file) => file.read(tensor)));
+        expectRelative(tensor, got as Float32Array, want as Float32Array, 5e-5);
+      }
+      await Promise.all(files.map((file) => file.close()));
+    });
+
+    test('exports them for llama.cpp to the bit', async () => {
+      const files = await Promise.all(
+        (await both()).map(async (model, i) => {
+          const file = join(dir, `halves-${name}-${i}.gguf`);
+          await exportGgufAdapter(file, model, { name: 'same' });
+          return readFile(file);
+        }),
+      );
+      expect(files[0].equals(files[1])).toBe(true);
+    });
+
+    test('gives rows of a step adapters of their own', async () => {
+      const [stored, floats] = await both();
+      const want = floats.forward(Tensor.fromIds([[1, 2, 3]])).data.slice(-floats.vocabSize);
+      const lora = stored.lora!;
+      stored.removeLora();
+      const logits = new Float32Array(stored.vocabSize);
+      new Decoder(stored).step([{ slot: 0, tokens: [1, 2, 3], adapter: lora }], { logits });
+      expectRelative('logits', logits, want, 5e-5);
+    });
+  },
+);

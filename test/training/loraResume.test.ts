@@ -3,10 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ByteTokenizer, MoETransformer, resumeTraining, saveTraining, Tensor, Trainer } from '../../src';
+import {
+  ByteTokenizer,
+  exportHuggingFace,
+  MoETransformer,
+  resumeTraining,
+  saveTraining,
+  Tensor,
+  Trainer,
+} from '../../src';
 import { readBest, saveBest } from '../../src/training/run/best';
 import { RunFolder } from '../../src/training/run/runFolder';
 import { sameBits } from '../helpers/close';
+import { hfDir } from '../helpers/hfFixture';
 import { SMALL, smallModel } from '../helpers/smallModel';
 
 let dir: string;
@@ -47,6 +56,21 @@ test.each([
   const best = join(dir, `best-${dtype}`);
   await saveBest(trainer.collectives, best, model, new ByteTokenizer(), { step: 6, loss: 1.5 });
   expect(await readBest(best)).toEqual({ step: 6, loss: 1.5 });
+});
+
+test('adapters on a base whose queries and keys stay in halves resume to the bit', async () => {
+  const [base, out] = [join(dir, 'base-halves'), join(dir, 'run-halves')];
+  await exportHuggingFace(base, await MoETransformer.load(hfDir('qwen3')), { dtype: 'bf16' });
+  const model = await MoETransformer.load(base, { dtype: 'stored' });
+  expect(model.store.pairsHalves).toBe(true);
+  model.addLora({ rank: 2, targets: ['attention'] });
+  const trainer = new Trainer(model, { lr: 0.01, warmupSteps: 0 });
+  for (let i = 0; i < 3; i++) trainer.trainStep(ids, targets);
+  await saveTraining(out, trainer);
+  const after = trainer.trainStep(ids, targets);
+  const resumed = (await resumeTraining(out)).trainer;
+  expect(resumed.model.store.pairsHalves).toBe(true);
+  expect(resumed.trainStep(ids, targets)).toEqual(after);
 });
 
 test('adapters on a model that no resume could find are refused', async () => {

@@ -3,10 +3,11 @@ import type { StorageType } from '../../base/storageTypes';
 /** Rotary positions and attention. Conventions and errors: `Kernels`. */
 export interface AttentionKernels {
   /**
-   * Rotates interleaved pairs in place (Su et al. 2021, eq. 34): with p = positions[r], for each head and pair
-   * i: (a,b) = (x[2i], x[2i+1]) -> (a cos - b sin, a sin + b cos), cos = cos[p, i], sin = sin[p, i].
-   * `inverse` rotates back, which is the backward. x: [rows, nHeads*headDim] with ldx; headDim even;
-   * cos, sin: [maxPositions, headDim/2]; positions: Int32Array [rows], each in [0, maxPositions).
+   * Rotates pairs in place (Su et al. 2021, eq. 34): with p = positions[r], for each head and pair
+   * i: (a,b) -> (a cos - b sin, a sin + b cos), cos = cos[p, i], sin = sin[p, i]. Pairs are neighbours,
+   * (x[2i], x[2i+1]), or with `halves` (x[i], x[i + headDim/2]). `inverse` rotates back, which is the backward.
+   * x: [rows, nHeads*headDim] with ldx; headDim even; cos, sin: [maxPositions, headDim/2];
+   * positions: Int32Array [rows], each in [0, maxPositions).
    */
   rope(
     x: Float32Array,
@@ -22,6 +23,7 @@ export interface AttentionKernels {
     rows: number,
     nHeads: number,
     headDim: number,
+    halves: boolean,
     inverse: boolean,
   ): void;
 

@@ -224,11 +224,13 @@ function storeRows(dst: Rows, from: number, sums: Float64Array, rows: number, co
   }
 }
 
-/** Rotates the pairs of one head by angles given as cos and sin, from elements `cosAt` and `sinAt` on. */
+/** Rotates the pairs (i step, i step + apart) of one head by angles given as cos and sin, from elements `cosAt` and `sinAt` on. */
 function rotateHead(
   x: Float32Array,
   head: number,
   pairs: number,
+  step: number,
+  apart: number,
   cos: Float32Array,
   cosAt: number,
   sin: Float32Array,
@@ -236,19 +238,20 @@ function rotateHead(
   inverse: boolean,
 ): void {
   for (let i = 0; i < pairs; i++) {
-    const a = x[head + 2 * i],
-      b = x[head + 2 * i + 1];
+    const first = head + i * step;
+    const second = first + apart;
+    const [a, b] = [x[first], x[second]];
     const c = cos[cosAt + i];
     const s = inverse ? -sin[sinAt + i] : sin[sinAt + i];
-    x[head + 2 * i] = a * c - b * s;
-    x[head + 2 * i + 1] = a * s + b * c;
+    x[first] = a * c - b * s;
+    x[second] = a * s + b * c;
   }
 }
 
 export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBackward'> = {
   rope: {
     signature: `x:floats xOffset ldx cos:floats cosOffset sin:floats sinOffset maxPositions
-      positions:ints positionsOffset rows nHeads headDim inverse:flag`,
+      positions:ints positionsOffset rows nHeads headDim halves:flag inverse:flag`,
     run(
       x,
       xOffset,
@@ -263,10 +266,12 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
       rows,
       nHeads,
       headDim,
+      halves,
       inverse,
     ) {
       if (headDim % 2 !== 0) throw new RangeError(`rope: headDim must be even, got ${headDim}`);
       const pairs = headDim / 2;
+      const [step, apart] = halves ? [1, pairs] : [2, 1];
       const cols = nHeads * headDim;
       requireLd('rope', 'ldx', ldx, cols);
       writes('rope', 'x', x, xOffset, matrix(rows, cols, ldx));
@@ -280,7 +285,7 @@ export const attention: Definitions<'rope' | 'attentionForward' | 'attentionBack
         const angle = positions[positionsOffset + r] * pairs;
         for (let h = 0; h < nHeads; h++) {
           const head = xOffset + r * ldx + h * headDim;
-          rotateHead(x, head, pairs, cos, cosOffset + angle, sin, sinOffset + angle, inverse);
+          rotateHead(x, head, pairs, step, apart, cos, cosOffset + angle, sin, sinOffset + angle, inverse);
         }
       }
     },

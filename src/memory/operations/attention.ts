@@ -10,19 +10,23 @@ export interface RotaryAngles {
   readonly headDim: number;
 }
 
-/** Rotates the heads of x [T, n headDim] in place by the angles of their positions [T]; `inverse` rotates back. */
+/**
+ * Rotates the heads of x [T, n headDim] in place by the angles of their positions [T]; `inverse` rotates back.
+ * @param halves pairs (i, i + headDim/2) instead of neighbours.
+ */
 export function rope(
   k: Kernels,
   x: MatrixView,
   angles: RotaryAngles,
   positions: IndexView,
+  halves: boolean,
   inverse: boolean,
 ): void {
   const { cos, sin, length, headDim } = angles;
   const { data, at, ld, rows } = x;
   const { data: ids, at: idsAt } = positions;
   const heads = x.cols / headDim;
-  k.rope(data, at, ld, cos, 0, sin, 0, length, ids, idsAt, rows, heads, headDim, inverse);
+  k.rope(data, at, ld, cos, 0, sin, 0, length, ids, idsAt, rows, heads, headDim, halves, inverse);
 }
 
 /** Queries, keys and values of B sequences, and the results of attention. */

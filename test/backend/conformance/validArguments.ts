@@ -308,6 +308,7 @@ export const VALID: Record<
     rows: 2,
     nHeads: 2,
     headDim: 4,
+    halves: false,
     inverse: false,
   }),
   attentionForward: () => ({ ...attentionArguments() }),
