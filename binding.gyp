@@ -5,14 +5,15 @@
     'kernel_sources': [
       "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => f.endsWith('.cc')).map((f) => 'native/kernels/' + f).join(' ')\")",
     ],
-    'stored_sources': [
-      "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => /^stored_.*[.]cc$/.test(f)).map((f) => 'native/kernels/' + f).join(' ')\")",
+    'rounded_sources': [
+      "<!@(node -p \"require('node:fs').readdirSync('native/kernels').filter((f) => /^stored_rounded.*[.]cc$/.test(f)).map((f) => 'native/kernels/' + f).join(' ')\")",
     ],
     'warnings': ['-Wall', '-Wextra'],
     'hot_flags': ['-O3', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast'],
     'avx2_flags': ['-mavx2', '-mfma', '-mf16c'],
     'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
     'avx512vnni_flags': ['<@(avx512_flags)', '-mavx512vnni'],
+    'neondot_flags': ['-mcpu=generic+dotprod'],
   },
   'target_defaults': {
     'cflags': ['<@(warnings)', '-fvisibility=hidden'],
@@ -66,10 +67,10 @@
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx512_flags)']}},
         },
         {
-          # Byte products serve stored matrices alone.
+          # Byte products serve rounded activations alone.
           'target_name': 'kernels_avx512vnni',
           'type': 'static_library',
-          'sources': ['<@(stored_sources)'],
+          'sources': ['<@(rounded_sources)'],
           'defines': ['SGEMOE_ISA=avx512vnni'],
           'cflags': ['<@(hot_flags)', '<@(avx512vnni_flags)'],
           'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx512vnni_flags)']},
@@ -78,7 +79,7 @@
       ],
     }],
     ['target_arch=="arm64"', {
-      'variables': {'kernel_libraries': ['kernels_neon']},
+      'variables': {'kernel_libraries': ['kernels_neon', 'kernels_neondot']},
       'targets': [
         {
           'target_name': 'kernels_neon',
@@ -87,6 +88,16 @@
           'defines': ['SGEMOE_ISA=neon'],
           'cflags': ['<@(hot_flags)'],
           'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},
+        },
+        {
+          # Byte products serve rounded activations alone.
+          'target_name': 'kernels_neondot',
+          'type': 'static_library',
+          'sources': ['<@(rounded_sources)'],
+          'defines': ['SGEMOE_ISA=neondot'],
+          'cflags': ['<@(hot_flags)', '<@(neondot_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(neondot_flags)']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neondot_flags)']}},
         },
       ],
     }],

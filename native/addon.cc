@@ -312,7 +312,7 @@ Napi::Value create(const Napi::CallbackInfo& call) {
     const std::string* blasPath = textOrNull(call[1], "blasPath", &blasPathStorage);
     const std::string* instructionSet = textOrNull(call[2], "instructionSet", &instructionSetStorage);
     const KernelTable* table = chooseTable(instructionSet);
-    const bool exact = call[3].ToBoolean() || table->stored->multiplyRounded == nullptr;
+    const bool exact = call[3].ToBoolean() || table->stored->rounded == nullptr;
     const std::string* matmul = textOrNull(call[4], "matmul", &matmulStorage);
     const TileChoice tiles = chooseTiles(table, matmul, textOrNull(call[5], "tiles", &tilesStorage));
     const Choice choice = choose(backend, blasPath);

@@ -5,6 +5,11 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#include <windows.h>
+#endif
 
 // A build may leave wider instruction sets out: SGEMOE_WITHOUT_ISA of CMakeLists.txt.
 #ifdef SGEMOE_WITHOUT_avx512
@@ -37,10 +42,19 @@ SGEMOE_TABLES(DECLARE_TABLE)
 #undef DECLARE_TABLE
 
 #if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
-namespace avx512vnni {
-extern const StoredKernels kStoredKernels;
-}
+#define SGEMOE_BYTE_PRODUCTS(X) X(avx512vnni, avx512, hasAvx512Vnni)
+#elif defined(__aarch64__)
+#define SGEMOE_BYTE_PRODUCTS(X) X(neondot, neon, hasDotProducts)
+#else
+#define SGEMOE_BYTE_PRODUCTS(X)
 #endif
+
+#define DECLARE_ROUNDED(isa, base, supported)     \
+  namespace isa {                                 \
+  extern const RoundedProducts kRoundedProducts;  \
+  }
+SGEMOE_BYTE_PRODUCTS(DECLARE_ROUNDED)
+#undef DECLARE_ROUNDED
 
 namespace {
 
@@ -89,18 +103,38 @@ bool hasAvx2() {
 [[maybe_unused]] bool hasAvx512Vnni() { return hasAvx512() && hasAll(readFeatures().leaf7Ecx, kAvx512Vnni); }
 #endif
 
-#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
-// Byte products serve stored matrices alone: all else is that of avx512.
-const KernelTable* avx512VnniTable() {
-  static const KernelTable table = [] {
-    KernelTable copy = avx512::kTable;
-    copy.instructionSet = "avx512vnni";
-    copy.stored = &avx512vnni::kStoredKernels;
-    return copy;
-  }();
-  return &table;
+#if defined(__aarch64__)
+// SDOT, of Armv8.2 and later: optional until 8.4.
+bool hasDotProducts() {
+#if defined(__ARM_FEATURE_DOTPROD) || defined(__APPLE__)
+  return true;  // Macs have had them since their first
+#elif defined(__linux__)
+  constexpr unsigned long kAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP of Linux's asm/hwcap.h
+  return (getauxval(AT_HWCAP) & kAsimdDp) != 0;
+#elif defined(_WIN32)
+  constexpr DWORD kDotProducts = 43;  // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE of winnt.h
+  return IsProcessorFeaturePresent(kDotProducts) != 0;
+#else
+  return false;
+#endif
 }
 #endif
+
+// Products of bytes serve rounded activations alone: all else is that of the instruction set below.
+#define ROUNDED_TABLE(isa, base, supported)                                                             \
+  const KernelTable* isa##Table() {                                                                     \
+    static const StoredKernels stored = {base::kTable.stored->widen, base::kTable.stored->multiplyFloats, \
+                                         &isa::kRoundedProducts};                                       \
+    static const KernelTable table = [] {                                                               \
+      KernelTable copy = base::kTable;                                                                  \
+      copy.instructionSet = #isa;                                                                       \
+      copy.stored = &stored;                                                                            \
+      return copy;                                                                                      \
+    }();                                                                                                \
+    return &table;                                                                                      \
+  }
+SGEMOE_BYTE_PRODUCTS(ROUNDED_TABLE)
+#undef ROUNDED_TABLE
 
 struct Candidate {
   const char* name;
@@ -110,9 +144,9 @@ struct Candidate {
 
 // Widest first.
 constexpr Candidate kCandidates[] = {
-#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
-    {"avx512vnni", hasAvx512Vnni, avx512VnniTable},
-#endif
+#define ROUNDED_CANDIDATE(isa, base, supported) {#isa, supported, isa##Table},
+    SGEMOE_BYTE_PRODUCTS(ROUNDED_CANDIDATE)
+#undef ROUNDED_CANDIDATE
 #define CANDIDATE(isa, supported) {#isa, [] { return supported; }, [] { return &isa::kTable; }},
     SGEMOE_TABLES(CANDIDATE)
 #undef CANDIDATE

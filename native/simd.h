@@ -18,6 +18,13 @@
 #include <arm_neon.h>
 #endif
 
+// Before a loop of at most 16 turns over registers.
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace sgemoe {
 namespace SGEMOE_ISA {
 

@@ -27,10 +27,10 @@ const PanelKernels* tilesOf(const StoredUnits& units, StorageType type) {
 }
 
 Way wayOf(const StoredUnits& units, StorageType type, int64_t m) {
-  const StoredKernels& stored = *units.kernels.stored;
+  const RoundedProducts* const rounded = units.kernels.stored->rounded;
   if (tilesOf(units, type) != nullptr && m >= kTiledRows) return Way::large;
-  const bool rounds = layoutOf(type).elements > 1 && !units.exact && stored.multiplyRounded != nullptr;
-  if (rounds && stored.panels != nullptr) return m < stored.panels->minRows ? Way::rounded : Way::panels;
+  const bool rounds = layoutOf(type).elements > 1 && !units.exact && rounded != nullptr;
+  if (rounds && rounded->panels != nullptr) return m < rounded->panels->minRows ? Way::rounded : Way::panels;
   if (m >= (rounds ? kLargeRowsRounded : kLargeRows)) return Way::large;
   return rounds ? Way::rounded : layoutOf(type).elements == 1 ? Way::floats : Way::widened;
 }
@@ -79,9 +79,9 @@ class Product {
     if (large > 0) multiplyLarge(parts, partOf);
     if (large == parts) return;
     const int64_t rows = chunkRows(w_, widens), chunks = ceilDiv(w_.rows, rows);
-    const int64_t roundedBytes = rounds ? kernels_.stored->roundedBytes(w_.cols) : 0;
-    const int64_t beyond = hasPanels ? kernels_.stored->panels->tileRows - 1 : 0;
-    const int64_t memory = hasPanels ? kernels_.stored->panels->bytes / 4 : widens ? rows * w_.cols : 0;
+    const int64_t roundedBytes = rounds ? kernels_.stored->rounded->rowBytes(w_.cols) : 0;
+    const int64_t beyond = hasPanels ? kernels_.stored->rounded->panels->tileRows - 1 : 0;
+    const int64_t memory = hasPanels ? kernels_.stored->rounded->panels->bytes / 4 : widens ? rows * w_.cols : 0;
     ScratchParts scratch(parts * chunks, memory, (end - first + beyond) * roundedBytes / 4);
     auto* const rounded = reinterpret_cast<uint8_t*>(scratch.shared());
     if (rounds) roundRows(first, end, roundedBytes, rounded);
@@ -106,7 +106,7 @@ class Product {
     constexpr int64_t kRows = 16;
     auto body = [&](int64_t chunk) {
       for (int64_t row = first + chunk * kRows; row < std::min(end, first + (chunk + 1) * kRows); row++) {
-        kernels_.stored->roundRow(x_ + row * ldx_, w_.cols, rounded + (row - first) * bytes);
+        kernels_.stored->rounded->roundRow(x_ + row * ldx_, w_.cols, rounded + (row - first) * bytes);
       }
     };
     const double numbers = static_cast<double>(end - first) * static_cast<double>(w_.cols);
@@ -116,8 +116,8 @@ class Product {
   void multiplyChunk(const StoredProduct& product, const uint8_t* rounded, float* memory) const {
     switch (wayOf(product.m)) {
       case Way::floats: return kernels_.stored->multiplyFloats(product);
-      case Way::rounded: return kernels_.stored->multiplyRounded(product, rounded);
-      case Way::panels: return kernels_.stored->panels->multiply(product, rounded, reinterpret_cast<uint8_t*>(memory));
+      case Way::rounded: return kernels_.stored->rounded->multiply(product, rounded);
+      case Way::panels: return kernels_.stored->rounded->panels->multiply(product, rounded, reinterpret_cast<uint8_t*>(memory));
       case Way::widened: return multiplyWidened(product, memory);
       case Way::large: return;  // done before
     }

@@ -45,11 +45,12 @@ const INSTRUCTION_SETS = {
     avx512: AVX512,
     avx512vnni: [...AVX512, '-mavx512vnni'],
   },
-  arm64: { neon: [] },
+  arm64: { neon: [], neondot: ['-mcpu=generic+dotprod'] },
   riscv64: { baseline: [] },
 };
 /** Instruction sets that make only some sources faster. */
-const ONLY = { avx512vnni: /\/stored_\w+\.cc$/ };
+const ROUNDED = /\/stored_rounded\w*\.cc$/;
+const ONLY = { avx512vnni: ROUNDED, neondot: ROUNDED };
 
 const ADDON = [
   '-DNAPI_VERSION=8',

@@ -95,12 +95,20 @@ struct StoredProduct {
   int64_t ldy;
 };
 
-// Products of many rounded rows (kernels/stored_panels.cc).
+// Products of many rounded rows (kernels/stored_rounded_panels.cc).
 struct RoundedPanels {
   int64_t tileRows;  // rounded rows are read in multiples of it, whatever those beyond the last one hold
   int64_t bytes;     // of memory that a product needs, aligned to 64
-  int64_t minRows;   // from which it beats multiplyRounded
+  int64_t minRows;   // from which it beats RoundedProducts.multiply
   void (*multiply)(const StoredProduct& product, const uint8_t* rounded, uint8_t* memory);
+};
+
+// Products by block types of rows that roundRow has rounded to 8 bits.
+struct RoundedProducts {
+  int64_t (*rowBytes)(int64_t cols);  // of a rounded row
+  void (*roundRow)(const float* x, int64_t cols, uint8_t* rounded);
+  void (*multiply)(const StoredProduct& product, const uint8_t* rounded);
+  const RoundedPanels* panels;  // null where widened weights are as fast
 };
 
 // The parts of products by stored matrices (stored.cc).
@@ -109,11 +117,7 @@ struct StoredKernels {
   void (*widen)(StorageType type, const uint8_t* blocks, int64_t count, float* out);
   // By floats of 32 or 16 bits.
   void (*multiplyFloats)(const StoredProduct& product);
-  // By block types, from rows that roundRow has rounded to 8 bits, roundedBytes(cols) each; null where this doesn't gain.
-  int64_t (*roundedBytes)(int64_t cols);
-  void (*roundRow)(const float* x, int64_t cols, uint8_t* rounded);
-  void (*multiplyRounded)(const StoredProduct& product, const uint8_t* rounded);
-  const RoundedPanels* panels;  // null where widened weights are as fast
+  const RoundedProducts* rounded;  // null where this doesn't gain
 };
 
 struct KernelTable {

@@ -9,12 +9,6 @@
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
 struct Matrices {
   bool transA, transB;
   int64_t m, n;

@@ -11,6 +11,10 @@ inline float halfAt(const uint8_t* p) {
   memcpy(&bits, p, sizeof bits);
 #if defined(__F16C__)
   return _cvtsh_ss(bits);
+#elif defined(__aarch64__)
+  __fp16 half;
+  memcpy(&half, &bits, sizeof half);
+  return half;
 #else
   // The exponent's bias differs by 112: scaling by 2^112 moves normal and subnormal numbers alike.
   const uint32_t sign = (uint32_t)(bits & 0x8000) << 16, magnitude = (uint32_t)(bits & 0x7fff) << 13;

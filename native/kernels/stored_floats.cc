@@ -8,13 +8,6 @@ namespace SGEMOE_ISA {
 
 namespace {
 
-
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
 // How many rows of weights share the loads of x.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRows = 4;

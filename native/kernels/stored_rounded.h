@@ -1,5 +1,5 @@
 // Products by block types as sums of integers. Activations are rounded to 8 bits in blocks of 32: x ~ d q, d = max |x| / 127.
-// A part of 32 weights is step * q + shift with q >= 0, so that its product is
+// A part of 32 weights is step * q + shift, on x86 with q >= 0, so that its product is
 //   step d sum (q q_x) + shift d sum q_x
 // with sums of integers, of which the second doesn't depend on the weights.
 #pragma once

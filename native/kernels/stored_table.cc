@@ -1,5 +1,5 @@
 // Gathers what multiplies stored matrices in one instruction set.
-#include "stored_rounded.h"
+#include "internal.h"
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
@@ -8,12 +8,11 @@ void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out);
 void multiplyFloats(const StoredProduct& product);
 
 extern const StoredKernels kStoredKernels;
-#if defined(__AVX512VNNI__)
-const StoredKernels kStoredKernels = {widen, multiplyFloats, roundedBytes, roundRow, multiplyRounded, &kRoundedPanels};
-#elif defined(__AVX2__)
-const StoredKernels kStoredKernels = {widen, multiplyFloats, roundedBytes, roundRow, multiplyRounded, nullptr};
+#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+extern const RoundedProducts kRoundedProducts;
+const StoredKernels kStoredKernels = {widen, multiplyFloats, &kRoundedProducts};
 #else
-const StoredKernels kStoredKernels = {widen, multiplyFloats, nullptr, nullptr, nullptr, nullptr};
+const StoredKernels kStoredKernels = {widen, multiplyFloats, nullptr};
 #endif
 
 }  // namespace SGEMOE_ISA

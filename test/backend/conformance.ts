@@ -49,6 +49,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
         'avx512',
         'avx512vnni',
         'neon',
+        'neondot',
         'simd128',
         'relaxed-simd',
       ]).toContain(info.instructionSet);

@@ -57,6 +57,7 @@ describe('scripts/prebuild.js', () => {
       .join('');
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
     expect(script).toContain(`[...AVX512, '${cmakeSet('FLAGS_avx512vnni')[1]}']`);
+    expect(script).toContain(`neondot: ['${cmakeSet('FLAGS_neondot').join(' ')}']`);
     const words = [
       ...flags,
       ...addonDefinitions().map((word) => `-D${word}`),
@@ -71,10 +72,10 @@ describe('CMakeLists.txt and binding.gyp', () => {
   it('compile the same sources for each instruction set', () => {
     expect(globbed('KERNEL_SOURCES').length).toBeGreaterThan(10);
     expect(gypSources[0].sort()).toEqual(globbed('KERNEL_SOURCES').sort());
-    const stored = globbed('KERNEL_SOURCES').filter((path) => path.includes('/stored_'));
-    expect(stored.length).toBeGreaterThan(3);
-    expect(gypSources[1].sort()).toEqual(stored.sort());
-    expect(cmake).toContain('file(GLOB STORED_SOURCES CONFIGURE_DEPENDS native/kernels/stored_*.cc)');
+    const rounded = globbed('KERNEL_SOURCES').filter((path) => path.includes('/stored_rounded'));
+    expect(rounded.length).toBeGreaterThan(3);
+    expect(gypSources[1].sort()).toEqual(rounded.sort());
+    expect(cmake).toContain('file(GLOB ROUNDED_SOURCES CONFIGURE_DEPENDS native/kernels/stored_rounded*.cc)');
   });
 
   it('compile the same sources once, Accelerate for those who link it', () => {
@@ -92,6 +93,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
     expect(gypList('avx2_flags')).toEqual(cmakeSet('FLAGS_avx2'));
     expect(gypList('avx512_flags')).toEqual(cmakeSet('FLAGS_avx512'));
     expect(gypList('avx512vnni_flags')).toEqual(['<@(avx512_flags)', cmakeSet('FLAGS_avx512vnni')[1]]);
+    expect(gypList('neondot_flags')).toEqual(cmakeSet('FLAGS_neondot'));
     expect(cmakeSet('FLAGS_baseline')).toEqual([]);
     expect(cmakeSet('FLAGS_neon')).toEqual([]);
     for (const name of ['random', 'quantize']) {
@@ -108,7 +110,14 @@ describe('CMakeLists.txt and binding.gyp', () => {
 
   it('build for the same instruction sets', () => {
     const sets = [...gyp.matchAll(/'SGEMOE_ISA=(\w+)'/g)].map(([, name]) => name);
-    expect([...new Set(sets)].sort()).toEqual(['avx2', 'avx512', 'avx512vnni', 'baseline', 'neon']);
+    expect([...new Set(sets)].sort()).toEqual([
+      'avx2',
+      'avx512',
+      'avx512vnni',
+      'baseline',
+      'neon',
+      'neondot',
+    ]);
     for (const name of new Set(sets)) expect(cmake).toContain(`set(FLAGS_${name} `);
   });
 });
