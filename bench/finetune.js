@@ -67,6 +67,7 @@ const MODELS = [
  * @property {number} lr
  * @property {number} inner
  * @property {boolean} long
+ * @property {import('./peers/scenarios').PeerName[]} peers none by name: all members take part
  */
 
 start(main);
@@ -120,7 +121,7 @@ async function write({ id, config, rank, batch, seq }, folder) {
   await exportHuggingFace(base, model, { architecture: 'mixtral' });
   model.addLora({ targets: ['all'], rank, seed: SEED });
   await saveLora(adapter, model, { base });
-  return { id, base, adapter, batch, seq, lr: LR, inner: 1, long: false };
+  return { id, base, adapter, batch, seq, lr: LR, inner: 1, long: false, peers: [] };
 }
 
 async function bytesOf(id, base, dtype) {
@@ -149,28 +150,28 @@ async function compare(scenarios, options) {
       ...metadataOf({ trials: options.trials, warmup: COUNTS.warmup }),
       n_rounds: options.rounds,
     };
-    const names = Object.fromEntries(members.map(({ key, session }) => [key, session.hello]));
-    return { metadata, members: names, scenarios: results };
+    return { metadata, scenarios: results };
   } finally {
     await Promise.all(members.map(({ session }) => session.close()));
   }
 }
 
-/** @returns {Promise<import('./peers/compare').Member[]>} */
 async function startMembers({ dtype, venv }) {
   const { Session } = require('./peers/session');
   const { peerEnvironment } = require('./peers/environment');
   const environment = { ...process.env, NODE_NO_WARNINGS: '1' };
   const ours = (type) =>
     Session.start(process.execPath, [path.join(FOLDER, 'oursAdapters.js'), type], environment);
-  const members = [{ key: 'ours', session: await ours('float32') }];
+  const float = await ours('float32');
+  /** @type {{ key: string, session: InstanceType<typeof Session> }[]} */
+  const members = [{ key: 'ours', session: float }];
   members.push({ key: dtype, session: await ours(dtype) });
   if (venv === undefined) return members;
   const python = pythonIn(path.resolve(venv));
   const args = [path.join(FOLDER, 'peft_peer.py')];
   members.push({
     key: 'peft',
-    session: await Session.start(python, args, peerEnvironment(members[0].session.hello)),
+    session: await Session.start(python, args, peerEnvironment(float.hello)),
   });
   return members;
 }

@@ -10,7 +10,7 @@ const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
-const { UsageError, command, integer, start } = require('./lib/command');
+const { UsageError, command, integer, integers, start } = require('./lib/command');
 const { pathOf, regionsOf } = require('./lib/criticalPath');
 const { printRow } = require('./lib/markdown');
 const { median } = require('./lib/stats');
@@ -44,8 +44,8 @@ start(async () => {
       `which, with commas between: ${Object.keys(MODELS)}`,
       Object.keys(MODELS).join(),
     )
-    .option('--threads <list>', 'numbers of threads to measure', numbers, doubling)
-    .option('--model-threads <list>', 'numbers of threads on paper', numbers, [2, 4, 8, 16, 64])
+    .option('--threads <list>', 'numbers of threads to measure', integers(1, 256), doubling)
+    .option('--model-threads <list>', 'numbers of threads on paper', integers(1, 256), [2, 4, 8, 16, 64])
     .option('--rounds <n>', 'turns', integer(1, 100), 3)
     .option('--no-paper', 'measure only');
   /** @type {any} */
@@ -66,10 +66,6 @@ start(async () => {
     for (const work of MODELS[name]) printRow(rowOf(name, work, options, addon));
   }
 });
-
-function numbers(text) {
-  return text.split(',').map(integer(1, 256));
-}
 
 function rowOf(name, work, { threads, modelThreads, rounds }, addon) {
   const { batch, seq } = work;

@@ -45,6 +45,28 @@ function integer(min, max = MOST) {
   };
 }
 
+/**
+ * Parses an option's value as integers in [min, max] with commas between.
+ * @param {number} min
+ * @param {number} max
+ */
+function integers(min, max) {
+  return (text) => text.split(',').map(integer(min, max));
+}
+
+/**
+ * Parses an option's value as some of `names`, with commas between.
+ * @param {string[]} names
+ * @returns {(text: string) => string[]}
+ */
+function someOf(names) {
+  return (text) => {
+    const chosen = text.split(',');
+    if (chosen.every((name) => names.includes(name))) return chosen;
+    throw new InvalidArgumentError(`It must be some of ${names.join(', ')}, with commas between.`);
+  };
+}
+
 /** Adds --threads, which has to be in the environment before the library computes. */
 function addThreadsOption(program) {
   return program.option(
@@ -54,15 +76,30 @@ function addThreadsOption(program) {
   );
 }
 
+/** Adds --threads as a list: each number of threads is measured, in processes of its own. */
+function addThreadCountsOption(program) {
+  return program.option(
+    '--threads <list>',
+    'numbers of threads, with commas between (default: what the library chooses)',
+    integers(1, MOST_THREADS),
+    [undefined],
+  );
+}
+
 /** Adds --threads and --backend, which both have to be in the environment before the library computes. */
 function addBackendOptions(program) {
-  return addThreadsOption(program).option(
+  return addBackendOption(addThreadsOption(program));
+}
+
+function addBackendOption(program) {
+  return program.option(
     '--backend <name>',
     `what computes: ${BACKENDS.join(', ')} (default: the fastest there is)`,
     backend,
   );
 }
 
+/** @param {{ threads?: number, backend?: string }} options */
 function applyBackendOptions({ threads, backend: name }) {
   if (threads !== undefined) process.env.SGEMOE_THREADS = String(threads);
   if (name !== undefined) process.env.SGEMOE_BACKEND = name;
@@ -103,11 +140,15 @@ function exitCodeOf(error) {
 module.exports = {
   MOST_RUNS,
   UsageError,
+  addBackendOption,
   addBackendOptions,
+  addThreadCountsOption,
   addThreadsOption,
   applyBackendOptions,
   checkWritable,
   command,
   integer,
+  integers,
+  someOf,
   start,
 };

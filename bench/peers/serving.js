@@ -5,7 +5,8 @@ const { backendInfo } = require('../..');
 
 /**
  * Says who this is and answers requests until stdin ends.
- * @param {(scenario: any) => (() => unknown) | Promise<() => unknown>} prepare builds a scenario; what it returns is one run
+ * @param {(scenario: any) => any} prepare builds a scenario and returns, or promises, one run: a function whose number or list of
+ *   numbers is told, or `{ run, numbersOf }`, where `numbersOf` makes them of what `run` returned
  * @param {Record<string, unknown>} [more] of the first line
  */
 async function serve(prepare, more = {}) {
@@ -22,10 +23,12 @@ async function serve(prepare, more = {}) {
       run = undefined; // before the next one is built: two large models need not fit
       let last;
       if (request.op === 'prepare') {
-        run = await prepare(request.scenario);
-        for (let i = 0; i < request.warmup; i++) last = run();
+        const prepared = await prepare(request.scenario);
+        run = prepared.run ?? prepared;
+        for (let i = 0; i < request.warmup; i++) last = run?.();
+        last = prepared.numbersOf?.(last) ?? last;
       }
-      answer(typeof last === 'number' ? { value: last } : {});
+      answer(typeof last === 'number' || Array.isArray(last) ? { value: last } : {});
     } catch (error) {
       answer({ error: String(error) });
     }

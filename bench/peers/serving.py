@@ -3,7 +3,7 @@
 First the process says who it is. Then it answers each request:
 
     {"op": "prepare", "scenario": {...}, "warmup": n}   builds the scenario and runs it n times
-                                                         -> {"value": what the last run returned, if it is a number}
+                                                         -> {"value": the number, or numbers, of the last run, if it has any}
     {"op": "block", "trials": n, "inner": m, "untimed": u}  runs it u times, then n trials of m runs each
                                                          -> {"timings_ns": [time of a run, for each trial]}
     {"op": "drop"}                                       forgets the scenario and its memory -> {}
@@ -20,7 +20,11 @@ import time
 
 
 def serve(hello, prepare):
-    """Serves until stdin ends. `prepare(scenario)` returns a function without arguments: one run, whose number is told."""
+    """Serves until stdin ends.
+
+    `prepare(scenario)` returns a function without arguments, one run, whose number or list of numbers is told; or that and a function
+    that makes them of what the run returned.
+    """
     # Whatever a library prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -37,13 +41,16 @@ def serve(hello, prepare):
             if request["op"] == "block":
                 answer({"timings_ns": time_trials(run, request)})
                 continue
-            run, value = None, None  # before the next one is built: two large models need not fit
+            run, value, numbers_of = None, None, None  # before the next one is built: two large models need not fit
             gc.collect()
             if request["op"] == "prepare":
-                run = prepare(request["scenario"])
+                prepared = prepare(request["scenario"])
+                run, numbers_of = prepared if isinstance(prepared, tuple) else (prepared, lambda value: value)
+                del prepared
                 for _ in range(request["warmup"]):
                     value = run()
-            answer({"value": value} if isinstance(value, float) else {})
+                value = numbers_of(value)
+            answer({"value": value} if isinstance(value, (float, list)) else {})
         except Exception as error:  # the session goes on without this scenario
             answer({"error": f"{type(error).__name__}: {error}"})
 

@@ -12,16 +12,18 @@ class Session {
   #lines;
   #stderr = '';
   #ended;
+  #limitS;
 
   /**
    * Starts the process and waits for its first line.
    * @param {string} command
    * @param {string[]} args
    * @param {Record<string, string | undefined>} env
+   * @param {number} [limitS] seconds after which a process that hasn't answered a request is killed
    * @throws Error with a sentence when it doesn't start, or ends before
    */
-  static async start(command, args, env) {
-    const session = new Session(command, args, env);
+  static async start(command, args, env, limitS) {
+    const session = new Session(command, args, env, limitS);
     try {
       session.hello = await session.#answer();
       return session;
@@ -31,7 +33,8 @@ class Session {
     }
   }
 
-  constructor(command, args, env) {
+  constructor(command, args, env, limitS) {
+    this.#limitS = limitS;
     this.#child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     this.#ended = new Promise((resolve) => {
       this.#child.on('error', (error) => resolve(error.message));
@@ -70,9 +73,21 @@ class Session {
     await this.#ended;
   }
 
-  #ask(request) {
+  async #ask(request) {
+    let late = false;
+    const kill = () => {
+      late = true;
+      this.#child.kill('SIGKILL');
+    };
+    const timer = this.#limitS === undefined ? undefined : setTimeout(kill, 1000 * this.#limitS);
     this.#child.stdin.write(`${JSON.stringify(request)}\n`);
-    return this.#answer();
+    try {
+      return await this.#answer();
+    } catch (error) {
+      throw late ? new Error(`it took longer than ${this.#limitS} s`) : error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #answer() {
