@@ -12,7 +12,7 @@ function checkPackage(root, platforms) {
   const [{ size, files }] = packed(root);
   const addons = platforms.map((platform) => `prebuilds/${platform}/sgemoe.node`);
   const present = new Set(files.map(({ path }) => path));
-  const wasm = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) => `prebuilds/wasm/${name}`);
+  const wasm = ['kernels', 'kernels-relaxed'].map((name) => `dist/web/${name}.wasm.gz`);
   const missing = [...addons, ...wasm, 'THIRD_PARTY_LICENSES'].filter((file) => !present.has(file));
   const rest = files.filter(({ path }) => !path.startsWith('prebuilds/'));
   const restBytes = rest.reduce((sum, file) => sum + file.size, 0);
