@@ -18,11 +18,13 @@
 #include <arm_neon.h>
 #endif
 
-// Before a loop of at most 16 turns over registers.
+// UNROLL before a loop of at most 16 turns over registers; ROLLED where copies of the body would only be more code.
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("clang loop vectorize(disable) unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define ROLLED _Pragma("GCC unroll 1")
 #endif
 
 namespace sgemoe {

@@ -26,15 +26,20 @@ static void turnNeighbours(float* row, const float* cos, const float* sin, int64
 static void turnHalves(float* row, const float* cos, const float* sin, int64_t nHeads, int64_t headDim,
                        float direction) {
   const int64_t half = headDim / 2;
-  forVectors(half, [=](auto place, int64_t i) {
-    const Vf c = place.load(cos + i), s = place.load(sin + i) * set1(direction);
-    float *first = row + i, *second = first + half;
-    for (int64_t h = 0; h < nHeads; ++h, first += headDim, second += headDim) {
-      const Vf a = place.load(first), b = place.load(second);
-      place.store(first, fma(a, c, b * -s));
-      place.store(second, fma(b, c, a * s));
+  for (int64_t h = 0; h < nHeads; ++h, row += headDim) {
+    float *const first = row, *const second = row + half;
+    int64_t i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+      const Vf a = load(first + i), b = load(second + i), c = load(cos + i), s = load(sin + i) * set1(direction);
+      store(first + i, fma(a, c, b * -s));
+      store(second + i, fma(b, c, a * s));
     }
-  });
+    ROLLED for (; i < half; i++) {
+      const float a = first[i], b = second[i], s = sin[i] * direction;
+      first[i] = a * cos[i] - b * s;
+      second[i] = b * cos[i] + a * s;
+    }
+  }
 }
 
 void rope(float* x, int64_t ldx, const float* cos, const float* sin, const int32_t* positions, int64_t rows,

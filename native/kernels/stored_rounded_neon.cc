@@ -171,13 +171,6 @@ struct Blocks {
 
 // ---------------------------------------------------------------- types of 256 numbers
 
-// Unrolled, each of these loops over the halves of a block would be twice the code, for nothing.
-#if defined(__clang__)
-#define ROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define ROLLED _Pragma("GCC unroll 1")
-#endif
-
 // x = d s q - dmin m of 32 numbers each; the fifth bits are at byte 16 in q5_k.
 template <bool kFiveBits>
 struct BlocksWithMinima {
