@@ -79,9 +79,9 @@ class Product {
     if (large > 0) multiplyLarge(parts, partOf);
     if (large == parts) return;
     const int64_t rows = chunkRows(w_, widens), chunks = ceilDiv(w_.rows, rows);
-    const int64_t roundedBytes = rounds ? kernels_.stored->rounded->rowBytes(w_.cols) : 0;
-    const int64_t beyond = hasPanels ? kernels_.stored->rounded->panels->tileRows - 1 : 0;
-    const int64_t memory = hasPanels ? kernels_.stored->rounded->panels->bytes / 4 : widens ? rows * w_.cols : 0;
+    const int64_t roundedBytes = rounds ? products().rowBytes(w_.cols) : 0;
+    const int64_t beyond = hasPanels ? products().panels->tileRows - 1 : 0;
+    const int64_t memory = hasPanels ? products().panels->bytes / 4 : widens ? rows * w_.cols : 0;
     ScratchParts scratch(parts * chunks, memory, (end - first + beyond) * roundedBytes / 4);
     auto* const rounded = reinterpret_cast<uint8_t*>(scratch.shared());
     if (rounds) roundRows(first, end, roundedBytes, rounded);
@@ -100,13 +100,15 @@ class Product {
   }
 
  private:
+  // Called where something is rounded, so they exist.
+  const RoundedProducts& products() const { return *kernels_.stored->rounded; }
   Way wayOf(int64_t m) const { return sgemoe::wayOf(units_, w_.type, m); }
 
   void roundRows(int64_t first, int64_t end, int64_t bytes, uint8_t* rounded) {
     constexpr int64_t kRows = 16;
     auto body = [&](int64_t chunk) {
       for (int64_t row = first + chunk * kRows; row < std::min(end, first + (chunk + 1) * kRows); row++) {
-        kernels_.stored->rounded->roundRow(x_ + row * ldx_, w_.cols, rounded + (row - first) * bytes);
+        products().roundRow(x_ + row * ldx_, w_.cols, rounded + (row - first) * bytes);
       }
     };
     const double numbers = static_cast<double>(end - first) * static_cast<double>(w_.cols);
@@ -116,8 +118,8 @@ class Product {
   void multiplyChunk(const StoredProduct& product, const uint8_t* rounded, float* memory) const {
     switch (wayOf(product.m)) {
       case Way::floats: return kernels_.stored->multiplyFloats(product);
-      case Way::rounded: return kernels_.stored->rounded->multiply(product, rounded);
-      case Way::panels: return kernels_.stored->rounded->panels->multiply(product, rounded, reinterpret_cast<uint8_t*>(memory));
+      case Way::rounded: return products().multiply(product, rounded);
+      case Way::panels: return products().panels->multiply(product, rounded, reinterpret_cast<uint8_t*>(memory));
       case Way::widened: return multiplyWidened(product, memory);
       case Way::large: return;  // done before
     }

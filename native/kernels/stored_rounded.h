@@ -13,7 +13,7 @@ struct RoundedRow {
   const int8_t* q;      // [cols]
   const float* d;       // [cols / 32]
   const float* dSum;    // [cols / 32]: d * (the sum of 32 numbers q)
-  const float* dSum16;  // [cols / 16]: of 16 numbers, for q6_k, whose parts have 16 weights
+  const float* dSum16;  // [cols / 16]: of 16 numbers, for q6_k, whose parts have 16 weights; x86 alone has it
 };
 
 inline RoundedRow roundedRow(const uint8_t* at, int64_t cols) {

@@ -15,7 +15,6 @@ void roundRow(const float* x, int64_t cols, uint8_t* row) {
   const RoundedRow to = roundedRow(row, cols);
   auto* const bytes = const_cast<int8_t*>(to.q);
   float *const d = const_cast<float*>(to.d), *const dSum = const_cast<float*>(to.dSum);
-  float* const dSum16 = const_cast<float*>(to.dSum16);
   for (int64_t b = 0; b < cols / 32; b++) {
     float32x4_t v[8];
     UNROLL for (int i = 0; i < 8; i++) v[i] = vld1q_f32(x + 32 * b + 4 * i);
@@ -35,11 +34,8 @@ void roundRow(const float* x, int64_t cols, uint8_t* row) {
     const int8x16_t second = vcombine_s8(vqmovn_s16(pairs[2]), vqmovn_s16(pairs[3]));
     vst1q_s8(bytes + 32 * b, first);
     vst1q_s8(bytes + 32 * b + 16, second);
-    const int low = vaddlvq_s8(first), high = vaddlvq_s8(second);
     d[b] = step;
-    dSum[b] = step * (float)(low + high);
-    dSum16[2 * b] = step * (float)low;
-    dSum16[2 * b + 1] = step * (float)high;
+    dSum[b] = step * (float)(vaddlvq_s8(first) + vaddlvq_s8(second));
   }
 }
 
