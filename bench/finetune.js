@@ -17,6 +17,7 @@ const {
   checkWritable,
   command,
   integer,
+  messageOf,
   start,
 } = require('./lib/command');
 
@@ -142,7 +143,7 @@ async function compare(scenarios, options) {
     for (const scenario of scenarios) {
       await requireSameLoss(scenario, members);
       const failed = (key, error) => {
-        throw new Error(`${key}: ${scenario.id} failed, ${error instanceof Error ? error.message : error}`);
+        throw new Error(`${key}: ${scenario.id} failed, ${messageOf(error)}`);
       };
       results.push(await compareOn(scenario, members, { ...COUNTS, ...options }, failed));
     }

@@ -18,6 +18,7 @@ const {
   checkWritable,
   command,
   integer,
+  messageOf,
   someOf,
   start,
 } = require('./lib/command');
@@ -125,7 +126,7 @@ async function run(scenarios, weights, options) {
 /** One row, or null, after a sentence, where the memory is too small for it. */
 async function compareCase(scenario, members, weights, { trials, rounds }) {
   const { compareOn } = require('./peers/compare');
-  const { membersOf, messageOf } = require('./peers/members');
+  const { membersOf } = require('./peers/members');
   const taking = membersOf(scenario, scenario.precision, members);
   const { id, precision } = scenario;
   const needed = bytesOf(scenario);

@@ -121,6 +121,11 @@ function checkWritable(option, file) {
   }
 }
 
+/** The sentence of whatever was thrown. */
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Runs a command's main function; errors become a sentence on stderr and the exit code. */
 function start(main) {
   main().catch((error) => {
@@ -149,6 +154,7 @@ module.exports = {
   command,
   integer,
   integers,
+  messageOf,
   someOf,
   start,
 };

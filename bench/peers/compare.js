@@ -1,5 +1,6 @@
 'use strict';
 const { setTimeout: sleep } = require('node:timers/promises');
+const { messageOf } = require('../lib/command');
 const { summarise } = require('../lib/stats');
 
 const WARMUP = 10;
@@ -104,7 +105,7 @@ class Turns {
   }
 
   async #fail(member, error) {
-    this.failures[member.key] = error instanceof Error ? error.message : String(error);
+    this.failures[member.key] = messageOf(error);
     this.onFailure(member.key, error);
     // It may have ended, and it may hold much memory.
     if (member.start) await this.#close(member);

@@ -10,10 +10,9 @@ import time
 
 import torch
 import torch.distributed as dist
-import torch.nn as nn
 from torch.nn.parallel import DistributedDataParallel
 
-from torch_model import BETAS, CLIP, LR, WEIGHT_DECAY, Model
+from torch_model import Model, TrainStep
 
 WARM_UPS = 2
 
@@ -25,24 +24,20 @@ def main():
     dist.init_process_group("gloo")
     config, ranks = job["config"], dist.get_world_size()
     model = DistributedDataParallel(Model(config), gradient_as_bucket_view=True)
-    optimizer = torch.optim.AdamW(model.parameters(), LR, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     rows = job["batch"] // ranks
     first = dist.get_rank() * rows
     ids = (torch.arange(first * job["seq"], (first + rows) * job["seq"]) % config["vocab_size"]).view(rows, -1)
     targets = (ids + 1) % config["vocab_size"]
+    train_step = TrainStep(model, lambda: model(ids, targets))
     times = []
     for step in range(WARM_UPS + job["steps"]):
         begun = time.perf_counter()
-        optimizer.zero_grad()
-        loss = model(ids, targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
+        loss, _ = train_step()
         if step >= WARM_UPS:
             times.append(1000 * (time.perf_counter() - begun))
     if dist.get_rank() == 0:
         parameters = sum(each.numel() for each in model.parameters())
-        print(json.dumps({"times": times, "loss": loss.item(), "parameters": parameters, "version": torch.__version__}))
+        print(json.dumps({"times": times, "loss": loss, "parameters": parameters, "version": torch.__version__}))
     dist.destroy_process_group()
 
 

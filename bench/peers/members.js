@@ -1,5 +1,6 @@
 'use strict';
 const path = require('node:path');
+const { messageOf } = require('../lib/command');
 const { peerEnvironment } = require('./environment');
 const { Session } = require('./session');
 
@@ -73,8 +74,4 @@ function membersOf({ peers, work }, precision, members) {
   });
 }
 
-function messageOf(error) {
-  return error instanceof Error ? error.message : String(error);
-}
-
-module.exports = { FORMS, membersOf, messageOf, startMembers };
+module.exports = { FORMS, membersOf, startMembers };

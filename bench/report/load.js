@@ -2,7 +2,7 @@
 const fs = require('node:fs');
 const path = require('node:path');
 const { STANDARD_AXES, scenariosOf } = require('../axes');
-const { UsageError } = require('../lib/command');
+const { UsageError, messageOf } = require('../lib/command');
 const { median, summarise } = require('../lib/stats');
 
 /**
@@ -58,7 +58,7 @@ function loadOne(file) {
     content = JSON.parse(fs.readFileSync(file, 'utf8'));
   } catch (error) {
     const reason = error instanceof SyntaxError ? 'is not JSON' : 'can not be read';
-    throw new UsageError(`${file} ${reason}: ${error instanceof Error ? error.message : error}`);
+    throw new UsageError(`${file} ${reason}: ${messageOf(error)}`);
   }
   if (!Array.isArray(content?.scenarios) || typeof content.metadata?.language !== 'string') {
     throw new UsageError(

@@ -1,6 +1,6 @@
 'use strict';
 const fs = require('node:fs');
-const { UsageError } = require('../lib/command');
+const { UsageError, messageOf } = require('../lib/command');
 
 /**
  * @typedef {object} Kernel
@@ -36,9 +36,7 @@ function readKernels(file) {
   try {
     content = JSON.parse(fs.readFileSync(file, 'utf8'));
   } catch (error) {
-    throw new UsageError(
-      `${file} can not be read as JSON: ${error instanceof Error ? error.message : error}`,
-    );
+    throw new UsageError(`${file} can not be read as JSON: ${messageOf(error)}`);
   }
   if (!Array.isArray(content?.scenarios)) throw new UsageError(`${file} is not a result of bench/run.js.`);
   return content.scenarios
