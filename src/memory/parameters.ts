@@ -70,7 +70,8 @@ export class ParameterStore {
   readonly #tables: Table[] = [];
   #isStored = false;
   #places: Places;
-  #isChosen: (name: string) => boolean = () => true;
+  /** Whether a parameter, of this store or of other ranks', is trained. */
+  isChosen: (name: string) => boolean = () => true;
   /** How often the choice of what is trained has changed. */
   choices = 0;
   /** The places of the gradients; null until they are needed. */
@@ -88,9 +89,7 @@ export class ParameterStore {
     this.#places = new Places(this.#maxShardElements);
   }
 
-  /**
-   * Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ...
-   */
+  /** Reserves a weight of `size` elements. Weights keep this order in memory and take init stream 0, 1, 2, ... */
   addWeight(size: number, init: Init, kind: WeightKind): Weight {
     return this.#add(new Weight(1, size, init, kind));
   }
@@ -181,8 +180,8 @@ export class ParameterStore {
    * is the same.
    */
   choose(isChosen: (name: string) => boolean): void {
-    const was = this.#isChosen;
-    this.#isChosen = isChosen;
+    const was = this.isChosen;
+    this.isChosen = isChosen;
     if (this.parameters.every(({ name }) => was(name) === isChosen(name))) return;
     this.choices++;
     this.gradShards = [];
@@ -195,7 +194,7 @@ export class ParameterStore {
   #placeGradients(): Places {
     if (this.#gradPlaces !== null) return this.#gradPlaces;
     this.#gradPlaces = new Places(this.#maxShardElements);
-    chooseParts(this.#weights, this.parameters, this.#isChosen, this.#gradPlaces);
+    chooseParts(this.#weights, this.parameters, this.isChosen, this.#gradPlaces);
     return this.#gradPlaces;
   }
 

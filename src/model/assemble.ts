@@ -91,6 +91,12 @@ export function undividedStore(config: ModelConfig, kernels: Kernels): Parameter
   return store;
 }
 
+/** The names of a model's parameters, those that only other ranks have included. */
+export function parameterNames({ config, store }: Pick<AssembledParts, 'config' | 'store'>): string[] {
+  const { parameters } = store.isPart ? undividedStore(config, store.kernels) : store;
+  return parameters.map(({ name }) => name);
+}
+
 /** A parameter of a whole model, where the ranks have it. */
 export interface PlacedParameter {
   readonly parameter: Parameter;
@@ -117,14 +123,27 @@ export function placedParameters(
   const found = new Map<string, PlacedParameter>();
   for (let position = 0; position < layout.groupSize; position++) {
     const isOwn = position === layout.position;
-    const placed = isOwn ? store : new ParameterStore(store.kernels);
-    if (!isOwn) assemble(config, placed, rangeOfExperts(layout.rangeOf(position)));
+    const placed = storeAt(config, store, layout, position);
     for (const parameter of placed.parameters) {
       if (isOwn || !found.has(parameter.name))
         found.set(parameter.name, { parameter, store: placed, position });
     }
   }
   return undividedStore(config, store.kernels).parameters.map(({ name }) => found.get(name)!);
+}
+
+/** The store of the rank at a place of a group, which trains what `store`, this rank's, does; without memory for another. */
+export function storeAt(
+  config: ModelConfig,
+  store: ParameterStore,
+  layout: ExpertLayout,
+  position: number,
+): ParameterStore {
+  if (position === layout.position) return store;
+  const placed = new ParameterStore(store.kernels);
+  assemble(config, placed, rangeOfExperts(layout.rangeOf(position)));
+  placed.choose(store.isChosen);
+  return placed;
 }
 
 /** Prefix of the names of a block's parameters. */

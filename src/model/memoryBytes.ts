@@ -8,7 +8,7 @@ import { cacheBytes, checkKvCacheDtype, planCache } from '../memory/keyValueCach
 import { ParameterStore } from '../memory/parameters';
 import { momentBytes, treeLevels } from '../memory/partition';
 import { floatBytes, Planner } from '../memory/workspace';
-import { type AssembledParts, assemble } from './assemble';
+import { type AssembledParts, assemble, parameterNames, storeAt } from './assemble';
 import { type ExpertLayout, expertLayoutOf } from './expertLayout';
 import { PlannedExperts } from './expertRows';
 import { Lora } from './lora';
@@ -57,7 +57,7 @@ export interface MemoryOptions {
   microBatches?: number | undefined;
   /**
    * Neighbouring ranks that together have each expert once, a divisor of `ranks`; the figures are those of one that has most experts,
-   * for an even load. Default 1: each has all.
+   * with the most gradients and moments that any has, for an even load. Default 1: each has all.
    */
   expertParallel?: number | undefined;
   /** For 'decode', as in DecoderOptions. Default 1. */
@@ -121,7 +121,7 @@ export function memoryBytes(config: ModelConfig, options: MemoryOptions): Memory
   const { cache, ...working } =
     mode === 'decode' ? decoderBytes({ ...parts, kernels }, options) : passing(parts, mode, options);
   const weights = parts.store.weightBytes + (parts.lora?.store.weightBytes ?? 0);
-  const { gradients, moments } = mode === 'train' ? updating(trained, options, fullest) : NOTHING;
+  const { gradients, moments } = mode === 'train' ? updating(config, trained, options, fullest) : NOTHING;
   const packed = pack ? parts.store.copyBytes() : 0;
   const activations = working.activations + (experts ? planned(experts.counts, kernels) : 0);
   const exchange = mode === 'train' || mode === 'loss' ? exchangeBytes(options) : 0;
@@ -144,8 +144,7 @@ function chooseTrained(parts: AssembledParts, { train, lora }: MemoryOptions): P
     return parts.lora.store;
   }
   if (train === undefined) return parts.store;
-  const names = parts.store.parameters.map(({ name }) => name);
-  const chosen = chosenNames('memoryBytes: train', train, names);
+  const chosen = chosenNames('memoryBytes: train', train, parameterNames(parts));
   parts.store.choose((name) => chosen.has(name));
   return parts.store;
 }
@@ -168,8 +167,9 @@ function exchangeBytes({ ranks = 1 }: MemoryOptions): number {
 
 /** What the largest of the ranks keeps beside weights and activations. */
 function updating(
+  config: ModelConfig,
   trained: ParameterStore,
-  { ranks = 1, microBatches = ranks }: MemoryOptions,
+  { ranks = 1, microBatches = ranks, lora }: MemoryOptions,
   fullest: ExpertLayout | null,
 ): Pick<MemoryBytes, 'gradients' | 'moments'> {
   checkInteger('memoryBytes: microBatches', microBatches, 1);
@@ -178,13 +178,18 @@ function updating(
       `microBatches must be a multiple of the number of ranks (${ranks}), got ${microBatches}`,
     );
   }
-  const gradients = (1 + treeLevels(microBatches / ranks)) * trained.mirrorBytes;
-  const { groupSize = 1, counts = [0], own } = fullest ?? {};
-  const asFull = Array.from({ length: ranks }, (_, rank) => rank).filter(
-    (rank) => counts[rank % groupSize] === (own?.count ?? 0),
+  const groupSize = fullest?.groupSize ?? 1;
+  const stores = Array.from({ length: groupSize }, (_, position) =>
+    fullest === null || lora ? trained : storeAt(config, trained, fullest, position),
   );
-  const moments = asFull.map((rank) => momentBytes(trained, { rank, size: ranks, groupSize }));
-  return { gradients, moments: Math.max(...moments) };
+  const gradients = Math.max(...stores.map(({ mirrorBytes }) => mirrorBytes));
+  const moments = Array.from({ length: ranks }, (_, rank) =>
+    momentBytes(stores[rank % groupSize], { rank, size: ranks, groupSize }),
+  );
+  return {
+    gradients: (1 + treeLevels(microBatches / ranks)) * gradients,
+    moments: Math.max(...moments),
+  };
 }
 
 type Working = Pick<MemoryBytes, 'cache' | 'activations'>;

@@ -28,7 +28,7 @@ import {
 } from '../sampling/generate';
 import type { NextTokenModel, SamplingStrategy, TokenSequence } from '../sampling/nextToken';
 import { Tensor } from '../tensor/tensor';
-import { type AssembledParts, assemble, trainedStore, useLora } from './assemble';
+import { type AssembledParts, assemble, parameterNames, trainedStore, useLora } from './assemble';
 import type { TransformerBlock } from './block';
 import { Decoder } from './decoder';
 import type { Embedding } from './embedding';
@@ -262,7 +262,7 @@ export class MoETransformer implements NextTokenModel {
    * Chooses what is trained, for TrainConfig's `train`; without effect beside adapters. @throws RangeError for an unknown name.
    */
   train(patterns: readonly string[]): void {
-    const chosen = chosenNames('train', patterns, [...this.#byName.keys()]);
+    const chosen = chosenNames('train', patterns, parameterNames(this));
     if (this.lora === null) this.store.choose((name) => chosen.has(name));
   }
 

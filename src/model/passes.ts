@@ -177,8 +177,8 @@ export class Passes {
   #firstTrained(): number {
     const { store, blocks, owned, embedding, lora } = this.parts;
     if (lora) return lora.firstBlock;
-    // A tied table's own gradient needs the whole way down.
-    if (embedding.isTrained) return 0;
+    // A tied table's own gradient needs the whole way down; so may experts of other ranks, with which each rank has to go.
+    if (embedding.isTrained || store.isPart) return 0;
     const found = owned.blocks.findIndex(([first, end]) => store.trains(first, end));
     return found < 0 ? blocks.length : found;
   }

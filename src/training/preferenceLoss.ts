@@ -1,5 +1,6 @@
 import type { Collectives } from '../backend/collectives';
 import type { Preferences } from '../base/batch';
+import type { BatchIds } from './checkBatch';
 
 /**
  * How well a model prefers the chosen answers (DPO: Rafailov et al. 2023). The reward of an answer y is
@@ -20,22 +21,13 @@ export interface PreferenceResult extends PreferenceMetrics {
   pairs: number;
 }
 
-/** @throws RangeError on several ranks, which would have to share the pairs' losses before the gradients. */
-export function requireOneRank({ size }: Collectives): void {
-  if (size === 1) return;
-  throw new RangeError('preferences: pairs are trained by one process, not by several ranks');
-}
+/** The numbers whose means over pairs the metrics are. */
+const METRICS = ['loss', 'accuracy', 'margin', 'chosenReward', 'rejectedReward'] as const;
 
 /** Sums of the metrics over pairs. */
 export class PreferenceSums {
-  #pairs = 0;
-  readonly #sums: PreferenceMetrics = {
-    loss: 0,
-    accuracy: 0,
-    margin: 0,
-    chosenReward: 0,
-    rejectedReward: 0,
-  };
+  /** Of each metric; others may take them out and add them again. */
+  readonly numbers = new Float64Array(METRICS.length);
 
   /**
    * Adds the pair whose chosen answer is sample `chosen`. @param losses of the samples: -log p(y).
@@ -45,28 +37,17 @@ export class PreferenceSums {
     const reward = (sample: number) => beta * (-losses[sample] - reference[sample]);
     const [chosenReward, rejectedReward] = [reward(chosen), reward(chosen + 1)];
     const margin = chosenReward - rejectedReward;
-    const sums = this.#sums;
-    this.#pairs++;
     // log(1 + e^-m) without overflow for a margin far below 0.
-    sums.loss += Math.max(-margin, 0) + Math.log1p(Math.exp(-Math.abs(margin)));
-    if (margin > 0) sums.accuracy++;
-    sums.margin += margin;
-    sums.chosenReward += chosenReward;
-    sums.rejectedReward += rejectedReward;
+    const loss = Math.max(-margin, 0) + Math.log1p(Math.exp(-Math.abs(margin)));
+    const added = [loss, Number(margin > 0), margin, chosenReward, rejectedReward];
+    for (let i = 0; i < added.length; i++) this.numbers[i] += added[i];
     return 1 / (1 + Math.exp(margin));
   }
 
-  get result(): PreferenceResult {
-    const { loss, accuracy, margin, chosenReward, rejectedReward } = this.#sums;
-    const pairs = this.#pairs;
-    return {
-      loss: loss / pairs,
-      accuracy: accuracy / pairs,
-      margin: margin / pairs,
-      chosenReward: chosenReward / pairs,
-      rejectedReward: rejectedReward / pairs,
-      pairs,
-    };
+  /** The means over so many pairs. */
+  over(pairs: number): PreferenceMetrics {
+    const means = METRICS.map((name, i) => [name, this.numbers[i] / pairs]);
+    return Object.fromEntries(means) as unknown as PreferenceMetrics;
   }
 }
 
@@ -76,29 +57,50 @@ export class PreferenceSums {
  * rejected one -s beta / P; so each sample's tokens get the gradient of their cross-entropy, scaled. docs/gradients/preferences.md
  */
 export class PreferenceLoss {
-  readonly #sums = new PreferenceSums();
+  /** Over the pairs of this rank's parts so far; of those of all ranks once they are exchanged. */
+  readonly sums = new PreferenceSums();
+  /** -log p(y) of the samples: zeros of those that ranks before this one have, then of its own as far as they are computed. */
+  readonly losses: number[];
   readonly #scales: number[] = [];
-  #done = 0;
+  #done: number;
 
-  constructor(private readonly preferences: Preferences) {}
+  /** @param firstSample this rank's first of the batch. */
+  private constructor(
+    private readonly preferences: Preferences,
+    firstSample: number,
+  ) {
+    this.losses = new Array(firstSample).fill(0);
+    this.#done = firstSample;
+  }
+
+  /** Of the rows of a rank's micro-batches; null for a checked batch without preferences. */
+  static of(
+    { preferences, positions, batch, seqLen }: BatchIds,
+    { rank, size }: Pick<Collectives, 'rank' | 'size'>,
+  ): PreferenceLoss | null {
+    if (preferences === undefined) return null;
+    const tokensBefore = Math.floor((rank * batch) / size) * seqLen;
+    let samples = 0;
+    for (let t = 0; t < tokensBefore; t++) if (positions![t] === 0) samples++;
+    return new PreferenceLoss(preferences, samples);
+  }
 
   /**
-   * Adds the pairs of the next part. @param losses of the samples of all parts so far: -log p(y).
+   * Adds the pairs of the next part, whose samples have come to `losses`.
    * @returns the gradient by the loss of each sample of the part; valid until the next part.
    */
-  addPart(losses: readonly number[]): readonly number[] {
+  addPart(): readonly number[] {
     const { beta, reference } = this.preferences;
     const scales = this.#scales;
     scales.length = 0;
-    for (; this.#done < losses.length; this.#done += 2) {
-      const scale = (this.#sums.add(this.preferences, losses, this.#done) * beta * 2) / reference.length;
+    for (; this.#done < this.losses.length; this.#done += 2) {
+      const scale = (this.sums.add(this.preferences, this.losses, this.#done) * beta * 2) / reference.length;
       scales.push(scale, -scale);
     }
     return scales;
   }
 
   get metrics(): PreferenceMetrics {
-    const { pairs, ...metrics } = this.#sums.result;
-    return metrics;
+    return this.sums.over(this.preferences.reference.length / 2);
   }
 }

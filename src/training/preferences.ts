@@ -1,29 +1,53 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Batch } from '../base/batch';
+import type { Collectives } from '../backend/collectives';
+import { soloCollectives } from '../backend/collectives/solo';
+import type { Batch, Preferences } from '../base/batch';
 import { checkOptions } from '../base/checks';
 import { checkPrecision, type Precision } from '../base/precision';
 import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';
+import type { Split } from '../text/data';
+import { throwIfAnyAborted } from './distributed/agreement';
 import { addLosses } from './evaluate';
 import { type PreferenceResult, PreferenceSums } from './preferenceLoss';
-
-/** -log p of each sample of a batch under a model, and the number of their tokens. */
-function sampleLosses(
-  model: MoETransformer,
-  data: Batch,
-  precision: Precision | undefined,
-): { losses: number[]; tokens: number } {
-  const losses: number[] = [];
-  const sums = { ...model.loss.noSums(), samples: losses };
-  return { losses, tokens: addLosses(model, data, { ignoreIndex: IGNORE_INDEX, precision }, sums) };
-}
 
 export interface ScoreOptions {
   /** Stops between two batches; the signal's reason is thrown. */
   signal?: AbortSignal | undefined;
   /** Precision of the products by weight matrices. Default 'float32'. */
   precision?: Precision | undefined;
+  /** The ranks that share the batches, in turns; each gets the same ones and the same result. Default: this one alone. */
+  collectives?: Collectives | undefined;
+}
+
+/**
+ * -log p of each sample of the batches under a model, and the number of the batches' counted tokens.
+ * @throws the signal's reason.
+ */
+async function sampleLosses(
+  model: MoETransformer,
+  batches: Iterable<Batch>,
+  { signal, precision, collectives: ranks = soloCollectives() }: ScoreOptions,
+): Promise<{ losses: Float64Array; tokens: number }> {
+  const found: number[] = [];
+  let tokens = 0;
+  let turn = 0;
+  for (const batch of batches) {
+    await setImmediate();
+    if (turn === 0) await throwIfAnyAborted(ranks, signal);
+    tokens += batch.targets.reduce((count, target) => count + Number(target !== IGNORE_INDEX), 0);
+    if (turn === ranks.rank) {
+      const sums = { ...model.loss.noSums(), samples: found };
+      addLosses(model, batch, { ignoreIndex: IGNORE_INDEX, precision }, sums);
+    } else for (const place of batch.positions!) if (place === 0) found.push(0);
+    turn = (turn + 1) % ranks.size;
+  }
+  // Ranks with experts compute those of others' batches, too.
+  model.expertExchange?.follow();
+  const losses = Float64Array.from(found);
+  if (ranks.size > 1) await ranks.sumDoubles(losses, 0, losses.length).settled();
+  return { losses, tokens };
 }
 
 /**
@@ -38,19 +62,19 @@ export async function scoreReference(
     /** Tokens computed at once. Default: the data set's seqLen. */ seqLen: number;
   },
 ): Promise<ReferenceScores> {
-  checkOptions('scoreReference', options, ['signal', 'precision', 'seqLen']);
+  checkOptions('scoreReference', options, ['signal', 'precision', 'collectives', 'seqLen']);
   checkPrecision('scoreReference', options.precision);
   const scores = { train: [] as [number, number][], validation: [] as [number, number][] };
   for (const split of ['train', 'validation'] as const) {
-    for (const { batch } of dataset.rowsInOrder(split, options.seqLen)) {
-      await setImmediate();
-      options.signal?.throwIfAborted();
-      const { losses } = sampleLosses(model, batch, options.precision);
-      for (let i = 0; i < losses.length; i += 2) scores[split].push([-losses[i], -losses[i + 1]]);
-    }
+    const { losses } = await sampleLosses(model, rowsOf(dataset, split, options.seqLen), options);
+    for (let i = 0; i < losses.length; i += 2) scores[split].push([-losses[i], -losses[i + 1]]);
   }
   dataset.setReference(scores);
   return scores;
+}
+
+function* rowsOf(dataset: PreferenceDataset, split: Split, seqLen: number): Generator<Batch, void, void> {
+  for (const { batch } of dataset.rowsInOrder(split, seqLen)) yield batch;
 }
 
 /**
@@ -62,23 +86,31 @@ export async function evaluatePreferences(
   batches: Iterable<Batch>,
   options: ScoreOptions = {},
 ): Promise<PreferenceResult & { tokens: number }> {
-  checkOptions('evaluatePreferences', options, ['signal', 'precision']);
+  checkOptions('evaluatePreferences', options, ['signal', 'precision', 'collectives']);
   checkPrecision('evaluatePreferences', options.precision);
+  const known: Preferences[] = [];
+  const { losses, tokens } = await sampleLosses(model, withPreferences(batches, known), options);
   const sums = new PreferenceSums();
-  let tokens = 0;
+  let first = 0;
+  for (const preferences of known) {
+    const samples = preferences.reference.length;
+    const ofBatch = losses.subarray(first, first + samples);
+    for (let i = 0; i < samples; i += 2) sums.add(preferences, ofBatch, i);
+    first += samples;
+  }
+  if (first === 0) throw new RangeError('evaluatePreferences: the batches hold no pair');
+  return { ...sums.over(first / 2), pairs: first / 2, tokens };
+}
+
+/** The batches, whose preferences it adds to `known`. @throws TypeError for a batch without. */
+function* withPreferences(batches: Iterable<Batch>, known: Preferences[]): Generator<Batch, void, void> {
   for (const batch of batches) {
-    await setImmediate();
-    options.signal?.throwIfAborted();
     if (batch.preferences === undefined) {
       throw new TypeError(
         'evaluatePreferences: batches must have preferences, as those of a PreferenceDataset',
       );
     }
-    const scored = sampleLosses(model, batch, options.precision);
-    tokens += scored.tokens;
-    for (let i = 0; i < scored.losses.length; i += 2) sums.add(batch.preferences, scored.losses, i);
+    known.push(batch.preferences);
+    yield batch;
   }
-  const { result } = sums;
-  if (result.pairs === 0) throw new RangeError('evaluatePreferences: the batches hold no pair');
-  return { ...result, tokens };
 }

@@ -19,7 +19,7 @@ import { StepExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
 import { checksum, StepSums } from './distributed/stepSums';
 import { AdamW, type Moment, type MomentPiece } from './optimizer';
-import { PreferenceLoss, type PreferenceMetrics, requireOneRank } from './preferenceLoss';
+import { PreferenceLoss, type PreferenceMetrics } from './preferenceLoss';
 import { learningRate } from './schedule';
 import { SkipLimit } from './skipLimit';
 
@@ -137,7 +137,7 @@ export class Trainer {
         `microBatches must be a multiple of the number of ranks (${ranks.size}), got ${microBatches}`,
       );
     }
-    const sharing = sharingOf(model, ranks, train);
+    const sharing = sharingOf(model, ranks);
     model.train(train);
     this.#optimizer = new AdamW(model.trained, this.config, sharing, () => parametersOf(model));
     const experts = model.loss.noSums().load.flat().length;
@@ -306,11 +306,10 @@ export class Trainer {
     if (counted === 0) throw new RangeError('the batch has no target that counts');
     this.#requireRows(batch);
     if (this.#optimizer.missingBytes > 0) this.requireMemory(batch, seqLen);
-    if (data.preferences) requireOneRank(this.collectives);
-    this.#preferences = data.preferences ? new PreferenceLoss(data.preferences) : null;
+    this.#preferences = PreferenceLoss.of(data, this.collectives);
     this.#exchange.begin();
     const sums = this.#computeOwn(data, counts, onGradients);
-    this.#sums.exchange(sums, data, this.#stateNumbers());
+    this.#sums.exchange(sums, this.#preferences?.sums, data, this.#stateNumbers());
     const gradNorm = this.#exchange.finish();
     const crossEntropy = sums.crossEntropy / counted;
     for (let i = 0; i < sums.load.length; i++) toShares(sums.load[i]);
@@ -340,7 +339,7 @@ export class Trainer {
     const { rank, size } = this.collectives;
     const own = this.config.microBatches / size;
     const sums = this.model.loss.noSums();
-    if (data.preferences) sums.samples = [];
+    sums.samples = this.#preferences?.losses;
     // A range that is final in the last micro-batch gets what the others have, and leaves.
     const onFinal =
       this.config.microBatches === 1
@@ -353,7 +352,7 @@ export class Trainer {
     for (let k = 0; k < own; k++) {
       const isLast = k === own - 1;
       this.#compute(rank * own + k, data, counts, sums, isLast ? onFinal : undefined);
-      this.#sums.take(rank * own + k, sums);
+      this.#sums.take(rank * own + k, sums, this.#preferences?.sums);
       if (!isLast) this.#tree.keep(k);
     }
     return sums;
@@ -383,7 +382,7 @@ export class Trainer {
       const terms = { auxLossAlpha, zLossCoef, weight, ignoreIndex, gradScale, pass, precision };
       const rowsOf = { ids, targets, positions, from: first * seq, batch: rows, seq };
       model.loss.forward(rowsOf, terms, mode, sums);
-      const scales = this.#preferences?.addPart(sums.samples!);
+      const scales = this.#preferences?.addPart();
       // The first part overwrites the gradients, the others add to them, the last completes them.
       model.loss.backward(part === begin, part === end - 1 ? onGradients : undefined, scales);
     }

@@ -4,11 +4,8 @@ import { type PlacedParameter, placedIn, placedParameters } from '../../model/as
 import { type ExpertRanks, requireDivisor } from '../../model/expertLayout';
 import type { MoETransformer } from '../../model/model';
 
-/**
- * How this rank shares a training's steps. @throws TypeError for other ranks than those over which the model's experts are divided;
- * RangeError for parameters that such a training can't choose.
- */
-export function sharingOf(model: MoETransformer, ranks: Collectives, train: readonly string[]): SharingRank {
+/** How this rank shares a training's steps. @throws TypeError for other ranks than those over which the model's experts are divided, or adapters. */
+export function sharingOf(model: MoETransformer, ranks: Collectives): SharingRank {
   const { rank, size } = ranks;
   const exchange = model.expertExchange;
   if (exchange === null) return { rank, size, groupSize: 1 };
@@ -17,11 +14,6 @@ export function sharingOf(model: MoETransformer, ranks: Collectives, train: read
   }
   if (model.lora !== null)
     throw new TypeError('adapters can not be trained where experts are divided over ranks');
-  if (!train.includes('*')) {
-    throw new RangeError(
-      `train must be all parameters where experts are divided over ranks, got ${train.join(' ')}`,
-    );
-  }
   return { rank, size, groupSize: exchange.layout.groupSize };
 }
 

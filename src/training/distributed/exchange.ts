@@ -35,8 +35,8 @@ export class StepExchange {
   #buckets: OpenBucket[] = [];
   /** The ranks that have the same experts as this one. */
   readonly #peers: Collectives;
-  /** The buckets of divided weights of the rank that has most of them. */
-  #mostDivided = 0;
+  /** The most buckets of divided weights that a rank has, and the most stretches of such weights. */
+  #mostDivided = { buckets: 0, stretches: 0 };
   /** The choice of trained weights whose gradients the buckets are. */
   #choices = -1;
   /** For each buffer of gradients the sums of squares of its blocks. */
@@ -123,7 +123,7 @@ export class StepExchange {
   #eachDivided(job: (bucket: OpenBucket) => void): void {
     if (this.#peers.size === 1) return;
     const own = this.#divided;
-    for (let b = 0; b < this.#mostDivided; b++) job(own[b] ?? noBucket(this.#peers.size));
+    for (let b = 0; b < this.#mostDivided.buckets; b++) job(own[b] ?? noBucket(this.#peers.size));
   }
 
   /** Gives all ranks the sums of all parts of the gradients. */
@@ -142,18 +142,19 @@ export class StepExchange {
   /** This rank has updated the weights of its part of a bucket: begins to give them to the others, and to get theirs. */
   shareWeights(bucket: number): void {
     if (this.ranks.size === 1 || this.#buckets[bucket].isDivided) return;
-    this.#share(this.#buckets[bucket], this.ranks);
+    for (const weights of this.#buckets[bucket].weights) this.#share(weights, this.ranks);
   }
 
-  #share({ weights }: OpenBucket, ranks: Collectives): void {
-    for (const { shard, offset, counts } of weights) {
-      this.#sharing.push(ranks.allGather(this.store.shards[shard], offset, counts));
-    }
+  #share({ shard, offset, counts }: UpdatedWeights, ranks: Collectives): void {
+    this.#sharing.push(ranks.allGather(this.store.shards[shard], offset, counts));
   }
 
   /** Waits until this rank has all weights that `shareWeights` began to share, and those of its experts. */
   finishWeights(): void {
-    this.#eachDivided((bucket) => this.#share(bucket, this.#peers));
+    const own = this.#divided.flatMap(({ weights }) => weights);
+    for (let i = 0; i < this.#mostDivided.stretches; i++) {
+      this.#share(own[i] ?? noBucket(this.#peers.size), this.#peers);
+    }
     for (const transfer of this.#sharing) transfer.wait();
     this.#sharing.length = 0;
   }
@@ -178,10 +179,13 @@ export class StepExchange {
 
   #countDivided(): void {
     if (this.#peers.size === 1 || !this.store.isPart) return;
-    const counts = new Int32Array(this.ranks.size);
-    counts[this.ranks.rank] = this.#divided.length;
-    this.ranks.allGather(counts, 0, new Array(this.ranks.size).fill(1)).wait();
-    this.#mostDivided = Math.max(...counts);
+    const { rank, size } = this.ranks;
+    const counts = new Int32Array(2 * size);
+    counts[2 * rank] = this.#divided.length;
+    counts[2 * rank + 1] = this.#divided.reduce((sum, { weights }) => sum + weights.length, 0);
+    this.ranks.allGather(counts, 0, new Array(size).fill(2)).wait();
+    const most = (kind: number) => Math.max(...counts.filter((_, i) => i % 2 === kind));
+    this.#mostDivided = { buckets: most(0), stretches: most(1) };
   }
 
   #squareBlocks({ shard, offset, size }: WeightRange): void {
@@ -210,6 +214,5 @@ function sumOf(numbers: Float64Array): number {
 function noBucket(ranks: number): OpenBucket {
   const none = { shard: 0, offset: 0, size: 0 };
   const counts = new Array(ranks).fill(0);
-  const weights = [{ shard: 0, offset: 0, counts }];
-  return { ...none, isDivided: true, counts, part: none, weights, missing: 0, transfer: null };
+  return { ...none, isDivided: true, counts, part: none, weights: [], missing: 0, transfer: null };
 }

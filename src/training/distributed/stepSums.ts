@@ -1,10 +1,15 @@
 import type { Collectives } from '../../backend/collectives';
+import type { Preferences } from '../../base/batch';
 import { SgemoeError } from '../../base/errors';
 import type { LossSums } from '../../model/loss';
 import type { BatchIds } from '../checkBatch';
+import { PreferenceSums } from '../preferenceLoss';
 
-/** Numbers of a micro-batch: cross-entropy, balance loss, z-loss. */
+/** Losses of a micro-batch: cross-entropy, balance loss, z-loss. */
 const LOSSES = 3;
+
+/** Numbers of a micro-batch: its losses, and of pairs the sums of their metrics. */
+const NUMBERS = LOSSES + new PreferenceSums().numbers.length;
 
 /** Checksums of a rank: its batch, its state without what is divided over ranks, and that. */
 const CHECKS = 3;
@@ -14,7 +19,7 @@ const CHECKS = 3;
  * that the sums have the same bits for any number of ranks.
  */
 export class StepSums {
-  /** The losses of each micro-batch; with several ranks the experts' loads and three checksums of each rank follow. */
+  /** Those of each micro-batch; with several ranks the experts' loads and three checksums of each rank follow. */
   readonly #numbers: Float64Array;
   readonly #loadAt: number;
   readonly #checksAt: number;
@@ -26,21 +31,24 @@ export class StepSums {
     loads: number,
     private readonly groupSize = 1,
   ) {
-    this.#loadAt = LOSSES * microBatches;
+    this.#loadAt = NUMBERS * microBatches;
     this.#checksAt = this.#loadAt + loads;
     const { size } = ranks;
     this.#numbers = new Float64Array(size === 1 ? this.#loadAt : this.#checksAt + CHECKS * size);
   }
 
-  /** Keeps the losses of a micro-batch, and begins those of the next. */
-  take(microBatch: number, sums: LossSums): void {
-    const at = LOSSES * microBatch;
+  /** Keeps the losses of a micro-batch, and begins those of the next. @param pairs of a batch of pairs. */
+  take(microBatch: number, sums: LossSums, pairs: PreferenceSums | undefined): void {
+    const at = NUMBERS * microBatch;
     this.#numbers[at] = sums.crossEntropy;
     this.#numbers[at + 1] = sums.auxLoss;
     this.#numbers[at + 2] = sums.zLoss;
     sums.crossEntropy = 0;
     sums.auxLoss = 0;
     sums.zLoss = 0;
+    if (pairs === undefined) return;
+    this.#numbers.set(pairs.numbers, at + LOSSES);
+    pairs.numbers.fill(0);
   }
 
   /**
@@ -48,12 +56,20 @@ export class StepSums {
    * @param state numbers below 2^53 that say in which state this rank began the step: what all ranks have, and what is divided.
    * @throws SgemoeError SGEMOE_RANKS_MISMATCH on all ranks if they don't have the same batch, or not the same state.
    */
-  exchange(sums: LossSums, batch: BatchIds, state: readonly [number, number]): void {
+  exchange(
+    sums: LossSums,
+    pairs: PreferenceSums | undefined,
+    batch: BatchIds,
+    state: readonly [number, number],
+  ): void {
     if (this.ranks.size > 1) this.#exchange(sums.load, batch, state);
     for (let m = 0; m < this.microBatches; m++) {
-      sums.crossEntropy += this.#numbers[LOSSES * m];
-      sums.auxLoss += this.#numbers[LOSSES * m + 1];
-      sums.zLoss += this.#numbers[LOSSES * m + 2];
+      const at = NUMBERS * m;
+      sums.crossEntropy += this.#numbers[at];
+      sums.auxLoss += this.#numbers[at + 1];
+      sums.zLoss += this.#numbers[at + 2];
+      if (pairs === undefined) continue;
+      for (let i = 0; i < pairs.numbers.length; i++) pairs.numbers[i] += this.#numbers[at + LOSSES + i];
     }
     this.#numbers.fill(0);
   }
@@ -62,7 +78,7 @@ export class StepSums {
     const numbers = this.#numbers;
     const { rank } = this.ranks;
     numbers.set(load.flat(), this.#loadAt);
-    const batchSum = checksum([batch.ids, batch.targets, batch.positions ?? []]);
+    const batchSum = checksum([batch.ids, batch.targets, batch.positions ?? [], bitsOf(batch.preferences)]);
     numbers.set([batchSum, ...state], this.#checksAt + CHECKS * rank);
     this.ranks.sumDoubles(numbers, 0, numbers.length).wait();
     this.#requireAlike();
@@ -85,6 +101,13 @@ export class StepSums {
 
 function mismatch(rank: number, what: string, like: number): SgemoeError {
   return new SgemoeError('SGEMOE_RANKS_MISMATCH', `Rank ${rank} has ${what} than rank ${like}.`);
+}
+
+/** The bits of the numbers that pairs have, as integers; none of other batches. */
+function bitsOf(preferences: Preferences | undefined): ArrayLike<number> {
+  if (preferences === undefined) return [];
+  const { beta, reference } = preferences;
+  return new Int32Array(Float64Array.of(beta, ...Array.from(reference)).buffer);
 }
 
 /** FNV-1a over integers: a number in [0, 2^32). */

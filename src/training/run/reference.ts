@@ -2,8 +2,7 @@ import { SgemoeError } from '../../base/errors';
 import { jsonFile, readJson } from '../../checkpoint/jsonFile';
 import { replaceFiles } from '../../checkpoint/replaceFiles';
 import { PreferenceDataset, type ReferenceScores } from '../../text/chats/preferenceDataset';
-import { isStop } from '../distributed/agreement';
-import { requireOneRank } from '../preferenceLoss';
+import { alikeOnAll, fromFirst, isStop } from '../distributed/agreement';
 import { scoreReference } from '../preferences';
 import type { NoteEvent } from './events';
 import { REFERENCE_FILE } from './runFolder';
@@ -17,34 +16,33 @@ import type { RunSetup } from './runLoop';
 export async function* prepareReference(setup: RunSetup): AsyncGenerator<NoteEvent, void, void> {
   const { folder, state, trainer, options } = setup;
   const { dataset, seqLen, signal } = options;
-  const { precision } = trainer.config;
+  const { model, collectives } = trainer;
   if (!(dataset instanceof PreferenceDataset)) return;
-  requireOneRank(trainer.collectives);
-  const known = (await readJson(
-    folder.path,
-    REFERENCE_FILE,
-    'SGEMOE_TRAINING_STATE',
-  )) as ReferenceScores | null;
+  const known = await fromFirst(collectives, () => readReference(folder.path, state.done > 0));
   if (known) {
-    setKnown(folder.path, dataset, known);
+    alikeOnAll(() => setKnown(folder.path, dataset, known));
     return;
-  }
-  if (state.done > 0) {
-    throw new SgemoeError(
-      'SGEMOE_TRAINING_STATE',
-      `${folder.path} has no ${REFERENCE_FILE}, the log-probabilities by which the run goes on; a new run makes its own.`,
-    );
   }
   const pairs = dataset.train.length + dataset.validation.length;
   yield { type: 'note', text: `Scoring ${pairs} pairs by the model before its first step, the reference.` };
   try {
-    const scores =
-      dataset.reference ?? (await scoreReference(dataset, trainer.model, { seqLen, signal, precision }));
-    await replaceFiles(folder.path, [jsonFile(REFERENCE_FILE, scores)]);
+    const how = { seqLen, signal, collectives, precision: trainer.config.precision };
+    const scores = dataset.reference ?? (await scoreReference(dataset, model, how));
+    await fromFirst(collectives, () => replaceFiles(folder.path, [jsonFile(REFERENCE_FILE, scores)]));
   } catch (error) {
     // The run ends before its first step, and saves.
     if (!isStop(error, signal)) throw error;
   }
+}
+
+/** What a run's folder has; null for none. @throws SgemoeError SGEMOE_TRAINING_STATE for none where it is needed. */
+async function readReference(dir: string, isNeeded: boolean): Promise<ReferenceScores | null> {
+  const known = await readJson(dir, REFERENCE_FILE, 'SGEMOE_TRAINING_STATE');
+  if (known !== null || !isNeeded) return known as ReferenceScores | null;
+  throw new SgemoeError(
+    'SGEMOE_TRAINING_STATE',
+    `${dir} has no ${REFERENCE_FILE}, the log-probabilities by which the run goes on; a new run makes its own.`,
+  );
 }
 
 function setKnown(dir: string, dataset: PreferenceDataset, known: ReferenceScores): void {

@@ -92,11 +92,12 @@ export class RunLoop {
     const { trainer, data, state, options } = this.#setup;
     const { signal } = options;
     state.start();
-    // A run that was killed while it ended has no step left to make.
-    const steps = state.isOver ? 0 : trainer.config.totalSteps - state.done;
-    let before = performance.now();
-    // Several ranks stop after a step, when they have agreed on it.
+    // Several ranks stop after a step, or before the first, when they have agreed on it.
     const isAlone = this.#ranks.size === 1;
+    if (!isAlone) [this.#isStopped] = await anyRank(this.#ranks, signal?.aborted ?? false);
+    // A run that was killed while it ended has no step left to make.
+    const steps = state.isOver || this.#isStopped ? 0 : trainer.config.totalSteps - state.done;
+    let before = performance.now();
     const own = isAlone ? { signal, onAbort: 'return' as const } : {};
     for await (const step of trainer.run({ data, steps, ...own, maxSkippedSteps: 0 })) {
       yield* this.#afterStep(step, (performance.now() - before) / 1000);

@@ -30,6 +30,7 @@ export async function validate(
       const { pairs, tokens, ...preferences } = await evaluatePreferences(model, batches, {
         signal,
         precision,
+        collectives,
       });
       return { loss: preferences.loss, tokens, bitsPerByte: null, preferences };
     }

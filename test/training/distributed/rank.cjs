@@ -29,7 +29,9 @@ const CONFIG = {
 const { groupSize, counts } = options;
 const expertRanks = groupSize && collectives ? { collectives, groupSize, counts } : undefined;
 
-const namedOf = (model, key) => [...model.namedParameters()].map(([name, each]) => [name, each[key].slice()]);
+/** The data or gradients of what this rank has; parameters that aren't trained have no gradient. */
+const namedOf = (model, key) =>
+  [...model.namedParameters()].flatMap(([name, each]) => (each[key] ? [[name, each[key].slice()]] : []));
 
 function newModel() {
   const model = MoETransformer.create({ ...CONFIG, ...options.model }, { seed: 7, expertRanks });
@@ -43,6 +45,22 @@ function batchOf(step) {
   const rows = (draw) => Array.from({ length: options.rows ?? 8 }, () => Array.from({ length: 6 }, draw));
   const id = () => Math.floor(random.nextFloat() * 256);
   return [rows(id), rows((_, s) => (random.nextFloat() < s / 16 ? -100 : id()))];
+}
+
+/** Rows of one or two pairs, the rejected answer of each behind the chosen one, and the reference's scores. */
+function pairsOf(step) {
+  const random = new Lcg64(200 + step);
+  const id = () => Math.floor(random.nextFloat() * 256);
+  const lengths = Array.from({ length: 8 }, (_, row) => (row % 3 === 0 ? [3, 4, 2, 3] : [5, 4]));
+  const places = lengths.map((row) => row.flatMap((length) => Array.from({ length }, (_, i) => i)));
+  const positions = places.map((row) => [...row, ...new Array(12 - row.length).fill(-1)]);
+  const rows = (draw) => Tensor.fromIds(positions.map((row) => row.map(draw)));
+  const reference = lengths.flat().map((length) => -length * (4 + 3 * random.nextFloat()));
+  return {
+    ids: rows(id),
+    targets: rows((place) => (place > 0 ? id() : -100)),
+    options: { positions: Tensor.fromIds(positions), preferences: { reference, beta: 0.5 } },
+  };
 }
 
 const tensorsOf = (step) => batchOf(step).map((rows) => Tensor.fromIds(rows));
@@ -100,6 +118,23 @@ const scenarios = {
     const steps = [];
     for (let step = 0; step < options.steps; step++) steps.push(trainer.trainStep(...tensorsOf(step)));
     return { steps, weights: weightsOf(model), elements: model.trained.mirrorSizes };
+  },
+
+  /** Steps on pairs of answers; with `differs` the last rank has another reference. */
+  async pairs() {
+    const model = newModel();
+    const trainer = new Trainer(model, { lr: 0.01, warmupSteps: 0, ...options.train }, { collectives });
+    const results = [];
+    for (let step = 0; step < 2; step++) {
+      const { ids, targets, options: more } = pairsOf(step);
+      if (options.differs && rank === size - 1) more.preferences.reference[3] += 1e-9;
+      try {
+        results.push(trainer.trainStep(ids, targets, more));
+      } catch ({ code, message }) {
+        return { code, message };
+      }
+    }
+    return { results, weights: weightsOf(model) };
   },
 
   /** Steps after `resume`, or from the start; then a save. */
@@ -230,7 +265,6 @@ const scenarios = {
       }
     };
     const model = newModel();
-    refused(() => new Trainer(model, { train: ['router'] }, { collectives }));
     refused(() => new Trainer(model, {}, { collectives: sgemoe.soloCollectives() }));
     model.addLora({ targets: ['attention'] });
     refused(() => new Trainer(model, {}, { collectives }));
@@ -277,15 +311,19 @@ const scenarios = {
     return { made };
   },
 
-  /** A whole run in a folder; `stopAt` is a step after which the last rank is told to stop, `saveAt` one to save after, `spoils` what can't be saved. */
+  /**
+   * A whole run in a folder, on the text or on a file of `pairs`; `stopAt` is a step after which the last rank is told to stop, `stopOn` the type of an event,
+   * `saveAt` a step to save after, `spoils` what can't be saved.
+   */
   async run() {
     const text = Array.from({ length: 60 }, (_, i) => `${i} and ${(i * i) % 17}. `).join('');
     const controller = new AbortController();
-    const { dir, stopAt, saveAt, resume, config, save, spoils } = options;
+    const { dir, stopAt, stopOn, saveAt, resume, config, save, spoils, pairs } = options;
+    const data = { tokenizer: new sgemoe.ByteTokenizer(), seqLen: 32, validationFraction: 0.3 };
     const recipe = {
-      dataset: TextDataset.fromText(text),
+      dataset: pairs ? await sgemoe.PreferenceDataset.fromPaths(pairs, data) : TextDataset.fromText(text),
       batchSize: 4,
-      seqLen: 8,
+      seqLen: pairs ? 32 : 8,
       evalInterval: 3,
       evalBatches: 3,
       retrySeconds: [],
@@ -311,7 +349,8 @@ const scenarios = {
         // A file where a folder belongs.
         if (type === 'start' && rank === 0 && spoils) writeFileSync(join(dir, spoils), '');
         if (type === 'step' && step === saveAt && rank === size - 1) run.requestSave();
-        if (type === 'step' && step === stopAt && rank === size - 1) controller.abort();
+        if ((type === stopOn || (type === 'step' && step === stopAt)) && rank === size - 1)
+          controller.abort();
       }
       const { steps, interrupted, validation, best } = run.result;
       return { events, result: { steps, interrupted, validation, best } };

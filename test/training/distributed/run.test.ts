@@ -53,6 +53,35 @@ describe('a run of several ranks', () => {
     expectSameRun('changing', 'one');
   });
 
+  it('trains pairs of answers as one process does, and goes on where the scoring of the reference was stopped', async () => {
+    const pairs = join(folder, 'pairs.jsonl');
+    const rows = Array.from({ length: 40 }, (_, i) => ({ prompt: `${i}? `, chosen: 'yes', rejected: 'no' }));
+    writeFileSync(pairs, rows.map((row) => JSON.stringify(row)).join('\n'));
+    const [one] = await run(1, 'pairs', { config, pairs });
+    expect(one.result).toMatchObject({ steps: 8, validation: { preferences: { accuracy: 1 } } });
+    for (const each of await run(4, 'pairs4', { config, pairs })) expect(each).toEqual(one);
+    for (const { result } of await run(2, 'stopped', { config, pairs, stopOn: 'note' })) {
+      expect(result).toMatchObject({ steps: 0, interrupted: true });
+    }
+    for (const { result } of await run(2, 'stopped', { pairs, resume: true, stopAt: 4 })) {
+      expect(result).toMatchObject({ steps: 4, interrupted: true });
+    }
+    const [last] = await run(4, 'stopped', { pairs, resume: true });
+    expect(last.result).toEqual(one.result);
+    for (const name of ['pairs4', 'stopped']) {
+      expectSameRun(name, 'pairs');
+      expect(read(name, 'reference.json').equals(read('pairs', 'reference.json'))).toBe(true);
+    }
+
+    rmSync(join(folder, 'pairs4', 'reference.json'));
+    for (const { failure } of await run(2, 'pairs4', { pairs, resume: true })) {
+      expect(failure).toMatchObject({
+        code: 'SGEMOE_TRAINING_STATE',
+        message: expect.stringMatching(/has no reference\.json/),
+      });
+    }
+  });
+
   it('saves after a step in which one rank is asked to', async () => {
     const [first, second] = await run(2, 'asked', { saveAt: 4 });
     const saved = first.events.filter(({ type, part }) => type === 'saved' && part === 'checkpoint');

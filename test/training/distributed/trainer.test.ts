@@ -1,7 +1,7 @@
 /** Ranks that are threads share the steps of a trainer: the same bits as one process with the same micro-batches. */
 import { describe, expect, it } from 'vitest';
 import { type LossResult, type StepResult, soloCollectives, Tensor, Trainer } from '../../../src';
-import { expectRelative } from '../../helpers/close';
+import { expectClose, expectRelative } from '../../helpers/close';
 import { smallModel } from '../../helpers/smallModel';
 import { onRanks } from './ranks';
 
@@ -39,6 +39,30 @@ describe('a step of several ranks', () => {
     const config = { lora, train: { microBatches: 2 } };
     const [one] = await train(1, config);
     for (const each of await train(2, config)) expect(each).toEqual(one);
+  });
+
+  it('is that of one process, on pairs of answers, whose metrics are those of all', async () => {
+    interface Pairs {
+      results: StepResult[];
+      weights: string;
+    }
+    const pairs = (ranks: number, options: Record<string, unknown>) =>
+      onRanks<Pairs>(ranks, { scenario: 'pairs', options });
+    const options = { train: { microBatches: 4, auxLossAlpha: 0.05 } };
+    const [one] = await pairs(1, options);
+    expect(one.results[1].preferences!.loss).not.toBe(one.results[0].preferences!.loss);
+    for (const each of [...(await pairs(2, options)), ...(await pairs(4, options))])
+      expect(each).toEqual(one);
+
+    const [whole] = await pairs(1, { train: { microBatches: 1, auxLossAlpha: 0 } });
+    const [parts] = await pairs(2, { train: { auxLossAlpha: 0 } });
+    for (const name of ['loss', 'margin', 'chosenReward', 'rejectedReward'] as const) {
+      const [a, b] = [parts, whole].map(({ results }) => results[0].preferences![name]);
+      expectClose(name, a, b, 1e-5);
+    }
+    for (const each of await pairs(2, { ...options, differs: true })) {
+      expect(each).toMatchObject({ message: 'Rank 1 has another batch than rank 0.' });
+    }
   });
 
   it('has as many micro-batches as ranks unless told otherwise', async () => {
