@@ -1,7 +1,4 @@
 // The built-in serial sgemm: its entry, and the method for any sizes.
-#include <stdlib.h>
-#include <string.h>
-
 #include "internal.h"
 #include "sgemm_pack.h"
 
@@ -13,25 +10,7 @@ namespace {
 // One panel of B: it stays in the first-level cache while all rows pass over it.
 constexpr int64_t kPanelDepth = 256;
 
-// A thread keeps its buffer, since one that multiplies once usually does so again.
-struct PackBuffer {
-#if defined(__wasm__)  // no heap that helping threads could ask (wasm/pool.cc)
-  alignas(64) float own[kPanelDepth * kPanelCols];
-  float* get() { return own; }
-#else
-  float* memory = nullptr;
-  ~PackBuffer() { free(memory); }
-  // 64-byte aligned; null where there is no memory.
-  float* get() {
-    if (memory == nullptr) {
-      memory = static_cast<float*>(malloc((kPanelDepth * kPanelCols + 16) * sizeof(float)));
-      if (memory == nullptr) return nullptr;
-    }
-    return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
-  }
-#endif
-};
-thread_local PackBuffer packBuffer;
+thread_local KeptFloats<kPanelDepth * kPanelCols> packBuffer;
 
 // A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
 constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;
@@ -166,6 +145,8 @@ void sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, float alph
   const Matrices s{transA, transB, m, n, alpha, a, lda, b, ldb, c, ldc};
 #if defined(__AVX512F__)
   if (thinWins(s, k)) return multiplyThin(s, k, beta);
+#elif defined(__AVX2__)
+  if (turnedWins(s, k) && multiplyTurned(s, k, beta)) return;
 #endif
   if (!transA && transB && dotsWin(s, k)) return multiplyByDots(s, k, beta);
   if (!transB && m == 1) return multiplyRow(s, k, beta);

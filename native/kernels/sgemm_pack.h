@@ -1,10 +1,30 @@
 // Copies of a panel of op(B) in the order in which a register tile reads it.
 #pragma once
+#include <stdlib.h>
+
 #include "sgemm_tile.h"
 #include "transpose.h"
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
+
+// Floats that a thread keeps, since one that multiplies once usually does so again.
+template <int64_t Count>
+struct KeptFloats {
+#if defined(__wasm__)  // no heap that helping threads could ask (wasm/pool.cc)
+  alignas(64) float own[Count];
+  float* get() { return own; }
+#else
+  float* memory = nullptr;
+  ~KeptFloats() { free(memory); }
+  // 64-byte aligned; null where there is no memory.
+  float* get() {
+    if (memory == nullptr) memory = static_cast<float*>(malloc((Count + 16) * sizeof(float)));
+    if (memory == nullptr) return nullptr;
+    return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
+  }
+#endif
+};
 
 namespace {
 

@@ -125,6 +125,10 @@ void multiplyBlocked(const Matrices& s, int64_t k, float beta);
 bool thinWins(const Matrices& s, int64_t k);
 void multiplyThin(const Matrices& s, int64_t k, float beta);
 
+// The same for C = A B^T with some rows, where turnedWins (sgemm_turned.cc; AVX2).
+bool turnedWins(const Matrices& s, int64_t k);
+bool multiplyTurned(const Matrices& s, int64_t k, float beta);
+
 // The same for C = A B^T by dot products, and for one row of A by an untransposed B (sgemm_dots.cc).
 void multiplyByDots(const Matrices& s, int64_t k, float beta);
 void multiplyRow(const Matrices& s, int64_t k, float beta);

@@ -290,6 +290,23 @@ export function matmulConformance(kernels: () => Kernels): void {
       }
     });
 
+    it('multiplies some rows by larger weights stored [out, in]', () => {
+      const dice = new Dice(13);
+      const shapes = [
+        [260, 256],
+        [50, 1400],
+        [97, 700],
+        [65, 1024],
+      ];
+      for (const [trial, m] of [5, 8, 12, 16, 17, 33, 64, 128, 129].entries()) {
+        for (const [index, [n, k]] of shapes.entries()) {
+          const [alpha, beta] = SCALARS[(trial + index) % 3];
+          const scene = new Scene(PLACEMENTS[(trial + index) % 3]);
+          checkSgemm(scene, dice, anyOperands, [false, true, m, n, k], alpha, beta, trial % 2 === 0 ? 0 : index);
+        }
+      }
+    });
+
     it('multiplies at sizes where packing both operands pays', () => {
       const dice = new Dice(12);
       for (const transA of BOTH) {
