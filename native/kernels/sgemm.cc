@@ -10,7 +10,16 @@ namespace {
 // One panel of B: it stays in the first-level cache while all rows pass over it.
 constexpr int64_t kPanelDepth = 256;
 
-thread_local KeptFloats<kPanelDepth * kPanelCols> packBuffer;
+#if defined(__wasm__)
+// No heap that helping threads could ask (wasm/pool.cc).
+struct PackBuffer {
+  alignas(64) float own[kPanelDepth * kPanelCols];
+  float* get() { return own; }
+};
+thread_local PackBuffer packBuffer;
+#else
+thread_local KeptFloats packBuffer(kPanelDepth * kPanelCols);
+#endif
 
 // A panel of op(B) is reused by all rows: copying it pays from this many on, and spares cache conflicts.
 constexpr int64_t kMinRowsToCopyB = 4 * kMaxTileRows;

@@ -8,25 +8,23 @@
 namespace sgemoe {
 namespace SGEMOE_ISA {
 
-// Floats that a thread keeps, since one that multiplies once usually does so again.
-template <int64_t Count>
+namespace {
+
+#if !defined(__wasm__)
+// `count` floats that a thread keeps, since one that multiplies once usually does so again.
 struct KeptFloats {
-#if defined(__wasm__)  // no heap that helping threads could ask (wasm/pool.cc)
-  alignas(64) float own[Count];
-  float* get() { return own; }
-#else
+  int64_t count;
   float* memory = nullptr;
+  explicit KeptFloats(int64_t floats) : count(floats) {}
   ~KeptFloats() { free(memory); }
   // 64-byte aligned; null where there is no memory.
   float* get() {
-    if (memory == nullptr) memory = static_cast<float*>(malloc((Count + 16) * sizeof(float)));
+    if (memory == nullptr) memory = static_cast<float*>(malloc((count + 16) * sizeof(float)));
     if (memory == nullptr) return nullptr;
     return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
   }
-#endif
 };
-
-namespace {
+#endif
 
 #if defined(__AVX512F__)
 // dst [k, width] from 16 rows of src, k a multiple of 4. Quarters of vectors are gathered while loading, so that rows

@@ -14,7 +14,7 @@ constexpr int64_t kTurnedDepth = 512;  // is summed at a time: long sums round m
 constexpr int64_t kMostRows = 128;
 constexpr int64_t kPackedFloats = 65536;  // of A, half of a second-level cache
 
-thread_local KeptFloats<kPackedFloats> packedRows;
+thread_local KeptFloats packedRows(kPackedFloats);
 
 // c[i][j] = t[j][i] + beta * c[i][j] for i < 4, j < 4.
 inline void turnSquare(const float* t, float* c, int64_t ldc, float beta) {

@@ -302,7 +302,15 @@ export function matmulConformance(kernels: () => Kernels): void {
         for (const [index, [n, k]] of shapes.entries()) {
           const [alpha, beta] = SCALARS[(trial + index) % 3];
           const scene = new Scene(PLACEMENTS[(trial + index) % 3]);
-          checkSgemm(scene, dice, anyOperands, [false, true, m, n, k], alpha, beta, trial % 2 === 0 ? 0 : index);
+          checkSgemm(
+            scene,
+            dice,
+            anyOperands,
+            [false, true, m, n, k],
+            alpha,
+            beta,
+            trial % 2 === 0 ? 0 : index,
+          );
         }
       }
     });
