@@ -18,7 +18,7 @@ const PAUSE_MS = 60;
  * @property {number} rounds
  * @property {number} [warmup]
  * @property {number} [untimed]
- * @property {number} [tolerance] how far the numbers of members with our weights may be from ours, relatively
+ * @property {number[]} [tolerances] how far the numbers of members with our weights may be from ours, relatively
  * @property {boolean} [alone] whether a member's process ends after each turn, because the memory is too small for all
  */
 
@@ -101,7 +101,7 @@ class Turns {
     const { value } = await member.session.prepare(this.scenario, this.plan.warmup);
     this.#prepared.add(key);
     if (key === 'ours') this.#ours = value;
-    else if (sameWeights) requireSame(value, this.#ours, this.plan.tolerance);
+    else if (sameWeights) requireSame(value, this.#ours, this.plan.tolerances);
   }
 
   async #fail(member, error) {
@@ -123,11 +123,13 @@ class Turns {
 }
 
 /** @throws Error if numbers that must be ours are others */
-function requireSame(theirs, ours, tolerance) {
+function requireSame(theirs, ours, tolerances) {
   if (ours === undefined) return;
-  const near = (x, i) => Math.abs(x - ours[i]) <= tolerance * Math.abs(ours[i]);
+  const near = (x, i) => Math.abs(x - ours[i]) <= tolerances[i] * Math.abs(ours[i]);
   if (Array.isArray(theirs) && theirs.length === ours.length && theirs.every(near)) return;
-  throw new Error(`it computes ${show(theirs)} where ours computes ${show(ours)} (tolerance ${tolerance})`);
+  throw new Error(
+    `it computes ${show(theirs)} where ours computes ${show(ours)} (tolerances ${show(tolerances)})`,
+  );
 }
 
 function show(numbers) {

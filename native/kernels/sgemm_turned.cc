@@ -81,9 +81,9 @@ void multiplyColumns(const Matrices& s, int64_t k, const float* packed, int64_t 
 // Measured against dot products, which win with fewer rows, and against copies of B, which win with more rows where B comes from
 // a near cache.
 bool turnedWins(const Matrices& s, int64_t k) {
-  constexpr int64_t kFar = 1 << 16;  // floats: models with such matrices have more of them than that cache holds
+  constexpr int64_t kFar = 1 << 15;  // floats: models with such pieces of matrices have more of them than that cache holds
   const bool fits = s.m <= kMostRows && s.n >= kTurnedCols && k >= 32 && roundUp(s.m, kLanes) * k <= kPackedFloats;
-  return !s.transA && s.transB && fits && (s.n * k >= kFar ? s.m > 4 : s.m >= 8 && s.m <= 16);
+  return !s.transA && s.transB && fits && (k >= 128 && s.n * k >= kFar ? s.m > 4 : s.m >= 8 && s.m <= 16);
 }
 
 bool multiplyTurned(const Matrices& s, int64_t k, float beta) {

@@ -70,8 +70,9 @@ export class ParameterStore {
   readonly #tables: Table[] = [];
   #isStored = false;
   #places: Places;
+  #isChosen: (name: string) => boolean = () => true;
   /** Whether a parameter, of this store or of other ranks', is trained. */
-  isChosen: (name: string) => boolean = () => true;
+  readonly isChosen = (name: string): boolean => this.#isChosen(name);
   /** How often the choice of what is trained has changed. */
   choices = 0;
   /** The places of the gradients; null until they are needed. */
@@ -177,12 +178,12 @@ export class ParameterStore {
 
   /**
    * Chooses the parameters that backwards give a gradient; all at first. Gradients that exist are dropped unless the choice
-   * is the same.
+   * is the same. @param names of all parameters, those of other ranks included, which have to see the same change.
    */
-  choose(isChosen: (name: string) => boolean): void {
-    const was = this.isChosen;
-    this.isChosen = isChosen;
-    if (this.parameters.every(({ name }) => was(name) === isChosen(name))) return;
+  choose(isChosen: (name: string) => boolean, names = this.parameters.map(({ name }) => name)): void {
+    const was = this.#isChosen;
+    this.#isChosen = isChosen;
+    if (names.every((name) => was(name) === isChosen(name))) return;
     this.choices++;
     this.gradShards = [];
     this.#gradPlaces = null;
@@ -194,7 +195,7 @@ export class ParameterStore {
   #placeGradients(): Places {
     if (this.#gradPlaces !== null) return this.#gradPlaces;
     this.#gradPlaces = new Places(this.#maxShardElements);
-    chooseParts(this.#weights, this.parameters, this.isChosen, this.#gradPlaces);
+    chooseParts(this.#weights, this.parameters, this.#isChosen, this.#gradPlaces);
     return this.#gradPlaces;
   }
 

@@ -258,12 +258,11 @@ export class MoETransformer implements NextTokenModel {
     for (const buffer of this.store.buffers) yield [buffer.name, buffer];
   }
 
-  /**
-   * Chooses what is trained, for TrainConfig's `train`; without effect beside adapters. @throws RangeError for an unknown name.
-   */
+  /** Chooses what is trained, for TrainConfig's `train`; without effect beside adapters. @throws RangeError for an unknown name. */
   train(patterns: readonly string[]): void {
-    const chosen = chosenNames('train', patterns, parameterNames(this));
-    if (this.lora === null) this.store.choose((name) => chosen.has(name));
+    const names = parameterNames(this);
+    const chosen = chosenNames('train', patterns, names);
+    if (this.lora === null) this.store.choose((name) => chosen.has(name), names);
   }
 
   /** The adapters beside the weights; null without. */

@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import type { Collectives } from '../backend/collectives';
 import { soloCollectives } from '../backend/collectives/solo';
 import type { Batch } from '../base/batch';
@@ -11,8 +10,8 @@ import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';
 import { TextDataset } from '../text/dataset';
 import type { Tokenizer } from '../text/tokenizer';
-import { throwIfAnyAborted } from './distributed/agreement';
-import { type EvalResult, evaluate } from './evaluate';
+import { inTurns } from './distributed/rounds';
+import { addLosses, type EvalResult } from './evaluate';
 
 export interface TextEvalResult extends EvalResult {
   /** Bytes of text of the counted targets: the denominator of bitsPerByte. */
@@ -48,14 +47,12 @@ export async function evaluateBatches(
   const sums: number[] = [];
   let tokens = 0;
   let bytes = 0;
-  for (const batch of batches) {
-    const turn = sums.length % ranks.size;
-    await setImmediate();
-    if (turn === 0) await throwIfAnyAborted(ranks, signal);
-    const counted = batch.targets.filter((target) => target !== IGNORE_INDEX);
-    sums.push(turn === ranks.rank ? evaluate(model, [batch], { precision }).loss * counted.length : 0);
-    tokens += counted.length;
-    bytes += tokenizer.countBytes(counted);
+  for await (const { batch, counted, isOwn } of inTurns(model, batches, ranks, signal)) {
+    const found = model.loss.noSums();
+    if (isOwn) addLosses(model, batch, { ignoreIndex: IGNORE_INDEX, precision }, found);
+    sums.push(found.crossEntropy);
+    tokens += counted;
+    bytes += tokenizer.countBytes(batch.targets.filter((target) => target !== IGNORE_INDEX));
     onProgress?.(tokens);
   }
   // Ranks with experts compute those of others' batches, too.

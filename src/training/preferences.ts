@@ -1,4 +1,3 @@
-import { setImmediate } from 'node:timers/promises';
 import type { Collectives } from '../backend/collectives';
 import { soloCollectives } from '../backend/collectives/solo';
 import type { Batch, Preferences } from '../base/batch';
@@ -8,7 +7,8 @@ import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';
 import type { Split } from '../text/data';
-import { throwIfAnyAborted } from './distributed/agreement';
+import { alikeOnAll } from './distributed/agreement';
+import { inTurns } from './distributed/rounds';
 import { addLosses } from './evaluate';
 import { type PreferenceResult, PreferenceSums } from './preferenceLoss';
 
@@ -32,16 +32,12 @@ async function sampleLosses(
 ): Promise<{ losses: Float64Array; tokens: number }> {
   const found: number[] = [];
   let tokens = 0;
-  let turn = 0;
-  for (const batch of batches) {
-    await setImmediate();
-    if (turn === 0) await throwIfAnyAborted(ranks, signal);
-    tokens += batch.targets.reduce((count, target) => count + Number(target !== IGNORE_INDEX), 0);
-    if (turn === ranks.rank) {
+  for await (const { batch, counted, isOwn } of inTurns(model, batches, ranks, signal)) {
+    tokens += counted;
+    if (isOwn) {
       const sums = { ...model.loss.noSums(), samples: found };
       addLosses(model, batch, { ignoreIndex: IGNORE_INDEX, precision }, sums);
     } else for (const place of batch.positions!) if (place === 0) found.push(0);
-    turn = (turn + 1) % ranks.size;
   }
   // Ranks with experts compute those of others' batches, too.
   model.expertExchange?.follow();
@@ -69,7 +65,7 @@ export async function scoreReference(
     const { losses } = await sampleLosses(model, rowsOf(dataset, split, options.seqLen), options);
     for (let i = 0; i < losses.length; i += 2) scores[split].push([-losses[i], -losses[i + 1]]);
   }
-  dataset.setReference(scores);
+  alikeOnAll(() => dataset.setReference(scores));
   return scores;
 }
 

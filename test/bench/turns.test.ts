@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { compareOn } from '../../bench/peers/compare';
 
 const SCENARIO = { id: 'x', work: 'train', inner: 1, long: true, peers: [], weights: '/w' };
-const PLAN = { trials: 2, rounds: 2, tolerance: 0.01 };
+const PLAN = { trials: 2, rounds: 2, tolerances: [0.01, 0.01] };
 
 /** Members that compute `values` and take 1, 2, 3 ... ns, and what is done to them. */
 function membersWith(values: number[][]) {
@@ -71,7 +71,7 @@ test.each([[[1, 2.03]], [[1]], [[Number.NaN, 2]]])(
   async (value) => {
     const { members, log } = membersWith([[1, 2], value, [1, 2]]);
     const { failed, failures, figures } = await compare(members, PLAN);
-    const sentence = `it computes ${value.join(' and ')} where ours computes 1 and 2 (tolerance 0.01)`;
+    const sentence = `it computes ${value.join(' and ')} where ours computes 1 and 2 (tolerances 0.01 and 0.01)`;
     expect(failed).toEqual([`peer1: Error: ${sentence}`]);
     expect(failures).toEqual({ peer1: sentence });
     expect(Object.keys(figures)).toEqual(['ours', 'peer2']);

@@ -41,12 +41,12 @@ export function isStop(error: unknown, signal: AbortSignal | undefined): boolean
   return error instanceof OtherRankStopped || (signal?.aborted === true && error === signal.reason);
 }
 
-/** Throws the signal's reason if it is aborted, on every rank if on one. All ranks have a signal, or none. */
+/** Throws the signal's reason if it is aborted, on every rank if on one; a rank may have none. */
 export async function throwIfAnyAborted(ranks: Collectives, signal: AbortSignal | undefined): Promise<void> {
-  if (signal === undefined) return;
-  if (ranks.size > 1 && !(await anyRank(ranks, signal.aborted))[0]) return;
-  if (signal.aborted) throw signal.reason;
-  if (ranks.size > 1) throw new OtherRankStopped();
+  const [stops] = await anyRank(ranks, signal?.aborted ?? false);
+  if (!stops) return;
+  if (signal?.aborted) throw signal.reason;
+  throw new OtherRankStopped();
 }
 
 /**

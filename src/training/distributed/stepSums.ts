@@ -107,7 +107,7 @@ function mismatch(rank: number, what: string, like: number): SgemoeError {
 function bitsOf(preferences: Preferences | undefined): ArrayLike<number> {
   if (preferences === undefined) return [];
   const { beta, reference } = preferences;
-  return new Int32Array(Float64Array.of(beta, ...Array.from(reference)).buffer);
+  return new Int32Array(Float64Array.from([beta, ...Array.from(reference)]).buffer);
 }
 
 /** FNV-1a over integers: a number in [0, 2^32). */

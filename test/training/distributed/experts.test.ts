@@ -1,5 +1,5 @@
 /** Trainings whose experts are divided over ranks, which are threads here: what one process trains with the same micro-batches. */
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -178,6 +178,14 @@ describe('experts divided over ranks', () => {
     }
   });
 
+  it('changes of what is trained are the same on ranks that have none of the experts', async () => {
+    const options = { groupSize: 2, model: LAYERS };
+    const each = await onRanks<{ norms: number[]; message: string }>(4, { scenario: 'choices', options });
+    for (const found of each) expect(found).toEqual(each[0]);
+    expect(each[0].norms[1]).toBeGreaterThan(0);
+    expect(each[0].message).toMatch(/a later Trainer has chosen them/);
+  });
+
   it('a trainer refuses other ranks and adapters', async () => {
     const options = { groupSize: 2, model: LAYERS };
     const [{ messages }] = await onRanks<{ messages: string[] }>(2, { scenario: 'refusals', options });
@@ -232,6 +240,17 @@ describe('a run whose experts are divided', () => {
     await file.close();
     return [...file.tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
   }
+
+  it('scores, trains and evaluates pairs of answers, of which the ranks have different numbers', async () => {
+    const pairs = join(folder, 'pairs.jsonl');
+    const rows = Array.from({ length: 37 }, (_, i) => ({ prompt: `${i}? `, chosen: 'yes', rejected: 'no' }));
+    writeFileSync(pairs, rows.map((row) => JSON.stringify(row)).join('\n'));
+    const [one] = await run(1, 'pairs1', { pairs });
+    const ranks = await run(2, 'pairs2', { pairs });
+    expect(ranks[1].result).toEqual(ranks[0].result);
+    expectClose('validation', ranks[0].result.validation.loss, one.result.validation.loss, RUN_LOSS);
+    expectSameLosses('pairs2', 'pairs1');
+  });
 
   it('saves the folder of one process, and goes on with any layout', async () => {
     const [one] = await run(1, 'one', {});

@@ -254,6 +254,22 @@ const scenarios = {
     return { x };
   },
 
+  /** Two choices of parameters, of which a rank sees only one change, each with a step; then the first trainer's step. */
+  async choices() {
+    const model = newModel();
+    const make = (train) => new Trainer(model, { train, warmupSteps: 0 }, { collectives });
+    const first = make(['experts.0', 'experts.2']);
+    const steps = [first.trainStep(...tensorsOf(0))];
+    model.train(['experts.0']);
+    model.train(['experts.0', 'experts.2']);
+    steps.push(make(['experts.0']).trainStep(...tensorsOf(1)));
+    try {
+      first.trainStep(...tensorsOf(2));
+    } catch ({ message }) {
+      return { norms: steps.map(({ gradNorm }) => gradNorm), message };
+    }
+  },
+
   /** What a trainer of divided experts refuses. */
   async refusals() {
     const messages = [];
@@ -327,7 +343,8 @@ const scenarios = {
       evalInterval: 3,
       evalBatches: 3,
       retrySeconds: [],
-      signal: controller.signal,
+      // A signal on one rank is enough.
+      ...(rank === size - 1 && { signal: controller.signal }),
       ...save,
     };
     const train = { lr: 1e-2, warmupSteps: 2, totalSteps: 8, ...config };
