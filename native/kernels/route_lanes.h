@@ -21,22 +21,78 @@ inline Vf logOfSum(Vf x) {
   return select(x == Vf{}, set1(-kInfinity), select(x < set1(kInfinity), ln, x));
 }
 
+// The topK experts with the largest p of each token, with their p and numbers, best first; a NaN is below every other p.
+inline void chooseLargest(int64_t nExperts, int64_t topK, const Vf* p, Vf* chosen, Vi* indices) {
+  // An expert that is already chosen ranks below a NaN.
+  const Vf kNanKey = set1(-0.5f), kChosenKey = set1(-1.0f);
+  Vf key[kMostLaneExperts];
+  for (int64_t e = 0; e < nExperts; ++e) key[e] = select(p[e] == p[e], p[e], kNanKey);
+  for (int64_t k = 0; k < topK; ++k) {
+    Vf best = key[0];
+    Vi at{};
+    for (int64_t e = 1; e < nExperts; ++e) {
+      const Vi better = key[e] > best;
+      best = select(better, key[e], best);
+      at = (better & (int32_t)e) | (~better & at);
+    }
+    for (int64_t e = 0; e < nExperts; ++e) key[e] = select(at == (int32_t)e, kChosenKey, key[e]);
+    chosen[k] = select(best == kNanKey, set1(__builtin_nanf("")), best);
+    indices[k] = at;
+  }
+}
+
+#if !defined(__wasm__)  // whose module has to stay small
+// The same by p + bias, for one half of a vector of tokens. Sums are float64, as in routeToken, so that ties are the same there.
+inline void chooseBiasedHalf(int64_t nExperts, int64_t topK, const float* bias, const Vd* p, Vd* chosen, Vd* indices) {
+  const Vd kLowest = set1d(-1e300), kNanKey = set1d(-1e305), kChosenKey = set1d(-__builtin_inf());
+  Vd key[kMostLaneExperts];
+  for (int64_t e = 0; e < nExperts; ++e) {
+    const Vd sum = p[e] + set1d((double)bias[e]), finite = sum < kLowest ? kLowest : sum;
+    key[e] = sum == sum ? finite : kNanKey;
+  }
+  for (int64_t k = 0; k < topK; ++k) {
+    Vd best = key[0], at{}, value = p[0];
+    for (int64_t e = 1; e < nExperts; ++e) {
+      const auto better = key[e] > best;
+      best = better ? key[e] : best;
+      at = better ? set1d((double)e) : at;
+      value = better ? p[e] : value;
+    }
+    for (int64_t e = 0; e < nExperts; ++e) key[e] = at == set1d((double)e) ? kChosenKey : key[e];
+    chosen[k] = value;
+    indices[k] = at;
+  }
+}
+
+inline void chooseBiased(int64_t nExperts, int64_t topK, const float* bias, const Vf* p, Vf* chosen, Vi* indices) {
+  Vd wide[kMostLaneExperts], values[2][kMostLaneExperts], numbers[2][kMostLaneExperts];
+  for (int half = 0; half < 2; ++half) {
+    for (int64_t e = 0; e < nExperts; ++e) wide[e] = half == 0 ? widenLow(p[e]) : widenHigh(p[e]);
+    chooseBiasedHalf(nExperts, topK, bias, wide, values[half], numbers[half]);
+  }
+  for (int64_t k = 0; k < topK; ++k) {
+    chosen[k] = narrow(values[0][k], values[1][k]);
+    indices[k] = __builtin_convertvector(narrow(numbers[0][k], numbers[1][k]), Vi);
+  }
+}
+#endif
+
 // The values of one expert, or of one choice, for each token.
 struct alignas(64) Column {
   float lanes[kLanes];
 };
 
 // Of `count` <= kLanes tokens: probs [count,E], lse, the chosen experts [count,K] and their weights, as routeForward's
-// documentation says for a null bias. nExperts <= kMostLaneExperts.
-inline void routeLanes(const RouteShape& shape, int64_t count, const float* logits, float* probs, float* lse,
-                       int32_t* topkIndices, float* topkWeights) {
+// documentation says. nExperts <= kMostLaneExperts.
+inline void routeLanes(const RouteShape& shape, int64_t count, const float* logits, [[maybe_unused]] const float* bias,
+                       float* probs, float* lse, int32_t* topkIndices, float* topkWeights) {
   const int64_t nExperts = shape.nExperts, topK = shape.topK;
   Column columns[kMostLaneExperts] = {};
   for (int64_t t = 0; t < count; ++t) {
     for (int64_t e = 0; e < nExperts; ++e) columns[e].lanes[t] = logits[t * nExperts + e];
   }
 
-  Vf p[kMostLaneExperts], key[kMostLaneExperts];
+  Vf p[kMostLaneExperts];
   Vf max = set1(-kInfinity), sum{};
   for (int64_t e = 0; e < nExperts; ++e) {
     p[e] = load(columns[e].lanes);
@@ -49,11 +105,8 @@ inline void routeLanes(const RouteShape& shape, int64_t count, const float* logi
   }
   storePartial(lse, logOfSum(sum) + shift, (int)count);
   const Vf inverse = select(sum == Vf{}, Vf{}, set1(1.0f) / sum);
-  // A NaN ranks below every probability, an expert that is already chosen ranks below that.
-  const Vf kNanKey = set1(-0.5f), kChosenKey = set1(-1.0f);
   for (int64_t e = 0; e < nExperts; ++e) {
     p[e] *= inverse;
-    key[e] = select(p[e] == p[e], p[e], kNanKey);
     store(columns[e].lanes, p[e]);
   }
   for (int64_t t = 0; t < count; ++t) {
@@ -62,19 +115,13 @@ inline void routeLanes(const RouteShape& shape, int64_t count, const float* logi
 
   Vf chosen[kMostLaneExperts], weightSum{};
   Vi indices[kMostLaneExperts];
-  for (int64_t k = 0; k < topK; ++k) {
-    Vf best = key[0];
-    Vi at{};
-    for (int64_t e = 1; e < nExperts; ++e) {
-      const Vi better = key[e] > best;
-      best = select(better, key[e], best);
-      at = (better & (int32_t)e) | (~better & at);
-    }
-    for (int64_t e = 0; e < nExperts; ++e) key[e] = select(at == (int32_t)e, kChosenKey, key[e]);
-    chosen[k] = select(best == kNanKey, set1(__builtin_nanf("")), best);
-    indices[k] = at;
-    weightSum += chosen[k];
-  }
+#if !defined(__wasm__)
+  if (bias != nullptr) {
+    chooseBiased(nExperts, topK, bias, p, chosen, indices);
+  } else
+#endif
+    chooseLargest(nExperts, topK, p, chosen, indices);
+  for (int64_t k = 0; k < topK; ++k) weightSum += chosen[k];
   const Vf divisor = shape.renormalise ? select(weightSum == Vf{}, set1(kInfinity), weightSum) : set1(1.0f);
   for (int64_t k = 0; k < topK; ++k) {
     store(columns[k].lanes, chosen[k] / divisor);

@@ -92,7 +92,11 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
                   int32_t* topkIndices, float* topkWeights, int32_t* rowStarts, int32_t* slotToToken,
                   int32_t* tokenToSlots, float* probMeans) {
   const RouteShape s = shape;
+#if defined(__wasm__)
   const bool inLanes = bias == nullptr && s.nExperts <= kMostLaneExperts;
+#else
+  const bool inLanes = s.nExperts <= kMostLaneExperts;
+#endif
   const double nsPerToken = inLanes ? cost::kRouteLanesToken + cost::kRouteLanesExpert * (double)s.nExperts
                                     : cost::kRouteToken + cost::kRouteExpert * (double)s.nExperts +
                                           cost::kRouteChoice * (double)s.topK;
@@ -104,7 +108,7 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
       int32_t* const chosen = topkIndices + t * s.topK;
       float* const weights = topkWeights + t * s.topK;
       if (inLanes) {
-        routeLanes(s, minOf(kLanes, end - t), x, p, lse + t, chosen, weights);
+        routeLanes(s, minOf(kLanes, end - t), x, bias, p, lse + t, chosen, weights);
       } else {
         routeToken(s, x, bias, p, lse + t, chosen, weights);
       }
