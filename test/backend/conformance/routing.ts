@@ -41,6 +41,20 @@ const CASES: Record<string, RouteCase> = {
     logits: [0.1, 0.2, 0.3, 0.4, /**/ 4, 3, 2, 1],
     bias: [2, 0, 0, 1],
   },
+  'many tokens with a bias': {
+    tokens: 139,
+    nExperts: 16,
+    topK: 4,
+    renormalise: true,
+    bias: Array.from({ length: 16 }, (_, e) => (((e * 7) % 5) - 2) / 16),
+  },
+  'many tokens with a bias, NaN for some': {
+    tokens: 37,
+    nExperts: 9,
+    topK: 8,
+    renormalise: false,
+    bias: [0.1, NAN, -INF, 0, INF, -0.2, NAN, 0.3, -0.1],
+  },
   'a bias that breaks ties': {
     tokens: 1,
     nExperts: 4,
