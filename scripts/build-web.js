@@ -21,7 +21,7 @@ const KERNELS = ['kernels.wasm', 'kernels-relaxed.wasm'].map((name) =>
 /** Modules of which a page has others. */
 const REPLACED = new Map([
   [LOADER, BROWSER],
-  ...['model/expertExchange.ts', 'training/distributed/roundedSums.ts'].map((file) => [
+  ...['model/expertExchange.ts', 'training/distributed/exchange.ts'].map((file) => [
     path.join(ROOT, 'src', file),
     path.join(__dirname, 'web', 'ranks.js'),
   ]),

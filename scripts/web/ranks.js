@@ -1,5 +1,5 @@
 /**
- * Replaces model/expertExchange.ts and training/distributed/roundedSums.ts in the bundle of scripts/build-web.js: a page is one process,
+ * Replaces model/expertExchange.ts and training/distributed/exchange.ts in the bundle of scripts/build-web.js: a page is one process,
  * which has all experts and sends nothing.
  */
 export class ExpertExchange {
@@ -8,6 +8,19 @@ export class ExpertExchange {
   }
 }
 
-export function reduceScatterRounded() {
-  throw new TypeError('commDtype: a page has no ranks that could send gradients to each other');
+/** What one process does of a step's exchange. */
+export class StepExchange {
+  #store;
+
+  constructor(store) {
+    this.#store = store;
+  }
+  begin() {}
+  complete() {}
+  finish() {
+    return this.#store.gradNorm();
+  }
+  gatherGradients() {}
+  shareWeights() {}
+  finishWeights() {}
 }
