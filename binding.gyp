@@ -96,7 +96,7 @@
           'sources': ['<@(rounded_sources)'],
           'defines': ['SGEMOE_ISA=neondot'],
           'cflags': ['<@(hot_flags)', '<@(neondot_flags)'],
-          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(neondot_flags)']},
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},  # Apple's arm64 processors all have it
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neondot_flags)']}},
         },
       ],

@@ -48,6 +48,8 @@ const INSTRUCTION_SETS = {
   arm64: { neon: [], neondot: ['-mcpu=generic+dotprod'] },
   riscv64: { baseline: [] },
 };
+/** Instruction sets that every processor of a platform has, and whose flags its compiler doesn't take. */
+const IMPLIED = { 'darwin-arm64': ['neondot'] };
 /** Instruction sets that make only some sources faster. */
 const ROUNDED = /\/stored_rounded\w*\.cc$/;
 const ONLY = { avx512vnni: ROUNDED, neondot: ROUNDED };
@@ -137,13 +139,14 @@ function replace(from, to) {
 /** Every kernel once per instruction set. */
 function kernelJobs(target) {
   const sets = Object.entries(INSTRUCTION_SETS[target.split('-')[1]]);
-  return sets.flatMap(([set, flags]) =>
-    kernelSources(set).map((source) => ({
+  return sets.flatMap(([set, flags]) => {
+    const own = IMPLIED[target]?.includes(set) ? [] : flags;
+    return kernelSources(set).map((source) => ({
       name: `${set}_${path.basename(source, '.cc')}`,
       source,
-      flags: [...commonFlags(target), ...KERNEL, ...flags, `-DSGEMOE_ISA=${set}`],
-    })),
-  );
+      flags: [...commonFlags(target), ...KERNEL, ...own, `-DSGEMOE_ISA=${set}`],
+    }));
+  });
 }
 
 function kernelSources(set) {
