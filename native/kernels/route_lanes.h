@@ -7,6 +7,12 @@ namespace SGEMOE_ISA {
 
 constexpr int kMostLaneExperts = 16;
 
+#if defined(__wasm__)  // whose module has to stay small
+constexpr bool kBiasInLanes = false;
+#else
+constexpr bool kBiasInLanes = true;
+#endif
+
 // ln x for x >= 1 or 0, at most 2 ulp off; ln 0 = -inf, infinity and NaN stay. x = 2^k m with m in [sqrt 1/2, sqrt 2];
 // ln m = 2 artanh(s), s = (m-1)/(m+1), whose series up to s^9 is 2e-9 off.
 inline Vf logOfSum(Vf x) {
@@ -41,7 +47,6 @@ inline void chooseLargest(int64_t nExperts, int64_t topK, const Vf* p, Vf* chose
   }
 }
 
-#if !defined(__wasm__)  // whose module has to stay small
 // The same by p + bias, for one half of a vector of tokens. Sums are float64, as in routeToken, so that ties are the same there.
 inline void chooseBiasedHalf(int64_t nExperts, int64_t topK, const float* bias, const Vd* p, Vd* chosen, Vd* indices) {
   const Vd kLowest = set1d(-1e300), kNanKey = set1d(-1e305), kChosenKey = set1d(-__builtin_inf());
@@ -75,7 +80,6 @@ inline void chooseBiased(int64_t nExperts, int64_t topK, const float* bias, cons
     indices[k] = __builtin_convertvector(narrow(numbers[0][k], numbers[1][k]), Vi);
   }
 }
-#endif
 
 // The values of one expert, or of one choice, for each token.
 struct alignas(64) Column {
@@ -83,9 +87,9 @@ struct alignas(64) Column {
 };
 
 // Of `count` <= kLanes tokens: probs [count,E], lse, the chosen experts [count,K] and their weights, as routeForward's
-// documentation says. nExperts <= kMostLaneExperts.
-inline void routeLanes(const RouteShape& shape, int64_t count, const float* logits, [[maybe_unused]] const float* bias,
-                       float* probs, float* lse, int32_t* topkIndices, float* topkWeights) {
+// documentation says. nExperts <= kMostLaneExperts; no bias unless kBiasInLanes.
+inline void routeLanes(const RouteShape& shape, int64_t count, const float* logits, const float* bias, float* probs,
+                       float* lse, int32_t* topkIndices, float* topkWeights) {
   const int64_t nExperts = shape.nExperts, topK = shape.topK;
   Column columns[kMostLaneExperts] = {};
   for (int64_t t = 0; t < count; ++t) {
@@ -115,12 +119,11 @@ inline void routeLanes(const RouteShape& shape, int64_t count, const float* logi
 
   Vf chosen[kMostLaneExperts], weightSum{};
   Vi indices[kMostLaneExperts];
-#if !defined(__wasm__)
-  if (bias != nullptr) {
+  if (kBiasInLanes && bias != nullptr) {
     chooseBiased(nExperts, topK, bias, p, chosen, indices);
-  } else
-#endif
+  } else {
     chooseLargest(nExperts, topK, p, chosen, indices);
+  }
   for (int64_t k = 0; k < topK; ++k) weightSum += chosen[k];
   const Vf divisor = shape.renormalise ? select(weightSum == Vf{}, set1(kInfinity), weightSum) : set1(1.0f);
   for (int64_t k = 0; k < topK; ++k) {

@@ -92,11 +92,7 @@ void routeForward(const RouteShape& shape, const float* logits, const float* bia
                   int32_t* topkIndices, float* topkWeights, int32_t* rowStarts, int32_t* slotToToken,
                   int32_t* tokenToSlots, float* probMeans) {
   const RouteShape s = shape;
-#if defined(__wasm__)
-  const bool inLanes = bias == nullptr && s.nExperts <= kMostLaneExperts;
-#else
-  const bool inLanes = s.nExperts <= kMostLaneExperts;
-#endif
+  const bool inLanes = s.nExperts <= kMostLaneExperts && (kBiasInLanes || bias == nullptr);
   const double nsPerToken = inLanes ? cost::kRouteLanesToken + cost::kRouteLanesExpert * (double)s.nExperts
                                     : cost::kRouteToken + cost::kRouteExpert * (double)s.nExperts +
                                           cost::kRouteChoice * (double)s.topK;

@@ -44,23 +44,24 @@ export function evaluate(
   if (!(bytesPerToken > 0)) throw new RangeError(`evaluate: bytesPerToken must be > 0, got ${bytesPerToken}`);
   const sums = model.loss.noSums();
   let counted = 0;
-  for (const data of batches) counted += addLosses(model, data, { ignoreIndex, precision }, sums);
+  for (const data of batches) {
+    counted += checkBatch(data, model.config, ignoreIndex).counted;
+    addLosses(model, data, { ignoreIndex, precision }, sums);
+  }
   if (counted === 0) throw new RangeError('evaluate: the batches hold no target that counts');
   const loss = sums.crossEntropy / counted;
   const bitsPerByte = loss / Math.LN2 / bytesPerToken;
   return { loss, perplexity: Math.exp(loss), bitsPerByte, countedTokens: counted };
 }
 
-/** Adds the cross-entropy of a batch to `sums`, without gradients. Returns its targets that count. @throws as `checkBatch`. */
+/** Adds the cross-entropy of a checked batch to `sums`, without gradients. */
 export function addLosses(
   model: MoETransformer,
   data: Batch,
   { ignoreIndex, precision }: { ignoreIndex: number; precision: Precision | undefined },
   sums: LossSums,
-): number {
-  const { counted } = checkBatch(data, model.config, ignoreIndex);
+): void {
   const { ids, targets, positions, batch, seqLen: seq } = data;
   const terms = { auxLossAlpha: 0, zLossCoef: 0, weight: 1, ignoreIndex, gradScale: 1, precision };
   model.loss.forward({ ids, targets, positions, from: 0, batch, seq }, terms, 'loss', sums);
-  return counted;
 }

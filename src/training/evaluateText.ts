@@ -10,6 +10,7 @@ import type { MoETransformer } from '../model/model';
 import type { BatchOptions } from '../text/data';
 import { TextDataset } from '../text/dataset';
 import type { Tokenizer } from '../text/tokenizer';
+import { sumOverRanks } from './distributed/agreement';
 import { inTurns } from './distributed/rounds';
 import { addLosses, type EvalResult } from './evaluate';
 
@@ -55,10 +56,9 @@ export async function evaluateBatches(
     bytes += tokenizer.countBytes(batch.targets.filter((target) => target !== IGNORE_INDEX));
     onProgress?.(tokens);
   }
-  // Ranks with experts compute those of others' batches, too.
-  model.expertExchange?.follow();
   if (tokens === 0) throw new RangeError('evaluateBatches: the batches hold no target that counts');
-  const sum = await sumInOrder(ranks, sums);
+  // In the order of the batches, so that it has the same bits for any number of ranks.
+  const sum = (await sumOverRanks(ranks, sums)).reduce((total, each) => total + each, 0);
   const loss = sum / tokens;
   return {
     loss,
@@ -67,13 +67,6 @@ export async function evaluateBatches(
     countedTokens: tokens,
     countedBytes: bytes,
   };
-}
-
-/** The sum over the batches of all ranks, which has the same bits for any number of them. */
-async function sumInOrder(ranks: Collectives, sums: readonly number[]): Promise<number> {
-  const all = Float64Array.from(sums);
-  if (ranks.size > 1) await ranks.sumDoubles(all, 0, all.length).settled();
-  return all.reduce((total, each) => total + each, 0);
 }
 
 /** The windows through which a text is scored, and the precision of that. */

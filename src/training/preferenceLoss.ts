@@ -22,7 +22,7 @@ export interface PreferenceResult extends PreferenceMetrics {
 }
 
 /** The numbers whose means over pairs the metrics are. */
-const METRICS = ['loss', 'accuracy', 'margin', 'chosenReward', 'rejectedReward'] as const;
+export const METRICS = ['loss', 'accuracy', 'margin', 'chosenReward', 'rejectedReward'] as const;
 
 /** Sums of the metrics over pairs. */
 export class PreferenceSums {

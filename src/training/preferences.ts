@@ -7,7 +7,7 @@ import { IGNORE_INDEX } from '../config/trainConfig';
 import type { MoETransformer } from '../model/model';
 import type { PreferenceDataset, ReferenceScores } from '../text/chats/preferenceDataset';
 import type { Split } from '../text/data';
-import { alikeOnAll } from './distributed/agreement';
+import { alikeOnAll, sumOverRanks } from './distributed/agreement';
 import { inTurns } from './distributed/rounds';
 import { addLosses } from './evaluate';
 import { type PreferenceResult, PreferenceSums } from './preferenceLoss';
@@ -39,11 +39,7 @@ async function sampleLosses(
       addLosses(model, batch, { ignoreIndex: IGNORE_INDEX, precision }, sums);
     } else for (const place of batch.positions!) if (place === 0) found.push(0);
   }
-  // Ranks with experts compute those of others' batches, too.
-  model.expertExchange?.follow();
-  const losses = Float64Array.from(found);
-  if (ranks.size > 1) await ranks.sumDoubles(losses, 0, losses.length).settled();
-  return { losses, tokens };
+  return { losses: await sumOverRanks(ranks, found), tokens };
 }
 
 /**

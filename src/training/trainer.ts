@@ -13,7 +13,7 @@ import { MoETransformer } from '../model/model';
 import type { OnGradients } from '../model/passes';
 import { Tensor } from '../tensor/tensor';
 import { type BatchCounts, type BatchIds, checkBatch } from './checkBatch';
-import { isStop, throwIfAnyAborted } from './distributed/agreement';
+import { anyRank, isStop, throwIfAnyAborted } from './distributed/agreement';
 import { parametersOf, sharingOf } from './distributed/divided';
 import { StepExchange } from './distributed/exchange';
 import { GradientTree } from './distributed/gradientTree';
@@ -206,10 +206,11 @@ export class Trainer {
     if (steps <= 0) return;
     let made = 0;
     const isAlone = this.collectives.size === 1;
+    const [isWatched] = await anyRank(this.collectives, signal !== undefined);
     try {
       for await (const batch of untilAborted(data, isAlone ? signal : undefined)) {
         await setImmediate();
-        await throwIfAnyAborted(this.collectives, signal);
+        if (isWatched) await throwIfAnyAborted(this.collectives, signal);
         const step = this.#trainStep(batch);
         skips.count(step.skipped);
         yield step;

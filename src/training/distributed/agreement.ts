@@ -22,12 +22,16 @@ export function alikeOnAll<T>(job: () => T): T {
   }
 }
 
+/** The sums over all ranks of the numbers that each has, one by one. */
+export async function sumOverRanks(ranks: Collectives, numbers: readonly number[]): Promise<Float64Array> {
+  const sums = Float64Array.from(numbers);
+  if (ranks.size > 1) await ranks.sumDoubles(sums, 0, sums.length).settled();
+  return sums;
+}
+
 /** For each of `flags`, whether it is set on any rank. */
 export async function anyRank(ranks: Collectives, ...flags: readonly boolean[]): Promise<boolean[]> {
-  if (ranks.size === 1) return [...flags];
-  const counts = Float64Array.from(flags, Number);
-  await ranks.sumDoubles(counts, 0, counts.length).settled();
-  return Array.from(counts, (count) => count > 0);
+  return Array.from(await sumOverRanks(ranks, flags.map(Number)), (count) => count > 0);
 }
 
 /** Another rank was told to stop, this one wasn't. */

@@ -35,8 +35,11 @@ export class StepExchange {
   #buckets: OpenBucket[] = [];
   /** The ranks that have the same experts as this one. */
   readonly #peers: Collectives;
-  /** The most buckets of divided weights that a rank has, and the most stretches of such weights. */
-  #mostDivided = { buckets: 0, stretches: 0 };
+  /** The buckets of divided weights, and these weights; empty ones behind them, so that all ranks have as many. */
+  #divided: { buckets: readonly OpenBucket[]; weights: readonly UpdatedWeights[] } = {
+    buckets: [],
+    weights: [],
+  };
   /** The choice of trained weights whose gradients the buckets are. */
   #choices = -1;
   /** For each buffer of gradients the sums of squares of its blocks. */
@@ -66,10 +69,6 @@ export class StepExchange {
     }
   }
 
-  get #divided(): OpenBucket[] {
-    return this.#buckets.filter(({ isDivided }) => isDivided);
-  }
-
   /** This rank's gradients of a range are final. Every element becomes so once, in the same order on all ranks. */
   complete({ shard, offset, size }: WeightRange): void {
     for (const bucket of this.#buckets) {
@@ -89,10 +88,10 @@ export class StepExchange {
   finish(): number {
     if (this.ranks.size === 1) return this.store.gradNorm();
     // One after another: a sum among some of the ranks takes memory of its own.
-    this.#eachDivided((bucket) => {
+    for (const bucket of this.#divided.buckets) {
       this.#reduce(bucket);
       bucket.transfer!.wait();
-    });
+    }
     for (const { transfer, part } of this.#buckets) {
       transfer?.wait();
       this.#squareBlocks(part);
@@ -119,13 +118,6 @@ export class StepExchange {
     return sumOf(sums);
   }
 
-  /** Calls `job` as often on all ranks: with each bucket of divided weights, where others have more of them with an empty one. */
-  #eachDivided(job: (bucket: OpenBucket) => void): void {
-    if (this.#peers.size === 1) return;
-    const own = this.#divided;
-    for (let b = 0; b < this.#mostDivided.buckets; b++) job(own[b] ?? noBucket(this.#peers.size));
-  }
-
   /** Gives all ranks the sums of all parts of the gradients. */
   gatherGradients(): void {
     const { gradShards } = this.store;
@@ -133,9 +125,9 @@ export class StepExchange {
     for (const { isDivided, shard, offset, counts } of this.#buckets) {
       if (!isDivided) transfers.push(this.ranks.allGather(gradShards[shard], offset, counts));
     }
-    this.#eachDivided(({ shard, offset, counts }) => {
+    for (const { shard, offset, counts } of this.#divided.buckets) {
       transfers.push(this.#peers.allGather(gradShards[shard], offset, counts));
-    });
+    }
     for (const transfer of transfers) transfer.wait();
   }
 
@@ -151,10 +143,7 @@ export class StepExchange {
 
   /** Waits until this rank has all weights that `shareWeights` began to share, and those of its experts. */
   finishWeights(): void {
-    const own = this.#divided.flatMap(({ weights }) => weights);
-    for (let i = 0; i < this.#mostDivided.stretches; i++) {
-      this.#share(own[i] ?? noBucket(this.#peers.size), this.#peers);
-    }
+    for (const weights of this.#divided.weights) this.#share(weights, this.#peers);
     for (const transfer of this.#sharing) transfer.wait();
     this.#sharing.length = 0;
   }
@@ -173,19 +162,24 @@ export class StepExchange {
       const part = ownPartOf(bucket, { rank, size, groupSize });
       return { ...bucket, part, weights, missing: 0, transfer: null };
     });
-    this.#countDivided();
+    this.#divided = this.#paddedDivided();
     this.#squares = store.mirrorSizes.map((length) => new Float64Array(Math.ceil(length / SQUARES_BLOCK)));
   }
 
-  #countDivided(): void {
-    if (this.#peers.size === 1 || !this.store.isPart) return;
+  #paddedDivided(): { buckets: OpenBucket[]; weights: UpdatedWeights[] } {
+    if (this.#peers.size === 1 || !this.store.isPart) return { buckets: [], weights: [] };
     const { rank, size } = this.ranks;
+    const buckets = this.#buckets.filter(({ isDivided }) => isDivided);
+    const weights = buckets.flatMap((bucket) => bucket.weights);
     const counts = new Int32Array(2 * size);
-    counts[2 * rank] = this.#divided.length;
-    counts[2 * rank + 1] = this.#divided.reduce((sum, { weights }) => sum + weights.length, 0);
+    counts.set([buckets.length, weights.length], 2 * rank);
     this.ranks.allGather(counts, 0, new Array(size).fill(2)).wait();
-    const most = (kind: number) => Math.max(...counts.filter((_, i) => i % 2 === kind));
-    this.#mostDivided = { buckets: most(0), stretches: most(1) };
+    const none = noBucket(this.#peers.size);
+    const padded = <T>(own: readonly T[], kind: number, empty: T): T[] => {
+      const most = Math.max(...counts.filter((_, i) => i % 2 === kind));
+      return Array.from({ length: most }, (_, i) => own[i] ?? empty);
+    };
+    return { buckets: padded(buckets, 0, none), weights: padded<UpdatedWeights>(weights, 1, none) };
   }
 
   #squareBlocks({ shard, offset, size }: WeightRange): void {

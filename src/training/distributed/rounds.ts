@@ -16,7 +16,8 @@ interface Turn {
 
 /**
  * Deals batches out to the ranks, one each, round by round; the event loop runs between two rounds. Every rank reads and checks a whole round
- * before it computes its batch, so that what is wrong with one is thrown by all and nobody waits for a rank that has given up.
+ * before it computes its batch, so that what is wrong with one is thrown by all and nobody waits for a rank that has given up. To be read to its
+ * end: ranks whose experts are divided part there.
  * @throws the signal's reason, on all ranks between the same rounds; as `checkBatch`.
  */
 export async function* inTurns(
@@ -39,4 +40,6 @@ export async function* inTurns(
     }
     yield* round;
   }
+  // Ranks with experts compute those of others' batches, too.
+  model.expertExchange?.follow();
 }

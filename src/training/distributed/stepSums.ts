@@ -3,13 +3,13 @@ import type { Preferences } from '../../base/batch';
 import { SgemoeError } from '../../base/errors';
 import type { LossSums } from '../../model/loss';
 import type { BatchIds } from '../checkBatch';
-import { PreferenceSums } from '../preferenceLoss';
+import { METRICS, type PreferenceSums } from '../preferenceLoss';
 
 /** Losses of a micro-batch: cross-entropy, balance loss, z-loss. */
 const LOSSES = 3;
 
 /** Numbers of a micro-batch: its losses, and of pairs the sums of their metrics. */
-const NUMBERS = LOSSES + new PreferenceSums().numbers.length;
+const NUMBERS = LOSSES + METRICS.length;
 
 /** Checksums of a rank: its batch, its state without what is divided over ranks, and that. */
 const CHECKS = 3;
