@@ -104,7 +104,8 @@ function watchEngine(name) {
       String(WATCHED),
       log,
     ]);
-    const { first, steady } = JSON.parse(output.toString());
+    // V8 itself may have said something before.
+    const { first, steady } = JSON.parse(output.toString().split('\n').at(-1));
     const text = fs.readFileSync(log);
     const lines = (buffer) => buffer.toString('utf8').split('\n');
     return {

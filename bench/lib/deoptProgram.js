@@ -12,4 +12,4 @@ const first = fs.statSync(log).size;
 for (let i = 0; i < Number(warmup); i++) run();
 const steady = fs.statSync(log).size;
 for (let i = 0; i < Number(runs); i++) run();
-process.stdout.write(JSON.stringify({ first, steady }));
+process.stdout.write(`\n${JSON.stringify({ first, steady })}`);
