@@ -204,7 +204,7 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
 }
 
 // What a matrix unit multiplies: with 'fma' nothing, else operands rounded to bfloat16, and many rows by matrices in bfloat16; with
-// 'split' all large products.
+// 'split' all large products. Vectors of pairs multiply the first of these alone.
 struct TileChoice {
   const TileWays* ways = nullptr;
   bool splits = false;
@@ -214,10 +214,16 @@ struct TileChoice {
 TileChoice chooseTiles(const KernelTable* table, const std::string* matmul, const std::string* tiles) {
   TileChoice choice;
   if (matmul != nullptr && *matmul == "fma") return choice;
-  const bool model = tiles != nullptr && *tiles == "model";
-  choice.ways = tileWays(table, model ? &modelUnit() : amxUnit(&choice.note));
+  const TileUnit* unit = nullptr;
+  if (tiles != nullptr) {
+    unit = *tiles == "pairsModel" ? &modelPairsUnit() : &modelUnit();
+  } else {
+    unit = amxUnit(&choice.note);
+    if (unit == nullptr) unit = pairsUnit(table);
+  }
+  choice.ways = tileWays(table, unit);
   choice.splits = matmul != nullptr && *matmul == "split";
-  if (choice.splits && choice.ways == nullptr) {
+  if (choice.splits && (choice.ways == nullptr || !choice.ways->splits())) {
     throw Unavailable{std::string("Products of split float32 need a matrix unit (AMX on Linux), which this process lacks. ") +
                       (choice.note != nullptr ? choice.note : "")};
   }
@@ -235,16 +241,16 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   const bool builtin = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly;
   const PanelKernels* const split = tiles.splits ? &tiles.ways->split : nullptr;
-  const PanelKernels* const bfloat16 = tiles.ways != nullptr ? &tiles.ways->bfloat16 : nullptr;
+  const PanelKernels* const bfloat16 = tiles.ways != nullptr && tiles.ways->splits() ? &tiles.ways->bfloat16 : nullptr;
+  const PanelKernels* const rounded = tiles.ways != nullptr ? &tiles.ways->rounded : table->roundedPanels;
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
     if (context.table == table && context.gemm.serial == serial && context.exact == exact &&
-        context.gemm.others == split && context.bfloat16Tiles == bfloat16) {
+        context.gemm.others == split && context.bfloat16Tiles == bfloat16 && context.rounded.others == rounded) {
       return &context;
     }
   }
   const KernelTable* const large = builtin || tiles.splits ? table : nullptr;
-  const PanelKernels* const rounded = tiles.ways != nullptr ? &tiles.ways->rounded : table->roundedPanels;
   contexts->push_back(
       {table, {serial, large, split}, builtin, exact, bfloat16, split, {serial, table, rounded}});
   return &contexts->back();

@@ -11,6 +11,7 @@
 
 #include "arith.h"
 #include "kernels/kernels.h"
+#include "packed_blocks.h"
 #include "tile_layout.h"
 
 namespace sgemoe {
@@ -65,17 +66,7 @@ class TileProduct {
   // the system to save.
   void run() {
     unit_.configure(kTileConfig);
-    const int64_t rowPanels = ceilDiv(s_.rows, kTilePanel), colPanels = ceilDiv(s_.cols, kTilePanel);
-    // The panel of the outer loop stays in the first or second cache.
-    if (rowPanels <= colPanels) {
-      for (int64_t j = 0; j < colPanels; j++) {
-        for (int64_t i = 0; i < rowPanels; i++) block(i, j);
-      }
-    } else {
-      for (int64_t i = 0; i < rowPanels; i++) {
-        for (int64_t j = 0; j < colPanels; j++) block(i, j);
-      }
-    }
+    forPanels(s_, [this](int64_t i, int64_t j) { block(i, j); });
     unit_.release();
   }
 

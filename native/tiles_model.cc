@@ -1,8 +1,10 @@
 // A scalar model of the tile instructions, from the operation sections of Intel's manual (volume 2: LDTILECFG, TILELOADD,
-// TILESTORED, TILEZERO, TDPBF16PS). It gives the bits that the processor gives, and counts what the processor would refuse.
+// TILESTORED, TILEZERO, TDPBF16PS). It gives the bits that the processor gives, and counts what the processor would refuse. And one
+// of VDPBF16PS, of whose order of sums AMD's manual says nothing else.
 #include <atomic>
 #include <cstring>
 
+#include "pair_product.h"
 #include "tile_product.h"
 #include "tiles.h"
 
@@ -43,6 +45,21 @@ __attribute__((noinline)) float addRounded(double a, double b) {
   if (std::fabs(sum) >= 0x1p-100) return static_cast<float>(sum);
   const float scaled = static_cast<float>(sum * 0x1p200);  // 24 bits, however small
   return std::fabs(scaled) < 0x1p74f ? signedZero(sum) : static_cast<float>(static_cast<double>(scaled) * 0x1p-200);
+}
+
+// sums += a * b, each rounded once; the product of two bfloat16 is exact in float64. Mostly the sum is, too, and large enough.
+__attribute__((noinline)) void fusedMultiplyAdd(float a, const float (&b)[16], float (&sums)[16]) {
+  double sum[16], lost[16];
+  for (int n = 0; n < 16; n++) {
+    const double product = static_cast<double>(a) * static_cast<double>(b[n]), old = sums[n];
+    sum[n] = product + old;
+    const double back = sum[n] - product;
+    lost[n] = (product - (sum[n] - back)) + (old - back);
+  }
+  for (int n = 0; n < 16; n++) {
+    const bool simple = lost[n] == 0 && (std::fabs(sum[n]) >= 0x1p-100 || sum[n] == 0);
+    sums[n] = simple ? static_cast<float>(sum[n]) : addRounded(static_cast<double>(a) * static_cast<double>(b[n]), sums[n]);
+  }
 }
 
 class Model {
@@ -128,21 +145,6 @@ class Model {
     }
   }
 
-  // sums += a * b, each rounded once; the product of two bfloat16 is exact in float64. Mostly the sum is, too, and large enough.
-  __attribute__((noinline)) static void fusedMultiplyAdd(float a, const float (&b)[16], float (&sums)[16]) {
-    double sum[16], lost[16];
-    for (int n = 0; n < 16; n++) {
-      const double product = static_cast<double>(a) * static_cast<double>(b[n]), old = sums[n];
-      sum[n] = product + old;
-      const double back = sum[n] - product;
-      lost[n] = (product - (sum[n] - back)) + (old - back);
-    }
-    for (int n = 0; n < 16; n++) {
-      const bool simple = lost[n] == 0 && (std::fabs(sum[n]) >= 0x1p-100 || sum[n] == 0);
-      sums[n] = simple ? static_cast<float>(sum[n]) : addRounded(static_cast<double>(a) * static_cast<double>(b[n]), sums[n]);
-    }
-  }
-
   bool exists(int tile) {
     const bool there = configured_ && config_.rows[tile] > 0;
     if (!there) fault();
@@ -156,12 +158,46 @@ class Model {
   uint32_t tiles_[8][16][16];
 };
 
+// VDPBF16PS: the products of the second numbers of all pairs are added first, then those of the first ones.
+struct ModelPairs {
+  struct Vector {
+    float words[16];
+  };
+  static Vector zero() { return {}; }
+  static Vector load(const float* from) {
+    Vector vector;
+    std::memcpy(vector.words, from, sizeof vector.words);
+    return vector;
+  }
+  static Vector broadcast(const float* from) {
+    Vector vector;
+    for (float& word : vector.words) std::memcpy(&word, from, sizeof word);
+    return vector;
+  }
+  static void addProducts(Vector& sums, const Vector& row, const Vector& columns) {
+    float low[16], high[16];
+    for (int n = 0; n < 16; n++) {
+      low[n] = flushed(floatOf(bitsOf(columns.words[n]) << 16));
+      high[n] = flushed(floatOf(bitsOf(columns.words[n]) & 0xffff0000));
+    }
+    const uint32_t pair = bitsOf(row.words[0]);
+    fusedMultiplyAdd(flushed(floatOf(pair & 0xffff0000)), high, sums.words);
+    fusedMultiplyAdd(flushed(floatOf(pair << 16)), low, sums.words);
+  }
+  static void store(float* to, const Vector& sums) { std::memcpy(to, sums.words, sizeof sums.words); }
+};
+
+void multiplyModelPairs(const PackedProduct& product) { PairProduct<ModelPairs>(product).run(); }
+
+constexpr TileUnit kPairsUnit = {"pairsModel", nullptr, nullptr, multiplyModelPairs};
+
 constexpr TileUnit kUnit = {"model", multiplyTiles<Model, kSplitParts, kSplitParts>, multiplyTiles<Model, kSplitParts, 1>,
                             multiplyTiles<Model, 1, 1>};
 
 }  // namespace
 
 const TileUnit& modelUnit() { return kUnit; }
+const TileUnit& modelPairsUnit() { return kPairsUnit; }
 int64_t modelFaults() { return faults.load(std::memory_order_relaxed); }
 
 }  // namespace sgemoe

@@ -52,12 +52,15 @@ struct PanelKernels {
   const TileKernels* tiles;      // if a matrix unit multiplies
 };
 
-// What products on a matrix unit need besides the unit (tile_panels.cc). Sums are 32 floats a row.
+// What products on a matrix unit need besides the unit (tile_panels.cc), and what does its work in part without one. Sums are 32
+// floats a row.
 struct TileKernels {
   PackPanelsFn packRows, packColumns;  // in three parts
   PackPanelsFn packBfloat16Rows, packBfloat16Columns;  // in one, rounded to bfloat16
   float (*least)(const float* sums, int64_t rows, int64_t cols);  // magnitude
   void (*update)(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* c, int64_t ldc);
+  // Panels of bfloat16 by instructions for vectors (pair_products.cc); null where the instruction set has none.
+  void (*multiplyPairs)(const PackedProduct& product);
 };
 
 // Strides of keys and values are in elements, of stored ones in bytes.

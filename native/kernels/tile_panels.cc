@@ -2,6 +2,7 @@
 #if !defined(__wasm__)  // nothing there has such a unit
 #include "../tile_layout.h"
 #include "internal.h"
+#include "pair_products.h"
 #include "sgemm_tile.h"
 #include "transpose.h"
 
@@ -163,7 +164,7 @@ void updateC(const float* sums, int64_t rows, int64_t cols, float alpha, float b
 
 extern const TileKernels kTileKernels;
 const TileKernels kTileKernels = {pack<kSplitParts, true>, pack<kSplitParts, false>, pack<1, true>, pack<1, false>,
-                                  leastMagnitude,          updateC};
+                                  leastMagnitude,          updateC,                  multiplyPairs};
 
 }  // namespace SGEMOE_ISA
 }  // namespace sgemoe

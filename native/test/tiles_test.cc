@@ -348,6 +348,7 @@ const TileUnit* processorUnit() {
   const char* refused = nullptr;
   return amxUnit(&refused);
 }
+const TileWays& modelPairsWays() { return *tileWays(&kernels(), &modelPairsUnit()); }
 const TileWays& processorWays() { return *tileWays(&kernels(), processorUnit()); }
 
 // The same bits as the model's; a processor that adds in another order than Intel's manual says would be within the bound.
@@ -377,9 +378,17 @@ void tileTests() {
   test("split products keep numbers that tiles flush", [] { return keepsSmallNumbers(modelWays()); });
   test("split products of a long depth in pieces", [] { return multipliesInPieces(modelWays()); });
   test("products of bfloat16 by bfloat16, on the model", [] { return multipliesRounded(modelWays()); });
+  test("products of bfloat16 by vectors of pairs, on the model", [] { return multipliesRounded(modelPairsWays()); });
   test("split products have the same bits on any number of threads", sameOnAllThreads);
   test("the model was given nothing that the processor refuses",
        [] { return modelFaults() == 0 ? std::string() : std::to_string(modelFaults()) + " instructions"; });
+  if (const TileUnit* const pairs = pairsUnit(&kernels())) {
+    std::printf("# Products of bfloat16 by %s.\n", pairs->name);
+    static const TileWays& ways = *tileWays(&kernels(), pairs);
+    test("products of bfloat16 by vectors of pairs, on the processor", [] { return multipliesRounded(ways); });
+  } else {
+    std::printf("# This processor has no products of bfloat16 in vectors that gain.\n");
+  }
   if (processorUnit() == nullptr) {
     std::printf("# This machine has no AMX, so only the model of it was tested.\n");
     return;

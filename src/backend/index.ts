@@ -78,7 +78,7 @@ export function createKernels(
   const instructionSet = instructionSetFromEnvironment();
   const exact = exactFromEnvironment();
   const matmul = oneOf('SGEMOE_MATMUL', variable('SGEMOE_MATMUL'), ['fma', 'split'] as const);
-  const tiles = oneOf('SGEMOE_TILES', variable('SGEMOE_TILES'), ['model'] as const);
+  const tiles = oneOf('SGEMOE_TILES', variable('SGEMOE_TILES'), ['model', 'pairsModel'] as const);
   const backend = name === 'auto' && blasPath !== undefined ? 'blas' : name;
   const demanded = [instructionSet, addonPath, matmul, tiles].some((value) => value !== undefined);
   const options = { backend, blasPath, instructionSet, addonPath, exact, matmul, tiles };

@@ -99,10 +99,12 @@ export interface BackendInfo {
    */
   readonly exactProducts: boolean;
   /**
-   * The matrix unit in use: 'amx' (Intel's, on Linux), 'none', or 'model', which tests ask for. It multiplies many rows by
-   * matrices stored in bfloat16; SGEMOE_MATMUL=fma leaves it unused.
+   * What multiplies bfloat16 by bfloat16 in mixed precision: 'amx' (Intel's matrix unit, on Linux), the instructions 'vdpbf16ps' (AMD,
+   * from Zen 4 on) or 'bfmmla' (Arm, from Armv8.6 on, on Linux and macOS); 'none': float32 multiply-adds; 'model' and
+   * 'pairsModel', which tests ask for. AMX also multiplies many rows by matrices stored in bfloat16. SGEMOE_MATMUL=fma leaves
+   * it unused.
    */
-  readonly matrixUnit: 'none' | 'amx' | 'model';
+  readonly matrixUnit: 'none' | 'amx' | 'vdpbf16ps' | 'bfmmla' | 'model' | 'pairsModel';
   /**
    * How large float32 products are computed: 'fma', multiply-adds of float32, or 'split', on the matrix unit from three
    * bfloat16 parts of each number, as accurate (`MatmulKernels`). SGEMOE_MATMUL=split asks for the latter.

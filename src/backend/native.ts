@@ -26,8 +26,8 @@ export interface NativeOptions {
    * many rows by matrices stored in bfloat16, if it is there.
    */
   matmul?: 'fma' | 'split' | undefined;
-  /** 'model': for tests, the scalar model of the matrix unit in place of the processor's. */
-  tiles?: 'model' | undefined;
+  /** For tests, a scalar model in place of what the processor has: of its matrix unit, or of vectors of pairs of bfloat16. */
+  tiles?: 'model' | 'pairsModel' | undefined;
   /** The addon's file. Default: the environment variable SGEMOE_ADDON, else build/Release, else prebuilds/. */
   addonPath?: string | undefined;
 }

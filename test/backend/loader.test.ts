@@ -240,7 +240,7 @@ describe('misspelt environment variables', () => {
     ['SGEMOE_EXACT', 'yes', '0 or 1'],
     ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, avx512vnni, neon, neondot'],
     ['SGEMOE_MATMUL', 'amx', 'fma or split'],
-    ['SGEMOE_TILES', 'real', 'model'],
+    ['SGEMOE_TILES', 'real', 'model or pairsModel'],
     ['SGEMOE_THREADS', '0', '1..256'],
     ['SGEMOE_THREADS', 'two', '1..256'],
     ['SGEMOE_THREADS', '257', '1..256'],

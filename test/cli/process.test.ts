@@ -71,6 +71,9 @@ describe('the sgemoe process', () => {
     const model = run({ SGEMOE_TILES: 'model', SGEMOE_MATMUL: 'split' });
     expect(model).toMatch(/matrix unit +a scalar model of AMX.*bfloat16 matrices, large float32 products/);
     expect(run({ SGEMOE_TILES: 'model' })).toMatch(/matrix unit +.*bfloat16 matrices\n/);
+    expect(run({ SGEMOE_TILES: 'pairsModel' })).toMatch(
+      /matrix unit +none, but .*VDPBF16PS.*: mixed precision\n/,
+    );
   });
 
   it.skipIf(process.platform === 'win32')('saves at the first Ctrl-C and gives 130', async () => {

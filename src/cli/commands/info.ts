@@ -72,9 +72,18 @@ function describe(info: BackendInfo & { sgemoe: string; node: string }): string 
   return rows.map(([label, value]) => `${label.padEnd(LABEL_WIDTH)}  ${value}\n`).join('');
 }
 
+const MATRIX_UNITS = {
+  amx: 'AMX',
+  model: 'a scalar model of AMX, for tests',
+  vdpbf16ps: 'products of bfloat16 in vectors (VDPBF16PS)',
+  bfmmla: 'products of bfloat16 in vectors (BFMMLA)',
+  pairsModel: 'a scalar model of VDPBF16PS, for tests',
+};
+
 function describeMatrixUnit({ matrixUnit, matmul }: BackendInfo): string {
   if (matrixUnit === 'none') return 'none in use';
-  const name = matrixUnit === 'amx' ? 'AMX' : 'a scalar model of AMX, for tests';
+  const name = MATRIX_UNITS[matrixUnit];
+  if (matrixUnit !== 'amx' && matrixUnit !== 'model') return `none, but ${name}: mixed precision`;
   return `${name}: mixed precision, prompts by bfloat16 matrices${matmul === 'split' ? ', large float32 products' : ''}`;
 }
 

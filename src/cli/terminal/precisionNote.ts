@@ -2,7 +2,7 @@ import { backendInfo } from '../../backend';
 import type { Precision } from '../../base/precision';
 import type { CliIo } from './io';
 
-const NO_FASTER = 'no faster here: there is no matrix unit in use (sgemoe info)';
+const NO_FASTER = 'no faster here: the processor has no products of bfloat16 in use (sgemoe info)';
 
 /** What is to be said about the speed of mixed precision; null where a matrix unit multiplies. */
 export function slowPrecision(precision: Precision | undefined): string | null {
