@@ -78,7 +78,7 @@ export interface TrainConfig {
   gradientCheckpointing?: boolean | undefined;
   /**
    * Precision of the products by weight matrices, forwards and backwards. 'bfloat16' is mixed precision: several times as fast on
-   * a processor with a matrix unit for bfloat16, no faster elsewhere. It takes the memory of 'float32'. Default 'float32'.
+   * a processor that multiplies bfloat16 (`info.matrixUnit`), no faster elsewhere. It takes the memory of 'float32'. Default 'float32'.
    */
   precision?: Precision | undefined;
   /** Target that is neither learnt nor counted, such as the tokens of a prompt. Default -100. */
@@ -231,7 +231,7 @@ export const TRAIN_OPTIONS: OptionTable<TrainConfig> = {
   }),
   precision: choice(PRECISIONS, {
     doc:
-      'what products by weight matrices multiply; bfloat16 is mixed precision, faster on a processor with a matrix unit alone, with ' +
+      'what products by weight matrices multiply; bfloat16 is mixed precision, faster only on a processor that multiplies bfloat16, with ' +
       'weights, moments, routers, norms, attention and loss in float32',
     default: 'float32',
     cli: { flag: '--precision <name>' },

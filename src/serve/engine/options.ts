@@ -131,7 +131,7 @@ export const ENGINE_OPTIONS: OptionTable<EngineOptions> = {
     cli: { flag: '--kv-cache-dtype <type>', doc: 'how keys and values are kept' },
   }),
   precision: choice(PRECISIONS, {
-    doc: 'what products of 32 or more tokens of a prompt by float32 weights multiply; `bfloat16` is faster on a processor with a matrix unit alone',
+    doc: 'what products of 32 or more tokens of a prompt by float32 weights multiply; `bfloat16` is faster only on a processor that multiplies it',
     default: 'float32',
     cli: { flag: '--precision <name>' },
   }),
