@@ -105,7 +105,7 @@ function watchEngine(name) {
       log,
     ]);
     // V8 itself may have said something before.
-    const { first, steady } = JSON.parse(output.toString().split('\n').at(-1));
+    const { first, steady } = JSON.parse(output.toString().split('\n').at(-1) ?? '');
     const text = fs.readFileSync(log);
     const lines = (buffer) => buffer.toString('utf8').split('\n');
     return {
