@@ -13,6 +13,7 @@
     'avx2_flags': ['-mavx2', '-mfma', '-mf16c'],
     'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
     'avx512vnni_flags': ['<@(avx512_flags)', '-mavx512vnni'],
+    'avxvnni_flags': ['<@(avx2_flags)', '-DSGEMOE_AVXVNNI'],
     'neondot_flags': ['-mcpu=generic+dotprod'],
   },
   'target_defaults': {
@@ -38,7 +39,7 @@
   },
   'conditions': [
     ['target_arch=="x64"', {
-      'variables': {'kernel_libraries': ['kernels_baseline', 'kernels_avx2', 'kernels_avx512', 'kernels_avx512vnni']},
+      'variables': {'kernel_libraries': ['kernels_baseline', 'kernels_avx2', 'kernels_avx512', 'kernels_avx512vnni', 'kernels_avxvnni']},
       'targets': [
         {
           'target_name': 'kernels_baseline',
@@ -75,6 +76,15 @@
           'cflags': ['<@(hot_flags)', '<@(avx512vnni_flags)'],
           'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avx512vnni_flags)']},
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avx512vnni_flags)']}},
+        },
+        {
+          'target_name': 'kernels_avxvnni',
+          'type': 'static_library',
+          'sources': ['<@(rounded_sources)'],
+          'defines': ['SGEMOE_ISA=avxvnni'],
+          'cflags': ['<@(hot_flags)', '<@(avxvnni_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '<@(avxvnni_flags)']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(avxvnni_flags)']}},
         },
       ],
     }],

@@ -14,14 +14,17 @@
 // A build may leave wider instruction sets out: SGEMOE_WITHOUT_ISA of CMakeLists.txt.
 #ifdef SGEMOE_WITHOUT_avx512
 #define SGEMOE_AVX512(X)
+#define SGEMOE_AVX512VNNI(X)
 #else
 #define SGEMOE_AVX512(X) X(avx512, hasAvx512())
-#define SGEMOE_HAS_VNNI
+#define SGEMOE_AVX512VNNI(X) X(avx512vnni, avx512, hasAvx512Vnni)
 #endif
 #ifdef SGEMOE_WITHOUT_avx2
 #define SGEMOE_AVX2(X)
+#define SGEMOE_AVXVNNI(X)
 #else
 #define SGEMOE_AVX2(X) X(avx2, hasAvx2())
+#define SGEMOE_AVXVNNI(X) X(avxvnni, avx2, hasAvxVnni)
 #endif
 
 #if defined(__aarch64__)
@@ -41,8 +44,8 @@ namespace sgemoe {
 SGEMOE_TABLES(DECLARE_TABLE)
 #undef DECLARE_TABLE
 
-#if defined(__x86_64__) && defined(SGEMOE_HAS_VNNI)
-#define SGEMOE_BYTE_PRODUCTS(X) X(avx512vnni, avx512, hasAvx512Vnni)
+#if defined(__x86_64__)
+#define SGEMOE_BYTE_PRODUCTS(X) SGEMOE_AVX512VNNI(X) SGEMOE_AVXVNNI(X)
 #elif defined(__aarch64__)
 #define SGEMOE_BYTE_PRODUCTS(X) X(neondot, neon, hasDotProducts)
 #else
@@ -64,10 +67,11 @@ constexpr unsigned kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c 
 constexpr unsigned kAvx2 = 1u << 5;
 constexpr unsigned kAvx512F = 1u << 16, kAvx512Dq = 1u << 17, kAvx512Bw = 1u << 30, kAvx512Vl = 1u << 31;
 constexpr unsigned kAvx512Vnni = 1u << 11;
+constexpr unsigned kAvxVnni = 1u << 4;  // leaf 7.1, eax
 constexpr unsigned kSavesYmm = 0x06, kSavesZmm = 0xe6;
 
 struct X86Features {
-  unsigned leaf1Ecx = 0, leaf7Ebx = 0, leaf7Ecx = 0, savedState = 0;
+  unsigned leaf1Ecx = 0, leaf7Ebx = 0, leaf7Ecx = 0, leaf71Eax = 0, savedState = 0;
 };
 
 X86Features readFeatures() {
@@ -77,6 +81,8 @@ X86Features readFeatures() {
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
     features.leaf7Ebx = ebx;
     features.leaf7Ecx = ecx;
+    // eax of leaf 7 is the number of its last part.
+    if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) features.leaf71Eax = eax;
   }
   if (features.leaf1Ecx & kOsxsave) {
     // XCR0 says which registers the operating system saves at a context switch; the others are unusable.
@@ -101,6 +107,7 @@ bool hasAvx2() {
 }
 
 [[maybe_unused]] bool hasAvx512Vnni() { return hasAvx512() && hasAll(readFeatures().leaf7Ecx, kAvx512Vnni); }
+[[maybe_unused]] bool hasAvxVnni() { return hasAvx2() && hasAll(readFeatures().leaf71Eax, kAvxVnni); }
 #endif
 
 #if defined(__aarch64__)

@@ -38,10 +38,12 @@ const AVX512 = [
   ...['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
   '-mevex512',
 ];
+const AVX2 = ['-mavx2', '-mfma', '-mf16c'];
 const INSTRUCTION_SETS = {
   x64: {
     baseline: [],
-    avx2: ['-mavx2', '-mfma', '-mf16c'],
+    avx2: AVX2,
+    avxvnni: [...AVX2, '-DSGEMOE_AVXVNNI'],
     avx512: AVX512,
     avx512vnni: [...AVX512, '-mavx512vnni'],
   },
@@ -52,7 +54,7 @@ const INSTRUCTION_SETS = {
 const IMPLIED = { 'darwin-arm64': ['neondot'] };
 /** Instruction sets that make only some sources faster. */
 const ROUNDED = /\/stored_rounded\w*\.cc$/;
-const ONLY = { avx512vnni: ROUNDED, neondot: ROUNDED };
+const ONLY = { avxvnni: ROUNDED, avx512vnni: ROUNDED, neondot: ROUNDED };
 
 const ADDON = [
   '-DNAPI_VERSION=8',

@@ -2,7 +2,7 @@
 // argument; nothing here checks again. Formulas and conventions: src/backend/kernels.ts.
 //
 // Each source in this folder is compiled once per instruction set, inside the namespace SGEMOE_ISA (baseline, avx2,
-// avx512, neon), and gathered into one table. The table is chosen at load by CPU check. Those sources must not use
+// avx512, neon), and gathered into one table; what multiplies bytes once more for avxvnni, avx512vnni and neondot. The table is chosen at load by CPU check. Those sources must not use
 // inline templates of the standard library: the linker keeps one copy for all.
 #pragma once
 #include <cstdint>

@@ -67,10 +67,22 @@ namespace {
 
 // ---------------------------------------------------------------- products of bytes
 
+// AVX-VNNI, for processors without AVX-512: as assembly, since older compilers know neither its flag nor its name. They add
+// products of bytes as with AVX2.
+#if defined(SGEMOE_AVXVNNI) && defined(__has_include)
+#if __has_include(<avxvnniintrin.h>)
+#define SGEMOE_VEX_VPDPBUSD
+#endif
+#endif
+
 // The sums of 4 products u s, u of 0 .. 63, with VNNI of 0 .. 255.
 inline __m256i dot(__m256i u, __m256i s) {
 #if defined(__AVX512VNNI__)
   return _mm256_dpbusd_epi32(_mm256_setzero_si256(), u, s);
+#elif defined(SGEMOE_VEX_VPDPBUSD)
+  __m256i sums = _mm256_setzero_si256();
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sums) : "x"(u), "x"(s));
+  return sums;
 #else
   return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
 #endif

@@ -4,7 +4,7 @@
  * - SGEMOE_BACKEND=auto|reference|wasm|builtin|openblas|accelerate|blas: the backend; any value except 'auto' is a demand.
  * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
  * - SGEMOE_ADDON=<file>: the addon to load.
- * - SGEMOE_ISA=baseline|avx2|avx512|avx512vnni|neon|neondot: for tests.
+ * - SGEMOE_ISA=baseline|avx2|avxvnni|avx512|avx512vnni|neon|neondot: for tests.
  * - SGEMOE_EXACT=1: products by block types take the activations as they are (`BackendInfo.exactProducts`).
  * - SGEMOE_MATMUL=fma|split: without, or also float32 with, the matrix unit (`BackendInfo.matmul`).
  * - SGEMOE_TILES=model: for tests, the scalar model of the matrix unit in place of the processor's.
@@ -30,7 +30,7 @@ const REQUESTS: readonly BackendRequest[] = [
 ];
 /** Backends that open no library. */
 const WITHOUT_LIBRARY: readonly string[] = ['reference', 'wasm', 'builtin', 'accelerate'];
-const INSTRUCTION_SETS = ['baseline', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot'];
+const INSTRUCTION_SETS = ['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot'];
 const MAX_THREADS = 256;
 
 let current: Kernels | undefined;
@@ -85,8 +85,8 @@ export function createKernels(
   return demanded || backend !== 'auto' ? loadNativeKernels(options) : bestKernels(options);
 }
 
-/** Instruction sets with which the built-in kernel was measured as fast as OpenBLAS (docs/performance.md). */
-const LEVEL_WITH_OPENBLAS: readonly string[] = ['avx2', 'avx512'];
+/** Instruction sets with which the built-in kernel of float32, their own or AVX2's or AVX-512's, was measured as fast as OpenBLAS (docs/performance.md). */
+const LEVEL_WITH_OPENBLAS: readonly string[] = ['avx2', 'avxvnni', 'avx512', 'avx512vnni'];
 
 function bestKernels(options: NativeOptions): Kernels {
   let kernels: Kernels;

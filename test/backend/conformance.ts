@@ -46,6 +46,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
         'none',
         'baseline',
         'avx2',
+        'avxvnni',
         'avx512',
         'avx512vnni',
         'neon',

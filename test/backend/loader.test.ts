@@ -234,11 +234,19 @@ describe('a package without an addon', () => {
   });
 });
 
+describe('without a BLAS library', () => {
+  it.each(['avx2', 'avxvnni', 'avx512', 'avx512vnni'])('%s multiplies as fast as one', (instructionSet) => {
+    const info = { backend: 'builtin', instructionSet } as BackendInfo;
+    expect(mayGainFromLibrary(info)).toBe(false);
+    expect(mayGainFromLibrary({ ...info, instructionSet: 'baseline' })).toBe(true);
+  });
+});
+
 describe('misspelt environment variables', () => {
   it.each([
     ['SGEMOE_BACKEND', 'openbals', 'auto, reference, wasm, builtin, openblas, accelerate, blas'],
     ['SGEMOE_EXACT', 'yes', '0 or 1'],
-    ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avx512, avx512vnni, neon, neondot'],
+    ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avxvnni, avx512, avx512vnni, neon, neondot'],
     ['SGEMOE_MATMUL', 'amx', 'fma or split'],
     ['SGEMOE_TILES', 'real', 'model or pairsModel'],
     ['SGEMOE_THREADS', '0', '1..256'],
@@ -303,7 +311,9 @@ describe.skipIf(ADDON === null)('the addon', () => {
       addonPath: join(built, 'build', 'Release', 'sgemoe.node'),
     });
     expect(info?.platform).toContain(`${process.platform}-${process.arch}`);
-    expect(['baseline', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot']).toContain(info?.instructionSet);
+    expect(['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot']).toContain(
+      info?.instructionSet,
+    );
     expect(warnings).toEqual([]);
   });
 

@@ -57,6 +57,7 @@ describe('scripts/prebuild.js', () => {
       .join('');
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
     expect(script).toContain(`[...AVX512, '${cmakeSet('FLAGS_avx512vnni')[1]}']`);
+    expect(script).toContain(`[...AVX2, '${cmakeSet('FLAGS_avxvnni')[1]}']`);
     expect(script).toContain(`neondot: ['${cmakeSet('FLAGS_neondot').join(' ')}']`);
     const words = [
       ...flags,
@@ -93,6 +94,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
     expect(gypList('avx2_flags')).toEqual(cmakeSet('FLAGS_avx2'));
     expect(gypList('avx512_flags')).toEqual(cmakeSet('FLAGS_avx512'));
     expect(gypList('avx512vnni_flags')).toEqual(['<@(avx512_flags)', cmakeSet('FLAGS_avx512vnni')[1]]);
+    expect(gypList('avxvnni_flags')).toEqual(['<@(avx2_flags)', cmakeSet('FLAGS_avxvnni')[1]]);
     expect(gypList('neondot_flags')).toEqual(cmakeSet('FLAGS_neondot'));
     expect(cmakeSet('FLAGS_baseline')).toEqual([]);
     expect(cmakeSet('FLAGS_neon')).toEqual([]);
@@ -114,6 +116,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
       'avx2',
       'avx512',
       'avx512vnni',
+      'avxvnni',
       'baseline',
       'neon',
       'neondot',
