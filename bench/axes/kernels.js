@@ -1,7 +1,8 @@
 'use strict';
-/** Times every kernel at a large size, and computes its share of the rate that bounds it. */
+/** Times every kernel at a large size, and computes its share of the rate that bounds it; and the small matmul by a transposed right side. */
 const { getKernels } = require('../../dist/backend');
 const { ARITHMETIC, arraysFor } = require('../lib/kernelCases');
+const { matmulScenario } = require('../lib/matmulScenario');
 const { normals } = require('../lib/normals');
 const { peaks, streamBytes } = require('../lib/peaks');
 const { STREAMS } = require('../lib/streamCases');
@@ -43,6 +44,11 @@ const scenariosFrom = (cases, bound) =>
   Object.entries(cases).map(([name, makeCase]) => kernelScenario(name, makeCase, bound));
 
 /** @type {import('../lib/measure').Scenario[]} */
-const scenarios = [...scenariosFrom(ARITHMETIC, 'flops'), ...scenariosFrom(STREAMS, 'bytes')];
+const scenarios = [
+  // The small matmul of the 22 scenarios with the right side as layers have it.
+  matmulScenario('kernel_matmul_nt', 64, { transB: true }),
+  ...scenariosFrom(ARITHMETIC, 'flops'),
+  ...scenariosFrom(STREAMS, 'bytes'),
+];
 
 module.exports = { scenarios };

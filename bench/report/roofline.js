@@ -40,7 +40,7 @@ function readKernels(file) {
   }
   if (!Array.isArray(content?.scenarios)) throw new UsageError(`${file} is not a result of bench/run.js.`);
   return content.scenarios
-    .filter(({ axis }) => axis === 'kernels')
+    .filter(({ axis, derived }) => axis === 'kernels' && derived.rate_per_sec !== undefined)
     .map(({ params, derived }) => ({
       name: params.kernel,
       bound: params.bound,
