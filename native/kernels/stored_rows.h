@@ -48,16 +48,16 @@ void multiplyBy(const StoredProduct& s, const uint8_t* x) {
 
 void multiplyRounded(const StoredProduct& s, const uint8_t* x) {
   switch (s.type) {
-    case StorageType::q4_0: return multiplyBy<Blocks<Q4_0>>(s, x);
-    case StorageType::q8_0: return multiplyBy<Blocks<Q8_0>>(s, x);
     case StorageType::q4_k: return multiplyBy<BlocksWithMinima<false>>(s, x);
     case StorageType::q6_k: return multiplyBy<BlocksOf6Bits>(s, x);
-#if defined(SGEMOE_AVXVNNI)  // those of Q4_0, Q8_0 and Q4_K_M are worth the bytes of a copy
+#if defined(SGEMOE_AVXVNNI)  // the types of Q4_K_M are worth the bytes of a copy
     default: return avx2::multiplyRounded(s, x);
 #else
+    case StorageType::q4_0: return multiplyBy<Blocks<Q4_0>>(s, x);
     case StorageType::q4_1: return multiplyBy<Blocks<Q4_1>>(s, x);
     case StorageType::q5_0: return multiplyBy<Blocks<Q5_0>>(s, x);
     case StorageType::q5_1: return multiplyBy<Blocks<Q5_1>>(s, x);
+    case StorageType::q8_0: return multiplyBy<Blocks<Q8_0>>(s, x);
     case StorageType::q5_k: return multiplyBy<BlocksWithMinima<true>>(s, x);
     default: return;  // floats are never rounded
 #endif

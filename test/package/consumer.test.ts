@@ -41,7 +41,7 @@ const MINUTES = 60_000;
  * kernels of WebAssembly. On x64 there are five instruction sets, two of them for a few kernels, on arm64 two; the eight addons have 4.3 MB, so that 1.7 MB are left for the rest.
  */
 const TARBALL_LIMIT_BYTES = 6_000_000;
-const X64_ADDON_LIMIT_BYTES = 765_000; // of GCC, whose code is larger than that of the shipped ones (739 KB)
+const X64_ADDON_LIMIT_BYTES = 750_000;
 const ARM64_ADDON_LIMIT_BYTES = 450_000;
 const REST_LIMIT_BYTES = 1_700_000;
 const PACKAGES_LIMIT = 8;
