@@ -65,13 +65,14 @@ describe('program examples', () => {
 describe('the command line and the service, one after the other', () => {
   const lines = examples
     .filter(({ language }) => language === 'sh')
-    .flatMap(({ code }) => code.split('\n'))
+    .flatMap(({ code }) => code.replace(/ \\\n\s*/g, ' ').split('\n'))
     .filter((line) => line.startsWith('sgemoe '));
 
   beforeAll(() => {
     const text = 'Once upon a time there was a short text. '.repeat(60);
     mkdirSync(join(project, 'notes'));
-    for (const name of ['book.txt', 'more.txt', 'notes/one.txt']) writeFileSync(join(project, name), text);
+    for (const name of ['book.txt', 'more.txt', 'tinyshakespeare.txt', 'notes/one.txt'])
+      writeFileSync(join(project, name), text);
   });
 
   it('every command succeeds', async () => {
