@@ -1,10 +1,10 @@
 // Rounded activations by block types as they lie in memory, with the sums of four products of bytes that Armv8.2's dot products
 // (SDOT) add to each lane. As in stored_rounded.cc, weights are read once, in order, and taken apart once for up to eight rows. Bytes are signed
 // here, so that what stands for 0 is subtracted before: only types with a minimum need the sums of activations.
+#include "stored_quants_neon.h"
 #include "stored_rounded.h"
 
 #if defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
 
 namespace sgemoe {
 namespace SGEMOE_ISA {
@@ -43,16 +43,6 @@ namespace {
 
 // ---------------------------------------------------------------- products of bytes
 
-struct Part32 {
-  int8x16_t low, high;
-};
-
-inline int8x16_t signedBytes(uint8x16_t q) { return vreinterpretq_s8_u8(q); }
-
-inline Part32 part(uint8x16_t low, uint8x16_t high, int8_t zero) {
-  return {vsubq_s8(signedBytes(low), vdupq_n_s8(zero)), vsubq_s8(signedBytes(high), vdupq_n_s8(zero))};
-}
-
 // The sums of eight products of 32 weights and the activations at x.
 inline float32x4_t dot(const Part32& w, const int8_t* x) {
   const int32x4_t sums = vdotq_s32(vdupq_n_s32(0), w.low, vld1q_s8(x));
@@ -81,51 +71,6 @@ struct Sums {
 };
 
 // ---------------------------------------------------------------- types of 32 numbers
-
-inline uint8x16_t lowNibbles(uint8x16_t both) { return vandq_u8(both, vdupq_n_u8(15)); }
-
-inline Part32 nibbles(const uint8_t* p, int8_t zero) {
-  const uint8x16_t both = vld1q_u8(p);
-  return part(lowNibbles(both), vshrq_n_u8(both, 4), zero);
-}
-
-// 16 in the bytes whose bit is set, of the 16 bits at p.
-inline uint8x16_t fifthBits(const uint8_t* p) {
-  static const uint8_t kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  const uint8x16_t bytes = vcombine_u8(vdup_n_u8(p[0]), vdup_n_u8(p[1]));
-  return vandq_u8(vtstq_u8(bytes, vld1q_u8(kBits)), vdupq_n_u8(16));
-}
-
-inline Part32 fiveBits(const uint8_t* bits, const uint8_t* p, int8_t zero) {
-  const uint8x16_t both = vld1q_u8(p);
-  return part(vorrq_u8(lowNibbles(both), fifthBits(bits)), vorrq_u8(vshrq_n_u8(both, 4), fifthBits(bits + 2)), zero);
-}
-
-struct Q4_0 {
-  static constexpr int kBytes = 18;
-  static constexpr bool kMinimum = false;
-  static Part32 q(const uint8_t* p) { return nibbles(p + 2, 8); }
-};
-struct Q4_1 {
-  static constexpr int kBytes = 20;
-  static constexpr bool kMinimum = true;
-  static Part32 q(const uint8_t* p) { return nibbles(p + 4, 0); }
-};
-struct Q5_0 {
-  static constexpr int kBytes = 22;
-  static constexpr bool kMinimum = false;
-  static Part32 q(const uint8_t* p) { return fiveBits(p + 2, p + 6, 16); }
-};
-struct Q5_1 {
-  static constexpr int kBytes = 24;
-  static constexpr bool kMinimum = true;
-  static Part32 q(const uint8_t* p) { return fiveBits(p + 4, p + 8, 0); }
-};
-struct Q8_0 {
-  static constexpr int kBytes = 34;
-  static constexpr bool kMinimum = false;
-  static Part32 q(const uint8_t* p) { return {signedBytes(vld1q_u8(p + 2)), signedBytes(vld1q_u8(p + 18))}; }
-};
 
 template <class T>
 struct Blocks {
@@ -173,13 +118,6 @@ struct BlocksWithMinima {
   static constexpr int kElements = 256;
   static constexpr int kBytes = kFiveBits ? 176 : 144;
 
-  // Adds bit kPart of each of the lowest four of `bits` as the fifth bit.
-  template <int kPart>
-  static inline int8x16_t withFifth(uint8x16_t q, uint8x16_t bits) {
-    if (!kFiveBits) return signedBytes(q);
-    return signedBytes(vorrq_u8(q, vandq_u8(vshlq_n_u8(bits, 4 - kPart), vdupq_n_u8(16))));
-  }
-
   template <int kPart, int M>
   static inline __attribute__((always_inline)) void addPart(Part32 q, int64_t at, const RoundedRow* x,
                                                             const float (*steps)[8], int first, Sums<M>* sums) {
@@ -194,12 +132,10 @@ struct BlocksWithMinima {
   static inline __attribute__((always_inline)) void addPair(const uint8_t* quants, uint8x16x2_t bits, int64_t at,
                                                             const RoundedRow* x, const float (*steps)[8], int first,
                                                             Sums<M>* sums) {
-    const uint8x16_t low = vld1q_u8(quants + 16 * kPart), high = vld1q_u8(quants + 16 * kPart + 16);
-    addPart<kPart, M>({withFifth<kPart>(lowNibbles(low), bits.val[0]), withFifth<kPart>(lowNibbles(high), bits.val[1])}, at,
-                      x, steps, first, sums);
-    addPart<kPart + 1, M>({withFifth<kPart + 1>(vshrq_n_u8(low, 4), bits.val[0]),
-                           withFifth<kPart + 1>(vshrq_n_u8(high, 4), bits.val[1])},
-                          at, x, steps, first, sums);
+    Part32 low, up;
+    partsOfPair<kFiveBits, kPart>(quants, bits, &low, &up);
+    addPart<kPart, M>(low, at, x, steps, first, sums);
+    addPart<kPart + 1, M>(up, at, x, steps, first, sums);
   }
 
   template <int M>
@@ -220,11 +156,7 @@ struct BlocksWithMinima {
       }
       ROLLED for (int half = 0; half < 2; half++) {
         const uint8_t* const quants = p + (kFiveBits ? 48 : 16) + 64 * half;
-        uint8x16x2_t bits = {{vdupq_n_u8(0), vdupq_n_u8(0)}};
-        if (kFiveBits) {
-          const int8x16_t down = vdupq_n_s8((int8_t)(-4 * half));
-          bits = {{vshlq_u8(vld1q_u8(p + 16), down), vshlq_u8(vld1q_u8(p + 32), down)}};
-        }
+        const uint8x16x2_t bits = fifthBitsOfHalf<kFiveBits>(p, half);
         const int64_t at = 256 * b + 128 * half;
         addPair<0, M>(quants, bits, at, x, steps, 4 * half, &sums);
         addPair<2, M>(quants, bits, at, x, steps, 4 * half, &sums);
@@ -239,21 +171,11 @@ struct BlocksOf6Bits {
   static constexpr int kElements = 256;
   static constexpr int kBytes = 210;
 
-  // 16 numbers of part kPart of four of half a block: 4 bits of `low`, two of `bits`.
-  template <int kPart>
-  static inline int8x16_t quants(uint8x16_t low, uint8x16_t bits) {
-    const uint8x16_t four = kPart < 2 ? lowNibbles(low) : vshrq_n_u8(low, 4);
-    const uint8x16_t moved = kPart == 0 ? vshlq_n_u8(bits, 4) : kPart == 1 ? vshlq_n_u8(bits, 2)
-                           : kPart == 2 ? bits : vshrq_n_u8(bits, 2);
-    const uint8x16_t q = vorrq_u8(four, vandq_u8(moved, vdupq_n_u8(0x30)));
-    return vsubq_s8(signedBytes(q), vdupq_n_s8(32));
-  }
-
   template <int kPart, int M>
   static inline __attribute__((always_inline)) void addPart(const uint8_t* low, const uint8_t* bits, const float* scales,
                                                             int64_t at, const RoundedRow* x, Sums<M>* sums) {
     UNROLL for (int half = 0; half < 2; half++) {
-      const int8x16_t q = quants<kPart>(vld1q_u8(low + 16 * half), vld1q_u8(bits + 16 * half));
+      const int8x16_t q = quantsOf6Bits<kPart>(vld1q_u8(low + 16 * half), vld1q_u8(bits + 16 * half));
       const float scale = scales[2 * kPart + half];
       UNROLL for (int i = 0; i < M; i++) {
         const int32x4_t sum = vdotq_s32(vdupq_n_s32(0), q, vld1q_s8(x[i].q + at + 32 * kPart + 16 * half));
