@@ -15,6 +15,7 @@
     'avx512vnni_flags': ['<@(avx512_flags)', '-mavx512vnni'],
     'avxvnni_flags': ['<@(avx2_flags)', '-DSGEMOE_AVXVNNI'],
     'neondot_flags': ['-mcpu=generic+dotprod'],
+    'neoni8mm_flags': ['<@(neondot_flags)', '-DSGEMOE_I8MM'],
   },
   'target_defaults': {
     'cflags': ['<@(warnings)', '-fvisibility=hidden'],
@@ -89,7 +90,7 @@
       ],
     }],
     ['target_arch=="arm64"', {
-      'variables': {'kernel_libraries': ['kernels_neon', 'kernels_neondot']},
+      'variables': {'kernel_libraries': ['kernels_neon', 'kernels_neondot', 'kernels_neoni8mm']},
       'targets': [
         {
           'target_name': 'kernels_neon',
@@ -108,6 +109,15 @@
           'cflags': ['<@(hot_flags)', '<@(neondot_flags)'],
           'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},  # Apple's arm64 processors all have it
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neondot_flags)']}},
+        },
+        {
+          'target_name': 'kernels_neoni8mm',
+          'type': 'static_library',
+          'sources': ['<@(rounded_sources)'],
+          'defines': ['SGEMOE_ISA=neoni8mm'],
+          'cflags': ['<@(hot_flags)', '<@(neoni8mm_flags)'],
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '-DSGEMOE_I8MM']},
+          'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neoni8mm_flags)']}},
         },
       ],
     }],

@@ -7,6 +7,8 @@
 #endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #elif defined(__aarch64__) && defined(_WIN32)
 #include <windows.h>
 #endif
@@ -47,7 +49,7 @@ SGEMOE_TABLES(DECLARE_TABLE)
 #if defined(__x86_64__)
 #define SGEMOE_BYTE_PRODUCTS(X) SGEMOE_AVX512VNNI(X) SGEMOE_AVXVNNI(X)
 #elif defined(__aarch64__)
-#define SGEMOE_BYTE_PRODUCTS(X) X(neondot, neon, hasDotProducts)
+#define SGEMOE_BYTE_PRODUCTS(X) X(neoni8mm, neon, hasByteMatrices) X(neondot, neon, hasDotProducts)
 #else
 #define SGEMOE_BYTE_PRODUCTS(X)
 #endif
@@ -121,6 +123,24 @@ bool hasDotProducts() {
 #elif defined(_WIN32)
   constexpr DWORD kDotProducts = 43;  // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE of winnt.h
   return IsProcessorFeaturePresent(kDotProducts) != 0;
+#else
+  return false;
+#endif
+}
+
+// SMMLA, of Armv8.6 and later. Where it is, dot products are.
+bool hasByteMatrices() {
+#if defined(__linux__)
+  constexpr unsigned long kAtHwcap2 = 26;     // AT_HWCAP2, which older headers lack
+  constexpr unsigned long kI8mm = 1ul << 13;  // HWCAP2_I8MM of Linux's asm/hwcap.h
+  return (getauxval(kAtHwcap2) & kI8mm) != 0 && hasDotProducts();
+#elif defined(__APPLE__)
+  int has = 0;  // 0 on Apple's M1
+  size_t bytes = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_I8MM", &has, &bytes, nullptr, 0) == 0 && has != 0;
+#elif defined(_WIN32)
+  constexpr DWORD kByteMatrices = 66;  // PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE of winnt.h; older Windows doesn't know it
+  return IsProcessorFeaturePresent(kByteMatrices) != 0 && hasDotProducts();
 #else
   return false;
 #endif

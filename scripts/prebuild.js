@@ -39,6 +39,7 @@ const AVX512 = [
   '-mevex512',
 ];
 const AVX2 = ['-mavx2', '-mfma', '-mf16c'];
+const DOT_PRODUCTS = '-mcpu=generic+dotprod';
 const INSTRUCTION_SETS = {
   x64: {
     baseline: [],
@@ -47,14 +48,14 @@ const INSTRUCTION_SETS = {
     avx512: AVX512,
     avx512vnni: [...AVX512, '-mavx512vnni'],
   },
-  arm64: { neon: [], neondot: ['-mcpu=generic+dotprod'] },
+  arm64: { neon: [], neondot: [DOT_PRODUCTS], neoni8mm: [DOT_PRODUCTS, '-DSGEMOE_I8MM'] },
   riscv64: { baseline: [] },
 };
-/** Instruction sets that every processor of a platform has, and whose flags its compiler doesn't take. */
-const IMPLIED = { 'darwin-arm64': ['neondot'] };
+/** Flags for what every processor of a platform has, which its compiler doesn't take. */
+const IMPLIED = { 'darwin-arm64': [DOT_PRODUCTS] };
 /** Instruction sets that make only some sources faster. */
 const ROUNDED = /\/stored_rounded\w*\.cc$/;
-const ONLY = { avxvnni: ROUNDED, avx512vnni: ROUNDED, neondot: ROUNDED };
+const ONLY = { avxvnni: ROUNDED, avx512vnni: ROUNDED, neondot: ROUNDED, neoni8mm: ROUNDED };
 
 const ADDON = [
   '-DNAPI_VERSION=8',
@@ -142,7 +143,7 @@ function replace(from, to) {
 function kernelJobs(target) {
   const sets = Object.entries(INSTRUCTION_SETS[target.split('-')[1]]);
   return sets.flatMap(([set, flags]) => {
-    const own = IMPLIED[target]?.includes(set) ? [] : flags;
+    const own = flags.filter((flag) => !IMPLIED[target]?.includes(flag));
     return kernelSources(set).map((source) => ({
       name: `${set}_${path.basename(source, '.cc')}`,
       source,

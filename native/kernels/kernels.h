@@ -2,7 +2,7 @@
 // argument; nothing here checks again. Formulas and conventions: src/backend/kernels.ts.
 //
 // Each source in this folder is compiled once per instruction set, inside the namespace SGEMOE_ISA (baseline, avx2,
-// avx512, neon), and gathered into one table; what multiplies bytes once more for avxvnni, avx512vnni and neondot. The table is chosen at load by CPU check. Those sources must not use
+// avx512, neon), and gathered into one table; what multiplies bytes once more for avxvnni, avx512vnni, neondot and neoni8mm. The table is chosen at load by CPU check. Those sources must not use
 // inline templates of the standard library: the linker keeps one copy for all.
 #pragma once
 #include <cstdint>
@@ -98,7 +98,7 @@ struct StoredProduct {
   int64_t ldy;
 };
 
-// Products of many rounded rows (kernels/stored_rounded_panels.cc).
+// Products of many rounded rows (kernels/stored_rounded_panels.cc, on arm64 stored_rounded_panels_neon.cc).
 struct RoundedPanels {
   int64_t tileRows;  // rounded rows are read in multiples of it, whatever those beyond the last one hold
   int64_t bytes;     // of memory that a product needs, aligned to 64

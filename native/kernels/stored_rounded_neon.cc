@@ -4,7 +4,8 @@
 #include "stored_quants_neon.h"
 #include "stored_rounded.h"
 
-#if defined(__ARM_FEATURE_DOTPROD)
+// neoni8mm takes the functions of neondot: stored_rounded_table.cc.
+#if defined(__ARM_FEATURE_DOTPROD) && !defined(SGEMOE_I8MM)
 
 namespace sgemoe {
 namespace SGEMOE_ISA {

@@ -4,7 +4,7 @@
  * - SGEMOE_BACKEND=auto|reference|wasm|builtin|openblas|accelerate|blas: the backend; any value except 'auto' is a demand.
  * - SGEMOE_BLAS=<file>: a library with `cblas_sgemm` (MKL, BLIS, another OpenBLAS).
  * - SGEMOE_ADDON=<file>: the addon to load.
- * - SGEMOE_ISA=baseline|avx2|avxvnni|avx512|avx512vnni|neon|neondot: for tests.
+ * - SGEMOE_ISA=baseline|avx2|avxvnni|avx512|avx512vnni|neon|neondot|neoni8mm: for tests.
  * - SGEMOE_EXACT=1: products by block types take the activations as they are (`BackendInfo.exactProducts`).
  * - SGEMOE_MATMUL=fma|split: without, or also float32 with, the matrix unit (`BackendInfo.matmul`).
  * - SGEMOE_TILES=model: for tests, the scalar model of the matrix unit in place of the processor's.
@@ -30,7 +30,16 @@ const REQUESTS: readonly BackendRequest[] = [
 ];
 /** Backends that open no library. */
 const WITHOUT_LIBRARY: readonly string[] = ['reference', 'wasm', 'builtin', 'accelerate'];
-const INSTRUCTION_SETS = ['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot'];
+const INSTRUCTION_SETS = [
+  'baseline',
+  'avx2',
+  'avxvnni',
+  'avx512',
+  'avx512vnni',
+  'neon',
+  'neondot',
+  'neoni8mm',
+];
 const MAX_THREADS = 256;
 
 let current: Kernels | undefined;

@@ -87,7 +87,7 @@ export interface BackendInfo {
   /** The BLAS library in use, null for 'reference', 'wasm' and 'builtin'. */
   readonly blas: BlasInfo | null;
   /**
-   * 'baseline' (SSE2), 'avx2', 'avx512', 'neon', for stored matrices also 'avxvnni', 'avx512vnni' and 'neondot'; 'simd128' or 'relaxed-simd' of
+   * 'baseline' (SSE2), 'avx2', 'avx512', 'neon', for stored matrices also 'avxvnni', 'avx512vnni', 'neondot' and 'neoni8mm'; 'simd128' or 'relaxed-simd' of
    * WebAssembly; 'none' for the reference backend.
    */
   readonly instructionSet: string;

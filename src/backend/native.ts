@@ -17,7 +17,7 @@ export interface NativeOptions {
   backend?: NativeBackendRequest | undefined;
   /** File name or path of a library with `cblas_sgemm`, for 'blas', 'openblas' and 'auto'. */
   blasPath?: string | undefined;
-  /** 'baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon' or 'neondot', for tests. Default: the best one of this processor. */
+  /** 'baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot' or 'neoni8mm', for tests. Default: the best one of this processor. */
   instructionSet?: string | undefined;
   /** Products by block types take the activations as they are (`StoredKernels`). Default: false. */
   exact?: boolean | undefined;

@@ -51,6 +51,7 @@ export function conformance(name: string, getKernels: () => Kernels, options: Co
         'avx512vnni',
         'neon',
         'neondot',
+        'neoni8mm',
         'simd128',
         'relaxed-simd',
       ]).toContain(info.instructionSet);

@@ -246,7 +246,7 @@ describe('misspelt environment variables', () => {
   it.each([
     ['SGEMOE_BACKEND', 'openbals', 'auto, reference, wasm, builtin, openblas, accelerate, blas'],
     ['SGEMOE_EXACT', 'yes', '0 or 1'],
-    ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avxvnni, avx512, avx512vnni, neon, neondot'],
+    ['SGEMOE_ISA', 'sse9', 'baseline, avx2, avxvnni, avx512, avx512vnni, neon, neondot, neoni8mm'],
     ['SGEMOE_MATMUL', 'amx', 'fma or split'],
     ['SGEMOE_TILES', 'real', 'model or pairsModel'],
     ['SGEMOE_THREADS', '0', '1..256'],
@@ -311,7 +311,7 @@ describe.skipIf(ADDON === null)('the addon', () => {
       addonPath: join(built, 'build', 'Release', 'sgemoe.node'),
     });
     expect(info?.platform).toContain(`${process.platform}-${process.arch}`);
-    expect(['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot']).toContain(
+    expect(['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni', 'neon', 'neondot', 'neoni8mm']).toContain(
       info?.instructionSet,
     );
     expect(warnings).toEqual([]);

@@ -12,6 +12,6 @@ export function tryLoad(options: NativeOptions): Kernels | null {
 
 /** Instruction sets that are built for this processor, the plainest first, whether this machine has them or not. */
 export const INSTRUCTION_SETS: readonly string[] = {
-  arm64: ['neon', 'neondot'],
+  arm64: ['neon', 'neondot', 'neoni8mm'],
   x64: ['baseline', 'avx2', 'avxvnni', 'avx512', 'avx512vnni'],
 }[process.arch as string] ?? ['baseline'];

@@ -58,7 +58,8 @@ describe('scripts/prebuild.js', () => {
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
     expect(script).toContain(`[...AVX512, '${cmakeSet('FLAGS_avx512vnni')[1]}']`);
     expect(script).toContain(`[...AVX2, '${cmakeSet('FLAGS_avxvnni')[1]}']`);
-    expect(script).toContain(`neondot: ['${cmakeSet('FLAGS_neondot').join(' ')}']`);
+    expect(script).toContain(`const DOT_PRODUCTS = '${cmakeSet('FLAGS_neondot').join(' ')}'`);
+    expect(script).toContain(`neoni8mm: [DOT_PRODUCTS, '${cmakeSet('FLAGS_neoni8mm')[1]}']`);
     const words = [
       ...flags,
       ...addonDefinitions().map((word) => `-D${word}`),
@@ -96,6 +97,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
     expect(gypList('avx512vnni_flags')).toEqual(['<@(avx512_flags)', cmakeSet('FLAGS_avx512vnni')[1]]);
     expect(gypList('avxvnni_flags')).toEqual(['<@(avx2_flags)', cmakeSet('FLAGS_avxvnni')[1]]);
     expect(gypList('neondot_flags')).toEqual(cmakeSet('FLAGS_neondot'));
+    expect(gypList('neoni8mm_flags')).toEqual(['<@(neondot_flags)', cmakeSet('FLAGS_neoni8mm')[1]]);
     expect(cmakeSet('FLAGS_baseline')).toEqual([]);
     expect(cmakeSet('FLAGS_neon')).toEqual([]);
     for (const name of ['random', 'quantize']) {
@@ -120,6 +122,7 @@ describe('CMakeLists.txt and binding.gyp', () => {
       'baseline',
       'neon',
       'neondot',
+      'neoni8mm',
     ]);
     for (const name of new Set(sets)) expect(cmake).toContain(`set(FLAGS_${name} `);
   });
