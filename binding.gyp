@@ -14,7 +14,7 @@
     'avx512_flags': ['-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-mprefer-vector-width=512'],
     'avx512vnni_flags': ['<@(avx512_flags)', '-mavx512vnni'],
     'avxvnni_flags': ['<@(avx2_flags)', '-DSGEMOE_AVXVNNI'],
-    'neondot_flags': ['-mcpu=generic+dotprod'],
+    'neondot_flags': ['-mcpu=generic+dotprod', '-DSGEMOE_SDOT'],
     'neoni8mm_flags': ['<@(neondot_flags)', '-DSGEMOE_I8MM'],
   },
   'target_defaults': {
@@ -107,7 +107,7 @@
           'sources': ['<@(rounded_sources)'],
           'defines': ['SGEMOE_ISA=neondot'],
           'cflags': ['<@(hot_flags)', '<@(neondot_flags)'],
-          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)']},  # Apple's arm64 processors all have it
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '-DSGEMOE_SDOT']},  # Apple's arm64 processors all have it
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neondot_flags)']}},
         },
         {
@@ -116,7 +116,7 @@
           'sources': ['<@(rounded_sources)'],
           'defines': ['SGEMOE_ISA=neoni8mm'],
           'cflags': ['<@(hot_flags)', '<@(neoni8mm_flags)'],
-          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '-DSGEMOE_I8MM']},
+          'xcode_settings': {'OTHER_CFLAGS': ['<@(hot_flags)', '-DSGEMOE_SDOT', '-DSGEMOE_I8MM']},
           'msvs_settings': {'VCCLCompilerTool': {'AdditionalOptions': ['<@(neoni8mm_flags)']}},
         },
       ],

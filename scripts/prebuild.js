@@ -39,7 +39,7 @@ const AVX512 = [
   '-mevex512',
 ];
 const AVX2 = ['-mavx2', '-mfma', '-mf16c'];
-const DOT_PRODUCTS = '-mcpu=generic+dotprod';
+const NEONDOT = ['-mcpu=generic+dotprod', '-DSGEMOE_SDOT'];
 const INSTRUCTION_SETS = {
   x64: {
     baseline: [],
@@ -48,11 +48,11 @@ const INSTRUCTION_SETS = {
     avx512: AVX512,
     avx512vnni: [...AVX512, '-mavx512vnni'],
   },
-  arm64: { neon: [], neondot: [DOT_PRODUCTS], neoni8mm: [DOT_PRODUCTS, '-DSGEMOE_I8MM'] },
+  arm64: { neon: [], neondot: NEONDOT, neoni8mm: [...NEONDOT, '-DSGEMOE_I8MM'] },
   riscv64: { baseline: [] },
 };
 /** Flags for what every processor of a platform has, which its compiler doesn't take. */
-const IMPLIED = { 'darwin-arm64': [DOT_PRODUCTS] };
+const IMPLIED = { 'darwin-arm64': ['-mcpu=generic+dotprod'] };
 /** Instruction sets that make only some sources faster. */
 const ROUNDED = /\/stored_rounded\w*\.cc$/;
 const ONLY = { avxvnni: ROUNDED, avx512vnni: ROUNDED, neondot: ROUNDED, neoni8mm: ROUNDED };

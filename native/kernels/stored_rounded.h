@@ -29,7 +29,7 @@ void roundRow(const float* x, int64_t cols, uint8_t* row);
 // y [m, n] = alpha * x W^T + beta * y for rounded rows x, which are roundedBytes(cols) apart.
 void multiplyRounded(const StoredProduct& product, const uint8_t* x);
 
-#if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
+#if defined(__AVX512VNNI__) || defined(SGEMOE_SDOT)
 extern const RoundedPanels kRoundedPanels;
 #endif
 

@@ -5,7 +5,7 @@
 #include "stored_rounded.h"
 
 // neoni8mm takes the functions of neondot: stored_rounded_table.cc.
-#if defined(__ARM_FEATURE_DOTPROD) && !defined(SGEMOE_I8MM)
+#if defined(SGEMOE_SDOT) && !defined(SGEMOE_I8MM)
 
 namespace sgemoe {
 namespace SGEMOE_ISA {

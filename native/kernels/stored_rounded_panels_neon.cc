@@ -4,7 +4,7 @@
 #include "stored_quants_neon.h"
 #include "stored_rounded.h"
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(SGEMOE_SDOT)
 
 namespace sgemoe {
 namespace SGEMOE_ISA {

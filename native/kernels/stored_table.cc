@@ -8,7 +8,7 @@ void widen(StorageType type, const uint8_t* blocks, int64_t count, float* out);
 void multiplyFloats(const StoredProduct& product);
 
 extern const StoredKernels kStoredKernels;
-#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+#if defined(__AVX2__) || defined(SGEMOE_SDOT)
 extern const RoundedProducts kRoundedProducts;
 const StoredKernels kStoredKernels = {widen, multiplyFloats, &kRoundedProducts};
 #else

@@ -58,8 +58,8 @@ describe('scripts/prebuild.js', () => {
     const flags = ['WARNINGS', 'OPTIMIZATION', 'MATH_FLAGS', 'FLAGS_avx2', 'FLAGS_avx512'].flatMap(cmakeSet);
     expect(script).toContain(`[...AVX512, '${cmakeSet('FLAGS_avx512vnni')[1]}']`);
     expect(script).toContain(`[...AVX2, '${cmakeSet('FLAGS_avxvnni')[1]}']`);
-    expect(script).toContain(`const DOT_PRODUCTS = '${cmakeSet('FLAGS_neondot').join(' ')}'`);
-    expect(script).toContain(`neoni8mm: [DOT_PRODUCTS, '${cmakeSet('FLAGS_neoni8mm')[1]}']`);
+    expect(script).toContain(`const NEONDOT = ['${cmakeSet('FLAGS_neondot').join("', '")}']`);
+    expect(script).toContain(`neoni8mm: [...NEONDOT, '${cmakeSet('FLAGS_neoni8mm')[1]}']`);
     const words = [
       ...flags,
       ...addonDefinitions().map((word) => `-D${word}`),

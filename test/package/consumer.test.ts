@@ -38,7 +38,7 @@ const { checkBinary } = createRequire(__filename)('../../.ci/platforms/binaries.
 const MINUTES = 60_000;
 /**
  * Limits in bytes: of the whole with its eight addons, of one addon, and of the rest, which has dist/web with the
- * kernels of WebAssembly. On x64 there are five instruction sets, two of them for a few kernels, on arm64 two; the eight addons have 4.3 MB, so that 1.7 MB are left for the rest.
+ * kernels of WebAssembly. On x64 there are five instruction sets, two of them for a few kernels, on arm64 three, likewise; the eight addons have 4.3 MB, so that 1.7 MB are left for the rest.
  */
 const TARBALL_LIMIT_BYTES = 6_000_000;
 const X64_ADDON_LIMIT_BYTES = 750_000;
