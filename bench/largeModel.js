@@ -19,6 +19,8 @@ const TYPES = ['bfloat16', 'float16', 'q8_0', 'q4_0'];
 /** Random numbers that a tensor's rows are taken from, in turn. */
 const POOL = 2 ** 22;
 const DECODED = 32;
+/** Memory that is read in order after each of them, for comparison: more than the caches hold. */
+const READ_BYTES = 2 ** 28;
 /** What --train trains: adapters of this rank on all experts, on one row of so many tokens, for so many steps. */
 const TRAINED = { rank: 16, seq: 256, steps: 3 };
 
@@ -114,19 +116,47 @@ async function measure(dir) {
   const decoder = new Decoder(model, { contextLength: 256 });
   const logits = new Float32Array(model.vocabSize);
   decoder.prefill(0, [1, 2, 3, 4], logits);
-  const times = [];
+  const read = readerOf(model.kernels);
+  const perToken = activeBytes(model);
+  const [times, rates, shares] = [[], [], []];
   for (let i = 0, token = 5; i < DECODED; i++) {
-    const begun = performance.now();
-    decoder.step([{ slot: 0, tokens: [token] }], { logits });
-    times.push(performance.now() - begun);
+    const ms = msOf(() => decoder.step([{ slot: 0, tokens: [token] }], { logits }));
+    const rate = READ_BYTES / msOf(read);
+    times.push(ms);
+    rates.push(rate);
+    shares.push(perToken / ms / rate);
     token = logits.indexOf(Math.max(...logits));
   }
+  const gigabytes = (bytesPerMs) => `${(bytesPerMs / 1e6).toFixed(1)} GB/s`;
   print([
     ...weightsOf(model),
     ['load', `${loadedMs.toFixed(0)} ms`],
     ['decode', `${(1000 / median(times)).toFixed(2)} tokens/s, median of ${DECODED}`],
+    [
+      'reads',
+      `${gigabytes(perToken / median(times))} of active weights (${formatBytes(perToken)} a token), ${median(shares).toFixed(2)} of ` +
+        `reading memory in order (${gigabytes(median(rates))}), in turns`,
+    ],
     ['process', `${formatBytes(process.memoryUsage().rss)} resident, mapped pages included`],
   ]);
+}
+
+function msOf(run) {
+  const begun = performance.now();
+  run();
+  return performance.now() - begun;
+}
+
+/** Reads READ_BYTES in order, on all threads. */
+function readerOf(kernels) {
+  const x = kernels.memory.floats(READ_BYTES / 4).fill(1);
+  return () => kernels.sumSquares(x, 0, x.length);
+}
+
+/** Bytes of weights that one token reads: all but the experts that it isn't routed to, and the other tokens' embeddings. */
+function activeBytes({ config, weightBytes: { resident, mapped } }) {
+  const embedding = config.tieWordEmbeddings ? 0 : config.vocabSize * config.hiddenDim;
+  return ((resident + mapped) / config.totalParams()) * (config.activeParams() - embedding);
 }
 
 async function train(dir) {

@@ -15,6 +15,13 @@ constexpr int kTileRows = 4;
 constexpr int kTileRows = 2;
 #endif
 
+// How far one row's weights are prefetched: Zen 3 reads them from memory 5 % faster so, Zen 4 slower.
+#if defined(__AVX2__) && !defined(__AVX512F__)
+constexpr int kRowPrefetchBytes = 1024;
+#else
+constexpr int kRowPrefetchBytes = 0;
+#endif
+
 inline void update(const StoredProduct& s, int64_t row, int64_t n, float sum) {
   float* const y = s.y + row * s.ldy + n;
   *y = s.beta == 0 ? s.alpha * sum : s.alpha * sum + s.beta * *y;
@@ -38,6 +45,7 @@ void multiplyTile(const StoredProduct& s, int64_t row, int64_t n) {
       UNROLL for (int r = 0; r < R; r++) {
         const uint8_t* const p = w + r * s.rowBytes + (k + c * kLanes) * T::kBytes;
         if (R > 1) __builtin_prefetch(p + R * s.rowBytes);
+        if (kRowPrefetchBytes > 0 && R * M == 1 && c * kLanes * T::kBytes % 64 == 0) __builtin_prefetch(p + kRowPrefetchBytes);
         right[r] = T::load(p);
       }
       UNROLL for (int i = 0; i < M; i++) {

