@@ -118,6 +118,7 @@ async function measure(dir) {
   decoder.prefill(0, [1, 2, 3, 4], logits);
   const read = readerOf(model.kernels);
   const perToken = activeBytes(model);
+  /** @type {number[][]} */
   const [times, rates, shares] = [[], [], []];
   for (let i = 0, token = 5; i < DECODED; i++) {
     const ms = msOf(() => decoder.step([{ slot: 0, tokens: [token] }], { logits }));
