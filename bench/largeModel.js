@@ -154,9 +154,12 @@ function readerOf(kernels) {
   return () => kernels.sumSquares(x, 0, x.length);
 }
 
-/** Bytes of weights that one token reads: all but the experts that it isn't routed to, and the other tokens' embeddings. */
+/**
+ * Bytes of weights that one token reads: all but the experts that it isn't routed to, and the other tokens' embeddings.
+ * @param {import('..').MoETransformer} model
+ */
 function activeBytes({ config, weightBytes: { resident, mapped } }) {
-  const embedding = config.tieWordEmbeddings ? 0 : config.vocabSize * config.hiddenDim;
+  const embedding = config.tieEmbeddings ? 0 : config.vocabSize * config.hiddenDim;
   return ((resident + mapped) / config.totalParams()) * (config.activeParams() - embedding);
 }
 

@@ -1,5 +1,5 @@
-// Products by matrices of floats as they lie in memory: they are widened in registers, for four rows of x at a time. For up
-// to four rows they are read once, in order; more rows find them in the second cache.
+// Products by matrices of floats as they lie in memory: they are widened in registers, for four rows of x at a time. For one, two
+// and four rows they are read once; other rows find them in the second cache.
 #include "quad_sums.h"
 #include "stored_lanes.h"
 
@@ -16,7 +16,7 @@ constexpr int kTileRows = 2;
 #endif
 
 // From how many places the weights for one row of x are read at once, and how far ahead. Zen 3 gets them from memory 1.4 times as
-// fast from four places as from one, unless they share a page; Zen 4 half as fast from two.
+// fast from four places as from one, unless they share a page; Zen 4 half as fast from two. Intel's without AVX-512 weren't measured.
 #if defined(__AVX2__) && !defined(__AVX512F__)
 constexpr int kStreams = 4;
 #else

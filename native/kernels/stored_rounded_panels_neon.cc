@@ -4,6 +4,11 @@
 #include "stored_quants_neon.h"
 #include "stored_rounded.h"
 
+// Compilers without this header have assemblers that don't know SMMLA: this set then has panels by SDOT.
+#if defined(SGEMOE_I8MM) && !__has_include(<arm_bf16.h>)
+#undef SGEMOE_I8MM
+#endif
+
 #if defined(SGEMOE_SDOT)
 
 namespace sgemoe {
