@@ -1,7 +1,5 @@
 #include "mapped_file.h"
 
-#include "huge_pages.h"
-
 #if defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
@@ -165,9 +163,6 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path, std::strin
   // Without MAP_NORESERVE, Linux refuses what is larger than the memory, since every page might be written.
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, static_cast<int>(mapped->file_), 0);
   if (data == MAP_FAILED) return failed("mmap");
-  // What isn't cached is then read by some MB, and mapped in large pages where the file system has them (ext4, XFS, Btrfs of newer
-  // kernels).
-  adviseHugePages(data, size);
   mapped->data_ = static_cast<uint8_t*>(data);
   mapped->size_ = size;
   const auto begin = reinterpret_cast<uintptr_t>(data);

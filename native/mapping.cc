@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "huge_pages.h"
 #include "mapped_file.h"
 
 namespace sgemoe {
@@ -37,15 +38,30 @@ bool isInside(double offset, double bytes, uint64_t size) {
   return whole(offset) && whole(bytes) && offset + bytes <= end;
 }
 
+// Calls use(number, offset, bytes) for pairs of offset and bytes until it returns false.
+template <class Use>
+void forRanges(Napi::Env env, const Napi::Float64Array& pairs, uint64_t size, const Use& use) {
+  for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) {
+    const double offset = pairs[i], bytes = pairs[i + 1];
+    if (!isInside(offset, bytes, size)) {
+      throw Napi::RangeError::New(env, "mapFile: range " + std::to_string(i / 2) + " must lie in the file of " +
+                                           std::to_string(size) + " bytes");
+    }
+    if (!use(static_cast<uint32_t>(i / 2), static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes))) return;
+  }
+}
+
+bool isFloat64Array(const Napi::Value& value) {
+  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_float64_array;
+}
+
 }  // namespace
 
 Napi::Value mapFile(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   if (!call[0].IsString()) throw Napi::TypeError::New(env, "mapFile: path must be a string");
-  if (!call[1].IsTypedArray() || call[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
-    throw Napi::TypeError::New(env, "mapFile: ranges must be a Float64Array");
-  }
-  const auto ranges = call[1].As<Napi::Float64Array>();
+  if (!isFloat64Array(call[1])) throw Napi::TypeError::New(env, "mapFile: ranges must be a Float64Array");
+  if (!isFloat64Array(call[2])) throw Napi::TypeError::New(env, "mapFile: matrices must be a Float64Array");
   try {
     std::string reason;
     const Owner file = MappedFile::open(call[0].As<Napi::String>().Utf8Value(), &reason);
@@ -55,16 +71,20 @@ Napi::Value mapFile(const Napi::CallbackInfo& call) {
     handle.TypeTag(&kMapping);
     result[0u] = handle;
     result[1u] = Napi::Number::New(env, static_cast<double>(file->size()));
-    for (size_t i = 0; i + 1 < ranges.ElementLength(); i += 2) {
-      const double offset = ranges[i], bytes = ranges[i + 1];
-      if (!isInside(offset, bytes, file->size())) {
-        throw Napi::RangeError::New(env, "mapFile: range " + std::to_string(i / 2) + " must lie in the file of " +
-                                             std::to_string(file->size()) + " bytes");
-      }
-      const Napi::Value buffer = bufferOver(env, file, static_cast<uint64_t>(offset), static_cast<uint64_t>(bytes));
-      if (buffer.IsEmpty()) return env.Null();
-      result[static_cast<uint32_t>(2 + i / 2)] = buffer;
-    }
+    bool allowed = true;
+    forRanges(env, call[1].As<Napi::Float64Array>(), file->size(), [&](uint32_t i, uint64_t offset, uint64_t bytes) {
+      const Napi::Value buffer = bufferOver(env, file, offset, bytes);
+      allowed = !buffer.IsEmpty();
+      if (allowed) result[2 + i] = buffer;
+      return allowed;
+    });
+    if (!allowed) return env.Null();
+    // What isn't cached is then read by some MB, and mapped in large pages where the file system has them (ext4, XFS, Btrfs of
+    // newer kernels). Smaller matrices would have too much read along that belongs to experts nobody asked for.
+    forRanges(env, call[2].As<Napi::Float64Array>(), file->size(), [&](uint32_t, uint64_t offset, uint64_t bytes) {
+      adviseHugePages(file->data() + offset, static_cast<size_t>(bytes));
+      return true;
+    });
     return result;
   } catch (const std::bad_alloc&) {
     throw Napi::Error::New(env, "mapFile: out of memory");

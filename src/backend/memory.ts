@@ -1,5 +1,5 @@
 import { availableMemory } from '../base/machineMemory';
-import type { FileMapping, KernelMemory } from './kernelMemory';
+import type { KernelMemory } from './kernelMemory';
 import type { Kernels } from './kernels';
 
 /** Elements to which arrays are aligned: 64 bytes of float32. */
@@ -8,7 +8,7 @@ const ALIGNMENT = 16;
 /** The process's memory: arrays with buffers of their own. */
 export function processMemory(
   kernels: Pick<Kernels, 'floatType' | 'adviseHugePages' | 'alignmentPadding'>,
-  mapFile?: (path: string, ranges: Float64Array) => FileMapping | null,
+  mapFile?: KernelMemory['mapFile'],
 ): KernelMemory {
   // float64 hides behind the same type when the kernels compute in it.
   const FloatArray = (

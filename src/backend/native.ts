@@ -4,7 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SgemoeError } from '../base/errors';
-import type { FileMapping } from './kernelMemory';
+import type { FileMapping, KernelMemory } from './kernelMemory';
 import type { BackendInfo, BackendName, Kernels } from './kernels';
 import { processMemory } from './memory';
 import { buildCommand, isInstalled } from './packageManager';
@@ -53,7 +53,11 @@ interface Addon {
     matmul: string | null,
     tiles: string | null,
   ): NativeKernels;
-  mapFile(path: string, ranges: Float64Array): [handle: object, size: number, ...ArrayBuffer[]] | null;
+  mapFile(
+    path: string,
+    ranges: Float64Array,
+    matrices: Float64Array,
+  ): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
   openRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks;
   /** The ranks that another thread has opened; this one may not `listen`. */
@@ -211,9 +215,7 @@ function toKernels(
   const platform = platformName();
   return {
     floatType: 'float32',
-    memory: processMemory({ floatType: 'float32', ...functions }, (path, ranges) =>
-      mapFile(addon, path, ranges),
-    ),
+    memory: processMemory({ floatType: 'float32', ...functions }, (...args) => mapFile(addon, ...args)),
     ...functions,
     get info(): BackendInfo {
       return { ...described, request, platform, threads: threads(), addonPath, notes };
@@ -239,8 +241,11 @@ export function joinNativeRanks(addonPath: string): NativeRanks {
   return loadAddon(addonPath).addon.joinRanks();
 }
 
-function mapFile(addon: Addon, path: string, ranges: Float64Array): FileMapping | null {
-  const mapped = addon.mapFile(path, ranges);
+function mapFile(
+  addon: Addon,
+  ...args: Parameters<NonNullable<KernelMemory['mapFile']>>
+): FileMapping | null {
+  const mapped = addon.mapFile(...args);
   if (mapped === null) return null;
   const [handle, size, ...buffers] = mapped;
   return { size, buffers, state: () => MAPPING_STATES[addon.mappingState(handle)] };

@@ -89,8 +89,7 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
   const { windows, windowOf } = windowsOf(ranges);
   let mapping: FileMapping | null;
   try {
-    const pairs = Float64Array.from(windows.flatMap(({ offset, bytes }) => [offset, bytes]));
-    mapping = memory.mapFile(toNamespacedPath(resolve(file.path)), pairs);
+    mapping = memory.mapFile(toNamespacedPath(resolve(file.path)), pairsOf(windows), pairsOf(ranges));
   } catch (error) {
     if (!(error instanceof RangeError)) return null; // Some file systems map nothing.
     requireStamp(file, stampAt(file.path));
@@ -105,6 +104,10 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
     return new Uint8Array(buffers[window], offset - windows[window].offset, bytes);
   });
   return { parts, mapping };
+}
+
+function pairsOf(ranges: readonly ByteRange[]): Float64Array {
+  return Float64Array.from(ranges.flatMap(({ offset, bytes }) => [offset, bytes]));
 }
 
 function stampAt(path: string): string {

@@ -167,17 +167,20 @@ test.runIf(maps)('the addon refuses what is no mapping and no range', async () =
     const loaded = { exports: {} };
     process.dlopen(loaded, workerData.addon);
     const { mapFile, mappingState, create } = loaded.exports;
+    const none = new Float64Array(0);
     const message = (action) => { try { return String(action()); } catch (error) { return error.name + ' ' + error.message; } };
     parentPort.postMessage([
-      () => mapFile(7, new Float64Array(0)),
-      () => mapFile(workerData.path, [0, 1]),
-      () => mapFile(workerData.path, Float64Array.of(0, NaN)),
-      () => mapFile(workerData.path, Float64Array.of(0.5, 1)),
-      () => mapFile(workerData.path, Float64Array.of(2 ** 60, 1)),
-      () => mapFile(workerData.path + '-none', new Float64Array(0)),
+      () => mapFile(7, none, none),
+      () => mapFile(workerData.path, [0, 1], none),
+      () => mapFile(workerData.path, none),
+      () => mapFile(workerData.path, Float64Array.of(0, NaN), none),
+      () => mapFile(workerData.path, Float64Array.of(0.5, 1), none),
+      () => mapFile(workerData.path, Float64Array.of(2 ** 60, 1), none),
+      () => mapFile(workerData.path, none, Float64Array.of(9, 2)),
+      () => mapFile(workerData.path + '-none', none, none),
       () => mappingState({}),
       () => mappingState(create),
-      () => new Uint8Array(mapFile(workerData.path, Float64Array.of(1, 2))[2]),
+      () => new Uint8Array(mapFile(workerData.path, Float64Array.of(1, 2), Float64Array.of(1, 2))[2]),
     ].map(message));`;
   const { path, content } = makeFile(10);
   const worker = new Worker(script, { eval: true, workerData: { path, addon: getKernels().info.addonPath } });
@@ -186,6 +189,8 @@ test.runIf(maps)('the addon refuses what is no mapping and no range', async () =
   expect(messages).toEqual([
     'TypeError mapFile: path must be a string',
     'TypeError mapFile: ranges must be a Float64Array',
+    'TypeError mapFile: matrices must be a Float64Array',
+    outside,
     outside,
     outside,
     outside,
