@@ -61,7 +61,7 @@ Napi::Value mapFile(const Napi::CallbackInfo& call) {
   const Napi::Env env = call.Env();
   if (!call[0].IsString()) throw Napi::TypeError::New(env, "mapFile: path must be a string");
   if (!isFloat64Array(call[1])) throw Napi::TypeError::New(env, "mapFile: ranges must be a Float64Array");
-  if (!isFloat64Array(call[2])) throw Napi::TypeError::New(env, "mapFile: matrices must be a Float64Array");
+  if (!isFloat64Array(call[2])) throw Napi::TypeError::New(env, "mapFile: regions must be a Float64Array");
   try {
     std::string reason;
     const Owner file = MappedFile::open(call[0].As<Napi::String>().Utf8Value(), &reason);
@@ -80,7 +80,7 @@ Napi::Value mapFile(const Napi::CallbackInfo& call) {
     });
     if (!allowed) return env.Null();
     // What isn't cached is then read by some MB, and mapped in large pages where the file system has them (ext4, XFS, Btrfs of
-    // newer kernels). Smaller matrices would have too much read along that belongs to experts nobody asked for.
+    // newer kernels).
     forRanges(env, call[2].As<Napi::Float64Array>(), file->size(), [&](uint32_t, uint64_t offset, uint64_t bytes) {
       adviseHugePages(file->data() + offset, static_cast<size_t>(bytes));
       return true;

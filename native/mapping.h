@@ -4,8 +4,8 @@
 
 namespace sgemoe {
 
-// mapFile(path, ranges, matrices): ranges is a Float64Array of pairs offset, bytes. Returns [handle, size, ...ArrayBuffers], one for
-// each range; matrices are such pairs, too: of what is used as a whole, so that Linux is asked for large pages. Null where this host of V8 allows no buffers outside its heap. Throws an Error if the file can't be mapped
+// mapFile(path, ranges, regions): ranges is a Float64Array of pairs offset, bytes. Returns [handle, size, ...ArrayBuffers], one for
+// each range; regions are such pairs, too, for which Linux is asked for large pages. Null where this host of V8 allows no buffers outside its heap. Throws an Error if the file can't be mapped
 // and a RangeError for a range outside it. The mapping ends when the handle and the last buffer are collected.
 Napi::Value mapFile(const Napi::CallbackInfo& call);
 

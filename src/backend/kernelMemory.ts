@@ -30,10 +30,10 @@ export interface KernelMemory {
   /**
    * Maps a file and hands out ranges of it, pairs of offset and bytes, each at most as long as a typed array may be. null
    * where the host allows no such buffers. Without this function the backend maps no files.
-   * @param matrices such pairs, too: of what is read as a whole, so that the system may use large pages there.
+   * @param regions such pairs, too, in which the system may use large pages.
    * @throws Error if the system refuses; RangeError for a range outside the file.
    */
-  mapFile?(path: string, ranges: Float64Array, matrices: Float64Array): FileMapping | null;
+  mapFile?(path: string, ranges: Float64Array, regions: Float64Array): FileMapping | null;
   /** What can still be allocated, and what limits it. */
   available(): AvailableMemory;
 }

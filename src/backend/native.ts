@@ -56,7 +56,7 @@ interface Addon {
   mapFile(
     path: string,
     ranges: Float64Array,
-    matrices: Float64Array,
+    regions: Float64Array,
   ): [handle: object, size: number, ...ArrayBuffer[]] | null;
   mappingState(handle: object): 0 | 1 | 2;
   openRanks(path: string, timeoutMs: number, onProgress: () => void): NativeRanks;

@@ -13,6 +13,13 @@ export interface ByteRange {
 
 /** Ranges of a file that lie close together share a buffer of at most these bytes: typed arrays on Node 20 end at 4 GiB. */
 const MAX_BUFFER_BYTES = 2 ** 31;
+/**
+ * From this size on a matrix may have large pages. The system then reads some MB along with a page, which smaller experts
+ * would pay for where memory is short.
+ */
+const LARGE_MATRIX_BYTES = 4 * 2 ** 20;
+/** Large matrices that are closer than this have large pages in common. */
+const REGION_GAP_BYTES = 2 ** 16;
 /** Bytes of one read; Node takes fewer than 2^31 a call. */
 const MAX_READ_BYTES = 2 ** 30;
 
@@ -89,7 +96,11 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
   const { windows, windowOf } = windowsOf(ranges);
   let mapping: FileMapping | null;
   try {
-    mapping = memory.mapFile(toNamespacedPath(resolve(file.path)), pairsOf(windows), pairsOf(ranges));
+    mapping = memory.mapFile(
+      toNamespacedPath(resolve(file.path)),
+      pairsOf(windows),
+      pairsOf(regionsOf(ranges)),
+    );
   } catch (error) {
     if (!(error instanceof RangeError)) return null; // Some file systems map nothing.
     requireStamp(file, stampAt(file.path));
@@ -104,6 +115,21 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
     return new Uint8Array(buffers[window], offset - windows[window].offset, bytes);
   });
   return { parts, mapping };
+}
+
+/** Where large matrices lie behind each other. Between them, large pages must not end. */
+function regionsOf(ranges: readonly ByteRange[]): ByteRange[] {
+  const regions: { offset: number; bytes: number }[] = [];
+  const large = ranges.filter(({ bytes }) => bytes >= LARGE_MATRIX_BYTES);
+  for (const { offset, bytes } of large.sort((a, b) => a.offset - b.offset)) {
+    const last = regions.at(-1);
+    if (last !== undefined && offset - (last.offset + last.bytes) < REGION_GAP_BYTES) {
+      last.bytes = Math.max(last.bytes, offset + bytes - last.offset);
+    } else {
+      regions.push({ offset, bytes });
+    }
+  }
+  return regions;
 }
 
 function pairsOf(ranges: readonly ByteRange[]): Float64Array {

@@ -189,7 +189,7 @@ test.runIf(maps)('the addon refuses what is no mapping and no range', async () =
   expect(messages).toEqual([
     'TypeError mapFile: path must be a string',
     'TypeError mapFile: ranges must be a Float64Array',
-    'TypeError mapFile: matrices must be a Float64Array',
+    'TypeError mapFile: regions must be a Float64Array',
     outside,
     outside,
     outside,
