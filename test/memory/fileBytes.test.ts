@@ -91,6 +91,28 @@ describe.each(memories)('FileBytes with %s', (name, memory) => {
   });
 });
 
+test('large pages are asked for where matrices of 4 MiB and more lie, as one where these follow each other', () => {
+  const MIB = 2 ** 20;
+  const path = join(folder, 'large');
+  writeFileSync(path, '');
+  truncateSync(path, 32 * MIB);
+  let asked: number[] = [];
+  const memory: KernelMemory = {
+    ...getKernels().memory,
+    mapFile: (_path, _ranges, regions) => {
+      asked = [...regions];
+      return null;
+    },
+  };
+  FileBytes.open(memory, { path, stamp: fileStamp(statSync(path, { bigint: true })) }, [
+    { offset: 4 * MIB + 100, bytes: 4 * MIB },
+    { offset: 0, bytes: 4 * MIB },
+    { offset: 9 * MIB, bytes: 4 * MIB - 1 },
+    { offset: 20 * MIB, bytes: 5 * MIB },
+  ]);
+  expect(asked).toEqual([0, 8 * MIB + 100, 20 * MIB, 5 * MIB]);
+});
+
 describe.runIf(shrinks)('a mapped file', () => {
   const open = (pages: number) => {
     const file = makeFile(pages * PAGE);
