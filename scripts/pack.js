@@ -67,13 +67,19 @@ function buildForBrowsers() {
   } else console.warn('pack: without sgemoe/web, since npm run build:wasm has not been run');
 }
 
-/** Without the comments that have lines of their own, a seventh of the text. A line that ends with a backslash may belong to a macro. */
+/**
+ * Without the comments that have lines of their own, indentation and empty lines, a quarter of the text. A line that ends with a backslash
+ * may belong to a macro.
+ */
 function copyHeaders() {
   const source = path.join(ROOT, 'node_modules', 'node-addon-api');
   fs.mkdirSync(HEADERS);
   for (const name of fs.readdirSync(source).filter((file) => file.endsWith('.h'))) {
     const text = fs.readFileSync(path.join(source, name), 'utf8');
-    fs.writeFileSync(path.join(HEADERS, name), text.replace(/^[ \t]*\/\/.*(?<!\\)\r?\n/gm, ''));
+    fs.writeFileSync(
+      path.join(HEADERS, name),
+      text.replace(/^[ \t]*\/\/.*(?<!\\)\r?\n/gm, '').replace(/(?<!\\\r?\n)^[ \t]*\r?\n|^[ \t]+/gm, ''),
+    );
   }
 }
 
