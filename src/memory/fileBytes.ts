@@ -118,18 +118,9 @@ function mapRanges(memory: KernelMemory, file: StampedFile, ranges: readonly Byt
 }
 
 /** Where large matrices lie behind each other. Between them, large pages must not end. */
-function regionsOf(ranges: readonly ByteRange[]): ByteRange[] {
-  const regions: { offset: number; bytes: number }[] = [];
+function regionsOf(ranges: readonly ByteRange[]): readonly ByteRange[] {
   const large = ranges.filter(({ bytes }) => bytes >= LARGE_MATRIX_BYTES);
-  for (const { offset, bytes } of large.sort((a, b) => a.offset - b.offset)) {
-    const last = regions.at(-1);
-    if (last !== undefined && offset - (last.offset + last.bytes) < REGION_GAP_BYTES) {
-      last.bytes = Math.max(last.bytes, offset + bytes - last.offset);
-    } else {
-      regions.push({ offset, bytes });
-    }
-  }
-  return regions;
+  return joined(large, (last, next) => next.offset - (last.offset + last.bytes) < REGION_GAP_BYTES).joints;
 }
 
 function pairsOf(ranges: readonly ByteRange[]): Float64Array {
@@ -150,21 +141,30 @@ function notReadable(path: string, cause: unknown): SgemoeError {
 }
 
 /** Joins neighbouring ranges into few windows of the file; windowOf gives each range's. */
-function windowsOf(ranges: readonly ByteRange[]): { windows: ByteRange[]; windowOf: number[] } {
+function windowsOf(ranges: readonly ByteRange[]): { windows: readonly ByteRange[]; windowOf: number[] } {
+  const { joints, jointOf } = joined(
+    ranges,
+    (last, next) => next.offset + next.bytes - last.offset <= MAX_BUFFER_BYTES,
+  );
+  return { windows: joints, windowOf: jointOf };
+}
+
+/** Ranges in the order of the file, each one joined to those before it that `joins` accepts; jointOf gives each range's. */
+function joined(ranges: readonly ByteRange[], joins: (last: ByteRange, next: ByteRange) => boolean) {
   const order = ranges.map((_, i) => i).sort((a, b) => ranges[a].offset - ranges[b].offset);
-  const windows: { offset: number; bytes: number }[] = [];
-  const windowOf = new Array<number>(ranges.length);
+  const joints: { offset: number; bytes: number }[] = [];
+  const jointOf = new Array<number>(ranges.length);
   for (const i of order) {
     const { offset, bytes } = ranges[i];
-    const last = windows.at(-1);
-    if (last !== undefined && offset + bytes - last.offset <= MAX_BUFFER_BYTES) {
+    const last = joints.at(-1);
+    if (last !== undefined && joins(last, ranges[i])) {
       last.bytes = Math.max(last.bytes, offset + bytes - last.offset);
     } else {
-      windows.push({ offset, bytes });
+      joints.push({ offset, bytes });
     }
-    windowOf[i] = windows.length - 1;
+    jointOf[i] = joints.length - 1;
   }
-  return { windows, windowOf };
+  return { joints, jointOf };
 }
 
 function readRanges(memory: KernelMemory, file: StampedFile, ranges: readonly ByteRange[]): Uint8Array[] {
