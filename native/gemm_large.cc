@@ -21,6 +21,10 @@ constexpr int64_t kMinTileRows = 56, kManyTiles = 8;
 
 constexpr int64_t kPanelsPerChunk = 8;  // of the shared operand
 
+// More threads than kFewThreads get finer cuts where there are fewer tiles for each than this. The bits stay: an element of C is
+// the same sum in any tile. Narrow tiles make one thread slower, and few threads don't need them.
+constexpr int64_t kFewThreads = 4, kTilesPerThread = 2;
+
 constexpr int64_t kWidened = 256;  // numbers of a stored row that are widened and packed at a time: whole blocks of any type
 
 struct Range {
@@ -40,8 +44,8 @@ struct Piece {
   Operands p;
   Range shared, depth;
   float beta;
-  int64_t packedAt;              // floats
-  int64_t firstChunk, firstTile;  // numbers in the two parallel regions
+  int64_t packedAt;                // floats
+  int64_t firstChunk = 0, firstTile = 0;  // numbers in the two parallel regions
 };
 
 // What a kernel multiplies from packed panels, as it lies in the operands.
@@ -95,7 +99,10 @@ class Stage {
   void run();
 
  private:
-  int64_t tilesOf(int64_t other) const;
+  int64_t tilesOf(const Piece& piece) const;
+  int64_t panelsPerChunk() const { return std::max<int64_t>(1, kPanelsPerChunk / split_); }
+  void cut(int64_t split);
+  int64_t otherOf(const Piece& piece) const { return s_.shareA ? s_.n : piece.p.m; }
   int64_t stepFloats(bool rows) const { return rows ? panels_.rowFloats : panels_.colFloats; }
   int64_t panelFloats(bool rows, int64_t depth) const {
     return panels_.header + roundUp(depth, panels_.depthUnit) * stepFloats(rows);
@@ -111,24 +118,39 @@ class Stage {
 
   const LargeGemm& s_;
   const PanelKernels& panels_;
-  int64_t pieces_ = 0, floats_ = 0, chunks_ = 0, tiles_ = 0;
+  int64_t pieces_ = 0, floats_ = 0;
   double flops_ = 0;
+  int64_t split_ = 1, chunks_ = 0, tiles_ = 0;  // see cut()
   Piece piece_[kStagePieces];
 };
 
-int64_t Stage::tilesOf(int64_t other) const {
-  if (s_.shareA) return ceilDiv(other, kTileCols);
-  const int64_t tiles = std::max(ceilDiv(other, kTileRows), std::min(kManyTiles, other / kMinTileRows));
-  return tiles > 4 ? roundUp(tiles, 4) : std::max<int64_t>(tiles, 1);
+int64_t Stage::tilesOf(const Piece& piece) const {
+  const int64_t other = otherOf(piece);
+  int64_t tiles = ceilDiv(other, kTileCols);
+  if (!s_.shareA) {
+    tiles = std::max(ceilDiv(other, kTileRows), std::min(kManyTiles, other / kMinTileRows));
+    tiles = tiles > 4 ? roundUp(tiles, 4) : std::max<int64_t>(tiles, 1);
+  }
+  return std::max(tiles, std::min(tiles * split_, ceilDiv(other, otherUnit())));
 }
 
 void Stage::add(const Operands& p, Range shared, Range depth, float beta) {
-  piece_[pieces_++] = {p, shared, depth, beta, floats_, chunks_, tiles_};
-  const int64_t other = s_.shareA ? s_.n : p.m;
+  const Piece& piece = piece_[pieces_++] = {p, shared, depth, beta, floats_};
   floats_ += sharedFloats(shared.size(), depth.size());
-  chunks_ += ceilDiv(shared.size(), sharedUnit() * kPanelsPerChunk);
-  tiles_ += tilesOf(other);
-  flops_ += 2.0 * static_cast<double>(shared.size()) * static_cast<double>(depth.size()) * static_cast<double>(other);
+  flops_ += 2.0 * static_cast<double>(shared.size()) * static_cast<double>(depth.size()) *
+            static_cast<double>(otherOf(piece));
+}
+
+// Cuts all pieces into chunks and tiles, as many times finer as `split` says.
+void Stage::cut(int64_t split) {
+  split_ = split;
+  chunks_ = tiles_ = 0;
+  for (Piece* piece = piece_; piece < piece_ + pieces_; piece++) {
+    piece->firstChunk = chunks_;
+    piece->firstTile = tiles_;
+    chunks_ += ceilDiv(piece->shared.size(), sharedUnit() * panelsPerChunk());
+    tiles_ += tilesOf(*piece);
+  }
 }
 
 const Piece& Stage::pieceOf(int64_t number, int64_t Piece::* first) const {
@@ -168,17 +190,15 @@ void Stage::packStored(const uint8_t* matrix, Range cols, Range depth, float* pa
 
 void Stage::packChunk(float* packed, int64_t chunk) const {
   const Piece& piece = pieceOf(chunk, &Piece::firstChunk);
-  const int64_t begin = (chunk - piece.firstChunk) * kPanelsPerChunk * sharedUnit();
-  const Range part{piece.shared.begin + begin,
-                   std::min(piece.shared.end, piece.shared.begin + begin + kPanelsPerChunk * sharedUnit())};
+  const int64_t size = panelsPerChunk() * sharedUnit(), begin = (chunk - piece.firstChunk) * size;
+  const Range part{piece.shared.begin + begin, std::min(piece.shared.end, piece.shared.begin + begin + size)};
   const int64_t stride = sharedFloats(piece.depth.size());
   pack(s_.shareA, piece, part, piece.depth, packed + piece.packedAt + begin / sharedUnit() * stride, stride);
 }
 
 void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
   const Piece& piece = pieceOf(tile, &Piece::firstTile);
-  const Range other{0, s_.shareA ? s_.n : piece.p.m};
-  const Range part = partOf(other, tile - piece.firstTile, tilesOf(other.end), otherUnit());
+  const Range part = partOf({0, otherOf(piece)}, tile - piece.firstTile, tilesOf(piece), otherUnit());
   const Range rows = s_.shareA ? piece.shared : part, cols = s_.shareA ? part : piece.shared;
   const int64_t sharedStride = sharedFloats(piece.depth.size());
   const int64_t blocks = std::max<int64_t>(1, ceilDiv(piece.depth.size(), panels_.depth));
@@ -204,6 +224,9 @@ void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
 
 void Stage::run() {
   if (pieces_ == 0) return;
+  cut(1);
+  const int64_t wanted = kTilesPerThread * threadCount();
+  if (threadCount() > kFewThreads && tiles_ < wanted) cut(ceilDiv(wanted, tiles_));
   ScratchParts parts(tiles_, ownFloats() + (s_.storedB != nullptr ? kWidened * panels_.cols : 0), floats_);
   float* const packed = parts.shared();
   auto packBody = [&](int64_t chunk) { packChunk(packed, chunk); };
@@ -214,7 +237,7 @@ void Stage::run() {
     parts.giveBack(own);
   };
   parallelChunks(tiles_, flops_ / cost::kLargeGemmFlops, tileBody);
-  pieces_ = floats_ = chunks_ = tiles_ = 0;
+  pieces_ = floats_ = 0;
   flops_ = 0;
 }
 

@@ -1,5 +1,5 @@
-// One thread pool for the whole process. Work is cut into chunks by the caller, from shapes alone, so that
-// results don't depend on the number of threads; threads only decide who computes a chunk.
+// One thread pool for the whole process. Work is cut into chunks by the caller, from shapes alone or where a cut changes no
+// bit (gemm_large.cc), so that results don't depend on the number of threads; threads only decide who computes a chunk.
 #pragma once
 #include <cstdint>
 

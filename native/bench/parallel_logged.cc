@@ -1,6 +1,7 @@
 // A pool of one thread in place of native/parallel.cc (option SGEMOE_REGIONS): it runs each region on the calling thread and
 // appends to the file REGION_LOG, as doubles: when the region began (nanoseconds of the monotonic clock), its estimated
 // work, its number of chunks, and the nanoseconds of each chunk. bench/scaling.js computes from them what more threads would give.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -48,7 +49,14 @@ void parallelFor(int64_t chunks, double totalWork, ChunkFn fn, void* context) {
   if (std::FILE* file = logFile()) std::fwrite(record.data(), sizeof(double), record.size(), file);
 }
 
-int threadCount() { return 1; }
+// As many as are asked for, since large products are cut finer for many threads (gemm_large.cc).
+int threadCount() {
+  static const int count = [] {
+    const char* threads = std::getenv("SGEMOE_THREADS");
+    return threads == nullptr ? 1 : std::max(1, std::atoi(threads));
+  }();
+  return count;
+}
 void setThreadCount(int) {}
 
 }  // namespace sgemoe

@@ -170,7 +170,9 @@ struct Plan {
   double pairs;
 };
 
-constexpr int64_t kEnoughParts = 8;
+// Parts of all groups together, from which on the cut is fine enough for 64 threads, and for fewer: these many sums may exceed kMostSums.
+constexpr int64_t kManyParts = 32, kFewParts = 8;
+constexpr int64_t kMostSums = int64_t{2} << 20;  // floats
 constexpr double kPartPairs = 65536;  // less work doesn't justify separate sums
 
 Plan planOf(const AttentionShape& s) {
@@ -182,7 +184,9 @@ Plan planOf(const AttentionShape& s) {
     plan.pairs += (double)rows * (double)visible * (double)s.nKvHeads;
   }
   const int64_t worthwhile = (int64_t)(plan.pairs / (double)plan.groups / kPartPairs);
-  plan.parts = maxOf(1, minOf(minOf(kEnoughParts / plan.groups, worthwhile), plan.spansPerGroup));
+  const int64_t held = kMostSums / (2 * plan.keys * paddedDim(s.headDim) + 1);
+  const int64_t enough = maxOf(kFewParts, minOf(kManyParts, held)) / plan.groups;
+  plan.parts = maxOf(1, minOf(minOf(enough, worthwhile), plan.spansPerGroup));
   return plan;
 }
 

@@ -3,7 +3,8 @@ import type { Kernels } from '../../../src/backend/kernels';
 import { storedBytes } from '../../../src/base/storageTypes';
 import { Dice, expectThrows, hashBits } from './harness';
 
-const COUNTS = [1, 2, 5];
+/** With 33, large products are cut finer than with few threads. */
+const COUNTS = [1, 2, 33];
 
 /** Large enough that a native backend shares the work; each returns the arrays that it has written. */
 const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Array)[]> = {
@@ -22,6 +23,16 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemm(false, true, m, n, d, 1, a, 0, d, b, 0, d, 0, c, 0, n);
     k.sgemm(true, false, m, n, d, 1, a, 0, m, b, 0, n, 0, other, 0, n);
     return [c, other];
+  },
+  'sgemm of large operands': (k, dice) => {
+    const [small, large, d] = [300, 700, 330];
+    const a = floats(dice, large * d),
+      b = floats(dice, small * d);
+    const tall = new Float32Array(large * small),
+      wide = tall.slice();
+    k.sgemm(false, true, large, small, d, 1, a, 0, d, b, 0, d, 0, tall, 0, small);
+    k.sgemm(false, true, small, large, d, 1, b, 0, d, a, 0, d, 0, wide, 0, large);
+    return [tall, wide];
   },
   'sgemm of few rows': (k, dice) => {
     const [m, n, d] = [2, 4000, 256];
@@ -45,6 +56,14 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     k.sgemmGrouped(true, groups, starts, 0, n, d, 1, a, 0, d, b, 0, d, n * d, 0, c, 0, n);
     k.sgemmGroupedTransA(groups, starts, 0, d, n, 1, a, 0, d, c, 0, n, 0, grad, 0, n, d * n);
     return [c, grad];
+  },
+  'grouped gradients of large weights': (k, dice) => {
+    const [m, n, starts] = [330, 300, new Int32Array([0, 220, 221, 440])];
+    const a = floats(dice, 440 * m),
+      b = floats(dice, 440 * n),
+      grad = new Float32Array(3 * m * n);
+    k.sgemmGroupedTransA(3, starts, 0, m, n, 1, a, 0, m, b, 0, n, 0, grad, 0, n, m * n);
+    return [grad];
   },
   'products of mixed precision': (k, dice) => {
     const [m, n, d] = [260, 253, 261];
@@ -403,7 +422,7 @@ export function threadConformance(kernels: () => Kernels): void {
     afterAll(() => kernels().setThreads(2));
 
     for (const [name, work] of Object.entries(WORK)) {
-      it(`give bit-identical results at 1, 2 and 5, and again: ${name}`, () => {
+      it(`give bit-identical results at 1, 2 and 33, and again: ${name}`, () => {
         const hashes = [...COUNTS, ...COUNTS].map((threads) => {
           kernels().setThreads(threads);
           return work(kernels(), new Dice(9))
