@@ -175,18 +175,6 @@ void tile(const Left& x, const Panel& panel, int64_t depth, float* sums) {
   }
 }
 
-// y [rows, cols] = alpha * sums + beta * y.
-void update(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* y, int64_t ldy) {
-  for (int64_t i = 0; i < rows; i++, y += ldy, sums += kWidth) {
-    for (int64_t j = 0; j < cols; j += kLanes) {
-      const int lanes = (int)minOf(kLanes, cols - j);
-      Vf value = load(sums + j) * set1(alpha);
-      if (beta != 0) value = fma(loadPartial(y + j, lanes), set1(beta), value);
-      storePartial(y + j, value, lanes);
-    }
-  }
-}
-
 void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
   const BlockType type = blockTypeOf(s.type);
   float* const scales = (float*)(memory + kQuantBytes);
@@ -205,7 +193,7 @@ void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
         const float* const sum = type.partSteps == 8 ? row.dSum + k / 32 : row.dSum16 + k / 16;
         const Left left = {(const uint8_t*)(row.q + k), (const uint8_t*)(row.d + k / 32), (const uint8_t*)sum, stride};
         (type.partSteps == 8 ? tile<8> : tile<4>)(left, panel, depth, sums);
-        update(sums, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
+        addPanelSums(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
       }
     }
   }

@@ -322,18 +322,6 @@ void tile(const Left& x, const Panel& panel, int64_t depth, float* sums) {
   }
 }
 
-// y [rows, cols] = alpha * sums + beta * y.
-void update(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* y, int64_t ldy) {
-  for (int64_t i = 0; i < rows; i++, y += ldy, sums += kWidth) {
-    for (int64_t j = 0; j < cols; j += kLanes) {
-      const int lanes = (int)minOf(kLanes, cols - j);
-      Vf value = load(sums + j) * set1(alpha);
-      if (beta != 0) value = fma(loadPartial(y + j, lanes), set1(beta), value);
-      storePartial(y + j, value, lanes);
-    }
-  }
-}
-
 // ---------------------------------------------------------------- products
 
 struct BlockType {
@@ -371,7 +359,7 @@ void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
         float sums[kRows * kWidth];
         const RoundedRow row = roundedRow(x + i * stride, s.cols);
         type.tile({row.q + k, row.d + k / 32, row.dSum + k / 32, stride}, panel, depth, sums);
-        update(sums, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
+        addPanelSums(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
       }
     }
   }
