@@ -203,8 +203,8 @@ const KernelTable* chooseTable(const std::string* instructionSet) {
   return table;
 }
 
-// What a matrix unit multiplies: with 'fma' nothing, else operands rounded to bfloat16, and many rows by matrices in bfloat16; with
-// 'split' all large products. Vectors of pairs multiply the first of these alone.
+// What a matrix unit multiplies: with 'fma' nothing, else operands rounded to bfloat16, and many rows by matrices in bfloat16 and in
+// blocks; with 'split' all large products. Vectors of pairs multiply the first of these alone.
 struct TileChoice {
   const TileWays* ways = nullptr;
   bool splits = false;
@@ -241,7 +241,8 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   const bool builtin = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly;
   const PanelKernels* const split = tiles.splits ? &tiles.ways->split : nullptr;
-  const PanelKernels* const bfloat16 = tiles.ways != nullptr && tiles.ways->splits() ? &tiles.ways->bfloat16 : nullptr;
+  const bool isUnit = tiles.ways != nullptr && tiles.ways->splits();
+  const PanelKernels* const bfloat16 = isUnit ? &tiles.ways->bfloat16 : nullptr;
   const PanelKernels* const rounded = tiles.ways != nullptr ? &tiles.ways->rounded : table->roundedPanels;
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
@@ -252,7 +253,7 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   }
   const KernelTable* const large = builtin || tiles.splits ? table : nullptr;
   contexts->push_back(
-      {table, {serial, large, split}, builtin, exact, bfloat16, split, {serial, table, rounded}});
+      {table, {serial, large, split}, builtin, exact, bfloat16, split, isUnit ? rounded : nullptr, {serial, table, rounded}});
   return &contexts->back();
 }
 

@@ -68,7 +68,7 @@ void multiplyPlainly(const void* context, int64_t row, int64_t col, int64_t rows
   const float* const a = p.a + (s.transA ? k * s.lda + row : row * s.lda + k);
   float* const c = p.c + row * s.ldc + col;
   if (s.storedB != nullptr) {
-    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: a matrix unit gets no blocks
+    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: rounded products, as those by blocks are, don't come here
     return s.kernels->stored->multiplyFloats({s.storedB->type, rows, cols, block.depth.size(),
                                               p.storedB + col * s.storedB->rowBytes + k * bytes, s.storedB->rowBytes, s.alpha,
                                               a, s.lda, block.beta, c, s.ldc});

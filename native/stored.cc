@@ -17,18 +17,22 @@ enum class Way { floats, rounded, widened, panels, large };
 
 // Rows from which packing both operands as floats is as fast as the other ways, measured on Zen 4.
 constexpr int64_t kLargeRows = 96, kLargeRowsRounded = 192;
-// From which a matrix unit pays, by an estimate: packing a weight costs as much as ten of its products by vectors.
-constexpr int64_t kTiledRows = 32;
+// From which a matrix unit pays, by an estimate: packing a weight costs as much as ten of its products by vectors, and one of
+// blocks, which is widened first and has products of bytes to beat, as much as fifty of these.
+constexpr int64_t kTiledRows = 32, kTiledRowsRounded = 96;
 
-// The matrix unit's panels for a type, if any.
+// The matrix unit's panels for a type, if any. Those for blocks round both operands to bfloat16, which is off by less than
+// activations rounded to 8 bits.
 const PanelKernels* tilesOf(const StoredUnits& units, StorageType type) {
-  if (type == StorageType::bfloat16) return units.bfloat16Tiles;
-  return layoutOf(type).elements == 1 ? units.floatTiles : nullptr;
+  if (layoutOf(type).elements > 1) return units.exact ? nullptr : units.roundedTiles;
+  return type == StorageType::bfloat16 ? units.bfloat16Tiles : units.floatTiles;
 }
+
+int64_t tiledRows(StorageType type) { return layoutOf(type).elements > 1 ? kTiledRowsRounded : kTiledRows; }
 
 Way wayOf(const StoredUnits& units, StorageType type, int64_t m) {
   const RoundedProducts* const rounded = units.kernels.stored->rounded;
-  if (tilesOf(units, type) != nullptr && m >= kTiledRows) return Way::large;
+  if (tilesOf(units, type) != nullptr && m >= tiledRows(type)) return Way::large;
   const bool rounds = layoutOf(type).elements > 1 && !units.exact && rounded != nullptr;
   if (rounds && rounded->panels != nullptr) return m < rounded->panels->minRows ? Way::rounded : Way::panels;
   if (m >= (rounds ? kLargeRowsRounded : kLargeRows)) return Way::large;

@@ -34,8 +34,8 @@ struct StoredMatrices {
 struct StoredUnits {
   const KernelTable& kernels;
   bool exact;  // products by block types take the activations as they are
-  // Panels of a matrix unit for many rows, by matrices in bfloat16 and by those in float32 and float16; null: none.
-  const PanelKernels *bfloat16Tiles, *floatTiles;
+  // Panels of a matrix unit for many rows, by matrices in bfloat16, in float32 and float16, and in blocks; null: none.
+  const PanelKernels *bfloat16Tiles, *floatTiles, *roundedTiles;
 };
 
 // y [m, rows] = alpha * x W^T + beta * y with W matrix number `index`.

@@ -94,15 +94,15 @@ export interface BackendInfo {
   /** Size of the thread pool. In WebAssembly each thread that computes has one, and this is the size of each. */
   readonly threads: number;
   /**
-   * Whether products by block types take the activations as they are; false where they are rounded to 8 bits, because that
-   * is faster (`StoredKernels`). SGEMOE_EXACT=1 makes it true.
+   * Whether products by block types take the activations as they are; false where they are rounded to 8 bits, or to bfloat16 for a
+   * matrix unit, because that is faster (`StoredKernels`). SGEMOE_EXACT=1 makes it true.
    */
   readonly exactProducts: boolean;
   /**
    * What multiplies bfloat16 by bfloat16 in mixed precision: 'amx' (Intel's matrix unit, on Linux), the instructions 'vdpbf16ps' (AMD,
    * from Zen 4 on) or 'bfmmla' (Arm, from Armv8.6 on, on Linux and macOS); 'none': float32 multiply-adds; 'model' and
-   * 'pairsModel', which tests ask for. AMX also multiplies many rows by matrices stored in bfloat16. SGEMOE_MATMUL=fma leaves
-   * it unused.
+   * 'pairsModel', which tests ask for. AMX also multiplies many rows by matrices stored in bfloat16 and in blocks.
+   * SGEMOE_MATMUL=fma leaves it unused.
    */
   readonly matrixUnit: 'none' | 'amx' | 'vdpbf16ps' | 'bfmmla' | 'model' | 'pairsModel';
   /**

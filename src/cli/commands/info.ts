@@ -80,11 +80,13 @@ const MATRIX_UNITS = {
   pairsModel: 'a scalar model of VDPBF16PS, for tests',
 };
 
-function describeMatrixUnit({ matrixUnit, matmul }: BackendInfo): string {
+function describeMatrixUnit({ matrixUnit, matmul, exactProducts }: BackendInfo): string {
   if (matrixUnit === 'none') return 'none in use';
   const name = MATRIX_UNITS[matrixUnit];
   if (matrixUnit !== 'amx' && matrixUnit !== 'model') return `none, but ${name}: mixed precision`;
-  return `${name}: mixed precision, prompts by bfloat16 matrices${matmul === 'split' ? ', large float32 products' : ''}`;
+  const stored = exactProducts ? '' : ' and block types';
+  const large = matmul === 'split' ? ', large float32 products' : '';
+  return `${name}: mixed precision, prompts by bfloat16 matrices${stored}${large}`;
 }
 
 /** One line for the head of a run. */

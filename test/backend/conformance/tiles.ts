@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernels } from '../../../src/backend/kernels';
+import { loadNativeKernels } from '../../../src/backend/native';
+import { storedBytes } from '../../../src/base/storageTypes';
 import { groupedMatmulConformance } from './groupedMatmul';
 import { Dice, expectClose, hashBits } from './harness';
 import { matmulConformance, product } from './matmul';
@@ -29,7 +31,47 @@ export function tilesConformance(
     matmulConformance(kernels);
     groupedMatmulConformance(kernels);
     mixedConformance(kernels, false);
-    storedConformance(kernels, ['float32', 'bfloat16', 'float16']);
+    // What both operands lose as bfloat16, 2^-8 of a product, is within what activations lose in 8 bits, 1/254 of the largest.
+    storedConformance(kernels, ['float32', 'bfloat16', 'float16', 'q8_0', 'q4_k']);
+
+    for (const type of ['q4_0', 'q8_0', 'q4_k', 'q6_k'] as const) {
+      it(`${type}: many rows are off by less than those of activations in 8 bits`, () => {
+        const [m, n, k] = [100, 40, 512];
+        const dice = new Dice(71);
+        const x = Float32Array.from(dice.values(m * k));
+        const [w, bytes] = [Float32Array.from(dice.values(n * k)), new Uint8Array(storedBytes(type, n * k))];
+        plain().quantize(type, n, k, w, 0, k, bytes, 0);
+        plain().dequantize(type, n, k, bytes, 0, w, 0, k);
+        const { want } = product(false, true, m, n, k, 1, x, w, 0, x);
+        const [ours, theirs] = [kernels(), plain()].map((which) => {
+          const y = new Float32Array(m * n);
+          which.multiplyStored(which.storedMatrices(type, n, k, [bytes]), 0, m, 1, x, 0, k, 0, y, 0, n);
+          return Math.hypot(...y.map((value, i) => value - want[i]));
+        });
+        if (plain().info.exactProducts) expect(ours).toBe(theirs);
+        else expect(ours).toBeLessThan(0.6 * theirs);
+      });
+    }
+
+    it('blocks take activations as they are where that is demanded', () => {
+      const exact = loadNativeKernels({
+        backend: 'builtin',
+        instructionSet: kernels().info.instructionSet,
+        tiles: 'model',
+        exact: true,
+      });
+      const [m, n, k] = [100, 40, 256];
+      const dice = new Dice(72);
+      const x = Float32Array.from(dice.values(m * k));
+      const bytes = new Uint8Array(storedBytes('q8_0', n * k));
+      exact.quantize('q8_0', n, k, Float32Array.from(dice.values(n * k)), 0, k, bytes, 0);
+      const w = new Float32Array(n * k);
+      exact.dequantize('q8_0', n, k, bytes, 0, w, 0, k);
+      const { want, bounds } = product(false, true, m, n, k, 1, x, w, 0, x);
+      const y = new Float32Array(m * n);
+      exact.multiplyStored(exact.storedMatrices('q8_0', n, k, [bytes]), 0, m, 1, x, 0, k, 0, y, 0, n);
+      expectClose('exact', y, want, bounds);
+    });
 
     it('bfloat16 matrices are multiplied by every bit of the activations', () => {
       const [m, n, k] = [48, 40, 256];
