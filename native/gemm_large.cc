@@ -24,6 +24,7 @@ constexpr int64_t kPanelsPerChunk = 8;  // of the shared operand
 // More threads than kFewThreads get finer cuts where there are fewer tiles for each than this. The bits stay: an element of C is
 // the same sum in any tile. Narrow tiles make one thread slower, and few threads don't need them.
 constexpr int64_t kFewThreads = 4, kTilesPerThread = 2;
+constexpr double kMinCutFlops = 10e6;  // less is hardly shared
 
 constexpr int64_t kWidened = 256;  // numbers of a stored row that are widened and packed at a time: whole blocks of any type
 
@@ -44,7 +45,7 @@ struct Piece {
   Operands p;
   Range shared, depth;
   float beta;
-  int64_t packedAt;                // floats
+  int64_t packedAt;                       // floats
   int64_t firstChunk = 0, firstTile = 0;  // numbers in the two parallel regions
 };
 
@@ -68,7 +69,7 @@ void multiplyPlainly(const void* context, int64_t row, int64_t col, int64_t rows
   const float* const a = p.a + (s.transA ? k * s.lda + row : row * s.lda + k);
   float* const c = p.c + row * s.ldc + col;
   if (s.storedB != nullptr) {
-    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: rounded products, as those by blocks are, don't come here
+    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: rounded panels, by which a unit multiplies blocks, don't fall back
     return s.kernels->stored->multiplyFloats({s.storedB->type, rows, cols, block.depth.size(),
                                               p.storedB + col * s.storedB->rowBytes + k * bytes, s.storedB->rowBytes, s.alpha,
                                               a, s.lda, block.beta, c, s.ldc});
@@ -108,7 +109,7 @@ class Stage {
     return panels_.header + roundUp(depth, panels_.depthUnit) * stepFloats(rows);
   }
   int64_t ownFloats() const {
-    return ceilDiv(std::max(kTileRows, kTileCols), otherUnit()) * panelFloats(!s_.shareA, panels_.depth);
+    return ceilDiv(s_.shareA ? kTileCols : kTileRows, otherUnit()) * panelFloats(!s_.shareA, panels_.depth);
   }
   const Piece& pieceOf(int64_t number, int64_t Piece::* first) const;
   void pack(bool rows, const Piece& piece, Range part, Range depth, float* packed, int64_t stride) const;
@@ -225,8 +226,8 @@ void Stage::multiplyTile(const float* packed, float* own, int64_t tile) const {
 void Stage::run() {
   if (pieces_ == 0) return;
   cut(1);
-  const int64_t wanted = kTilesPerThread * threadCount();
-  if (threadCount() > kFewThreads && tiles_ < wanted) cut(ceilDiv(wanted, tiles_));
+  const int64_t threads = threadCount(), wanted = kTilesPerThread * threads;
+  if (threads > kFewThreads && tiles_ < wanted && flops_ >= kMinCutFlops) cut(ceilDiv(wanted, tiles_));
   ScratchParts parts(tiles_, ownFloats() + (s_.storedB != nullptr ? kWidened * panels_.cols : 0), floats_);
   float* const packed = parts.shared();
   auto packBody = [&](int64_t chunk) { packChunk(packed, chunk); };

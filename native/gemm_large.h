@@ -34,8 +34,8 @@ struct LargeGemm : GemmShape {
   int64_t groups;
   Operands (*operandsOf)(const void* context, int64_t g);
   const void* context;
-  // If not null, B is stored like these matrices: transB, shareA and Operands::storedB must be set. A matrix unit takes block types
-  // rounded alone.
+  // If not null, B is stored like these matrices: transB, shareA and Operands::storedB must be set. By block types a
+  // matrix unit multiplies rounded operands only.
   const StoredMatrices* storedB = nullptr;
 };
 

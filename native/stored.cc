@@ -12,17 +12,17 @@ namespace sgemoe {
 namespace {
 
 // Few rows: floats are multiplied as they are, blocks by rounded activations or once widened. Many rows: rounded ones by
-// panels of bytes, else both operands are packed, as floats or for a matrix unit.
+// panels of bytes, else both operands are packed, as floats or for a matrix unit, which goes first where there is one.
 enum class Way { floats, rounded, widened, panels, large };
 
 // Rows from which packing both operands as floats is as fast as the other ways, measured on Zen 4.
 constexpr int64_t kLargeRows = 96, kLargeRowsRounded = 192;
-// From which a matrix unit pays, by an estimate: packing a weight costs as much as ten of its products by vectors, and one of
-// blocks, which is widened first and has products of bytes to beat, as much as fifty of these.
+// From which a matrix unit pays, by an estimate: packing a weight costs as much as ten of its products by vectors; one of blocks is
+// widened first, which costs as much as fifty of its products by bytes.
 constexpr int64_t kTiledRows = 32, kTiledRowsRounded = 96;
 
-// The matrix unit's panels for a type, if any. Those for blocks round both operands to bfloat16, which is off by less than
-// activations rounded to 8 bits.
+// The matrix unit's panels for a type, if any. Those for blocks round both operands to bfloat16, which for normal numbers
+// is off by less than half of what activations in 8 bits are.
 const PanelKernels* tilesOf(const StoredUnits& units, StorageType type) {
   if (layoutOf(type).elements > 1) return units.exact ? nullptr : units.roundedTiles;
   return type == StorageType::bfloat16 ? units.bfloat16Tiles : units.floatTiles;

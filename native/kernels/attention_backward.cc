@@ -170,7 +170,7 @@ struct Plan {
   double pairs;
 };
 
-// Parts of all groups together, from which on the cut is fine enough for 64 threads, and for fewer: these many sums may exceed kMostSums.
+// Most parts of all groups together: kManyParts while their sums fit into kMostSums, else kFewParts.
 constexpr int64_t kManyParts = 32, kFewParts = 8;
 constexpr int64_t kMostSums = int64_t{2} << 20;  // floats
 constexpr double kPartPairs = 65536;  // less work doesn't justify separate sums
@@ -228,8 +228,8 @@ void attentionBackward(const AttentionShape& shape, const float* q, const float*
   const int64_t sumSize = plan.keys * paddedDim(s.headDim);
   // A part that is a whole group only needs its sums while it runs.
   const bool split = plan.parts > 1;
-  ScratchParts parts(chunks, spanFloats(s.headDim) + (split ? 0 : 2 * sumSize));
-  const Scratch sums(split ? chunks * 2 * sumSize : 0);
+  ScratchParts parts(chunks, spanFloats(s.headDim) + (split ? 0 : 2 * sumSize), split ? chunks * 2 * sumSize : 0);
+  float* const sums = parts.shared();
 
   const auto finish = [&](const Group& g, const float* of, int64_t begin, int64_t end) {
     addUp(of, 2 * sumSize, plan.parts, begin, end, s.headDim, x.dk + g.k, s.ldk);
@@ -238,7 +238,7 @@ void attentionBackward(const AttentionShape& shape, const float* q, const float*
   auto chunk = [&](int64_t i) {
     const Group g = groupOf(s, i / plan.parts);
     float* const memory = parts.take();
-    float* const own = split ? sums.data() + i * 2 * sumSize : memory + spanFloats(s.headDim);
+    float* const own = split ? sums + i * 2 * sumSize : memory + spanFloats(s.headDim);
     backwardPart(s, plan, g, i % plan.parts, x, memory, {own, own + sumSize});
     if (!split) finish(g, own, 0, g.kvLength);
     parts.giveBack(memory);
@@ -252,7 +252,7 @@ void attentionBackward(const AttentionShape& shape, const float* q, const float*
     for (int64_t i = begin; i < end; ++i) {
       const Group g = groupOf(s, i / slices);
       const int64_t from = i % slices * kBlockKeys;
-      finish(g, sums.data() + i / slices * plan.parts * 2 * sumSize, from, minOf(from + kBlockKeys, g.kvLength));
+      finish(g, sums + i / slices * plan.parts * 2 * sumSize, from, minOf(from + kBlockKeys, g.kvLength));
     }
   });
 }

@@ -23,7 +23,7 @@ export interface NativeOptions {
   exact?: boolean | undefined;
   /**
    * 'split': large float32 products on the matrix unit, which must be there. 'fma': the unit isn't used. Default: it multiplies
-   * many rows by matrices stored in bfloat16, if it is there.
+   * many rows by matrices stored in bfloat16 and, unless `exact`, in blocks, if it is there.
    */
   matmul?: 'fma' | 'split' | undefined;
   /** For tests, a scalar model in place of what the processor has: of its matrix unit, or of vectors of pairs of bfloat16. */

@@ -58,9 +58,9 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
     return [c, grad];
   },
   'grouped gradients of large weights': (k, dice) => {
-    const [m, n, starts] = [330, 300, new Int32Array([0, 220, 221, 440])];
-    const a = floats(dice, 440 * m),
-      b = floats(dice, 440 * n),
+    const [m, n, starts] = [330, 300, new Int32Array([0, 520, 521, 1050])];
+    const a = floats(dice, 1050 * m),
+      b = floats(dice, 1050 * n),
       grad = new Float32Array(3 * m * n);
     k.sgemmGroupedTransA(3, starts, 0, m, n, 1, a, 0, m, b, 0, n, 0, grad, 0, n, m * n);
     return [grad];
@@ -97,6 +97,7 @@ const WORK: Record<string, (k: Kernels, dice: Dice) => (Float32Array | Int32Arra
   'products of many rows by stored matrices': (k, dice) => storedProducts(k, dice, 301, [0, 210, 230, 301]),
   'attention of a batch': (k, dice) => attention(k, dice, [2, 150, 4, 2, 32]),
   'attention of a long sequence': (k, dice) => attention(k, dice, [1, 530, 2, 1, 16]),
+  'attention of a sequence in many parts': (k, dice) => attention(k, dice, [1, 1100, 2, 1, 40]),
   'attention of one query to a long cache': (k, dice) => attention(k, dice, [1, 1, 8, 8, 64], 1499),
   'attention of one query to a long stored cache': (k, dice) => {
     const [heads, dim, keys] = [8, 64, 1500];
