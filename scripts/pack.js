@@ -1,6 +1,6 @@
 'use strict';
 /**
- * Adds to the packed package what the clone lacks: the headers for compiling the addon, the licences of everything in it, and
+ * Builds dist/ and adds to the packed package what the clone lacks: the headers for compiling the addon, the licences of everything in it, and
  * binding.gyp in native/, since package managers build every package with one in its root. `prepack` adds these files,
  * `postpack` removes them again: in the clone the headers are those in node_modules.
  */
@@ -51,6 +51,7 @@ const LINKED = [
 
 for (const file of [HEADERS, GYP_FILE, LICENCES]) fs.rmSync(file, { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
+  build('build-ts.js');
   buildForBrowsers();
   copyHeaders();
   fs.copyFileSync(path.join(ROOT, 'binding.gyp'), GYP_FILE);
@@ -58,12 +59,15 @@ if (!process.argv.includes('--clean')) {
   fs.writeFileSync(LICENCES, licences.join(`\n${'-'.repeat(80)}\n\n`));
 }
 
+function build(script) {
+  // What `npm pack --json` prints is read by programs.
+  execFileSync(process.execPath, [path.join(__dirname, script)], { stdio: ['ignore', 2, 'inherit'] });
+}
+
 /** Builds dist/web/ with the kernels that `npm run prebuild` makes; without them the package has nothing for browsers. */
 function buildForBrowsers() {
   if (fs.existsSync(path.join(ROOT, 'prebuilds', 'wasm', 'kernels-relaxed.wasm'))) {
-    execFileSync(process.execPath, [path.join(__dirname, 'build-web.js')], {
-      stdio: ['ignore', 2, 'inherit'],
-    });
+    build('build-web.js');
   } else console.warn('pack: without sgemoe/web, since npm run build:wasm has not been run');
 }
 

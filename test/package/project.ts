@@ -88,7 +88,7 @@ export function copyClone(folder: string): string {
 }
 
 /**
- * Packs a copy of the clone, whose dist/ is built by `prepare`, with the prebuilt addons that are there: this platform's
+ * Packs a copy of the clone as release.yml does, which builds its dist/, with the prebuilt addons that are there: this platform's
  * is built first, in minutes, or in seconds when nothing has changed.
  */
 export async function pack(folder: string): Promise<Tarball> {
@@ -100,9 +100,7 @@ export async function pack(folder: string): Promise<Tarball> {
     mkdirSync(dirname(join(copy, name)), { recursive: true });
     symlinkSync(realpathSync(join(ROOT, name)), join(copy, name), WINDOWS ? 'junction' : 'dir');
   }
-  await succeed('npm', ['run', 'prepare'], copy, { SGEMOE_SKIP_BUILD: '1' });
-  await succeed('npm', ['run', 'prepack'], copy);
-  const { stdout } = await succeed('npm', ['pack', '--ignore-scripts', '--json'], copy);
+  const { stdout } = await succeed('npm', ['pack', '--json'], copy);
   const packed = packedFile(stdout);
   return {
     path: join(copy, packed.filename),
