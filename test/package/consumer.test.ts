@@ -64,7 +64,7 @@ beforeAll(async () => {
   bare = join(folder, 'bare');
   copyProject(plain, bare);
   rmSync(join(bare, 'node_modules', 'sgemoe', 'prebuilds'), { recursive: true });
-}, 5 * MINUTES);
+}, 10 * MINUTES);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Links in it stay relative, so that its commands are its own. */

@@ -69,7 +69,7 @@ export const LONG: Record<string, Shape> = {
   },
   'several queries behind a long cache': { ...plain(2, 3, 2, 1, 8), starts: [600, 10], kvLengths: [603, 13] },
   'a long sequence': { ...plain(1, 530, 2, 1, 18), sharpness: 3 },
-  'a long sequence, whose gradients have many parts': plain(1, 1100, 2, 1, 18),
+  'a long sequence, whose gradients have many parts': plain(1, 1100, 1, 1, 8),
 };
 
 const EXTRA = { q: 3, k: 5, v: 1, out: 2, kBatch: 7, vBatch: 4 };
