@@ -241,8 +241,7 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   if (serial == nullptr) throw Unavailable{"Too many different BLAS libraries were used in this process."};
   const bool builtin = choice.blas == nullptr || sgemm != SgemmChoice::libraryOnly;
   const PanelKernels* const split = tiles.splits ? &tiles.ways->split : nullptr;
-  const bool isUnit = tiles.ways != nullptr && tiles.ways->splits();
-  const PanelKernels* const bfloat16 = isUnit ? &tiles.ways->bfloat16 : nullptr;
+  const PanelKernels* const bfloat16 = tiles.ways != nullptr && tiles.ways->splits() ? &tiles.ways->bfloat16 : nullptr;
   const PanelKernels* const rounded = tiles.ways != nullptr ? &tiles.ways->rounded : table->roundedPanels;
   std::lock_guard<std::mutex> lock(*mutex);
   for (const Context& context : *contexts) {
@@ -253,7 +252,7 @@ const Context* contextFor(const Choice& choice, const KernelTable* table, bool e
   }
   const KernelTable* const large = builtin || tiles.splits ? table : nullptr;
   contexts->push_back(
-      {table, {serial, large, split}, builtin, exact, bfloat16, split, isUnit ? rounded : nullptr, {serial, table, rounded}});
+      {table, {serial, large, split}, builtin, exact, bfloat16, split, {serial, table, rounded}});
   return &contexts->back();
 }
 

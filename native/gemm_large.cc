@@ -69,7 +69,8 @@ void multiplyPlainly(const void* context, int64_t row, int64_t col, int64_t rows
   const float* const a = p.a + (s.transA ? k * s.lda + row : row * s.lda + k);
   float* const c = p.c + row * s.ldc + col;
   if (s.storedB != nullptr) {
-    const int64_t bytes = layoutOf(s.storedB->type).bytes;  // of a number: rounded panels, by which a unit multiplies blocks, don't fall back
+    // Of a number: blocks never come here, since a unit multiplies them by rounded panels, which don't fall back.
+    const int64_t bytes = layoutOf(s.storedB->type).bytes;
     return s.kernels->stored->multiplyFloats({s.storedB->type, rows, cols, block.depth.size(),
                                               p.storedB + col * s.storedB->rowBytes + k * bytes, s.storedB->rowBytes, s.alpha,
                                               a, s.lda, block.beta, c, s.ldc});

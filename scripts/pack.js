@@ -1,7 +1,7 @@
 'use strict';
 /**
- * Builds dist/ and adds to the packed package what the clone lacks: the headers for compiling the addon, the licences of everything in it, and
- * binding.gyp in native/, since package managers build every package with one in its root. `prepack` adds these files,
+ * Builds dist/ and adds to the packed package what the clone lacks: the headers for compiling the addon, the licences of everything
+ * in it, and binding.gyp in native/, since package managers build every package with one in its root. `prepack` adds these files,
  * `postpack` removes them again: in the clone the headers are those in node_modules.
  */
 const { execFileSync } = require('node:child_process');

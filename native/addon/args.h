@@ -20,7 +20,7 @@ struct Context {
   bool packs;  // whether weights may be packed for the built-in kernel; false if a library must do every matmul
   bool exact;  // whether products by block types take the activations as they are
   // Panels of a matrix unit for stored matrices (StoredUnits); null: none.
-  const PanelKernels *bfloat16Tiles = nullptr, *floatTiles = nullptr, *roundedTiles = nullptr;
+  const PanelKernels *bfloat16Tiles = nullptr, *floatTiles = nullptr;
   Gemm rounded = {};  // of operands rounded to bfloat16: its panels multiply all sizes
 };
 
@@ -92,7 +92,9 @@ class Args {
   const Gemm& rounded() const { return context_->rounded; }
   bool packs() const { return context_->packs; }
   StoredUnits storedUnits() const {
-    return {*context_->table, context_->exact, context_->bfloat16Tiles, context_->floatTiles, context_->roundedTiles};
+    // With a matrix unit, which the first of these says, rounded operands have its panels.
+    const PanelKernels* const roundedTiles = context_->bfloat16Tiles != nullptr ? rounded().others : nullptr;
+    return {*context_->table, context_->exact, context_->bfloat16Tiles, context_->floatTiles, roundedTiles};
   }
 
   // One call for each argument, in their order; an array takes its offset along. An integer out of range comes back

@@ -1,7 +1,6 @@
 // A pool of one thread in place of native/parallel.cc (option SGEMOE_REGIONS): it runs each region on the calling thread and
 // appends to the file REGION_LOG, as doubles: when the region began (nanoseconds of the monotonic clock), its estimated
 // work, its number of chunks, and the nanoseconds of each chunk. bench/scaling.js computes from them what more threads would give.
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -51,10 +50,7 @@ void parallelFor(int64_t chunks, double totalWork, ChunkFn fn, void* context) {
 
 // As many as are asked for, since large products are cut finer for many threads (gemm_large.cc).
 int threadCount() {
-  static const int count = [] {
-    const char* threads = std::getenv("SGEMOE_THREADS");
-    return threads == nullptr ? 1 : std::max(1, std::atoi(threads));
-  }();
+  static const int count = defaultThreadCount();
   return count;
 }
 void setThreadCount(int) {}

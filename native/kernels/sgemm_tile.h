@@ -96,6 +96,14 @@ inline void update(float* c, Vf sum, float alpha, float beta, int lanes) {
   }
 }
 
+// c [rows, cols] = alpha * sums [rows, width] + beta * c.
+inline void updateRows(const float* sums, int64_t width, int64_t rows, int64_t cols, float alpha, float beta, float* c,
+                       int64_t ldc) {
+  for (int64_t i = 0; i < rows; i++, sums += width, c += ldc) {
+    for (int64_t j = 0; j < cols; j += kLanes) update(c + j, load(sums + j), alpha, beta, (int)minOf(kLanes, cols - j));
+  }
+}
+
 // Rows are reached in threes from one pointer: an address is a pointer plus one or two times a register, so
 // that 14 rows need five pointers and one stride, and nothing is spilled. Compilers would rather keep an offset for
 // every row, in memory; the empty statement hides from them that the pointers keep their distance.

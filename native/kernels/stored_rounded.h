@@ -31,19 +31,6 @@ void multiplyRounded(const StoredProduct& product, const uint8_t* x);
 
 #if defined(__AVX512VNNI__) || defined(SGEMOE_SDOT)
 extern const RoundedPanels kRoundedPanels;
-
-// y [rows, cols] = alpha * sums [rows, width] + beta * y.
-inline void addPanelSums(const float* sums, int64_t width, int64_t rows, int64_t cols, float alpha, float beta, float* y,
-                         int64_t ldy) {
-  for (int64_t i = 0; i < rows; i++, y += ldy, sums += width) {
-    for (int64_t j = 0; j < cols; j += kLanes) {
-      const int lanes = (int)minOf(kLanes, cols - j);
-      Vf value = load(sums + j) * set1(alpha);
-      if (beta != 0) value = fma(loadPartial(y + j, lanes), set1(beta), value);
-      storePartial(y + j, value, lanes);
-    }
-  }
-}
 #endif
 
 }  // namespace SGEMOE_ISA

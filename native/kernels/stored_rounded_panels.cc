@@ -193,7 +193,7 @@ void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
         const float* const sum = type.partSteps == 8 ? row.dSum + k / 32 : row.dSum16 + k / 16;
         const Left left = {(const uint8_t*)(row.q + k), (const uint8_t*)(row.d + k / 32), (const uint8_t*)sum, stride};
         (type.partSteps == 8 ? tile<8> : tile<4>)(left, panel, depth, sums);
-        addPanelSums(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
+        updateRows(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Rounded activations by block types for many rows on arm64: weights are taken apart once into panels of signed bytes, which pass
 // by all rows of activations in register tiles. One instruction adds products to four sums: SMMLA (Armv8.6's i8mm) eight to
 // each, of two rows by two weights, SDOT four to each, of one row by four weights.
+#include "sgemm_tile.h"
 #include "stored_quants_neon.h"
 #include "stored_rounded.h"
 
@@ -359,7 +360,7 @@ void multiply(const StoredProduct& s, const uint8_t* x, uint8_t* memory) {
         float sums[kRows * kWidth];
         const RoundedRow row = roundedRow(x + i * stride, s.cols);
         type.tile({row.q + k, row.d + k / 32, row.dSum + k / 32, stride}, panel, depth, sums);
-        addPanelSums(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
+        updateRows(sums, kWidth, minOf(kRows, s.m - i), cols, s.alpha, k == 0 ? s.beta : 1, s.y + i * s.ldy + n, s.ldy);
       }
     }
   }

@@ -155,9 +155,7 @@ float leastMagnitude(const float* sums, int64_t rows, int64_t cols) {
 
 // C = alpha * sums + beta * C.
 void updateC(const float* sums, int64_t rows, int64_t cols, float alpha, float beta, float* c, int64_t ldc) {
-  for (int64_t i = 0; i < rows; i++, sums += kTilePanel, c += ldc) {
-    for (int64_t j = 0; j < cols; j += kLanes) update(c + j, load(sums + j), alpha, beta, (int)minOf(kLanes, cols - j));
-  }
+  updateRows(sums, kTilePanel, rows, cols, alpha, beta, c, ldc);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ void serialSgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, floa
 
 const Gemm kGemm = {serialSgemm, &SGEMOE_ISA::kTable};
 const Gemm kRounded = {serialSgemm, &SGEMOE_ISA::kTable, &SGEMOE_ISA::kRoundedPanelKernels};
-const Context kContext = {&SGEMOE_ISA::kTable, kGemm, true, true, nullptr, nullptr, nullptr, kRounded};
+const Context kContext = {&SGEMOE_ISA::kTable, kGemm, true, true, nullptr, nullptr, kRounded};
 
 thread_local host::Written written[host::kMaxWritten];
 thread_local uint32_t writtenCount = 0;

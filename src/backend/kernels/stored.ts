@@ -21,8 +21,8 @@ export interface StoredMatrices {
  * activations may be rounded too, to 8 bits in blocks of 32: x ~ d q with d = max |x| / 127 and integers q of -127 .. 127, so
  * that products are sums of integers. This adds at most sum over the blocks of d/2 * sum |w| to the error of an element of
  * y. From 96 rows on a matrix unit, if there is one, multiplies activations and weights rounded to bfloat16 instead, which adds at most
- * (2^-7 + 2^-16) sum |x w|, and of normal numbers less than half of what 8 bits add. `info.exactProducts` says that neither is done: on instruction sets that don't gain by it, and wherever
- * SGEMOE_EXACT=1 asks for the exact way.
+ * (2^-7 + 2^-16) sum |x w|, and of normal numbers less than half of what 8 bits add. `info.exactProducts` says that neither is
+ * done: on instruction sets that don't gain by it, and wherever SGEMOE_EXACT=1 asks for the exact way.
  */
 export interface StoredKernels {
   /**

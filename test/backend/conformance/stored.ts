@@ -70,52 +70,39 @@ function misplaced(blocks: Uint8Array, before: number): Uint8Array {
   return bytes.subarray(before, before + blocks.length);
 }
 
-/**
- * Adds what rounding the activations may add: of each block of 32 the number q of x = d q + e is the nearest integer, so
- * |e| <= d/2 with d = max |x| / 127, and an element of y is off by sum |e| |w| at most. The quotient x / d is computed
- * with an error below 127 * 2^-22, hence the factor.
- */
-function addRounding(
-  bounds: Float64Array,
-  m: number,
-  n: number,
-  k: number,
-  alpha: number,
-  x: Float64Array,
-  w: Float32Array,
-): void {
-  for (let i = 0; i < m; i++) {
-    for (let from = 0; from < k; from += ROUNDED_BLOCK) {
-      let most = 0;
-      for (let p = from; p < from + ROUNDED_BLOCK; p++) most = Math.max(most, Math.abs(x[i * k + p]));
-      for (let j = 0; j < n; j++) {
-        let sum = 0;
-        for (let p = from; p < from + ROUNDED_BLOCK; p++) sum += Math.abs(w[j * k + p]);
-        bounds[i * n + j] += Math.abs(alpha) * (most / 254) * 1.0001 * sum;
-      }
-    }
-  }
-}
-
 /** A matrix unit rounds both operands from so many rows on (native/stored.cc). */
 const TILED_ROWS = 96;
 
-/** Adds what rounding x and w to bfloat16, each by a factor of 1 + e with |e| <= 2^-8, may add to their products. */
-function addBfloat16Rounding(
+/**
+ * The most that rounding to 8 bits changes each of x [m, k]: of each block of 32 the number q of x = d q + e is the nearest integer, so
+ * |e| <= d/2 with d = max |x| / 127. The quotient x / d is computed with an error below 127 * 2^-22, hence the factor.
+ */
+function errorsOf8Bits(x: Float64Array): Float64Array {
+  return x.map((_, i) => {
+    const from = i - (i % ROUNDED_BLOCK);
+    const most = x
+      .subarray(from, from + ROUNDED_BLOCK)
+      .reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+    return (most / 254) * 1.0001;
+  });
+}
+
+/** The same for x and w rounded to bfloat16, each by a factor of 1 + e with |e| <= 2^-8, as an error of x alone. */
+const errorsOfBfloat16 = (x: Float64Array) => x.map((value) => Math.abs(value) * (2 ** -7 + 2 ** -16));
+
+/** Adds what such errors of x [m, k] may add to alpha * x W^T: sum |e| |w|. */
+function addRounding(
   bounds: Float64Array,
-  m: number,
-  n: number,
-  k: number,
+  [m, n, k]: readonly number[],
   alpha: number,
-  x: Float64Array,
+  errors: Float64Array,
   w: Float32Array,
 ): void {
-  const most = Math.abs(alpha) * (2 ** -7 + 2 ** -16);
   for (let i = 0; i < m; i++) {
     for (let j = 0; j < n; j++) {
       let sum = 0;
-      for (let p = 0; p < k; p++) sum += Math.abs(x[i * k + p] * w[j * k + p]);
-      bounds[i * n + j] += most * sum;
+      for (let p = 0; p < k; p++) sum += errors[i * k + p] * Math.abs(w[j * k + p]);
+      bounds[i * n + j] += Math.abs(alpha) * sum;
     }
   }
 }
@@ -140,8 +127,8 @@ export function storedConformance(
     const made = product(false, true, m, n, k, alpha, x, w, beta, y);
     const rounds = STORAGE_TYPES[type].elements > 1 && !kernels().info.exactProducts;
     const hasUnit = ['amx', 'model'].includes(kernels().info.matrixUnit);
-    const addMost = hasUnit && m >= TILED_ROWS ? addBfloat16Rounding : addRounding;
-    if (rounds) addMost(made.bounds, m, n, k, alpha, x, w);
+    const errorsOf = hasUnit && m >= TILED_ROWS ? errorsOfBfloat16 : errorsOf8Bits;
+    if (rounds) addRounding(made.bounds, [m, n, k], alpha, errorsOf(x), w);
     return made;
   }
 
